@@ -1,0 +1,379 @@
+//! Bodies on both ways.
+//!
+//! [`RequestBody`] streams to the upstream while it keeps what has passed, up to a limit, so that a further attempt can
+//! send it again; past the limit it keeps nothing and the call has one attempt. [`ResponseBody`] streams to the client,
+//! lets a predicate look at its beginning first, and holds guards (a bulkhead's permit) until it has ended or is dropped.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time;
+
+use crate::error::{Error, ErrorKind};
+use crate::predicate::Peek;
+
+/// A body of any make. Not `Send`: a request lives and ends on one worker.
+pub type BodyStream = Pin<Box<dyn Body<Data = Bytes, Error = Error>>>;
+
+// ===== request bodies =====
+
+/// The client's request body, which every attempt reads from its beginning for as long as it was kept.
+#[derive(Clone, Default)]
+pub struct RequestBody {
+    /// None: there is no body.
+    shared: Option<Rc<RefCell<Replay>>>,
+}
+
+struct Replay {
+    source: Option<BodyStream>,
+    hint: SizeHint,
+    /// Frames that have passed and are kept, from frame number `forgotten` on.
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    forgotten: usize,
+    limit: usize,
+    trailers: Option<HeaderMap>,
+    failure: Option<ErrorKind>,
+    /// Attempts that wait for the source, other than the one that polled it last.
+    waiting: Vec<Waker>,
+}
+
+impl RequestBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// A body of which up to `limit` bytes are kept for further attempts; 0 keeps nothing.
+    pub fn new(source: BodyStream, limit: usize) -> Self {
+        if source.is_end_stream() {
+            return Self::empty();
+        }
+        let replay = Replay {
+            hint: source.size_hint(),
+            source: Some(source),
+            kept: Vec::new(),
+            kept_bytes: 0,
+            forgotten: 0,
+            limit,
+            trailers: None,
+            failure: None,
+            waiting: Vec::new(),
+        };
+        Self { shared: Some(Rc::new(RefCell::new(replay))) }
+    }
+
+    /// The body as the next attempt sends it.
+    pub fn for_attempt(&self) -> AttemptBody {
+        AttemptBody { shared: self.shared.clone(), position: 0, trailers_sent: false }
+    }
+
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.shared.is_none()
+    }
+
+    /// Whether a further attempt would send all of it: none of it has been forgotten, and the client has not failed.
+    pub fn can_repeat(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| {
+            let replay = shared.borrow();
+            replay.forgotten == 0 && replay.failure.is_none()
+        })
+    }
+
+    /// What ended it early on the client's side.
+    pub fn failure(&self) -> Option<ErrorKind> {
+        self.shared.as_ref().and_then(|shared| shared.borrow().failure)
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").field("is_empty", &self.is_empty()).finish_non_exhaustive()
+    }
+}
+
+impl Replay {
+    /// Takes the next frame from the client; keeps it, or from the limit on forgets everything.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            let Some(source) = &mut self.source else { return Poll::Ready(None) };
+            let frame = match source.as_mut().poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                        self.waiting.push(cx.waker().clone());
+                    }
+                    return Poll::Pending;
+                }
+            };
+            self.wake_all();
+            match frame {
+                None => self.source = None,
+                Some(Err(error)) => {
+                    self.source = None;
+                    self.failure = Some(error.kind());
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.keep(&data);
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        if self.forgotten == 0 && self.kept_bytes + data.len() <= self.limit {
+            self.kept_bytes += data.len();
+            self.kept.push(data.clone());
+        } else {
+            self.forgotten += self.kept.len() + 1;
+            self.kept.clear();
+            self.kept_bytes = 0;
+        }
+    }
+
+    fn wake_all(&mut self) {
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// A request body as one attempt sends it. Dropping it leaves what was kept to the next attempt.
+pub struct AttemptBody {
+    shared: Option<Rc<RefCell<Replay>>>,
+    position: usize,
+    trailers_sent: bool,
+}
+
+impl Body for AttemptBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let Some(shared) = &this.shared else { return Poll::Ready(None) };
+        let replay = &mut *shared.borrow_mut();
+        if this.position < replay.forgotten {
+            return Poll::Ready(Some(Err(Error::new(ErrorKind::Internal).with_source("request body no longer kept"))));
+        }
+        if let Some(data) = replay.kept.get(this.position - replay.forgotten) {
+            this.position += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if let Some(kind) = replay.failure {
+            return Poll::Ready(Some(Err(kind.into())));
+        }
+        match ready!(replay.poll_source(cx)) {
+            Some(data) => {
+                this.position += 1;
+                Poll::Ready(Some(data.map(Frame::data)))
+            }
+            None if this.trailers_sent => Poll::Ready(None),
+            None => {
+                this.trailers_sent = true;
+                Poll::Ready(replay.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| {
+            let replay = shared.borrow();
+            replay.source.is_none()
+                && replay.failure.is_none()
+                && self.position >= replay.forgotten + replay.kept.len()
+                && (self.trailers_sent || replay.trailers.is_none())
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.shared {
+            None => SizeHint::with_exact(0),
+            // Asked once, before the first frame: what the client announced for the whole.
+            Some(shared) if self.position == 0 => shared.borrow().hint,
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for AttemptBody {
+    /// Another attempt may have been waiting behind this one's waker.
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.borrow_mut().wake_all();
+        }
+    }
+}
+
+impl fmt::Debug for AttemptBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttemptBody").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+// ===== response bodies =====
+
+/// A response body on its way to the client.
+///
+/// Dropping it discards the response: its guards are given back at once, and its stream decides what becomes of the
+/// connection.
+#[derive(Default)]
+pub struct ResponseBody {
+    /// Read ahead and still to be sent.
+    ahead: VecDeque<Bytes>,
+    ahead_bytes: usize,
+    rest: Option<BodyStream>,
+    trailers: Option<HeaderMap>,
+    /// A peek has timed out: further ones take what is there and don't wait again.
+    waited: bool,
+    guards: Vec<Box<dyn Any>>,
+}
+
+impl ResponseBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// A body that is all there.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let mut body = Self { ahead_bytes: bytes.len(), ..Self::default() };
+        if !bytes.is_empty() {
+            body.ahead.push_back(bytes);
+        }
+        body
+    }
+
+    /// A body that is still arriving.
+    pub fn stream(stream: BodyStream) -> Self {
+        Self { rest: (!stream.is_end_stream()).then_some(stream), ..Self::default() }
+    }
+
+    /// Keeps `guard` until the body has ended or is dropped.
+    pub fn hold(&mut self, guard: impl Any) {
+        if !self.is_end_stream() {
+            self.guards.push(Box::new(guard));
+        }
+    }
+
+    /// Reads ahead until `peek.bytes` are there, the body has ended, or `peek.timeout` has passed. Cancel-safe: what was
+    /// read stays.
+    ///
+    /// # Errors
+    /// The body broke off before that.
+    pub async fn peek(&mut self, peek: Peek) -> Result<(), Error> {
+        if self.ahead_bytes >= peek.bytes || self.rest.is_none() {
+            return Ok(());
+        }
+        let limit = if self.waited { std::time::Duration::ZERO } else { peek.timeout };
+        let read = poll_fn(|cx| self.poll_ahead(cx, peek.bytes));
+        if let Ok(read) = time::timeout(limit, read).await {
+            return read;
+        }
+        self.waited = true;
+        Ok(())
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<(), Error>> {
+        while self.ahead_bytes < bytes
+            && let Some(rest) = &mut self.rest
+        {
+            match ready!(rest.as_mut().poll_frame(cx)) {
+                None => self.rest = None,
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.ahead_bytes += data.len();
+                        self.ahead.push_back(data);
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Of the first `limit` bytes, those from `offset` on, at most `length`, as far as they have been read ahead.
+    pub fn peeked(&self, limit: usize, offset: usize, length: usize) -> Vec<u8> {
+        let end = offset.saturating_add(length).min(limit).min(self.ahead_bytes);
+        let mut wanted = Vec::with_capacity(end.saturating_sub(offset));
+        let mut start = 0;
+        for chunk in &self.ahead {
+            let from = offset.clamp(start, start + chunk.len()) - start;
+            let to = end.clamp(start, start + chunk.len()) - start;
+            if from < to {
+                wanted.extend_from_slice(&chunk[from..to]);
+            }
+            start += chunk.len();
+        }
+        wanted
+    }
+
+    /// Whether the first `limit` bytes are the whole body, and have been read ahead.
+    pub fn is_peeked_whole(&self, limit: usize) -> bool {
+        self.rest.is_none() && self.ahead_bytes <= limit
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(data) = self.ahead.pop_front() {
+            self.ahead_bytes -= data.len();
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(rest) = &mut self.rest {
+            let frame = ready!(rest.as_mut().poll_frame(cx));
+            if !matches!(frame, Some(Ok(_))) {
+                self.rest = None;
+                self.guards.clear();
+            }
+            if frame.is_some() {
+                return Poll::Ready(frame);
+            }
+        }
+        self.guards.clear();
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let ahead = self.ahead_bytes as u64;
+        let Some(rest) = &self.rest else { return SizeHint::with_exact(ahead) };
+        let rest = rest.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + ahead);
+        }
+        hint.set_lower(rest.lower() + ahead);
+        hint
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("ahead_bytes", &self.ahead_bytes)
+            .field("ended", &self.rest.is_none())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,192 @@
+//! One client request on its way through a pipeline, shared by all its attempts.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::request;
+use tokio::time::Instant;
+
+use crate::body::RequestBody;
+use crate::event::{AttemptOutcome, Event, EventKind, Observers};
+use crate::outcome::Outcome;
+
+/// How many ended attempts a call remembers for guests.
+const HISTORY: usize = 16;
+
+/// One client request: what every attempt sends, and what its attempts have come to so far.
+///
+/// It belongs to one worker. Policies read it; only attempts change it, through [`begin_attempt`](Self::begin_attempt).
+#[derive(Debug)]
+pub struct Call {
+    id: Box<str>,
+    route: Arc<str>,
+    head: request::Parts,
+    body: RequestBody,
+    started: Instant,
+    started_at: SystemTime,
+    attempts: Cell<u32>,
+    history: RefCell<VecDeque<PastAttempt>>,
+    observers: Observers,
+}
+
+/// An attempt that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastAttempt {
+    /// Its number, from 1.
+    pub number: u32,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl Call {
+    /// A call that starts now. `head` is what each attempt sends; `started_at` is the wall clock's time of this moment,
+    /// against which dates in `Retry-After` are read.
+    pub fn new(
+        id: impl Into<Box<str>>,
+        route: Arc<str>,
+        head: request::Parts,
+        body: RequestBody,
+        started_at: SystemTime,
+        observers: Observers,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            route,
+            head,
+            body,
+            started: Instant::now(),
+            started_at,
+            attempts: Cell::new(0),
+            history: RefCell::default(),
+            observers,
+        }
+    }
+
+    /// The request id, which every line about this call carries.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The name of the route that it took.
+    pub fn route(&self) -> &Arc<str> {
+        &self.route
+    }
+
+    /// Method, target and headers, as every attempt sends them.
+    pub fn head(&self) -> &request::Parts {
+        &self.head
+    }
+
+    /// The request body.
+    pub fn body(&self) -> &RequestBody {
+        &self.body
+    }
+
+    /// When it arrived.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// When it arrived, by the wall clock.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// Since it arrived.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The wall clock's time, derived from that of the arrival.
+    pub fn wall_clock(&self) -> SystemTime {
+        self.started_at + self.elapsed()
+    }
+
+    /// How many attempts have begun.
+    pub fn attempts(&self) -> u32 {
+        self.attempts.get()
+    }
+
+    /// The attempts that have ended, oldest first; the last 16.
+    pub fn history(&self) -> Vec<PastAttempt> {
+        self.history.borrow().iter().copied().collect()
+    }
+
+    /// Tells the observers.
+    pub fn emit(&self, policy: &str, kind: EventKind) {
+        self.observers.emit(&Event { call: Some(self), policy: Some(policy), kind: &kind });
+    }
+
+    /// Tells the observers of what no policy did.
+    pub fn emit_own(&self, kind: EventKind) {
+        self.observers.emit(&Event { call: Some(self), policy: None, kind: &kind });
+    }
+
+    /// Who listens, for what outlives the call.
+    pub fn observers(&self) -> &Observers {
+        &self.observers
+    }
+
+    /// Counts an attempt. Called by the upstream, so that retries and hedges share one count.
+    pub fn begin_attempt(&self) -> Attempt<'_> {
+        let number = self.attempts.get() + 1;
+        self.attempts.set(number);
+        Attempt { call: self, number, started: Instant::now(), ended: false }
+    }
+}
+
+/// An attempt under way. Dropped before it has ended, it was cancelled.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    call: &'a Call,
+    number: u32,
+    started: Instant,
+    ended: bool,
+}
+
+impl Attempt<'_> {
+    /// Its number, from 1.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// It ended: numbers the outcome and tells the observers.
+    pub fn finish(mut self, mut outcome: Outcome) -> Outcome {
+        let short = match &mut outcome {
+            Ok(response) => {
+                response.set_attempt(self.number);
+                AttemptOutcome::Response(response.status.as_u16())
+            }
+            Err(error) => {
+                error.set_attempt(self.number);
+                AttemptOutcome::Failure(error.kind())
+            }
+        };
+        self.end(short);
+        outcome
+    }
+
+    fn end(&mut self, outcome: AttemptOutcome) {
+        self.ended = true;
+        let past = PastAttempt { number: self.number, outcome, elapsed: self.started.elapsed() };
+        let mut history = self.call.history.borrow_mut();
+        if history.len() == HISTORY {
+            history.pop_front();
+        }
+        history.push_back(past);
+        drop(history);
+        self.call.emit_own(EventKind::AttemptFinished { attempt: self.number, outcome, elapsed: past.elapsed });
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(AttemptOutcome::Cancelled);
+        }
+    }
+}

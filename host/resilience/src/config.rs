@@ -1,0 +1,116 @@
+//! What the pieces of policy configuration share: durations, the collection of problems, and [`Parts`], what a policy may
+//! ask its surroundings for while it is built.
+//!
+//! Every setting has two forms. `RetryConfig` is what the file says: plain values, unknown keys refused, defaults in one
+//! place. `Retry` is what runs: made once by `RetryConfig::build`, and cannot be invalid.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use crate::predicate::{Predicate, Responder};
+use crate::random::Random;
+use crate::retry::Budget;
+
+/// A duration as the file says it: `"250ms"`, `"1m 30s"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConfigDuration(pub Duration);
+
+impl ConfigDuration {
+    /// For defaults.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+
+    /// For defaults.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl fmt::Display for ConfigDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConfigDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DurationVisitor;
+        impl Visitor<'_> for DurationVisitor {
+            type Value = ConfigDuration;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as \"250ms\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ConfigDuration, E> {
+                humantime::parse_duration(text)
+                    .map(ConfigDuration)
+                    .map_err(|_| E::custom(format!("expected a duration such as \"250ms\", found `{text}`")))
+            }
+        }
+        deserializer.deserialize_str(DurationVisitor)
+    }
+}
+
+/// Something wrong in a piece of configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, from the piece downwards: `backoff.delay`.
+    pub path: String,
+    /// What was expected, and what was found.
+    pub message: String,
+}
+
+/// Everything wrong in a piece of configuration, so that all of it can be said at once.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Adds one.
+    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem { path: path.into(), message: message.into() });
+    }
+
+    /// Adds one if `ok` does not hold.
+    pub fn require(&mut self, ok: bool, path: &str, message: impl FnOnce() -> String) {
+        if !ok {
+            self.add(path, message());
+        }
+    }
+
+    /// `value` if nothing was wrong, or else everything that was.
+    ///
+    /// # Errors
+    /// Something was added.
+    pub fn into_result<T>(self, value: T) -> Result<T, Vec<Problem>> {
+        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+    }
+}
+
+/// What a policy may ask its surroundings for while it is built. Errors say what is missing.
+pub trait Parts {
+    /// The component of this name as a condition.
+    ///
+    /// # Errors
+    /// There is none, or it exports no `predicate`.
+    fn predicate(&self, component: &str) -> Result<Arc<dyn Predicate>, String>;
+
+    /// The component of this name as a source of fallback responses.
+    ///
+    /// # Errors
+    /// There is none, or it exports no `fallback`.
+    fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String>;
+
+    /// The budget of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    fn budget(&self, name: &str) -> Result<Arc<Budget>, String>;
+
+    /// The source of chance.
+    fn random(&self) -> Random;
+}

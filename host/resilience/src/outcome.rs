@@ -1,0 +1,84 @@
+//! How an attempt, or the whole call, ended: a response or an [`Error`], never a panic.
+
+use http::{HeaderMap, StatusCode};
+
+use crate::body::ResponseBody;
+use crate::error::{BoxError, Error, ErrorKind};
+
+/// How an attempt, or a whole call, ended.
+pub type Outcome = Result<Response, Error>;
+
+/// A response on its way out: the head as it came, the body still streaming.
+#[derive(Debug)]
+pub struct Response {
+    /// Its status code.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body; dropping it discards the response and gives back what it holds.
+    pub body: ResponseBody,
+    attempt: u32,
+    is_fallback: bool,
+}
+
+impl Response {
+    /// A response of the upstream.
+    pub fn new(status: StatusCode, headers: HeaderMap, body: ResponseBody) -> Self {
+        Self { status, headers, body, attempt: 0, is_fallback: false }
+    }
+
+    /// The attempt that it answers, from 1; 0 before one was counted.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// A fallback made it. Policies further out take it for a success without asking, whatever its status.
+    pub fn is_fallback(&self) -> bool {
+        self.is_fallback
+    }
+
+    /// Marks it as a fallback's answer to what `attempt` ended with.
+    #[must_use]
+    pub(crate) fn into_fallback(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self.is_fallback = true;
+        self
+    }
+
+    pub(crate) fn set_attempt(&mut self, attempt: u32) {
+        self.attempt = attempt;
+    }
+}
+
+/// What the two kinds of outcome have in common.
+pub trait OutcomeExt {
+    /// The attempt that it came from, from 1; 0 if none was made.
+    fn attempt(&self) -> u32;
+    /// The failure, if it is one.
+    fn error_kind(&self) -> Option<ErrorKind>;
+    /// An inner policy of ours turned the attempt away, or the client did not complete its request: it says nothing
+    /// about the upstream.
+    fn says_nothing_of_upstream(&self) -> bool;
+}
+
+impl OutcomeExt for Outcome {
+    fn attempt(&self) -> u32 {
+        match self {
+            Ok(response) => response.attempt,
+            Err(error) => error.attempt(),
+        }
+    }
+
+    fn error_kind(&self) -> Option<ErrorKind> {
+        self.as_ref().err().map(Error::kind)
+    }
+
+    fn says_nothing_of_upstream(&self) -> bool {
+        self.error_kind().is_some_and(|kind| kind.is_rejection() || kind.origin() == crate::error::Origin::Client)
+    }
+}
+
+/// A body that died while a predicate looked into it: the response never arrived whole.
+pub(crate) fn lost(attempt: u32, cause: BoxError) -> Error {
+    Error::new(ErrorKind::ConnectionTerminated).with_source(cause).of_attempt(attempt)
+}

@@ -1,0 +1,93 @@
+//! The two questions only the user can answer, as two traits: [`Predicate`] (is this outcome a failure?) and
+//! [`Responder`] (what do we answer instead?).
+//!
+//! They are the WebAssembly boundary: implemented natively by [`Condition`](crate::Condition)'s lists and by static
+//! responses, and by components in the crate above. Asking is synchronous and cannot fail: a broken guest becomes its
+//! configured answer and an event before the policy hears of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::call::Call;
+use crate::condition::Native;
+use crate::outcome::{Outcome, OutcomeExt, Response};
+
+/// Is this outcome a failure for the policy that asks?
+pub trait Predicate: Send + Sync + fmt::Debug {
+    /// True: the policy takes the outcome as a failure and handles it.
+    fn handles(&self, seen: &Exchange<'_>) -> bool;
+
+    /// How much of the response body it wants to see. The policy waits for that much before it asks.
+    fn peek(&self) -> Option<Peek> {
+        None
+    }
+}
+
+/// What do we answer instead?
+pub trait Responder: Send + Sync + fmt::Debug {
+    /// None: the original outcome goes out.
+    fn respond(&self, seen: &Exchange<'_>) -> Option<Response>;
+
+    /// How much of the original response body it wants to see.
+    fn peek(&self) -> Option<Peek> {
+        None
+    }
+}
+
+/// How much of a response body is read ahead for a question; the client still gets all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// At most so many bytes.
+    pub bytes: usize,
+    /// For at most so long.
+    pub timeout: Duration,
+}
+
+/// What a policy asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// Is it a failure?
+    HandleIf,
+    /// Does it end the retries?
+    AbortIf,
+    /// Does it end the race of hedges?
+    CancelIf,
+    /// Is it neutral for the breaker?
+    IgnoreIf,
+    /// What to answer instead?
+    Respond,
+}
+
+/// An outcome being judged: who asks what, about which outcome of which call.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// The call.
+    pub call: &'a Call,
+    /// What it came to, as the asking policy sees it.
+    pub outcome: &'a Outcome,
+    /// The policy that asks.
+    pub policy: &'a str,
+    /// What it asks for.
+    pub slot: Slot,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) default: &'a Native,
+}
+
+impl Exchange<'_> {
+    /// The attempt that the outcome came from, from 1; 0 if none was made.
+    pub fn number(&self) -> u32 {
+        self.outcome.attempt()
+    }
+
+    /// Until the nearest timeout policy around the asking one ends the request.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// What the slot answers when it has no condition: the answer of a component that is out of order.
+    pub fn default_answer(&self) -> bool {
+        self.default.takes(self.outcome)
+    }
+}

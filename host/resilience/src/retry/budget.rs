@@ -1,0 +1,97 @@
+//! A budget bounds how many of the calls in flight may be retrying, so that retries cannot multiply an overload.
+//!
+//! After failsafe-go's budget: a call may begin to retry while fewer than `max_rate` of the calls in flight, or fewer than
+//! `min_concurrency` calls, are retrying. It is shared by every policy that names it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Deserialize;
+
+use crate::config::{Problem, Problems};
+
+/// `[budgets.NAME]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct BudgetConfig {
+    /// The part of the calls in flight that may be retrying, above 0 and up to 1. Default 0.2.
+    pub max_rate: f64,
+    /// So many may always be retrying. Default 3.
+    pub min_concurrency: usize,
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        Self { max_rate: 0.2, min_concurrency: 3 }
+    }
+}
+
+impl BudgetConfig {
+    /// The budget.
+    ///
+    /// # Errors
+    /// `max_rate` is out of bounds.
+    pub fn build(self) -> Result<Budget, Vec<Problem>> {
+        let mut problems = Problems::default();
+        problems.require(self.max_rate > 0.0 && self.max_rate <= 1.0, "max_rate", || {
+            format!("must be above 0 and at most 1, is {}", self.max_rate)
+        });
+        problems.into_result(Budget { config: self, in_flight: AtomicUsize::new(0), retrying: AtomicUsize::new(0) })
+    }
+}
+
+/// Bounds the calls that are retrying.
+#[derive(Debug)]
+pub struct Budget {
+    config: BudgetConfig,
+    in_flight: AtomicUsize,
+    retrying: AtomicUsize,
+}
+
+impl Budget {
+    /// A call enters; it counts as in flight until the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> Share {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Share { budget: self.clone(), counter: |budget| &budget.in_flight }
+    }
+
+    /// A call begins to retry, if the budget has room; it counts until the guard is dropped.
+    pub(super) fn try_retry(self: &Arc<Self>) -> Option<Share> {
+        let allowed = (self.in_flight.load(Ordering::Relaxed) as f64 * self.config.max_rate) as usize;
+        let allowed = allowed.max(self.config.min_concurrency);
+        self.retrying
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |retrying| (retrying < allowed).then_some(retrying + 1))
+            .ok()?;
+        Some(Share { budget: self.clone(), counter: |budget| &budget.retrying })
+    }
+}
+
+/// A call's place in one of the budget's counts.
+#[derive(Debug)]
+pub(super) struct Share {
+    budget: Arc<Budget>,
+    counter: fn(&Budget) -> &AtomicUsize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        (self.counter)(&self.budget).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifth_of_the_calls_in_flight_may_retry_and_three_always() {
+        let budget = Arc::new(BudgetConfig::default().build().unwrap());
+        let calls: Vec<_> = (0..25).map(|_| budget.enter()).collect();
+        let retries: Vec<_> = std::iter::from_fn(|| budget.try_retry()).collect();
+        assert_eq!(retries.len(), 5);
+        drop(calls);
+        drop(retries);
+        let retries: Vec<_> = std::iter::from_fn(|| budget.try_retry()).collect();
+        assert_eq!(retries.len(), 3, "nothing stays held");
+    }
+}
