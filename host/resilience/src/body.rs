@@ -192,7 +192,7 @@ impl Body for AttemptBody {
     fn is_end_stream(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| {
             let replay = shared.borrow();
-            replay.source.is_none()
+            replay.source.as_ref().is_none_or(|source| source.is_end_stream())
                 && replay.failure.is_none()
                 && self.position >= replay.forgotten + replay.kept.len()
                 && (self.trailers_sent || replay.trailers.is_none())

@@ -154,7 +154,9 @@ impl CircuitBreakerConfig {
                 problems.require(!is_set, key, || "needs a `period`".into());
             }
             let capacity = self.failure_capacity.unwrap_or(failures);
-            within(capacity, failures, MAX_CAPACITY, "failure_capacity", problems);
+            if self.failure_capacity.is_some() {
+                within(capacity, failures, MAX_CAPACITY, "failure_capacity", problems);
+            }
             return FailureThreshold::Count { failures, capacity };
         };
         problems.require(!period.is_zero(), "period", || "must be more than 0".into());
@@ -182,7 +184,9 @@ impl CircuitBreakerConfig {
         };
         within(successes, 1, MAX_CAPACITY, "success_threshold", problems);
         let capacity = self.success_capacity.unwrap_or(successes);
-        within(capacity, successes, MAX_CAPACITY, "success_capacity", problems);
+        if self.success_capacity.is_some() {
+            within(capacity, successes, MAX_CAPACITY, "success_capacity", problems);
+        }
         Some(SuccessThreshold { successes, capacity })
     }
 }

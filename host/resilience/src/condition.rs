@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::config::{Parts, Problems};
-use crate::error::{Error, Failure, Origin};
+use crate::error::{Error, ErrorKind, Failure, Origin};
 use crate::outcome::{self, Outcome, OutcomeExt, Response};
 use crate::predicate::{Exchange, Peek, Predicate, Slot};
 
@@ -210,7 +210,11 @@ impl Native {
     pub fn takes(&self, outcome: &Result<Response, Error>) -> bool {
         match outcome {
             Ok(response) => self.statuses.contains(response.status.as_u16()),
-            Err(error) => self.failures.contains(error.kind().failure()),
+            // As errors wrap each other in failsafe-go: `retries-exceeded` after a timeout is a timeout too.
+            Err(error) => {
+                let is_named = |kind: ErrorKind| self.failures.contains(kind.failure());
+                is_named(error.kind()) || error.last().is_some_and(is_named)
+            }
         }
     }
 }
@@ -335,7 +339,6 @@ impl fmt::Debug for Failures {
 mod tests {
     use super::*;
     use crate::body::ResponseBody;
-    use crate::error::ErrorKind;
     use http::{HeaderMap, StatusCode};
 
     fn response(status: u16) -> Outcome {

@@ -74,6 +74,11 @@ impl Error {
         self.last.unwrap_or(self.kind).name()
     }
 
+    /// What the last attempt of a retry policy that gave up ended with.
+    pub(crate) fn last(&self) -> Option<ErrorKind> {
+        self.last
+    }
+
     /// The same, known to come from this attempt.
     pub(crate) fn of_attempt(self, attempt: u32) -> Self {
         Self { attempt, ..self }
@@ -204,6 +209,8 @@ impl ErrorKind {
             | Self::ConnectionTimeout
             | Self::TlsProtocolError
             | Self::TlsCertificateError => Reached::No,
+            // It only turns further attempts away.
+            Self::BudgetExceeded => Reached::Maybe,
             kind if kind.is_rejection() => Reached::No,
             _ => Reached::Maybe,
         }

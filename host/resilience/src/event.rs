@@ -50,7 +50,6 @@ pub enum NoRetry {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum EventKind {
     /// An attempt ended.
     AttemptFinished {

@@ -288,6 +288,9 @@ impl Policy for Retry {
                     _retrying = budget.try_retry();
                     if _retrying.is_none() {
                         self.skip(call, NoRetry::Budget);
+                        if self.return_last_failure {
+                            return outcome;
+                        }
                         return Err(Error::new(ErrorKind::BudgetExceeded).of_attempt(outcome.attempt()));
                     }
                 }

@@ -21,12 +21,13 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::call::Call;
+use crate::condition::Native;
 use crate::config::Parts;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventKind, Observer, Observers};
 use crate::outcome::{Outcome, Response};
 use crate::policy::Upstream;
-use crate::predicate::{Predicate, Responder};
+use crate::predicate::{Exchange, Predicate, Responder, Slot};
 use crate::random::Random;
 use crate::retry::Budget;
 
@@ -375,6 +376,11 @@ pub fn call(id: &str, observers: Observers) -> Call {
 pub fn call_with(id: &str, request: http::request::Builder, body: RequestBody, observers: Observers) -> Call {
     let (head, ()) = request.body(()).expect("a valid request").into_parts();
     Call::new(id, "test".into(), head, body, SystemTime::UNIX_EPOCH, observers)
+}
+
+/// What a policy named `test` would show of `outcome`; the slot's default condition is that of a retry.
+pub fn exchange<'a>(call: &'a Call, outcome: &'a Outcome, slot: Slot, deadline: Option<Instant>) -> Exchange<'a> {
+    Exchange { call, outcome, policy: "test", slot, deadline, default: &Native::FAILURES }
 }
 
 /// Surroundings that have chance, and no component.

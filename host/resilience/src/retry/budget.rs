@@ -36,12 +36,12 @@ impl BudgetConfig {
         problems.require(self.max_rate > 0.0 && self.max_rate <= 1.0, "max_rate", || {
             format!("must be above 0 and at most 1, is {}", self.max_rate)
         });
-        problems.into_result(Budget { config: self, in_flight: AtomicUsize::new(0), retrying: AtomicUsize::new(0) })
+        problems.into_result(Budget { config: self, ..Budget::default() })
     }
 }
 
 /// Bounds the calls that are retrying.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Budget {
     config: BudgetConfig,
     in_flight: AtomicUsize,
@@ -49,6 +49,16 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Calls in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that are retrying.
+    pub fn retrying(&self) -> usize {
+        self.retrying.load(Ordering::Relaxed)
+    }
+
     /// A call enters; it counts as in flight until the guard is dropped.
     pub(super) fn enter(self: &Arc<Self>) -> Share {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -57,7 +67,7 @@ impl Budget {
 
     /// A call begins to retry, if the budget has room; it counts until the guard is dropped.
     pub(super) fn try_retry(self: &Arc<Self>) -> Option<Share> {
-        let allowed = (self.in_flight.load(Ordering::Relaxed) as f64 * self.config.max_rate) as usize;
+        let allowed = (self.in_flight() as f64 * self.config.max_rate) as usize;
         let allowed = allowed.max(self.config.min_concurrency);
         self.retrying
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |retrying| (retrying < allowed).then_some(retrying + 1))

@@ -1,0 +1,44 @@
+# Every target works on a fresh clone; `make` alone lists them.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help run tour test policies build lint bench check clean tools
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build policies ## Start a flaky service B, fusebox with the Wasm policy, and service A; ctrl-c ends them
+	@target/debug/tour run
+
+tour: build policies ## Run every story against a scripted service B; fails if anything is not as it says
+	@target/debug/tour
+
+test: build policies ## Run all tests
+	$(CARGO) test --workspace
+
+policies: tools ## Compile the guests to policies/build
+	policies/build.sh
+
+build: tools ## Compile everything else
+	$(CARGO) build --workspace
+
+lint: tools ## Formatting, clippy and docs; warnings are errors
+	$(CARGO) fmt --all --check
+	cd policies && $(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+bench: policies ## Measure: a component call, the seam, and the proxy beside nginx
+	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
+	host/proxy/benches/against-nginx.sh
+
+check: lint test tour ## What CI runs
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
+	rm -rf policies/build policies/target policies/wrap/target
+
+tools:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer with rustup" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "cc is missing: install a C compiler (Debian: apt-get install gcc libc6-dev)" >&2; exit 1; }

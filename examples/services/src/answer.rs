@@ -1,0 +1,62 @@
+//! The body of an answer: one piece, perhaps late, that carries the request's access line to its end.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+use crate::log::Access;
+
+/// The body of an answer. Dropped, sent or not, it writes the access line.
+#[derive(Debug, Default)]
+pub struct Answer {
+    data: Option<Bytes>,
+    after: Option<Pin<Box<Sleep>>>,
+    access: Option<Access>,
+}
+
+impl Answer {
+    /// A body of these bytes.
+    pub fn new(data: impl Into<Bytes>) -> Self {
+        Self { data: Some(data.into()).filter(|data| !data.is_empty()), ..Self::default() }
+    }
+
+    /// The same, following its head after this time.
+    #[must_use]
+    pub fn late(self, delay: Duration) -> Self {
+        Self { after: Some(Box::pin(sleep(delay))).filter(|_| !delay.is_zero()), ..self }
+    }
+
+    pub(crate) fn with_access(self, access: Option<Access>) -> Self {
+        Self { access, ..self }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(after) = &mut self.after {
+            ready!(after.as_mut().poll(cx));
+            self.after = None;
+        }
+        let data = self.data.take();
+        if let (Some(data), Some(access)) = (&data, &mut self.access) {
+            access.sent(data.len());
+        }
+        Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+    }
+}

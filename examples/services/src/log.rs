@@ -1,0 +1,172 @@
+//! The log: JSON lines on stdout, named as Go's `slog` and its access log for chi name them.
+//!
+//! An [`Access`] is born with its request and writes its line when it is dropped, so that a request that ends in any
+//! other way than with an answer has a line too: the client went away, or the service closed the connection.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use http::{HeaderMap, HeaderName, StatusCode, header, request};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::time::Instant;
+
+/// The header by which a request is known in the logs of all who handle it.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Says where a service listens; for a service that plays with chance, with which seed.
+pub fn listening(service: &str, address: SocketAddr, seed: Option<u64>) {
+    #[derive(Serialize)]
+    struct Listening<'a> {
+        service: &'a str,
+        address: SocketAddr,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seed: Option<u64>,
+    }
+    write(Level::Info, "listening", Listening { service, address, seed });
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+fn write(level: Level, msg: &str, fields: impl Serialize) {
+    #[derive(Serialize)]
+    struct Line<'a, F> {
+        time: String,
+        level: Level,
+        msg: &'a str,
+        #[serde(flatten)]
+        fields: F,
+    }
+    let line = Line { time: Timestamp::now().to_string(), level, msg, fields };
+    if let Ok(mut line) = serde_json::to_vec(&line) {
+        line.push(b'\n');
+        // Whoever read the log is gone: the service goes on without.
+        let _ = std::io::stdout().lock().write_all(&line);
+    }
+}
+
+/// A request under way, whose line is written when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Access {
+    since: Instant,
+    request: Request,
+    request_id: String,
+    end: End,
+    length: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Request {
+    time: String,
+    method: String,
+    host: String,
+    path: String,
+    query: String,
+    route: &'static str,
+    ip: SocketAddr,
+    referer: String,
+    length: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    ClientGone,
+    Closed,
+    Answered(StatusCode),
+}
+
+impl Access {
+    /// The request has arrived.
+    pub(crate) fn begin(head: &request::Parts, route: &'static str, peer: SocketAddr) -> Self {
+        Self {
+            since: Instant::now(),
+            request: Request {
+                time: Timestamp::now().to_string(),
+                method: head.method.to_string(),
+                host: text(&head.headers, header::HOST),
+                path: head.uri.path().to_owned(),
+                query: head.uri.query().unwrap_or_default().to_owned(),
+                route,
+                ip: peer,
+                referer: text(&head.headers, header::REFERER),
+                length: 0,
+            },
+            request_id: text(&head.headers, REQUEST_ID),
+            end: End::ClientGone,
+            length: 0,
+        }
+    }
+
+    /// So many bytes of its body have arrived.
+    pub(crate) fn received(&mut self, bytes: usize) {
+        self.request.length += bytes;
+    }
+
+    /// It is answered with this head; the line takes the request's name from it, if the request had none.
+    pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.end = End::Answered(status);
+        if self.request_id.is_empty() {
+            self.request_id = text(headers, REQUEST_ID);
+        }
+    }
+
+    /// So many bytes of the answer's body are on their way.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.length += bytes;
+    }
+
+    /// It gets no answer.
+    pub(crate) fn closed(&mut self) {
+        self.end = End::Closed;
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
+        #[derive(Serialize)]
+        struct Groups<'a> {
+            request: &'a Request,
+            response: Response,
+            request_id: &'a str,
+        }
+        #[derive(Serialize)]
+        struct Response {
+            time: String,
+            /// In nanoseconds, as a `time.Duration` of Go.
+            latency: u128,
+            /// None: there was no answer.
+            status: Option<u16>,
+            length: usize,
+        }
+        let (level, msg, status) = match self.end {
+            End::ClientGone => (Level::Warn, "client gone".to_owned(), None),
+            End::Closed => (Level::Warn, "connection closed".to_owned(), None),
+            End::Answered(status) => {
+                let level = match status.as_u16() {
+                    500.. => Level::Error,
+                    400.. => Level::Warn,
+                    _ => Level::Info,
+                };
+                let reason = status.canonical_reason().unwrap_or("unknown status");
+                (level, format!("{}: {reason}", status.as_u16()), Some(status.as_u16()))
+            }
+        };
+        let response = Response {
+            time: Timestamp::now().to_string(),
+            latency: self.since.elapsed().as_nanos(),
+            status,
+            length: self.length,
+        };
+        write(level, &msg, Groups { request: &self.request, response, request_id: &self.request_id });
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> String {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,129 @@
+//! Serving: accepts connections, hands each request to the [`Service`], drains when it is time to stop.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use http::{Request, Response, request};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::answer::Answer;
+use crate::log::Access;
+use crate::stop::Stop;
+
+/// How long requests in flight may take once it is time to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long to leave `accept` alone after an error: without file descriptors it fails at once, again and again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// The route that a path belongs to, for the access line.
+    fn route(&self, path: &str) -> &'static str;
+
+    /// Answers a request, whose body has been read and thrown away. None: the connection is closed without an answer.
+    ///
+    /// Dropped when the client goes away.
+    fn answer(&self, request: &request::Parts) -> impl Future<Output = Option<Response<Answer>>> + Send;
+}
+
+/// Whether each request has its line on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// One for each.
+    Written,
+    /// None.
+    Omitted,
+}
+
+/// A socket that listens on `address`.
+///
+/// # Errors
+/// It can't, for example because another process does.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listen on `{address}`"))
+}
+
+/// Serves until it is time to stop, then until the requests in flight are answered, or ten seconds have passed.
+///
+/// Dropped, it drops all connections.
+pub async fn serve(listener: TcpListener, service: impl Service, lines: Lines, stop: Stop) {
+    let service = Arc::new(service);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(stream, peer, service.clone(), lines, stop.clone()));
+                }
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+            () = stop.requested() => break,
+        }
+    }
+    drop(listener);
+    // What is not done by then is dropped with the set.
+    let _ = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, service: Arc<impl Service>, lines: Lines, stop: Stop) {
+    // Only latency is at stake.
+    let _ = stream.set_nodelay(true);
+    let answer = service_fn(|request| exchange(&*service, lines, peer, request));
+    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = stop.requested() => connection.as_mut().graceful_shutdown(),
+    }
+    // How it ends is the client's affair.
+    let _ = connection.await;
+}
+
+async fn exchange(
+    service: &impl Service,
+    lines: Lines,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Closed> {
+    let (head, mut body) = request.into_parts();
+    let mut access = (lines == Lines::Written).then(|| Access::begin(&head, service.route(head.uri.path()), peer));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Closed)?;
+        if let (Some(access), Some(data)) = (&mut access, frame.data_ref()) {
+            access.received(data.len());
+        }
+    }
+    let Some(response) = service.answer(&head).await else {
+        if let Some(access) = &mut access {
+            access.closed();
+        }
+        return Err(Closed);
+    };
+    if let Some(access) = &mut access {
+        access.answered(response.status(), response.headers());
+    }
+    Ok(response.map(|answer| answer.with_access(access)))
+}
+
+/// The request gets no answer: an error here makes hyper close the connection.
+#[derive(Debug)]
+struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("connection closed")
+    }
+}
+
+impl std::error::Error for Closed {}

@@ -1,0 +1,148 @@
+//! Service A: says hello, and what B says, for which it calls B through fusebox.
+//!
+//! There is no resilience in it: no timeout, no retry, no breaker, no fallback. It asks once, waits for as long as it
+//! takes, and shows what went wrong. All the rest is what fusebox is for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
+
+use crate::answer::Answer;
+use crate::log::REQUEST_ID;
+use crate::server::Service;
+
+/// How much B may say.
+const MOST: usize = 64 * 1024;
+
+/// Where B is called: a URL with `http`.
+#[derive(Clone, Debug)]
+pub struct Upstream(Uri);
+
+impl FromStr for Upstream {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse()
+            .ok()
+            .filter(|url: &Uri| url.scheme_str() == Some("http") && url.host().is_some_and(|host| !host.is_empty()))
+            .map(Self)
+            .ok_or_else(|| "expected a URL such as `http://127.0.0.1:3002`".to_owned())
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Says hello on `/`.
+#[derive(Debug)]
+pub struct ServiceA {
+    upstream: Upstream,
+    client: Client<HttpConnector, Empty<Bytes>>,
+}
+
+/// What came of a call.
+struct Heard {
+    /// B's message, or why there is none.
+    message: anyhow::Result<String>,
+    /// How the answer names the call.
+    request_id: Option<HeaderValue>,
+}
+
+impl ServiceA {
+    /// A service that calls B there.
+    pub fn new(upstream: Upstream) -> Self {
+        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http();
+        Self { upstream, client }
+    }
+
+    /// Dropped, it lets go of the call: fusebox sees that nobody waits any longer.
+    async fn ask(&self, request_id: Option<&HeaderValue>) -> Heard {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = self.upstream.0.clone();
+        if let Some(request_id) = request_id {
+            request.headers_mut().insert(REQUEST_ID, request_id.clone());
+        }
+        match self.client.request(request).await {
+            Ok(response) => {
+                let request_id = response.headers().get(REQUEST_ID).cloned();
+                Heard { message: read(response).await, request_id }
+            }
+            Err(error) => Heard { message: Err(error.into()), request_id: None },
+        }
+    }
+}
+
+async fn read(response: Response<Incoming>) -> anyhow::Result<String> {
+    #[derive(Deserialize)]
+    struct Hello {
+        message: String,
+    }
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, MOST).collect().await.map_err(anyhow::Error::from_boxed);
+    let body = body.context("the answer broke off")?.to_bytes();
+    if !head.status.is_success() {
+        bail!(problem(&head.headers, &body).unwrap_or_else(|| head.status.to_string()));
+    }
+    serde_json::from_slice(&body).map(|Hello { message }| message).context("unusable answer")
+}
+
+impl Service for ServiceA {
+    fn route(&self, path: &str) -> &'static str {
+        if path == "/" { "/" } else { "" }
+    }
+
+    async fn answer(&self, request: &request::Parts) -> Option<Response<Answer>> {
+        if request.uri.path() != "/" {
+            return Some(text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()));
+        }
+        if request.method != Method::GET {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, String::new());
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+            return Some(response);
+        }
+        let Heard { message, request_id } = self.ask(request.headers.get(REQUEST_ID)).await;
+        let mut response = match message {
+            Ok(message) => {
+                let message = serde_json::Value::from(message);
+                let body = format!(r#"{{"messageA": "hello from service A","messageB": {message}}}"#);
+                let mut response = Response::new(Answer::new(body));
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("`{}`: {error:#}", self.upstream)),
+        };
+        if let Some(request_id) = request_id {
+            response.headers_mut().insert(REQUEST_ID, request_id);
+        }
+        Some(response)
+    }
+}
+
+/// The title of a problem (RFC 9457), which is how fusebox says why there is no answer of B's.
+fn problem(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Problem {
+        title: String,
+    }
+    headers.get(header::CONTENT_TYPE).filter(|kind| kind.as_bytes().starts_with(b"application/problem+json"))?;
+    serde_json::from_slice(body).map(|Problem { title }| title).ok()
+}
+
+fn text(status: StatusCode, text: String) -> Response<Answer> {
+    let mut response = Response::new(Answer::new(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

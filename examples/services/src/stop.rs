@@ -1,0 +1,41 @@
+//! The wish to stop, which everything that waits can wait for as well.
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Whether to stop.
+#[derive(Clone, Debug)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Stops when `true` is sent, or when the sender is dropped.
+    pub fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Stops on SIGTERM and on ctrl-c.
+    ///
+    /// # Errors
+    /// The signals can't be listened to.
+    pub fn on_signal() -> anyhow::Result<Self> {
+        let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen to ctrl-c")?;
+        let (sender, stop) = Self::new();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            sender.send_replace(true);
+        });
+        Ok(stop)
+    }
+
+    /// Comes back once it is time to stop. Dropped before, nothing is lost.
+    pub async fn requested(&self) {
+        // A sender that is gone will never say anything else.
+        let _ = self.0.clone().wait_for(|stop| *stop).await;
+    }
+}

@@ -1,0 +1,5 @@
+//! The services as they are run: their binaries, over sockets on free ports.
+
+mod service_a;
+mod service_b;
+mod support;

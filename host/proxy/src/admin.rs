@@ -1,0 +1,178 @@
+//! The second listener: health, metrics, state, and the switches.
+//!
+//! Reading is open to whoever reaches the listener, which is why it belongs on loopback. Whatever changes something needs
+//! the bearer token of `token_file`; without one it is refused.
+
+mod state;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fusebox_resilience::{CircuitBreaker, Observers, State};
+use fusebox_wasm::Components;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio::task::{spawn_blocking, spawn_local};
+use tokio::time::sleep;
+
+use crate::observe::{self, ComponentSample, Log, Metrics, PolicyKind, Scrape};
+use crate::route::RouteTable;
+use crate::server::WorkerLoad;
+
+/// How long a client of the admin listener may take for a request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the admin listener shows and moves.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) routes: Arc<RouteTable>,
+    pub(crate) kinds: BTreeMap<Arc<str>, PolicyKind>,
+    pub(crate) breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
+    pub(crate) components: Components,
+    pub(crate) observers: Observers,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) log: Log,
+    pub(crate) loads: Vec<Arc<WorkerLoad>>,
+    pub(crate) token_file: Option<PathBuf>,
+    /// Whether new requests are welcome.
+    pub(crate) ready: AtomicBool,
+}
+
+impl Admin {
+    /// Serves until it is dropped.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let admin = self.clone();
+            spawn_local(async move {
+                let service = service_fn(move |request| {
+                    let admin = admin.clone();
+                    async move { Ok::<_, Infallible>(admin.answer(request).await) }
+                });
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service);
+                // Who asks here sees for himself when the connection breaks.
+                connection.await.ok();
+            });
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path().trim_matches('/');
+        let steps: Vec<&str> = path.split('/').collect();
+        match (request.method(), &steps[..]) {
+            (&Method::GET | &Method::HEAD, ["healthz"]) => text(StatusCode::OK, "ok\n"),
+            (&Method::GET | &Method::HEAD, ["readyz"]) if self.ready.load(Ordering::Relaxed) => {
+                text(StatusCode::OK, "ready\n")
+            }
+            (&Method::GET | &Method::HEAD, ["readyz"]) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            (&Method::GET | &Method::HEAD, ["metrics"]) => self.metrics(),
+            (&Method::GET | &Method::HEAD, ["state"]) => self.state(),
+            (&Method::POST, ["policies", name, action]) => match self.authorize(&request).await {
+                Ok(()) => self.move_breaker(name, action),
+                Err(refusal) => refusal,
+            },
+            (_, ["healthz" | "readyz" | "metrics" | "state"]) => not_allowed("GET, HEAD"),
+            (_, ["policies", _, _]) => not_allowed("POST"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "GET /healthz, /readyz, /metrics, /state; POST /policies/NAME/open, /close, /half-open\n",
+            ),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let breakers = self.breakers.iter().map(|(name, breaker)| (name.clone(), breaker.status())).collect();
+        let components = self.components.status().into_iter().map(|status| ComponentSample {
+            name: status.name,
+            digest: status.digest,
+            generation: status.generation,
+            calls: status.calls,
+            seconds: status.call_time.as_secs_f64(),
+            instances: status.instances as u64,
+        });
+        let components = components.collect();
+        let scrape = Scrape { breakers, components, log_lines_dropped: self.log.dropped() };
+        let mut response = text(StatusCode::OK, self.metrics.render(&scrape));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(observe::CONTENT_TYPE));
+        response
+    }
+
+    fn state(&self) -> Response<Full<Bytes>> {
+        let mut response = text(StatusCode::OK, format!("{:#}\n", state::of(self)));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
+    fn move_breaker(&self, name: &str, action: &str) -> Response<Full<Bytes>> {
+        let state = match action {
+            "open" => State::Open,
+            "close" => State::Closed,
+            "half-open" => State::HalfOpen,
+            _ => return text(StatusCode::NOT_FOUND, format!("no action `{action}`; open, close or half-open\n")),
+        };
+        let Some(breaker) = self.breakers.get(name) else {
+            return text(StatusCode::NOT_FOUND, format!("no circuit breaker `{name}`\n"));
+        };
+        breaker.force(state, &self.observers);
+        text(StatusCode::OK, format!("{name}: {}\n", breaker.status().state.name()))
+    }
+
+    /// Whether the request carries the token. The file is read each time, so that a rotated token takes effect.
+    async fn authorize(&self, request: &Request<Incoming>) -> Result<(), Response<Full<Bytes>>> {
+        let Some(file) = &self.token_file else {
+            return Err(text(StatusCode::FORBIDDEN, "nothing can be changed here without `[admin] token_file`\n"));
+        };
+        let Some(expected) = read_token(file).await else {
+            return Err(text(StatusCode::FORBIDDEN, "the `[admin] token_file` can't be read, or is empty\n"));
+        };
+        let given = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.as_bytes().split_at_checked(7))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+            .map(|(_, token)| token);
+        if given.is_some_and(|given| given.ct_eq(expected.as_bytes()).into()) {
+            return Ok(());
+        }
+        let mut refusal = text(StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong\n");
+        refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        Err(refusal)
+    }
+}
+
+async fn read_token(file: &Path) -> Option<String> {
+    let file = file.to_owned();
+    let text = spawn_blocking(move || std::fs::read_to_string(file)).await.ok()?.ok()?;
+    let token = text.trim();
+    (!token.is_empty()).then(|| token.to_owned())
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("{allow} only\n"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}

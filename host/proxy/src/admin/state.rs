@@ -1,0 +1,66 @@
+//! `/state`: what runs and where it stands, as JSON. Field names are a contract.
+
+use serde_json::{Value, json};
+
+use super::Admin;
+use crate::route::Route;
+
+/// Routes in the order in which they are tried, policies and components by name.
+pub(super) fn of(admin: &Admin) -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": admin.ready.load(std::sync::atomic::Ordering::Relaxed),
+        "workers": admin.loads.iter().map(|load| json!({ "connections": load.connections() })).collect::<Vec<_>>(),
+        "routes": admin.routes.iter().map(|route| self::route(admin, route)).collect::<Vec<_>>(),
+        "policies": policies(admin),
+        "components": components(admin),
+    })
+}
+
+fn route(admin: &Admin, route: &Route) -> Value {
+    let policies: Vec<_> = route.pipeline.policies().iter().map(|policy| policy.name().to_string()).collect();
+    json!({
+        "name": &*route.name,
+        "matches": route.matches.to_string(),
+        "upstream": admin.routes.targets()[route.upstream].url,
+        "policies": policies,
+    })
+}
+
+fn policies(admin: &Admin) -> Value {
+    let policies = admin.kinds.iter().map(|(name, kind)| {
+        let mut policy = json!({ "kind": kind.name() });
+        if let Some(breaker) = admin.breakers.get(name) {
+            let status = breaker.status();
+            policy["state"] = status.state.name().into();
+            policy["successes"] = status.counts.successes.into();
+            policy["failures"] = status.counts.failures.into();
+            policy["failure_rate"] = status.counts.failure_rate().into();
+            policy["remaining_delay_ms"] = millis(status.remaining_delay);
+            policy["trials"] = status.trials.into();
+            policy["openings"] = status.openings.into();
+        }
+        (name.to_string(), policy)
+    });
+    Value::Object(policies.collect())
+}
+
+fn components(admin: &Admin) -> Value {
+    let components = admin.components.status().into_iter().map(|status| {
+        let faults = status.faults.iter().map(|(fault, count)| (fault.name().to_owned(), json!(count)));
+        let component = json!({
+            "file": status.file.display().to_string(),
+            "digest": &*status.digest,
+            "generation": status.generation,
+            "calls": status.calls,
+            "faults": Value::Object(faults.collect()),
+            "instances": status.instances,
+        });
+        (status.name.to_string(), component)
+    });
+    Value::Object(components.collect())
+}
+
+fn millis(duration: std::time::Duration) -> Value {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).into()
+}

@@ -1,0 +1,311 @@
+//! From what the file says to what runs: names are looked up, meanings checked, components loaded, pipelines built.
+//!
+//! The one place that knows everybody; straight-line code. Nothing keeps the configuration afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use fusebox_resilience::config::{Parts, Problem};
+use fusebox_resilience::{
+    Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random, Responder, Response,
+};
+use fusebox_wasm::Components;
+use http::Method;
+
+use crate::config::{Config, ConfigError, Document, PolicyConfig, RouteConfig};
+use crate::observe::PolicyKind;
+use crate::route::{Route, RouteMatch, RouteTable};
+use crate::upstream::Target;
+
+/// What a configuration comes to.
+#[derive(Debug)]
+pub struct Compiled {
+    /// All routes.
+    pub routes: Arc<RouteTable>,
+    /// The kind of each policy, by name.
+    pub kinds: BTreeMap<Arc<str>, PolicyKind>,
+    /// The breakers by name, for those who look at or move them.
+    pub breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
+    /// The components that policies ask.
+    pub components: Components,
+    /// What is allowed but hardly meant.
+    pub warnings: Vec<ConfigError>,
+}
+
+/// Builds everything that `config` describes. Relative paths are relative to `directory`; `seed` fixes chance.
+///
+/// # Errors
+/// Everything that is wrong with it, components that can't be loaded included.
+pub fn compile(
+    document: &Document<'_>,
+    config: &Config,
+    directory: &Path,
+    observers: &Observers,
+    seed: u64,
+) -> Result<Compiled, Vec<ConfigError>> {
+    let mut compiler = Compiler { document, config, errors: Vec::new(), warnings: Vec::new() };
+    let budgets = compiler.budgets();
+    let components = compiler.components(directory, observers);
+    let parts = Surroundings { config, components: components.as_ref(), budgets, random: Random::with_seed(seed) };
+    let policies = compiler.policies(&parts);
+    let routes = compiler.routes(&policies);
+    compiler.unused();
+    let Compiler { mut errors, warnings, .. } = compiler;
+    match components {
+        Some(components) if errors.is_empty() => {
+            let kinds = config.policies.iter().map(|(name, policy)| (name.as_str().into(), policy.kind())).collect();
+            Ok(Compiled { routes: Arc::new(routes), kinds, breakers: policies.breakers, components, warnings })
+        }
+        _ => {
+            errors.sort_by_key(|error| error.line);
+            Err(errors)
+        }
+    }
+}
+
+struct Compiler<'a> {
+    document: &'a Document<'a>,
+    config: &'a Config,
+    errors: Vec<ConfigError>,
+    warnings: Vec<ConfigError>,
+}
+
+#[derive(Default)]
+struct Policies {
+    by_name: BTreeMap<Arc<str>, Arc<dyn Policy>>,
+    breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
+}
+
+impl Compiler<'_> {
+    fn error(&mut self, path: &str, message: impl Into<String>) {
+        self.errors.push(self.document.error(path, message));
+    }
+
+    fn problems(&mut self, path: &str, problems: Vec<Problem>) {
+        for problem in problems {
+            self.error(&format!("{path}.{}", problem.path), problem.message);
+        }
+    }
+
+    fn budgets(&mut self) -> BTreeMap<String, Arc<Budget>> {
+        let mut budgets = BTreeMap::new();
+        for (name, config) in &self.config.budgets {
+            match config.clone().build() {
+                Ok(budget) => {
+                    budgets.insert(name.clone(), Arc::new(budget));
+                }
+                Err(problems) => self.problems(&format!("budgets.{name}"), problems),
+            }
+        }
+        budgets
+    }
+
+    /// None: some can't be loaded, and the errors say why.
+    fn components(&mut self, directory: &Path, observers: &Observers) -> Option<Components> {
+        match Components::load(self.config.components.clone(), directory, observers.clone()) {
+            Ok(components) => Some(components),
+            Err(failures) => {
+                for (name, error) in failures {
+                    self.error(&format!("components.{name}.file"), format!("{error:#}"));
+                }
+                None
+            }
+        }
+    }
+
+    fn policies(&mut self, parts: &Surroundings<'_>) -> Policies {
+        let mut policies = Policies::default();
+        for (name, config) in &self.config.policies {
+            let path = format!("policies.{name}");
+            let name: Arc<str> = name.as_str().into();
+            let built: Result<Arc<dyn Policy>, Vec<Problem>> = match config.clone() {
+                PolicyConfig::Timeout(config) => config.build(name.clone()).map(|it| Arc::new(it) as _),
+                PolicyConfig::Fallback(config) => config.build(name.clone(), parts).map(|it| Arc::new(it) as _),
+                PolicyConfig::Retry(config) => {
+                    if config.is_unbounded() {
+                        let message = "unlimited retries without `max_duration` or a `budget`";
+                        self.warnings.push(self.document.error(&format!("{path}.max_retries"), message));
+                    }
+                    config.build(name.clone(), parts).map(|it| Arc::new(it) as _)
+                }
+                PolicyConfig::CircuitBreaker(config) => config.build(name.clone(), parts).map(|breaker| {
+                    let breaker = Arc::new(breaker);
+                    policies.breakers.insert(name.clone(), breaker.clone());
+                    breaker as _
+                }),
+            };
+            match built {
+                Ok(policy) => {
+                    policies.by_name.insert(name, policy);
+                }
+                Err(problems) => self.problems(&path, problems),
+            }
+        }
+        policies
+    }
+
+    fn routes(&mut self, policies: &Policies) -> RouteTable {
+        let config = self.config;
+        let mut routes: Vec<Route> = Vec::new();
+        let mut targets: Vec<Arc<Target>> = Vec::new();
+        for (index, route) in config.routes.iter().enumerate() {
+            let path = format!("routes[{index}]");
+            let Some(matches) = self.matches(route, &path) else { continue };
+            let pipeline = self.pipeline(route, policies, &path);
+            let target = match Target::new(&route.upstream) {
+                Ok(target) => target,
+                Err(message) => {
+                    self.error(&format!("{path}.upstream"), message);
+                    continue;
+                }
+            };
+            let upstream = targets.iter().position(|known| **known == target).unwrap_or_else(|| {
+                targets.push(Arc::new(target));
+                targets.len() - 1
+            });
+            let name = route.name.clone().unwrap_or_else(|| matches.to_string());
+            if routes.iter().any(|other| other.matches.collides_with(&matches)) {
+                self.error(&path, format!("takes the same requests as another route: `{matches}`"));
+            } else if routes.iter().any(|other| *other.name == *name) {
+                self.error(&format!("{path}.name"), format!("another route is called `{name}`"));
+            }
+            let asks_twice =
+                route.policies.iter().any(|name| matches!(config.policies.get(name), Some(PolicyConfig::Retry(_))));
+            let replay_limit = usize::try_from(route.max_replay_body.as_u64()).unwrap_or(usize::MAX);
+            routes.push(Route {
+                name: name.into(),
+                matches,
+                pipeline,
+                upstream,
+                replay_limit: if asks_twice { replay_limit } else { 0 },
+            });
+        }
+        RouteTable::new(routes, targets)
+    }
+
+    fn matches(&mut self, route: &RouteConfig, path: &str) -> Option<RouteMatch> {
+        let before = self.errors.len();
+        if !route.path.starts_with('/') || route.path.contains(['?', '#', ' ']) {
+            self.error(&format!("{path}.path"), format!("expected a path such as \"/api\", found `{}`", route.path));
+        }
+        if let Some(host) = &route.host
+            && (host.is_empty() || host.contains(['/', ' ', '@']) || host.contains(':') && !host.starts_with('['))
+        {
+            self.error(&format!("{path}.host"), format!("expected a host name without port, found `{host}`"));
+        }
+        if let Some(name) = &route.name
+            && (name.is_empty() || name.len() > 64 || name.chars().any(char::is_control))
+        {
+            self.error(&format!("{path}.name"), "expected 1 to 64 characters");
+        }
+        let mut methods = None;
+        if let Some(names) = &route.methods {
+            if names.is_empty() {
+                self.error(&format!("{path}.methods"), "an empty list takes no request; leave it out to take any");
+            }
+            let mut known = Vec::new();
+            for (index, name) in names.iter().enumerate() {
+                match Method::from_bytes(name.as_bytes()) {
+                    Ok(method) if *name == name.to_ascii_uppercase() => known.push(method),
+                    _ => self.error(
+                        &format!("{path}.methods[{index}]"),
+                        format!("expected a method in capitals, found `{name}`"),
+                    ),
+                }
+            }
+            methods = Some(known);
+        }
+        (self.errors.len() == before).then(|| RouteMatch::new(route.host.as_deref(), &route.path, methods))
+    }
+
+    fn pipeline(&mut self, route: &RouteConfig, policies: &Policies, path: &str) -> Pipeline {
+        let mut pipeline = Vec::new();
+        for (index, name) in route.policies.iter().enumerate() {
+            let path = format!("{path}.policies[{index}]");
+            if route.policies[..index].contains(name) {
+                self.error(&path, format!("`{name}` stands here twice"));
+            }
+            if let Some(policy) = policies.by_name.get(name.as_str()) {
+                pipeline.push(policy.clone());
+            } else if !self.config.policies.contains_key(name) {
+                self.error(&path, unknown("policy", name, self.config.policies.keys()));
+            }
+        }
+        Pipeline::new(pipeline)
+    }
+
+    fn unused(&mut self) {
+        let used: BTreeSet<&String> = self.config.routes.iter().flat_map(|route| &route.policies).collect();
+        for name in self.config.policies.keys().filter(|name| !used.contains(name)) {
+            self.warnings.push(self.document.error(&format!("policies.{name}"), "no route uses it"));
+        }
+    }
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    if known.is_empty() {
+        return format!("unknown {what} `{name}`; the file has none");
+    }
+    format!("unknown {what} `{name}`; expected one of {}", known.join(", "))
+}
+
+/// What policies may ask for while they are built.
+struct Surroundings<'a> {
+    config: &'a Config,
+    /// None: some can't be loaded.
+    components: Option<&'a Components>,
+    budgets: BTreeMap<String, Arc<Budget>>,
+    random: Random,
+}
+
+impl Surroundings<'_> {
+    fn component(&self, name: &str) -> Result<Option<&Components>, String> {
+        if self.config.components.contains_key(name) {
+            Ok(self.components)
+        } else {
+            Err(unknown("component", name, self.config.components.keys()))
+        }
+    }
+}
+
+impl Parts for Surroundings<'_> {
+    fn predicate(&self, component: &str) -> Result<Arc<dyn Predicate>, String> {
+        self.component(component)?.map_or(Ok(Arc::new(NotLoaded)), |components| components.predicate(component))
+    }
+
+    fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String> {
+        self.component(component)?.map_or(Ok(Arc::new(NotLoaded)), |components| components.responder(component))
+    }
+
+    fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
+        match self.budgets.get(name) {
+            Some(budget) => Ok(budget.clone()),
+            // It is there but wrong, which has been said.
+            None if self.config.budgets.contains_key(name) => Ok(Arc::new(Budget::default())),
+            None => Err(unknown("budget", name, self.config.budgets.keys())),
+        }
+    }
+
+    fn random(&self) -> Random {
+        self.random.clone()
+    }
+}
+
+/// Stands in for a component that can't be loaded, so that the rest of the file is checked too. The errors are known by
+/// then, so nothing that holds it ever runs.
+#[derive(Debug)]
+struct NotLoaded;
+
+impl Predicate for NotLoaded {
+    fn handles(&self, seen: &Exchange<'_>) -> bool {
+        seen.default_answer()
+    }
+}
+
+impl Responder for NotLoaded {
+    fn respond(&self, _: &Exchange<'_>) -> Option<Response> {
+        None
+    }
+}

@@ -1,0 +1,158 @@
+//! One request: route, call, pipeline, reply.
+
+mod body;
+
+pub(crate) use body::ClientBody;
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use fusebox_resilience::{Call, Error, ErrorKind, Observers, RequestBody};
+use http::{HeaderValue, Method, Request, Response, Version, header, request};
+use hyper::body::{Body, Incoming};
+
+use crate::config::ListenerConfig;
+use crate::headers;
+use crate::observe;
+use crate::reply::Refusal;
+use crate::route::{Route, RouteTable};
+use crate::server::Exchange;
+use crate::upstream::HttpUpstream;
+use body::{ClientRequestBody, Finish};
+
+/// The name of the route of requests that no route takes.
+const NO_ROUTE: &str = "none";
+
+/// What answers the requests of one worker.
+#[derive(Debug)]
+pub(crate) struct Handler {
+    routes: Arc<RouteTable>,
+    /// One for each of the routes' targets, in their order.
+    upstreams: Box<[HttpUpstream]>,
+    observers: Observers,
+    max_body: u64,
+    body_timeout: std::time::Duration,
+    no_route: Arc<str>,
+    request_ids: RefCell<fastrand::Rng>,
+}
+
+impl Handler {
+    /// A handler with its own, still unconnected upstreams.
+    pub(crate) fn new(routes: Arc<RouteTable>, limits: &ListenerConfig, observers: Observers) -> Self {
+        Self {
+            upstreams: routes.targets().iter().cloned().map(HttpUpstream::new).collect(),
+            routes,
+            observers,
+            max_body: limits.max_body.as_u64(),
+            body_timeout: limits.body_timeout.0,
+            no_route: NO_ROUTE.into(),
+            request_ids: RefCell::new(fastrand::Rng::new()),
+        }
+    }
+
+    /// Closes upstream connections that nobody has used for long.
+    pub(crate) fn reap(&self) {
+        self.upstreams.iter().for_each(HttpUpstream::reap);
+    }
+
+    /// Answers a request. Dropped before it has, the call is cancelled with everything it runs.
+    pub(crate) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        client: IpAddr,
+        exchange: Exchange,
+    ) -> Response<ClientBody> {
+        let (mut head, incoming) = request.into_parts();
+        let id = self.request_id(&head);
+        let host = canonical_host(&mut head);
+        let route = host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
+
+        headers::forward_request(&mut head.headers, head.version, client);
+        headers::set_request_id(&mut head.headers, &id);
+        let too_large = incoming.size_hint().lower() > self.max_body;
+        let call = self.call(id, head, incoming, route);
+        let finish = Finish::new(call, exchange);
+
+        let refusal = match (&host, route) {
+            (None, _) => Some(Refusal::BadHost),
+            (Some(_), None) => Some(Refusal::NoRoute),
+            (Some(_), Some(_)) if too_large => Some(Refusal::from(&Error::new(ErrorKind::RequestTooLarge))),
+            (Some(_), Some(_)) => None,
+        };
+        match (refusal, route) {
+            (None, Some(route)) => self.run(route, finish).await,
+            (refusal, _) => finish.refuse(refusal.unwrap_or(Refusal::NoRoute)),
+        }
+    }
+
+    async fn run(&self, route: &Route, finish: Finish) -> Response<ClientBody> {
+        let outcome = route.pipeline.execute(finish.call(), &self.upstreams[route.upstream]).await;
+        match outcome {
+            Ok(response) => finish.answer(response),
+            Err(error) => finish.refuse((&error).into()),
+        }
+    }
+
+    fn call(&self, id: String, head: request::Parts, incoming: Incoming, route: Option<&Route>) -> Call {
+        let body = if incoming.is_end_stream() {
+            RequestBody::empty()
+        } else {
+            let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout);
+            RequestBody::new(Box::pin(body), route.map_or(0, |route| route.replay_limit))
+        };
+        let name = route.map_or(&self.no_route, |route| &route.name).clone();
+        Call::new(id, name, head, body, observe::now(), self.observers.clone())
+    }
+
+    fn request_id(&self, head: &request::Parts) -> String {
+        headers::client_request_id(&head.headers)
+            .map_or_else(|| format!("{:032x}", self.request_ids.borrow_mut().u128(..)), str::to_owned)
+    }
+}
+
+/// The host that a request is for, without port; none if it is missing or unusable. An absolute target wins over the Host
+/// header and becomes it (RFC 9112, section 3.2.2); HTTP/1.0 may do without.
+fn canonical_host(head: &mut request::Parts) -> Option<String> {
+    if head.method == Method::CONNECT {
+        return None;
+    }
+    if let Some(authority) = head.uri.authority() {
+        let value = HeaderValue::from_str(authority.as_str()).ok()?;
+        head.headers.insert(header::HOST, value);
+    }
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let Some(host) = hosts.next() else { return (head.version == Version::HTTP_10).then(String::new) };
+    if hosts.next().is_some() {
+        return None;
+    }
+    let authority: http::uri::Authority = host.to_str().ok()?.parse().ok()?;
+    (!authority.as_str().contains('@')).then(|| authority.host().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(request: request::Builder) -> Option<String> {
+        canonical_host(&mut request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn the_host_is_without_port_and_an_absolute_target_wins() {
+        assert_eq!(host(Request::get("/").header("host", "b:3002")).as_deref(), Some("b"));
+        assert_eq!(host(Request::get("/").header("host", "[::1]:3002")).as_deref(), Some("[::1]"));
+        assert_eq!(host(Request::get("http://c:1/").header("host", "b")).as_deref(), Some("c"));
+        assert_eq!(host(Request::get("/").version(Version::HTTP_10)).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn a_missing_repeated_or_odd_host_is_refused() {
+        assert_eq!(host(Request::get("/")), None);
+        assert_eq!(host(Request::get("/").header("host", "a").header("host", "a")), None);
+        for odd in ["", "a b", "u@b", "b/c", "b:x:y"] {
+            assert_eq!(host(Request::get("/").header("host", odd)), None, "{odd}");
+        }
+        assert_eq!(host(Request::connect("b:443").header("host", "b")), None);
+    }
+}

@@ -1,0 +1,157 @@
+//! The bodies between client and proxy: the request's with its limits, and the response's, whose end is the call's end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fusebox_resilience::{Call, Error, ErrorKind, EventKind, ResponseBody};
+use http::Response;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use crate::headers;
+use crate::reply::Refusal;
+use crate::server::Exchange;
+use crate::stall::Stall;
+
+/// A request body as it comes from the client, no larger than it may be and never silent for too long.
+pub(super) struct ClientRequestBody {
+    incoming: Incoming,
+    left: u64,
+    stall: Stall,
+}
+
+impl ClientRequestBody {
+    pub(super) fn new(incoming: Incoming, limit: u64, stall: Duration) -> Self {
+        Self { incoming, left: limit, stall: Stall::new(stall) }
+    }
+}
+
+impl Body for ClientRequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(this.stall.poll(cx));
+                return Poll::Ready(Some(Err(broken("request body stalled"))));
+            }
+        };
+        this.stall.reset();
+        Poll::Ready(match frame {
+            None => None,
+            Some(Err(error)) => Some(Err(broken(error))),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match this.left.checked_sub(length) {
+                    Some(left) => {
+                        this.left = left;
+                        Some(Ok(frame))
+                    }
+                    None => Some(Err(ErrorKind::RequestTooLarge.into())),
+                }
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+fn broken(cause: impl Into<fusebox_resilience::BoxError>) -> Error {
+    Error::new(ErrorKind::RequestIncomplete).with_source(cause)
+}
+
+/// A call until its end, which it reports when it is dropped: after the last byte of the response, or when the client left.
+#[derive(Debug)]
+pub(super) struct Finish {
+    call: Box<Call>,
+    status: Option<u16>,
+    failure: Option<ErrorKind>,
+    bytes: u64,
+    _exchange: Exchange,
+}
+
+impl Finish {
+    pub(super) fn new(call: Call, exchange: Exchange) -> Self {
+        Self { call: Box::new(call), status: None, failure: None, bytes: 0, _exchange: exchange }
+    }
+
+    pub(super) fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// What the upstream, or a fallback, answered.
+    pub(super) fn answer(self, response: fusebox_resilience::Response) -> Response<ClientBody> {
+        let mut answer = Response::new(response.body);
+        *answer.status_mut() = response.status;
+        *answer.headers_mut() = response.headers;
+        headers::forward_response(answer.headers_mut(), self.call.id());
+        self.send(answer)
+    }
+
+    /// An answer of our own making.
+    pub(super) fn refuse(mut self, refusal: Refusal) -> Response<ClientBody> {
+        if let Refusal::Failed { kind, .. } = refusal {
+            self.failure = Some(kind);
+        }
+        let answer = refusal.response(self.call.id());
+        self.send(answer)
+    }
+
+    fn send(mut self, answer: Response<ResponseBody>) -> Response<ClientBody> {
+        self.status = Some(answer.status().as_u16());
+        answer.map(|body| ClientBody { body, finish: self })
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.call.emit_own(EventKind::CallFinished {
+            status: self.status,
+            failure: self.failure,
+            bytes: self.bytes,
+            elapsed: self.call.elapsed(),
+        });
+    }
+}
+
+/// A response body on its way to the client. The call ends with it.
+#[derive(Debug)]
+pub(crate) struct ClientBody {
+    body: ResponseBody,
+    finish: Finish,
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => self.finish.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(error)) => {
+                self.finish.call.emit_own(EventKind::ResponseIncomplete { kind: error.kind() });
+            }
+            None => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,183 @@
+//! Every header rule of a proxy, both directions: what ends at this hop, what this hop adds.
+//!
+//! RFC 9110, section 7.6.1: headers that concern one connection, those that `Connection` names among them, end here. RFC
+//! 9110, section 7.6.3: `Via`. `X-Forwarded-*` has no standard; these are the customs of nginx and Envoy.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+
+/// The request id's header: taken from the client if it is sane, else made; it goes upstream, back, and into every line.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// RFC 9209.
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Headers that end at this hop whether or not `Connection` names them.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The longest request id that is taken from a client.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Removes what ends at this hop.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(named) = connection_options(headers) {
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The headers that `Connection` names; none in the usual case, where it is absent or only says `keep-alive` or `close`.
+fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+    let first = headers.get(header::CONNECTION)?;
+    let usual = |value: &HeaderValue| {
+        ["keep-alive", "close"].iter().any(|it| value.as_bytes().eq_ignore_ascii_case(it.as_bytes()))
+    };
+    if usual(first) && headers.get_all(header::CONNECTION).iter().count() == 1 {
+        return None;
+    }
+    let values = headers.get_all(header::CONNECTION).iter();
+    let options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    // What is no valid name can't be the name of a header that is there.
+    Some(options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok()).collect())
+}
+
+/// Makes a client's request headers those that the upstream gets.
+pub fn forward_request(headers: &mut HeaderMap, version: Version, client: IpAddr) {
+    strip_hop_by_hop(headers);
+    // The body is asked for at once, so the client has been told to continue.
+    headers.remove(header::EXPECT);
+    add_via(headers, version);
+    append(headers, X_FORWARDED_FOR, &client.to_string());
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !headers.contains_key(X_FORWARDED_HOST)
+        && let Some(host) = headers.get(header::HOST).cloned()
+    {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+}
+
+/// Makes an upstream's response headers those that the client gets; the upstream's hop has been stripped already.
+pub fn forward_response(headers: &mut HeaderMap, request_id: &str) {
+    add_via(headers, Version::HTTP_11);
+    set_request_id(headers, request_id);
+}
+
+/// Names the request.
+pub fn set_request_id(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+/// The client's request id, if it can stand in a header and a log line without harm.
+pub fn client_request_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&byte);
+    (!id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(sane)).then_some(id)
+}
+
+fn add_via(headers: &mut HeaderMap, version: Version) {
+    let via = if version == Version::HTTP_10 { "1.0 fusebox" } else { "1.1 fusebox" };
+    if headers.contains_key(header::VIA) {
+        append(headers, header::VIA, via);
+    } else {
+        headers.insert(header::VIA, HeaderValue::from_static(via));
+    }
+}
+
+/// Puts `item` at the end of a list header, in one field.
+fn append(headers: &mut HeaderMap, name: HeaderName, item: &str) {
+    let mut list = Vec::new();
+    for value in headers.get_all(&name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(item.as_bytes());
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(list)) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect()
+    }
+
+    fn forwarded(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = headers(fields);
+        forward_request(&mut headers, Version::HTTP_11, IpAddr::from([192, 0, 2, 7]));
+        headers
+    }
+
+    #[test]
+    fn what_concerns_one_connection_ends_here() {
+        let headers = forwarded(&[
+            ("connection", "close, X-Private"),
+            ("connection", "x-also"),
+            ("x-private", "1"),
+            ("x-also", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("expect", "100-continue"),
+            ("x-kept", "1"),
+        ]);
+        let names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["x-kept", "via", "x-forwarded-for", "x-forwarded-proto"]);
+    }
+
+    #[test]
+    fn lists_are_appended_to_and_what_an_earlier_proxy_said_stays() {
+        let headers = forwarded(&[
+            ("host", "b.example:3002"),
+            ("via", "1.1 edge"),
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-for", "198.51.100.2"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        assert_eq!(headers["via"], "1.1 edge, 1.1 fusebox");
+        assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 198.51.100.2, 192.0.2.7");
+        assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "b.example:3002");
+    }
+
+    #[test]
+    fn a_request_id_is_taken_only_if_it_is_sane() {
+        let taken = |id: &str| client_request_id(&headers(&[("x-request-id", id)])).map(str::to_owned);
+        assert_eq!(taken("7f9c-42.a_B").as_deref(), Some("7f9c-42.a_B"));
+        for wrong in ["", "a b", "a\"b", "ä", "{}", &"x".repeat(129)] {
+            assert_eq!(taken(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,804 @@
+//! The metrics: counters and durations of everything that happens, in the text format of Prometheus.
+//!
+//! Names begin with `fusebox_` (those about the process itself have the names that all programs share), units are base
+//! units. Labels come from bounded sets only: the names of routes, policies and components in the configuration, statuses,
+//! and the words of our enums; never a path, a message, or anything else that a client or a guest chooses. `outcome` and
+//! `reason` speak with the words of conditions and guests (`connect`, `timeout`, `circuit-open`, …).
+//!
+//! Some values are known elsewhere, a breaker's state for one. They are handed in when somebody asks, as a [`Scrape`], so
+//! that nothing is kept twice and what no longer exists vanishes.
+//!
+//! # What a request costs
+//!
+//! Two events happen to every request: an attempt ends, the call ends. For these a route's counters are found by one look
+//! into a map that is hardly ever written, and are kept as handles: no label is compared and nothing is allocated. The rarer
+//! events take the library's way by labels.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use fusebox_resilience::{
+    AttemptOutcome, ErrorKind, Event, EventKind, Failure, Fault, NoRetry, Observer, State, Status,
+};
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+
+use super::no_retry_name;
+
+/// The `Content-Type` of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// The bounds of durations, in seconds: from a cache's answer to a patient client's limit.
+const SECONDS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10., 30., 60.];
+
+const FAULTS: [Fault; 6] =
+    [Fault::Trap, Fault::Timeout, Fault::Memory, Fault::Misuse, Fault::BadAnswer, Fault::Instantiation];
+const SKIPS: [NoRetry; 5] =
+    [NoRetry::Method, NoRetry::Body, NoRetry::RetryAfter, NoRetry::CircuitOpen, NoRetry::Budget];
+const STATES: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
+
+type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+type Counters<const N: usize> = Family<Labels<N>, Counter>;
+type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
+type Durations = Family<Labels<1>, Histogram, fn() -> Histogram>;
+
+/// Counts events. Shared by everybody who emits.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    routes: RwLock<HashMap<Arc<str>, Route>>,
+    by_route: ByRoute,
+    retries: Counters<2>,
+    retries_exhausted: Counters<2>,
+    retries_aborted: Counters<2>,
+    retries_skipped: Counters<3>,
+    timeouts: Counters<2>,
+    transitions: Counters<3>,
+    rejections: Counters<3>,
+    fallbacks: Counters<2>,
+    fallbacks_declined: Counters<2>,
+    incomplete: Counters<2>,
+    faults: Counters<2>,
+    loads: Counters<2>,
+    /// When the process started, in seconds since 1970, where the system says so.
+    started: Option<f64>,
+}
+
+/// What a policy does, and hence which series it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PolicyKind {
+    /// It tries again.
+    Retry,
+    /// It turns calls away.
+    CircuitBreaker,
+    /// It cuts calls off.
+    Timeout,
+    /// It answers instead.
+    Fallback,
+}
+
+/// What is known elsewhere, at the time of a scrape.
+#[derive(Clone, Debug, Default)]
+pub struct Scrape {
+    /// The circuit breakers by name.
+    pub breakers: Vec<(Arc<str>, Status)>,
+    /// The components, those on their way out included.
+    pub components: Vec<ComponentSample>,
+    /// See `Log::dropped`.
+    pub log_lines_dropped: u64,
+}
+
+/// A component's version and what it has done. Versions of one component are added up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComponentSample {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The SHA-256 of its file, in hex.
+    pub digest: Arc<str>,
+    /// Counts the versions since the start, from 1.
+    pub generation: u64,
+    /// Calls into it.
+    pub calls: u64,
+    /// How long they took together.
+    pub seconds: f64,
+    /// Instances that are alive.
+    pub instances: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("fusebox");
+        let mut new = Families(&mut registry);
+        Self {
+            by_route: ByRoute {
+                requests: new
+                    .counters("requests", "Requests by the status that the client got; none if it left before"),
+                request_seconds: new
+                    .durations("request_duration_seconds", "From a request's arrival to the end of its response"),
+                attempts: new.counters("attempts", "Attempts on the upstream by class of status or by failure"),
+                attempt_seconds: new
+                    .durations("attempt_duration_seconds", "From an attempt's start to its response head or failure"),
+            },
+            retries: new.counters("retries", "Retries that were scheduled"),
+            retries_exhausted: new.counters("retries_exhausted", "Calls that failed still after the last retry"),
+            retries_aborted: new.counters("retries_aborted", "Calls whose retries abort_if ended"),
+            retries_skipped: new.counters("retries_skipped", "Failures that were not retried, by the reason"),
+            timeouts: new.counters("timeouts", "Calls and attempts that a timeout policy cut off"),
+            transitions: new.counters("circuit_breaker_transitions", "Changes of a circuit breaker's state"),
+            rejections: new.counters("rejections", "Calls and attempts that a policy turned away"),
+            fallbacks: new.counters("fallbacks", "Answers that a fallback gave"),
+            fallbacks_declined: new.counters("fallbacks_declined", "Calls that a fallback's component did not answer"),
+            incomplete: new.counters("responses_incomplete", "Responses that broke off after their head was sent"),
+            faults: new.counters("component_faults", "Calls into a component that failed"),
+            loads: new.counters("component_loads", "Versions of a component that were loaded or rejected"),
+            routes: RwLock::default(),
+            started: process::start_time(),
+            registry,
+        }
+    }
+
+    /// Makes the series of a route appear, at 0: an alert on a rate needs the first increment to be one.
+    pub fn announce_route(&self, route: &Arc<str>) {
+        self.with_route(route, |_| {});
+    }
+
+    /// Makes the series of a policy on a route appear, at 0.
+    pub fn announce_policy(&self, route: &Arc<str>, policy: &Arc<str>, kind: PolicyKind) {
+        let of_policy = || [("route", owned(route)), ("policy", owned(policy))];
+        match kind {
+            PolicyKind::Retry => {
+                for family in [&self.retries, &self.retries_exhausted, &self.retries_aborted] {
+                    appear(family, &of_policy());
+                }
+                for reason in SKIPS {
+                    appear(&self.retries_skipped, &with_reason(of_policy(), no_retry_name(reason)));
+                }
+            }
+            PolicyKind::CircuitBreaker => {
+                let reason = ErrorKind::CircuitOpen.failure().name();
+                appear(&self.rejections, &with_reason(of_policy(), reason));
+                for (from, to) in [
+                    (State::Closed, State::Open),
+                    (State::Open, State::HalfOpen),
+                    (State::HalfOpen, State::Open),
+                    (State::HalfOpen, State::Closed),
+                ] {
+                    appear(&self.transitions, &transition(policy, from, to));
+                }
+            }
+            PolicyKind::Timeout => appear(&self.timeouts, &of_policy()),
+            PolicyKind::Fallback => {
+                for family in [&self.fallbacks, &self.fallbacks_declined] {
+                    appear(family, &of_policy());
+                }
+            }
+        }
+    }
+
+    /// Makes the series of a component appear, at 0.
+    pub fn announce_component(&self, component: &Arc<str>) {
+        for fault in FAULTS {
+            appear(&self.faults, &[("component", owned(component)), ("fault", fault.name().into())]);
+        }
+        for result in ["loaded", "rejected"] {
+            appear(&self.loads, &load(component, result));
+        }
+    }
+
+    /// Everything, for Prometheus: the body that goes with [`CONTENT_TYPE`].
+    pub fn render(&self, scrape: &Scrape) -> String {
+        let mut text = String::with_capacity(16 << 10);
+        for registry in [&self.registry, &scrape.registry(), &process::registry(self.started)] {
+            // A `String` takes everything.
+            let _ = prometheus_text::encode(&mut text, registry);
+        }
+        text
+    }
+
+    fn with_route(&self, route: &Arc<str>, count: impl FnOnce(&Route)) {
+        // A route is added whole, so a panic elsewhere does not matter.
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = routes.get(route) {
+            return count(route);
+        }
+        drop(routes);
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        count(routes.entry(Arc::clone(route)).or_insert_with(|| Route::new(route, &self.by_route)));
+    }
+}
+
+impl Observer for Metrics {
+    fn observe(&self, event: &Event<'_>) {
+        // Not looked up by the events of every request, which have their route's handles.
+        let of_policy = || {
+            let route = event.call.map_or("", |call| call.route());
+            [("route", owned(route)), ("policy", owned(event.policy.unwrap_or_default()))]
+        };
+        match event.kind {
+            &EventKind::AttemptFinished { outcome, elapsed, .. } => {
+                if let Some(call) = event.call {
+                    self.with_route(call.route(), |route| route.attempt(&self.by_route, outcome, elapsed));
+                }
+            }
+            &EventKind::CallFinished { status, elapsed, .. } => {
+                if let Some(call) = event.call {
+                    self.with_route(call.route(), |route| route.request(&self.by_route, status, elapsed));
+                }
+            }
+            EventKind::RetryScheduled { .. } => increment(&self.retries, &of_policy()),
+            EventKind::RetriesExhausted { .. } => increment(&self.retries_exhausted, &of_policy()),
+            EventKind::RetryAborted => increment(&self.retries_aborted, &of_policy()),
+            &EventKind::RetrySkipped { reason } => {
+                increment(&self.retries_skipped, &with_reason(of_policy(), no_retry_name(reason)));
+            }
+            EventKind::TimeoutExceeded { .. } => increment(&self.timeouts, &of_policy()),
+            &EventKind::CircuitStateChanged { from, to, .. } => {
+                increment(&self.transitions, &transition(event.policy.unwrap_or_default(), from, to));
+            }
+            EventKind::CallRejected { kind, .. } => {
+                increment(&self.rejections, &with_reason(of_policy(), kind.failure().name()));
+            }
+            EventKind::FallbackServed { .. } => increment(&self.fallbacks, &of_policy()),
+            EventKind::FallbackDeclined => increment(&self.fallbacks_declined, &of_policy()),
+            EventKind::ComponentFaulted { component, fault, .. } => {
+                increment(&self.faults, &[("component", owned(&component.name)), ("fault", fault.name().into())]);
+            }
+            EventKind::ComponentLoaded { component, .. } => increment(&self.loads, &load(&component.name, "loaded")),
+            EventKind::ComponentRejected { name, .. } => increment(&self.loads, &load(name, "rejected")),
+            &EventKind::ResponseIncomplete { kind } => {
+                let [route, _] = of_policy();
+                increment(&self.incomplete, &[route, ("failure", kind.failure().name().into())]);
+            }
+            // Lines are for reading.
+            EventKind::ComponentPrinted { .. } => {}
+        }
+    }
+}
+
+fn owned(name: &str) -> Cow<'static, str> {
+    Cow::Owned(name.to_owned())
+}
+
+/// Makes the series exist.
+fn appear<const N: usize>(family: &Counters<N>, labels: &Labels<N>) {
+    drop(family.get_or_create(labels));
+}
+
+fn increment<const N: usize>(family: &Counters<N>, labels: &Labels<N>) {
+    family.get_or_create(labels).inc();
+}
+
+fn with_reason([route, policy]: Labels<2>, reason: &'static str) -> Labels<3> {
+    [route, policy, ("reason", reason.into())]
+}
+
+fn transition(policy: &str, from: State, to: State) -> Labels<3> {
+    [("policy", owned(policy)), ("from", from.name().into()), ("to", to.name().into())]
+}
+
+fn load(component: &str, result: &'static str) -> Labels<2> {
+    [("component", owned(component)), ("result", result.into())]
+}
+
+/// Makes families in a registry.
+struct Families<'a>(&'a mut Registry);
+
+impl Families<'_> {
+    fn counters<const N: usize>(&mut self, name: &str, help: &str) -> Counters<N> {
+        self.register(name, help, Family::default())
+    }
+
+    fn gauges<const N: usize>(&mut self, name: &str, help: &str) -> Gauges<N> {
+        self.register(name, help, Family::default())
+    }
+
+    fn durations(&mut self, name: &str, help: &str) -> Durations {
+        self.register(name, help, Family::new_with_constructor(|| Histogram::new(SECONDS)))
+    }
+
+    fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+}
+
+// ===== what happens to every request =====
+
+/// The families that every request counts in.
+#[derive(Debug)]
+struct ByRoute {
+    requests: Counters<2>,
+    request_seconds: Durations,
+    attempts: Counters<2>,
+    attempt_seconds: Durations,
+}
+
+/// The statuses that are counted by themselves. A response may have any of three digits; the rest is `other`.
+const STATUSES: std::ops::Range<u16> = 100..600;
+const OTHER_STATUS: usize = (STATUSES.end - STATUSES.start) as usize;
+const NO_STATUS: usize = OTHER_STATUS + 1;
+
+/// Classes of statuses, then failures in their order, then cancelled.
+const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+const CANCELLED: usize = CLASSES.len() + Failure::ALL.len();
+
+/// A route's own handles. A counter that nothing was counted in yet does not exist, except where an alert needs the 0.
+#[derive(Debug)]
+struct Route {
+    name: Arc<str>,
+    requests: Box<[OnceLock<Counter>]>,
+    request_seconds: Histogram,
+    attempts: [OnceLock<Counter>; CANCELLED + 1],
+    attempt_seconds: Histogram,
+}
+
+impl Route {
+    fn new(name: &Arc<str>, families: &ByRoute) -> Self {
+        let labels = [("route", owned(name))];
+        let route = Self {
+            name: Arc::clone(name),
+            requests: (0..=NO_STATUS).map(|_| OnceLock::new()).collect(),
+            request_seconds: families.request_seconds.get_or_create_owned(&labels),
+            attempts: [const { OnceLock::new() }; CANCELLED + 1],
+            attempt_seconds: families.attempt_seconds.get_or_create_owned(&labels),
+        };
+        // What an attempt can come to: its failures are those of the way to the upstream.
+        let failures = [
+            Failure::Dns,
+            Failure::Connect,
+            Failure::Tls,
+            Failure::ConnectionLost,
+            Failure::Protocol,
+            Failure::Timeout,
+        ];
+        for index in (2..CLASSES.len()).chain(failures.map(failure_index)).chain([CANCELLED]) {
+            route.attempts(families, index);
+        }
+        route
+    }
+
+    fn attempt(&self, families: &ByRoute, outcome: AttemptOutcome, elapsed: Duration) {
+        let index = match outcome {
+            AttemptOutcome::Response(status) => Some(usize::from(status / 100)).filter(|class| *class < CLASSES.len()),
+            AttemptOutcome::Failure(kind) => Some(failure_index(kind.failure())),
+            AttemptOutcome::Cancelled => Some(CANCELLED),
+        };
+        self.attempts(families, index.unwrap_or_default()).inc();
+        self.attempt_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    fn attempts(&self, families: &ByRoute, index: usize) -> &Counter {
+        self.attempts[index].get_or_init(|| {
+            let outcome = match index {
+                CANCELLED => "cancelled",
+                class if class < CLASSES.len() => CLASSES[class],
+                failure => Failure::ALL[failure - CLASSES.len()].name(),
+            };
+            families.attempts.get_or_create_owned(&[("route", owned(&self.name)), ("outcome", outcome.into())])
+        })
+    }
+
+    fn request(&self, families: &ByRoute, status: Option<u16>, elapsed: Duration) {
+        let index = match status {
+            Some(status) if STATUSES.contains(&status) => usize::from(status - STATUSES.start),
+            Some(_) => OTHER_STATUS,
+            None => NO_STATUS,
+        };
+        let counter = self.requests[index].get_or_init(|| {
+            let status = match index {
+                OTHER_STATUS => "other".into(),
+                NO_STATUS => "none".into(),
+                index => (usize::from(STATUSES.start) + index).to_string().into(),
+            };
+            families.requests.get_or_create_owned(&[("route", owned(&self.name)), ("status", status)])
+        });
+        counter.inc();
+        self.request_seconds.observe(elapsed.as_secs_f64());
+    }
+}
+
+/// `Failure::ALL` has them in the order of their declaration.
+fn failure_index(failure: Failure) -> usize {
+    CLASSES.len() + failure as usize
+}
+
+// ===== what is asked for at a scrape =====
+
+impl Scrape {
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("fusebox");
+        let mut new = Families(&mut registry);
+        let states: Gauges<2> = new.gauges("circuit_breaker_state", "Where a circuit breaker stands: 1 for one state");
+        for (policy, status) in &self.breakers {
+            for state in STATES {
+                let gauge = states.get_or_create_owned(&[("policy", owned(policy)), ("state", state.name().into())]);
+                gauge.set(i64::from(state == status.state));
+            }
+        }
+        let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
+        let seconds: Family<Labels<1>, Counter<f64>> =
+            new.register("component_call_seconds", "Time that calls into a component took", Family::default());
+        let instances: Gauges<1> = new.gauges("component_instances", "Instances of a component that are alive");
+        let info: Gauges<3> = new.gauges("component_info", "The versions of a component that are in use");
+        for component in &self.components {
+            let labels = [("component", owned(&component.name))];
+            calls.get_or_create(&labels).inc_by(component.calls);
+            seconds.get_or_create(&labels).inc_by(component.seconds);
+            instances.get_or_create(&labels).inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
+            let [name] = labels;
+            let generation = component.generation.to_string();
+            info.get_or_create(&[name, ("digest", owned(&component.digest)), ("generation", generation.into())]).set(1);
+        }
+        let dropped = ConstCounter::new(self.log_lines_dropped);
+        new.0.register("log_lines_dropped", "Log lines that were lost because the output did not keep up", dropped);
+        let build: Gauges<1> = new.gauges("build_info", "The version of fusebox");
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").into())]).set(1);
+        registry
+    }
+}
+
+/// What Linux says of this process, in the names that Prometheus gives it. Elsewhere there is nothing.
+mod process {
+    use super::{ConstCounter, ConstGauge, Registry, fs};
+
+    /// `USER_HZ`, which is 100 wherever Linux shows it to programs.
+    const TICKS_PER_SECOND: f64 = 100.0;
+
+    pub(super) fn registry(started: Option<f64>) -> Registry {
+        let mut registry = Registry::default();
+        if let Some(seconds) = read("/proc/self/stat").as_deref().and_then(cpu_seconds) {
+            registry.register("process_cpu_seconds", "User and system CPU time", ConstCounter::new(seconds));
+        }
+        if let Some(bytes) = read("/proc/self/status").as_deref().and_then(resident_bytes) {
+            registry.register("process_resident_memory_bytes", "Resident memory", ConstGauge::new(bytes));
+        }
+        if let Ok(open) = fs::read_dir("/proc/self/fd") {
+            let count = i64::try_from(open.count()).unwrap_or(i64::MAX);
+            registry.register("process_open_fds", "Open file descriptors", ConstGauge::new(count));
+        }
+        if let Some(started) = started {
+            registry.register("process_start_time_seconds", "When the process started", ConstGauge::new(started));
+        }
+        registry
+    }
+
+    pub(super) fn start_time() -> Option<f64> {
+        let booted: f64 =
+            read("/proc/stat")?.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+        Some(booted + start_after_boot(&read("/proc/self/stat")?)?)
+    }
+
+    fn read(path: &str) -> Option<String> {
+        fs::read_to_string(path).ok()
+    }
+
+    /// The field of proc_pid_stat(5) with this number, of those after the program's name (which may hold anything).
+    fn field(stat: &str, number: usize) -> Option<f64> {
+        let (_, rest) = stat.rsplit_once(')')?;
+        rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+    }
+
+    pub(super) fn cpu_seconds(stat: &str) -> Option<f64> {
+        Some((field(stat, 14)? + field(stat, 15)?) / TICKS_PER_SECOND)
+    }
+
+    pub(super) fn start_after_boot(stat: &str) -> Option<f64> {
+        Some(field(stat, 22)? / TICKS_PER_SECOND)
+    }
+
+    pub(super) fn resident_bytes(status: &str) -> Option<i64> {
+        let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: i64 = size.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        kibibytes.checked_mul(1024)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use fusebox_resilience::testing::call;
+    use fusebox_resilience::{Call, ComponentId, Counts, Observers, RequestBody};
+
+    use super::*;
+
+    fn observe(metrics: &Metrics, call: Option<&Call>, policy: Option<&str>, kind: EventKind) {
+        metrics.observe(&Event { call, policy, kind: &kind });
+    }
+
+    fn attempt(outcome: AttemptOutcome) -> EventKind {
+        EventKind::AttemptFinished { attempt: 1, outcome, elapsed: Duration::from_millis(3) }
+    }
+
+    fn finished(status: Option<u16>) -> EventKind {
+        EventKind::CallFinished { status, failure: None, bytes: 1, elapsed: Duration::from_millis(40) }
+    }
+
+    fn on_route(route: &str) -> Call {
+        let (head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+        Call::new("r", route.into(), head, RequestBody::empty(), std::time::UNIX_EPOCH, Observers::default())
+    }
+
+    /// The series of ours with their values, each checked for its form; zeros are left out.
+    fn series(text: &str) -> BTreeMap<String, f64> {
+        let mut all = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with("# ")) {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let value: f64 = value.parse().unwrap();
+            assert!(name.starts_with("fusebox_") || name.starts_with("process_"), "{line}");
+            assert_eq!(name.contains('{'), name.ends_with('}'), "{line}");
+            assert!(all.insert(name.to_owned(), value).is_none(), "twice: {line}");
+        }
+        all
+    }
+
+    fn counted(metrics: &Metrics, scrape: &Scrape) -> Vec<String> {
+        let ours = |name: &str| {
+            name.starts_with("fusebox_") && !name.contains("_duration_seconds") && !name.contains("build_info")
+        };
+        series(&metrics.render(scrape))
+            .into_iter()
+            .filter(|(name, value)| ours(name) && *value != 0.0)
+            .map(|(name, value)| format!("{} {value}", name.trim_start_matches("fusebox_")))
+            .collect()
+    }
+
+    fn component() -> ComponentId {
+        ComponentId { name: "service-b".into(), digest: "0a1b".into(), generation: 2 }
+    }
+
+    #[test]
+    fn events_are_counted() {
+        let metrics = Metrics::new();
+        let call = call("r", Observers::default());
+        let of_policy = |policy, kind| observe(&metrics, Some(&call), Some(policy), kind);
+        let own = |kind| observe(&metrics, Some(&call), None, kind);
+        own(attempt(AttemptOutcome::Response(503)));
+        own(attempt(AttemptOutcome::Response(200)));
+        own(attempt(AttemptOutcome::Response(207)));
+        own(attempt(AttemptOutcome::Response(799)));
+        own(attempt(AttemptOutcome::Failure(ErrorKind::ConnectionRefused)));
+        own(attempt(AttemptOutcome::Failure(ErrorKind::Internal)));
+        own(attempt(AttemptOutcome::Cancelled));
+        of_policy("retry", EventKind::RetryScheduled { retry: 1, delay: Duration::ZERO });
+        of_policy("retry", EventKind::RetryScheduled { retry: 2, delay: Duration::ZERO });
+        of_policy("retry", EventKind::RetriesExhausted { retries: 2 });
+        of_policy("retry", EventKind::RetryAborted);
+        of_policy("retry", EventKind::RetrySkipped { reason: NoRetry::Method });
+        of_policy("timeout", EventKind::TimeoutExceeded { limit: Duration::ZERO });
+        of_policy("breaker", EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after: None });
+        of_policy("fallback", EventKind::FallbackServed { status: 200 });
+        of_policy("fallback", EventKind::FallbackDeclined);
+        let opened = EventKind::CircuitStateChanged { from: State::Closed, to: State::Open, delay: None };
+        observe(&metrics, None, Some("breaker"), opened);
+        let faulted = EventKind::ComponentFaulted { component: component(), fault: Fault::Trap, detail: "x".into() };
+        of_policy("retry", faulted);
+        of_policy("retry", EventKind::ComponentPrinted { component: component(), line: "x".into() });
+        observe(&metrics, None, None, EventKind::ComponentLoaded { component: component(), replaced: None });
+        let rejected = EventKind::ComponentRejected { name: "service-b".into(), reason: "x".into() };
+        observe(&metrics, None, None, rejected);
+        own(EventKind::ResponseIncomplete { kind: ErrorKind::ConnectionTerminated });
+        own(finished(Some(200)));
+        own(finished(Some(200)));
+        own(finished(Some(503)));
+        own(finished(Some(600)));
+        own(finished(None));
+
+        assert_eq!(
+            counted(&metrics, &Scrape::default()),
+            [
+                r#"attempts_total{route="test",outcome="2xx"} 2"#,
+                r#"attempts_total{route="test",outcome="5xx"} 1"#,
+                r#"attempts_total{route="test",outcome="cancelled"} 1"#,
+                r#"attempts_total{route="test",outcome="connect"} 1"#,
+                // A failure that is none of the upstream's is counted like a status that is none: 799 and an inner fault.
+                r#"attempts_total{route="test",outcome="other"} 2"#,
+                r#"circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"} 1"#,
+                r#"component_faults_total{component="service-b",fault="trap"} 1"#,
+                r#"component_loads_total{component="service-b",result="loaded"} 1"#,
+                r#"component_loads_total{component="service-b",result="rejected"} 1"#,
+                r#"fallbacks_declined_total{route="test",policy="fallback"} 1"#,
+                r#"fallbacks_total{route="test",policy="fallback"} 1"#,
+                r#"rejections_total{route="test",policy="breaker",reason="circuit-open"} 1"#,
+                r#"requests_total{route="test",status="200"} 2"#,
+                r#"requests_total{route="test",status="503"} 1"#,
+                r#"requests_total{route="test",status="none"} 1"#,
+                r#"requests_total{route="test",status="other"} 1"#,
+                r#"responses_incomplete_total{route="test",failure="connection-lost"} 1"#,
+                r#"retries_aborted_total{route="test",policy="retry"} 1"#,
+                r#"retries_exhausted_total{route="test",policy="retry"} 1"#,
+                r#"retries_skipped_total{route="test",policy="retry",reason="method"} 1"#,
+                r#"retries_total{route="test",policy="retry"} 2"#,
+                r#"timeouts_total{route="test",policy="timeout"} 1"#,
+            ]
+        );
+        let all = series(&metrics.render(&Scrape::default()));
+        let of = |name: &str| all.get(name).copied();
+        assert_eq!(of(r#"fusebox_attempt_duration_seconds_count{route="test"}"#), Some(7.0));
+        assert_eq!(of(r#"fusebox_request_duration_seconds_count{route="test"}"#), Some(5.0));
+        assert_eq!(of(r#"fusebox_request_duration_seconds_bucket{route="test",le="0.025"}"#), Some(0.0));
+        assert_eq!(of(r#"fusebox_request_duration_seconds_bucket{route="test",le="0.05"}"#), Some(5.0));
+    }
+
+    #[test]
+    fn what_is_announced_is_there_at_0() {
+        let metrics = Metrics::new();
+        let (route, policy): (Arc<str>, Arc<str>) = ("r".into(), "p".into());
+        metrics.announce_route(&route);
+        metrics.announce_component(&policy);
+        for kind in [PolicyKind::Retry, PolicyKind::CircuitBreaker, PolicyKind::Timeout, PolicyKind::Fallback] {
+            metrics.announce_policy(&route, &policy, kind);
+        }
+        assert_eq!(counted(&metrics, &Scrape::default()), [""; 0]);
+        let all = series(&metrics.render(&Scrape::default()));
+        for name in [
+            r#"attempts_total{route="r",outcome="5xx"}"#,
+            r#"attempts_total{route="r",outcome="timeout"}"#,
+            r#"request_duration_seconds_count{route="r"}"#,
+            r#"retries_total{route="r",policy="p"}"#,
+            r#"retries_exhausted_total{route="r",policy="p"}"#,
+            r#"retries_aborted_total{route="r",policy="p"}"#,
+            r#"retries_skipped_total{route="r",policy="p",reason="budget"}"#,
+            r#"rejections_total{route="r",policy="p",reason="circuit-open"}"#,
+            r#"circuit_breaker_transitions_total{policy="p",from="half-open",to="closed"}"#,
+            r#"timeouts_total{route="r",policy="p"}"#,
+            r#"fallbacks_total{route="r",policy="p"}"#,
+            r#"fallbacks_declined_total{route="r",policy="p"}"#,
+            r#"component_faults_total{component="p",fault="trap"}"#,
+            r#"component_loads_total{component="p",result="rejected"}"#,
+            "log_lines_dropped_total",
+        ] {
+            assert_eq!(all.get(&format!("fusebox_{name}")), Some(&0.0), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_scrape_shows_what_is_known_elsewhere() {
+        let metrics = Metrics::new();
+        let status = Status {
+            state: State::HalfOpen,
+            counts: Counts::default(),
+            remaining_delay: Duration::ZERO,
+            trials: 1,
+            openings: 1,
+        };
+        let sample = |generation, calls, instances| ComponentSample {
+            name: "service-b".into(),
+            digest: format!("d{generation}").into(),
+            generation,
+            calls,
+            seconds: 0.25,
+            instances,
+        };
+        let scrape = Scrape {
+            breakers: vec![("breaker".into(), status)],
+            components: vec![sample(1, 10, 1), sample(2, 5, 2)],
+            log_lines_dropped: 7,
+        };
+        assert_eq!(
+            counted(&metrics, &scrape),
+            [
+                r#"circuit_breaker_state{policy="breaker",state="half-open"} 1"#,
+                r#"component_call_seconds_total{component="service-b"} 0.5"#,
+                r#"component_calls_total{component="service-b"} 15"#,
+                r#"component_info{component="service-b",digest="d1",generation="1"} 1"#,
+                r#"component_info{component="service-b",digest="d2",generation="2"} 1"#,
+                r#"component_instances{component="service-b"} 3"#,
+                "log_lines_dropped_total 7",
+            ]
+        );
+        let text = metrics.render(&scrape);
+        assert!(text.contains("fusebox_circuit_breaker_state{policy=\"breaker\",state=\"open\"} 0\n"), "{text}");
+        assert!(text.contains("# TYPE fusebox_component_calls_total counter\n"), "{text}");
+        // And nothing of it stays.
+        assert_eq!(counted(&metrics, &Scrape::default()), [""; 0]);
+    }
+
+    #[test]
+    fn no_client_and_no_guest_makes_a_series() {
+        let metrics = Metrics::new();
+        let route = on_route("r");
+        for number in 0..10_000_u16 {
+            let text: Arc<str> = number.to_string().into();
+            observe(&metrics, Some(&route), None, finished(Some(number)));
+            observe(&metrics, Some(&route), None, attempt(AttemptOutcome::Response(number)));
+            let faulted =
+                EventKind::ComponentFaulted { component: component(), fault: Fault::Trap, detail: text.clone() };
+            observe(&metrics, Some(&route), Some("p"), faulted);
+            let printed = EventKind::ComponentPrinted { component: component(), line: text.clone() };
+            observe(&metrics, Some(&route), Some("p"), printed);
+            let rejected = EventKind::ComponentRejected { name: "service-b".into(), reason: text };
+            observe(&metrics, None, None, rejected);
+        }
+        let all = series(&metrics.render(&Scrape::default()));
+        let count = |name: &str| all.keys().filter(|series| series.starts_with(name)).count();
+        assert_eq!(count("fusebox_requests_total"), 500 + 1);
+        // Six classes, six failures and cancelled.
+        assert_eq!(count("fusebox_attempts_total"), 13);
+        assert_eq!(count("fusebox_component"), 2);
+        assert_eq!(all.get(r#"fusebox_requests_total{route="r",status="other"}"#), Some(&9500.0));
+    }
+
+    #[test]
+    fn names_are_escaped() {
+        let metrics = Metrics::new();
+        observe(&metrics, Some(&on_route("a\"b\\c\nd")), None, finished(Some(200)));
+        let text = metrics.render(&Scrape::default());
+        assert!(text.contains(r#"fusebox_requests_total{route="a\"b\\c\nd",status="200"} 1"#), "{text}");
+    }
+
+    #[test]
+    fn a_route_is_found_by_its_name() {
+        // A reload makes the names anew.
+        let metrics = Metrics::new();
+        observe(&metrics, Some(&on_route("r")), None, finished(Some(200)));
+        observe(&metrics, Some(&on_route("r")), None, finished(Some(200)));
+        assert_eq!(counted(&metrics, &Scrape::default()), [r#"requests_total{route="r",status="200"} 2"#]);
+    }
+
+    #[test]
+    fn threads_lose_no_count() {
+        let metrics = Metrics::new();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let metrics = &metrics;
+                scope.spawn(move || {
+                    let routes = [on_route("a"), on_route("b")];
+                    for number in 0..2000_u16 {
+                        let call = &routes[usize::from(number) % 2];
+                        observe(metrics, Some(call), None, attempt(AttemptOutcome::Response(200)));
+                        observe(metrics, Some(call), None, finished(Some(200 + number % 10 / 2)));
+                        let scheduled = EventKind::RetryScheduled { retry: 1, delay: Duration::ZERO };
+                        observe(metrics, Some(call), Some("retry"), scheduled);
+                        if thread == 0 && number % 100 == 0 {
+                            metrics.render(&Scrape::default());
+                        }
+                    }
+                });
+            }
+        });
+        let all = series(&metrics.render(&Scrape::default()));
+        let sum = |name: &str| all.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum();
+        for name in ["requests_total", "attempts_total", "retries_total", "request_duration_seconds_count"] {
+            let total: f64 = sum(&format!("fusebox_{name}"));
+            assert_eq!(total, 8000.0, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_linux_says_of_the_process_is_read() {
+        let stat =
+            "7 (a) name) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 123456 1000000 500 18446744073709551615";
+        assert_eq!(process::cpu_seconds(stat), Some(3.0));
+        assert_eq!(process::start_after_boot(stat), Some(1234.56));
+        assert_eq!(process::cpu_seconds("7 (a) S"), None);
+        assert_eq!(process::cpu_seconds(""), None);
+        assert_eq!(process::resident_bytes("Name:\ta\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
+        assert_eq!(process::resident_bytes("Name:\ta\n"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_process_shows_itself() {
+        let all = series(&Metrics::new().render(&Scrape::default()));
+        for name in ["process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds"] {
+            assert!(all.get(name).is_some_and(|value| *value > 0.0), "{name}: {:?}", all.get(name));
+        }
+        assert!(all.contains_key("process_cpu_seconds_total"));
+    }
+}

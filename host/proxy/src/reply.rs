@@ -1,0 +1,155 @@
+//! What a client sees when there is no upstream response: one table from [`ErrorKind`] to status and words.
+//!
+//! Body RFC 9457 (`application/problem+json`), header `Proxy-Status` RFC 9209, `Retry-After` when it is known. The client
+//! learns the kind of failure; causes and names of ours go to the log alone.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fusebox_resilience::{Error, ErrorKind, ResponseBody};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::headers;
+
+/// An answer of our own making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No route takes the request.
+    NoRoute,
+    /// The request's Host is missing or unusable.
+    BadHost,
+    /// A call came to nothing.
+    Failed {
+        /// With this.
+        kind: ErrorKind,
+        /// The error type of RFC 9209.
+        name: &'static str,
+        /// When asking again may help.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl From<&Error> for Refusal {
+    fn from(error: &Error) -> Self {
+        Self::Failed { kind: error.kind(), name: error.name(), retry_after: error.retry_after() }
+    }
+}
+
+impl Refusal {
+    /// The table.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BadHost => StatusCode::BAD_REQUEST,
+            Self::Failed { kind, .. } => match kind {
+                ErrorKind::Timeout | ErrorKind::ConnectionTimeout => StatusCode::GATEWAY_TIMEOUT,
+                ErrorKind::DnsError
+                | ErrorKind::ConnectionRefused
+                | ErrorKind::Unroutable
+                | ErrorKind::TlsProtocolError
+                | ErrorKind::TlsCertificateError
+                | ErrorKind::ConnectionTerminated
+                | ErrorKind::ProtocolError
+                | ErrorKind::RetriesExceeded => StatusCode::BAD_GATEWAY,
+                ErrorKind::CircuitOpen
+                | ErrorKind::BulkheadFull
+                | ErrorKind::Overloaded
+                | ErrorKind::BudgetExceeded => StatusCode::SERVICE_UNAVAILABLE,
+                ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+                ErrorKind::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                ErrorKind::RequestIncomplete => StatusCode::REQUEST_TIMEOUT,
+                ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+        }
+    }
+
+    /// The error type of RFC 9209, section 2.3.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoRoute => "destination_not_found",
+            Self::BadHost => "http_request_error",
+            Self::Failed { name, .. } => name,
+        }
+    }
+
+    fn title(self) -> String {
+        match self {
+            Self::NoRoute => "no route".to_owned(),
+            Self::BadHost => "host missing or not valid".to_owned(),
+            Self::Failed { kind, .. } => kind.to_string(),
+        }
+    }
+
+    /// The response head and body.
+    pub fn response(self, request_id: &str) -> http::Response<ResponseBody> {
+        let (status, name, title) = (self.status(), self.name(), self.title());
+        // Every word here is ours, and the request id is sane: nothing needs escaping.
+        let body = format!(
+            r#"{{"type":"about:blank","title":"{title}","status":{},"request_id":"{request_id}"}}"#,
+            status.as_u16()
+        );
+        let mut headers = HeaderMap::with_capacity(6);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if let Ok(value) = HeaderValue::try_from(format!("fusebox; error={name}; details=\"{title}\"")) {
+            headers.insert(headers::PROXY_STATUS, value);
+        }
+        if let Self::Failed { retry_after: Some(after), .. } = self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+        }
+        headers::set_request_id(&mut headers, request_id);
+        let mut response = http::Response::new(ResponseBody::full(Bytes::from(body)));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// Rounded up: who comes back after so many seconds comes neither early nor, at 0, at once.
+fn whole_seconds(duration: Duration) -> u64 {
+    (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(kind: ErrorKind) -> (u16, &'static str) {
+        let refusal = Refusal::from(&Error::new(kind));
+        (refusal.status().as_u16(), refusal.name())
+    }
+
+    #[test]
+    fn the_table_is_that_of_the_design() {
+        for (kind, status, name) in [
+            (ErrorKind::Timeout, 504, "http_response_timeout"),
+            (ErrorKind::ConnectionRefused, 502, "connection_refused"),
+            (ErrorKind::ConnectionTerminated, 502, "connection_terminated"),
+            (ErrorKind::ProtocolError, 502, "http_protocol_error"),
+            (ErrorKind::ConnectionTimeout, 504, "connection_timeout"),
+            (ErrorKind::RetriesExceeded, 502, "http_request_error"),
+            (ErrorKind::Internal, 500, "proxy_internal_error"),
+            (ErrorKind::DnsError, 502, "dns_error"),
+            (ErrorKind::TlsProtocolError, 502, "tls_protocol_error"),
+            (ErrorKind::CircuitOpen, 503, "destination_unavailable"),
+            (ErrorKind::BulkheadFull, 503, "connection_limit_reached"),
+            (ErrorKind::RateLimited, 429, "http_request_denied"),
+            (ErrorKind::RequestTooLarge, 413, "http_request_error"),
+        ] {
+            assert_eq!(refused(kind), (status, name), "{kind}");
+        }
+        assert_eq!((Refusal::NoRoute.status().as_u16(), Refusal::NoRoute.name()), (404, "destination_not_found"));
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up_to_whole_seconds() {
+        let error = Error::new(ErrorKind::CircuitOpen).with_retry_after(Some(Duration::from_millis(1200)));
+        let response = Refusal::from(&error).response("id");
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        assert_eq!(
+            response.headers()[headers::PROXY_STATUS],
+            "fusebox; error=destination_unavailable; details=\"circuit breaker open\""
+        );
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+    }
+}

@@ -1,0 +1,174 @@
+//! Workers: threads that serve connections, each with all that it needs for itself.
+
+use std::io;
+use std::net::{IpAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use fusebox_wasm::drop_stale_instances;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::Shared;
+use super::connection::serve;
+use crate::handler::Handler;
+
+/// How often unused upstream connections are looked at.
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) client: IpAddr,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// What a worker has to do.
+#[derive(Debug, Default)]
+pub struct WorkerLoad {
+    connections: AtomicUsize,
+}
+
+impl WorkerLoad {
+    /// Connections that it serves, those on their way to it included.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection counts for its worker for as long as this lives.
+#[derive(Debug)]
+struct Counted(Arc<WorkerLoad>);
+
+impl Counted {
+    fn new(load: &Arc<WorkerLoad>) -> Self {
+        load.connections.fetch_add(1, Ordering::Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How far the shutdown is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Connections stay.
+    Serving,
+    /// Each connection ends with the request that it is at.
+    Draining,
+    /// All connections end now.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Workers {
+    workers: Vec<Worker>,
+    phase: watch::Sender<Phase>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    connections: mpsc::UnboundedSender<(Accepted, Counted)>,
+    load: Arc<WorkerLoad>,
+    thread: JoinHandle<()>,
+}
+
+impl Workers {
+    pub(super) fn start(count: usize, shared: Arc<Shared>) -> io::Result<Self> {
+        let (phase, _) = watch::channel(Phase::Serving);
+        let workers = (0..count)
+            .map(|index| {
+                // Bounded by the places that connections hold.
+                let (sender, receiver) = mpsc::unbounded_channel();
+                let (shared, phase) = (shared.clone(), phase.subscribe());
+                let runtime = || Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || match runtime() {
+                    Ok(runtime) => work(&runtime, &shared, receiver, phase),
+                    // Its connections are closed as they come; the others go on.
+                    Err(_) => drop(receiver),
+                })?;
+                Ok(Worker { connections: sender, load: Arc::default(), thread })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self { workers, phase })
+    }
+
+    pub(super) fn loads(&self) -> Vec<Arc<WorkerLoad>> {
+        self.workers.iter().map(|worker| worker.load.clone()).collect()
+    }
+
+    /// To the worker that has the fewest.
+    pub(super) fn give(&self, accepted: Accepted) {
+        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.connections()) else { return };
+        // A worker that is gone drops the connection, which closes it.
+        worker.connections.send((accepted, Counted::new(&worker.load))).ok();
+    }
+
+    /// Ends all connections, those with a call in flight after it or after `limit`. Returns how many were cut.
+    pub(super) async fn drain(self, limit: Duration) -> usize {
+        let Self { workers, phase } = self;
+        phase.send_replace(Phase::Draining);
+        let loads: Vec<_> = workers.iter().map(|worker| worker.load.clone()).collect();
+        // Dropping the senders lets a worker end once its connections have.
+        let threads: Vec<_> = workers.into_iter().map(|worker| worker.thread).collect();
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let mut joined = std::pin::pin!(joined);
+        if timeout(limit, joined.as_mut()).await.is_ok() {
+            return 0;
+        }
+        let cut = loads.iter().map(|load| load.connections()).sum();
+        phase.send_replace(Phase::Ended);
+        joined.await.ok();
+        cut
+    }
+}
+
+fn work(
+    runtime: &LocalRuntime,
+    shared: &Arc<Shared>,
+    mut connections: mpsc::UnboundedReceiver<(Accepted, Counted)>,
+    phase: watch::Receiver<Phase>,
+) {
+    runtime.block_on(async {
+        let handler = Rc::new(Handler::new(shared.routes.clone(), &shared.limits, shared.observers.clone()));
+        tokio::task::spawn_local(drop_replaced_instances(shared.component_changes.clone()));
+        tokio::task::spawn_local(reap(handler.clone()));
+        // Cloned into every connection; when all clones are gone, all connections are.
+        let (alive, mut all_gone) = mpsc::channel::<()>(1);
+        while let Some((accepted, counted)) = connections.recv().await {
+            let connection = serve(accepted, handler.clone(), shared.clone(), phase.clone());
+            let alive = alive.clone();
+            tokio::task::spawn_local(async move {
+                connection.await;
+                drop((counted, alive));
+            });
+        }
+        drop(alive);
+        all_gone.recv().await;
+    });
+}
+
+/// Frees what a swap has replaced as soon as it is replaced, rather than at the next call.
+async fn drop_replaced_instances(mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        drop_stale_instances();
+    }
+}
+
+async fn reap(handler: Rc<Handler>) {
+    let mut ticks = interval(REAP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        handler.reap();
+    }
+}

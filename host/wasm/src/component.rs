@@ -1,0 +1,262 @@
+//! One version of a component: read, checked, compiled, and ready to be instantiated any number of times.
+//!
+//! A version never changes. Whoever holds it can go on using it; when another has taken its place it is *retired*, which is
+//! how the instances of it that workers keep learn that they should go.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use fusebox_resilience::ComponentId;
+use sha2::{Digest as _, Sha256};
+use wasmtime::Store;
+use wasmtime::component::{Component, Instance, InstancePre};
+
+use crate::bindings::exports::fusebox::policy::{fallback, predicate};
+use crate::config::ComponentConfig;
+use crate::engine::{Runtime, anyhow_of};
+use crate::grants;
+use crate::instances::State;
+use crate::status::Meters;
+
+/// The export of a component that answers `handle-if`.
+pub(crate) const PREDICATE: &str = "fusebox:policy/predicate@0.1.0";
+/// The export of a component that makes fallback responses.
+pub(crate) const FALLBACK: &str = "fusebox:policy/fallback@0.1.0";
+
+/// The largest file that is read: three times the largest guest seen.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// The content of a file, and its digest.
+pub(crate) struct Artifact {
+    bytes: Vec<u8>,
+    digest: String,
+}
+
+impl Artifact {
+    /// Reads `file`.
+    ///
+    /// # Errors
+    /// It can't be read, or is larger than 64 MiB.
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        let mut bytes = Vec::new();
+        // One byte more than allowed tells a file that is too long, even one that grows while it is read.
+        let read = File::open(file)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+        ensure!(read as u64 <= LARGEST_FILE, "larger than {} MiB", LARGEST_FILE >> 20);
+        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { bytes, digest })
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Its SHA-256 in hex.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Holds it against the digest that the configuration asks for.
+    pub(crate) fn check_digest(&self, pinned: Option<&str>) -> anyhow::Result<()> {
+        match pinned {
+            Some(pinned) if !pinned.eq_ignore_ascii_case(&self.digest) => {
+                bail!("expected sha256 `{pinned}`, found `{}`", self.digest)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Compiles it. Slow: up to 18 s of one core for the largest guest languages.
+    ///
+    /// # Errors
+    /// It is not a valid component.
+    pub(crate) fn compile(&self, runtime: &Runtime) -> anyhow::Result<Component> {
+        // The version and layer fields, which tell the two binary formats apart.
+        match (self.bytes.get(..4), self.bytes.get(4..8)) {
+            (Some(b"\0asm"), Some([0x0d, 0, 1, 0])) => {}
+            (Some(b"\0asm"), Some([1, 0, 0, 0])) => bail!(
+                "is a core module, expected a component: build for `wasm32-wasip2`, or wrap it with `wasm-tools component new`"
+            ),
+            (Some(b"\0asm"), Some(_)) => bail!("is WebAssembly of an unknown version, expected a component"),
+            (Some(b"\0asm"), None) => bail!("is cut off after {} bytes, expected a component", self.bytes.len()),
+            _ if self.bytes.trim_ascii_start().starts_with(b"(") => {
+                bail!("is WebAssembly text, expected a binary component")
+            }
+            _ => bail!("is not WebAssembly, expected a component"),
+        }
+        Component::from_binary(runtime.engine(), &self.bytes).map_err(anyhow_of).context("is not a valid component")
+    }
+}
+
+/// Which questions a component answers.
+pub(crate) struct Exports {
+    predicate: Option<predicate::GuestIndices>,
+    fallback: Option<fallback::GuestIndices>,
+}
+
+/// The functions of one instance that answer them.
+pub(crate) struct Guest {
+    predicate: Option<predicate::Guest>,
+    fallback: Option<fallback::Guest>,
+}
+
+impl Guest {
+    /// Answers `handle-if`.
+    pub(crate) fn predicate(&self) -> &predicate::Guest {
+        self.predicate.as_ref().expect("a version without an export that is in use is not taken")
+    }
+
+    /// Makes fallback responses.
+    pub(crate) fn fallback(&self) -> &fallback::Guest {
+        self.fallback.as_ref().expect("a version without an export that is in use is not taken")
+    }
+}
+
+impl Exports {
+    fn find(pre: &InstancePre<State>) -> anyhow::Result<Self> {
+        let has = |name| pre.component().get_export_index(None, name).is_some();
+        let wrong =
+            |name| move |error| anyhow_of(error).context(format!("export `{name}` is not that of the contract"));
+        let predicate =
+            has(PREDICATE).then(|| predicate::GuestIndices::new(pre).map_err(wrong(PREDICATE))).transpose()?;
+        let fallback = has(FALLBACK).then(|| fallback::GuestIndices::new(pre).map_err(wrong(FALLBACK))).transpose()?;
+        ensure!(predicate.is_some() || fallback.is_some(), "missing export `{PREDICATE}` or `{FALLBACK}`");
+        Ok(Self { predicate, fallback })
+    }
+
+    /// Finds them in an instance.
+    ///
+    /// # Errors
+    /// One has another type than the contract says.
+    pub(crate) fn load(&self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Guest> {
+        let wrong = |name| move |error: wasmtime::Error| error.context(format!("export `{name}` has a wrong type"));
+        Ok(Guest {
+            predicate: self
+                .predicate
+                .as_ref()
+                .map(|indices| indices.load(&mut *store, instance).map_err(wrong(PREDICATE)))
+                .transpose()?,
+            fallback: self
+                .fallback
+                .as_ref()
+                .map(|indices| indices.load(&mut *store, instance).map_err(wrong(FALLBACK)))
+                .transpose()?,
+        })
+    }
+
+    pub(crate) fn has_predicate(&self) -> bool {
+        self.predicate.is_some()
+    }
+
+    pub(crate) fn has_fallback(&self) -> bool {
+        self.fallback.is_some()
+    }
+}
+
+/// Resolves what a component imports and exports.
+///
+/// # Errors
+/// It imports what is not granted, or exports neither of the two interfaces.
+pub(crate) fn link(runtime: &Runtime, component: &Component) -> anyhow::Result<(InstancePre<State>, Exports)> {
+    let refused: Vec<_> = imports(runtime, component).iter().filter_map(|name| grants::refusal(name)).collect();
+    ensure!(refused.is_empty(), "{}", refused.join("; "));
+    let pre = runtime.linker().instantiate_pre(component).map_err(anyhow_of).context("an import has a wrong type")?;
+    let exports = Exports::find(&pre)?;
+    Ok((pre, exports))
+}
+
+/// The names of all that it imports.
+pub(crate) fn imports(runtime: &Runtime, component: &Component) -> Vec<String> {
+    component.component_type().imports(runtime.engine()).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The names of all that it exports.
+pub(crate) fn exports(runtime: &Runtime, component: &Component) -> Vec<String> {
+    component.component_type().exports(runtime.engine()).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// A component under a name and a generation, compiled and linked.
+pub(crate) struct Version {
+    id: ComponentId,
+    config: Arc<ComponentConfig>,
+    /// Keeps the ticker going: without it no guest could be cut off.
+    runtime: Arc<Runtime>,
+    pre: InstancePre<State>,
+    exports: Exports,
+    meters: Arc<Meters>,
+    retired: AtomicBool,
+}
+
+impl Version {
+    /// Compiles and links `artifact`. That it can be instantiated is still to be seen.
+    ///
+    /// # Errors
+    /// It is not an acceptable component.
+    pub(crate) fn new(
+        artifact: &Artifact,
+        id: ComponentId,
+        config: Arc<ComponentConfig>,
+        runtime: Arc<Runtime>,
+        meters: Arc<Meters>,
+    ) -> anyhow::Result<Self> {
+        let component = artifact.compile(&runtime)?;
+        let (pre, exports) = link(&runtime, &component)?;
+        Ok(Self { id, config, runtime, pre, exports, meters, retired: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn id(&self) -> &ComponentId {
+        &self.id
+    }
+
+    pub(crate) fn config(&self) -> &ComponentConfig {
+        &self.config
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<State> {
+        &self.pre
+    }
+
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
+    pub(crate) fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
+    /// Another one has taken its place, or nobody can ask it any longer. A call that has begun may still end.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+}
+
+/// That `exports` has what is in use.
+pub(crate) fn check_exports(exports: &Exports, needs: Needs) -> anyhow::Result<()> {
+    for (needed, has, name) in
+        [(needs.predicate, exports.has_predicate(), PREDICATE), (needs.fallback, exports.has_fallback(), FALLBACK)]
+    {
+        if needed && !has {
+            return Err(anyhow!("missing export `{name}`, which is in use"));
+        }
+    }
+    Ok(())
+}
+
+/// Which exports policies rely on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs {
+    pub(crate) predicate: bool,
+    pub(crate) fallback: bool,
+}

@@ -1,0 +1,127 @@
+//! The runtime that all components of one configuration share: an engine, the functions that guests may import, and the
+//! ticker that lets running guests be cut off.
+//!
+//! It exists only if a component is configured, and for as long as one can still be called; the ticker's thread is joined
+//! when it goes. Instances are allocated on demand, not from a pool: a worker keeps and reuses one per component, so
+//! instantiation (some 30 µs) happens at start, after a fault and after a swap, and a pool would only reserve memory.
+//! Compiling uses one thread, the caller's: wasmtime's feature for more is left out, so that the other cores stay with the
+//! workers.
+
+use std::fmt;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Config, Engine};
+
+use crate::bindings;
+use crate::instances::State;
+use crate::wasi;
+
+/// How precisely a guest is cut off. An idle thread that wakes so often costs about 0.5 % of a core.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Wasm may use so much of the thread that calls it, which the workers' 2 MiB leave room for.
+const GUEST_STACK: usize = 512 << 10;
+
+/// An engine with its imports and its ticker.
+pub(crate) struct Runtime {
+    engine: Engine,
+    linker: Linker<State>,
+    _ticker: Ticker,
+}
+
+impl Runtime {
+    /// Starts the ticker.
+    ///
+    /// # Errors
+    /// The host has no executable memory or no thread to give, or the imports contradict each other.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let mut config = Config::new();
+        config
+            // A call costs three times as much with it, and nothing here is concurrent: calls are synchronous.
+            .concurrency_support(false)
+            .epoch_interruption(true)
+            // Guests are stripped as a rule, and their panic messages say more than frames without names.
+            .wasm_backtrace_max_frames(None)
+            .max_wasm_stack(GUEST_STACK);
+        let engine = Engine::new(&config).map_err(anyhow_of).context("WebAssembly engine")?;
+        let linker = linker(&engine).map_err(anyhow_of).context("WebAssembly imports")?;
+        let ticker = Ticker::start(engine.clone()).context("thread that cuts guests off")?;
+        Ok(Self { engine, linker, _ticker: ticker })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<State> {
+        &self.linker
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    bindings::Policy::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+    wasi::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// The epochs after which a guest that started now has had at least `timeout`: the tick that is under way counts for nothing.
+pub(crate) fn epochs(timeout: Duration) -> u64 {
+    let ticks = timeout.as_nanos().div_ceil(TICK.as_nanos());
+    u64::try_from(ticks).unwrap_or(u64::MAX / 2) + 1
+}
+
+/// wasmtime's error as ours, the chain kept.
+pub(crate) fn anyhow_of(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::Error::from_boxed(error.into_boxed_dyn_error())
+}
+
+/// Counts epochs; dropping it ends the thread.
+struct Ticker {
+    running: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: Engine) -> std::io::Result<Self> {
+        let (running, stopped) = channel::<()>();
+        let thread = thread::Builder::new().name("fusebox-epochs".into()).spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Self { running: Some(running), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.running = None;
+        if let Some(thread) = self.thread.take() {
+            // It can't have panicked: it does nothing but count.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_gets_at_least_its_timeout() {
+        assert_eq!(epochs(Duration::from_millis(10)), 11);
+        assert_eq!(epochs(Duration::from_micros(1)), 2);
+        assert_eq!(epochs(Duration::MAX), u64::MAX / 2 + 1);
+    }
+}

@@ -1,0 +1,96 @@
+//! What went wrong in a call into a guest, told apart by its cause.
+
+use std::fmt;
+
+use fusebox_resilience::Fault;
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+
+use crate::instances::State;
+
+/// Bytes of a detail.
+const DETAIL: usize = 1024;
+
+/// A call into a guest that came to nothing.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) fault: Fault,
+    /// What the runtime says of it, and what the guest printed before.
+    pub(crate) detail: String,
+    /// The lines that the guest printed, for events of their own.
+    pub(crate) printed: Vec<String>,
+}
+
+impl Failure {
+    /// What `error`, which ended a call, was.
+    pub(crate) fn of_call(error: &wasmtime::Error, state: &State) -> Self {
+        let fault = match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => Fault::Timeout,
+            _ if state.limits().was_refused() || is_hostcall_limit(error) => Fault::Memory,
+            Some(_) => Fault::Trap,
+            None if error.is::<Misuse>() => Fault::Misuse,
+            None if error.is::<I32Exit>() => Fault::Trap,
+            // What is left is what could not be read: pointers out of bounds, text that is not UTF-8, bad values.
+            None => Fault::BadAnswer,
+        };
+        Self::new(fault, error, state)
+    }
+
+    /// What `error`, which kept an instance from starting, was.
+    pub(crate) fn of_start(error: &wasmtime::Error, state: &State) -> Self {
+        Self::new(Fault::Instantiation, error, state)
+    }
+
+    fn new(fault: Fault, error: &wasmtime::Error, state: &State) -> Self {
+        let printed = state.console().take();
+        let mut detail = reason(error, state);
+        for line in &printed {
+            detail.push_str(" | ");
+            detail.push_str(line);
+        }
+        if detail.len() > DETAIL {
+            detail.truncate(detail.floor_char_boundary(DETAIL));
+            detail.push('…');
+        }
+        Self { fault, detail, printed }
+    }
+}
+
+fn reason(error: &wasmtime::Error, state: &State) -> String {
+    let config = state.version().config();
+    let cause = format!("{error:#}").replace("wasm trap: ", "");
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => format!("took longer than {}", config.timeout),
+        _ if state.limits().was_refused() => format!("asked for more than {} of memory: {cause}", config.memory),
+        _ => cause,
+    }
+}
+
+/// wasmtime keeps the type of this error to itself. A test holds its words against a guest that provokes it.
+fn is_hostcall_limit(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted")
+}
+
+/// A guest called what it may not call there, or waited.
+#[derive(Debug)]
+pub(crate) struct Misuse(pub(crate) &'static str);
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
+/// A guest answered with something that is no answer.
+#[derive(Debug)]
+pub(crate) struct BadAnswer(pub(crate) String);
+
+impl fmt::Display for BadAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadAnswer {}

@@ -1,0 +1,109 @@
+//! What a file is and whether it would be accepted, for `fusebox policy inspect FILE`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use fusebox_resilience::ComponentId;
+
+use crate::component::{self, Artifact, FALLBACK, PREDICATE, Version};
+use crate::config::ComponentConfig;
+use crate::engine::Runtime;
+use crate::grants;
+use crate::instances::Instance;
+use crate::status::Meters;
+
+/// What there is to say of a component's file.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The file.
+    pub file: PathBuf,
+    /// Its length in bytes.
+    pub size: usize,
+    /// Its SHA-256 in hex, as `sha256` in the configuration wants it.
+    pub sha256: String,
+    /// What it imports; none if it is no component.
+    pub imports: Vec<String>,
+    /// What it exports; none if it is no component.
+    pub exports: Vec<String>,
+    /// Why it would be refused, if it would.
+    pub refusal: Option<String>,
+}
+
+/// Reads `file` and puts it through all that a load does, with the default limits.
+///
+/// # Errors
+/// It can't be read, or there is no WebAssembly runtime on this machine. A file that is no good is no error.
+pub fn inspect(file: &Path) -> anyhow::Result<Inspection> {
+    let artifact = Artifact::read(file).with_context(|| file.display().to_string())?;
+    let runtime = Arc::new(Runtime::new()?);
+    let component = artifact.compile(&runtime).ok();
+    let names = |of: fn(&Runtime, &wasmtime::component::Component) -> Vec<String>| {
+        component.as_ref().map(|component| of(&runtime, component)).unwrap_or_default()
+    };
+    Ok(Inspection {
+        file: file.to_owned(),
+        size: artifact.len(),
+        sha256: artifact.digest().to_owned(),
+        imports: names(component::imports),
+        exports: names(component::exports),
+        refusal: try_out(file, &artifact, &runtime).err().map(|error| format!("{error:#}")),
+    })
+}
+
+fn try_out(file: &Path, artifact: &Artifact, runtime: &Arc<Runtime>) -> anyhow::Result<()> {
+    let id = ComponentId { name: "inspected".into(), digest: artifact.digest().into(), generation: 1 };
+    let config = Arc::new(ComponentConfig::new(file));
+    let version = Version::new(artifact, id, config, runtime.clone(), Arc::new(Meters::default()))?;
+    match Instance::start(&Arc::new(version)) {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(anyhow!("can't be instantiated: {}", failure.detail)),
+    }
+}
+
+impl Inspection {
+    /// Whether a configuration may name it.
+    pub fn is_acceptable(&self) -> bool {
+        self.refusal.is_none()
+    }
+
+    /// The world of the contract that it is built for.
+    pub fn world(&self) -> Option<&'static str> {
+        let exports = |name: &str| self.exports.iter().any(|export| export == name);
+        match (exports(PREDICATE), exports(FALLBACK)) {
+            (true, true) => Some("fusebox:policy/policy@0.1.0"),
+            (true, false) => Some("fusebox:policy/predicate-policy@0.1.0"),
+            (false, true) => Some("fusebox:policy/fallback-policy@0.1.0"),
+            (false, false) => None,
+        }
+    }
+
+    /// The keys of the configuration in which it can be named.
+    pub fn serves(&self) -> Vec<&'static str> {
+        let exports = |name: &str| self.exports.iter().any(|export| export == name);
+        let conditions = ["handle_if", "abort_if", "cancel_if", "ignore_if"].iter().filter(|_| exports(PREDICATE));
+        conditions.chain(["respond"].iter().filter(|_| exports(FALLBACK))).copied().collect()
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "file     {}", self.file.display())?;
+        writeln!(f, "size     {} bytes", self.size)?;
+        writeln!(f, "sha256   {}", self.sha256)?;
+        writeln!(f, "world    {}", self.world().unwrap_or("none of `fusebox:policy@0.1.0`"))?;
+        let serves = self.serves();
+        writeln!(f, "serves   {}", if serves.is_empty() { "nothing".into() } else { serves.join(", ") })?;
+        for (label, names) in [("imports", &self.imports), ("exports", &self.exports)] {
+            for (index, name) in names.iter().enumerate() {
+                let note = if label == "imports" && grants::refusal(name).is_some() { "  (refused)" } else { "" };
+                writeln!(f, "{:<8} {name}{note}", if index == 0 { label } else { "" })?;
+            }
+        }
+        match &self.refusal {
+            None => write!(f, "accepted"),
+            Some(refusal) => write!(f, "refused: {refusal}"),
+        }
+    }
+}

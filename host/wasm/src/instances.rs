@@ -1,0 +1,166 @@
+//! Instances: a guest with its memory, kept by the worker that made it and used for one call at a time.
+//!
+//! A worker keeps one instance per component and takes it out while it calls it, so a call that fails simply does not put it
+//! back: the guest's state is gone, and nothing of it can reach a later call. Calls are synchronous; no instance is ever
+//! held across an await. An instance is also dropped when its version was replaced, when it has met its memory limit, and
+//! after a number of calls or above a mark of memory, because some languages' heaps only grow.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use wasmtime::Store;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::component::{Guest, Version};
+use crate::engine::epochs;
+use crate::fault::Failure;
+use crate::limits::Limits;
+use crate::status::Meters;
+use crate::wasi::{self, Console};
+
+/// Bytes that a guest may hand to the host in one call, either way of calling; so also the longest fallback response.
+/// Copying cannot be interrupted: a guest that asks in a loop for a header with a name of 16 MiB would hold a worker for
+/// milliseconds at a time.
+const HOSTCALL_BYTES: usize = 1 << 20;
+
+/// Streams and the like that a guest may hold at once.
+const RESOURCES: usize = 256;
+
+thread_local! {
+    /// The worker's instances, at most one of a component. A handful, so a list.
+    static INSTANCES: RefCell<Vec<Instance>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes out this thread's instance of the component with these meters, unless it is of a version that was replaced.
+pub(crate) fn take(meters: &Arc<Meters>) -> Option<Instance> {
+    INSTANCES.with_borrow_mut(|instances| {
+        let index = instances.iter().position(|instance| Arc::ptr_eq(instance.version().meters(), meters))?;
+        Some(instances.swap_remove(index)).filter(|instance| !instance.version().is_retired())
+    })
+}
+
+/// Keeps an instance for this thread's next call.
+pub(crate) fn put(instance: Instance) {
+    INSTANCES.with_borrow_mut(|instances| instances.push(instance));
+}
+
+/// Drops this thread's instances of versions that were replaced.
+///
+/// Each worker calls it when [`Components::changed`](crate::Components::changed) fires. It is no condition for a swap (no
+/// call begins on a replaced version), but without it an instance would stay until its component is asked again.
+pub fn drop_stale_instances() {
+    INSTANCES.with_borrow_mut(|instances| instances.retain(|instance| !instance.version().is_retired()));
+}
+
+/// What a store holds beside the guest.
+pub(crate) struct State {
+    version: Arc<Version>,
+    limits: Limits,
+    wasi: WasiCtx,
+    resources: ResourceTable,
+    console: Console,
+}
+
+impl State {
+    pub(crate) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// How much of a response body the guest may see.
+    pub(crate) fn peek_bytes(&self) -> usize {
+        self.version.config().peek().map_or(0, |peek| peek.bytes)
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+    }
+}
+
+/// A guest that can be called.
+pub(crate) struct Instance {
+    store: Store<State>,
+    guest: Guest,
+    calls: u64,
+    epochs: u64,
+}
+
+impl Instance {
+    /// A fresh one.
+    ///
+    /// # Errors
+    /// The guest trapped while it started, overran, asked for too much, or has an export of a wrong type.
+    pub(crate) fn start(version: &Arc<Version>) -> Result<Self, Failure> {
+        let console = Console::default();
+        let mut resources = ResourceTable::new();
+        resources.set_max_capacity(RESOURCES);
+        let state = State {
+            version: version.clone(),
+            limits: Limits::new(version.config().memory()),
+            wasi: wasi::context(&console),
+            resources,
+            console,
+        };
+        let epochs = epochs(version.config().timeout.0);
+        let mut store = Store::new(version.runtime().engine(), state);
+        store.limiter(|state| &mut state.limits);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_epoch_deadline(epochs);
+        let started = version.pre().instantiate(&mut store);
+        match started.and_then(|instance| version.exports().load(&mut store, &instance)) {
+            Ok(guest) => {
+                version.meters().started();
+                Ok(Self { store, guest, calls: 0, epochs })
+            }
+            Err(error) => Err(Failure::of_start(&error, store.data())),
+        }
+    }
+
+    pub(crate) fn version(&self) -> &Arc<Version> {
+        &self.store.data().version
+    }
+
+    /// What the guest printed since the last time.
+    pub(crate) fn printed(&self) -> Vec<String> {
+        self.store.data().console.take()
+    }
+
+    /// Calls the guest, for as long as its configuration lets it run.
+    ///
+    /// # Errors
+    /// The call came to nothing. The instance must not be used again.
+    pub(crate) fn call<A>(
+        &mut self,
+        question: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<A>,
+    ) -> Result<A, Failure> {
+        self.calls += 1;
+        self.store.set_epoch_deadline(self.epochs);
+        question(&self.guest, &mut self.store).map_err(|error| Failure::of_call(&error, self.store.data()))
+    }
+
+    /// Whether it is worth keeping for another call.
+    pub(crate) fn is_reusable(&self) -> bool {
+        let state = self.store.data();
+        let config = state.version.config();
+        self.calls < config.recycle_calls
+            && state.limits.memory() <= config.recycle_memory()
+            && !state.limits.was_refused()
+            && !state.version.is_retired()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.version().meters().stopped();
+    }
+}

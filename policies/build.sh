@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Builds every guest into policies/build/<name_with_underscores>.wasm; `make policies` calls it.
+#
+# Two routes lead to the same components:
+#   rustup   the target wasm32-wasip2, whose linker makes components
+#   debian   the packages cargo-web, rustc-web, rust-web-src and rust-web-llvm: the target wasm32-unknown-unknown with the
+#            standard library built from source, then wrapped. No stderr there, so a panic is a trap without its message.
+# The first that can be had is taken; FUSEBOX_GUEST_TOOLCHAIN=rustup or =debian asks for one.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+guests=(graphql-errors service-b)
+
+fail() { echo "policies/build.sh: $*" >&2; exit 1; }
+
+with_rustup() {
+    command -v rustup > /dev/null || { missing="no \`rustup\`: it comes with Rust's installer"; return 1; }
+    if ! rustup target list --installed | grep -qx wasm32-wasip2; then
+        rustup target add wasm32-wasip2 || { missing="no target \`wasm32-wasip2\`: run \`rustup target add wasm32-wasip2\`"; return 1; }
+    fi
+}
+
+with_debian() {
+    # Debian's `rust-lld` is a link into the package `lld-22`; any other LLVM linker for WebAssembly does as well.
+    linker=$(command -v rust-lld wasm-ld-22 wasm-ld-19 wasm-ld | head -n 1) || true
+    [[ -n $linker ]] || linker=$(compgen -G "$(rustc --print sysroot)/lib/rustlib/*/bin/rust-lld" | head -n 1) || true
+    if [[ ! -x /usr/bin/cargo || ! -x /usr/bin/rustc || ! -d /usr/lib/rustlib/src/rust/library ]]; then
+        missing="no Debian toolchain: run \`apt-get install cargo-web rustc-web rust-web-src rust-web-llvm\`"
+    elif [[ -z $linker ]]; then
+        missing="no \`rust-lld\` or \`wasm-ld\`: run \`apt-get install lld-22\`"
+    else
+        return 0
+    fi
+    return 1
+}
+
+build_rustup() {
+    cargo build --locked --release --target wasm32-wasip2
+    for guest in "${guests[@]}"; do
+        install_component "target/wasm32-wasip2/release/${guest//-/_}.wasm" "${guest//-/_}"
+    done
+}
+
+build_debian() {
+    # Its own directories: the other route's compiler has another version.
+    RUSTC=/usr/bin/rustc /usr/bin/cargo build --locked --release --manifest-path wrap/Cargo.toml --target-dir target/debian
+    RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$linker \
+        /usr/bin/cargo build --locked --release --target-dir target/debian \
+        -Zbuild-std=std,panic_abort --target wasm32-unknown-unknown
+    for guest in "${guests[@]}"; do
+        name=${guest//-/_}
+        target/debian/release/wrap "target/debian/wasm32-unknown-unknown/release/$name.wasm" "target/debian/$name.wasm"
+        install_component "target/debian/$name.wasm" "$name"
+    done
+}
+
+# A proxy may be watching: whole or not at all, and only if it is different.
+install_component() {
+    local from=$1 to=build/$2.wasm
+    mkdir -p build
+    if cmp -s "$from" "$to"; then
+        echo "policies/$to: unchanged"
+    else
+        cp "$from" "$to.new"
+        mv "$to.new" "$to"
+        echo "policies/$to: $(wc -c < "$to") bytes"
+    fi
+}
+
+missing=
+case ${FUSEBOX_GUEST_TOOLCHAIN:-} in
+    rustup | debian) routes=("$FUSEBOX_GUEST_TOOLCHAIN") ;;
+    "") routes=(rustup debian) ;;
+    *) fail "FUSEBOX_GUEST_TOOLCHAIN: expected \`rustup\` or \`debian\`, found \`$FUSEBOX_GUEST_TOOLCHAIN\`" ;;
+esac
+reasons=()
+for route in "${routes[@]}"; do
+    if "with_$route"; then
+        echo "policies/build.sh: building with the $route toolchain"
+        "build_$route"
+        exit
+    fi
+    reasons+=("$missing")
+done
+fail "$(IFS=';'; echo "${reasons[*]}")"
