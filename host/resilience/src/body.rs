@@ -90,6 +90,17 @@ impl RequestBody {
         })
     }
 
+    /// The call has ended, so nobody needs the rest: an attempt that still sends it fails, which ends its connection.
+    pub(crate) fn cut(&self) {
+        if let Some(shared) = &self.shared {
+            let replay = &mut *shared.borrow_mut();
+            if replay.source.take().is_some() {
+                replay.failure = Some(ErrorKind::RequestIncomplete);
+                replay.wake_all();
+            }
+        }
+    }
+
     /// What ended it early on the client's side.
     pub fn failure(&self) -> Option<ErrorKind> {
         self.shared.as_ref().and_then(|shared| shared.borrow().failure)

@@ -139,6 +139,12 @@ impl Call {
     }
 }
 
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.body.cut();
+    }
+}
+
 /// An attempt under way. Dropped before it has ended, it was cancelled.
 #[derive(Debug)]
 pub struct Attempt<'a> {
