@@ -32,7 +32,7 @@ use crate::condition::{Asker, Condition, ConditionConfig, Native};
 use crate::config::{ConfigDuration, Parts, Problem, Problems};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, Observers};
-use crate::outcome::{Outcome, OutcomeExt};
+use crate::outcome::{Outcome, OutcomeExt, Response};
 use crate::policy::{Next, Policy};
 use crate::predicate::Slot;
 use crate::retry_after::requested_delay;
@@ -256,11 +256,17 @@ impl CircuitBreaker {
             Judgement::Failure { requested }
         } else if outcome.says_nothing_of_upstream() {
             Judgement::Neutral
-        } else if self.slow_call.is_some_and(|limit| elapsed > limit) {
+        } else if self.is_slow(elapsed, outcome) {
             Judgement::Failure { requested: None }
         } else {
             Judgement::Success
         }
+    }
+
+    /// A fallback's answer counts as a success however long it took to come to it.
+    fn is_slow(&self, elapsed: Duration, outcome: &Outcome) -> bool {
+        let is_fallback = outcome.as_ref().is_ok_and(Response::is_fallback);
+        self.slow_call.is_some_and(|limit| elapsed > limit) && !is_fallback
     }
 }
 

@@ -1,0 +1,350 @@
+//! Conditions: native lists, components, what narrows them, and the peek.
+
+use std::sync::Arc;
+
+use fusebox_resilience::testing::read;
+use fusebox_resilience::{
+    CircuitBreaker, CircuitBreakerConfig, Counts, ErrorKind, Failure, Peek, RequestBody, Response, ResponseBody,
+};
+
+use crate::support::{
+    Answers, Fake, Piece, Rig, Surroundings, breaker, breaker_among, fallback_among, ms, problems, request_body,
+    response, response_body, retry_among,
+};
+
+/// Whether a breaker with this `handle_if` takes the outcome for a failure.
+async fn takes(handle_if: &str, outcome: Result<u16, ErrorKind>) -> bool {
+    let breaker = breaker(&format!("failure_threshold = 9\nhandle_if = {{ {handle_if} }}"));
+    let upstream = Answers(move |_| Ok(response(outcome?, &[], ResponseBody::empty())));
+    Rig::around(upstream, [breaker.clone()]).run().await;
+    breaker.status().counts.failures == 1
+}
+
+async fn statuses_taken(handle_if: &str) -> Vec<u16> {
+    let mut taken = Vec::new();
+    for status in [200, 404, 429, 499, 500, 501, 502, 503, 599] {
+        if takes(handle_if, Ok(status)).await {
+            taken.push(status);
+        }
+    }
+    taken
+}
+
+// ===== native lists =====
+
+#[tokio::test(start_paused = true)]
+async fn statuses_are_named_singly_by_class_or_by_range() {
+    for (list, taken) in [
+        ("\"503\"", vec![503]),
+        ("503", vec![503]),
+        ("\"5xx\"", vec![500, 501, 502, 503, 599]),
+        ("\"500-502\"", vec![500, 501, 502]),
+        ("\"404\", \"502-503\"", vec![404, 502, 503]),
+        ("", vec![]),
+    ] {
+        assert_eq!(statuses_taken(&format!("status = [{list}]")).await, taken, "{list}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_left_out_keeps_the_default_of_its_kind() {
+    assert_eq!(statuses_taken("failure = []").await, [429, 500, 502, 503, 599]);
+    assert!(takes("status = [\"404\"]", Err(ErrorKind::Timeout)).await);
+    assert!(!takes("status = [\"404\"], failure = []", Err(ErrorKind::Timeout)).await);
+}
+
+/// A failure of each kind, but for those of the client.
+const KINDS: [ErrorKind; 16] = [
+    ErrorKind::DnsError,
+    ErrorKind::ConnectionRefused,
+    ErrorKind::Unroutable,
+    ErrorKind::ConnectionTimeout,
+    ErrorKind::TlsProtocolError,
+    ErrorKind::TlsCertificateError,
+    ErrorKind::ConnectionTerminated,
+    ErrorKind::ProtocolError,
+    ErrorKind::Timeout,
+    ErrorKind::CircuitOpen,
+    ErrorKind::BulkheadFull,
+    ErrorKind::RateLimited,
+    ErrorKind::Overloaded,
+    ErrorKind::BudgetExceeded,
+    ErrorKind::RetriesExceeded,
+    ErrorKind::Internal,
+];
+
+#[tokio::test(start_paused = true)]
+async fn each_failure_is_taken_by_its_own_name_and_by_any_and_by_no_other() {
+    for kind in KINDS {
+        assert!(takes("failure = [\"any\"]", Err(kind)).await, "{kind:?}");
+        for failure in Failure::ALL {
+            let taken = takes(&format!("failure = [\"{}\"]", failure.name()), Err(kind)).await;
+            assert_eq!(taken, failure == kind.failure(), "{kind:?} by {}", failure.name());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_only_failures_of_the_upstream_are_taken() {
+    for kind in KINDS {
+        let own = kind.is_rejection();
+        assert_eq!(takes("", Err(kind)).await, !own, "{kind:?}");
+    }
+}
+
+#[test]
+fn configuration_errors_name_the_key() {
+    let parts = Surroundings::default().predicate("asked", &Fake::new(|_| true));
+    let list = "expected a status such as \"503\", \"5xx\" or \"500-502\" within 100 to 599, found";
+    let names = "expected any, dns, connect, tls, connection-lost, protocol, timeout, circuit-open, bulkhead-full, \
+                 rate-limited, overloaded, budget-exceeded, retries-exceeded, other";
+    for (text, expected) in [
+        ("status = [\"503\", \"5x\"]", format!("handle_if.status[1]: {list} `5x`")),
+        ("status = [700]", format!("handle_if.status[0]: {list} `700`")),
+        ("status = [\"502-500\"]", format!("handle_if.status[0]: {list} `502-500`")),
+        ("status = [true]", "invalid type: boolean `true`, expected a status such as \"503\", \"5xx\" or \"500-502\"".into()),
+        ("failure = [\"dns\", \"DNS\"]", format!("handle_if.failure[1]: unknown failure `DNS`; {names}")),
+        ("component = \"none\"", "handle_if.component: no component `none`".into()),
+        (
+            "component = \"asked\", status = [\"503\"]",
+            "handle_if: a component decides alone; put `status` and `failure` into `only` to narrow what it is asked about".into(),
+        ),
+        ("only = {}", "handle_if.only: narrows a `component`, but none is named".into()),
+        ("component = \"asked\", only = { status = [\"5x\"] }", format!("handle_if.only.status[0]: {list} `5x`")),
+        ("component = \"asked\", only = { failure = [\"x\"] }", format!("handle_if.only.failure[0]: unknown failure `x`; {names}")),
+        ("statuses = []", "unknown field `statuses`, expected one of `status`, `failure`, `component`, `only`".into()),
+        ("component = \"asked\", only = { statuses = [] }", "unknown field `statuses`, expected `status` or `failure`".into()),
+    ] {
+        let text = format!("handle_if = {{ {text} }}");
+        assert_eq!(problems(&text, |config: CircuitBreakerConfig| config.build("b".into(), &parts)), [expected], "{text}");
+    }
+}
+
+// ===== components =====
+
+/// A breaker whose `handle_if` is this component.
+fn asks(asked: &Arc<Fake>, only: &str) -> Arc<CircuitBreaker> {
+    let parts = Surroundings::default().predicate("asked", asked);
+    breaker_among(&format!("failure_threshold = 9\nhandle_if = {{ component = \"asked\"{only} }}"), &parts)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_decides_alone_about_responses_and_failures() {
+    for (answer, failures) in [(Fake::new(|_| true), 3), (Fake::new(|_| false), 0)] {
+        let breaker = asks(&answer, "");
+        let rig = Rig::new("200,503,close", [breaker.clone()]);
+        for at in 0..3 {
+            let _ended = rig.get_at(10 * at).await;
+        }
+        assert_eq!(breaker.status().counts.failures, failures);
+        assert_eq!(answer.seen(), ["200 \"\"… of attempt 1", "503 \"\" of attempt 1", "connection-lost of attempt 1"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_narrows_what_a_component_is_asked_about_and_a_list_left_out_is_all_of_that_kind() {
+    for (only, asked_about) in [
+        ("status = [\"503\"]", vec!["503", "connection-lost"]),
+        ("failure = []", vec!["200", "503"]),
+        ("status = [], failure = [\"connection-lost\"]", vec!["connection-lost"]),
+        ("status = [], failure = [\"timeout\"]", vec![]),
+        ("", vec!["200", "503", "connection-lost"]),
+    ] {
+        let yes = Fake::new(|_| true);
+        let breaker = asks(&yes, &format!(", only = {{ {only} }}"));
+        let rig = Rig::new("200,503,close", [breaker.clone()]);
+        for at in 0..3 {
+            let _ended = rig.get_at(10 * at).await;
+        }
+        let seen: Vec<_> = yes.seen().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(seen, asked_about, "{only}");
+        assert_eq!(breaker.status().counts, Counts { successes: 3 - seen.len(), failures: seen.len() }, "{only}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_is_not_asked_about_a_client_that_failed() {
+    let yes = Fake::new(|_| true);
+    let breaker = asks(&yes, "");
+    let rig = Rig::new("", [breaker.clone()]);
+    let body = request_body(9, [Piece::Break(ErrorKind::RequestIncomplete)]);
+    assert_eq!(rig.request("POST", body).await, (0, Err(ErrorKind::RequestIncomplete)));
+    assert_eq!((yes.seen(), breaker.status().counts), (vec![], Counts::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_knows_who_asks_what_and_what_the_slot_answers_by_default() {
+    let looks = Fake::new(|seen| {
+        let slot = format!("{:?}", seen.slot);
+        let expected = match (seen.policy, slot.as_str()) {
+            ("breaker" | "retry", "HandleIf") => seen.outcome.is_ok(),
+            ("fallback", "HandleIf") => true,
+            ("breaker", "IgnoreIf") | ("retry", "AbortIf") => false,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(seen.default_answer(), expected, "{} {slot}", seen.policy);
+        seen.default_answer()
+    });
+    let parts = Surroundings::default().predicate("looks", &looks);
+    let component = "{ component = \"looks\" }";
+    // A 503, which every handle_if takes by default, and a rejection, which only a fallback's does.
+    let upstream = Answers(|number| match number {
+        1 => Ok(response(503, &[], ResponseBody::empty())),
+        _ => Err(ErrorKind::RateLimited.into()),
+    });
+    let rig = Rig::around(
+        upstream,
+        [
+            fallback_among(&format!("handle_if = {component}\nrespond = {{ status = 200 }}"), &parts),
+            retry_among(&format!("delay = \"10ms\"\nhandle_if = {component}\nabort_if = {component}"), &parts),
+            breaker_among(&format!("handle_if = {component}\nignore_if = {component}"), &parts),
+        ],
+    );
+    assert_eq!(rig.get().await, (12, Ok(200)));
+    // Of the 503: ignore, handle, handle, abort. Of the rejection: ignore, handle, handle, and the fallback's handle.
+    assert_eq!(looks.seen().len(), 8);
+}
+
+// ===== the peek =====
+
+/// Through a breaker that peeks and takes nothing; what is left of the response.
+async fn peeked(looks: &Arc<Fake>, method: &str, answer: fn() -> Response) -> (u64, Result<Response, ErrorKind>) {
+    let rig = Rig::around(Answers(move |_| Ok(answer())), [asks(looks, "")]);
+    let call = rig.call_of(http::Request::builder().method(method).uri("http://service-b/"), RequestBody::empty());
+    let outcome = rig.outcome(&call).await;
+    (rig.now(), outcome.map_err(|error| error.kind()))
+}
+
+fn slow(status: u16, headers: &[(&'static str, &str)]) -> Response {
+    let body = [Piece::Data("abc"), Piece::Wait(20), Piece::Data("def"), Piece::Wait(20), Piece::Data("ghi")];
+    response(status, headers, response_body(body))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peek_ends_as_soon_as_its_size_is_there_and_shows_no_more_than_it() {
+    for (bytes, ended, shown) in [(3, 1, "abc"), (4, 21, "abcd"), (6, 21, "abcdef"), (7, 41, "abcdefg")] {
+        let looks = Fake::peeking(bytes, 1000, |_| false);
+        let (at, response) = peeked(&looks, "GET", || slow(200, &[])).await;
+        assert_eq!((at, looks.seen()), (ended, vec![format!("200 {shown:?}… of attempt 1")]));
+        assert_eq!(read(response.unwrap().body).await.unwrap(), "abcdefghi", "the client gets all of it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peek_ends_with_the_body() {
+    let looks = Fake::peeking(100, 1000, |_| false);
+    let (at, response) = peeked(&looks, "GET", || slow(200, &[])).await;
+    assert_eq!((at, looks.seen()), (41, vec!["200 \"abcdefghi\" of attempt 1".to_owned()]));
+    assert_eq!(read(response.unwrap().body).await.unwrap(), "abcdefghi");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peek_ends_after_its_timeout_with_what_is_there() {
+    let looks = Fake::peeking(100, 30, |_| false);
+    let (at, response) = peeked(&looks, "GET", || slow(200, &[])).await;
+    assert_eq!((at, looks.seen()), (31, vec!["200 \"abcdef\"… of attempt 1".to_owned()]));
+    assert_eq!(read(response.unwrap().body).await.unwrap(), "abcdefghi");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peek_that_timed_out_is_not_waited_for_again() {
+    let looks = Fake::peeking(100, 30, |_| false);
+    let rig = Rig::around(Answers(|_| Ok(slow(200, &[]))), [asks(&looks, ""), asks(&looks, ""), asks(&looks, "")]);
+    assert_eq!(rig.get().await, (31, Ok(200)));
+    assert_eq!(looks.seen(), ["200 \"abcdef\"… of attempt 1"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_peek_reads_on_from_where_the_first_one_ended() {
+    let (small, large) = (Fake::peeking(3, 30, |_| false), Fake::peeking(6, 30, |_| false));
+    let rig = Rig::around(Answers(|_| Ok(slow(200, &[]))), [asks(&large, ""), asks(&small, "")]);
+    assert_eq!(rig.get().await, (21, Ok(200)));
+    assert_eq!(small.seen(), ["200 \"abc\"… of attempt 1"]);
+    assert_eq!(large.seen(), ["200 \"abcdef\"… of attempt 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peek_is_skipped_where_there_is_no_body_or_none_that_ends() {
+    type Case = (&'static str, fn() -> Response);
+    let cases: [Case; 5] = [
+        ("HEAD", || slow(200, &[])),
+        ("GET", || slow(204, &[])),
+        ("GET", || slow(304, &[])),
+        ("GET", || slow(200, &[("content-type", "text/event-stream")])),
+        ("GET", || slow(503, &[("content-type", "Text/Event-Stream; charset=utf-8")])),
+    ];
+    for (method, answer) in cases {
+        let looks = Fake::peeking(100, 30, |_| false);
+        let (at, response) = peeked(&looks, method, answer).await;
+        let response = response.unwrap();
+        let line = format!("{} \"\"… of attempt 1", response.status.as_u16());
+        assert_eq!((at, looks.seen()), (1, vec![line]));
+        assert_eq!(read(response.body).await.unwrap(), "abcdefghi");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_is_whole_already_costs_no_wait() {
+    let looks = Fake::peeking(100, 30, |_| false);
+    let (at, _) = peeked(&looks, "GET", || response(200, &[], ResponseBody::full("abc"))).await;
+    assert_eq!((at, looks.seen()), (1, vec!["200 \"abc\" of attempt 1".to_owned()]));
+}
+
+fn dies() -> Response {
+    response(
+        200,
+        &[],
+        response_body([Piece::Data("abc"), Piece::Wait(5), Piece::Break(ErrorKind::ConnectionTerminated)]),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_dies_within_the_peek_makes_the_outcome_connection_lost() {
+    let looks = Fake::peeking(100, 30, |_| false);
+    let (at, outcome) = peeked(&looks, "GET", dies).await;
+    assert_eq!((at, outcome.unwrap_err()), (6, ErrorKind::ConnectionTerminated));
+    assert_eq!(looks.seen(), ["connection-lost of attempt 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_dies_within_the_peek_is_retried() {
+    let looks = Fake::peeking(100, 30, |seen| seen.outcome.is_err());
+    let parts = Surroundings::default().predicate("looks", &looks);
+    let upstream = Answers(|number| Ok(if number == 1 { dies() } else { slow(200, &[]) }));
+    let rig = Rig::around(upstream, [retry_among("delay = \"10ms\"\nhandle_if = { component = \"looks\" }", &parts)]);
+    let response = rig.outcome(&rig.call()).await.unwrap();
+    assert_eq!(read(response.body).await.unwrap(), "abcdefghi");
+    assert_eq!(looks.seen(), ["connection-lost of attempt 1", "200 \"abcdef\"… of attempt 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_dies_within_the_peek_is_not_asked_about_if_only_leaves_that_out() {
+    let looks = Fake::peeking(100, 30, |_| true);
+    let breaker = asks(&looks, ", only = { failure = [] }");
+    let rig = Rig::around(Answers(|_| Ok(dies())), [breaker.clone()]);
+    assert_eq!(rig.get().await, (6, Err(ErrorKind::ConnectionTerminated)));
+    assert_eq!((looks.seen(), breaker.status().counts), (vec![], Counts { successes: 1, failures: 0 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_dies_after_the_peek_is_the_clients_to_see() {
+    let looks = Fake::peeking(3, 30, |_| false);
+    let (at, response) = peeked(&looks, "GET", dies).await;
+    assert_eq!(at, 1);
+    assert_eq!(read(response.unwrap().body).await.unwrap_err().kind(), ErrorKind::ConnectionTerminated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outside_only_nothing_is_peeked() {
+    let looks = Fake::peeking(100, 30, |_| false);
+    let rig = Rig::around(Answers(|_| Ok(slow(200, &[]))), [asks(&looks, ", only = { status = [\"5xx\"] }")]);
+    assert_eq!(rig.get().await, (1, Ok(200)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peek_of_no_bytes_waits_for_nothing() {
+    let mut body = response_body([Piece::Hang]);
+    body.peek(Peek { bytes: 0, timeout: ms(30) }).await.unwrap();
+    let looks = Fake::peeking(0, 30, |_| false);
+    assert_eq!(peeked(&looks, "GET", || slow(200, &[])).await.0, 1);
+}

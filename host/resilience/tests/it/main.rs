@@ -1,0 +1,14 @@
+//! The pipeline as its users meet it: policies built from configuration, run against a scripted upstream on a paused clock,
+//! so that every time in these tests is exact.
+
+mod bodies;
+mod cancellation;
+mod circuit_breaker;
+mod composition;
+mod conditions;
+mod fallback;
+mod oracle;
+mod regressions;
+mod retry;
+mod support;
+mod timeout;
