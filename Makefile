@@ -20,8 +20,9 @@ test: build policies ## Run all tests
 policies: tools ## Compile the guests to policies/build
 	policies/build.sh
 
+# All targets, tests too: what they add to the features of shared dependencies would else compile wasmtime a second time.
 build: tools ## Compile everything else
-	$(CARGO) build --workspace
+	$(CARGO) build --workspace --all-targets
 
 lint: tools ## Formatting, clippy and docs; warnings are errors
 	$(CARGO) fmt --all --check

@@ -2,7 +2,7 @@
 //!
 //! Neither knows anything of resilience. fusebox stands between them, and what it does shows in their answers and in
 //! their access lines. A and B are [`Service`]s; what they share is [`serve`], which accepts, drains and writes a line
-//! for each request.
+//! for each request. [`tour`] runs all three as processes.
 
 mod answer;
 mod log;
@@ -10,6 +10,7 @@ mod server;
 mod service_a;
 mod service_b;
 mod stop;
+pub mod tour;
 
 pub use answer::Answer;
 pub use log::listening;

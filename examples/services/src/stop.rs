@@ -20,16 +20,27 @@ impl Stop {
     /// # Errors
     /// The signals can't be listened to.
     pub fn on_signal() -> anyhow::Result<Self> {
-        let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("listen to ctrl-c")?;
+        Self::on(&[SignalKind::terminate(), SignalKind::interrupt()])
+    }
+
+    /// Stops on whatever a terminal ends programs with: for one that has others to end.
+    ///
+    /// # Errors
+    /// The signals can't be listened to.
+    pub fn on_signal_or_hangup() -> anyhow::Result<Self> {
+        Self::on(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()])
+    }
+
+    fn on(kinds: &[SignalKind]) -> anyhow::Result<Self> {
         let (sender, stop) = Self::new();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            sender.send_replace(true);
-        });
+        for kind in kinds {
+            let mut signal = signal(*kind).with_context(|| format!("listen to signal {}", kind.as_raw_value()))?;
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                signal.recv().await;
+                sender.send_replace(true);
+            });
+        }
         Ok(stop)
     }
 

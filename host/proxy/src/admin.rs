@@ -26,7 +26,8 @@ use tokio::net::TcpListener;
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::sleep;
 
-use crate::observe::{self, ComponentSample, Log, Metrics, PolicyKind, Scrape};
+use crate::config::PolicyKind;
+use crate::observe::{self, ComponentSample, Log, Metrics, Scrape};
 use crate::route::RouteTable;
 use crate::server::WorkerLoad;
 

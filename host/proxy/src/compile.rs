@@ -13,8 +13,7 @@ use fusebox_resilience::{
 use fusebox_wasm::Components;
 use http::Method;
 
-use crate::config::{Config, ConfigError, Document, PolicyConfig, RouteConfig};
-use crate::observe::PolicyKind;
+use crate::config::{Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig, sorted};
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::upstream::Target;
 
@@ -51,16 +50,13 @@ pub fn compile(
     let policies = compiler.policies(&parts);
     let routes = compiler.routes(&policies);
     compiler.unused();
-    let Compiler { mut errors, warnings, .. } = compiler;
+    let Compiler { errors, warnings, .. } = compiler;
     match components {
         Some(components) if errors.is_empty() => {
             let kinds = config.policies.iter().map(|(name, policy)| (name.as_str().into(), policy.kind())).collect();
             Ok(Compiled { routes: Arc::new(routes), kinds, breakers: policies.breakers, components, warnings })
         }
-        _ => {
-            errors.sort_by_key(|error| error.line);
-            Err(errors)
-        }
+        _ => Err(sorted(errors)),
     }
 }
 
@@ -151,14 +147,16 @@ impl Compiler<'_> {
         let mut targets: Vec<Arc<Target>> = Vec::new();
         for (index, route) in config.routes.iter().enumerate() {
             let path = format!("routes[{index}]");
-            let Some(matches) = self.matches(route, &path) else { continue };
+            let matches = self.matches(route, &path);
             let pipeline = self.pipeline(route, policies, &path);
-            let target = match Target::new(&route.upstream) {
-                Ok(target) => target,
-                Err(message) => {
+            let target = Target::new(&route.upstream);
+            let (matches, target) = match (matches, target) {
+                (Some(matches), Ok(target)) => (matches, target),
+                (_, Err(message)) => {
                     self.error(&format!("{path}.upstream"), message);
                     continue;
                 }
+                (None, Ok(_)) => continue,
             };
             let upstream = targets.iter().position(|known| **known == target).unwrap_or_else(|| {
                 targets.push(Arc::new(target));

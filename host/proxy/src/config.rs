@@ -6,7 +6,7 @@
 
 mod document;
 
-pub use document::{ConfigError, Document};
+pub use document::{ConfigError, Document, sorted};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use fusebox_wasm::ComponentConfig;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::observe::{Level, PolicyKind};
+use crate::observe::Level;
 
 /// A whole configuration file.
 #[derive(Debug)]
@@ -118,8 +118,6 @@ pub enum PolicyConfig {
 }
 
 impl PolicyConfig {
-    const KINDS: [&str; 4] = ["timeout", "retry", "circuit-breaker", "fallback"];
-
     /// Its `kind`.
     pub fn kind(&self) -> PolicyKind {
         match self {
@@ -131,7 +129,22 @@ impl PolicyConfig {
     }
 }
 
+/// What a policy does: its `kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// It cuts calls off.
+    Timeout,
+    /// It tries again.
+    Retry,
+    /// It turns calls away.
+    CircuitBreaker,
+    /// It answers instead.
+    Fallback,
+}
+
 impl PolicyKind {
+    const ALL: [Self; 4] = [Self::Timeout, Self::Retry, Self::CircuitBreaker, Self::Fallback];
+
     /// Its word in the configuration and in `/state`.
     pub fn name(self) -> &'static str {
         match self {
@@ -283,7 +296,7 @@ impl Config {
             routes: reader.routes(),
         };
         reader.meanings(&config);
-        if reader.errors.is_empty() { Ok(config) } else { Err(reader.errors) }
+        if reader.errors.is_empty() { Ok(config) } else { Err(sorted(reader.errors)) }
     }
 }
 
@@ -323,26 +336,23 @@ impl Reader<'_> {
     }
 
     fn policy(&mut self, path: &str) -> Option<PolicyConfig> {
-        let kind: Option<String> = self.value(&format!("{path}.kind"));
-        let kinds = PolicyConfig::KINDS.join(", ");
-        let config = match kind.as_deref() {
-            Some("timeout") => self.without_kind(path).map(PolicyConfig::Timeout),
-            Some("retry") => self.without_kind(path).map(PolicyConfig::Retry),
-            Some("circuit-breaker") => self.without_kind(path).map(PolicyConfig::CircuitBreaker),
-            Some("fallback") => self.without_kind(path).map(PolicyConfig::Fallback),
-            Some(kind) => {
-                let message = format!("unknown kind `{kind}`; expected one of {kinds}");
-                self.errors.push(self.document.error(&format!("{path}.kind"), message));
-                None
-            }
-            None => {
-                if self.document.value(&format!("{path}.kind")).is_none() {
-                    self.errors.push(self.document.error(path, format!("missing `kind`; expected one of {kinds}")));
-                }
-                None
-            }
+        let kind_path = format!("{path}.kind");
+        let expected = || format!("expected one of {}", PolicyKind::ALL.map(PolicyKind::name).join(", "));
+        if self.document.value(&kind_path).is_none() {
+            self.errors.push(self.document.error(path, format!("missing `kind`; {}", expected())));
+            return None;
+        }
+        let name: String = self.value(&kind_path)?;
+        let Some(kind) = PolicyKind::ALL.into_iter().find(|kind| kind.name() == name) else {
+            self.errors.push(self.document.error(&kind_path, format!("unknown kind `{name}`; {}", expected())));
+            return None;
         };
-        config
+        match kind {
+            PolicyKind::Timeout => self.without_kind(path).map(PolicyConfig::Timeout),
+            PolicyKind::Retry => self.without_kind(path).map(PolicyConfig::Retry),
+            PolicyKind::CircuitBreaker => self.without_kind(path).map(PolicyConfig::CircuitBreaker),
+            PolicyKind::Fallback => self.without_kind(path).map(PolicyConfig::Fallback),
+        }
     }
 
     fn without_kind<T: DeserializeOwned>(&mut self, path: &str) -> Option<T> {

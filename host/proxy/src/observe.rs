@@ -9,7 +9,7 @@ mod log;
 mod metrics;
 
 pub use log::{Level, Line, Log, LogWriter};
-pub use metrics::{CONTENT_TYPE, ComponentSample, Metrics, PolicyKind, Scrape};
+pub use metrics::{CONTENT_TYPE, ComponentSample, Metrics, Scrape};
 
 use std::time::SystemTime;
 

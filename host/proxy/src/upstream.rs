@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use fusebox_resilience::{Call, Error, ErrorKind, Outcome, Response, ResponseBody, Upstream};
 use futures_util::future::LocalBoxFuture;
-use http::{Request, header};
+use http::{Request, StatusCode, header};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -84,6 +84,10 @@ impl HttpUpstream {
                 };
             }
         };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // `Upgrade` ends at this hop, so nobody asked for it.
+            return Ok(Err(Error::new(ErrorKind::ProtocolError).with_source("switched protocols unasked")));
+        }
         let lease = Lease::new(sender, self.pool.clone());
         Ok(Ok(self.respond(response, lease, sent)))
     }

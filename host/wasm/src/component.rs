@@ -8,18 +8,19 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use fusebox_resilience::ComponentId;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Store;
-use wasmtime::component::{Component, Instance, InstancePre};
+use wasmtime::component::{self, Component, InstancePre};
 
 use crate::bindings::exports::fusebox::policy::{fallback, predicate};
 use crate::config::ComponentConfig;
 use crate::engine::{Runtime, anyhow_of};
 use crate::grants;
-use crate::instances::State;
+use crate::instances::{Instance, State};
 use crate::status::Meters;
 
 /// The export of a component that answers `handle-if`.
@@ -132,7 +133,7 @@ impl Exports {
     ///
     /// # Errors
     /// One has another type than the contract says.
-    pub(crate) fn load(&self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Guest> {
+    pub(crate) fn load(&self, store: &mut Store<State>, instance: &component::Instance) -> wasmtime::Result<Guest> {
         let wrong = |name| move |error: wasmtime::Error| error.context(format!("export `{name}` has a wrong type"));
         Ok(Guest {
             predicate: self
@@ -230,6 +231,16 @@ impl Version {
 
     pub(crate) fn meters(&self) -> &Arc<Meters> {
         &self.meters
+    }
+
+    /// Starts one instance: what fails here would fail on every worker. Nobody waits for it yet, so it gets a second at least;
+    /// a machine that is busy loading must not make a good component look bad.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub(crate) fn try_out(self: &Arc<Self>) -> anyhow::Result<Instance> {
+        let limit = self.config.timeout.0.max(Duration::from_secs(1));
+        Instance::start(self, limit).map_err(|failure| anyhow!("can't be instantiated: {}", failure.detail))
     }
 
     /// Another one has taken its place, or nobody can ask it any longer. A call that has begun may still end.

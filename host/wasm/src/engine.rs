@@ -20,8 +20,10 @@ use crate::bindings;
 use crate::instances::State;
 use crate::wasi;
 
-/// How precisely a guest is cut off. An idle thread that wakes so often costs about 0.5 % of a core.
-const TICK: Duration = Duration::from_millis(1);
+/// How often the ticker wakes: a quarter of the shortest timeout, within these bounds. So a guest is cut off at most that much
+/// late, and with the default timeout of 10 ms the ticker takes less than 1 % of a core.
+const SHORTEST_TICK: Duration = Duration::from_millis(1);
+const LONGEST_TICK: Duration = Duration::from_millis(100);
 
 /// Wasm may use so much of the thread that calls it, which the workers' 2 MiB leave room for.
 const GUEST_STACK: usize = 512 << 10;
@@ -30,15 +32,16 @@ const GUEST_STACK: usize = 512 << 10;
 pub(crate) struct Runtime {
     engine: Engine,
     linker: Linker<State>,
+    tick: Duration,
     _ticker: Ticker,
 }
 
 impl Runtime {
-    /// Starts the ticker.
+    /// Starts a ticker that can keep `shortest_timeout`.
     ///
     /// # Errors
     /// The host has no executable memory or no thread to give, or the imports contradict each other.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new(shortest_timeout: Duration) -> anyhow::Result<Self> {
         let mut config = Config::new();
         config
             // A call costs three times as much with it, and nothing here is concurrent: calls are synchronous.
@@ -49,8 +52,9 @@ impl Runtime {
             .max_wasm_stack(GUEST_STACK);
         let engine = Engine::new(&config).map_err(anyhow_of).context("WebAssembly engine")?;
         let linker = linker(&engine).map_err(anyhow_of).context("WebAssembly imports")?;
-        let ticker = Ticker::start(engine.clone()).context("thread that cuts guests off")?;
-        Ok(Self { engine, linker, _ticker: ticker })
+        let tick = (shortest_timeout / 4).clamp(SHORTEST_TICK, LONGEST_TICK);
+        let ticker = Ticker::start(engine.clone(), tick).context("thread that cuts guests off")?;
+        Ok(Self { engine, linker, tick, _ticker: ticker })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -59,6 +63,11 @@ impl Runtime {
 
     pub(crate) fn linker(&self) -> &Linker<State> {
         &self.linker
+    }
+
+    /// The epochs after which a guest that starts now has had at least `timeout`.
+    pub(crate) fn epochs(&self, timeout: Duration) -> u64 {
+        epochs(timeout, self.tick)
     }
 }
 
@@ -75,10 +84,10 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-/// The epochs after which a guest that started now has had at least `timeout`: the tick that is under way counts for nothing.
-pub(crate) fn epochs(timeout: Duration) -> u64 {
-    let ticks = timeout.as_nanos().div_ceil(TICK.as_nanos());
-    u64::try_from(ticks).unwrap_or(u64::MAX / 2) + 1
+/// One more than fit into `timeout`: the tick under way may end at once.
+fn epochs(timeout: Duration, tick: Duration) -> u64 {
+    let ticks = timeout.as_nanos().div_ceil(tick.as_nanos());
+    u64::try_from(ticks).unwrap_or(u64::MAX).min(u64::MAX / 2) + 1
 }
 
 /// wasmtime's error as ours, the chain kept.
@@ -93,10 +102,10 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn start(engine: Engine) -> std::io::Result<Self> {
+    fn start(engine: Engine, tick: Duration) -> std::io::Result<Self> {
         let (running, stopped) = channel::<()>();
         let thread = thread::Builder::new().name("fusebox-epochs".into()).spawn(move || {
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(tick) {
                 engine.increment_epoch();
             }
         })?;
@@ -120,8 +129,9 @@ mod tests {
 
     #[test]
     fn a_guest_gets_at_least_its_timeout() {
-        assert_eq!(epochs(Duration::from_millis(10)), 11);
-        assert_eq!(epochs(Duration::from_micros(1)), 2);
-        assert_eq!(epochs(Duration::MAX), u64::MAX / 2 + 1);
+        let tick = Duration::from_millis(1);
+        assert_eq!(epochs(Duration::from_millis(10), tick), 11);
+        assert_eq!(epochs(Duration::from_micros(1), tick), 2);
+        assert_eq!(epochs(Duration::MAX, tick), u64::MAX / 2 + 1);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use fusebox_resilience::Fault;
+use fusebox_resilience::config::ConfigDuration;
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
@@ -57,11 +58,12 @@ impl Failure {
 }
 
 fn reason(error: &wasmtime::Error, state: &State) -> String {
-    let config = state.version().config();
     let cause = format!("{error:#}").replace("wasm trap: ", "");
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => format!("took longer than {}", config.timeout),
-        _ if state.limits().was_refused() => format!("asked for more than {} of memory: {cause}", config.memory),
+        Some(Trap::Interrupt) => format!("took longer than {}", ConfigDuration(state.limit())),
+        _ if state.limits().was_refused() => {
+            format!("asked for more than {} of memory: {cause}", state.version().config().memory)
+        }
         _ => cause,
     }
 }

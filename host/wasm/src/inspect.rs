@@ -4,14 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use fusebox_resilience::ComponentId;
 
 use crate::component::{self, Artifact, FALLBACK, PREDICATE, Version};
 use crate::config::ComponentConfig;
 use crate::engine::Runtime;
 use crate::grants;
-use crate::instances::Instance;
 use crate::status::Meters;
 
 /// What there is to say of a component's file.
@@ -37,7 +36,8 @@ pub struct Inspection {
 /// It can't be read, or there is no WebAssembly runtime on this machine. A file that is no good is no error.
 pub fn inspect(file: &Path) -> anyhow::Result<Inspection> {
     let artifact = Artifact::read(file).with_context(|| file.display().to_string())?;
-    let runtime = Arc::new(Runtime::new()?);
+    let config = Arc::new(ComponentConfig::new(file));
+    let runtime = Arc::new(Runtime::new(config.timeout.0)?);
     let component = artifact.compile(&runtime).ok();
     let names = |of: fn(&Runtime, &wasmtime::component::Component) -> Vec<String>| {
         component.as_ref().map(|component| of(&runtime, component)).unwrap_or_default()
@@ -48,18 +48,15 @@ pub fn inspect(file: &Path) -> anyhow::Result<Inspection> {
         sha256: artifact.digest().to_owned(),
         imports: names(component::imports),
         exports: names(component::exports),
-        refusal: try_out(file, &artifact, &runtime).err().map(|error| format!("{error:#}")),
+        refusal: try_out(&artifact, config, &runtime).err().map(|error| format!("{error:#}")),
     })
 }
 
-fn try_out(file: &Path, artifact: &Artifact, runtime: &Arc<Runtime>) -> anyhow::Result<()> {
+fn try_out(artifact: &Artifact, config: Arc<ComponentConfig>, runtime: &Arc<Runtime>) -> anyhow::Result<()> {
     let id = ComponentId { name: "inspected".into(), digest: artifact.digest().into(), generation: 1 };
-    let config = Arc::new(ComponentConfig::new(file));
     let version = Version::new(artifact, id, config, runtime.clone(), Arc::new(Meters::default()))?;
-    match Instance::start(&Arc::new(version)) {
-        Ok(_) => Ok(()),
-        Err(failure) => Err(anyhow!("can't be instantiated: {}", failure.detail)),
-    }
+    Arc::new(version).try_out()?;
+    Ok(())
 }
 
 impl Inspection {

@@ -7,13 +7,13 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::Store;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::component::{Guest, Version};
-use crate::engine::epochs;
 use crate::fault::Failure;
 use crate::limits::Limits;
 use crate::status::Meters;
@@ -60,6 +60,8 @@ pub(crate) struct State {
     wasi: WasiCtx,
     resources: ResourceTable,
     console: Console,
+    /// How long the guest may run this time.
+    limit: Duration,
 }
 
 impl State {
@@ -73,6 +75,10 @@ impl State {
 
     pub(crate) fn console(&self) -> &Console {
         &self.console
+    }
+
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// How much of a response body the guest may see.
@@ -92,15 +98,16 @@ pub(crate) struct Instance {
     store: Store<State>,
     guest: Guest,
     calls: u64,
+    /// What each call gets.
     epochs: u64,
 }
 
 impl Instance {
-    /// A fresh one.
+    /// A fresh one, if the guest has started within `limit`.
     ///
     /// # Errors
     /// The guest trapped while it started, overran, asked for too much, or has an export of a wrong type.
-    pub(crate) fn start(version: &Arc<Version>) -> Result<Self, Failure> {
+    pub(crate) fn start(version: &Arc<Version>, limit: Duration) -> Result<Self, Failure> {
         let console = Console::default();
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES);
@@ -110,17 +117,19 @@ impl Instance {
             wasi: wasi::context(&console),
             resources,
             console,
+            limit,
         };
-        let epochs = epochs(version.config().timeout.0);
         let mut store = Store::new(version.runtime().engine(), state);
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
-        store.set_epoch_deadline(epochs);
+        store.set_epoch_deadline(version.runtime().epochs(limit));
         let started = version.pre().instantiate(&mut store);
         match started.and_then(|instance| version.exports().load(&mut store, &instance)) {
             Ok(guest) => {
                 version.meters().started();
-                Ok(Self { store, guest, calls: 0, epochs })
+                let limit = version.config().timeout.0;
+                store.data_mut().limit = limit;
+                Ok(Self { store, guest, calls: 0, epochs: version.runtime().epochs(limit) })
             }
             Err(error) => Err(Failure::of_start(&error, store.data())),
         }

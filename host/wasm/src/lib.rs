@@ -70,32 +70,32 @@ impl Components {
         directory: &Path,
         observers: Observers,
     ) -> Result<Self, Vec<(String, anyhow::Error)>> {
-        let mut slots = BTreeMap::new();
-        let mut failures = Vec::new();
         // No component, no engine and no ticking thread.
-        let runtime = if configs.is_empty() { None } else { Some(Runtime::new().map(Arc::new)) };
+        let Some(shortest_timeout) = configs.values().map(|config| config.timeout.0).min() else {
+            return Ok(Self::of(BTreeMap::new()));
+        };
+        let runtime = match Runtime::new(shortest_timeout) {
+            Ok(runtime) => Arc::new(runtime),
+            Err(error) => {
+                return Err(configs.into_keys().map(|name| (name, anyhow!("{error:#}"))).collect());
+            }
+        };
+        let (mut slots, mut failures) = (BTreeMap::new(), Vec::new());
         for (name, config) in configs {
             let file = directory.join(&config.file);
             let place = format!("component `{name}` ({})", file.display());
-            let loaded = match &runtime {
-                Some(Ok(runtime)) => {
-                    Slot::load(name.as_str().into(), file, Arc::new(config), runtime.clone(), observers.clone())
-                }
-                Some(Err(error)) => Err(anyhow!("{error:#}")),
-                None => unreachable!("there is a runtime if there is a component"),
-            };
-            match loaded {
+            match Slot::load(name.as_str().into(), file, config.into(), runtime.clone(), observers.clone()) {
                 Ok(slot) => {
                     slots.insert(name, Arc::new(slot));
                 }
                 Err(error) => failures.push((name, error.context(place))),
             }
         }
-        if failures.is_empty() {
-            Ok(Self { slots: Arc::new(slots), swaps: watch::Sender::new(0) })
-        } else {
-            Err(failures)
-        }
+        if failures.is_empty() { Ok(Self::of(slots)) } else { Err(failures) }
+    }
+
+    fn of(slots: BTreeMap<String, Arc<Slot>>) -> Self {
+        Self { slots: Arc::new(slots), swaps: watch::Sender::new(0) }
     }
 
     fn slot(&self, name: &str) -> Result<&Arc<Slot>, String> {

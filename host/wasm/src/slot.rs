@@ -8,7 +8,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::anyhow;
 use fusebox_resilience::{ComponentId, EventKind, Exchange, Observers};
 use tokio::time::Instant;
 use wasmtime::Store;
@@ -118,7 +117,7 @@ impl Slot {
             Some(instance) => instance,
             None => {
                 let version = self.current().version.clone();
-                match Instance::start(&version) {
+                match Instance::start(&version, self.config.timeout.0) {
                     Ok(instance) => instance,
                     Err(failure) => {
                         self.failed(seen, &version, failure);
@@ -206,11 +205,8 @@ impl Slot {
         Ok(component)
     }
 
-    /// Starts one instance: what traps here would trap on every worker.
     fn try_out(&self, version: &Arc<Version>) -> anyhow::Result<()> {
-        let instance =
-            Instance::start(version).map_err(|failure| anyhow!("can't be instantiated: {}", failure.detail))?;
-        for line in instance.printed() {
+        for line in version.try_out()?.printed() {
             self.emit(EventKind::ComponentPrinted { component: version.id().clone(), line: line.into() });
         }
         Ok(())

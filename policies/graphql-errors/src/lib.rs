@@ -30,36 +30,37 @@ fn is_json() -> bool {
 }
 
 /// Whether the outermost object has a member `errors` that is an array with something in it.
-fn has_errors(mut json: &str) -> bool {
+fn has_errors(json: &str) -> bool {
+    let mut rest = json.as_bytes();
     let mut depth = 0_usize;
-    while let Some(position) = json.find(['{', '}', '[', ']', '"']) {
-        let (token, rest) = json[position..].split_at(1);
-        json = rest;
+    while let Some((token, after)) = rest.split_first() {
+        rest = after;
         match token {
-            "{" | "[" => depth += 1,
-            "}" | "]" => depth = depth.saturating_sub(1),
-            _ => {
-                let Some((text, rest)) = split_string(json) else { return false };
-                json = rest;
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                let Some((text, after)) = split_string(rest) else { return false };
+                rest = after;
                 if depth == 1
-                    && text == "errors"
-                    && let Some(value) = rest.trim_start().strip_prefix(':')
+                    && text == b"errors"
+                    && let Some(value) = rest.trim_ascii_start().strip_prefix(b":")
                 {
-                    let items = value.trim_start().strip_prefix('[');
-                    return items.is_some_and(|items| items.trim_start().starts_with(|first| first != ']'));
+                    let items = value.trim_ascii_start().strip_prefix(b"[").unwrap_or_default();
+                    return items.trim_ascii_start().first().is_some_and(|first| *first != b']');
                 }
             }
+            _ => {}
         }
     }
     false
 }
 
 /// A string up to its closing quote, and what follows; none if it is cut off.
-fn split_string(json: &str) -> Option<(&str, &str)> {
+fn split_string(json: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut escaped = false;
-    let end = json.find(|character| {
-        let ends = character == '"' && !escaped;
-        escaped = character == '\\' && !escaped;
+    let end = json.iter().position(|byte| {
+        let ends = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
         ends
     })?;
     Some((&json[..end], &json[end + 1..]))

@@ -1,5 +1,6 @@
-//! The services as they are run: their binaries, over sockets on free ports.
+//! The services and the demonstration as they are run: their binaries, over sockets on free ports.
 
 mod service_a;
 mod service_b;
 mod support;
+mod tour;

@@ -64,7 +64,7 @@ impl<'t> Document<'t> {
         if unset.is_empty() {
             return Ok(document);
         }
-        Err(unset.into_iter().map(|(path, message)| document.error(&path, message)).collect())
+        Err(sorted(unset.into_iter().map(|(path, message)| document.error(&path, message)).collect()))
     }
 
     /// Something wrong at `path`.
@@ -163,6 +163,12 @@ impl<'t> Document<'t> {
             message: error.message().replace('\n', ", "),
         }
     }
+}
+
+/// In the order in which the file has them.
+pub fn sorted(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
+    errors.sort_by_key(|error| error.line);
+    errors
 }
 
 /// The path of the innermost value whose key or value contains `offset`.

@@ -1,1 +1,140 @@
+//! What is read, and what is said of what can't be read.
 
+use std::time::Duration;
+
+use super::*;
+
+const ROUTE: &str = "[[routes]]\nupstream = \"http://b\"\n";
+
+fn read(text: &str) -> Result<Config, Vec<String>> {
+    let variable = |name: &str| match name {
+        "PORT" => Some("3002".to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    };
+    let document = Document::parse("x.toml".as_ref(), text, variable);
+    let config = document.and_then(|document| Config::parse(&document));
+    config.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+#[track_caller]
+fn refused(text: &str, errors: &[&str]) {
+    assert_eq!(read(text).expect_err("is wrong"), errors, "{text}");
+}
+
+/// With a listener in line 1 and a route at the end.
+fn around(text: &str) -> String {
+    format!("listen = \"127.0.0.1:0\"\n{text}\n{ROUTE}")
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = read(&around("")).unwrap();
+    assert_eq!((config.workers, config.admin.is_none()), (None, true));
+    assert_eq!(config.listener.drain_timeout.0, Duration::from_secs(30));
+    assert_eq!((config.log.level, config.log.access), (Level::Info, true));
+    let route = &config.routes[0];
+    assert_eq!((&*route.path, route.max_replay_body), ("/", ByteSize::kib(64)));
+    assert_eq!((&*route.upstream.url, route.upstream.host), ("http://b", HostHeader::Client));
+}
+
+#[test]
+fn an_upstream_is_a_url_or_a_table() {
+    let text =
+        "listen = \"[::1]:80\"\n[[routes]]\nupstream = { url = \"http://b\", host = \"upstream\", max_idle = 1 }";
+    let upstream = &read(text).unwrap().routes[0].upstream;
+    assert_eq!((upstream.host, upstream.max_idle), (HostHeader::Upstream, 1));
+    assert_eq!(upstream.connect_timeout.0, Duration::from_secs(5));
+    let listen = "listen = \"127.0.0.1:0\"\n";
+    refused(
+        &format!("{listen}[[routes]]\nupstream = 3"),
+        &[
+            "x.toml:3: routes[0].upstream: invalid type: integer `3`, expected a URL such as \"http://127.0.0.1:3001\", \
+         or a table with `url`",
+        ],
+    );
+    refused(&format!("{listen}[[routes]]\nupstream = {{}}"), &["x.toml:3: routes[0].upstream: missing field `url`"]);
+}
+
+#[test]
+fn every_table_of_a_wrong_shape_is_named() {
+    let text = "workers = \"two\"\n[policies.a]\nkind = \"timeout\"\nlimit = 3\n[policies.b]\nkind = \"retry\"\nmax = 1\n\
+                [policies.c]\n[policies.d]\nkind = \"cache\"\n[components.e]\n[admin]\nlisten = \"localhost\"\n[typo]\n";
+    let errors = read(text).unwrap_err();
+    let places: Vec<&str> = errors.iter().map(|error| error.split(": ").nth(1).unwrap()).collect();
+    assert_eq!(
+        places,
+        [
+            "listen",
+            "routes",
+            "workers",
+            "policies.a.limit",
+            "policies.b.max",
+            "policies.c",
+            "policies.d.kind",
+            "components.e",
+            "admin.listen",
+            "typo",
+        ]
+    );
+    assert_eq!(errors[4], {
+        let known = "`handle_if`, `max_retries`, `delay`, `backoff`, `random_delay`, `jitter`, `retry_after`, \
+                     `max_retry_after`, `max_duration`, `abort_if`, `return_last_failure`, `methods`, `budget`";
+        format!("x.toml:7: policies.b.max: unknown field `max`, expected one of {known}")
+    });
+    assert_eq!(
+        errors[6],
+        "x.toml:10: policies.d.kind: unknown kind `cache`; expected one of timeout, retry, circuit-breaker, fallback"
+    );
+}
+
+#[test]
+fn impossible_values_are_refused_with_their_bounds() {
+    let text = "workers = 0\n[listener]\nheader_timeout = \"0s\"\nmax_header = \"1KiB\"\n[components.c]\nfile = \"c\"\nmemory = \"1\"";
+    refused(
+        &around(text),
+        &[
+            "x.toml:2: workers: must be within 1 to 1024",
+            "x.toml:4: listener.header_timeout: must be more than 0",
+            "x.toml:5: listener.max_header: must be within 8 KiB and 1 MiB",
+            "x.toml:8: components.c.memory: must be within 64.0 KiB and 4.0 GiB, is 1 B",
+        ],
+    );
+    refused(
+        &around("[log]\nlevel = \"loud\""),
+        &["x.toml:3: log.level: unknown variant `loud`, expected one of `debug`, `info`, `warn`, `error`"],
+    );
+    refused(
+        &around("[policies.a]\nkind = \"timeout\"\nlimit = \"3\""),
+        &["x.toml:4: policies.a.limit: expected a duration such as \"250ms\", found `3`"],
+    );
+    refused(
+        &around("[policies.\"a b\"]\nkind = \"retry\""),
+        &["x.toml:2: policies.a b: a name has letters, digits, `-` and `_`"],
+    );
+}
+
+#[test]
+fn what_is_no_toml_is_said_with_its_line() {
+    let errors = read("listen = \"127.0.0.1:0\"\nworkers = \n[policies.a]\n[policies.a]\n").unwrap_err();
+    let lines: Vec<&str> = errors.iter().map(|error| error.split(": ").next().unwrap()).collect();
+    assert_eq!(lines, ["x.toml:2", "x.toml:4"], "{errors:?}");
+    assert!(errors[1].contains("duplicate key"), "{errors:?}");
+}
+
+#[test]
+fn variables_are_expanded_inside_strings_only() {
+    let text = |listen: &str| {
+        format!("listen = \"{listen}\"\n[[routes]]\nname = \"$${{PORT}} $5 $\"\nupstream = \"http://b\"")
+    };
+    let config = read(&text("127.0.0.1:${PORT}")).unwrap();
+    assert_eq!(config.listen.port(), 3002);
+    assert_eq!(config.routes[0].name.as_deref(), Some("${PORT} $5 $"));
+    assert_eq!(read(&text("127.0.0.1:${EMPTY:-1}")).unwrap().listen.port(), 1, "as in a shell");
+    assert_eq!(read(&text("${UNSET:-127.0.0.1:2}")).unwrap().listen.port(), 2);
+    refused(
+        &text("${UNSET}"),
+        &["x.toml:1: listen: environment variable `UNSET` is not set; `${UNSET:-default}` gives it a default"],
+    );
+    refused(&text("${PORT"), &["x.toml:1: listen: `${` without `}`; write `$${` for a literal one"]);
+}

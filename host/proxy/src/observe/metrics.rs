@@ -31,6 +31,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::no_retry_name;
+use crate::config::PolicyKind;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
@@ -70,19 +71,6 @@ pub struct Metrics {
     loads: Counters<2>,
     /// When the process started, in seconds since 1970, where the system says so.
     started: Option<f64>,
-}
-
-/// What a policy does, and hence which series it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PolicyKind {
-    /// It tries again.
-    Retry,
-    /// It turns calls away.
-    CircuitBreaker,
-    /// It cuts calls off.
-    Timeout,
-    /// It answers instead.
-    Fallback,
 }
 
 /// What is known elsewhere, at the time of a scrape.

@@ -65,7 +65,8 @@ impl Target {
             return Err(wrong(": a query or fragment has no place here"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || authority.port().is_some() && authority.port_u16().is_none_or(|port| port == 0) {
+        let has_port = authority.as_str().len() > authority.host().len();
+        if host.is_empty() || has_port && authority.port_u16().is_none_or(|port| port == 0) {
             return Err(wrong(""));
         }
         Ok(Self {
@@ -87,10 +88,11 @@ impl Target {
 
     /// The target of a request in origin form, below the base path.
     pub(super) fn uri(&self, uri: &Uri) -> Uri {
-        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
         if self.base.is_empty() && uri.authority().is_none() {
             return uri.clone();
         }
+        // Displayed, it begins with a slash: that of `http://b?x` does not.
+        let path = uri.path_and_query().map_or("/".to_owned(), PathAndQuery::to_string);
         // Both parts are valid, and so is one after the other.
         Uri::from_str(&format!("{}{path}", self.base)).unwrap_or_default()
     }
@@ -126,6 +128,7 @@ mod tests {
         assert_eq!(uri("http://b:3001/", "/x"), "/x");
         assert_eq!(uri("http://b:3001/base/", "/x?y=1"), "/base/x?y=1");
         assert_eq!(uri("http://b:3001", "http://elsewhere/x"), "/x");
+        assert_eq!(uri("http://b:3001/base", "http://elsewhere?x=1"), "/base/?x=1");
     }
 
     #[test]
@@ -141,6 +144,7 @@ mod tests {
             "/b",
             "http://b:0",
             "http://b:99999",
+            "http://b:",
         ] {
             assert!(target(wrong).is_err(), "{wrong}");
         }

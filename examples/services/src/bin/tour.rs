@@ -1,0 +1,33 @@
+//! The tour: all stories of the demonstration, checked while they are told; or the demonstration itself, to try.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fusebox_examples::{Stop, run, tour};
+
+/// Runs every story of the demonstration against a scripted service B, and checks each as it is told.
+///
+/// The exit code is 0 if everything was as it should be. To be run from the root of the repository.
+#[derive(Debug, Parser)]
+#[command(name = "tour")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a flaky service B, fusebox with the composition, and service A until ctrl-c
+    Run(tour::Addresses),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    run(async {
+        let stop = Stop::on_signal_or_hangup()?;
+        match arguments.command {
+            None => tour::tell(stop).await,
+            Some(Command::Run(addresses)) => tour::run(addresses, stop).await,
+        }
+    })
+}

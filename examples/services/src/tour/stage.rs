@@ -1,0 +1,174 @@
+//! Where a story plays: service B, fusebox and, if it is wanted, service A, as processes on free ports.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request};
+use http_body_util::Full;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::client::{self, Answer};
+use super::log::{Log, is_about, is_access, is_stray, message};
+use super::program::{ANY, Output, Program, Role};
+use crate::log::REQUEST_ID;
+
+/// The processes of a story. Dropped, they are killed.
+#[derive(Debug)]
+pub(super) struct Stage {
+    a: Option<Actor>,
+    pub(super) fusebox: Actor,
+    b: Actor,
+    admin: SocketAddr,
+}
+
+/// A program, and what it has written.
+#[derive(Debug)]
+pub(super) struct Actor {
+    role: Role,
+    /// None: it has ended.
+    program: Option<Program>,
+    pub(super) address: SocketAddr,
+    pub(super) log: Log,
+}
+
+/// A request of the tour's.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    whom: Role,
+    method: Method,
+    path: &'static str,
+    body: &'static str,
+}
+
+/// What came of a question.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) at: Timestamp,
+    pub(super) took: Duration,
+    pub(super) answer: Answer,
+    /// fusebox's lines about it.
+    pub(super) log: Vec<Value>,
+    /// B's lines about it.
+    pub(super) arrivals: Vec<Value>,
+}
+
+impl Question {
+    /// Asks service A.
+    pub(super) fn to_a() -> Self {
+        Self { whom: Role::A, method: Method::GET, path: "/", body: "" }
+    }
+
+    /// Asks fusebox itself.
+    pub(super) fn to_fusebox(path: &'static str) -> Self {
+        Self { whom: Role::Fusebox, method: Method::GET, path, body: "" }
+    }
+
+    pub(super) fn posting(self, body: &'static str) -> Self {
+        Self { method: Method::POST, body, ..self }
+    }
+}
+
+impl std::fmt::Display for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} to {}", self.method, self.path, self.whom.name())
+    }
+}
+
+impl Stage {
+    /// Starts B with these options, and fusebox with this configuration.
+    pub(super) async fn open(config: &Path, service_b: &[&str]) -> anyhow::Result<Self> {
+        let b = Actor::enter(Program::service_b(ANY, service_b).await?, "address")?;
+        let started = Program::fusebox(config, ANY, ANY, b.address).await?;
+        let admin = started.0.address("admin")?;
+        Ok(Self { a: None, fusebox: Actor::enter(started, "listen")?, b, admin })
+    }
+
+    /// The same, with A in front.
+    pub(super) async fn with_a(self) -> anyhow::Result<Self> {
+        let a = Actor::enter(Program::service_a(ANY, self.fusebox.address).await?, "address")?;
+        Ok(Self { a: Some(a), ..self })
+    }
+
+    /// Asks, waits for the answer, and then until fusebox and B, this one so many times, have written what they have to
+    /// say of it. Fewer lines than that are for the caller to notice.
+    pub(super) async fn ask(&self, question: &Question, request_id: &str, arrivals: usize) -> anyhow::Result<Exchange> {
+        let address = match (question.whom, &self.a) {
+            (Role::A, Some(a)) => a.address,
+            (Role::Fusebox, _) => self.fusebox.address,
+            _ => bail!("{} is not there to be asked", question.whom.name()),
+        };
+        let mut request: Request<Full<Bytes>> = client::request(question.method.clone(), question.path, question.body)?;
+        request.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(request_id)?);
+
+        let (at, since) = (Timestamp::now(), Instant::now());
+        let answer = client::send(address, request).await.with_context(|| question.to_string())?;
+        let took = since.elapsed();
+        self.fusebox.log.first(0, |line| is_about(line, request_id) && is_access(line)).await;
+        let log = self.fusebox.log.all(0, |line| is_about(line, request_id));
+        let arrivals = self.b.log.some(arrivals, |line| is_about(line, request_id) && is_access(line)).await;
+        Ok(Exchange { at, took, answer, log, arrivals })
+    }
+
+    /// What fusebox knows.
+    pub(super) async fn state(&self) -> anyhow::Result<Value> {
+        let answer = client::get(self.admin, "/state").await?;
+        serde_json::from_str(&answer.body).context("`/state` is no JSON")
+    }
+
+    /// What fusebox has counted.
+    pub(super) async fn metrics(&self) -> anyhow::Result<String> {
+        Ok(client::get(self.admin, "/metrics").await?.body)
+    }
+
+    /// Ends B: from now on nobody listens there.
+    pub(super) async fn end_b(&mut self) -> anyhow::Result<()> {
+        self.b.exit().await?;
+        Ok(())
+    }
+
+    /// Ends everybody who has not, in the order in which they need each other, and returns how each did, how many
+    /// requests B had, and what somebody said who should not have.
+    pub(super) async fn close(self) -> anyhow::Result<Closing> {
+        let Self { a, mut fusebox, mut b, .. } = self;
+        let mut statuses = Vec::new();
+        let mut strays = Vec::new();
+        for actor in [a].iter_mut().flatten().chain([&mut fusebox, &mut b]) {
+            if let Some(status) = actor.exit().await? {
+                statuses.push((actor.role, status));
+            }
+            strays.extend(actor.log.all(0, is_stray).iter().map(|line| message(line).to_owned()));
+        }
+        Ok(Closing { statuses, arrivals: b.log.all(0, is_access).len(), strays })
+    }
+}
+
+/// How a story's processes ended.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) statuses: Vec<(Role, ExitStatus)>,
+    /// How many requests B had in all.
+    pub(super) arrivals: usize,
+    /// What was written to stderr, or is no line of a log.
+    pub(super) strays: Vec<String>,
+}
+
+impl Actor {
+    fn enter((program, output): (Program, Output), field: &str) -> anyhow::Result<Self> {
+        let address = program.address(field)?;
+        Ok(Self { role: program.role(), program: Some(program), address, log: Log::of(output) })
+    }
+
+    /// Ends it, and reads what it had left to say. None: it has ended before.
+    async fn exit(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        let Some(program) = self.program.take() else { return Ok(None) };
+        let status = program.stop().await?;
+        self.log.ended().await;
+        Ok(Some(status))
+    }
+}

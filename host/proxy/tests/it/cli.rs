@@ -1,0 +1,461 @@
+//! The command line: what it says of a bad configuration or component, its exit codes, and how the program ends.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{
+    Origin, Proxy, ROUTE, Ran, eventually, fusebox, get, handle_if, is_status, ok, predicate, responds, wat_component,
+};
+
+fn directory(config: &str) -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("fusebox.toml"), config).expect("a file");
+    directory
+}
+
+/// What `check` and `run` say of a configuration that is wrong: the same, each line with its place.
+#[track_caller]
+fn complaints(directory: &Path) -> Vec<String> {
+    let checked = fusebox(directory, &["check"]);
+    let ran = fusebox(directory, &["run"]);
+    assert_eq!((checked.code, &*checked.out), (Some(1), ""), "{checked:?}");
+    assert_eq!((ran.code, &*ran.error), (Some(1), &*checked.error), "{ran:?}");
+    checked.error.lines().map(str::to_owned).collect()
+}
+
+/// A configuration whose tables come after the listener, which takes lines 1 and 2.
+fn config(rest: &str) -> String {
+    format!("listen = '127.0.0.1:0'\n\n{rest}")
+}
+
+// ===== arguments =====
+
+#[test]
+fn help_is_there_for_every_command() {
+    let here = tempfile::tempdir().expect("a directory");
+    for (arguments, says) in [
+        (&["--help"][..], "Usage: fusebox <COMMAND>"),
+        (&["run", "--help"], "Usage: fusebox run [CONFIG]"),
+        (&["check", "--help"], "Usage: fusebox check [CONFIG]"),
+        (&["policy", "--help"], "Usage: fusebox policy <COMMAND>"),
+        (&["policy", "inspect", "--help"], "Usage: fusebox policy inspect <FILE>"),
+        (&["--version"], env!("CARGO_PKG_VERSION")),
+    ] {
+        let Ran { code, out, error } = fusebox(here.path(), arguments);
+        assert_eq!((code, &*error), (Some(0), ""), "{arguments:?}");
+        assert!(out.contains(says), "{arguments:?}: {out}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let here = tempfile::tempdir().expect("a directory");
+    for arguments in
+        [&[][..], &["walk"], &["run", "a.toml", "b.toml"], &["check", "--fast"], &["policy"], &["policy", "inspect"]]
+    {
+        let Ran { code, out, error } = fusebox(here.path(), arguments);
+        assert_eq!((code, &*out), (Some(2), ""), "{arguments:?}");
+        assert!(error.contains("Usage: fusebox"), "{arguments:?}: {error}");
+    }
+}
+
+// ===== the configuration =====
+
+#[test]
+fn a_good_configuration_is_ok() {
+    let directory = directory(&config("[[routes]]\nupstream = 'http://b'\n"));
+    for arguments in [&["check"][..], &["check", "fusebox.toml"]] {
+        let Ran { code, out, error } = fusebox(directory.path(), arguments);
+        assert_eq!((code, &*out, &*error), (Some(0), "fusebox.toml: ok\n", ""));
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    let here = tempfile::tempdir().expect("a directory");
+    assert_eq!(complaints(here.path()), ["fusebox.toml: can't be read: No such file or directory (os error 2)"]);
+    let ran = fusebox(here.path(), &["run", "elsewhere/x.toml"]);
+    assert_eq!(ran.error, "elsewhere/x.toml: can't be read: No such file or directory (os error 2)\n");
+    let ran = fusebox(here.path(), &["check", "."]);
+    assert_eq!((ran.code, &*ran.error), (Some(1), ".: can't be read: Is a directory (os error 21)\n"));
+}
+
+#[test]
+fn a_configuration_that_is_not_text_is_named() {
+    let directory = directory("");
+    fs::write(directory.path().join("fusebox.toml"), b"listen = '\xff'").expect("a file");
+    assert_eq!(complaints(directory.path()), ["fusebox.toml: can't be read: stream did not contain valid UTF-8"]);
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_with_its_place() {
+    let directory = directory(&config(
+        "[policies.retry]\nkind = 'retry'\nhandle_if = { component = 'a' }\nbudget = 'b'\nmax_retries = -2\n\
+         [[routes]]\npath = 'x'\nupstream = 'b:80'\npolicies = ['retry', 'breaker']\n\
+         [[routes]]\nupstream = 'http://b'\npolicies = ['breaker']\n",
+    ));
+    assert_eq!(
+        complaints(directory.path()),
+        [
+            "fusebox.toml:5: policies.retry.handle_if.component: unknown component `a`; the file has none",
+            "fusebox.toml:6: policies.retry.budget: unknown budget `b`; the file has none",
+            "fusebox.toml:7: policies.retry.max_retries: must be at least 0, or -1 for unlimited, is -2",
+            "fusebox.toml:9: routes[0].path: expected a path such as \"/api\", found `x`",
+            "fusebox.toml:10: routes[0].upstream: expected `http://host[:port][/base]`, found `b:80`",
+            "fusebox.toml:11: routes[0].policies[1]: unknown policy `breaker`; expected one of retry",
+            "fusebox.toml:14: routes[1].policies[0]: unknown policy `breaker`; expected one of retry",
+        ]
+    );
+}
+
+#[test]
+fn variables_come_from_the_environment() {
+    let directory = directory(&config(
+        "[components.c]\nfile = '${FUSEBOX_TEST}.wasm'\n\
+         [[routes]]\nupstream = '${FUSEBOX_TEST_UNSET:-http://b}'\nname = '$${FUSEBOX_TEST}'\n",
+    ));
+    fs::write(directory.path().join("from the environment.wasm"), predicate("(i32.const 1)")).expect("a file");
+    assert_eq!(fusebox(directory.path(), &["check"]).code, Some(0));
+    fs::write(
+        directory.path().join("fusebox.toml"),
+        config("[[routes]]\nupstream = '${FUSEBOX_TEST_UNSET}'\nname = '${FUSEBOX_TEST_UNSET_TOO}'\n"),
+    )
+    .expect("a file");
+    assert_eq!(
+        complaints(directory.path()),
+        [
+            "fusebox.toml:4: routes[0].upstream: environment variable `FUSEBOX_TEST_UNSET` is not set; \
+             `${FUSEBOX_TEST_UNSET:-default}` gives it a default",
+            "fusebox.toml:5: routes[0].name: environment variable `FUSEBOX_TEST_UNSET_TOO` is not set; \
+             `${FUSEBOX_TEST_UNSET_TOO:-default}` gives it a default",
+        ]
+    );
+}
+
+#[test]
+fn what_is_hardly_meant_is_a_warning() {
+    let directory = directory(&config(
+        "[policies.retry]\nkind = 'retry'\nmax_retries = -1\n[policies.unused]\nkind = 'timeout'\nlimit = '1s'\n\
+         [[routes]]\nupstream = 'http://b'\npolicies = ['retry']\n",
+    ));
+    let Ran { code, out, error } = fusebox(directory.path(), &["check"]);
+    assert_eq!((code, &*out), (Some(0), "fusebox.toml: ok\n"));
+    assert_eq!(
+        error.lines().collect::<Vec<_>>(),
+        [
+            "warning: fusebox.toml:5: policies.retry.max_retries: unlimited retries without `max_duration` or a `budget`",
+            "warning: fusebox.toml:6: policies.unused: no route uses it",
+        ]
+    );
+}
+
+#[test]
+fn every_example_is_ok() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let built = root.join("policies/build/service_b.wasm");
+    assert!(built.exists(), "{} is missing: run `make policies`", built.display());
+    let examples = fs::read_dir(root.join("examples/configs")).expect("examples");
+    let mut checked = 0;
+    for example in examples.map(|example| example.expect("an example").path()) {
+        let Ran { code, out, error } = fusebox(&root, &["check", &example.display().to_string()]);
+        assert_eq!((code, &*out, &*error), (Some(0), &*format!("{}: ok\n", example.display()), ""));
+        checked += 1;
+    }
+    assert!(checked >= 7, "{checked}");
+}
+
+// ===== components =====
+
+/// Files that are no policy, and what is said of each.
+pub(crate) fn bad_components() -> Vec<(Vec<u8>, &'static str)> {
+    let wat = |text: &str| wat::parse_str(text).expect("it is valid");
+    let good = predicate("(i32.const 1)");
+    vec![
+        (b"hello".to_vec(), "is not WebAssembly, expected a component"),
+        (Vec::new(), "is not WebAssembly, expected a component"),
+        (b"(component)".to_vec(), "is WebAssembly text, expected a binary component"),
+        (good[..4].to_vec(), "is cut off after 4 bytes, expected a component"),
+        (good[..good.len() / 2].to_vec(), "is not a valid component: "),
+        (wat("(module)"), "is a core module, expected a component: build for `wasm32-wasip2`, or wrap it with"),
+        (wat("(component)"), "missing export `fusebox:policy/predicate@0.1.0` or `fusebox:policy/fallback@0.1.0`"),
+        (
+            wat(r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#),
+            "import `wasi:http/outgoing-handler@0.2.0` is not granted: policies have no network",
+        ),
+        (
+            wat(r#"(component (import "fusebox:policy/attempt@0.2.0" (instance)) (import "acme:log/log" (func)))"#),
+            "import `fusebox:policy/attempt@0.2.0`: expected `fusebox:policy` in version 0.1; \
+             import `acme:log/log` is not known here",
+        ),
+        (
+            wat_component(&format!("{} (func $start unreachable) (start $start)", handle_if("(i32.const 1)"))),
+            "can't be instantiated: ",
+        ),
+        (
+            wat_component(&format!("{} (func $start (loop (br 0))) (start $start)", handle_if("(i32.const 1)"))),
+            "can't be instantiated: ",
+        ),
+    ]
+}
+
+const WITH_COMPONENT: &str = "[components.c]\nfile = 'c.wasm'\n\
+    [policies.retry]\nkind = 'retry'\nhandle_if = { component = 'c' }\n\
+    [[routes]]\nupstream = 'http://b'\npolicies = ['retry', 'missing']\n";
+
+#[test]
+fn a_component_that_is_no_policy_is_refused_by_file_and_reason() {
+    let directory = directory(&config(WITH_COMPONENT));
+    let file = directory.path().join("c.wasm");
+    for (bytes, reason) in bad_components() {
+        fs::write(&file, &bytes).expect("a file");
+        let complaints = complaints(directory.path());
+        let [first, second] = &complaints[..] else { panic!("{complaints:?}") };
+        let place = format!("fusebox.toml:4: components.c.file: component `c` (c.wasm): {reason}");
+        assert!(first.starts_with(&place), "expected {place}\nfound    {first}");
+        // What else is wrong is said too.
+        assert!(second.starts_with("fusebox.toml:10: routes[0].policies[1]: unknown policy"), "{second}");
+        let Ran { code, out, error } = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
+        assert_eq!((code, &*error), (Some(1), ""), "{out}");
+        assert!(out.contains(&format!("refused: {reason}")), "expected {reason}\nfound\n{out}");
+    }
+    fs::remove_file(&file).expect("a file");
+    let missing = &complaints(directory.path())[0];
+    assert_eq!(
+        missing,
+        "fusebox.toml:4: components.c.file: component `c` (c.wasm): No such file or directory (os error 2)"
+    );
+    let Ran { code, out, error } = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
+    assert_eq!((code, &*out), (Some(1), ""));
+    assert_eq!(error, "fusebox: c.wasm: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn a_component_that_lacks_the_export_in_use_is_refused_where_it_is_used() {
+    let directory = directory(&config(
+        "[components.c]\nfile = 'c.wasm'\n[policies.fallback]\nkind = 'fallback'\nhandle_if = { component = 'c' }\n\
+         respond = { component = 'c' }\n[[routes]]\nupstream = 'http://b'\npolicies = ['fallback']\n",
+    ));
+    fs::write(directory.path().join("c.wasm"), predicate("(i32.const 1)")).expect("a file");
+    assert_eq!(
+        complaints(directory.path()),
+        ["fusebox.toml:8: policies.fallback.respond.component: component `c` (c.wasm): \
+          missing export `fusebox:policy/fallback@0.1.0`"]
+    );
+    fs::write(directory.path().join("c.wasm"), wat_component(&responds(200, "hello"))).expect("a file");
+    assert_eq!(
+        complaints(directory.path()),
+        ["fusebox.toml:7: policies.fallback.handle_if.component: component `c` (c.wasm): \
+          missing export `fusebox:policy/predicate@0.1.0`"]
+    );
+}
+
+#[test]
+fn a_pinned_component_must_be_that_one() {
+    let good = predicate("(i32.const 1)");
+    let directory = directory("");
+    let file = |name: &str| directory.path().join(name);
+    fs::write(file("c.wasm"), &good).expect("a file");
+    let inspected = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
+    let digest = inspected.out.lines().find_map(|line| line.strip_prefix("sha256 ")).expect("a digest").trim();
+    let pinned = |digest: &str| {
+        let pin = format!(
+            "[components.c]\nfile = 'c.wasm'\nsha256 = '{digest}'\n\
+             [policies.retry]\nkind = 'retry'\nhandle_if = {{ component = 'c' }}\n\
+             [[routes]]\nupstream = 'http://b'\npolicies = ['retry']\n"
+        );
+        fs::write(file("fusebox.toml"), config(&pin)).expect("a file");
+    };
+    pinned(&digest.to_uppercase());
+    assert_eq!(fusebox(directory.path(), &["check"]).code, Some(0));
+    let other = "0".repeat(64);
+    pinned(&other);
+    assert_eq!(
+        complaints(directory.path()),
+        [format!(
+            "fusebox.toml:4: components.c.file: component `c` (c.wasm): expected sha256 `{other}`, found `{digest}`"
+        )]
+    );
+    pinned("abc");
+    assert_eq!(
+        complaints(directory.path()),
+        ["fusebox.toml:5: components.c.sha256: expected 64 hex digits, found `abc`"]
+    );
+}
+
+#[test]
+fn inspect_shows_what_a_component_is() {
+    let here = tempfile::tempdir().expect("a directory");
+    let both = wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, "hello")));
+    fs::write(here.path().join("c.wasm"), &both).expect("a file");
+    let Ran { code, out, error } = fusebox(here.path(), &["policy", "inspect", "c.wasm"]);
+    assert_eq!((code, &*error), (Some(0), ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], "file     c.wasm");
+    assert_eq!(lines[1], format!("size     {} bytes", both.len()));
+    assert!(lines[2].starts_with("sha256   ") && lines[2].len() == 9 + 64, "{out}");
+    assert_eq!(
+        lines[3..],
+        [
+            "world    fusebox:policy/policy@0.1.0",
+            "serves   handle_if, abort_if, cancel_if, ignore_if, respond",
+            "imports  fusebox:policy/types@0.1.0",
+            "         fusebox:policy/attempt@0.1.0",
+            "exports  fusebox:policy/predicate@0.1.0",
+            "         fusebox:policy/fallback@0.1.0",
+            "accepted",
+        ]
+    );
+}
+
+// ===== ports =====
+
+#[test]
+fn a_port_in_use_is_one_line() {
+    let directory = directory("");
+    let write = |text: String| fs::write(directory.path().join("fusebox.toml"), text).expect("a file");
+    let somebody = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = somebody.local_addr().expect("an address");
+    let route = "[[routes]]\nupstream = 'http://b'\n";
+    for (text, what) in [
+        (format!("listen = '{address}'\n{route}"), "listen"),
+        (format!("listen = '127.0.0.1:0'\nadmin = {{ listen = '{address}' }}\n{route}"), "admin.listen"),
+    ] {
+        write(text);
+        assert_eq!(fusebox(directory.path(), &["check"]).code, Some(0), "which is none of `check`'s business");
+        let Ran { code, out, error } = fusebox(directory.path(), &["run"]);
+        assert_eq!((code, &*out), (Some(1), ""));
+        let expected = format!("fusebox: {what}: can't listen on `{address}`: Address already in use (os error 98)\n");
+        assert_eq!(error, expected);
+    }
+    write(format!("listen = '192.0.2.1:80'\n{route}"));
+    let Ran { code, error, .. } = fusebox(directory.path(), &["run"]);
+    assert_eq!(code, Some(1));
+    assert!(error.starts_with("fusebox: listen: can't listen on `192.0.2.1:80`: "), "{error}");
+}
+
+#[test]
+fn a_port_that_another_fusebox_has_is_in_use_and_the_other_one_does_not_notice() {
+    let origin = Origin::answering([ok("")]);
+    let proxy = Proxy::before(&origin, ROUTE);
+    let second = directory(&format!("listen = '{}'\n[[routes]]\nupstream = 'http://b'\n", proxy.address()));
+    let Ran { code, error, .. } = fusebox(second.path(), &["run"]);
+    assert_eq!(code, Some(1));
+    let expected =
+        format!("fusebox: listen: can't listen on `{}`: Address already in use (os error 98)\n", proxy.address());
+    assert_eq!(error, expected);
+    assert_eq!(proxy.ask(get("/", "1")).status(), 200);
+}
+
+// ===== the end =====
+
+/// Answers when it is told to.
+fn waiting_origin() -> (Origin, std::sync::mpsc::Sender<()>) {
+    let (go, gone) = std::sync::mpsc::channel();
+    let gone = std::sync::Mutex::new(gone);
+    let origin = Origin::start(move |connection| {
+        while connection.request().is_some() {
+            gone.lock().expect("no panic").recv().ok();
+            connection.wire.send(ok("at last"));
+        }
+    });
+    (origin, go)
+}
+
+#[test]
+fn a_signal_lets_the_requests_in_flight_end_and_takes_no_more() {
+    for signal in ["TERM", "INT"] {
+        let (origin, go) = waiting_origin();
+        let mut proxy = Proxy::before(&origin, ROUTE);
+        let mut idle = proxy.connect();
+        go.send(()).expect("it waits");
+        assert_eq!(idle.ask(get("/", "0")).status(), 200);
+        let mut client = proxy.connect();
+        client.send(get("/", "1"));
+        eventually("the request at the origin", || (origin.seen().len() == 2).then_some(()));
+
+        proxy.signal(signal);
+        proxy.line("draining");
+        assert_eq!(idle.rest(), b"", "an idle connection is closed");
+        eventually("a closed port", || TcpStream::connect(proxy.address()).err());
+        assert_eq!(proxy.admin("GET /readyz").status(), 503);
+        assert_eq!(proxy.admin("GET /healthz").status(), 200);
+
+        go.send(()).expect("it waits");
+        let response = client.response();
+        assert_eq!((response.status(), response.text()), (200, "at last"));
+        assert_eq!(client.rest(), b"", "and then its connection is closed");
+        assert_eq!(proxy.end().code(), Some(0), "{signal}");
+        let stopped = proxy.line("stopped");
+        assert_eq!((&stopped["level"], &stopped["connections_cut"]), (&json!("INFO"), &json!(0)));
+        assert_eq!(proxy.told("1"), ["200: OK"]);
+    }
+}
+
+#[test]
+fn a_response_body_in_flight_is_not_cut_short_by_the_end() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let origin = Origin::start(move |connection| {
+        connection.request();
+        connection.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
+        gone.lock().expect("no panic").recv().ok();
+        connection.wire.send("half");
+    });
+    let mut proxy = Proxy::before(&origin, ROUTE);
+    let mut client = proxy.connect();
+    client.send(get("/", "1"));
+    client.head().expect("a head");
+    assert_eq!(client.exactly(4), b"half");
+    proxy.signal("TERM");
+    proxy.line("draining");
+    go.send(()).expect("it waits");
+    assert_eq!(client.exactly(4), b"half");
+    assert_eq!(proxy.end().code(), Some(0));
+}
+
+#[test]
+fn what_is_not_done_after_the_drain_timeout_is_cut() {
+    let (origin, _go) = waiting_origin();
+    let mut proxy = Proxy::before(&origin, &format!("[listener]\ndrain_timeout = '200ms'\n{ROUTE}"));
+    let mut client = proxy.connect();
+    client.send(get("/", "1"));
+    eventually("the request at the origin", || (origin.seen().len() == 1).then_some(()));
+    proxy.signal("TERM");
+    assert_eq!(client.rest(), b"");
+    assert_eq!(proxy.end().code(), Some(0));
+    let stopped = proxy.line("stopped");
+    assert_eq!((&stopped["level"], &stopped["connections_cut"]), (&json!("WARN"), &json!(1)));
+    assert_eq!(proxy.told("1"), ["client closed request"]);
+}
+
+#[test]
+fn it_has_as_many_workers_as_it_is_told() {
+    let origin = Origin::answering([ok("")]);
+    let proxy = Proxy::before(&origin, &format!("workers = 3\n{ROUTE}"));
+    assert_eq!(proxy.line("listening")["workers"], 3);
+    let mut clients: Vec<_> = (0..6).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask(get("/", "1")).status(), 200);
+    }
+    let workers = proxy.state()["workers"].clone();
+    assert_eq!(workers, json!([{ "connections": 2 }, { "connections": 2 }, { "connections": 2 }]));
+    assert_eq!(origin.connections(), 3, "each worker has connections of its own, and needs one");
+}
+
+#[test]
+fn a_proxy_starts_without_its_upstream_and_finds_it_later() {
+    let door = crate::support::ClosedDoor::refusing();
+    let proxy = Proxy::before(&door, ROUTE);
+    assert_eq!(proxy.ask(get("/", "1")).status(), 502);
+    assert_eq!(proxy.admin("GET /readyz").status(), 200);
+    let _origin = door.opened(|connection| {
+        while connection.request().is_some() {
+            connection.wire.send(ok("here I am"));
+        }
+    });
+    assert_eq!(proxy.ask(get("/", "2")).text(), "here I am");
+}

@@ -1,0 +1,10 @@
+//! The real proxy, real sockets: what a client and an operator can see.
+
+mod admin;
+mod cli;
+mod components;
+mod errors;
+mod forwarding;
+mod policies;
+mod routing;
+mod support;

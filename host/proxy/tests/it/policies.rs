@@ -1,0 +1,306 @@
+//! Policies over real sockets: what the origin sees, what the client gets, what the operator is told.
+
+use std::thread;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::{Origin, Proxy, answer, get, ok, post};
+
+/// One retry of anything, at once.
+const RETRY: &str = "[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\nmethods = ['*']\n\
+                     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\nmax_replay_body = '64KiB'\n";
+
+#[test]
+fn a_retry_sends_the_same_request_again() {
+    let origin = Origin::answering([answer(503, "", "busy"), ok("fine")]);
+    let proxy = Proxy::before(&origin, &format!("log = {{ level = 'debug' }}\n{RETRY}"));
+    let body = "x".repeat(64 * 1024);
+    assert_eq!(proxy.ask(post(&body, "1")).text(), "fine");
+    let seen = origin.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(seen[0].request.text() == body && seen[0].request == seen[1].request);
+    assert_eq!(proxy.told("1"), ["Attempt 1: 503", "Retry 1 after delay of 1ms", "Attempt 2: 200", "200: OK"]);
+    let story = proxy.story("1");
+    assert_eq!(
+        (&story[1]["policy"], &story[1]["retry"], &story[1]["delay_ms"]),
+        (&json!("retry"), &json!(1), &json!(1.0))
+    );
+    assert_eq!((&story[3]["attempts"], &story[3]["request"]["length"]), (&json!(2), &json!(64 * 1024)));
+    proxy.counts(&[
+        (r#"fusebox_retries_total{route="/",policy="retry"}"#, 1.0),
+        (r#"fusebox_attempts_total{route="/",outcome="5xx"}"#, 1.0),
+        (r#"fusebox_attempts_total{route="/",outcome="2xx"}"#, 1.0),
+        (r#"fusebox_requests_total{route="/",status="200"}"#, 1.0),
+    ]);
+}
+
+#[test]
+fn a_retry_replays_a_chunked_body_too() {
+    let origin = Origin::answering([answer(503, "", "busy"), ok("fine")]);
+    let proxy = Proxy::before(&origin, RETRY);
+    let chunked =
+        "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\nchunks\r\n0\r\n\r\n";
+    assert_eq!(proxy.ask(chunked).text(), "fine");
+    let bodies: Vec<String> = origin.seen().iter().map(|seen| seen.request.text().to_owned()).collect();
+    assert_eq!(bodies, ["in chunks", "in chunks"]);
+}
+
+#[test]
+fn a_connection_that_breaks_under_an_idempotent_request_is_retried() {
+    let origin = Origin::answering(["", &ok("fine")]);
+    let proxy = Proxy::before(&origin, RETRY);
+    assert_eq!(proxy.ask(get("/", "1")).text(), "fine");
+    assert_eq!(proxy.told("1"), ["Retry 1 after delay of 1ms", "200: OK"]);
+}
+
+#[test]
+fn an_upload_that_is_refused_half_way_is_replayed_from_its_beginning() {
+    let (go, gone) = std::sync::mpsc::channel();
+    let go = std::sync::Mutex::new(go);
+    let origin = Origin::start(move |connection| {
+        while let Some(head) = connection.head() {
+            if head.number == 0 {
+                assert_eq!(connection.wire.exactly(5), b"first");
+                connection.wire.send(answer(503, "", "busy"));
+                go.lock().expect("no panic").send(()).expect("somebody waits");
+                connection.wire.rest();
+                return;
+            }
+            assert_eq!(connection.wire.exactly(10), b"firstafter");
+            connection.wire.send(ok("fine"));
+        }
+    });
+    let proxy = Proxy::before(&origin, RETRY);
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ncontent-length: 10\r\n\r\nfirst");
+    gone.recv_timeout(crate::support::LIMIT).expect("the first attempt");
+    client.send("after");
+    assert_eq!(client.response().text(), "fine");
+    assert_eq!(proxy.told("1"), ["Retry 1 after delay of 1ms", "200: OK"]);
+}
+
+#[test]
+fn a_body_that_is_too_long_to_be_kept_has_one_attempt() {
+    let origin = Origin::answering([answer(503, "", "busy"), ok("fine")]);
+    let proxy = Proxy::before(&origin, RETRY);
+    let body = "x".repeat(64 * 1024 + 1);
+    let response = proxy.ask(post(&body, "1"));
+    assert_eq!((response.status(), response.text()), (503, "busy"));
+    assert_eq!(proxy.told("1"), ["Not retried: the request body is too long to be kept", "503: Service Unavailable"]);
+    assert_eq!(proxy.story("1")[0]["reason"], "body");
+    assert!(origin.only().text() == body, "it is sent whole");
+    proxy.counts(&[(r#"fusebox_retries_skipped_total{route="/",policy="retry",reason="body"}"#, 1.0)]);
+}
+
+#[test]
+fn a_method_that_is_not_idempotent_has_one_attempt_unless_it_has_a_key() {
+    let origin = Origin::answering([answer(503, "", "busy"), answer(503, "", "busy"), ok("fine")]);
+    let proxy = Proxy::before(&origin, &RETRY.replace("methods = ['*']\n", ""));
+    assert_eq!(proxy.ask(post("x", "1")).status(), 503);
+    assert_eq!(proxy.told("1"), ["Not retried: the method is not idempotent", "503: Service Unavailable"]);
+    let keyed = post("x", "2").replace("host:", "idempotency-key: 1\r\nhost:");
+    assert_eq!(proxy.ask(keyed).text(), "fine");
+}
+
+#[test]
+fn retry_after_is_obeyed() {
+    let origin = Origin::answering([answer(503, "retry-after: 1\r\n", ""), ok("fine")]);
+    let proxy = Proxy::before(&origin, RETRY);
+    let began = Instant::now();
+    assert_eq!(proxy.ask(get("/", "1")).text(), "fine");
+    assert!(began.elapsed().as_millis() >= 1000, "{:?}", began.elapsed());
+    assert_eq!(proxy.told("1"), ["Retry 1 after delay of 1s", "200: OK"]);
+}
+
+#[test]
+fn a_retry_after_that_asks_for_too_much_goes_out() {
+    let origin = Origin::answering([answer(503, "retry-after: 3600\r\n", "busy")]);
+    let proxy = Proxy::before(&origin, RETRY);
+    let response = proxy.ask(get("/", "1"));
+    assert_eq!((response.status(), response.header("retry-after")), (503, Some("3600")));
+    assert_eq!(proxy.told("1"), ["Not retried: the upstream asks for too long a wait", "503: Service Unavailable"]);
+}
+
+#[test]
+fn when_the_retries_are_used_up_the_last_response_goes_out() {
+    let origin = Origin::answering([answer(503, "", "first"), answer(502, "x-of-b: 1\r\n", "last")]);
+    let proxy = Proxy::before(&origin, RETRY);
+    let response = proxy.ask(get("/", "1"));
+    assert_eq!((response.status(), response.text(), response.header("x-of-b")), (502, "last", Some("1")));
+    assert_eq!(response.header("proxy-status"), None, "it is the upstream's, not ours");
+    assert_eq!(proxy.told("1"), ["Retry 1 after delay of 1ms", "Retries exceeded", "502: Bad Gateway"]);
+    proxy.counts(&[(r#"fusebox_retries_exhausted_total{route="/",policy="retry"}"#, 1.0)]);
+}
+
+#[test]
+fn a_client_whose_body_breaks_off_is_not_the_upstreams_failure() {
+    let origin = Origin::answering([ok("")]);
+    let config = format!(
+        "[listener]\nbody_timeout = '100ms'\n[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n{}",
+        RETRY.replace("policies = ['retry']", "policies = ['retry', 'breaker']")
+    );
+    let proxy = Proxy::before(&origin, &config);
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ncontent-length: 10\r\n\r\nhalf");
+    assert_eq!(client.response().status(), 408);
+    assert_eq!(proxy.told("1"), ["408: Request Timeout"], "no retry");
+    assert_eq!(proxy.state()["policies"]["breaker"]["state"], "closed");
+}
+
+#[test]
+fn a_breaker_is_one_for_all_routes_and_workers() {
+    let origin = Origin::answering([answer(500, "", "")]);
+    let config = "workers = 2\n[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 4\ndelay = '1h'\n\
+                  [[routes]]\npath = '/a'\nupstream = 'ORIGIN'\npolicies = ['breaker']\n\
+                  [[routes]]\npath = '/b'\nupstream = 'ORIGIN'\npolicies = ['breaker']\n";
+    let proxy = Proxy::before(&origin, config);
+    // One on each worker.
+    let mut clients = [proxy.connect(), proxy.connect()];
+    for (number, path) in ["/a", "/b", "/b", "/a"].into_iter().enumerate() {
+        assert_eq!(clients[number % 2].ask(get(path, &number.to_string())).status(), 500);
+    }
+    for (client, path) in clients.iter_mut().zip(["/b", "/a"]) {
+        let response = client.ask(get(path, path));
+        assert_eq!(response.status(), 503);
+        assert!(response.header("retry-after").is_some());
+        assert_eq!(proxy.told(path), ["Call rejected: circuit breaker open", "503: Service Unavailable"]);
+    }
+    assert_eq!((origin.seen().len(), origin.connections()), (4, 2));
+    let line = proxy.line("circuit breaker state changed from closed to open");
+    assert_eq!((&line["request_id"], &line["policy"]), (&json!("3"), &json!("breaker")));
+    let breaker = proxy.state()["policies"]["breaker"].clone();
+    assert_eq!((&breaker["state"], &breaker["openings"]), (&json!("open"), &json!(1)));
+    proxy.counts(&[
+        (r#"fusebox_rejections_total{route="/a",policy="breaker",reason="circuit-open"}"#, 1.0),
+        (r#"fusebox_rejections_total{route="/b",policy="breaker",reason="circuit-open"}"#, 1.0),
+        (r#"fusebox_circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"}"#, 1.0),
+        (r#"fusebox_circuit_breaker_state{policy="breaker",state="open"}"#, 1.0),
+        (r#"fusebox_circuit_breaker_state{policy="breaker",state="closed"}"#, 0.0),
+    ]);
+}
+
+#[test]
+fn a_breaker_opens_for_as_long_as_the_upstream_asks_and_closes_after_a_trial() {
+    let origin = Origin::answering([answer(503, "retry-after: 1\r\n", ""), ok("fine")]);
+    let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\ndelay = '1h'\nretry_after = true\n\
+                  [policies.patience]\nkind = 'retry'\nhandle_if = { status = [], failure = ['circuit-open'] }\n\
+                  delay = '1ms'\nmax_retries = 5\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['patience', 'breaker']\n";
+    let proxy = Proxy::before(&origin, config);
+    assert_eq!(proxy.ask(get("/", "1")).status(), 503);
+    // Waits for the trial rather than burning attempts.
+    assert_eq!(proxy.ask(get("/", "2")).text(), "fine");
+    let mut told = proxy.told("2");
+    assert!(told.remove(1).starts_with("Retry 1 after delay of "), "{told:?}");
+    assert_eq!(
+        told,
+        [
+            "Call rejected: circuit breaker open",
+            "circuit breaker state changed from open to half-open",
+            "circuit breaker state changed from half-open to closed",
+            "200: OK",
+        ]
+    );
+    assert_eq!(proxy.state()["policies"]["breaker"]["state"], "closed");
+}
+
+#[test]
+fn a_fallback_answers_each_time_anew() {
+    let origin = Origin::answering([answer(503, "x-of-b: 1\r\n", "busy")]);
+    let config = "[policies.fallback]\nkind = 'fallback'\n[policies.fallback.respond]\nstatus = 203\n\
+                  headers = { content-type = 'application/json' }\nbody = '{\"message\": \"later\"}'\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback']\n";
+    let proxy = Proxy::before(&origin, config);
+    let mut client = proxy.connect();
+    for id in ["1", "2"] {
+        let response = client.ask(get("/", id));
+        assert_eq!((response.status(), response.text()), (203, r#"{"message": "later"}"#));
+        assert_eq!(response.header("content-type"), Some("application/json"));
+        assert_eq!((response.header("x-of-b"), response.header("x-request-id")), (None, Some(id)));
+        assert_eq!(proxy.told(id), ["Fallback executed result", "203: Non Authoritative Information"]);
+        assert_eq!(proxy.story(id)[0]["status"], 203);
+    }
+    client.send("HEAD / HTTP/1.1\r\nhost: b\r\n\r\n");
+    let head = client.head().expect("a head");
+    assert_eq!((head.status(), head.header("content-length")), (203, Some("20")));
+    assert_eq!(client.ask(get("/", "3")).status(), 203, "and there was no body");
+    proxy.counts(&[(r#"fusebox_fallbacks_total{route="/",policy="fallback"}"#, 4.0)]);
+}
+
+#[test]
+fn the_composition_tells_its_whole_story() {
+    let hang = Origin::start(|connection| {
+        while let Some(seen) = connection.request() {
+            match seen.number {
+                0 => connection.wire.send(answer(503, "", "")),
+                _ => {
+                    connection.wire.rest();
+                    return;
+                }
+            }
+        }
+    });
+    let config = "log = { level = 'debug' }\n\
+                  [policies.fallback]\nkind = 'fallback'\nrespond = { body = 'instead' }\n\
+                  [policies.retry]\nkind = 'retry'\nmax_retries = 2\ndelay = '1ms'\n\
+                  [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 2\ndelay = '1h'\n\
+                  [policies.limit]\nkind = 'timeout'\nlimit = '200ms'\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback', 'retry', 'breaker', 'limit']\n";
+    let proxy = Proxy::before(&hang, config);
+    let response = proxy.ask(get("/", "1"));
+    assert_eq!((response.status(), response.text()), (200, "instead"));
+    assert_eq!(
+        proxy.told("1"),
+        [
+            "Attempt 1: 503",
+            "Retry 1 after delay of 1ms",
+            "Attempt 2: cancelled",
+            "Connection timed out",
+            "circuit breaker state changed from closed to open",
+            "Retry 2 after delay of 1ms",
+            "Call rejected: circuit breaker open",
+            "Fallback executed result",
+            "200: OK",
+        ]
+    );
+    assert_eq!(hang.seen().len(), 2);
+    proxy.counts(&[
+        (r#"fusebox_fallbacks_total{route="/",policy="fallback"}"#, 1.0),
+        (r#"fusebox_retries_total{route="/",policy="retry"}"#, 2.0),
+        (r#"fusebox_timeouts_total{route="/",policy="limit"}"#, 1.0),
+        (r#"fusebox_rejections_total{route="/",policy="breaker",reason="circuit-open"}"#, 1.0),
+    ]);
+}
+
+#[test]
+fn a_budget_bounds_the_retries_of_all() {
+    let origin = Origin::answering([answer(503, "", "busy")]);
+    let config = "[budgets.small]\nmax_rate = 0.01\nmin_concurrency = 1\n\
+                  [policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '300ms'\nbudget = 'small'\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n";
+    let proxy = Proxy::before(&origin, config);
+    thread::scope(|scope| {
+        let mut first = proxy.connect();
+        first.send(get("/", "1"));
+        proxy.line("Retry 1 after delay of 300ms");
+        scope.spawn(move || assert_eq!(first.response().status(), 503));
+        assert_eq!(proxy.ask(get("/", "2")).text(), "busy");
+    });
+    assert_eq!(proxy.told("2"), ["Not retried: the retry budget is spent", "503: Service Unavailable"]);
+    assert_eq!(proxy.told("1"), ["Retry 1 after delay of 300ms", "Retries exceeded", "503: Service Unavailable"]);
+}
+
+#[test]
+fn a_timeout_does_not_cut_off_a_body() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhead");
+        connection.wire.stays_silent(std::time::Duration::from_millis(300));
+        connection.wire.send("body");
+    });
+    let config = "[policies.limit]\nkind = 'timeout'\nlimit = '200ms'\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['limit']\n";
+    let proxy = Proxy::before(&origin, config);
+    assert_eq!(proxy.ask(get("/", "1")).text(), "headbody");
+}

@@ -1,0 +1,79 @@
+//! What asking a component costs beside asking a native list: a reused instance, called as a policy calls it.
+//!
+//! Needs the guests of `make policies`. `cargo bench -p fusebox-wasm`.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::path::Path;
+
+use bytesize::ByteSize;
+use criterion::{Criterion, criterion_group, criterion_main};
+use fusebox_resilience::testing::{call, exchange};
+use fusebox_resilience::{Native, Observers, Outcome, Response, ResponseBody, Slot};
+use fusebox_wasm::{ComponentConfig, Components};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+/// As long as an answer of a GraphQL server with an error at its end.
+fn graphql_answer() -> String {
+    let data = r#"{"id": "0f8fad5b-d9cb-469f-a165-70867728950e", "name": "hello", "tags": ["a", "b"]}"#;
+    format!(r#"{{"data": {{"items": [{}]}}, "errors": [{{"message": "no"}}]}}"#, [data; 5].join(", "))
+}
+
+fn outcome(status: StatusCode, body: impl Into<bytes::Bytes>) -> Outcome {
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(Response::new(status, HeaderMap::from_iter([kind]), ResponseBody::full(body)))
+}
+
+fn components() -> Components {
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/build");
+    let graphql = ComponentConfig { peek_body: Some(ByteSize::kib(16)), ..ComponentConfig::new("graphql_errors.wasm") };
+    let configs = BTreeMap::from([
+        ("service-b".to_owned(), ComponentConfig::new("service_b.wasm")),
+        ("graphql-errors".to_owned(), graphql),
+    ]);
+    Components::load(configs, &build, Observers::default()).unwrap_or_else(|failures| {
+        let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
+        panic!("{}; run `make policies`", reasons.join("\n"))
+    })
+}
+
+fn asking(criterion: &mut Criterion) {
+    let components = components();
+    let service_b = components.predicate("service-b").expect("it exports one");
+    let answers = components.responder("service-b").expect("it exports one");
+    let graphql = components.predicate("graphql-errors").expect("it exports one");
+    let call = call("1", Observers::default());
+    let (busy, good) = (outcome(StatusCode::SERVICE_UNAVAILABLE, ""), outcome(StatusCode::OK, ""));
+    let errors = outcome(StatusCode::OK, graphql_answer());
+    let busy = exchange(&call, &busy, Slot::HandleIf, None);
+    let good = exchange(&call, &good, Slot::HandleIf, None);
+    let errors = exchange(&call, &errors, Slot::HandleIf, None);
+
+    let mut group = criterion.benchmark_group("asking");
+    group.bench_function("native, 503", |bencher| bencher.iter(|| Native::FAILURES.takes(black_box(busy.outcome))));
+    group.bench_function("service-b, 503", |bencher| bencher.iter(|| service_b.handles(black_box(&busy))));
+    group.bench_function("service-b, 200", |bencher| bencher.iter(|| service_b.handles(black_box(&good))));
+    group.bench_function("service-b, respond", |bencher| bencher.iter(|| answers.respond(black_box(&busy))));
+    group.bench_function("graphql-errors, 500 bytes", |bencher| {
+        bencher.iter(|| graphql.handles(black_box(&errors)));
+    });
+    group.finish();
+}
+
+/// What a swap or a fault costs the next call.
+fn starting(criterion: &mut Criterion) {
+    let call = call("1", Observers::default());
+    let busy = outcome(StatusCode::SERVICE_UNAVAILABLE, "");
+    let busy = exchange(&call, &busy, Slot::HandleIf, None);
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/build");
+    let config = ComponentConfig { recycle_calls: 1, ..ComponentConfig::new("service_b.wasm") };
+    let configs = BTreeMap::from([("service-b".to_owned(), config)]);
+    let Ok(components) = Components::load(configs, &build, Observers::default()) else { panic!("run `make policies`") };
+    let service_b = components.predicate("service-b").expect("it exports one");
+    criterion.bench_function("a fresh instance and a call", |bencher| {
+        bencher.iter(|| service_b.handles(black_box(&busy)));
+    });
+}
+
+criterion_group!(benches, asking, starting);
+criterion_main!(benches);

@@ -1,0 +1,150 @@
+//! Guests that trap, loop, grow and lie: each costs its own call, and nothing else.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use fusebox_resilience::Fault;
+use fusebox_resilience::config::ConfigDuration;
+use fusebox_wasm::OnError;
+use tokio::time::Instant;
+
+use crate::guest::{Exports, guest, handle_if, predicate, respond};
+use crate::support::{load, load_with, refusal};
+
+/// A fault for 500; else whether this instance was asked before.
+fn faults_on_500(fault: &str) -> Vec<u8> {
+    let fields = handle_if(&format!(
+        "(if (i32.eq (local.get $value) (i32.const 500)) (then {fault}))
+         (global.get $asked) (global.set $asked (i32.const 1))"
+    ));
+    guest(Exports::Predicate, &format!("(global $asked (mut i32) (i32.const 0)) {fields} (func $deep (call $deep))"))
+}
+
+#[test]
+fn a_trap_costs_its_own_call_and_the_guests_memory() {
+    let tested = load(&faults_on_500("unreachable"));
+    assert_eq!([200, 200].map(|status| tested.handles(status)), [false, true]);
+    assert!(tested.handles(500), "the default answer");
+    assert_eq!(tested.components.status()[0].instances, 0);
+    assert_eq!([200, 200].map(|status| tested.handles(status)), [false, true]);
+    assert_eq!(tested.faulted(), [(Fault::Trap, "wasm `unreachable` instruction executed".to_owned())]);
+    assert!(tested.components.status()[0].faults.contains(&(Fault::Trap, 1)));
+}
+
+#[test]
+fn the_configuration_answers_for_a_guest_that_does_not() {
+    for (on_error, answers) in
+        [(OnError::Default, [true, false]), (OnError::Handled, [true, true]), (OnError::Unhandled, [false, false])]
+    {
+        let tested = load_with(&predicate("unreachable"), |config| config.on_error = on_error);
+        assert_eq!([503, 200].map(|status| tested.handles(status)), answers, "{on_error:?}");
+    }
+}
+
+#[test]
+fn a_fallback_that_faults_has_declined() {
+    let tested = load(&guest(Exports::Fallback, &respond("unreachable")));
+    assert!(tested.responds(503).is_none());
+    assert_eq!(tested.faults(), [Fault::Trap]);
+}
+
+#[test]
+fn an_endless_loop_is_cut_off() {
+    let tested = load_with(&faults_on_500("(loop $for-ever (br $for-ever))"), |config| {
+        config.timeout = ConfigDuration::from_millis(10);
+    });
+    let began = Instant::now();
+    assert!(tested.handles(500));
+    assert!(began.elapsed() >= Duration::from_millis(10), "not before its time");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!(tested.faulted(), [(Fault::Timeout, "took longer than 10ms".to_owned())]);
+    assert!(!tested.handles(200));
+}
+
+#[test]
+fn a_stack_that_overflows_is_a_trap() {
+    let tested = load(&faults_on_500("(call $deep)"));
+    assert!(tested.handles(500));
+    assert_eq!(tested.faulted(), [(Fault::Trap, "call stack exhausted".to_owned())]);
+    assert!(!tested.handles(200));
+}
+
+/// Makes a memory of its own as large as it gets, then does this.
+fn greedy(then: &str) -> Vec<u8> {
+    let body = format!(
+        "(block $refused (loop $more
+           (br_if $refused (i32.eq (memory.grow $own (i32.const 16)) (i32.const -1))) (br $more)))
+         {then}"
+    );
+    guest(Exports::Predicate, &format!("(memory $own 1) {}", handle_if(&body)))
+}
+
+#[test]
+fn a_guest_that_aborts_for_want_of_memory_is_told_from_other_traps() {
+    let tested = load(&greedy("unreachable"));
+    assert!(tested.handles(503));
+    let [(Fault::Memory, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
+    assert!(detail.starts_with("asked for more than 64"), "{detail}");
+}
+
+#[test]
+fn a_guest_that_copes_with_a_refusal_has_answered_but_is_not_asked_again() {
+    let tested = load(&greedy("(i32.const 1)"));
+    assert!(tested.handles(200));
+    assert_eq!(tested.faults(), []);
+    assert_eq!(tested.components.status()[0].instances, 0);
+}
+
+#[test]
+fn an_instance_is_recycled_after_its_calls_and_above_its_mark() {
+    let tested = load_with(&faults_on_500(""), |config| config.recycle_calls = 2);
+    assert_eq!([200; 5].map(|status| tested.handles(status)), [false, true, false, true, false]);
+    let grows = predicate("(drop (memory.grow (i32.const 16))) (i32.const 1)");
+    let tested = load_with(&grows, |config| config.recycle_memory = Some(ByteSize::kib(64)));
+    assert!(tested.handles(503));
+    assert_eq!(tested.components.status()[0].instances, 0);
+}
+
+#[test]
+fn lists_that_lie_about_their_length_are_bad_answers() {
+    let lies = |headers: u32, length: u32| {
+        load(&guest(
+            Exports::Fallback,
+            &respond(&format!(
+                "(i32.store8 (i32.const 128) (i32.const 1))
+                 (i32.store16 (i32.const 132) (i32.const 200))
+                 (i32.store (i32.const 136) (i32.const {headers}))
+                 (i32.store (i32.const 140) (i32.const {length}))
+                 (i32.const 128)"
+            )),
+        ))
+    };
+    for (headers, length) in [(256, 100_000), (65_528, 1), (256, u32::MAX), (u32::MAX, 1)] {
+        let tested = lies(headers, length);
+        assert!(tested.responds(503).is_none());
+        assert_eq!(tested.faults(), [Fault::BadAnswer], "{headers} {length}: {:?}", tested.faulted());
+    }
+}
+
+#[test]
+fn what_a_guest_hands_to_the_host_at_once_is_bounded() {
+    let import = r#"(import "attempt" "request-header" (func $header (param i32 i32 i32)))"#;
+    let body = "(drop (memory.grow (i32.const 64)))
+        (call $header (i32.const 0) (i32.const 2000000) (i32.const 16)) (i32.const 1)";
+    let tested = load(&guest(Exports::Predicate, &format!("{import} {}", handle_if(body))));
+    assert!(!tested.handles(200));
+    let [(Fault::Memory, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
+    assert!(detail.contains("too much data"), "{detail}");
+}
+
+#[test]
+fn asking_about_the_attempt_outside_of_a_call_is_a_fault() {
+    let starts = format!(
+        r#"(import "attempt" "number" (func $number (result i32)))
+           (func $start (drop (call $number))) (start $start) {}"#,
+        handle_if("(i32.const 1)")
+    );
+    let refusal = refusal(&guest(Exports::Predicate, &starts));
+    assert!(refusal.contains("can't be instantiated"), "{refusal}");
+    assert!(refusal.contains("asked about an attempt outside of a call"), "{refusal}");
+}

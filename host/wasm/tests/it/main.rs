@@ -1,0 +1,10 @@
+//! Real components in the real engine. Guests are WAT in the test that uses them, or the ones that `make policies` builds.
+
+mod answers;
+mod faults;
+mod guest;
+mod loading;
+mod rust_guests;
+mod support;
+mod swapping;
+mod wasi;

@@ -1,0 +1,103 @@
+//! WASI inside a running current-thread runtime, where a worker calls: printing works, waiting is a fault.
+
+use fusebox_resilience::Fault;
+
+use crate::guest::{Exports, encode, handle_if, text};
+use crate::support::{Tested, load};
+
+/// Imports that wasi-libc's `write` and `nanosleep` come down to, and their lowered forms for the guest.
+const IMPORTS: &str = r#"
+  (import "wasi:io/error@0.2.3" (instance $error (export "error" (type (sub resource)))))
+  (alias export $error "error" (type $error))
+  (import "wasi:io/poll@0.2.3" (instance $poll
+    (export "pollable" (type $pollable (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $pollable))))
+    (export "[method]pollable.ready" (func (param "self" (borrow $pollable)) (result bool)))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:io/streams@0.2.3" (instance $streams
+    (alias outer 1 $error (type $error')) (export "error" (type $error (eq $error')))
+    (type $stream-error' (variant (case "last-operation-failed" (own $error)) (case "closed")))
+    (export "stream-error" (type $stream-error (eq $stream-error')))
+    (export "output-stream" (type $output-stream (sub resource)))
+    (export "[method]output-stream.blocking-write-and-flush" (func (param "self" (borrow $output-stream))
+      (param "contents" (list u8)) (result (result (error $stream-error)))))))
+  (alias export $streams "output-stream" (type $output-stream))
+  (import "wasi:cli/stderr@0.2.3" (instance $stderr
+    (alias outer 1 $output-stream (type $output-stream')) (export "output-stream" (type $output-stream (eq $output-stream')))
+    (export "get-stderr" (func (result (own $output-stream))))))
+  (import "wasi:clocks/monotonic-clock@0.2.3" (instance $clock
+    (alias outer 1 $pollable (type $pollable')) (export "pollable" (type $pollable (eq $pollable')))
+    (export "now" (func (result u64)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+  (import "wasi:sockets/udp-create-socket@0.2.3" (instance $udp))
+  (core func $get-stderr (canon lower (func $stderr "get-stderr")))
+  (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $memory)))
+  (core func $now (canon lower (func $clock "now")))
+  (core func $after (canon lower (func $clock "subscribe-duration")))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
+  (core func $ready (canon lower (func $poll "[method]pollable.ready")))
+"#;
+
+const ARGUMENTS: &str = r#"(with "wasi" (instance
+  (export "get-stderr" (func $get-stderr)) (export "write" (func $write)) (export "now" (func $now))
+  (export "after" (func $after)) (export "block" (func $block)) (export "ready" (func $ready))))"#;
+
+const GUEST: &str = r#"
+  (import "wasi" "get-stderr" (func $get-stderr (result i32)))
+  (import "wasi" "write" (func $write (param i32 i32 i32 i32)))
+  (import "wasi" "now" (func $now (result i64)))
+  (import "wasi" "after" (func $after (param i64) (result i32)))
+  (import "wasi" "block" (func $block (param i32)))
+  (import "wasi" "ready" (func $ready (param i32) (result i32)))
+  (data (i32.const 64) "guest panicked\nbecause\n")
+  (func $print (call $write (call $get-stderr) (i32.const 64) (i32.const 23) (i32.const 16)))
+"#;
+
+/// A guest that can print and wait.
+fn with_wasi(body: &str) -> Tested {
+    load(&encode(&text(Exports::Predicate, IMPORTS, ARGUMENTS, &format!("{GUEST} {}", handle_if(body)))))
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_guest_prints_becomes_events() {
+    let tested = with_wasi("(call $print) (i32.const 1)");
+    assert!(tested.handles(200));
+    assert_eq!(tested.printed(), ["guest panicked", "because"]);
+    assert_eq!(tested.faults(), []);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_guest_prints_before_it_traps_is_said_with_the_fault() {
+    let tested = with_wasi("(call $print) unreachable");
+    assert!(!tested.handles(200));
+    assert_eq!(tested.printed(), ["guest panicked", "because"]);
+    let detail = "wasm `unreachable` instruction executed | guest panicked | because";
+    assert_eq!(tested.faulted(), [(Fault::Trap, detail.to_owned())]);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn waiting_for_time_is_a_fault() {
+    let tested = with_wasi("(call $block (call $after (i64.const 1000000000))) (i32.const 1)");
+    assert!(!tested.handles(200));
+    let [(Fault::Misuse, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
+    assert!(detail.contains("waited, for time or for input, which a policy must not"), "{detail}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn looking_at_the_time_is_none() {
+    // No time has passed yet that an hour would not outlast, and none is needed for none.
+    let tested = with_wasi(
+        "(call $block (call $after (i64.const 0)))
+         (i32.and (i64.gt_u (call $now) (i64.const 0))
+                  (i32.eqz (call $ready (call $after (i64.const 3600000000000)))))",
+    );
+    assert!(tested.handles(200));
+    assert_eq!(tested.faults(), []);
+}
+
+#[test]
+fn no_runtime_is_needed() {
+    let tested = with_wasi("(call $print) (call $block (call $after (i64.const 0))) (i32.const 1)");
+    assert!(tested.handles(200));
+    assert_eq!(tested.printed().len(), 2);
+}
