@@ -2,7 +2,7 @@
 //!
 //! Connections are kept per worker and upstream, and used last in, first out. A request that comes back unsent, because
 //! the upstream had closed an idle connection, goes on a fresh one: the upstream saw nothing of it, so it is no attempt.
-//! hyper-util's pooled client would do the same out of sight; here it happens in [`HttpUpstream::exchange`] and nowhere
+//! hyper-util's pooled client would do the same out of sight; here it happens in `HttpUpstream::exchange` and nowhere
 //! else.
 //!
 //! A connection goes back when its response body has ended. A response that is dropped before gives the connection to a
