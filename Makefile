@@ -30,9 +30,10 @@ lint: tools ## Formatting, clippy and docs; warnings are errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 
-bench: policies ## Measure: a component call, the seam, and the proxy beside nginx
+bench: policies ## Measure: a component call, the seam, the proxy beside nginx, swaps under load
 	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
 	host/proxy/benches/against-nginx.sh
+	host/proxy/benches/swaps.sh
 
 check: lint test tour ## What CI runs
 

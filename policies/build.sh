@@ -25,7 +25,7 @@ with_debian() {
     linker=$(command -v rust-lld wasm-ld-22 wasm-ld-19 wasm-ld | head -n 1) || true
     [[ -n $linker ]] || linker=$(compgen -G "$(rustc --print sysroot)/lib/rustlib/*/bin/rust-lld" | head -n 1) || true
     if [[ ! -x /usr/bin/cargo || ! -x /usr/bin/rustc || ! -d /usr/lib/rustlib/src/rust/library ]]; then
-        missing="no Debian toolchain: run \`apt-get install cargo-web rustc-web rust-web-src rust-web-llvm\`"
+        missing="no Debian toolchain: run \`apt-get install cargo-web rustc-web rust-web-src rust-web-llvm lld-22\`"
     elif [[ -z $linker ]]; then
         missing="no \`rust-lld\` or \`wasm-ld\`: run \`apt-get install lld-22\`"
     else

@@ -13,7 +13,7 @@ use fusebox_resilience::{
 use fusebox_wasm::Components;
 use http::Method;
 
-use crate::config::{Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig, sorted};
+use crate::config::{Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig};
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::upstream::Target;
 
@@ -32,7 +32,8 @@ pub struct Compiled {
     pub warnings: Vec<ConfigError>,
 }
 
-/// Builds everything that `config` describes. Relative paths are relative to `directory`; `seed` fixes chance.
+/// Builds everything that `config` describes. Relative paths are relative to `directory`; `seed` fixes chance. What
+/// `document` has and `config` lacks is wrong, and the caller knows it.
 ///
 /// # Errors
 /// Everything that is wrong with it, components that can't be loaded included.
@@ -46,7 +47,7 @@ pub fn compile(
     let mut compiler = Compiler { document, config, errors: Vec::new(), warnings: Vec::new() };
     let budgets = compiler.budgets();
     let components = compiler.components(directory, observers);
-    let parts = Surroundings { config, components: components.as_ref(), budgets, random: Random::with_seed(seed) };
+    let parts = Surroundings { document, components: components.as_ref(), budgets, random: Random::with_seed(seed) };
     let policies = compiler.policies(&parts);
     let routes = compiler.routes(&policies);
     compiler.unused();
@@ -56,7 +57,7 @@ pub fn compile(
             let kinds = config.policies.iter().map(|(name, policy)| (name.as_str().into(), policy.kind())).collect();
             Ok(Compiled { routes: Arc::new(routes), kinds, breakers: policies.breakers, components, warnings })
         }
-        _ => Err(sorted(errors)),
+        _ => Err(errors),
     }
 }
 
@@ -99,7 +100,10 @@ impl Compiler<'_> {
 
     /// None: some can't be loaded, and the errors say why.
     fn components(&mut self, directory: &Path, observers: &Observers) -> Option<Components> {
-        match Components::load(self.config.components.clone(), directory, observers.clone()) {
+        // What is impossible about the others has been said.
+        let possible = self.config.components.iter().filter(|(_, component)| component.validate().is_empty());
+        let possible = possible.map(|(name, component)| (name.clone(), component.clone())).collect();
+        match Components::load(possible, directory, observers.clone()) {
             Ok(components) => Some(components),
             Err(failures) => {
                 for (name, error) in failures {
@@ -145,8 +149,8 @@ impl Compiler<'_> {
         let config = self.config;
         let mut routes: Vec<Route> = Vec::new();
         let mut targets: Vec<Arc<Target>> = Vec::new();
-        for (index, route) in config.routes.iter().enumerate() {
-            let path = format!("routes[{index}]");
+        for route in &config.routes {
+            let path = format!("routes[{}]", route.index);
             let matches = self.matches(route, &path);
             let pipeline = self.pipeline(route, policies, &path);
             let target = Target::new(&route.upstream);
@@ -219,6 +223,7 @@ impl Compiler<'_> {
 
     fn pipeline(&mut self, route: &RouteConfig, policies: &Policies, path: &str) -> Pipeline {
         let mut pipeline = Vec::new();
+        let known = names(self.document, "policies");
         for (index, name) in route.policies.iter().enumerate() {
             let path = format!("{path}.policies[{index}]");
             if route.policies[..index].contains(name) {
@@ -226,8 +231,8 @@ impl Compiler<'_> {
             }
             if let Some(policy) = policies.by_name.get(name.as_str()) {
                 pipeline.push(policy.clone());
-            } else if !self.config.policies.contains_key(name) {
-                self.error(&path, unknown("policy", name, self.config.policies.keys()));
+            } else if !known.contains(name) {
+                self.error(&path, unknown("policy", name, &known));
             }
         }
         Pipeline::new(pipeline)
@@ -241,8 +246,12 @@ impl Compiler<'_> {
     }
 }
 
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    let known: Vec<&str> = known.map(String::as_str).collect();
+/// The names that a section of the file has, for right or wrong.
+fn names(document: &Document<'_>, section: &str) -> Vec<String> {
+    document.keys(section).unwrap_or_default()
+}
+
+fn unknown(what: &str, name: &str, known: &[String]) -> String {
     if known.is_empty() {
         return format!("unknown {what} `{name}`; the file has none");
     }
@@ -251,7 +260,7 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) 
 
 /// What policies may ask for while they are built.
 struct Surroundings<'a> {
-    config: &'a Config,
+    document: &'a Document<'a>,
     /// None: some can't be loaded.
     components: Option<&'a Components>,
     budgets: BTreeMap<String, Arc<Budget>>,
@@ -259,11 +268,13 @@ struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
+    /// None: it is there but wrong.
     fn component(&self, name: &str) -> Result<Option<&Components>, String> {
-        if self.config.components.contains_key(name) {
-            Ok(self.components)
+        let known = names(self.document, "components");
+        if known.iter().any(|known| known == name) {
+            Ok(self.components.filter(|components| components.files().any(|(loaded, _)| loaded == name)))
         } else {
-            Err(unknown("component", name, self.config.components.keys()))
+            Err(unknown("component", name, &known))
         }
     }
 }
@@ -278,11 +289,12 @@ impl Parts for Surroundings<'_> {
     }
 
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
+        let known = names(self.document, "budgets");
         match self.budgets.get(name) {
             Some(budget) => Ok(budget.clone()),
             // It is there but wrong, which has been said.
-            None if self.config.budgets.contains_key(name) => Ok(Arc::new(Budget::default())),
-            None => Err(unknown("budget", name, self.config.budgets.keys())),
+            None if known.iter().any(|known| known == name) => Ok(Arc::new(Budget::default())),
+            None => Err(unknown("budget", name, &known)),
         }
     }
 

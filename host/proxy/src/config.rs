@@ -1,12 +1,12 @@
 //! What the configuration file says: plain values, no lookups.
 //!
 //! A file is read in two steps. [`Config::parse`] takes it table by table, so that one wrong table does not hide what is
-//! wrong in the others; [`compile`](crate::compile) then looks up names and checks meanings. Both report everything that
-//! is wrong at once, each problem with its line, its path and what was expected.
+//! wrong in the others; [`compile`](crate::compile) then looks up names and checks meanings in what there is. Everything
+//! that is wrong is reported at once, each problem with its line, its path and what was expected.
 
 mod document;
 
-pub use document::{ConfigError, Document, sorted};
+pub use document::{ConfigError, Document};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -160,6 +160,9 @@ impl PolicyKind {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteConfig {
+    /// Its place in the file, from 0.
+    #[serde(skip)]
+    pub index: usize,
     /// Its name in log, metrics and for guests. Default: made from what it matches.
     pub name: Option<String>,
     /// The prefix of the paths that it takes, at `/` boundaries. Default `/`.
@@ -270,11 +273,9 @@ impl<'de> Deserialize<'de> for UpstreamConfig {
 }
 
 impl Config {
-    /// Reads what a document says.
-    ///
-    /// # Errors
-    /// Every table whose shape is wrong, with one problem each at least.
-    pub fn parse(document: &Document<'_>) -> Result<Self, Vec<ConfigError>> {
+    /// Reads what a document says, as far as it has the right shape, and says what is wrong with the rest: every such
+    /// table has one problem at least.
+    pub fn parse(document: &Document<'_>) -> (Self, Vec<ConfigError>) {
         let mut reader = Reader { document, errors: Vec::new() };
         reader.known_keys(
             "",
@@ -296,7 +297,7 @@ impl Config {
             routes: reader.routes(),
         };
         reader.meanings(&config);
-        if reader.errors.is_empty() { Ok(config) } else { Err(sorted(reader.errors)) }
+        (config, reader.errors)
     }
 }
 
@@ -368,7 +369,9 @@ impl Reader<'_> {
                 self.errors.push(self.document.error("routes", "missing; expected at least one `[[routes]]`"));
                 Vec::new()
             }
-            Ok(length) => (0..length).filter_map(|index| self.value(&format!("routes[{index}]"))).collect(),
+            Ok(length) => (0..length)
+                .filter_map(|index| Some(RouteConfig { index, ..self.value(&format!("routes[{index}]"))? }))
+                .collect(),
             Err(error) => {
                 self.errors.push(error);
                 Vec::new()
@@ -407,8 +410,8 @@ impl Reader<'_> {
         }
         require(is_head_size(listener.max_header), "listener.max_header", HEAD_SIZE);
         require(listener.max_connections > 0, "listener.max_connections", "must be at least 1");
-        for (index, route) in config.routes.iter().enumerate() {
-            let at = |key: &str| format!("routes[{index}].{key}");
+        for route in &config.routes {
+            let at = |key: &str| format!("routes[{}].{key}", route.index);
             require(route.max_replay_body <= ByteSize::mib(16), &at("max_replay_body"), "must be at most 16 MiB");
             require(is_head_size(route.upstream.max_header), &at("upstream.max_header"), HEAD_SIZE);
             for (name, duration) in

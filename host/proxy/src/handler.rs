@@ -4,8 +4,8 @@ mod body;
 
 pub(crate) use body::ClientBody;
 
-use std::cell::RefCell;
-use std::net::IpAddr;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use fusebox_resilience::{Call, Error, ErrorKind, Observers, RequestBody};
@@ -60,7 +60,7 @@ impl Handler {
     pub(crate) async fn handle(
         &self,
         request: Request<Incoming>,
-        client: IpAddr,
+        client: &HeaderValue,
         exchange: Exchange,
     ) -> Response<ClientBody> {
         let (mut head, incoming) = request.into_parts();
@@ -69,10 +69,11 @@ impl Handler {
         let route = host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
 
         headers::forward_request(&mut head.headers, head.version, client);
-        headers::set_request_id(&mut head.headers, &id);
+        head.headers.insert(headers::REQUEST_ID, id.clone());
         let too_large = incoming.size_hint().lower() > self.max_body;
-        let call = self.call(id, head, incoming, route);
-        let finish = Finish::new(call, exchange);
+        let gone = (!incoming.is_end_stream()).then(Rc::default);
+        let call = self.call(&id, head, incoming, gone.clone(), route);
+        let finish = Finish::new(call, id, gone, exchange);
 
         let refusal = match (&host, route) {
             (None, _) => Some(Refusal::BadHost),
@@ -94,20 +95,29 @@ impl Handler {
         }
     }
 
-    fn call(&self, id: String, head: request::Parts, incoming: Incoming, route: Option<&Route>) -> Call {
-        let body = if incoming.is_end_stream() {
-            RequestBody::empty()
-        } else {
-            let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout);
+    /// `gone` is there if there is a body, and learns whether the client leaves within it.
+    fn call(
+        &self,
+        id: &HeaderValue,
+        head: request::Parts,
+        incoming: Incoming,
+        gone: Option<Rc<Cell<bool>>>,
+        route: Option<&Route>,
+    ) -> Call {
+        let body = gone.map_or_else(RequestBody::empty, |gone| {
+            let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout, gone);
             RequestBody::new(Box::pin(body), route.map_or(0, |route| route.replay_limit))
-        };
+        });
         let name = route.map_or(&self.no_route, |route| &route.name).clone();
-        Call::new(id, name, head, body, observe::now(), self.observers.clone())
+        Call::new(id.to_str().unwrap_or_default(), name, head, body, observe::now(), self.observers.clone())
     }
 
-    fn request_id(&self, head: &request::Parts) -> String {
-        headers::client_request_id(&head.headers)
-            .map_or_else(|| format!("{:032x}", self.request_ids.borrow_mut().u128(..)), str::to_owned)
+    /// Letters, digits and a few signs: fit for a header, a log line and JSON as they are.
+    fn request_id(&self, head: &request::Parts) -> HeaderValue {
+        headers::client_request_id(&head.headers).cloned().unwrap_or_else(|| {
+            let id = format!("{:032x}", self.request_ids.borrow_mut().u128(..));
+            HeaderValue::try_from(id).expect("hex digits are a valid value")
+        })
     }
 }
 

@@ -28,11 +28,16 @@ pub fn load(file: &Path, observers: impl FnOnce(&Config) -> Observers) -> Result
     };
     let text = std::fs::read_to_string(file).map_err(|error| unreadable(format!("can't be read: {error}")))?;
     let document = Document::parse(file, &text, |name| std::env::var(name).ok())?;
-    let config = Config::parse(&document)?;
+    let (config, mut errors) = Config::parse(&document);
     let directory = file.parent().unwrap_or(Path::new(""));
     let observers = observers(&config);
-    let compiled = compile(&document, &config, directory, &observers, fastrand::u64(..))?;
-    Ok((config, compiled))
+    let compiled = compile(&document, &config, directory, &observers, fastrand::u64(..));
+    let compiled = compiled.map_err(|more| errors.extend(more)).ok();
+    let problems = document.problems(errors);
+    match compiled {
+        Some(compiled) if problems.is_empty() => Ok((config, compiled)),
+        _ => Err(problems),
+    }
 }
 
 /// A proxy whose sockets are bound and whose workers run. It must be used within a `LocalRuntime`.

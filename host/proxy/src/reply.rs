@@ -80,7 +80,7 @@ impl Refusal {
         }
     }
 
-    /// The response head and body.
+    /// The response, but for what every response gets.
     pub fn response(self, request_id: &str) -> http::Response<ResponseBody> {
         let (status, name, title) = (self.status(), self.name(), self.title());
         // Every word here is ours, and the request id is sane: nothing needs escaping.
@@ -97,7 +97,6 @@ impl Refusal {
         if let Self::Failed { retry_after: Some(after), .. } = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
-        headers::set_request_id(&mut headers, request_id);
         let mut response = http::Response::new(ResponseBody::full(Bytes::from(body)));
         *response.status_mut() = status;
         *response.headers_mut() = headers;

@@ -25,7 +25,8 @@ pub struct ComponentConfig {
     /// How long to wait for that much of a body.
     #[serde(default = "defaults::peek_timeout")]
     pub peek_timeout: ConfigDuration,
-    /// How long a call may take, and how long an instance may take to start. Up to a minute, in steps of 1 ms.
+    /// How long a call may run, in processor time of its thread, and how long an instance may take to start. Up to a minute; a
+    /// guest may have up to twice that before it is cut off.
     #[serde(default = "defaults::timeout")]
     pub timeout: ConfigDuration,
     /// How much linear memory an instance may hold, 64 KiB to 4 GiB.

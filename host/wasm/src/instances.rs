@@ -9,8 +9,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::Store;
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::ResourceTable;
+use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::component::{Guest, Version};
@@ -60,8 +61,7 @@ pub(crate) struct State {
     wasi: WasiCtx,
     resources: ResourceTable,
     console: Console,
-    /// How long the guest may run this time.
-    limit: Duration,
+    clock: CallClock,
 }
 
 impl State {
@@ -77,8 +77,9 @@ impl State {
         &self.console
     }
 
+    /// How long the guest may run this time.
     pub(crate) fn limit(&self) -> Duration {
-        self.limit
+        self.clock.limit
     }
 
     /// How much of a response body the guest may see.
@@ -93,13 +94,42 @@ impl WasiView for State {
     }
 }
 
+/// How long a call runs, in processor time of its thread: a guest is not to blame for what the system gives to others
+/// meanwhile, and a container that has used up its quota stands still for longer than most calls may take.
+///
+/// Reading that clock is a system call, which no usual call pays for: it is read first when an epoch ends during the call.
+struct CallClock {
+    limit: Duration,
+    seen: Option<Duration>,
+}
+
+impl CallClock {
+    fn new(limit: Duration) -> Self {
+        Self { limit, seen: None }
+    }
+
+    /// An epoch has ended, and the guest still runs.
+    fn look(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        let now = thread_time();
+        let first = *self.seen.get_or_insert(now);
+        if now.saturating_sub(first) >= self.limit {
+            return Err(Trap::Interrupt.into());
+        }
+        Ok(UpdateDeadline::Continue(1))
+    }
+}
+
+/// Processor time that this thread has used.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// A guest that can be called.
 pub(crate) struct Instance {
     store: Store<State>,
     guest: Guest,
     calls: u64,
-    /// What each call gets.
-    epochs: u64,
 }
 
 impl Instance {
@@ -117,19 +147,18 @@ impl Instance {
             wasi: wasi::context(&console),
             resources,
             console,
-            limit,
+            clock: CallClock::new(limit),
         };
         let mut store = Store::new(version.runtime().engine(), state);
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
-        store.set_epoch_deadline(version.runtime().epochs(limit));
+        store.epoch_deadline_callback(|mut store| store.data_mut().clock.look());
+        store.set_epoch_deadline(1);
         let started = version.pre().instantiate(&mut store);
         match started.and_then(|instance| version.exports().load(&mut store, &instance)) {
             Ok(guest) => {
                 version.meters().started();
-                let limit = version.config().timeout.0;
-                store.data_mut().limit = limit;
-                Ok(Self { store, guest, calls: 0, epochs: version.runtime().epochs(limit) })
+                Ok(Self { store, guest, calls: 0 })
             }
             Err(error) => Err(Failure::of_start(&error, store.data())),
         }
@@ -153,7 +182,9 @@ impl Instance {
         question: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<A>,
     ) -> Result<A, Failure> {
         self.calls += 1;
-        self.store.set_epoch_deadline(self.epochs);
+        let limit = self.version().config().timeout.0;
+        self.store.data_mut().clock = CallClock::new(limit);
+        self.store.set_epoch_deadline(1);
         question(&self.guest, &mut self.store).map_err(|error| Failure::of_call(&error, self.store.data()))
     }
 

@@ -1,7 +1,8 @@
 //! The demonstration's programs as child processes: found beside this one, started, and ended as an operator ends them.
 //!
 //! A program is started once it has said where it listens, so that every port may be 0. Each is in a process group of its
-//! own: ctrl-c in a terminal reaches only us, and we end them in the right order. Dropped, a program is killed.
+//! own: ctrl-c in a terminal reaches only us, and we end them in the right order. Dropped, a program is killed, and gone
+//! when the drop is over.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,12 +15,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long a start may take: components are compiled, perhaps by an unoptimised build on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long an end may take: longer than the programs let calls in flight go on.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
+/// How long the end of a killed one may take.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Any free port of the loopback interface.
 pub(super) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -99,13 +102,12 @@ impl Program {
     }
 
     async fn start(role: Role, mut command: Command) -> anyhow::Result<(Self, Output)> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("start {}", role.name()))?;
-        let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).context("its output is piped")?;
-        let lines = BufReader::new(stdout).lines();
-        let errors = BufReader::new(stderr).lines();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let child = command.spawn().with_context(|| format!("start {}", role.name()))?;
         let mut program = Self { role, child, listening: Value::Null };
-        let mut output = Output { lines, errors };
+        let outputs = program.child.stdout.take().zip(program.child.stderr.take());
+        let (stdout, stderr) = outputs.context("its output is piped")?;
+        let mut output = Output { lines: BufReader::new(stdout).lines(), errors: BufReader::new(stderr).lines() };
         let ready = timeout(START_LIMIT, program.ready(&mut output)).await;
         ready.with_context(|| format!("{} does not listen after {START_LIMIT:?}", role.name()))??;
         Ok((program, output))
@@ -163,6 +165,20 @@ impl Program {
                 self.child.kill().await?;
                 bail!("{} has not ended {STOP_LIMIT:?} after SIGTERM, and was killed", self.role.name())
             }
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.start_kill();
+        let since = Instant::now();
+        // A killed process ends at once. Left to itself it would outlive us as a zombie where nobody reaps orphans.
+        while let Ok(None) = self.child.try_wait()
+            && since.elapsed() < KILL_LIMIT
+        {
+            std::thread::yield_now();
         }
     }
 }

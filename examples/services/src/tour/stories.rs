@@ -27,7 +27,7 @@ pub(super) async fn timeout(story: &mut Story) -> anyhow::Result<()> {
     let expected = Expected {
         status: 500,
         body: "timeout exceeded",
-        after: between(1, 5),
+        after: between(1, 4),
         log: &["Connection timed out", "504: Gateway Timeout"],
         b: &["client gone"],
     };

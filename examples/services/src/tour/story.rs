@@ -212,15 +212,16 @@ impl Story {
         let mut ends = Vec::new();
         for (role, status) in closing.statuses {
             well &= status.success();
-            ends.push(if status.success() { role.name().to_owned() } else { format!("{} ({status})", role.name()) });
+            let code = status.code().map_or_else(|| format!("({status})"), |code| code.to_string());
+            ends.push(format!("{} {code}", role.name()));
         }
         let in_all = |count| format!("; requests to B in all: {count}");
         let counted = arrivals.map_or_else(String::new, |_| in_all(closing.arrivals));
-        let mut seen = vec![format!("on SIGTERM, with exit code 0: {}{counted}", ends.join(", "))];
+        let mut seen = vec![format!("exit codes on SIGTERM: {}{counted}", ends.join(", "))];
         seen.extend(closing.strays.iter().map(|line| format!("said besides: {line}")));
         let expected = || {
             let counted = arrivals.map_or_else(String::new, in_all);
-            vec![format!("exit code 0 of each, nothing on stderr{counted}")]
+            vec![format!("0 of each, nothing on stderr{counted}")]
         };
         self.fact("end", &seen, (!well).then(expected));
         Ok(())

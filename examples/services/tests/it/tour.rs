@@ -55,14 +55,6 @@ impl Demonstration {
         command.strip_prefix("curl -i ").or_else(|| command.strip_prefix("curl -s ")).expect("a call of curl")
     }
 
-    /// The process ids of those it has started.
-    #[cfg(target_os = "linux")]
-    fn children(&self) -> Vec<u32> {
-        let pid = self.child.id().unwrap();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-    }
-
     /// Waits for its end: the exit code, and what it printed until then.
     async fn ended(mut self) -> (Option<i32>, Vec<String>, String) {
         let mut printed = Vec::new();
@@ -71,6 +63,21 @@ impl Demonstration {
         }
         let Output { status, stderr, .. } = within(self.child.wait_with_output()).await.unwrap();
         (status.code(), printed, String::from_utf8(stderr).unwrap())
+    }
+}
+
+/// The process ids of those that `tour` has started.
+#[cfg(target_os = "linux")]
+fn children(tour: &Child) -> Vec<u32> {
+    let pid = tour.id().unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn assert_gone(pids: &[u32]) {
+    for pid in pids {
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} is still there");
     }
 }
 
@@ -145,15 +152,30 @@ async fn a_port_in_use_is_one_line_that_says_whose_and_ends_all() {
 async fn one_that_ends_early_ends_all() {
     for (index, who) in ["service B", "fusebox", "service A"].into_iter().enumerate() {
         let demonstration = Demonstration::start().await;
-        let children = demonstration.children();
+        let children = children(&demonstration.child);
         assert_eq!(children.len(), 3);
         signal(children[index], "KILL").await;
         let (code, _, stderr) = demonstration.ended().await;
         assert_eq!((code, stderr), (Some(1), format!("error: {who} has ended by itself: signal: 9 (SIGKILL)\n")));
-        for pid in children {
-            assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} is still there");
-        }
+        assert_gone(&children);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn told_to_stop_the_tour_leaves_nobody_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = tour(&[]).env("TMPDIR", directory.path()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The first story has been told, the others are under way.
+    while !within(lines.next_line()).await.unwrap().expect("more to come").starts_with("1 Timeout") {}
+    let children = children(&child);
+    assert!(!children.is_empty());
+    signal(child.id().unwrap(), "TERM").await;
+    let output = within(child.wait_with_output()).await.unwrap();
+    assert_eq!((output.status.code(), &*output.stderr), (Some(1), &b"error: stopped before the end\n"[..]));
+    assert_gone(&children);
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -39,13 +39,15 @@ pub struct Document<'t> {
     file: String,
     text: &'t str,
     root: Spanned<DeValue<'t>>,
+    unset: Vec<ConfigError>,
 }
 
 impl<'t> Document<'t> {
-    /// Parses `text`; `variable` looks up environment variables.
+    /// Parses `text`; `variable` looks up environment variables. What it does not find is among the
+    /// [`problems`](Self::problems).
     ///
     /// # Errors
-    /// All that is not TOML; or else all variables that are not set.
+    /// All that is not TOML.
     pub fn parse(
         file: &Path,
         text: &'t str,
@@ -54,17 +56,24 @@ impl<'t> Document<'t> {
         let file = file.display().to_string();
         let (table, errors) = DeTable::parse_recoverable(text);
         let root = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
-        let mut document = Self { file, text, root };
+        let mut document = Self { file, text, root, unset: Vec::new() };
         if !errors.is_empty() {
-            let errors = errors.iter().map(|error| document.toml_error(error, String::new())).collect();
-            return Err(errors);
+            return Err(errors.iter().map(|error| document.syntax_error(error)).collect());
         }
         let mut unset = Vec::new();
         expand_all(&mut document.root, String::new(), &variable, &mut unset);
-        if unset.is_empty() {
-            return Ok(document);
-        }
-        Err(sorted(unset.into_iter().map(|(path, message)| document.error(&path, message)).collect()))
+        document.unset = unset.into_iter().map(|(path, message)| document.error(&path, message)).collect();
+        Ok(document)
+    }
+
+    /// All that is wrong, in the file's order: the variables that are not set, and `others`, but for those that only follow
+    /// from them.
+    pub fn problems(&self, others: impl IntoIterator<Item = ConfigError>) -> Vec<ConfigError> {
+        let follows = |other: &ConfigError| self.unset.iter().any(|unset| unset.path == other.path);
+        let mut problems = self.unset.clone();
+        problems.extend(others.into_iter().filter(|other| !follows(other)));
+        problems.sort_by_key(|problem| problem.line);
+        problems
     }
 
     /// Something wrong at `path`.
@@ -102,7 +111,7 @@ impl<'t> Document<'t> {
     }
 
     /// The keys of the table at `path`, sorted; none if there is nothing.
-    pub(super) fn keys(&self, path: &str) -> Result<Vec<String>, ConfigError> {
+    pub(crate) fn keys(&self, path: &str) -> Result<Vec<String>, ConfigError> {
         match self.value(path).map(Spanned::get_ref) {
             None => Ok(Vec::new()),
             Some(DeValue::Table(table)) => Ok(table.keys().map(|key| key.get_ref().to_string()).collect()),
@@ -163,12 +172,17 @@ impl<'t> Document<'t> {
             message: error.message().replace('\n', ", "),
         }
     }
-}
 
-/// In the order in which the file has them.
-pub fn sorted(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
-    errors.sort_by_key(|error| error.line);
-    errors
+    /// Likewise, of text that is no document yet. A key that is there twice is not found by its place.
+    fn syntax_error(&self, error: &toml::de::Error) -> ConfigError {
+        let mut syntax_error = self.toml_error(error, String::new());
+        if let Some(key) = error.span().and_then(|span| self.text.get(span))
+            && syntax_error.message == "duplicate key"
+        {
+            syntax_error.message = format!("duplicate key `{key}`");
+        }
+        syntax_error
+    }
 }
 
 /// The path of the innermost value whose key or value contains `offset`.

@@ -12,9 +12,11 @@ fn read(text: &str) -> Result<Config, Vec<String>> {
         "EMPTY" => Some(String::new()),
         _ => None,
     };
-    let document = Document::parse("x.toml".as_ref(), text, variable);
-    let config = document.and_then(|document| Config::parse(&document));
-    config.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    let said = |errors: Vec<ConfigError>| errors.iter().map(ToString::to_string).collect();
+    let document = Document::parse("x.toml".as_ref(), text, variable).map_err(said)?;
+    let (config, errors) = Config::parse(&document);
+    let problems = document.problems(errors);
+    if problems.is_empty() { Ok(config) } else { Err(said(problems)) }
 }
 
 #[track_caller]
@@ -111,6 +113,25 @@ fn impossible_values_are_refused_with_their_bounds() {
     refused(
         &around("[policies.\"a b\"]\nkind = \"retry\""),
         &["x.toml:2: policies.a b: a name has letters, digits, `-` and `_`"],
+    );
+}
+
+#[test]
+fn a_route_of_a_wrong_shape_does_not_move_the_others() {
+    let text = "[[routes]]\nupstream = 3\n[[routes]]\nupstream = \"http://b\"\nmax_replay_body = \"1GiB\"";
+    let errors = read(&around(text)).unwrap_err();
+    assert_eq!(errors[1], "x.toml:6: routes[1].max_replay_body: must be at most 16 MiB");
+    assert_eq!(errors.len(), 2, "{errors:?}");
+}
+
+#[test]
+fn what_follows_from_a_missing_variable_is_not_said_too() {
+    refused(
+        &around("workers = 0\n[admin]\nlisten = \"${UNSET}\"\nport = 1"),
+        &[
+            "x.toml:2: workers: must be within 1 to 1024",
+            "x.toml:4: admin.listen: environment variable `UNSET` is not set; `${UNSET:-default}` gives it a default",
+        ],
     );
 }
 

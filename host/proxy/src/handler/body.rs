@@ -1,12 +1,16 @@
 //! The bodies between client and proxy: the request's with its limits, and the response's, whose end is the call's end.
 
+use std::cell::Cell;
+use std::error::Error as _;
+use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_resilience::{Call, Error, ErrorKind, EventKind, ResponseBody};
-use http::Response;
+use http::{HeaderValue, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::headers;
@@ -19,12 +23,20 @@ pub(super) struct ClientRequestBody {
     incoming: Incoming,
     left: u64,
     stall: Stall,
+    gone: Rc<Cell<bool>>,
 }
 
 impl ClientRequestBody {
-    pub(super) fn new(incoming: Incoming, limit: u64, stall: Duration) -> Self {
-        Self { incoming, left: limit, stall: Stall::new(stall) }
+    /// Sets `gone` if the client leaves before it has sent all of it.
+    pub(super) fn new(incoming: Incoming, limit: u64, stall: Duration, gone: Rc<Cell<bool>>) -> Self {
+        Self { incoming, left: limit, stall: Stall::new(stall), gone }
     }
+}
+
+/// Whether the connection broke, rather than that something else than a body came over it.
+fn is_of_connection(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| !matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }
 
 impl Body for ClientRequestBody {
@@ -43,7 +55,10 @@ impl Body for ClientRequestBody {
         this.stall.reset();
         Poll::Ready(match frame {
             None => None,
-            Some(Err(error)) => Some(Err(broken(error))),
+            Some(Err(error)) => {
+                this.gone.set(is_of_connection(&error));
+                Some(Err(broken(error)))
+            }
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match this.left.checked_sub(length) {
@@ -74,15 +89,18 @@ fn broken(cause: impl Into<fusebox_resilience::BoxError>) -> Error {
 #[derive(Debug)]
 pub(super) struct Finish {
     call: Box<Call>,
+    id: HeaderValue,
     status: Option<u16>,
     failure: Option<ErrorKind>,
     bytes: u64,
+    /// Whether the client left within its request body. None: it has none.
+    gone: Option<Rc<Cell<bool>>>,
     _exchange: Exchange,
 }
 
 impl Finish {
-    pub(super) fn new(call: Call, exchange: Exchange) -> Self {
-        Self { call: Box::new(call), status: None, failure: None, bytes: 0, _exchange: exchange }
+    pub(super) fn new(call: Call, id: HeaderValue, gone: Option<Rc<Cell<bool>>>, exchange: Exchange) -> Self {
+        Self { call: Box::new(call), id, status: None, failure: None, bytes: 0, gone, _exchange: exchange }
     }
 
     pub(super) fn call(&self) -> &Call {
@@ -94,7 +112,7 @@ impl Finish {
         let mut answer = Response::new(response.body);
         *answer.status_mut() = response.status;
         *answer.headers_mut() = response.headers;
-        headers::forward_response(answer.headers_mut(), self.call.id());
+        headers::forward_response(answer.headers_mut());
         self.send(answer)
     }
 
@@ -107,8 +125,11 @@ impl Finish {
         self.send(answer)
     }
 
-    fn send(mut self, answer: Response<ResponseBody>) -> Response<ClientBody> {
-        self.status = Some(answer.status().as_u16());
+    fn send(mut self, mut answer: Response<ResponseBody>) -> Response<ClientBody> {
+        answer.headers_mut().insert(headers::REQUEST_ID, self.id.clone());
+        // To a client that is gone nothing is answered, whatever is written.
+        let is_there = !self.gone.as_ref().is_some_and(|gone| gone.get());
+        self.status = is_there.then_some(answer.status().as_u16());
         answer.map(|body| ClientBody { body, finish: self })
     }
 }

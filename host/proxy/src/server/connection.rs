@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -41,10 +42,12 @@ pub(super) async fn serve(
     let limits = &shared.limits;
     let at_head = Rc::new(Cell::new(true));
     let stream = ClientStream::new(stream, at_head.clone(), limits.header_timeout.0);
+    // Once for all requests of the connection.
+    let client = HeaderValue::try_from(client.to_string()).expect("an address is a valid value");
     let service = service_fn(move |request| {
-        let handler = handler.clone();
+        let (handler, client) = (handler.clone(), client.clone());
         let exchange = Exchange::begin(&at_head);
-        async move { Ok::<_, Infallible>(handler.handle(request, client, exchange).await) }
+        async move { Ok::<_, Infallible>(handler.handle(request, &client, exchange).await) }
     });
     let max_header = usize::try_from(limits.max_header.as_u64()).unwrap_or(usize::MAX);
     let connection = http1::Builder::new()

@@ -113,6 +113,69 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
 }
 
 #[test]
+fn a_table_of_a_wrong_shape_hides_nothing_and_causes_nothing() {
+    let directory = directory(&config(
+        "[components.c]\nfile = 'c.wasm'\nmemory = '1B'\n[budgets.b]\nmax_rate = 'all'\n\
+         [policies.retry]\nkind = 'retry'\nbudget = 'b'\nhandle_if = { component = 'c' }\ndelay = 1\n\
+         [policies.other]\nkind = 'retry'\nbudget = 'b'\nhandle_if = { component = 'c' }\nabort_if = { component = 'd' }\n\
+         [[routes]]\npath = 3\nupstream = 'http://b'\n\
+         [[routes]]\npath = '/${FUSEBOX_TEST_UNSET}'\nupstream = 'http://b'\npolicies = ['retry', 'other', 'missing']\n",
+    ));
+    assert_eq!(
+        complaints(directory.path()),
+        [
+            "fusebox.toml:5: components.c.memory: must be within 64.0 KiB and 4.0 GiB, is 1 B",
+            "fusebox.toml:7: budgets.b.max_rate: invalid type: string \"all\", expected f64",
+            "fusebox.toml:12: policies.retry.delay: invalid type: integer `1`, expected a duration such as \"250ms\"",
+            "fusebox.toml:17: policies.other.abort_if.component: unknown component `d`; expected one of c",
+            "fusebox.toml:19: routes[0].path: invalid type: integer `3`, expected a string",
+            "fusebox.toml:22: routes[1].path: environment variable `FUSEBOX_TEST_UNSET` is not set; \
+             `${FUSEBOX_TEST_UNSET:-default}` gives it a default",
+            "fusebox.toml:24: routes[1].policies[2]: unknown policy `missing`; expected one of other, retry",
+        ]
+    );
+}
+
+#[test]
+fn what_is_there_twice_is_refused() {
+    let route = |more: &str| format!("[[routes]]\nupstream = 'http://b'\n{more}");
+    for (text, expected) in [
+        (
+            "[policies.a]\nkind = 'retry'\n[policies.a]\nkind = 'retry'\n".to_owned() + &route(""),
+            vec!["fusebox.toml:5: duplicate key `a`", "fusebox.toml:6: duplicate key `kind`"],
+        ),
+        ("workers = 1\nworkers = 1\n".to_owned() + &route(""), vec!["fusebox.toml:4: duplicate key `workers`"]),
+        (
+            route("path = '/api'\nmethods = ['GET']\n") + &route("path = '/api/'\nmethods = ['PUT', 'GET']\n"),
+            vec!["fusebox.toml:7: routes[1]: takes the same requests as another route: `PUT,GET /api`"],
+        ),
+        (
+            route("name = 'b'\n") + &route("name = 'b'\npath = '/api'\n"),
+            vec!["fusebox.toml:8: routes[1].name: another route is called `b`"],
+        ),
+        (
+            "[policies.a]\nkind = 'timeout'\nlimit = '1s'\n".to_owned() + &route("policies = ['a', 'a']\n"),
+            vec!["fusebox.toml:8: routes[0].policies[1]: `a` stands here twice"],
+        ),
+    ] {
+        assert_eq!(complaints(directory(&config(&text)).path()), expected, "{text}");
+    }
+}
+
+#[test]
+fn the_readmes_configuration_is_ok() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = fs::read_to_string(readme).expect("a README");
+    let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a configuration");
+    let directory = directory(text);
+    fs::create_dir_all(directory.path().join("policies/build")).expect("a directory");
+    let component = wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, "later")));
+    fs::write(directory.path().join("policies/build/service_b.wasm"), component).expect("a file");
+    let Ran { code, out, error } = fusebox(directory.path(), &["check"]);
+    assert_eq!((code, &*out, &*error), (Some(0), "fusebox.toml: ok\n", ""));
+}
+
+#[test]
 fn variables_come_from_the_environment() {
     let directory = directory(&config(
         "[components.c]\nfile = '${FUSEBOX_TEST}.wasm'\n\

@@ -1,11 +1,13 @@
 //! Policies over real sockets: what the origin sees, what the client gets, what the operator is told.
 
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::thread;
 
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{Origin, Proxy, answer, get, ok, post};
+use crate::support::{LIMIT, Origin, Proxy, answer, get, ok, post};
 
 /// One retry of anything, at once.
 const RETRY: &str = "[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\nmethods = ['*']\n\
@@ -56,25 +58,25 @@ fn a_connection_that_breaks_under_an_idempotent_request_is_retried() {
 
 #[test]
 fn an_upload_that_is_refused_half_way_is_replayed_from_its_beginning() {
-    let (go, gone) = std::sync::mpsc::channel();
-    let go = std::sync::Mutex::new(go);
+    let (again, comes_again) = channel();
+    let again = Mutex::new(again);
     let origin = Origin::start(move |connection| {
         while let Some(head) = connection.head() {
+            assert_eq!(connection.wire.exactly(5), b"first");
             if head.number == 0 {
-                assert_eq!(connection.wire.exactly(5), b"first");
                 connection.wire.send(answer(503, "", "busy"));
-                go.lock().expect("no panic").send(()).expect("somebody waits");
                 connection.wire.rest();
                 return;
             }
-            assert_eq!(connection.wire.exactly(10), b"firstafter");
+            again.lock().expect("no panic").send(()).expect("somebody waits");
+            assert_eq!(connection.wire.exactly(5), b"after");
             connection.wire.send(ok("fine"));
         }
     });
     let proxy = Proxy::before(&origin, RETRY);
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ncontent-length: 10\r\n\r\nfirst");
-    gone.recv_timeout(crate::support::LIMIT).expect("the first attempt");
+    comes_again.recv_timeout(LIMIT).expect("the second attempt");
     client.send("after");
     assert_eq!(client.response().text(), "fine");
     assert_eq!(proxy.told("1"), ["Retry 1 after delay of 1ms", "200: OK"]);
