@@ -55,7 +55,7 @@ struct Stamp {
 impl File {
     /// The first look loads it again, which does nothing but find a file that was replaced while the proxy started.
     fn new(name: &str, path: &Path) -> Self {
-        Self { name: name.to_owned(), path: path.to_owned(), loaded: Stamp::of(path), last: Stamp::of(path) }
+        Self { name: name.to_owned(), path: path.to_owned(), loaded: None, last: None }
     }
 
     fn has_settled_anew(&mut self) -> bool {
