@@ -23,16 +23,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
-use tokio::task::{spawn_blocking, spawn_local};
-use tokio::time::sleep;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{sleep, timeout};
 
 use crate::config::PolicyKind;
 use crate::observe::{self, ComponentSample, Log, Metrics, Scrape};
 use crate::route::RouteTable;
 use crate::server::WorkerLoad;
 
-/// How long a client of the admin listener may take for a request head.
+/// How long a client of the admin listener may take for a request head, and stay without one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long its connection may last, whatever it does,
+const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
+/// and how many there may be: they take from the same files as the proxy's own.
+const MAX_CONNECTIONS: usize = 64;
 
 /// What the admin listener shows and moves.
 #[derive(Debug)]
@@ -51,15 +56,20 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Serves until it is dropped.
+    /// Serves until it is dropped, and its connections with it.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
         loop {
+            while connections.try_join_next().is_some() {}
+            let Ok(place) = places.clone().acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
                 sleep(Duration::from_millis(50)).await;
                 continue;
             };
             let admin = self.clone();
-            spawn_local(async move {
+            connections.spawn_local(async move {
+                let _place = place;
                 let service = service_fn(move |request| {
                     let admin = admin.clone();
                     async move { Ok::<_, Infallible>(admin.answer(request).await) }
@@ -69,7 +79,7 @@ impl Admin {
                     .header_read_timeout(HEAD_TIMEOUT)
                     .serve_connection(TokioIo::new(stream), service);
                 // Who asks here sees for himself when the connection breaks.
-                connection.await.ok();
+                timeout(CONNECTION_LIMIT, connection).await.ok();
             });
         }
     }
@@ -160,7 +170,8 @@ impl Admin {
 
 async fn read_token(file: &Path) -> Option<String> {
     let file = file.to_owned();
-    let text = spawn_blocking(move || std::fs::read_to_string(file)).await.ok()?.ok()?;
+    let read = move || std::fs::metadata(&file).ok()?.is_file().then(|| std::fs::read_to_string(&file).ok())?;
+    let text = spawn_blocking(read).await.ok()??;
     let token = text.trim();
     (!token.is_empty()).then(|| token.to_owned())
 }

@@ -52,13 +52,13 @@ pub struct ListenerConfig {
     pub header_timeout: ConfigDuration,
     /// How long a connection may stay without a request. Default 75 s.
     pub idle_timeout: ConfigDuration,
-    /// How long a request body may stall. Default 60 s.
+    /// How long a request body may stall, or a client may not take what it is sent. Default 60 s.
     pub body_timeout: ConfigDuration,
     /// The largest request head, 8 KiB to 1 MiB. Default 64 KiB; beyond it the client gets a 431.
     pub max_header: ByteSize,
     /// The largest request body; it is never held in memory whole. Default 1 GiB; beyond it the client gets a 413.
     pub max_body: ByteSize,
-    /// Connections at once; further ones wait in the kernel's queue. Default 10,000.
+    /// Connections at once; up to 1,000,000; further ones wait in the kernel's queue. Default 10,000.
     pub max_connections: usize,
     /// How long calls in flight may take to end after SIGTERM. Default 30 s.
     pub drain_timeout: ConfigDuration,
@@ -199,6 +199,8 @@ pub struct UpstreamConfig {
     pub host: HostHeader,
     /// How long a connection may take to be made. Default 5 s.
     pub connect_timeout: ConfigDuration,
+    /// How long a response head may take, from the request on; the bound where no timeout policy is nearer. Default 5 min.
+    pub response_timeout: ConfigDuration,
     /// How long an unused connection is kept. Default 60 s.
     pub idle_timeout: ConfigDuration,
     /// How long a response body may stall. Default 60 s.
@@ -227,6 +229,7 @@ struct UpstreamTable {
     url: Option<String>,
     host: HostHeader,
     connect_timeout: ConfigDuration,
+    response_timeout: ConfigDuration,
     idle_timeout: ConfigDuration,
     body_timeout: ConfigDuration,
     max_idle: usize,
@@ -239,6 +242,7 @@ impl Default for UpstreamTable {
             url: None,
             host: HostHeader::Client,
             connect_timeout: ConfigDuration::from_secs(5),
+            response_timeout: ConfigDuration::from_secs(300),
             idle_timeout: ConfigDuration::from_secs(60),
             body_timeout: ConfigDuration::from_secs(60),
             max_idle: 256,
@@ -267,8 +271,17 @@ impl<'de> Deserialize<'de> for UpstreamConfig {
         }
         let table = deserializer.deserialize_any(UpstreamVisitor)?;
         let url = table.url.ok_or_else(|| serde::de::Error::missing_field("url"))?;
-        let UpstreamTable { host, connect_timeout, idle_timeout, body_timeout, max_idle, max_header, .. } = table;
-        Ok(Self { url, host, connect_timeout, idle_timeout, body_timeout, max_idle, max_header })
+        let UpstreamTable {
+            host,
+            connect_timeout,
+            response_timeout,
+            idle_timeout,
+            body_timeout,
+            max_idle,
+            max_header,
+            ..
+        } = table;
+        Ok(Self { url, host, connect_timeout, response_timeout, idle_timeout, body_timeout, max_idle, max_header })
     }
 }
 
@@ -409,7 +422,11 @@ impl Reader<'_> {
             require(!duration.0.is_zero(), &format!("listener.{name}"), "must be more than 0");
         }
         require(is_head_size(listener.max_header), "listener.max_header", HEAD_SIZE);
-        require(listener.max_connections > 0, "listener.max_connections", "must be at least 1");
+        require(
+            (1..=1_000_000).contains(&listener.max_connections),
+            "listener.max_connections",
+            "must be within 1 to 1,000,000",
+        );
         for route in &config.routes {
             let at = |key: &str| format!("routes[{}].{key}", route.index);
             require(route.max_replay_body <= ByteSize::mib(16), &at("max_replay_body"), "must be at most 16 MiB");

@@ -17,7 +17,7 @@ use crate::headers;
 use crate::observe;
 use crate::reply::Refusal;
 use crate::route::{Route, RouteTable};
-use crate::server::Exchange;
+use crate::server::HeadPause;
 use crate::upstream::HttpUpstream;
 use body::{ClientRequestBody, Finish};
 
@@ -61,7 +61,7 @@ impl Handler {
         &self,
         request: Request<Incoming>,
         client: &HeaderValue,
-        exchange: Exchange,
+        pause: HeadPause,
     ) -> Response<ClientBody> {
         let (mut head, incoming) = request.into_parts();
         let id = self.request_id(&head);
@@ -70,28 +70,41 @@ impl Handler {
 
         headers::forward_request(&mut head.headers, head.version, client);
         head.headers.insert(headers::REQUEST_ID, id.clone());
-        let too_large = incoming.size_hint().lower() > self.max_body;
+        let admitted = self.admit(&host, route, &head, &incoming);
         let gone = (!incoming.is_end_stream()).then(Rc::default);
         let call = self.call(&id, head, incoming, gone.clone(), route);
-        let finish = Finish::new(call, id, gone, exchange);
-
-        let refusal = match (&host, route) {
-            (None, _) => Some(Refusal::BadHost),
-            (Some(_), None) => Some(Refusal::NoRoute),
-            (Some(_), Some(_)) if too_large => Some(Refusal::from(&Error::new(ErrorKind::RequestTooLarge))),
-            (Some(_), Some(_)) => None,
-        };
-        match (refusal, route) {
-            (None, Some(route)) => self.run(route, finish).await,
-            (refusal, _) => finish.refuse(refusal.unwrap_or(Refusal::NoRoute)),
+        let finish = Finish::new(call, id, gone, pause);
+        match admitted {
+            Ok(route) => self.run(route, finish).await,
+            Err(refusal) => finish.refuse(refusal),
         }
+    }
+
+    fn admit<'a>(
+        &self,
+        host: &Option<String>,
+        route: Option<&'a Route>,
+        head: &request::Parts,
+        incoming: &Incoming,
+    ) -> Result<&'a Route, Refusal> {
+        if host.is_none() {
+            return Err(Refusal::BadHost);
+        }
+        let route = route.ok_or(Refusal::NoRoute)?;
+        if !self.routes.targets()[route.upstream].takes(&head.uri) {
+            return Err(Refusal::TargetTooLong);
+        }
+        if incoming.size_hint().lower() > self.max_body {
+            return Err(Refusal::from(&Error::new(ErrorKind::RequestTooLarge)));
+        }
+        Ok(route)
     }
 
     async fn run(&self, route: &Route, finish: Finish) -> Response<ClientBody> {
         let outcome = route.pipeline.execute(finish.call(), &self.upstreams[route.upstream]).await;
         match outcome {
             Ok(response) => finish.answer(response),
-            Err(error) => finish.refuse((&error).into()),
+            Err(error) => finish.fail(&error),
         }
     }
 
@@ -128,6 +141,8 @@ fn canonical_host(head: &mut request::Parts) -> Option<String> {
         return None;
     }
     if let Some(authority) = head.uri.authority() {
+        // Without a scheme it is the target of a CONNECT, and nobody in front has looked at it as a host.
+        head.uri.scheme()?;
         let value = HeaderValue::from_str(authority.as_str()).ok()?;
         head.headers.insert(header::HOST, value);
     }
@@ -164,5 +179,6 @@ mod tests {
             assert_eq!(host(Request::get("/").header("host", odd)), None, "{odd}");
         }
         assert_eq!(host(Request::connect("b:443").header("host", "b")), None);
+        assert_eq!(host(Request::get("c.example").header("host", "b")), None);
     }
 }

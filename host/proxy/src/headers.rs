@@ -29,13 +29,29 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// Headers that `Connection` can't take away: they are meant for all on the way, and what the route was chosen by, or what an
+/// earlier proxy vouched for, must not vanish at a client's word.
+const END_TO_END: [HeaderName; 11] = [
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONTENT_LENGTH,
+    header::COOKIE,
+    header::FORWARDED,
+    header::HOST,
+    header::VIA,
+    REQUEST_ID,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+];
+
 /// The longest request id that is taken from a client.
 const MAX_REQUEST_ID: usize = 128;
 
 /// Removes what ends at this hop.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if let Some(named) = connection_options(headers) {
-        for name in named {
+        for name in named.iter().filter(|name| !END_TO_END.contains(name)) {
             headers.remove(name);
         }
     }
@@ -132,7 +148,9 @@ mod tests {
     fn what_concerns_one_connection_ends_here() {
         let headers = forwarded(&[
             ("connection", "close, X-Private"),
-            ("connection", "x-also"),
+            ("connection", "x-also, Host, x-forwarded-proto"),
+            ("host", "b"),
+            ("x-forwarded-proto", "https"),
             ("x-private", "1"),
             ("x-also", "1"),
             ("keep-alive", "timeout=5"),
@@ -144,8 +162,9 @@ mod tests {
             ("expect", "100-continue"),
             ("x-kept", "1"),
         ]);
-        let names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["x-kept", "via", "x-forwarded-for", "x-forwarded-proto"]);
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-kept"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! - [`config`]: what the file says; [`compile`](mod@compile): from that to what runs
 //! - [`observe`]: events become log lines and metrics
 //! - `admin`: the second listener; `watch`: component files that change
+//! - [`sockets`]: what every socket gets
 //! - [`proxy`]: all of it together, as the program and the tests run it
 
 mod admin;
@@ -27,6 +28,7 @@ pub mod proxy;
 pub mod reply;
 pub mod route;
 pub mod server;
+pub mod sockets;
 mod stall;
 pub mod upstream;
 mod watch;

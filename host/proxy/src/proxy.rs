@@ -28,14 +28,23 @@ pub fn load(file: &Path, observers: impl FnOnce(&Config) -> Observers) -> Result
     };
     let text = std::fs::read_to_string(file).map_err(|error| unreadable(format!("can't be read: {error}")))?;
     let document = Document::parse(file, &text, |name| std::env::var(name).ok())?;
-    let (config, mut errors) = Config::parse(&document);
+    let (mut config, mut errors) = Config::parse(&document);
     let directory = file.parent().unwrap_or(Path::new(""));
+    if let Some(token_file) = config.admin.as_mut().and_then(|admin| admin.token_file.as_mut()) {
+        *token_file = directory.join(&token_file);
+    }
     let observers = observers(&config);
     let compiled = compile(&document, &config, directory, &observers, fastrand::u64(..));
     let compiled = compiled.map_err(|more| errors.extend(more)).ok();
     let problems = document.problems(errors);
     match compiled {
-        Some(compiled) if problems.is_empty() => Ok((config, compiled)),
+        Some(mut compiled) if problems.is_empty() => {
+            let token_file = config.admin.as_ref().and_then(|admin| admin.token_file.as_ref());
+            if let Some(Err(error)) = token_file.map(std::fs::metadata) {
+                compiled.warnings.push(document.error("admin.token_file", format!("can't be read: {error}")));
+            }
+            Ok((config, compiled))
+        }
         _ => Err(problems),
     }
 }
@@ -130,15 +139,15 @@ impl Proxy {
         self.admin_address
     }
 
-    /// Serves until `shutdown`, then lets the calls in flight end.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    /// Serves until `shutdown`, then lets the calls in flight end, but for no longer than until `hurry`.
+    pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
         let Self { server, admin, tasks, log, .. } = self;
         let announced = async {
             shutdown.await;
             admin.ready.store(false, Ordering::Relaxed);
             log.line(Level::Info, "draining", |_| {});
         };
-        let cut = server.run(announced).await;
+        let cut = server.run(announced, hurry).await;
         drop(tasks);
         let level = if cut == 0 { Level::Info } else { Level::Warn };
         log.line(level, "stopped", |line| {

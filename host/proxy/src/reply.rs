@@ -18,6 +18,8 @@ pub enum Refusal {
     NoRoute,
     /// The request's Host is missing or unusable.
     BadHost,
+    /// The request's target is longer than what goes on, with the upstream's base path in front.
+    TargetTooLong,
     /// A call came to nothing.
     Failed {
         /// With this.
@@ -41,6 +43,7 @@ impl Refusal {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BadHost => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Failed { kind, .. } => match kind {
                 ErrorKind::Timeout | ErrorKind::ConnectionTimeout => StatusCode::GATEWAY_TIMEOUT,
                 ErrorKind::DnsError
@@ -58,6 +61,7 @@ impl Refusal {
                 ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
                 ErrorKind::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
                 ErrorKind::RequestIncomplete => StatusCode::REQUEST_TIMEOUT,
+                ErrorKind::RequestInvalid => StatusCode::BAD_REQUEST,
                 ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             },
         }
@@ -67,7 +71,7 @@ impl Refusal {
     pub fn name(self) -> &'static str {
         match self {
             Self::NoRoute => "destination_not_found",
-            Self::BadHost => "http_request_error",
+            Self::BadHost | Self::TargetTooLong => "http_request_error",
             Self::Failed { name, .. } => name,
         }
     }
@@ -76,6 +80,7 @@ impl Refusal {
         match self {
             Self::NoRoute => "no route".to_owned(),
             Self::BadHost => "host missing or not valid".to_owned(),
+            Self::TargetTooLong => "target too long".to_owned(),
             Self::Failed { kind, .. } => kind.to_string(),
         }
     }

@@ -17,18 +17,21 @@ use anyhow::Context;
 use fusebox_resilience::Observers;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::config::ListenerConfig;
 use crate::observe::{Level, Log};
 use crate::route::RouteTable;
 use worker::{Accepted, Workers};
 
-pub(crate) use connection::Exchange;
+pub(crate) use connection::HeadPause;
 pub use worker::WorkerLoad;
 
 /// How long the acceptor rests when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often the log says that there is no place for further connections.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Binds a listener, with an error that says what for and what may be in the way.
 ///
@@ -66,7 +69,7 @@ impl Server {
     /// A thread can't be started.
     pub(crate) fn start(listener: TcpListener, workers: usize, shared: Shared, log: Log) -> io::Result<Self> {
         let limits = shared.limits.clone();
-        Ok(Self { listener, workers: Workers::start(workers, Arc::new(shared))?, limits, log })
+        Ok(Self { listener, workers: Workers::start(workers, &Arc::new(shared))?, limits, log })
     }
 
     /// What each worker has to do.
@@ -75,22 +78,29 @@ impl Server {
     }
 
     /// Accepts until `shutdown`, then lets the calls in flight end. Connections that are still there after
-    /// `drain_timeout` are cut. Returns how many those were.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> usize {
+    /// `drain_timeout`, or once `hurry` is ready, are cut. Returns how many those were.
+    pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) -> usize {
         let Self { listener, workers, limits, log } = self;
-        let places = Arc::new(Semaphore::new(limits.max_connections));
         tokio::select! {
-            () = accept(&listener, &workers, places, &log) => {}
+            () = accept(&listener, &workers, limits.max_connections, &log) => {}
             () = shutdown => {}
         }
         // Whoever connects from here on is refused by the kernel rather than left waiting.
         drop(listener);
-        workers.drain(limits.drain_timeout.0).await
+        workers.drain(limits.drain_timeout.0, hurry).await
     }
 }
 
-async fn accept(listener: &TcpListener, workers: &Workers, places: Arc<Semaphore>, log: &Log) {
+async fn accept(listener: &TcpListener, workers: &Workers, max_connections: usize, log: &Log) {
+    let places = Arc::new(Semaphore::new(max_connections));
+    let mut said: Option<Instant> = None;
     loop {
+        if places.available_permits() == 0 && said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            said = Some(Instant::now());
+            log.line(Level::Warn, "all places for connections are taken", |line| {
+                line.field("max_connections", max_connections);
+            });
+        }
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await.and_then(|(stream, client)| Ok((stream.into_std()?, client))) {
             Ok((stream, client)) => workers.give(Accepted { stream, client: client.ip(), place }),

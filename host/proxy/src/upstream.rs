@@ -5,9 +5,11 @@
 //! hyper-util's pooled client would do the same out of sight; here it happens in `HttpUpstream::exchange` and nowhere
 //! else.
 //!
-//! A connection goes back when its response body has ended. A response that is dropped before gives the connection to a
-//! task that reads on for a moment: a short rest keeps it alive, a long one is cheaper to cut off. An attempt that is
-//! dropped before the response head closes its connection, which is how the upstream sees that nobody waits any longer.
+//! A connection goes back when its response body has ended and its request body was sent whole. A response that is dropped
+//! before gives the connection to a task that reads on for a moment: a short rest keeps it alive, a long one is cheaper to
+//! cut off. An attempt that is dropped before the response head closes its connection, which is how the upstream sees that
+//! nobody waits any longer; and a request body that is still being sent ends with its attempt, so that it takes nothing from
+//! the next one.
 
 mod body;
 mod pool;
@@ -21,17 +23,21 @@ use std::sync::Arc;
 
 use fusebox_resilience::{Call, Error, ErrorKind, Outcome, Response, ResponseBody, Upstream};
 use futures_util::future::LocalBoxFuture;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::HostHeader;
 use crate::headers;
-use body::{SentBody, UpstreamBody};
-use pool::{Lease, Pool};
+use crate::sockets;
+use body::{Sent, SentBody, UpstreamBody};
+use pool::{Connection, Lease, Pool};
+
+/// The least that hyper wants to read and write with.
+const MIN_BUFFER: usize = 64 * 1024;
 
 /// An upstream as one worker knows it.
 #[derive(Debug)]
@@ -55,59 +61,70 @@ impl HttpUpstream {
     /// Dropped before the response head, the connection is closed.
     async fn exchange(&self, call: &Call) -> Outcome {
         let (mut request, sent) = self.request(call);
-        if let Some(sender) = self.pool.take() {
-            match self.send(sender, request, call, &sent).await {
+        if let Some(connection) = self.pool.take() {
+            match self.send(connection, request, call, &sent).await {
                 Ok(outcome) => return outcome,
                 Err(unsent) => request = unsent,
             }
         }
-        let sender = self.connect().await?;
-        self.send(sender, request, call, &sent).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::ConnectionTerminated).with_source("closed before the request was sent"))
+        let connection = self.connect().await?;
+        self.send(connection, request, call, &sent).await.unwrap_or_else(|_| {
+            // A connection that was closed as soon as it was made is as good as none.
+            Err(Error::new(ErrorKind::ConnectionRefused).with_source("closed before the request was sent"))
         })
     }
 
     /// `Err` is the request, of which nothing has been sent.
     async fn send(
         &self,
-        mut sender: SendRequest<SentBody>,
+        connection: Connection,
         request: Request<SentBody>,
         call: &Call,
-        sent: &body::Sent,
+        sent: &Sent,
     ) -> Result<Outcome, Request<SentBody>> {
-        let response = match sender.try_send_request(request).await {
-            Ok(response) => response,
-            Err(mut unsent) => {
+        let mut lease = Lease::new(connection, self.pool.clone(), sent.clone());
+        let limit = self.target.limits.response_timeout;
+        let response = match timeout(limit, lease.sender().try_send_request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(mut unsent)) => {
                 return match unsent.take_message() {
                     Some(request) => Err(request),
-                    None => Ok(Err(self.failed(call, unsent.into_error()))),
+                    None => Ok(Err(failed(call, unsent.into_error()))),
                 };
             }
+            Err(_) => return Ok(Err(Error::new(ErrorKind::Timeout).with_source("no response in time"))),
         };
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // `Upgrade` ends at this hop, so nobody asked for it.
-            return Ok(Err(Error::new(ErrorKind::ProtocolError).with_source("switched protocols unasked")));
-        }
-        let lease = Lease::new(sender, self.pool.clone());
-        Ok(Ok(self.respond(response, lease, sent)))
+        Ok(self.respond(response, lease))
     }
 
-    fn respond(&self, response: http::Response<Incoming>, lease: Lease, sent: &body::Sent) -> Response {
+    fn respond(&self, response: http::Response<Incoming>, lease: Lease) -> Outcome {
         let (mut head, incoming) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // `Upgrade` ends at this hop, so nobody asked for it.
+            return Err(Error::new(ErrorKind::ProtocolError).with_source("switched protocols unasked"));
+        }
+        if let Some(coding) = head.headers.get(header::TRANSFER_ENCODING) {
+            // hyper undoes this coding alone; another would reach the client without its name.
+            if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(Error::new(ErrorKind::ProtocolError).with_source("unknown transfer coding"));
+            }
+            // It overrides a length beside it, which must not go on (RFC 9112, section 6.3).
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
         headers::strip_hop_by_hop(&mut head.headers);
         let body = if incoming.is_end_stream() {
-            lease.give_back(sent);
+            lease.give_back();
             ResponseBody::empty()
         } else {
-            let stall = self.target.limits.body_timeout;
-            ResponseBody::stream(Box::pin(UpstreamBody::new(incoming, lease, sent.clone(), stall)))
+            ResponseBody::stream(Box::pin(UpstreamBody::new(incoming, lease, self.target.limits.body_timeout)))
         };
-        Response::new(head.status, head.headers, body)
+        Ok(Response::new(head.status, head.headers, body))
     }
 
-    fn request(&self, call: &Call) -> (Request<SentBody>, body::Sent) {
+    fn request(&self, call: &Call) -> (Request<SentBody>, Sent) {
         let head = call.head();
         let (body, sent) = SentBody::new(call.body().for_attempt());
+        let is_chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = self.target.uri(&head.uri);
@@ -116,56 +133,67 @@ impl HttpUpstream {
         if self.target.host_header == HostHeader::Upstream || !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, self.target.authority.clone());
         }
+        if is_chunked {
+            // Without it hyper leaves out the body of a GET.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         (request, sent)
     }
 
-    async fn connect(&self) -> Result<SendRequest<SentBody>, Error> {
+    async fn connect(&self) -> Result<Connection, Error> {
         let limits = &self.target.limits;
         let stream = match timeout(limits.connect_timeout, self.tcp()).await {
             Ok(stream) => stream?,
             Err(_) => return Err(ErrorKind::ConnectionTimeout.into()),
         };
-        let connection =
-            Builder::new().max_header_size(limits.max_header).writev(false).handshake(TokioIo::new(stream)).await;
+        let made = Builder::new()
+            .max_header_size(limits.max_header)
+            .max_buf_size(limits.max_header.max(MIN_BUFFER))
+            .writev(false)
+            .handshake(TokioIo::new(stream));
         let (sender, connection) =
-            connection.map_err(|error| Error::new(ErrorKind::ConnectionTerminated).with_source(error))?;
-        // Ends with the connection: when the upstream closes it, or when its sender is dropped. What went wrong on it
+            made.await.map_err(|error| Error::new(ErrorKind::ConnectionTerminated).with_source(error))?;
+        // Ends with the connection: when the upstream closes it, or when its `Connection` is dropped. What went wrong on it
         // reaches whoever is waiting for a response.
-        tokio::task::spawn_local(async move { connection.await.ok() });
-        Ok(sender)
+        let task = tokio::task::spawn_local(async move { connection.await.ok() });
+        Ok(Connection::new(sender, task.abort_handle()))
     }
 
+    /// Tries each address in turn, none for longer than its share of the limit: a silent one must not hide those after it.
     async fn tcp(&self) -> Result<TcpStream, Error> {
         let addresses = self.target.resolve().await?;
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        let share = self.target.limits.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        let mut last = Error::from(ErrorKind::DnsError);
         for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    stream.set_nodelay(true).map_err(connect_error)?;
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    sockets::prepare(&stream);
                     return Ok(stream);
                 }
-                Err(error) => last = error,
+                Ok(Err(error)) => last = connect_error(error),
+                Err(_) => last = ErrorKind::ConnectionTimeout.into(),
             }
         }
-        Err(connect_error(last))
+        Err(last)
     }
+}
 
-    fn failed(&self, call: &Call, error: hyper::Error) -> Error {
-        let kind = match call.body().failure() {
-            Some(client) => client,
-            None if error.is_parse() => ErrorKind::ProtocolError,
-            None => ErrorKind::ConnectionTerminated,
-        };
-        Error::new(kind).with_source(error)
-    }
+fn failed(call: &Call, error: hyper::Error) -> Error {
+    let kind = match call.body().failure() {
+        Some(client) => client,
+        None if error.is_parse() => ErrorKind::ProtocolError,
+        // Of the request body, though the client is not to blame.
+        None if error.is_user() => ErrorKind::Internal,
+        None => ErrorKind::ConnectionTerminated,
+    };
+    Error::new(kind).with_source(error)
 }
 
 fn connect_error(error: io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorKind::Unroutable,
         io::ErrorKind::TimedOut => ErrorKind::ConnectionTimeout,
-        // Out of ports, of files, of memory: our own trouble.
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => ErrorKind::Internal,
+        _ if sockets::is_of_our_own(&error) => ErrorKind::Internal,
         _ => ErrorKind::ConnectionRefused,
     };
     Error::new(kind).with_source(error)

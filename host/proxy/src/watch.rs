@@ -26,12 +26,17 @@ pub(crate) async fn watch(components: Components) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for file in &mut files {
-            if file.has_settled_anew() {
-                let (components, name) = (components.clone(), file.name.clone());
-                // Compiling takes milliseconds to seconds, and this runtime accepts connections.
-                spawn_blocking(move || components.reload(&name)).await.ok();
+        let components = components.clone();
+        // A look can hang on a dead file server, compiling takes milliseconds to seconds, and this runtime accepts connections.
+        let looked = spawn_blocking(move || {
+            for file in files.iter_mut().filter_map(File::settled_anew) {
+                components.reload(&file.name);
             }
+            files
+        });
+        match looked.await {
+            Ok(looked) => files = looked,
+            Err(_) => return,
         }
     }
 }
@@ -50,6 +55,8 @@ struct Stamp {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    /// Moves with permissions too, and when the time above was set back.
+    changed: (i64, i64),
 }
 
 impl File {
@@ -58,7 +65,8 @@ impl File {
         Self { name: name.to_owned(), path: path.to_owned(), loaded: None, last: None }
     }
 
-    fn has_settled_anew(&mut self) -> bool {
+    /// Itself, if there is something new to load.
+    fn settled_anew(&mut self) -> Option<&Self> {
         let now = Stamp::of(&self.path);
         let settled = now == self.last;
         self.last = now;
@@ -67,7 +75,7 @@ impl File {
         if anew {
             self.loaded = now;
         }
-        anew
+        anew.then_some(self)
     }
 }
 
@@ -79,6 +87,7 @@ impl Stamp {
             inode: metadata.ino(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 }

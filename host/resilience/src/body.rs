@@ -43,7 +43,7 @@ struct Replay {
     limit: usize,
     trailers: Option<HeaderMap>,
     failure: Option<ErrorKind>,
-    /// Attempts that wait for the source, other than the one that polled it last.
+    /// Attempts that wait for the source, which itself wakes only the one that polled it last.
     waiting: Vec<Waker>,
 }
 
@@ -113,6 +113,9 @@ impl fmt::Debug for RequestBody {
     }
 }
 
+/// Frames that are kept, whatever their size: each costs memory beside its data, and a client may send its body byte by byte.
+const MAX_FRAMES: usize = 16 * 1024;
+
 impl Replay {
     /// Takes the next frame from the client; keeps it, or from the limit on forgets everything.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
@@ -147,7 +150,7 @@ impl Replay {
     }
 
     fn keep(&mut self, data: &Bytes) {
-        if self.forgotten == 0 && self.kept_bytes + data.len() <= self.limit {
+        if self.forgotten == 0 && self.kept_bytes + data.len() <= self.limit && self.kept.len() < MAX_FRAMES {
             self.kept_bytes += data.len();
             self.kept.push(data.clone());
         } else {

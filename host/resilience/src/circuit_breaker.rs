@@ -131,6 +131,9 @@ impl CircuitBreakerConfig {
         problems.require(self.delay_factor.is_finite() && self.delay_factor >= 1.0, "delay_factor", || {
             format!("must be at least 1, is {}", self.delay_factor)
         });
+        problems.require(!delay.is_zero() || self.delay_factor <= 1.0, "delay_factor", || {
+            "needs a `delay` of more than 0, which it could make grow".into()
+        });
         let max_delay = self.max_delay.map_or(Duration::from_secs(300).max(delay), |max_delay| max_delay.0);
         problems.require(max_delay >= delay, "max_delay", || "must be at least `delay`".into());
         problems.require(!self.trial_timeout.0.is_zero(), "trial_timeout", || "must be more than 0".into());

@@ -183,11 +183,15 @@ pub(crate) async fn peek(call: &Call, wanted: Peek, outcome: &mut Outcome) {
     }
 }
 
+/// A body that ends when its server does.
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
 fn may_peek(head: bool, response: &Response) -> bool {
     let endless = response
         .headers
         .get(http::header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
+        .and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM));
     !head && !endless && !matches!(response.status.as_u16(), 204 | 304)
 }
 

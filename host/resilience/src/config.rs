@@ -14,11 +14,14 @@ use crate::predicate::{Predicate, Responder};
 use crate::random::Random;
 use crate::retry::Budget;
 
-/// A duration as the file says it: `"250ms"`, `"1m 30s"`.
+/// A duration as the file says it: `"250ms"`, `"1m 30s"`, up to 10 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigDuration(pub Duration);
 
 impl ConfigDuration {
+    /// 10 years: longer than any process runs, and short enough to be added to any time.
+    const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
     /// For defaults.
     pub const fn from_millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))
@@ -47,9 +50,12 @@ impl<'de> Deserialize<'de> for ConfigDuration {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ConfigDuration, E> {
-                humantime::parse_duration(text)
-                    .map(ConfigDuration)
-                    .map_err(|_| E::custom(format!("expected a duration such as \"250ms\", found `{text}`")))
+                let duration = humantime::parse_duration(text)
+                    .map_err(|_| E::custom(format!("expected a duration such as \"250ms\", found `{text}`")))?;
+                if duration > ConfigDuration::LONGEST {
+                    return Err(E::custom(format!("must be at most 10 years, is `{text}`")));
+                }
+                Ok(ConfigDuration(duration))
             }
         }
         deserializer.deserialize_str(DurationVisitor)

@@ -142,8 +142,10 @@ pub enum ErrorKind {
     RetriesExceeded,
     /// The client's request body is larger than the listener allows.
     RequestTooLarge,
-    /// The client went away, or its request body broke off.
+    /// The client went away, or its request body broke off or stalled.
     RequestIncomplete,
+    /// The client's request body is not valid HTTP.
+    RequestInvalid,
     /// A fault of our own.
     Internal,
 }
@@ -172,7 +174,7 @@ impl ErrorKind {
     /// Whose failure it is.
     pub fn origin(self) -> Origin {
         match self {
-            Self::RequestTooLarge | Self::RequestIncomplete => Origin::Client,
+            Self::RequestTooLarge | Self::RequestIncomplete | Self::RequestInvalid => Origin::Client,
             Self::CircuitOpen
             | Self::BulkheadFull
             | Self::RateLimited
@@ -231,9 +233,11 @@ impl ErrorKind {
             Self::CircuitOpen | Self::Overloaded => "destination_unavailable",
             Self::BulkheadFull => "connection_limit_reached",
             Self::RateLimited => "http_request_denied",
-            Self::BudgetExceeded | Self::RetriesExceeded | Self::RequestTooLarge | Self::RequestIncomplete => {
-                "http_request_error"
-            }
+            Self::BudgetExceeded
+            | Self::RetriesExceeded
+            | Self::RequestTooLarge
+            | Self::RequestIncomplete
+            | Self::RequestInvalid => "http_request_error",
             Self::Internal => "proxy_internal_error",
         }
     }
@@ -253,7 +257,7 @@ impl ErrorKind {
             Self::Overloaded => Failure::Overloaded,
             Self::BudgetExceeded => Failure::BudgetExceeded,
             Self::RetriesExceeded => Failure::RetriesExceeded,
-            Self::RequestTooLarge | Self::RequestIncomplete | Self::Internal => Failure::Other,
+            Self::RequestTooLarge | Self::RequestIncomplete | Self::RequestInvalid | Self::Internal => Failure::Other,
         }
     }
 }
@@ -278,6 +282,7 @@ impl fmt::Display for ErrorKind {
             Self::RetriesExceeded => "retries exceeded",
             Self::RequestTooLarge => "request body too large",
             Self::RequestIncomplete => "request incomplete",
+            Self::RequestInvalid => "request body not valid",
             Self::Internal => "internal error",
         })
     }

@@ -146,8 +146,10 @@ pub enum EventKind {
     CallFinished {
         /// The status that the client got; none if it left before one was sent.
         status: Option<u16>,
-        /// What is behind a status of our own making.
+        /// What is behind a status of our own making,
         failure: Option<ErrorKind>,
+        /// and what is beneath that: for the log, never for the client.
+        detail: Option<Arc<str>>,
         /// Bytes of the response body that were sent.
         bytes: u64,
         /// From the request's arrival to the end of the response body.

@@ -214,6 +214,9 @@ fn utf8(bytes: Vec<u8>, is_whole: bool) -> Option<String> {
 
 // ===== the contract's to ours =====
 
+/// Headers of a response: as many as most clients take.
+const MAX_HEADERS: usize = 100;
+
 /// The guest's response as ours. Headers that only the host may set are left out, with a line on the console.
 ///
 /// # Errors
@@ -223,6 +226,12 @@ pub(crate) fn into_response(answer: types::Response, console: &Console) -> Resul
         .ok()
         .filter(|status| (200..=599).contains(&status.as_u16()))
         .ok_or_else(|| BadAnswer(format!("answered with status `{}`, expected 200 to 599", answer.status)))?;
+    if answer.headers.len() > MAX_HEADERS {
+        return Err(BadAnswer(format!(
+            "answered with {} headers, expected at most {MAX_HEADERS}",
+            answer.headers.len()
+        )));
+    }
     let mut headers = HeaderMap::with_capacity(answer.headers.len());
     for types::Header { name, value } in answer.headers {
         let valid =

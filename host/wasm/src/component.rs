@@ -43,6 +43,8 @@ impl Artifact {
     /// # Errors
     /// It can't be read, or is larger than 64 MiB.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        // Opening a pipe would wait for somebody to write to it.
+        ensure!(std::fs::metadata(file)?.is_file(), "is not a regular file");
         let mut bytes = Vec::new();
         // One byte more than allowed tells a file that is too long, even one that grows while it is read.
         let read = File::open(file)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::headers;
 use crate::reply::Refusal;
-use crate::server::Exchange;
+use crate::server::HeadPause;
 use crate::stall::Stall;
 
 /// A request body as it comes from the client, no larger than it may be and never silent for too long.
@@ -49,15 +50,18 @@ impl Body for ClientRequestBody {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(this.stall.poll(cx));
-                return Poll::Ready(Some(Err(broken("request body stalled"))));
+                let stalled = Error::new(ErrorKind::RequestIncomplete).with_source("request body stalled");
+                return Poll::Ready(Some(Err(stalled)));
             }
         };
         this.stall.reset();
         Poll::Ready(match frame {
             None => None,
             Some(Err(error)) => {
-                this.gone.set(is_of_connection(&error));
-                Some(Err(broken(error)))
+                let gone = is_of_connection(&error);
+                this.gone.set(gone);
+                let kind = if gone { ErrorKind::RequestIncomplete } else { ErrorKind::RequestInvalid };
+                Some(Err(Error::new(kind).with_source(error)))
             }
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -81,10 +85,6 @@ impl Body for ClientRequestBody {
     }
 }
 
-fn broken(cause: impl Into<fusebox_resilience::BoxError>) -> Error {
-    Error::new(ErrorKind::RequestIncomplete).with_source(cause)
-}
-
 /// A call until its end, which it reports when it is dropped: after the last byte of the response, or when the client left.
 #[derive(Debug)]
 pub(super) struct Finish {
@@ -92,15 +92,17 @@ pub(super) struct Finish {
     id: HeaderValue,
     status: Option<u16>,
     failure: Option<ErrorKind>,
+    /// What is behind the failure, for the log alone.
+    detail: Option<Arc<str>>,
     bytes: u64,
     /// Whether the client left within its request body. None: it has none.
     gone: Option<Rc<Cell<bool>>>,
-    _exchange: Exchange,
+    _pause: HeadPause,
 }
 
 impl Finish {
-    pub(super) fn new(call: Call, id: HeaderValue, gone: Option<Rc<Cell<bool>>>, exchange: Exchange) -> Self {
-        Self { call: Box::new(call), id, status: None, failure: None, bytes: 0, gone, _exchange: exchange }
+    pub(super) fn new(call: Call, id: HeaderValue, gone: Option<Rc<Cell<bool>>>, pause: HeadPause) -> Self {
+        Self { call: Box::new(call), id, status: None, failure: None, detail: None, bytes: 0, gone, _pause: pause }
     }
 
     pub(super) fn call(&self) -> &Call {
@@ -114,6 +116,12 @@ impl Finish {
         *answer.headers_mut() = response.headers;
         headers::forward_response(answer.headers_mut());
         self.send(answer)
+    }
+
+    /// What a call that came to nothing is answered with.
+    pub(super) fn fail(mut self, error: &Error) -> Response<ClientBody> {
+        self.detail = causes(error);
+        self.refuse(Refusal::from(error))
     }
 
     /// An answer of our own making.
@@ -134,11 +142,19 @@ impl Finish {
     }
 }
 
+/// The chain of what is beneath an error, if there is anything.
+fn causes(error: &Error) -> Option<Arc<str>> {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    (!causes.is_empty()).then(|| causes.join(": ").into())
+}
+
 impl Drop for Finish {
     fn drop(&mut self) {
         self.call.emit_own(EventKind::CallFinished {
             status: self.status,
             failure: self.failure,
+            detail: self.detail.take(),
             bytes: self.bytes,
             elapsed: self.call.elapsed(),
         });

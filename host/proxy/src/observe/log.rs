@@ -13,7 +13,7 @@
 //!
 //! | `msg` | `level` | fields |
 //! |---|---|---|
-//! | `200: OK`, the access line | `INFO`, `WARN` from 400, `ERROR` from 500 | `request`, `response`, `attempts`, `failure` |
+//! | `200: OK`, the access line | `INFO`, `WARN` from 400, `ERROR` from 500 | `request`, `response`, `attempts`, `failure`, `detail` |
 //! | `client closed request`, the same for a client that left | `INFO` | the same, without `response.status` |
 //! | `Attempt 1: 200`, `Attempt 1: connection refused`, `Attempt 1: cancelled` | `DEBUG` | `attempt`, `elapsed_ms`, `status` or `failure` |
 //! | `Retry 1 after delay of 1s` | `INFO` | `retry`, `delay_ms` |
@@ -35,7 +35,7 @@
 //! `request` has `time`, `method`, `host`, `path`, `query`, `route`, `ip`, `referer`, `user_agent` and `length` (bytes of the
 //! body as announced, else 0); `response` has `time` (when its body ended), `latency` (nanoseconds from the request's arrival
 //! until then), `status` and `length` (bytes of the body that were sent). `failure` is the word of RFC 9209 for what is
-//! behind a status of our own making.
+//! behind a status of our own making, `detail` what is beneath that.
 //!
 //! Text that a client or a component wrote is cut at 4 KiB and then ends in `…`; bytes that are no UTF-8 become U+FFFD.
 //!
@@ -202,7 +202,7 @@ impl Log {
         }
     }
 
-    fn access(&self, event: &Event<'_>, ended: &Ended) {
+    fn access(&self, event: &Event<'_>, ended: &Ended<'_>) {
         if !self.access {
             return;
         }
@@ -212,6 +212,9 @@ impl Log {
                 line.field("attempts", call.attempts());
             }
             line.maybe("failure", ended.failure.map(ErrorKind::name));
+            if let Some(detail) = ended.detail {
+                line.text("detail", detail.as_bytes());
+            }
         };
         let Some(status) = ended.status else {
             return self.say(event, Level::Info, "client closed request", fields);
@@ -303,22 +306,24 @@ impl Observer for Log {
                     line.field("failure", kind.name());
                 });
             }
-            &EventKind::CallFinished { status, failure, bytes, elapsed } => {
-                self.access(event, &Ended { status, failure, bytes, elapsed });
+            EventKind::CallFinished { status, failure, detail, bytes, elapsed } => {
+                let (status, failure, bytes, elapsed) = (*status, *failure, *bytes, *elapsed);
+                self.access(event, &Ended { status, failure, detail: detail.as_deref(), bytes, elapsed });
             }
         }
     }
 }
 
 /// What `CallFinished` says.
-struct Ended {
+struct Ended<'a> {
     status: Option<u16>,
     failure: Option<ErrorKind>,
+    detail: Option<&'a str>,
     bytes: u64,
     elapsed: Duration,
 }
 
-impl Ended {
+impl Ended<'_> {
     fn groups(&self, line: &mut Line<'_>, call: &Call) {
         let head = call.head();
         let host = head
@@ -826,7 +831,7 @@ mod tests {
 
     fn finished(status: impl Into<Option<u16>>, failure: Option<ErrorKind>) -> EventKind {
         let elapsed = Duration::from_nanos(3_036_065_875);
-        EventKind::CallFinished { status: status.into(), failure, bytes: 71, elapsed }
+        EventKind::CallFinished { status: status.into(), failure, detail: None, bytes: 71, elapsed }
     }
 
     #[test]

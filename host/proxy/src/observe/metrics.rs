@@ -514,7 +514,7 @@ mod tests {
     }
 
     fn finished(status: Option<u16>) -> EventKind {
-        EventKind::CallFinished { status, failure: None, bytes: 1, elapsed: Duration::from_millis(40) }
+        EventKind::CallFinished { status, failure: None, detail: None, bytes: 1, elapsed: Duration::from_millis(40) }
     }
 
     fn on_route(route: &str) -> Call {

@@ -1,4 +1,9 @@
-//! One client connection: HTTP/1.1 with keep-alive, a limit on half-sent heads, and an end when the proxy drains.
+//! One client connection: HTTP/1.1 with keep-alive, limits on a client that is slow, and an end when the proxy drains.
+//!
+//! Three limits share the work. hyper's own timer runs from the end of one exchange to the next request: it is the idle
+//! limit. [`ClientStream`] knows when a head has begun and cuts one that does not end; and it cuts a client that takes
+//! nothing of what it is sent. What a client may do between a head and the end of the response is its body's business, so a
+//! [`HeadPause`] stops the limit on heads for that time.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -7,7 +12,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use http::HeaderValue;
@@ -20,7 +24,9 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::worker::{Accepted, Phase};
+use crate::config::ListenerConfig;
 use crate::handler::Handler;
+use crate::sockets;
 use crate::stall::Stall;
 
 /// What a client gets that never finishes its request head. hyper knows nothing of it, so it is written bare.
@@ -36,18 +42,18 @@ pub(super) async fn serve(
     let Accepted { stream, client, place } = accepted;
     let _place = place;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    // Small answers must not wait for the client's acknowledgement of the one before. The worst is a late byte.
-    stream.set_nodelay(true).ok();
+    sockets::prepare(&stream);
 
     let limits = &shared.limits;
+    // A client that has just connected owes us a head.
     let at_head = Rc::new(Cell::new(true));
-    let stream = ClientStream::new(stream, at_head.clone(), limits.header_timeout.0);
+    let stream = ClientStream::new(stream, at_head.clone(), limits);
     // Once for all requests of the connection.
     let client = HeaderValue::try_from(client.to_string()).expect("an address is a valid value");
     let service = service_fn(move |request| {
         let (handler, client) = (handler.clone(), client.clone());
-        let exchange = Exchange::begin(&at_head);
-        async move { Ok::<_, Infallible>(handler.handle(request, &client, exchange).await) }
+        let pause = HeadPause::begin(&at_head);
+        async move { Ok::<_, Infallible>(handler.handle(request, &client, pause).await) }
     });
     let max_header = usize::try_from(limits.max_header.as_u64()).unwrap_or(usize::MAX);
     let connection = http1::Builder::new()
@@ -77,23 +83,23 @@ pub(super) async fn serve(
 
 /// From a request's head to the end of its response: what the client sends meanwhile is not held against it.
 #[derive(Debug)]
-pub(crate) struct Exchange(Rc<Cell<bool>>);
+pub(crate) struct HeadPause(Rc<Cell<bool>>);
 
-impl Exchange {
+impl HeadPause {
     fn begin(at_head: &Rc<Cell<bool>>) -> Self {
         at_head.set(false);
         Self(at_head.clone())
     }
 }
 
-impl Drop for Exchange {
+impl Drop for HeadPause {
     fn drop(&mut self) {
         self.0.set(true);
     }
 }
 
-/// A client's stream, which ends when a request head has begun and does not end in time. The usual head comes in one piece
-/// and costs no timer.
+/// A client's stream, which ends when a request head has begun and does not end in time, or when the client takes nothing of
+/// what it is sent. The usual head comes in one piece, the usual answer goes out in one, and neither costs a timer.
 struct ClientStream {
     stream: TcpStream,
     /// Whether what comes next belongs to a request head.
@@ -101,22 +107,30 @@ struct ClientStream {
     begun: bool,
     /// Whether part of a response waits for the client to take it.
     owes: bool,
-    stall: Stall,
+    receiving: Stall,
+    sending: Stall,
 }
 
 impl ClientStream {
-    fn new(stream: TcpStream, at_head: Rc<Cell<bool>>, limit: Duration) -> Self {
-        Self { stream, at_head, begun: false, owes: false, stall: Stall::new(limit) }
+    fn new(stream: TcpStream, at_head: Rc<Cell<bool>>, limits: &ListenerConfig) -> Self {
+        Self {
+            stream,
+            at_head,
+            begun: false,
+            owes: false,
+            receiving: Stall::new(limits.header_timeout.0),
+            sending: Stall::new(limits.body_timeout.0),
+        }
     }
 
     /// Nothing to read now.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !(self.begun && self.at_head.get()) {
             self.begun = false;
-            self.stall.reset();
+            self.receiving.reset();
             return Poll::Pending;
         }
-        ready!(self.stall.poll(cx));
+        ready!(self.receiving.poll(cx));
         if !self.owes {
             // The client may be gone.
             self.stream.try_write(REQUEST_TIMEOUT).ok();
@@ -142,6 +156,11 @@ impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buffer);
         self.owes = !matches!(written, Poll::Ready(Ok(length)) if length == buffer.len());
+        if written.is_pending() {
+            ready!(self.sending.poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        self.sending.reset();
         written
     }
 

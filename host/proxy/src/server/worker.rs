@@ -11,7 +11,7 @@ use std::time::Duration;
 use fusebox_wasm::drop_stale_instances;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::Shared;
 use super::connection::serve;
@@ -19,6 +19,9 @@ use crate::handler::Handler;
 
 /// How often unused upstream connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a worker may take to notice that all its connections are cut.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// A connection on its way to a worker.
 #[derive(Debug)]
@@ -70,65 +73,82 @@ pub(super) enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct Workers {
-    workers: Vec<Worker>,
-    phase: watch::Sender<Phase>,
-}
+pub(super) struct Workers(Vec<Worker>);
 
 #[derive(Debug)]
 struct Worker {
     connections: mpsc::UnboundedSender<(Accepted, Counted)>,
     load: Arc<WorkerLoad>,
+    /// One for each worker: its connections look at it with every turn, and would else share a lock with all others.
+    phase: watch::Sender<Phase>,
     thread: JoinHandle<()>,
 }
 
 impl Workers {
-    pub(super) fn start(count: usize, shared: Arc<Shared>) -> io::Result<Self> {
-        let (phase, _) = watch::channel(Phase::Serving);
-        let workers = (0..count)
-            .map(|index| {
-                // Bounded by the places that connections hold.
-                let (sender, receiver) = mpsc::unbounded_channel();
-                let (shared, phase) = (shared.clone(), phase.subscribe());
-                let runtime = || Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-                let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || match runtime() {
-                    Ok(runtime) => work(&runtime, &shared, receiver, phase),
-                    // Its connections are closed as they come; the others go on.
-                    Err(_) => drop(receiver),
-                })?;
-                Ok(Worker { connections: sender, load: Arc::default(), thread })
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self { workers, phase })
+    /// Starts them, and returns when each has what it needs.
+    pub(super) fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Self> {
+        (0..count).map(|index| Worker::start(index, shared.clone())).collect::<io::Result<_>>().map(Self)
     }
 
     pub(super) fn loads(&self) -> Vec<Arc<WorkerLoad>> {
-        self.workers.iter().map(|worker| worker.load.clone()).collect()
+        self.0.iter().map(|worker| worker.load.clone()).collect()
     }
 
     /// To the worker that has the fewest.
     pub(super) fn give(&self, accepted: Accepted) {
-        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.connections()) else { return };
-        // A worker that is gone drops the connection, which closes it.
+        let Some(worker) = self.0.iter().min_by_key(|worker| worker.load.connections()) else { return };
+        // A worker ends after its connections have: it takes all that come.
         worker.connections.send((accepted, Counted::new(&worker.load))).ok();
     }
 
-    /// Ends all connections, those with a call in flight after it or after `limit`. Returns how many were cut.
-    pub(super) async fn drain(self, limit: Duration) -> usize {
-        let Self { workers, phase } = self;
-        phase.send_replace(Phase::Draining);
-        let loads: Vec<_> = workers.iter().map(|worker| worker.load.clone()).collect();
-        // Dropping the senders lets a worker end once its connections have.
-        let threads: Vec<_> = workers.into_iter().map(|worker| worker.thread).collect();
+    /// Ends all connections, those with a call in flight after it, or after `limit`, or once `hurry` is ready. Returns how many
+    /// were cut.
+    pub(super) async fn drain(self, limit: Duration, hurry: impl Future<Output = ()>) -> usize {
+        let enter = |phases: &[watch::Sender<Phase>], phase| {
+            for sender in phases {
+                sender.send_replace(phase);
+            }
+        };
+        let (mut loads, mut phases, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+        // Dropping the senders of connections lets a worker end once its connections have.
+        for Worker { load, phase, thread, connections: _ } in self.0 {
+            loads.push(load);
+            phases.push(phase);
+            threads.push(thread);
+        }
+        enter(&phases, Phase::Draining);
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
         let mut joined = std::pin::pin!(joined);
-        if timeout(limit, joined.as_mut()).await.is_ok() {
-            return 0;
+        tokio::select! {
+            _ = joined.as_mut() => return 0,
+            () = sleep(limit) => {}
+            () = hurry => {}
         }
         let cut = loads.iter().map(|load| load.connections()).sum();
-        phase.send_replace(Phase::Ended);
-        joined.await.ok();
+        enter(&phases, Phase::Ended);
+        // What still runs then hangs in a guest or the kernel, and ends with the process.
+        timeout(LAST_WAIT, joined).await.ok();
         cut
+    }
+}
+
+impl Worker {
+    fn start(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
+        // Bounded by the places that connections hold.
+        let (connections, receiver) = mpsc::unbounded_channel();
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (ready, started) = std::sync::mpsc::channel();
+        let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            ready.send(Ok(())).ok();
+            work(&runtime, &shared, receiver, phases);
+        })?;
+        started.recv().map_err(io::Error::other)??;
+        Ok(Self { connections, load: Arc::default(), phase, thread })
     }
 }
 

@@ -73,18 +73,17 @@ impl Body for SentBody {
 pub(super) struct UpstreamBody {
     /// None: it has ended.
     rest: Option<(Incoming, Lease)>,
-    sent: Sent,
     stall: Stall,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease, sent: Sent, stall: Duration) -> Self {
-        Self { rest: Some((incoming, lease)), sent, stall: Stall::new(stall) }
+    pub(super) fn new(incoming: Incoming, lease: Lease, stall: Duration) -> Self {
+        Self { rest: Some((incoming, lease)), stall: Stall::new(stall) }
     }
 
     fn end(&mut self) {
         if let Some((_, lease)) = self.rest.take() {
-            lease.give_back(&self.sent);
+            lease.give_back();
         }
     }
 }
@@ -132,12 +131,12 @@ impl Body for UpstreamBody {
 impl Drop for UpstreamBody {
     fn drop(&mut self) {
         if let Some((incoming, lease)) = self.rest.take()
+            && lease.is_reusable()
             && incoming.size_hint().lower() <= DRAIN_BYTES
         {
-            let sent = self.sent.clone();
             tokio::task::spawn_local(async move {
                 if let Ok(true) = timeout(DRAIN_TIME, drain(incoming)).await {
-                    lease.give_back(&sent);
+                    lease.give_back();
                 }
             });
         }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::body::{Sent, SentBody};
@@ -17,8 +18,26 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    sender: SendRequest<SentBody>,
+    connection: Connection,
     since: Instant,
+}
+
+/// A connection, whose task ends when this is dropped. (Without its sender alone, hyper would go on sending a request body.)
+pub(super) struct Connection {
+    sender: SendRequest<SentBody>,
+    task: AbortHandle,
+}
+
+impl Connection {
+    pub(super) fn new(sender: SendRequest<SentBody>, task: AbortHandle) -> Self {
+        Self { sender, task }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Pool {
@@ -27,29 +46,31 @@ impl Pool {
     }
 
     /// The connection that was used last, if it still looks alive. It may prove dead; then the request comes back unsent.
-    pub(super) fn take(&self) -> Option<SendRequest<SentBody>> {
+    pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(Idle { connection, since }) = idle.pop() {
             if since.elapsed() >= self.idle_timeout {
                 // Those below have been idle for longer still.
                 idle.clear();
                 return None;
             }
-            if !sender.is_closed() {
-                return Some(sender);
+            if !connection.sender.is_closed() {
+                return Some(connection);
             }
         }
         None
     }
 
     pub(super) fn reap(&self) {
-        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < self.idle_timeout);
+        self.idle
+            .borrow_mut()
+            .retain(|idle| !idle.connection.sender.is_closed() && idle.since.elapsed() < self.idle_timeout);
     }
 
-    fn put(&self, sender: SendRequest<SentBody>) {
+    fn put(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < self.max_idle {
-            idle.push(Idle { sender, since: Instant::now() });
+        if !connection.sender.is_closed() && idle.len() < self.max_idle {
+            idle.push(Idle { connection, since: Instant::now() });
         }
     }
 }
@@ -60,22 +81,32 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// A connection in use. Dropped, the connection is closed.
+/// A connection in use for one exchange. Dropped, the connection is closed.
 pub(super) struct Lease {
-    sender: SendRequest<SentBody>,
+    connection: Connection,
     pool: Rc<Pool>,
+    sent: Sent,
 }
 
 impl Lease {
-    pub(super) fn new(sender: SendRequest<SentBody>, pool: Rc<Pool>) -> Self {
-        Self { sender, pool }
+    pub(super) fn new(connection: Connection, pool: Rc<Pool>, sent: Sent) -> Self {
+        Self { connection, pool, sent }
     }
 
-    /// The response has ended. A request body that is still being sent keeps the connection from its next request, so
-    /// then it is closed.
-    pub(super) fn give_back(self, sent: &Sent) {
-        if sent.is_whole() {
-            self.pool.put(self.sender);
+    pub(super) fn sender(&mut self) -> &mut SendRequest<SentBody> {
+        &mut self.connection.sender
+    }
+
+    /// Whether the connection can serve another request once the response has ended: not while a request body is still being
+    /// sent on it.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.sent.is_whole()
+    }
+
+    /// The response has ended.
+    pub(super) fn give_back(self) {
+        if self.is_reusable() {
+            self.pool.put(self.connection);
         }
     }
 }

@@ -11,6 +11,9 @@ use tokio::net::lookup_host;
 
 use crate::config::{HostHeader, UpstreamConfig};
 
+/// What `http::Uri` holds, and a slash less.
+const LONGEST_URI: usize = 65_533;
+
 /// An upstream's place and limits. Two that are equal share their connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -33,6 +36,8 @@ pub struct Target {
 pub struct Limits {
     /// For a connection to be made.
     pub connect_timeout: Duration,
+    /// For a response head, from the request on.
+    pub response_timeout: Duration,
     /// For an unused connection to be kept.
     pub idle_timeout: Duration,
     /// For a response body to stall.
@@ -78,6 +83,7 @@ impl Target {
             base: uri.path().trim_end_matches('/').into(),
             limits: Limits {
                 connect_timeout: config.connect_timeout.0,
+                response_timeout: config.response_timeout.0,
                 idle_timeout: config.idle_timeout.0,
                 body_timeout: config.body_timeout.0,
                 max_idle: config.max_idle,
@@ -93,8 +99,13 @@ impl Target {
         }
         // Displayed, it begins with a slash: that of `http://b?x` does not.
         let path = uri.path_and_query().map_or("/".to_owned(), PathAndQuery::to_string);
-        // Both parts are valid, and so is one after the other.
+        // Both parts are valid, and short enough together, or the request would not have got here.
         Uri::from_str(&format!("{}{path}", self.base)).unwrap_or_default()
+    }
+
+    /// Whether the base path and that of a request are short enough together.
+    pub fn takes(&self, uri: &Uri) -> bool {
+        self.base.len() + uri.path_and_query().map_or(0, |path| path.as_str().len()) < LONGEST_URI
     }
 
     /// The addresses to try, in order.

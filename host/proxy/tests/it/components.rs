@@ -381,27 +381,16 @@ fn a_pinned_component_is_not_replaced_by_another() {
 }
 
 #[test]
-fn a_file_that_is_replaced_while_the_proxy_starts_is_not_missed() {
+fn a_pipe_in_the_place_of_a_component_is_refused_and_keeps_nothing_from_ending() {
     let origin = Origin::answering([answer(503, "", "busy")]);
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = |name: &str| directory.path().join(name);
-    fs::write(file("c.wasm"), says("old")).expect("a file");
-    // Loaded after it, and not before somebody writes to it.
-    assert!(Command::new("mkfifo").arg(file("d.wasm")).status().expect("`mkfifo`").success());
-    let config = format!(
-        "listen = '127.0.0.1:0'\nadmin = {{ listen = '127.0.0.1:0' }}\n[components.d]\nfile = 'd.wasm'\n{}",
-        FALLBACK.replace("OPTIONS", "").replace("ORIGIN", &origin.to_string())
-    );
-    let (new, pipe) = (file("new.wasm"), file("d.wasm"));
-    let here = file("c.wasm");
-    thread::spawn(move || {
-        // Opens when it is read, which is when the other has been loaded.
-        let mut pipe = fs::OpenOptions::new().write(true).open(pipe).expect("a pipe");
-        fs::write(&new, says("new")).expect("a file");
-        fs::rename(&new, here).expect("a file");
-        std::io::Write::write_all(&mut pipe, &predicate("(i32.const 0)")).expect("it is read");
-    });
-    let proxy = Proxy::run(directory, &config);
-    assert_eq!(proxy.line("Component replaced")["component"], "c");
-    assert_eq!(proxy.ask(get("/", "1")).text(), "new");
+    let mut proxy = with_component(&origin, &says("good"), FALLBACK, "");
+    fs::remove_file(proxy.path("c.wasm")).expect("a file");
+    assert!(Command::new("mkfifo").arg(proxy.path("c.wasm")).status().expect("`mkfifo`").success());
+    let reason = proxy.line("Component rejected")["reason"].as_str().expect("a reason").to_owned();
+    assert!(reason.ends_with("is not a regular file"), "{reason}");
+    by_rename(&proxy, &says("better"));
+    proxy.line("Component replaced");
+    assert_eq!(proxy.ask(get("/", "1")).text(), "better");
+    proxy.signal("TERM");
+    assert_eq!(proxy.end().code(), Some(0));
 }
