@@ -11,7 +11,7 @@ use crate::support::{
     Origin, Proxy, ROUTE, Ran, eventually, fusebox, get, handle_if, is_status, ok, predicate, responds, wat_component,
 };
 
-fn directory(config: &str) -> TempDir {
+pub(crate) fn directory(config: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("fusebox.toml"), config).expect("a file");
     directory
@@ -19,7 +19,7 @@ fn directory(config: &str) -> TempDir {
 
 /// What `check` and `run` say of a configuration that is wrong: the same, each line with its place.
 #[track_caller]
-fn complaints(directory: &Path) -> Vec<String> {
+pub(crate) fn complaints(directory: &Path) -> Vec<String> {
     let checked = fusebox(directory, &["check"]);
     let ran = fusebox(directory, &["run"]);
     assert_eq!((checked.code, &*checked.out), (Some(1), ""), "{checked:?}");
@@ -28,7 +28,7 @@ fn complaints(directory: &Path) -> Vec<String> {
 }
 
 /// A configuration whose tables come after the listener, which takes lines 1 and 2.
-fn config(rest: &str) -> String {
+pub(crate) fn config(rest: &str) -> String {
     format!("listen = '127.0.0.1:0'\n\n{rest}")
 }
 
@@ -416,7 +416,7 @@ fn a_port_that_another_fusebox_has_is_in_use_and_the_other_one_does_not_notice()
 // ===== the end =====
 
 /// Answers when it is told to.
-fn waiting_origin() -> (Origin, std::sync::mpsc::Sender<()>) {
+pub(crate) fn waiting_origin() -> (Origin, std::sync::mpsc::Sender<()>) {
     let (go, gone) = std::sync::mpsc::channel();
     let gone = std::sync::Mutex::new(gone);
     let origin = Origin::start(move |connection| {

@@ -19,17 +19,17 @@ const RETRY: &str = "[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n";
 
 /// A fallback of which the component `c` decides both when and what.
-const FALLBACK: &str = "[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
+pub(crate) const FALLBACK: &str = "[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
     [policies.fallback]\nkind = 'fallback'\nhandle_if = { component = 'c' }\nrespond = { component = 'c' }\n\
     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback']\n";
 
 #[track_caller]
-fn with_component(origin: &Origin, component: &[u8], config: &str, options: &str) -> Proxy {
+pub(crate) fn with_component(origin: &Origin, component: &[u8], config: &str, options: &str) -> Proxy {
     Proxy::with_files(origin, &[("c.wasm", component)], &config.replace("OPTIONS", options))
 }
 
 /// Answers 503 by saying this.
-fn says(text: &str) -> Vec<u8> {
+pub(crate) fn says(text: &str) -> Vec<u8> {
     wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, text)))
 }
 
@@ -76,7 +76,7 @@ fn only_what_only_says_is_asked_about() {
 }
 
 /// Takes a body that begins with `!`.
-fn begins_badly() -> Vec<u8> {
+pub(crate) fn begins_badly() -> Vec<u8> {
     wat_component(&format!(
         r#"(import "attempt" "response-body" (func $body (param i32 i32 i32))) {}"#,
         handle_if(

@@ -8,7 +8,7 @@ use crate::support::{ClosedDoor, Message, Origin, Proxy, ROUTE, Wire, answer, ev
 
 /// Holds an answer of our own making against the design's table, and sees that it says nothing else.
 #[track_caller]
-fn is_problem(response: &Message, id: &str, status: u16, error: &str, title: &str) {
+pub(crate) fn is_problem(response: &Message, id: &str, status: u16, error: &str, title: &str) {
     assert_eq!(response.status(), status, "{response:?}");
     let body: serde_json::Value = serde_json::from_str(response.text()).expect("JSON");
     assert_eq!(body, json!({ "type": "about:blank", "title": title, "status": status, "request_id": id }));
@@ -28,7 +28,7 @@ fn lives_on(proxy: &Proxy) {
 }
 
 /// Answers nothing, for as long as it is asked.
-fn hanging() -> Origin {
+pub(crate) fn hanging() -> Origin {
     Origin::start(|connection| {
         if connection.request().is_some() {
             connection.wire.rest();

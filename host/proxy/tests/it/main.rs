@@ -6,5 +6,6 @@ mod components;
 mod errors;
 mod forwarding;
 mod policies;
+mod regressions;
 mod routing;
 mod support;

@@ -543,7 +543,18 @@ impl Proxy {
     /// With this whole configuration, which has an admin listener.
     #[track_caller]
     pub(crate) fn run(directory: TempDir, config: &str) -> Self {
-        let mut proxy = Self::spawn(directory, config);
+        Self::spawn(directory, config).listening()
+    }
+
+    /// With this whole configuration in a file of that name, which the program, running in the directory, is told.
+    #[track_caller]
+    pub(crate) fn run_file(directory: TempDir, file: &str, config: &str) -> Self {
+        Self::spawn_file(directory, file, config).listening()
+    }
+
+    #[track_caller]
+    fn listening(self) -> Self {
+        let mut proxy = self;
         let line = proxy.line("listening");
         let address = |key: &str| line[key].as_str().and_then(|address| address.parse().ok());
         proxy.address = address("listen").expect("an address");
@@ -554,9 +565,14 @@ impl Proxy {
     /// Not yet known to listen.
     #[track_caller]
     pub(crate) fn spawn(directory: TempDir, config: &str) -> Self {
-        fs::write(directory.path().join("fusebox.toml"), config).expect("a file");
+        Self::spawn_file(directory, "fusebox.toml", config)
+    }
+
+    #[track_caller]
+    fn spawn_file(directory: TempDir, file: &str, config: &str) -> Self {
+        fs::write(directory.path().join(file), config).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_fusebox"))
-            .arg("run")
+            .args(["run", file])
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
