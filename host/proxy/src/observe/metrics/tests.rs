@@ -1,0 +1,291 @@
+//! The text of a scrape after what has happened.
+
+use std::collections::BTreeMap;
+
+use fusebox_resilience::testing::call;
+use fusebox_resilience::{Call, ComponentId, Counts, Observers, RequestBody};
+
+use super::*;
+
+fn observe(metrics: &Metrics, call: Option<&Call>, policy: Option<&str>, kind: EventKind) {
+    metrics.observe(&Event { call, policy, kind: &kind });
+}
+
+fn attempt(outcome: AttemptOutcome) -> EventKind {
+    EventKind::AttemptFinished { attempt: 1, outcome, elapsed: Duration::from_millis(3) }
+}
+
+fn finished(status: Option<u16>) -> EventKind {
+    EventKind::CallFinished { status, failure: None, detail: None, bytes: 1, elapsed: Duration::from_millis(40) }
+}
+
+fn on_route(route: &str) -> Call {
+    let (head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+    Call::new("r", route.into(), head, RequestBody::empty(), std::time::UNIX_EPOCH, Observers::default())
+}
+
+/// The series of ours with their values, each checked for its form; zeros are left out.
+fn series(text: &str) -> BTreeMap<String, f64> {
+    let mut all = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with("# ")) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        let value: f64 = value.parse().unwrap();
+        assert!(name.starts_with("fusebox_") || name.starts_with("process_"), "{line}");
+        assert_eq!(name.contains('{'), name.ends_with('}'), "{line}");
+        assert!(all.insert(name.to_owned(), value).is_none(), "twice: {line}");
+    }
+    all
+}
+
+fn counted(metrics: &Metrics, scrape: &Scrape) -> Vec<String> {
+    let ours = |name: &str| {
+        name.starts_with("fusebox_") && !name.contains("_duration_seconds") && !name.contains("build_info")
+    };
+    series(&metrics.render(scrape))
+        .into_iter()
+        .filter(|(name, value)| ours(name) && *value != 0.0)
+        .map(|(name, value)| format!("{} {value}", name.trim_start_matches("fusebox_")))
+        .collect()
+}
+
+fn component() -> ComponentId {
+    ComponentId { name: "service-b".into(), digest: "0a1b".into(), generation: 2 }
+}
+
+#[test]
+fn events_are_counted() {
+    let metrics = Metrics::new();
+    let call = call("r", Observers::default());
+    let of_policy = |policy, kind| observe(&metrics, Some(&call), Some(policy), kind);
+    let own = |kind| observe(&metrics, Some(&call), None, kind);
+    own(attempt(AttemptOutcome::Response(503)));
+    own(attempt(AttemptOutcome::Response(200)));
+    own(attempt(AttemptOutcome::Response(207)));
+    own(attempt(AttemptOutcome::Response(799)));
+    own(attempt(AttemptOutcome::Failure(ErrorKind::ConnectionRefused)));
+    own(attempt(AttemptOutcome::Failure(ErrorKind::Internal)));
+    own(attempt(AttemptOutcome::Cancelled));
+    of_policy("retry", EventKind::RetryScheduled { retry: 1, delay: Duration::ZERO });
+    of_policy("retry", EventKind::RetryScheduled { retry: 2, delay: Duration::ZERO });
+    of_policy("retry", EventKind::RetriesExhausted { retries: 2 });
+    of_policy("retry", EventKind::RetryAborted);
+    of_policy("retry", EventKind::RetrySkipped { reason: NoRetry::Method });
+    of_policy("timeout", EventKind::TimeoutExceeded { limit: Duration::ZERO });
+    of_policy("breaker", EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after: None });
+    of_policy("fallback", EventKind::FallbackServed { status: 200 });
+    of_policy("fallback", EventKind::FallbackDeclined);
+    let opened = EventKind::CircuitStateChanged { from: State::Closed, to: State::Open, delay: None };
+    observe(&metrics, None, Some("breaker"), opened);
+    let faulted = EventKind::ComponentFaulted { component: component(), fault: Fault::Trap, detail: "x".into() };
+    of_policy("retry", faulted);
+    of_policy("retry", EventKind::ComponentPrinted { component: component(), line: "x".into() });
+    observe(&metrics, None, None, EventKind::ComponentLoaded { component: component(), replaced: None });
+    let rejected = EventKind::ComponentRejected { name: "service-b".into(), reason: "x".into() };
+    observe(&metrics, None, None, rejected);
+    own(EventKind::ResponseIncomplete { kind: ErrorKind::ConnectionTerminated });
+    own(finished(Some(200)));
+    own(finished(Some(200)));
+    own(finished(Some(503)));
+    own(finished(Some(600)));
+    own(finished(None));
+
+    assert_eq!(
+        counted(&metrics, &Scrape::default()),
+        [
+            r#"attempts_total{route="test",outcome="2xx"} 2"#,
+            r#"attempts_total{route="test",outcome="5xx"} 1"#,
+            r#"attempts_total{route="test",outcome="cancelled"} 1"#,
+            r#"attempts_total{route="test",outcome="connect"} 1"#,
+            // A failure that is none of the upstream's is counted like a status that is none: 799 and an inner fault.
+            r#"attempts_total{route="test",outcome="other"} 2"#,
+            r#"circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"} 1"#,
+            r#"component_faults_total{component="service-b",fault="trap"} 1"#,
+            r#"component_loads_total{component="service-b",result="loaded"} 1"#,
+            r#"component_loads_total{component="service-b",result="rejected"} 1"#,
+            r#"fallbacks_declined_total{route="test",policy="fallback"} 1"#,
+            r#"fallbacks_total{route="test",policy="fallback"} 1"#,
+            r#"rejections_total{route="test",policy="breaker",reason="circuit-open"} 1"#,
+            r#"requests_total{route="test",status="200"} 2"#,
+            r#"requests_total{route="test",status="503"} 1"#,
+            r#"requests_total{route="test",status="none"} 1"#,
+            r#"requests_total{route="test",status="other"} 1"#,
+            r#"responses_incomplete_total{route="test",failure="connection-lost"} 1"#,
+            r#"retries_aborted_total{route="test",policy="retry"} 1"#,
+            r#"retries_exhausted_total{route="test",policy="retry"} 1"#,
+            r#"retries_skipped_total{route="test",policy="retry",reason="method"} 1"#,
+            r#"retries_total{route="test",policy="retry"} 2"#,
+            r#"timeouts_total{route="test",policy="timeout"} 1"#,
+        ]
+    );
+    let all = series(&metrics.render(&Scrape::default()));
+    let of = |name: &str| all.get(name).copied();
+    assert_eq!(of(r#"fusebox_attempt_duration_seconds_count{route="test"}"#), Some(7.0));
+    assert_eq!(of(r#"fusebox_request_duration_seconds_count{route="test"}"#), Some(5.0));
+    assert_eq!(of(r#"fusebox_request_duration_seconds_bucket{route="test",le="0.025"}"#), Some(0.0));
+    assert_eq!(of(r#"fusebox_request_duration_seconds_bucket{route="test",le="0.05"}"#), Some(5.0));
+}
+
+#[test]
+fn what_is_announced_is_there_at_0() {
+    let metrics = Metrics::new();
+    let (route, policy): (Arc<str>, Arc<str>) = ("r".into(), "p".into());
+    metrics.announce_route(&route);
+    metrics.announce_component(&policy);
+    for kind in [PolicyKind::Retry, PolicyKind::CircuitBreaker, PolicyKind::Timeout, PolicyKind::Fallback] {
+        metrics.announce_policy(&route, &policy, kind);
+    }
+    assert_eq!(counted(&metrics, &Scrape::default()), [""; 0]);
+    let all = series(&metrics.render(&Scrape::default()));
+    for name in [
+        r#"attempts_total{route="r",outcome="5xx"}"#,
+        r#"attempts_total{route="r",outcome="timeout"}"#,
+        r#"request_duration_seconds_count{route="r"}"#,
+        r#"retries_total{route="r",policy="p"}"#,
+        r#"retries_exhausted_total{route="r",policy="p"}"#,
+        r#"retries_aborted_total{route="r",policy="p"}"#,
+        r#"retries_skipped_total{route="r",policy="p",reason="budget"}"#,
+        r#"rejections_total{route="r",policy="p",reason="circuit-open"}"#,
+        r#"circuit_breaker_transitions_total{policy="p",from="half-open",to="closed"}"#,
+        r#"timeouts_total{route="r",policy="p"}"#,
+        r#"fallbacks_total{route="r",policy="p"}"#,
+        r#"fallbacks_declined_total{route="r",policy="p"}"#,
+        r#"component_faults_total{component="p",fault="trap"}"#,
+        r#"component_loads_total{component="p",result="rejected"}"#,
+        "log_lines_dropped_total",
+    ] {
+        assert_eq!(all.get(&format!("fusebox_{name}")), Some(&0.0), "{name}");
+    }
+}
+
+#[test]
+fn a_scrape_shows_what_is_known_elsewhere() {
+    let metrics = Metrics::new();
+    let status = Status {
+        state: State::HalfOpen,
+        counts: Counts::default(),
+        remaining_delay: Duration::ZERO,
+        trials: 1,
+        openings: 1,
+    };
+    let sample = |generation, calls, instances| ComponentSample {
+        name: "service-b".into(),
+        digest: format!("d{generation}").into(),
+        generation,
+        calls,
+        seconds: 0.25,
+        instances,
+    };
+    let scrape = Scrape {
+        breakers: vec![("breaker".into(), status)],
+        components: vec![sample(1, 10, 1), sample(2, 5, 2)],
+        log_lines_dropped: 7,
+    };
+    assert_eq!(
+        counted(&metrics, &scrape),
+        [
+            r#"circuit_breaker_state{policy="breaker",state="half-open"} 1"#,
+            r#"component_call_seconds_total{component="service-b"} 0.5"#,
+            r#"component_calls_total{component="service-b"} 15"#,
+            r#"component_info{component="service-b",digest="d1",generation="1"} 1"#,
+            r#"component_info{component="service-b",digest="d2",generation="2"} 1"#,
+            r#"component_instances{component="service-b"} 3"#,
+            "log_lines_dropped_total 7",
+        ]
+    );
+    let text = metrics.render(&scrape);
+    assert!(text.contains("fusebox_circuit_breaker_state{policy=\"breaker\",state=\"open\"} 0\n"), "{text}");
+    assert!(text.contains("# TYPE fusebox_component_calls_total counter\n"), "{text}");
+    // And nothing of it stays.
+    assert_eq!(counted(&metrics, &Scrape::default()), [""; 0]);
+}
+
+#[test]
+fn no_client_and_no_guest_makes_a_series() {
+    let metrics = Metrics::new();
+    let route = on_route("r");
+    for number in 0..10_000_u16 {
+        let text: Arc<str> = number.to_string().into();
+        observe(&metrics, Some(&route), None, finished(Some(number)));
+        observe(&metrics, Some(&route), None, attempt(AttemptOutcome::Response(number)));
+        let faulted = EventKind::ComponentFaulted { component: component(), fault: Fault::Trap, detail: text.clone() };
+        observe(&metrics, Some(&route), Some("p"), faulted);
+        let printed = EventKind::ComponentPrinted { component: component(), line: text.clone() };
+        observe(&metrics, Some(&route), Some("p"), printed);
+        let rejected = EventKind::ComponentRejected { name: "service-b".into(), reason: text };
+        observe(&metrics, None, None, rejected);
+    }
+    let all = series(&metrics.render(&Scrape::default()));
+    let count = |name: &str| all.keys().filter(|series| series.starts_with(name)).count();
+    assert_eq!(count("fusebox_requests_total"), 500 + 1);
+    // Six classes, six failures and cancelled.
+    assert_eq!(count("fusebox_attempts_total"), 13);
+    assert_eq!(count("fusebox_component"), 2);
+    assert_eq!(all.get(r#"fusebox_requests_total{route="r",status="other"}"#), Some(&9500.0));
+}
+
+#[test]
+fn names_are_escaped() {
+    let metrics = Metrics::new();
+    observe(&metrics, Some(&on_route("a\"b\\c\nd")), None, finished(Some(200)));
+    let text = metrics.render(&Scrape::default());
+    assert!(text.contains(r#"fusebox_requests_total{route="a\"b\\c\nd",status="200"} 1"#), "{text}");
+}
+
+#[test]
+fn a_route_is_found_by_its_name() {
+    // A reload makes the names anew.
+    let metrics = Metrics::new();
+    observe(&metrics, Some(&on_route("r")), None, finished(Some(200)));
+    observe(&metrics, Some(&on_route("r")), None, finished(Some(200)));
+    assert_eq!(counted(&metrics, &Scrape::default()), [r#"requests_total{route="r",status="200"} 2"#]);
+}
+
+#[test]
+fn threads_lose_no_count() {
+    let metrics = Metrics::new();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let metrics = &metrics;
+            scope.spawn(move || {
+                let routes = [on_route("a"), on_route("b")];
+                for number in 0..2000_u16 {
+                    let call = &routes[usize::from(number) % 2];
+                    observe(metrics, Some(call), None, attempt(AttemptOutcome::Response(200)));
+                    observe(metrics, Some(call), None, finished(Some(200 + number % 10 / 2)));
+                    let scheduled = EventKind::RetryScheduled { retry: 1, delay: Duration::ZERO };
+                    observe(metrics, Some(call), Some("retry"), scheduled);
+                    if thread == 0 && number % 100 == 0 {
+                        metrics.render(&Scrape::default());
+                    }
+                }
+            });
+        }
+    });
+    let all = series(&metrics.render(&Scrape::default()));
+    let sum = |name: &str| all.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum();
+    for name in ["requests_total", "attempts_total", "retries_total", "request_duration_seconds_count"] {
+        let total: f64 = sum(&format!("fusebox_{name}"));
+        assert_eq!(total, 8000.0, "{name}");
+    }
+}
+
+#[test]
+fn what_linux_says_of_the_process_is_read() {
+    let stat = "7 (a) name) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 123456 1000000 500 18446744073709551615";
+    assert_eq!(process::cpu_seconds(stat), Some(3.0));
+    assert_eq!(process::start_after_boot(stat), Some(1234.56));
+    assert_eq!(process::cpu_seconds("7 (a) S"), None);
+    assert_eq!(process::cpu_seconds(""), None);
+    assert_eq!(process::resident_bytes("Name:\ta\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
+    assert_eq!(process::resident_bytes("Name:\ta\n"), None);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_shows_itself() {
+    let all = series(&Metrics::new().render(&Scrape::default()));
+    for name in ["process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds"] {
+        assert!(all.get(name).is_some_and(|value| *value > 0.0), "{name}: {:?}", all.get(name));
+    }
+    assert!(all.contains_key("process_cpu_seconds_total"));
+}
