@@ -169,7 +169,7 @@ impl<'t> Document<'t> {
             file: self.file.clone(),
             line: error.span().map(|span| self.line_at(span.start)).or_else(|| self.line_of(&within)),
             path: path.unwrap_or(within),
-            message: error.message().replace('\n', ", "),
+            message: in_plain_words(error.message()),
         }
     }
 
@@ -182,6 +182,24 @@ impl<'t> Document<'t> {
             syntax_error.message = format!("duplicate key `{key}`");
         }
         syntax_error
+    }
+}
+
+/// serde's message in one line and in the words of the reference, not of Rust.
+fn in_plain_words(message: &str) -> String {
+    let mut plain = message.replace('\n', ", ");
+    for (rust, word) in [
+        ("expected i64", "expected a whole number"),
+        ("expected u64", "expected a whole number of at least 0"),
+        ("expected usize", "expected a whole number of at least 0"),
+        ("expected f64", "expected a number"),
+        ("expected parsable string", "expected a size such as \"64KiB\""),
+    ] {
+        plain = plain.replace(rust, word);
+    }
+    match plain.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected a table"),
+        None => plain,
     }
 }
 

@@ -159,3 +159,16 @@ fn variables_are_expanded_inside_strings_only() {
     );
     refused(&text("${PORT"), &["x.toml:1: listen: `${` without `}`; write `$${` for a literal one"]);
 }
+
+#[test]
+fn what_was_expected_is_said_in_plain_words() {
+    for (wrong, expected) in [
+        ("[policies.a]\nkind = \"retry\"\nmax_retries = \"two\"", "expected a whole number"),
+        ("[listener]\nmax_connections = \"many\"", "expected a whole number of at least 0"),
+        ("[policies.a]\nkind = \"retry\"\nhandle_if = 3", "expected a table"),
+        ("[listener]\nmax_body = \"64 parsecs\"", "expected a size such as \"64KiB\""),
+    ] {
+        let errors = read(&around(wrong)).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].ends_with(expected), "{errors:?}");
+    }
+}

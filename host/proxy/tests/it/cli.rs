@@ -125,7 +125,7 @@ fn a_table_of_a_wrong_shape_hides_nothing_and_causes_nothing() {
         complaints(directory.path()),
         [
             "fusebox.toml:5: components.c.memory: must be within 64.0 KiB and 4.0 GiB, is 1 B",
-            "fusebox.toml:7: budgets.b.max_rate: invalid type: string \"all\", expected f64",
+            "fusebox.toml:7: budgets.b.max_rate: invalid type: string \"all\", expected a number",
             "fusebox.toml:12: policies.retry.delay: invalid type: integer `1`, expected a duration such as \"250ms\"",
             "fusebox.toml:17: policies.other.abort_if.component: unknown component `d`; expected one of c",
             "fusebox.toml:19: routes[0].path: invalid type: integer `3`, expected a string",
