@@ -3,6 +3,7 @@
 //! Reading is open to whoever reaches the listener, which is why it belongs on loopback. Whatever changes something needs
 //! the bearer token of `token_file`; without one it is refused.
 
+mod components;
 mod state;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -46,6 +48,8 @@ pub(crate) struct Admin {
     pub(crate) kinds: BTreeMap<Arc<str>, PolicyKind>,
     pub(crate) breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
     pub(crate) components: Components,
+    /// One component is taken at a time: each may take 64 MiB.
+    pub(crate) uploads: Semaphore,
     pub(crate) observers: Observers,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) log: Log,
@@ -99,11 +103,28 @@ impl Admin {
                 Ok(()) => self.move_breaker(name, action),
                 Err(refusal) => refusal,
             },
+            (&Method::POST, ["reload"]) => match self.authorize(&request).await {
+                Ok(()) => self.reload().await,
+                Err(refusal) => refusal,
+            },
+            (&Method::POST, ["components", name, "rollback"]) => match self.authorize(&request).await {
+                Ok(()) => self.roll_back((*name).to_owned()).await,
+                Err(refusal) => refusal,
+            },
+            (&Method::PUT, ["components", name]) => match self.authorize(&request).await {
+                Ok(()) => {
+                    let name = (*name).to_owned();
+                    self.push(name, request.into_body()).await
+                }
+                Err(refusal) => refusal,
+            },
             (_, ["healthz" | "readyz" | "metrics" | "state"]) => not_allowed("GET, HEAD"),
-            (_, ["policies", _, _]) => not_allowed("POST"),
+            (_, ["policies", _, _] | ["reload"] | ["components", _, "rollback"]) => not_allowed("POST"),
+            (_, ["components", _]) => not_allowed("PUT"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "GET /healthz, /readyz, /metrics, /state; POST /policies/NAME/open, /close, /half-open\n",
+                "GET /healthz, /readyz, /metrics, /state; POST /reload, /policies/NAME/open, /close, /half-open, \
+                 /components/NAME/rollback; PUT /components/NAME\n",
             ),
         }
     }
@@ -112,9 +133,10 @@ impl Admin {
         let breakers = self.breakers.iter().map(|(name, breaker)| (name.clone(), breaker.status())).collect();
         let components = self.components.status().into_iter().map(|status| ComponentSample {
             name: status.name,
-            digest: status.digest,
-            generation: status.generation,
+            version: status.version,
+            standing: status.standing,
             calls: status.calls,
+            skipped: status.skipped,
             seconds: status.call_time.as_secs_f64(),
             instances: status.instances as u64,
         });
@@ -126,9 +148,7 @@ impl Admin {
     }
 
     fn state(&self) -> Response<Full<Bytes>> {
-        let mut response = text(StatusCode::OK, format!("{:#}\n", state::of(self)));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+        json(StatusCode::OK, &state::of(self))
     }
 
     fn move_breaker(&self, name: &str, action: &str) -> Response<Full<Bytes>> {
@@ -180,6 +200,12 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn json(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut response = text(status, format!("{value:#}\n"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

@@ -6,14 +6,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use fusebox::client::Client;
 use fusebox::config::ConfigError;
 use fusebox::observe::{Log, Metrics};
 use fusebox::proxy::{self, Proxy};
 use fusebox::sockets;
 use fusebox_resilience::Observers;
+use fusebox_wasm::Components;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{spawn_blocking, spawn_local};
 
 /// Measured: 0.93 to 1.0 of the processor time per request of the system's allocator.
 #[global_allocator]
@@ -41,11 +44,48 @@ enum Command {
         #[arg(default_value = "fusebox.toml")]
         config: PathBuf,
     },
+    /// Replace a component of a running proxy, and its file
+    Push {
+        /// The component's name in the configuration
+        name: String,
+        /// The component
+        file: PathBuf,
+        #[command(flatten)]
+        admin: AdminArguments,
+    },
+    /// Put the previous version of a component back
+    Rollback {
+        /// The component's name in the configuration
+        name: String,
+        #[command(flatten)]
+        admin: AdminArguments,
+    },
+    /// Load the components whose files have changed, and say what became of each
+    Reload {
+        #[command(flatten)]
+        admin: AdminArguments,
+    },
     /// Look at components
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+}
+
+#[derive(Args)]
+struct AdminArguments {
+    /// The proxy's admin listener
+    #[arg(long = "admin", value_name = "URL", default_value = "http://127.0.0.1:9901")]
+    url: String,
+    /// The file with the token, as in its `[admin] token_file`
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl AdminArguments {
+    fn client(&self) -> anyhow::Result<Client> {
+        Client::new(&self.url, self.token_file.as_deref())
+    }
 }
 
 #[derive(Subcommand)]
@@ -61,6 +101,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run { config } => run(&config),
         Command::Check { config } => check(&config),
+        Command::Push { name, file, admin } => push(&name, &file, &admin),
+        Command::Rollback { name, admin } => admin.client().and_then(|client| client.roll_back(&name)).map(said),
+        Command::Reload { admin } => admin.client().and_then(|client| client.reload()).map(said),
         Command::Policy { command: PolicyCommand::Inspect { file } } => inspect(&file),
     };
     done.unwrap_or_else(|error| {
@@ -90,6 +133,7 @@ fn run(file: &Path) -> anyhow::Result<ExitCode> {
         let proxy = Proxy::start(config, compiled, observers, metrics, log).await?;
         // The first signal drains, the second means now.
         let (first, second) = (Signals::new()?, Signals::new()?);
+        spawn_local(reload_on_hangup(signal(SignalKind::hangup())?, proxy.components().clone()));
         proxy.run(first.nth(1), second.nth(2)).await;
         Ok(ExitCode::SUCCESS)
     });
@@ -120,6 +164,14 @@ impl Signals {
     }
 }
 
+/// SIGHUP loads the components again whose files have changed; events tell what became of them.
+async fn reload_on_hangup(mut hangup: Signal, components: Components) {
+    while hangup.recv().await.is_some() {
+        let components = components.clone();
+        spawn_blocking(move || components.reload_all()).await.ok();
+    }
+}
+
 fn check(file: &Path) -> anyhow::Result<ExitCode> {
     match proxy::load(file, |_| Observers::default()) {
         Ok((_, compiled)) => {
@@ -135,6 +187,17 @@ fn inspect(file: &Path) -> anyhow::Result<ExitCode> {
     let inspection = fusebox_wasm::inspect(file)?;
     say(inspection.to_string().trim_end());
     Ok(if inspection.refusal.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn push(name: &str, file: &Path, admin: &AdminArguments) -> anyhow::Result<ExitCode> {
+    let client = admin.client()?;
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    client.push(name, bytes).map(said)
+}
+
+fn said(answer: String) -> ExitCode {
+    say(&answer);
+    ExitCode::SUCCESS
 }
 
 fn report(errors: &[ConfigError]) -> ExitCode {

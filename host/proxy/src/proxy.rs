@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use fusebox_resilience::{Observer, Observers};
+use fusebox_wasm::Components;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::admin::Admin;
@@ -56,6 +58,7 @@ pub struct Proxy {
     admin_address: Option<SocketAddr>,
     server: Server,
     admin: Arc<Admin>,
+    components: Components,
     tasks: Tasks,
     log: Log,
 }
@@ -104,7 +107,7 @@ impl Proxy {
             routes: routes.clone(),
             limits: config.listener,
             observers: observers.clone(),
-            component_changes: components.changed(),
+            components: components.clone(),
         };
         let server = Server::start(listener, workers, shared, log.clone())?;
         let admin = Arc::new(Admin {
@@ -112,6 +115,7 @@ impl Proxy {
             kinds,
             breakers,
             components: components.clone(),
+            uploads: Semaphore::new(1),
             observers,
             metrics,
             log: log.clone(),
@@ -119,14 +123,14 @@ impl Proxy {
             token_file: config.admin.and_then(|admin| admin.token_file),
             ready: AtomicBool::new(true),
         });
-        let mut tasks = Tasks(vec![spawn_local(watch(components))]);
+        let mut tasks = Tasks(vec![spawn_local(watch(components.clone()))]);
         tasks.0.extend(admin_listener.map(|listener| spawn_local(admin.clone().serve(listener))));
         log.line(Level::Info, "listening", |line| {
             line.field("listen", address.to_string())
                 .maybe("admin", admin_address.map(|address| address.to_string()))
                 .field("workers", workers);
         });
-        Ok(Self { address, admin_address, server, admin, tasks, log })
+        Ok(Self { address, admin_address, server, admin, components, tasks, log })
     }
 
     /// Where clients connect.
@@ -137,6 +141,11 @@ impl Proxy {
     /// Where the admin listener is.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
+    }
+
+    /// The components that it asks.
+    pub fn components(&self) -> &Components {
+        &self.components
     }
 
     /// Serves until `shutdown`, then lets the calls in flight end, but for no longer than until `hurry`.

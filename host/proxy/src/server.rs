@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fusebox_resilience::Observers;
+use fusebox_wasm::Components;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::config::ListenerConfig;
@@ -50,7 +51,7 @@ pub(crate) struct Shared {
     pub(crate) routes: Arc<RouteTable>,
     pub(crate) limits: ListenerConfig,
     pub(crate) observers: Observers,
-    pub(crate) component_changes: watch::Receiver<u64>,
+    pub(crate) components: Components,
 }
 
 /// The proxy's own listener and its workers.

@@ -32,6 +32,7 @@ pub(crate) async fn watch(components: Components) {
             for file in files.iter_mut().filter_map(File::settled_anew) {
                 components.reload(&file.name);
             }
+            components.settle();
             files
         });
         match looked.await {

@@ -134,8 +134,33 @@ pub enum EventKind {
     ComponentRejected {
         /// The component's name in the configuration.
         name: Arc<str>,
+        /// The SHA-256 of what was not taken, in hex; none if it could not be read.
+        digest: Option<Arc<str>>,
         /// Why.
         reason: Arc<str>,
+    },
+    /// An earlier version was put back in place of one that faulted on probation, or that an operator took out.
+    ComponentRolledBack {
+        /// The version that answers now.
+        component: ComponentId,
+        /// The version that did.
+        from: ComponentId,
+        /// The faults that led to it; none if it was done by hand.
+        faults: Option<u32>,
+    },
+    /// A component kept faulting and was set aside: it is not called but for a trial now and then.
+    ComponentQuarantined {
+        /// Which.
+        component: ComponentId,
+        /// How many calls in a row had failed.
+        faults: u32,
+        /// How often it gets a trial call.
+        interval: Duration,
+    },
+    /// A trial call succeeded: the component is called again.
+    ComponentReleased {
+        /// Which.
+        component: ComponentId,
     },
     /// A response body broke off, or stalled, after its head was sent: the client's connection was closed.
     ResponseIncomplete {
@@ -175,8 +200,16 @@ pub enum Fault {
     Trap,
     /// It ran longer than its `timeout`.
     Timeout,
-    /// It asked for more memory, or more host memory, than it may have.
+    /// It asked for more memory than it may have.
     Memory,
+    /// It asked for more table elements than it may have.
+    Table,
+    /// It went deeper than its stack.
+    Stack,
+    /// It handed more bytes to the host in one call, or asked for more, than it may.
+    HostBytes,
+    /// It asked the host more often in one call than it may.
+    HostCalls,
     /// It called what it may not call there, or waited.
     Misuse,
     /// It answered with something that is no answer: an invalid status or header.
@@ -186,12 +219,30 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Every one, in the order of their declaration.
+    pub const ALL: [Self; 10] = [
+        Self::Trap,
+        Self::Timeout,
+        Self::Memory,
+        Self::Table,
+        Self::Stack,
+        Self::HostBytes,
+        Self::HostCalls,
+        Self::Misuse,
+        Self::BadAnswer,
+        Self::Instantiation,
+    ];
+
     /// Its word in log and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Trap => "trap",
             Self::Timeout => "timeout",
             Self::Memory => "memory",
+            Self::Table => "table",
+            Self::Stack => "stack",
+            Self::HostBytes => "host-bytes",
+            Self::HostCalls => "host-calls",
             Self::Misuse => "misuse",
             Self::BadAnswer => "bad-answer",
             Self::Instantiation => "instantiation",

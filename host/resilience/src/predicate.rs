@@ -75,6 +75,13 @@ pub struct Exchange<'a> {
     pub(crate) default: &'a Native,
 }
 
+impl<'a> Exchange<'a> {
+    /// As if a policy asked whose slot has no default condition and which no timeout surrounds: for trying out a component.
+    pub fn of(call: &'a Call, outcome: &'a Outcome, policy: &'a str, slot: Slot) -> Self {
+        Self { call, outcome, policy, slot, deadline: None, default: &Native::NOTHING }
+    }
+}
+
 impl Exchange<'_> {
     /// The attempt that the outcome came from, from 1; 0 if none was made.
     pub fn number(&self) -> u32 {

@@ -23,33 +23,36 @@ pub(crate) fn lend<R>(seen: &Exchange<'_>, call: impl FnOnce() -> R) -> R {
     EXCHANGE.set(seen, call)
 }
 
-fn ask<R>(question: impl FnOnce(&Exchange<'_>) -> R) -> wasmtime::Result<R> {
-    if EXCHANGE.is_set() {
-        Ok(EXCHANGE.with(question))
-    } else {
-        Err(Misuse("asked about an attempt outside of a call").into())
+impl State {
+    fn ask<R>(&mut self, question: impl FnOnce(&Exchange<'_>) -> R) -> wasmtime::Result<R> {
+        self.count_call()?;
+        if EXCHANGE.is_set() {
+            Ok(EXCHANGE.with(question))
+        } else {
+            Err(Misuse("asked about an attempt outside of a call").into())
+        }
     }
-}
 
-fn head<R>(question: impl FnOnce(&http::request::Parts) -> R) -> wasmtime::Result<R> {
-    ask(|seen| question(seen.call.head()))
-}
+    fn head<R>(&mut self, question: impl FnOnce(&http::request::Parts) -> R) -> wasmtime::Result<R> {
+        self.ask(|seen| question(seen.call.head()))
+    }
 
-fn response<R>(question: impl FnOnce(&Response) -> R) -> wasmtime::Result<Option<R>> {
-    ask(|seen| seen.outcome.as_ref().ok().map(question))
+    fn response<R>(&mut self, question: impl FnOnce(&Response) -> R) -> wasmtime::Result<Option<R>> {
+        self.ask(|seen| seen.outcome.as_ref().ok().map(question))
+    }
 }
 
 impl attempt::Host for State {
     fn route(&mut self) -> wasmtime::Result<String> {
-        ask(|seen| seen.call.route().to_string())
+        self.ask(|seen| seen.call.route().to_string())
     }
 
     fn policy(&mut self) -> wasmtime::Result<String> {
-        ask(|seen| seen.policy.to_owned())
+        self.ask(|seen| seen.policy.to_owned())
     }
 
     fn asked(&mut self) -> wasmtime::Result<types::Slot> {
-        ask(|seen| match seen.slot {
+        self.ask(|seen| match seen.slot {
             Slot::HandleIf => types::Slot::HandleIf,
             Slot::AbortIf => types::Slot::AbortIf,
             Slot::CancelIf => types::Slot::CancelIf,
@@ -59,64 +62,64 @@ impl attempt::Host for State {
     }
 
     fn number(&mut self) -> wasmtime::Result<u32> {
-        ask(|seen| seen.number())
+        self.ask(|seen| seen.number())
     }
 
     fn history(&mut self) -> wasmtime::Result<Vec<types::PastAttempt>> {
-        ask(|seen| seen.call.history().into_iter().map(past_attempt).collect())
+        self.ask(|seen| seen.call.history().into_iter().map(past_attempt).collect())
     }
 
     fn elapsed_ms(&mut self) -> wasmtime::Result<u32> {
-        ask(|seen| millis(seen.call.elapsed()))
+        self.ask(|seen| millis(seen.call.elapsed()))
     }
 
     fn remaining_ms(&mut self) -> wasmtime::Result<Option<u32>> {
-        ask(|seen| seen.remaining().map(millis))
+        self.ask(|seen| seen.remaining().map(millis))
     }
 
     fn method(&mut self) -> wasmtime::Result<String> {
-        head(|head| head.method.to_string())
+        self.head(|head| head.method.to_string())
     }
 
     fn scheme(&mut self) -> wasmtime::Result<String> {
-        head(|head| head.uri.scheme_str().unwrap_or("http").to_owned())
+        self.head(|head| head.uri.scheme_str().unwrap_or("http").to_owned())
     }
 
     /// Of the target if it has one, else the `Host` header: most requests name only a path.
     fn authority(&mut self) -> wasmtime::Result<String> {
-        head(|head| match head.uri.authority() {
+        self.head(|head| match head.uri.authority() {
             Some(authority) => authority.to_string(),
             None => head.headers.get(header::HOST).map(text).unwrap_or_default(),
         })
     }
 
     fn path_with_query(&mut self) -> wasmtime::Result<String> {
-        head(|head| head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned())
+        self.head(|head| head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned())
     }
 
     fn request_header(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        head(|head| head.headers.get(&name).map(text))
+        self.head(|head| head.headers.get(&name).map(text))
     }
 
     fn request_headers(&mut self) -> wasmtime::Result<Vec<types::Header>> {
-        head(|head| headers(&head.headers))
+        self.head(|head| headers(&head.headers))
     }
 
     fn failure_detail(&mut self) -> wasmtime::Result<Option<String>> {
-        ask(|seen| seen.outcome.as_ref().err().map(|error| error.name().to_owned()))
+        self.ask(|seen| seen.outcome.as_ref().err().map(|error| error.name().to_owned()))
     }
 
     fn response_header(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        Ok(response(|response| response.headers.get(&name).map(text))?.flatten())
+        Ok(self.response(|response| response.headers.get(&name).map(text))?.flatten())
     }
 
     fn response_headers(&mut self) -> wasmtime::Result<Vec<types::Header>> {
-        Ok(response(|response| headers(&response.headers))?.unwrap_or_default())
+        Ok(self.response(|response| headers(&response.headers))?.unwrap_or_default())
     }
 
     fn response_body(&mut self, offset: u32, length: u32) -> wasmtime::Result<Vec<u8>> {
         let limit = self.peek_bytes();
-        let bytes = response(|response| response.body.peeked(limit, offset as usize, length as usize))?;
+        let bytes = self.response(|response| response.body.peeked(limit, offset as usize, length as usize))?;
         Ok(bytes.unwrap_or_default())
     }
 
@@ -124,20 +127,22 @@ impl attempt::Host for State {
     fn response_body_text(&mut self) -> wasmtime::Result<Option<String>> {
         let limit = self.peek_bytes();
         if limit == 0 {
-            return ask(|_| None);
+            return self.ask(|_| None);
         }
-        let seen = response(|response| (response.body.peeked(limit, 0, limit), response.body.is_peeked_whole(limit)))?;
+        let seen =
+            self.response(|response| (response.body.peeked(limit, 0, limit), response.body.is_peeked_whole(limit)))?;
         Ok(seen.and_then(|(bytes, is_whole)| utf8(bytes, is_whole)))
     }
 
     fn response_body_complete(&mut self) -> wasmtime::Result<bool> {
         let limit = self.peek_bytes();
-        Ok(response(|response| response.body.is_peeked_whole(limit))?.unwrap_or(false))
+        Ok(self.response(|response| response.body.is_peeked_whole(limit))?.unwrap_or(false))
     }
 }
 
 impl settings::Host for State {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        self.count_call()?;
         Ok(self.version().config().settings.get(&name).cloned())
     }
 }

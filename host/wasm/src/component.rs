@@ -8,7 +8,6 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use fusebox_resilience::ComponentId;
@@ -20,7 +19,7 @@ use crate::bindings::exports::fusebox::policy::{fallback, predicate};
 use crate::config::ComponentConfig;
 use crate::engine::{Runtime, anyhow_of};
 use crate::grants;
-use crate::instances::{Instance, State};
+use crate::instances::State;
 use crate::status::Meters;
 
 /// The export of a component that answers `handle-if`.
@@ -28,13 +27,13 @@ pub(crate) const PREDICATE: &str = "fusebox:policy/predicate@0.1.0";
 /// The export of a component that makes fallback responses.
 pub(crate) const FALLBACK: &str = "fusebox:policy/fallback@0.1.0";
 
-/// The largest file that is read: three times the largest guest seen.
-const LARGEST_FILE: u64 = 64 << 20;
+/// The largest component, in bytes: three times the largest guest seen.
+pub const LARGEST_FILE: u64 = 64 << 20;
 
 /// The content of a file, and its digest.
 pub(crate) struct Artifact {
     bytes: Vec<u8>,
-    digest: String,
+    digest: Arc<str>,
 }
 
 impl Artifact {
@@ -49,8 +48,17 @@ impl Artifact {
         // One byte more than allowed tells a file that is too long, even one that grows while it is read.
         let read = File::open(file)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
         ensure!(read as u64 <= LARGEST_FILE, "larger than {} MiB", LARGEST_FILE >> 20);
-        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { bytes, digest })
+        Ok(Self::new(bytes))
+    }
+
+    /// Of these bytes.
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { bytes, digest: digest.into() }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Its length in bytes.
@@ -59,7 +67,7 @@ impl Artifact {
     }
 
     /// Its SHA-256 in hex.
-    pub(crate) fn digest(&self) -> &str {
+    pub(crate) fn digest(&self) -> &Arc<str> {
         &self.digest
     }
 
@@ -235,19 +243,14 @@ impl Version {
         &self.meters
     }
 
-    /// Starts one instance: what fails here would fail on every worker. Nobody waits for it yet, so it gets a second at least;
-    /// a machine that is busy loading must not make a good component look bad.
-    ///
-    /// # Errors
-    /// It did not start.
-    pub(crate) fn try_out(self: &Arc<Self>) -> anyhow::Result<Instance> {
-        let limit = self.config.timeout.0.max(Duration::from_secs(1));
-        Instance::start(self, limit).map_err(|failure| anyhow!("can't be instantiated: {}", failure.detail))
-    }
-
     /// Another one has taken its place, or nobody can ask it any longer. A call that has begun may still end.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
+    }
+
+    /// It was rolled back to.
+    pub(crate) fn reinstate(&self) {
+        self.retired.store(false, Ordering::Release);
     }
 
     pub(crate) fn is_retired(&self) -> bool {

@@ -1,13 +1,17 @@
 //! `[components.NAME]`: what the file says of a component.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use fusebox_resilience::Peek;
 use fusebox_resilience::config::{ConfigDuration, Problem, Problems};
-use serde::Deserialize;
+use serde::de::{self, IntoDeserializer as _, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::life;
 
 /// A WebAssembly component that conditions and fallbacks can name.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -40,6 +44,115 @@ pub struct ComponentConfig {
     /// What a predicate answers when the guest does not.
     #[serde(default)]
     pub on_error: OnError,
+    /// Whether an instance serves many calls, one after the other, or one.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// What of the host it may use beside the contract: `env:NAME`. Default: nothing.
+    #[serde(default)]
+    pub grant: Vec<Grant>,
+    /// Elements that the tables of an instance may hold together, up to 10,000,000.
+    #[serde(default = "defaults::table_elements")]
+    pub table_elements: usize,
+    /// Core modules that an instance may be made of, up to 10,000.
+    #[serde(default = "defaults::core_instances")]
+    pub core_instances: usize,
+    /// How much of the thread's stack it may use, 64 KiB to 1 MiB.
+    #[serde(default = "defaults::stack")]
+    pub stack: ByteSize,
+    /// How many bytes the host copies for it in a call, both ways together, 4 KiB to 64 MiB; so also the longest fallback
+    /// response. Copying cannot be interrupted.
+    #[serde(default = "defaults::hostcall_bytes")]
+    pub hostcall_bytes: ByteSize,
+    /// How many functions of the contract it may call in a call, at least 1.
+    #[serde(default = "defaults::host_calls")]
+    pub host_calls: u32,
+    /// How many lines it may print in a call, up to 1,000; more are counted and dropped.
+    #[serde(default = "defaults::log_lines")]
+    pub log_lines: usize,
+    /// And in a second, on all workers together.
+    #[serde(default = "defaults::log_rate")]
+    pub log_rate: u32,
+    /// Whether the start goes on without it if its file is no good: `on_error` answers until a good one appears.
+    #[serde(default)]
+    pub optional: bool,
+    /// Whether a version is asked about made-up outcomes before it takes over, and refused if it fails to answer.
+    #[serde(default = "defaults::probe")]
+    pub probe: bool,
+    /// For how long, or for how many calls, a new version is on probation.
+    #[serde(default = "defaults::probation")]
+    pub probation: Probation,
+    /// Faults on probation beyond which the previous version is put back.
+    #[serde(default = "defaults::max_faults")]
+    pub max_faults: u32,
+    /// How many earlier versions are kept in memory to roll back to, up to 10.
+    #[serde(default = "defaults::keep_versions")]
+    pub keep_versions: usize,
+    /// Faults in a row after which it is set aside, at least 1.
+    #[serde(default = "defaults::quarantine_after")]
+    pub quarantine_after: u32,
+    /// How often it then gets a trial call.
+    #[serde(default = "defaults::quarantine_interval")]
+    pub quarantine_interval: ConfigDuration,
+}
+
+/// What calls share.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// A worker keeps its instance for the next call: what a guest remembers, it remembers.
+    #[default]
+    Reuse,
+    /// Each call gets a fresh instance.
+    PerCall,
+}
+
+/// How long a new version is on probation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probation {
+    /// For so many calls,
+    Calls(u64),
+    /// or for so long.
+    Time(ConfigDuration),
+}
+
+impl<'de> Deserialize<'de> for Probation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ProbationVisitor;
+        impl Visitor<'_> for ProbationVisitor {
+            type Value = Probation;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as \"60s\", or a number of calls")
+            }
+
+            fn visit_i64<E: de::Error>(self, calls: i64) -> Result<Probation, E> {
+                let unexpected = || E::invalid_value(Unexpected::Signed(calls), &self);
+                u64::try_from(calls).map(Probation::Calls).map_err(|_| unexpected())
+            }
+
+            fn visit_str<E: de::Error>(self, time: &str) -> Result<Probation, E> {
+                ConfigDuration::deserialize(time.into_deserializer()).map(Probation::Time)
+            }
+        }
+        deserializer.deserialize_any(ProbationVisitor)
+    }
+}
+
+/// Something of the host that a guest may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// The environment variable of this name, as it is when an instance starts.
+    Env(String),
+}
+
+impl<'de> Deserialize<'de> for Grant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.split_once(':') {
+            Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => Ok(Self::Env(name.to_owned())),
+            _ => Err(de::Error::custom(format!("unknown grant `{text}`; expected `env:NAME`"))),
+        }
+    }
 }
 
 /// What a predicate answers for a guest that trapped, overran, or could not be started.
@@ -59,6 +172,8 @@ mod defaults {
     use bytesize::ByteSize;
     use fusebox_resilience::config::ConfigDuration;
 
+    use super::Probation;
+
     pub(super) fn peek_timeout() -> ConfigDuration {
         ConfigDuration::from_millis(100)
     }
@@ -73,6 +188,62 @@ mod defaults {
 
     pub(super) fn recycle_calls() -> u64 {
         1_000_000
+    }
+
+    /// The largest guest language seen (SpiderMonkey) needs about 20,000.
+    pub(super) fn table_elements() -> usize {
+        1 << 17
+    }
+
+    /// A Python guest is linked from some twenty.
+    pub(super) fn core_instances() -> usize {
+        256
+    }
+
+    pub(super) fn stack() -> ByteSize {
+        ByteSize::kib(512)
+    }
+
+    /// A guest that asks in a loop for a header with a name of 16 MiB would hold a worker for milliseconds at a time.
+    pub(super) fn hostcall_bytes() -> ByteSize {
+        ByteSize::mib(1)
+    }
+
+    pub(super) fn host_calls() -> u32 {
+        10_000
+    }
+
+    pub(super) fn log_lines() -> usize {
+        16
+    }
+
+    pub(super) fn log_rate() -> u32 {
+        100
+    }
+
+    pub(super) fn probe() -> bool {
+        true
+    }
+
+    pub(super) fn probation() -> Probation {
+        Probation::Time(ConfigDuration::from_secs(60))
+    }
+
+    pub(super) fn max_faults() -> u32 {
+        3
+    }
+
+    pub(super) fn keep_versions() -> usize {
+        2
+    }
+
+    /// A guest that faults on some requests only is not out of order: whoever sends those must not take it from the others.
+    pub(super) fn quarantine_after() -> u32 {
+        20
+    }
+
+    pub(super) fn quarantine_interval() -> ConfigDuration {
+        ConfigDuration::from_secs(5)
     }
 }
 
@@ -96,6 +267,22 @@ impl ComponentConfig {
             recycle_calls: defaults::recycle_calls(),
             recycle_memory: None,
             on_error: OnError::default(),
+            isolation: Isolation::default(),
+            grant: Vec::new(),
+            table_elements: defaults::table_elements(),
+            core_instances: defaults::core_instances(),
+            stack: defaults::stack(),
+            hostcall_bytes: defaults::hostcall_bytes(),
+            host_calls: defaults::host_calls(),
+            log_lines: defaults::log_lines(),
+            log_rate: defaults::log_rate(),
+            optional: false,
+            probe: defaults::probe(),
+            probation: defaults::probation(),
+            max_faults: defaults::max_faults(),
+            keep_versions: defaults::keep_versions(),
+            quarantine_after: defaults::quarantine_after(),
+            quarantine_interval: defaults::quarantine_interval(),
         }
     }
 
@@ -125,7 +312,53 @@ impl ComponentConfig {
                 format!("must be at most `memory`, which is {}, is {recycle}", self.memory)
             });
         }
+        for (key, size, least, most) in [
+            ("stack", self.stack, ByteSize::kib(64), ByteSize::mib(1)),
+            ("hostcall_bytes", self.hostcall_bytes, ByteSize::kib(4), ByteSize::mib(64)),
+        ] {
+            problems.require((least..=most).contains(&size), key, || {
+                format!("must be within {least} and {most}, is {size}")
+            });
+        }
+        for (key, number, least, most) in [
+            ("table_elements", self.table_elements, 1, 10_000_000),
+            ("core_instances", self.core_instances, 1, 10_000),
+            ("log_lines", self.log_lines, 0, 1_000),
+            ("keep_versions", self.keep_versions, 0, 10),
+        ] {
+            problems.require((least..=most).contains(&number), key, || {
+                format!("must be within {least} and {most}, is {number}")
+            });
+        }
+        for (key, number) in [("host_calls", self.host_calls), ("quarantine_after", self.quarantine_after)] {
+            problems.require(number > 0, key, || "must be at least 1".into());
+        }
+        problems.require(!self.quarantine_interval.0.is_zero(), "quarantine_interval", || "must be more than 0".into());
         problems.into_result(()).err().unwrap_or_default()
+    }
+
+    /// What decides about a version that faults.
+    pub(crate) fn rules(&self) -> life::Rules {
+        life::Rules {
+            probation: match self.probation {
+                Probation::Calls(calls) => life::Probation::Calls(calls),
+                Probation::Time(time) => life::Probation::Time(time.0),
+            },
+            max_faults: self.max_faults,
+            quarantine_after: self.quarantine_after,
+            quarantine_interval: self.quarantine_interval.0,
+            keep: self.keep_versions,
+        }
+    }
+
+    /// Bytes of the thread's stack that it may use.
+    pub(crate) fn stack(&self) -> usize {
+        to_usize(self.stack)
+    }
+
+    /// Bytes that the host may copy for it in a call.
+    pub(crate) fn hostcall_bytes(&self) -> usize {
+        to_usize(self.hostcall_bytes)
     }
 
     /// How much of a body its questions need.
@@ -176,6 +409,26 @@ mod tests {
     }
 
     #[test]
+    fn probation_is_a_time_or_a_number_of_calls_and_grants_are_words_that_are_known() {
+        let config = read("file = 'a.wasm'\nprobation = 1000\ngrant = ['env:REGION']\nisolation = 'per-call'");
+        let config = config.expect("it is valid");
+        assert_eq!((config.probation, config.isolation), (Probation::Calls(1000), Isolation::PerCall));
+        assert_eq!(config.grant, [Grant::Env("REGION".into())]);
+        let timed = read("file = 'a.wasm'\nprobation = '5m'").expect("it is valid");
+        assert_eq!(timed.probation, Probation::Time(ConfigDuration::from_secs(300)));
+        for (wrong, why) in [
+            ("probation = -1", "a number of calls"),
+            ("probation = true", "a number of calls"),
+            ("probation = '5'", "duration"),
+            ("grant = ['env:']", "unknown grant `env:`; expected `env:NAME`"),
+            ("grant = ['network']", "unknown grant `network`"),
+        ] {
+            let error = read(&format!("file = 'a.wasm'\n{wrong}")).expect_err(wrong).to_string();
+            assert!(error.contains(why), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn everything_impossible_is_said_at_once() {
         let config = ComponentConfig {
             sha256: Some("abc".into()),
@@ -184,9 +437,22 @@ mod tests {
             memory: ByteSize::kib(1),
             recycle_calls: 0,
             recycle_memory: Some(ByteSize::kib(2)),
+            stack: ByteSize::mib(2),
+            hostcall_bytes: ByteSize::b(1),
+            table_elements: 0,
+            core_instances: 0,
+            log_lines: 1_001,
+            keep_versions: 11,
+            host_calls: 0,
+            quarantine_after: 0,
+            quarantine_interval: ConfigDuration::from_millis(0),
             ..ComponentConfig::new("")
         };
         let paths: Vec<_> = config.validate().into_iter().map(|problem| problem.path).collect();
-        assert_eq!(paths, ["file", "sha256", "peek_body", "timeout", "memory", "recycle_calls", "recycle_memory"]);
+        let limits = ["file", "sha256", "peek_body", "timeout", "memory", "recycle_calls", "recycle_memory", "stack"];
+        assert_eq!(paths[..8], limits);
+        let counts = ["hostcall_bytes", "table_elements", "core_instances", "log_lines", "keep_versions", "host_calls"];
+        assert_eq!(paths[8..14], counts);
+        assert_eq!(paths[14..], ["quarantine_after", "quarantine_interval"]);
     }
 }

@@ -25,9 +25,6 @@ use crate::wasi;
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
 
-/// Wasm may use so much of the thread that calls it, which the workers' 2 MiB leave room for.
-const GUEST_STACK: usize = 512 << 10;
-
 /// An engine with its imports and its ticker.
 pub(crate) struct Runtime {
     engine: Engine,
@@ -36,11 +33,12 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Starts a ticker that can keep `shortest_timeout`.
+    /// Starts a ticker that can keep `shortest_timeout`. Guests may use `stack` bytes of the thread that calls them, which
+    /// the workers' 2 MiB leave room for.
     ///
     /// # Errors
     /// The host has no executable memory or no thread to give, or the imports contradict each other.
-    pub(crate) fn new(shortest_timeout: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn new(shortest_timeout: Duration, stack: usize) -> anyhow::Result<Self> {
         let mut config = Config::new();
         config
             // A call costs three times as much with it, and nothing here is concurrent: calls are synchronous.
@@ -48,7 +46,7 @@ impl Runtime {
             .epoch_interruption(true)
             // Guests are stripped as a rule, and their panic messages say more than frames without names.
             .wasm_backtrace_max_frames(None)
-            .max_wasm_stack(GUEST_STACK);
+            .max_wasm_stack(stack);
         let engine = Engine::new(&config).map_err(anyhow_of).context("WebAssembly engine")?;
         let linker = linker(&engine).map_err(anyhow_of).context("WebAssembly imports")?;
         let tick = (shortest_timeout / 2).clamp(SHORTEST_TICK, LONGEST_TICK);

@@ -8,6 +8,7 @@ use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
 use crate::instances::State;
+use crate::limits::Refused;
 
 /// Bytes of a detail.
 const DETAIL: usize = 1024;
@@ -27,12 +28,17 @@ impl Failure {
     pub(crate) fn of_call(error: &wasmtime::Error, state: &State) -> Self {
         let fault = match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Fault::Timeout,
-            _ if state.limits().was_refused() || is_hostcall_limit(error) => Fault::Memory,
-            Some(_) => Fault::Trap,
-            None if error.is::<Misuse>() => Fault::Misuse,
-            None if error.is::<I32Exit>() => Fault::Trap,
-            // What is left is what could not be read: pointers out of bounds, text that is not UTF-8, bad values.
-            None => Fault::BadAnswer,
+            Some(Trap::StackOverflow) => Fault::Stack,
+            trap => match state.limits().refused() {
+                Some(Refused::Memory) => Fault::Memory,
+                Some(Refused::Table) => Fault::Table,
+                None if trap.is_some() || error.is::<I32Exit>() => Fault::Trap,
+                None if is_hostcall_limit(error) => Fault::HostBytes,
+                None if error.is::<TooManyCalls>() => Fault::HostCalls,
+                None if error.is::<Misuse>() => Fault::Misuse,
+                // What is left is what could not be read: pointers out of bounds, text that is not UTF-8, bad values.
+                None => Fault::BadAnswer,
+            },
         };
         Self::new(fault, error, state)
     }
@@ -59,10 +65,14 @@ impl Failure {
 
 fn reason(error: &wasmtime::Error, state: &State) -> String {
     let cause = format!("{error:#}").replace("wasm trap: ", "");
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => format!("took longer than {}", ConfigDuration(state.limit())),
-        _ if state.limits().was_refused() => {
-            format!("asked for more than {} of memory: {cause}", state.version().config().memory)
+    let config = state.version().config();
+    match (error.downcast_ref::<Trap>(), state.limits().refused()) {
+        (Some(Trap::Interrupt), _) => format!("took longer than {}", ConfigDuration(state.limit())),
+        (Some(Trap::StackOverflow), _) => format!("needed more than {} of stack", config.stack),
+        (_, Some(Refused::Memory)) => format!("asked for more than {} of memory: {cause}", config.memory),
+        (_, Some(Refused::Table)) => format!("asked for more than {} table elements: {cause}", config.table_elements),
+        (None, None) if is_hostcall_limit(error) => {
+            format!("handed over, or asked for, more than {} in one call", config.hostcall_bytes)
         }
         _ => cause,
     }
@@ -84,6 +94,18 @@ impl fmt::Display for Misuse {
 }
 
 impl std::error::Error for Misuse {}
+
+/// A guest called the host more often than it may.
+#[derive(Debug)]
+pub(crate) struct TooManyCalls(pub(crate) u32);
+
+impl fmt::Display for TooManyCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "called functions of the contract more than {} times in one call", self.0)
+    }
+}
+
+impl std::error::Error for TooManyCalls {}
 
 /// A guest answered with something that is no answer.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use crate::component::{self, Artifact, FALLBACK, PREDICATE, Version};
 use crate::config::ComponentConfig;
 use crate::engine::Runtime;
 use crate::grants;
+use crate::probe::try_out;
 use crate::status::Meters;
 
 /// What there is to say of a component's file.
@@ -37,7 +38,7 @@ pub struct Inspection {
 pub fn inspect(file: &Path) -> anyhow::Result<Inspection> {
     let artifact = Artifact::read(file).with_context(|| file.display().to_string())?;
     let config = Arc::new(ComponentConfig::new(file));
-    let runtime = Arc::new(Runtime::new(config.timeout.0)?);
+    let runtime = Arc::new(Runtime::new(config.timeout.0, config.stack())?);
     let component = artifact.compile(&runtime).ok();
     let names = |of: fn(&Runtime, &wasmtime::component::Component) -> Vec<String>| {
         component.as_ref().map(|component| of(&runtime, component)).unwrap_or_default()
@@ -45,17 +46,17 @@ pub fn inspect(file: &Path) -> anyhow::Result<Inspection> {
     Ok(Inspection {
         file: file.to_owned(),
         size: artifact.len(),
-        sha256: artifact.digest().to_owned(),
+        sha256: artifact.digest().to_string(),
         imports: names(component::imports),
         exports: names(component::exports),
-        refusal: try_out(&artifact, config, &runtime).err().map(|error| format!("{error:#}")),
+        refusal: admit(&artifact, config, &runtime).err().map(|error| format!("{error:#}")),
     })
 }
 
-fn try_out(artifact: &Artifact, config: Arc<ComponentConfig>, runtime: &Arc<Runtime>) -> anyhow::Result<()> {
-    let id = ComponentId { name: "inspected".into(), digest: artifact.digest().into(), generation: 1 };
+fn admit(artifact: &Artifact, config: Arc<ComponentConfig>, runtime: &Arc<Runtime>) -> anyhow::Result<()> {
+    let id = ComponentId { name: "inspected".into(), digest: artifact.digest().clone(), generation: 1 };
     let version = Version::new(artifact, id, config, runtime.clone(), Arc::new(Meters::default()))?;
-    Arc::new(version).try_out()?;
+    try_out(&Arc::new(version))?;
     Ok(())
 }
 

@@ -15,15 +15,11 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::component::{Guest, Version};
-use crate::fault::Failure;
+use crate::config::Isolation;
+use crate::fault::{Failure, TooManyCalls};
 use crate::limits::Limits;
 use crate::status::Meters;
 use crate::wasi::{self, Console};
-
-/// Bytes that a guest may hand to the host in one call, either way of calling; so also the longest fallback response.
-/// Copying cannot be interrupted: a guest that asks in a loop for a header with a name of 16 MiB would hold a worker for
-/// milliseconds at a time.
-const HOSTCALL_BYTES: usize = 1 << 20;
 
 /// Streams and the like that a guest may hold at once.
 const RESOURCES: usize = 256;
@@ -46,11 +42,13 @@ pub(crate) fn put(instance: Instance) {
     INSTANCES.with_borrow_mut(|instances| instances.push(instance));
 }
 
+/// Whether this thread has an instance of the component with these meters.
+pub(crate) fn has(meters: &Arc<Meters>) -> bool {
+    INSTANCES.with_borrow(|instances| instances.iter().any(|instance| Arc::ptr_eq(instance.version().meters(), meters)))
+}
+
 /// Drops this thread's instances of versions that were replaced.
-///
-/// Each worker calls it when [`Components::changed`](crate::Components::changed) fires. It is no condition for a swap (no
-/// call begins on a replaced version), but without it an instance would stay until its component is asked again.
-pub fn drop_stale_instances() {
+pub(crate) fn drop_stale() {
     INSTANCES.with_borrow_mut(|instances| instances.retain(|instance| !instance.version().is_retired()));
 }
 
@@ -62,6 +60,8 @@ pub(crate) struct State {
     resources: ResourceTable,
     console: Console,
     clock: CallClock,
+    /// Calls of the contract's functions, in the call under way.
+    host_calls: u32,
 }
 
 impl State {
@@ -75,6 +75,16 @@ impl State {
 
     pub(crate) fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// The guest calls a function of the contract.
+    ///
+    /// # Errors
+    /// It has done that too often in this call.
+    pub(crate) fn count_call(&mut self) -> Result<(), TooManyCalls> {
+        let limit = self.version.config().host_calls;
+        self.host_calls += 1;
+        if self.host_calls > limit { Err(TooManyCalls(limit)) } else { Ok(()) }
     }
 
     /// How long the guest may run this time.
@@ -138,20 +148,22 @@ impl Instance {
     /// # Errors
     /// The guest trapped while it started, overran, asked for too much, or has an export of a wrong type.
     pub(crate) fn start(version: &Arc<Version>, limit: Duration) -> Result<Self, Failure> {
-        let console = Console::default();
+        let config = version.config();
+        let console = Console::new(config.log_lines);
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES);
         let state = State {
             version: version.clone(),
-            limits: Limits::new(version.config().memory()),
-            wasi: wasi::context(&console),
+            limits: Limits::new(config),
+            wasi: wasi::context(&console, &config.grant),
             resources,
             console,
             clock: CallClock::new(limit),
+            host_calls: 0,
         };
         let mut store = Store::new(version.runtime().engine(), state);
         store.limiter(|state| &mut state.limits);
-        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_hostcall_fuel(config.hostcall_bytes());
         store.epoch_deadline_callback(|mut store| store.data_mut().clock.look());
         store.set_epoch_deadline(1);
         let started = version.pre().instantiate(&mut store);
@@ -181,9 +193,22 @@ impl Instance {
         &mut self,
         question: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<A>,
     ) -> Result<A, Failure> {
+        self.call_within(self.version().config().timeout.0, question)
+    }
+
+    /// Calls the guest, and lets it run for so long.
+    ///
+    /// # Errors
+    /// The call came to nothing. The instance must not be used again.
+    pub(crate) fn call_within<A>(
+        &mut self,
+        limit: Duration,
+        question: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<A>,
+    ) -> Result<A, Failure> {
         self.calls += 1;
-        let limit = self.version().config().timeout.0;
-        self.store.data_mut().clock = CallClock::new(limit);
+        let state = self.store.data_mut();
+        state.clock = CallClock::new(limit);
+        state.host_calls = 0;
         self.store.set_epoch_deadline(1);
         question(&self.guest, &mut self.store).map_err(|error| Failure::of_call(&error, self.store.data()))
     }
@@ -192,9 +217,10 @@ impl Instance {
     pub(crate) fn is_reusable(&self) -> bool {
         let state = self.store.data();
         let config = state.version.config();
-        self.calls < config.recycle_calls
+        config.isolation == Isolation::Reuse
+            && self.calls < config.recycle_calls
             && state.limits.memory() <= config.recycle_memory()
-            && !state.limits.was_refused()
+            && state.limits.refused().is_none()
             && !state.version.is_retired()
     }
 }

@@ -1,12 +1,11 @@
 //! What one instance may hold: linear memory, table elements, and how many of each thing.
 //!
 //! A guest that is refused memory usually aborts, which by itself looks like any other trap. So the refusal is remembered: it
-//! names the fault ([`was_refused`](Limits::was_refused)), and an instance that has met its bound is not used again.
+//! names the fault ([`refused`](Limits::refused)), and an instance that has met its bound is not used again.
 
 use wasmtime::ResourceLimiter;
 
-/// Elements of all tables together. The largest guest language seen (SpiderMonkey) needs about 20,000.
-const TABLE_ELEMENTS: usize = 1 << 17;
+use crate::config::ComponentConfig;
 
 /// Counts how much an instance holds, and refuses more than it may.
 #[derive(Debug)]
@@ -14,14 +13,30 @@ pub(crate) struct Limits {
     /// Bytes of all linear memories together.
     memory_limit: usize,
     memory: usize,
+    table_limit: usize,
     table_elements: usize,
-    refused: bool,
+    core_instances: usize,
+    refused: Option<Refused>,
+}
+
+/// What was asked for beyond its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Memory,
+    Table,
 }
 
 impl Limits {
-    /// At most `memory_limit` bytes of linear memory.
-    pub(crate) fn new(memory_limit: usize) -> Self {
-        Self { memory_limit, memory: 0, table_elements: 0, refused: false }
+    /// Those of a configuration.
+    pub(crate) fn new(config: &ComponentConfig) -> Self {
+        Self {
+            memory_limit: config.memory(),
+            memory: 0,
+            table_limit: config.table_elements,
+            table_elements: 0,
+            core_instances: config.core_instances,
+            refused: None,
+        }
     }
 
     /// Bytes of linear memory held.
@@ -29,36 +44,38 @@ impl Limits {
         self.memory
     }
 
-    /// Whether more was asked for than is allowed.
-    pub(crate) fn was_refused(&self) -> bool {
+    /// What was asked for beyond its bound, if anything was.
+    pub(crate) fn refused(&self) -> Option<Refused> {
         self.refused
     }
+}
 
-    /// The new total if it is within `limit`; else the refusal is remembered.
-    fn grow(&mut self, held: usize, current: usize, desired: usize, limit: usize) -> Option<usize> {
-        let total = held.saturating_sub(current).saturating_add(desired);
-        let granted = total <= limit;
-        self.refused |= !granted;
-        granted.then_some(total)
-    }
+/// The new total of something of which `held` is held, if it is within `limit`.
+fn grown(held: usize, current: usize, desired: usize, limit: usize) -> Option<usize> {
+    Some(held.saturating_sub(current).saturating_add(desired)).filter(|total| *total <= limit)
 }
 
 impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.grow(self.memory, current, desired, self.memory_limit);
-        self.memory = granted.unwrap_or(self.memory);
+        let granted = grown(self.memory, current, desired, self.memory_limit);
+        match granted {
+            Some(total) => self.memory = total,
+            None => self.refused = Some(Refused::Memory),
+        }
         Ok(granted.is_some())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.grow(self.table_elements, current, desired, TABLE_ELEMENTS);
-        self.table_elements = granted.unwrap_or(self.table_elements);
+        let granted = grown(self.table_elements, current, desired, self.table_limit);
+        match granted {
+            Some(total) => self.table_elements = total,
+            None => self.refused = Some(Refused::Table),
+        }
         Ok(granted.is_some())
     }
 
-    /// Core modules of one component: a Python guest is linked from some twenty.
     fn instances(&self) -> usize {
-        256
+        self.core_instances
     }
 
     fn tables(&self) -> usize {

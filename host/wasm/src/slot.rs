@@ -1,24 +1,33 @@
 //! A slot: a named place whose component can be replaced while it is in use.
 //!
 //! Policies hold the slot, not the component, so a swap rebuilds no pipeline and resets no breaker. Each call runs on the
-//! version that was current when it began. A new version takes the place only after it was compiled, linked and started
-//! once; whatever is wrong with it, the old one stays.
+//! version that was current when it began. What takes the place is decided in [`admission`]; what faults lead to, by the
+//! state machine in [`life`](crate::life).
+
+mod admission;
+mod storage;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fusebox_resilience::{ComponentId, EventKind, Exchange, Observers};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use wasmtime::Store;
 
 use crate::attempt;
-use crate::component::{Artifact, FALLBACK, Guest, Needs, PREDICATE, Version, check_exports};
-use crate::config::ComponentConfig;
+use crate::component::{FALLBACK, Guest, Needs, PREDICATE, Version};
+use crate::config::{ComponentConfig, Isolation};
 use crate::engine::Runtime;
 use crate::fault::Failure;
 use crate::instances::{self, Instance, State};
-use crate::status::{ComponentStatus, Meters};
+use crate::life::{Consequence, Life};
+use crate::status::{ComponentStatus, Meters, Rejection};
+use crate::throttle::{Passage, Throttle};
+
+pub use admission::{Reload, RollBack};
 
 /// A named place with a component in it.
 pub(crate) struct Slot {
@@ -28,48 +37,66 @@ pub(crate) struct Slot {
     runtime: Arc<Runtime>,
     observers: Observers,
     meters: Arc<Meters>,
-    current: Mutex<Current>,
+    swaps: watch::Sender<u64>,
+    place: Mutex<Place>,
+    /// Whether a call has to look at `place` first, and tell of its success: a component in good order needs no lock.
+    is_troubled: AtomicBool,
+    printed: Throttle,
     /// Held while a new version is made, so that two don't race for the place.
-    reloading: Mutex<()>,
+    admitting: Mutex<()>,
 }
 
-struct Current {
-    version: Arc<Version>,
+struct Place {
+    life: Life<Arc<Version>>,
     needs: Needs,
+    /// The digest of what was rolled back last: it is not taken from the file again, only when it is pushed.
+    rolled_back: Option<Arc<str>>,
+    rejection: Option<Rejection>,
+    /// The digest of what was pushed into the file last, as long as the file that it replaced is at hand.
+    pushed: Option<Arc<str>>,
+    /// The file still has what was rolled back.
+    is_unsettled: bool,
 }
 
-/// What became of a reload.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reload {
-    /// The file has the content that is in use.
-    Unchanged,
-    /// Calls that begin now run on this version.
-    Replaced(ComponentId),
-    /// The version in use stays, for this reason.
-    Rejected(String),
+/// What a slot is made of.
+pub(crate) struct Parts {
+    pub(crate) name: Arc<str>,
+    pub(crate) file: PathBuf,
+    pub(crate) config: Arc<ComponentConfig>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) observers: Observers,
+    pub(crate) swaps: watch::Sender<u64>,
 }
 
 impl Slot {
-    /// Fills a slot from `file`.
+    /// Fills a slot from its file. If what is in it is no good and the component is `optional`, it stays empty.
     ///
     /// # Errors
     /// What is in the file is not an acceptable component.
-    pub(crate) fn load(
-        name: Arc<str>,
-        file: PathBuf,
-        config: Arc<ComponentConfig>,
-        runtime: Arc<Runtime>,
-        observers: Observers,
-    ) -> anyhow::Result<Self> {
-        let meters = Arc::new(Meters::default());
-        let artifact = Artifact::read(&file)?;
-        artifact.check_digest(config.sha256.as_deref())?;
-        let id = ComponentId { name: name.clone(), digest: artifact.digest().into(), generation: 1 };
-        let version = Arc::new(Version::new(&artifact, id, config.clone(), runtime.clone(), meters.clone())?);
-        let current = Mutex::new(Current { version: version.clone(), needs: Needs::default() });
-        let slot = Self { name, file, config, runtime, observers, meters, current, reloading: Mutex::new(()) };
-        slot.try_out(&version)?;
-        slot.emit(EventKind::ComponentLoaded { component: version.id().clone(), replaced: None });
+    pub(crate) fn load(parts: Parts) -> anyhow::Result<Self> {
+        let Parts { name, file, config, runtime, observers, swaps } = parts;
+        let place = Place {
+            life: Life::new(config.rules()),
+            needs: Needs::default(),
+            rolled_back: None,
+            rejection: None,
+            pushed: None,
+            is_unsettled: false,
+        };
+        let slot = Self {
+            name,
+            file,
+            runtime,
+            observers,
+            meters: Arc::default(),
+            swaps,
+            place: Mutex::new(place),
+            is_troubled: AtomicBool::new(true),
+            printed: Throttle::new(config.log_rate),
+            admitting: Mutex::new(()),
+            config,
+        };
+        slot.fill()?;
         Ok(slot)
     }
 
@@ -86,9 +113,9 @@ impl Slot {
     /// # Errors
     /// The one that is in it does not.
     pub(crate) fn need_predicate(&self) -> Result<(), String> {
-        let mut current = self.current();
-        let has = current.version.exports().has_predicate();
-        current.needs.predicate |= has;
+        let mut place = self.place();
+        let has = place.life.current().is_none_or(|version| version.exports().has_predicate());
+        place.needs.predicate |= has;
         if has { Ok(()) } else { Err(self.missing(PREDICATE)) }
     }
 
@@ -97,9 +124,9 @@ impl Slot {
     /// # Errors
     /// The one that is in it does not.
     pub(crate) fn need_fallback(&self) -> Result<(), String> {
-        let mut current = self.current();
-        let has = current.version.exports().has_fallback();
-        current.needs.fallback |= has;
+        let mut place = self.place();
+        let has = place.life.current().is_none_or(|version| version.exports().has_fallback());
+        place.needs.fallback |= has;
         if has { Ok(()) } else { Err(self.missing(FALLBACK)) }
     }
 
@@ -107,16 +134,21 @@ impl Slot {
         format!("component `{}` ({}): missing export `{export}`", self.name, self.file.display())
     }
 
-    /// Asks the component about what was seen. None: the call failed, and the observers know how.
+    /// Asks the component about what was seen. None: there is none to be asked, or the call failed, and the observers know
+    /// how.
     pub(crate) fn ask<A>(
         &self,
         seen: &Exchange<'_>,
         question: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<A>,
     ) -> Option<A> {
+        if self.is_troubled.load(Ordering::Relaxed) && !self.place().life.may_call(Instant::now()) {
+            self.meters.skipped();
+            return None;
+        }
         let mut instance = match instances::take(&self.meters) {
             Some(instance) => instance,
             None => {
-                let version = self.current().version.clone();
+                let version = self.current()?;
                 match Instance::start(&version, self.config.timeout.0) {
                     Ok(instance) => instance,
                     Err(failure) => {
@@ -131,7 +163,10 @@ impl Slot {
         self.meters.called(began.elapsed());
         match answer {
             Ok(answer) => {
-                Self::printed(seen, instance.version(), instance.printed());
+                if self.is_troubled.load(Ordering::Relaxed) {
+                    self.succeeded(instance.version());
+                }
+                self.printed(seen, instance.version(), instance.printed());
                 if instance.is_reusable() {
                     instances::put(instance);
                 }
@@ -151,79 +186,98 @@ impl Slot {
             fault: failure.fault,
             detail: failure.detail.into(),
         };
-        Self::printed(seen, version, failure.printed);
+        self.printed(seen, version, failure.printed);
         seen.call.emit(seen.policy, kind);
+        self.bear_the_consequences(version);
     }
 
-    fn printed(seen: &Exchange<'_>, version: &Version, lines: Vec<String>) {
-        for line in lines {
-            let kind = EventKind::ComponentPrinted { component: version.id().clone(), line: line.into() };
-            seen.call.emit(seen.policy, kind);
-        }
-    }
-
-    /// Replaces the component by what is in its file now. Blocks while it compiles: never call it on a worker.
-    pub(crate) fn reload(&self) -> Reload {
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.replacement().and_then(|version| version.map(|version| self.swap(version)).transpose()) {
-            Ok(None) => Reload::Unchanged,
-            Ok(Some(component)) => Reload::Replaced(component),
-            Err(error) => {
-                let reason = format!("{}: {error:#}", self.file.display());
-                let kind = EventKind::ComponentRejected { name: self.name.clone(), reason: reason.as_str().into() };
-                self.emit(kind);
-                Reload::Rejected(reason)
+    fn bear_the_consequences(&self, version: &Version) {
+        let mut place = self.place();
+        match place.life.faulted(version.id().generation, Instant::now(), self.meters.calls()) {
+            Consequence::None => self.update(&place),
+            Consequence::RolledBack { from, to, faults } => self.rolled_back(place, &from, &to, Some(faults)),
+            Consequence::Quarantined { faults } => {
+                self.update(&place);
+                drop(place);
+                let (component, interval) = (version.id().clone(), self.config.quarantine_interval.0);
+                self.emit(EventKind::ComponentQuarantined { component, faults, interval });
             }
         }
     }
 
-    /// What is in the file, if that is something new.
-    fn replacement(&self) -> anyhow::Result<Option<Arc<Version>>> {
-        let artifact = Artifact::read(&self.file)?;
-        let id = self.current().version.id().clone();
-        if *artifact.digest() == *id.digest {
-            return Ok(None);
+    fn succeeded(&self, version: &Version) {
+        let mut place = self.place();
+        let is_back = place.life.succeeded(version.id().generation);
+        self.update(&place);
+        drop(place);
+        if is_back {
+            self.emit(EventKind::ComponentReleased { component: version.id().clone() });
         }
-        artifact.check_digest(self.config.sha256.as_deref())?;
-        let id = ComponentId { digest: artifact.digest().into(), generation: id.generation + 1, ..id };
-        let (config, runtime) = (self.config.clone(), self.runtime.clone());
-        let version = Arc::new(Version::new(&artifact, id, config, runtime, self.meters.clone())?);
-        self.try_out(&version)?;
-        Ok(Some(version))
     }
 
-    fn swap(&self, version: Arc<Version>) -> anyhow::Result<ComponentId> {
-        let component = version.id().clone();
-        let mut current = self.current();
-        check_exports(version.exports(), current.needs)?;
-        let old = std::mem::replace(&mut current.version, version);
-        drop(current);
+    fn rolled_back(&self, mut place: MutexGuard<'_, Place>, from: &Version, to: &Version, faults: Option<u32>) {
+        to.reinstate();
+        place.rolled_back = Some(from.id().digest.clone());
+        place.is_unsettled = true;
+        self.update(&place);
+        drop(place);
+        self.switched(Some(from));
+        let (component, from) = (to.id().clone(), from.id().clone());
+        self.emit(EventKind::ComponentRolledBack { component, from, faults });
+    }
+
+    /// Another version has taken the place.
+    fn switched(&self, old: Option<&Version>) {
         // Only now: whoever finds its instance retired must find the new version.
-        old.retire();
-        let replaced = Some(old.id().clone());
-        self.emit(EventKind::ComponentLoaded { component: component.clone(), replaced });
-        Ok(component)
+        old.inspect(|old| old.retire());
+        self.swaps.send_modify(|swaps| *swaps += 1);
     }
 
-    fn try_out(&self, version: &Arc<Version>) -> anyhow::Result<()> {
-        for line in version.try_out()?.printed() {
-            self.emit(EventKind::ComponentPrinted { component: version.id().clone(), line: line.into() });
+    fn update(&self, place: &Place) {
+        self.is_troubled.store(place.life.is_troubled(), Ordering::Relaxed);
+    }
+
+    fn printed(&self, seen: &Exchange<'_>, version: &Version, lines: Vec<String>) {
+        for line in lines {
+            let emit = |line: String| {
+                let kind = EventKind::ComponentPrinted { component: version.id().clone(), line: line.into() };
+                seen.call.emit(seen.policy, kind);
+            };
+            if let Passage::Passes { dropped } = self.printed.line(Instant::now()) {
+                if dropped > 0 {
+                    emit(format!("({dropped} lines dropped: more than {} in a second)", self.config.log_rate));
+                }
+                emit(line);
+            }
         }
-        Ok(())
+    }
+
+    /// Starts this thread's instance of the version in use, if it has none. One that does not start is told of when it is
+    /// asked.
+    pub(crate) fn warm(&self) {
+        if self.config.isolation == Isolation::PerCall || instances::has(&self.meters) {
+            return;
+        }
+        let started = self.current().and_then(|version| Instance::start(&version, self.config.timeout.0).ok());
+        started.into_iter().for_each(instances::put);
     }
 
     pub(crate) fn status(&self) -> ComponentStatus {
-        let version = self.current().version.clone();
-        let ComponentId { name, digest, generation } = version.id().clone();
+        let (now, calls) = (Instant::now(), self.meters.calls());
+        let place = self.place();
+        let version = place.life.current();
         ComponentStatus {
-            name,
+            name: self.name.clone(),
             file: self.file.clone(),
-            digest,
-            generation,
-            is_predicate: version.exports().has_predicate(),
-            is_fallback: version.exports().has_fallback(),
-            calls: self.meters.calls(),
+            version: version.map(|version| version.id().clone()),
+            standing: place.life.standing(now, calls),
+            is_predicate: version.is_some_and(|version| version.exports().has_predicate()),
+            is_fallback: version.is_some_and(|version| version.exports().has_fallback()),
+            kept: place.life.kept().map(|version| version.id().clone()).collect(),
+            rejection: place.rejection.clone(),
+            calls,
             call_time: self.meters.call_time(),
+            skipped: self.meters.skips(),
             faults: self.meters.faults(),
             instances: self.meters.instances(),
         }
@@ -233,21 +287,26 @@ impl Slot {
         self.observers.emit_for_policy(None, &kind);
     }
 
-    /// It is only held for a line at a time, and nothing in those lines panics.
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> Option<Arc<Version>> {
+        self.place().life.current().cloned()
+    }
+
+    /// It is only held for a few lines at a time, and nothing in those lines panics.
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Slot {
     /// Nobody can ask any longer: the instances that workers still keep should go.
     fn drop(&mut self) {
-        self.current().version.retire();
+        self.current().inspect(|version| version.retire());
     }
 }
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("component", self.current().version.id()).finish_non_exhaustive()
+        let component: Option<ComponentId> = self.current().map(|version| version.id().clone());
+        f.debug_struct("Slot").field("name", &self.name).field("component", &component).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use fusebox_resilience::Fault;
+use fusebox_resilience::{ComponentId, Fault};
+use tokio::time::Instant;
+
+use crate::life::Standing;
 
 /// A component as it is now. Its numbers count from its first version on.
 #[derive(Clone, Debug)]
@@ -14,22 +17,39 @@ pub struct ComponentStatus {
     pub name: Arc<str>,
     /// Its file.
     pub file: PathBuf,
-    /// The SHA-256 of the version in use, in hex.
-    pub digest: Arc<str>,
-    /// Counts the versions, from 1.
-    pub generation: u64,
+    /// The version in use; none if an `optional` component has none yet.
+    pub version: Option<ComponentId>,
+    /// Where that version stands.
+    pub standing: Standing,
     /// Whether it answers `handle-if`.
     pub is_predicate: bool,
     /// Whether it makes fallback responses.
     pub is_fallback: bool,
+    /// The versions that can be rolled back to, the latest first.
+    pub kept: Vec<ComponentId>,
+    /// The last version that was not taken.
+    pub rejection: Option<Rejection>,
     /// Calls into it that have ended, however they ended.
     pub calls: u64,
     /// What they took in all.
     pub call_time: Duration,
+    /// Questions that `on_error` answered without a call: there was no version, or it was in quarantine.
+    pub skipped: u64,
     /// How many calls failed, and starts, by how they did; every kind once.
     pub faults: Vec<(Fault, u64)>,
     /// Instances that workers keep.
     pub instances: usize,
+}
+
+/// A version that was not taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rejection {
+    /// The SHA-256 of it, in hex; none if it could not be read.
+    pub digest: Option<Arc<str>>,
+    /// Why.
+    pub reason: Arc<str>,
+    /// When.
+    pub at: Instant,
 }
 
 /// Counters of one component, shared by all workers and versions. Each is right by itself; together they may be a call apart.
@@ -37,23 +57,9 @@ pub struct ComponentStatus {
 pub(crate) struct Meters {
     calls: AtomicU64,
     nanos: AtomicU64,
-    faults: [AtomicU64; FAULTS.len()],
+    faults: [AtomicU64; Fault::ALL.len()],
+    skipped: AtomicU64,
     instances: AtomicUsize,
-}
-
-const FAULTS: [Fault; 6] =
-    [Fault::Trap, Fault::Timeout, Fault::Memory, Fault::Misuse, Fault::BadAnswer, Fault::Instantiation];
-
-/// Its place in [`FAULTS`]. A new kind does not compile until it has one.
-fn index(fault: Fault) -> usize {
-    match fault {
-        Fault::Trap => 0,
-        Fault::Timeout => 1,
-        Fault::Memory => 2,
-        Fault::Misuse => 3,
-        Fault::BadAnswer => 4,
-        Fault::Instantiation => 5,
-    }
 }
 
 impl Meters {
@@ -63,7 +69,11 @@ impl Meters {
     }
 
     pub(crate) fn faulted(&self, fault: Fault) {
-        self.faults[index(fault)].fetch_add(1, Relaxed);
+        self.faults[fault as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn skipped(&self) {
+        self.skipped.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn started(&self) {
@@ -83,22 +93,14 @@ impl Meters {
     }
 
     pub(crate) fn faults(&self) -> Vec<(Fault, u64)> {
-        FAULTS.into_iter().map(|fault| (fault, self.faults[index(fault)].load(Relaxed))).collect()
+        Fault::ALL.into_iter().map(|fault| (fault, self.faults[fault as usize].load(Relaxed))).collect()
+    }
+
+    pub(crate) fn skips(&self) -> u64 {
+        self.skipped.load(Relaxed)
     }
 
     pub(crate) fn instances(&self) -> usize {
         self.instances.load(Relaxed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_of_fault_has_a_place_of_its_own() {
-        for (place, fault) in FAULTS.into_iter().enumerate() {
-            assert_eq!(index(fault), place);
-        }
     }
 }

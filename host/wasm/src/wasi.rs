@@ -1,6 +1,6 @@
 //! WASI 0.2 as guests find it: all of it links, and all of it is empty.
 //!
-//! No arguments, environment or directories; files, sockets and names are refused when they are asked for. Languages link
+//! No arguments or directories, and of the environment only what was granted; files, sockets and names are refused when they are asked for. Languages link
 //! more than they use (a Python guest imports 25 interfaces), so an interface that is missing would keep them from loading.
 //!
 //! **No host function may block or enter a runtime.** Guests run on a worker, inside its runtime, and epochs interrupt
@@ -26,21 +26,29 @@ use wasmtime_wasi::{WasiCtx, WasiView as _};
 
 pub(crate) use self::console::Console;
 use self::io::{HasIo, NonBlocking};
+use crate::config::Grant;
 use crate::instances::State;
 
 /// Random bytes that a guest gets at once; making them cannot be interrupted.
 const RANDOM_BYTES: u64 = 64 << 10;
 
-/// What a fresh instance finds: nothing but a console.
-pub(crate) fn context(console: &Console) -> WasiCtx {
-    WasiCtx::builder()
+/// What a fresh instance finds: nothing but a console, and what it was granted.
+pub(crate) fn context(console: &Console, grants: &[Grant]) -> WasiCtx {
+    let mut builder = WasiCtx::builder();
+    builder
         .stdout(console.clone())
         .stderr(console.clone())
         .max_random_size(RANDOM_BYTES)
         .allow_tcp(false)
         .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .build()
+        .allow_ip_name_lookup(false);
+    for Grant::Env(name) in grants {
+        // One that is not set, or is no text, is as absent for the guest as for the host.
+        if let Ok(value) = std::env::var(name) {
+            builder.env(name, value);
+        }
+    }
+    builder.build()
 }
 
 /// Adds everything of `wasi:cli/imports@0.2`.

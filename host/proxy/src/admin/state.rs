@@ -1,5 +1,7 @@
 //! `/state`: what runs and where it stands, as JSON. Field names are a contract.
 
+use fusebox_resilience::ComponentId;
+use fusebox_wasm::Rejection;
 use serde_json::{Value, json};
 
 use super::Admin;
@@ -50,15 +52,31 @@ fn components(admin: &Admin) -> Value {
         let faults = status.faults.iter().map(|(fault, count)| (fault.name().to_owned(), json!(count)));
         let component = json!({
             "file": status.file.display().to_string(),
-            "digest": &*status.digest,
-            "generation": status.generation,
+            "digest": status.version.as_ref().map(|version| &*version.digest),
+            "generation": status.version.as_ref().map(|version| version.generation),
+            "state": status.standing.name(),
+            "kept": status.kept.iter().map(version).collect::<Vec<_>>(),
+            "rejected": status.rejection.as_ref().map(rejection),
             "calls": status.calls,
+            "skipped": status.skipped,
             "faults": Value::Object(faults.collect()),
             "instances": status.instances,
         });
         (status.name.to_string(), component)
     });
     Value::Object(components.collect())
+}
+
+fn version(component: &ComponentId) -> Value {
+    json!({ "digest": &*component.digest, "generation": component.generation })
+}
+
+fn rejection(rejection: &Rejection) -> Value {
+    json!({
+        "digest": rejection.digest.as_deref(),
+        "reason": &*rejection.reason,
+        "ago_ms": millis(rejection.at.elapsed()),
+    })
 }
 
 fn millis(duration: std::time::Duration) -> Value {

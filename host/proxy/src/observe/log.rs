@@ -29,7 +29,10 @@
 //! | `Component faulted: trap` | `ERROR` | `fault` (`trap`, `timeout`, `memory`, …), `detail` |
 //! | `Component printed` | `INFO` | `line` |
 //! | `Component loaded`, `Component replaced` | `INFO` | `replaced_digest`, `replaced_generation` |
-//! | `Component rejected` | `ERROR` | `component`, `reason` |
+//! | `Component rejected` | `ERROR` | `component`, `rejected_digest`, `reason` |
+//! | `Component rolled back` | `WARN` | `from_digest`, `from_generation`, `faults` unless it was done by hand |
+//! | `Component quarantined` | `ERROR` | `faults`, `interval_ms` |
+//! | `Component released` | `INFO` | |
 //! | `3 log lines dropped` | `WARN` | `dropped` |
 //!
 //! `request` has `time`, `method`, `host`, `path`, `query`, `route`, `ip`, `referer`, `user_agent` and `length` (bytes of the
@@ -278,9 +281,29 @@ impl Observer for Log {
                         .maybe("replaced_generation", replaced.as_ref().map(|replaced| replaced.generation));
                 });
             }
-            EventKind::ComponentRejected { name, reason } => {
+            EventKind::ComponentRejected { name, digest, reason } => {
                 self.say(event, Level::Error, "Component rejected", |line| {
-                    line.field("component", &**name).text("reason", reason.as_bytes());
+                    line.field("component", &**name)
+                        .maybe("rejected_digest", digest.as_deref())
+                        .text("reason", reason.as_bytes());
+                });
+            }
+            EventKind::ComponentRolledBack { component, from, faults } => {
+                self.say(event, Level::Warn, "Component rolled back", |line| {
+                    line.component(component)
+                        .field("from_digest", &*from.digest)
+                        .field("from_generation", from.generation)
+                        .maybe("faults", *faults);
+                });
+            }
+            EventKind::ComponentQuarantined { component, faults, interval } => {
+                self.say(event, Level::Error, "Component quarantined", |line| {
+                    line.component(component).field("faults", *faults).field("interval_ms", milliseconds(*interval));
+                });
+            }
+            EventKind::ComponentReleased { component } => {
+                self.say(event, Level::Info, "Component released", |line| {
+                    line.component(component);
                 });
             }
             &EventKind::ResponseIncomplete { kind } => {

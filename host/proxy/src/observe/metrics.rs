@@ -22,8 +22,9 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use fusebox_resilience::{
-    AttemptOutcome, ErrorKind, Event, EventKind, Failure, Fault, NoRetry, Observer, State, Status,
+    AttemptOutcome, ComponentId, ErrorKind, Event, EventKind, Failure, Fault, NoRetry, Observer, State, Status,
 };
+use fusebox_wasm::Standing;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -41,8 +42,6 @@ pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10., 30., 60.];
 
-const FAULTS: [Fault; 6] =
-    [Fault::Trap, Fault::Timeout, Fault::Memory, Fault::Misuse, Fault::BadAnswer, Fault::Instantiation];
 const SKIPS: [NoRetry; 5] =
     [NoRetry::Method, NoRetry::Body, NoRetry::RetryAfter, NoRetry::CircuitOpen, NoRetry::Budget];
 const STATES: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
@@ -70,6 +69,7 @@ pub struct Metrics {
     incomplete: Counters<2>,
     faults: Counters<2>,
     loads: Counters<2>,
+    quarantines: Counters<1>,
     /// When the process started, in seconds since 1970, where the system says so.
     started: Option<f64>,
 }
@@ -90,12 +90,14 @@ pub struct Scrape {
 pub struct ComponentSample {
     /// Its name in the configuration.
     pub name: Arc<str>,
-    /// The SHA-256 of its file, in hex.
-    pub digest: Arc<str>,
-    /// Counts the versions since the start, from 1.
-    pub generation: u64,
+    /// The version in use, if there is one.
+    pub version: Option<ComponentId>,
+    /// Where that version stands.
+    pub standing: Standing,
     /// Calls into it.
     pub calls: u64,
+    /// Questions that its `on_error` answered without a call.
+    pub skipped: u64,
     /// How long they took together.
     pub seconds: f64,
     /// Instances that are alive.
@@ -134,7 +136,8 @@ impl Metrics {
             fallbacks_declined: new.counters("fallbacks_declined", "Calls that a fallback's component did not answer"),
             incomplete: new.counters("responses_incomplete", "Responses that broke off after their head was sent"),
             faults: new.counters("component_faults", "Calls into a component that failed"),
-            loads: new.counters("component_loads", "Versions of a component that were loaded or rejected"),
+            loads: new.counters("component_loads", "Versions of a component that were loaded, rejected or put back"),
+            quarantines: new.counters("component_quarantines", "Times that a component was set aside"),
             routes: RwLock::default(),
             started: process::start_time(),
             registry,
@@ -181,12 +184,13 @@ impl Metrics {
 
     /// Makes the series of a component appear, at 0.
     pub fn announce_component(&self, component: &Arc<str>) {
-        for fault in FAULTS {
+        for fault in Fault::ALL {
             appear(&self.faults, &[("component", owned(component)), ("fault", fault.name().into())]);
         }
-        for result in ["loaded", "rejected"] {
+        for result in ["loaded", "rejected", "rolled-back"] {
             appear(&self.loads, &load(component, result));
         }
+        appear(&self.quarantines, &[("component", owned(component))]);
     }
 
     /// Everything, for Prometheus: the body that goes with [`CONTENT_TYPE`].
@@ -249,12 +253,18 @@ impl Observer for Metrics {
             }
             EventKind::ComponentLoaded { component, .. } => increment(&self.loads, &load(&component.name, "loaded")),
             EventKind::ComponentRejected { name, .. } => increment(&self.loads, &load(name, "rejected")),
+            EventKind::ComponentRolledBack { component, .. } => {
+                increment(&self.loads, &load(&component.name, "rolled-back"));
+            }
+            EventKind::ComponentQuarantined { component, .. } => {
+                increment(&self.quarantines, &[("component", owned(&component.name))]);
+            }
             &EventKind::ResponseIncomplete { kind } => {
                 let [route, _] = of_policy();
                 increment(&self.incomplete, &[route, ("failure", kind.failure().name().into())]);
             }
-            // Lines are for reading.
-            EventKind::ComponentPrinted { .. } => {}
+            // Lines are for reading, and the state at a scrape says who is back.
+            EventKind::ComponentPrinted { .. } | EventKind::ComponentReleased { .. } => {}
         }
     }
 }
@@ -423,15 +433,27 @@ impl Scrape {
         let seconds: Family<Labels<1>, Counter<f64>> =
             new.register("component_call_seconds", "Time that calls into a component took", Family::default());
         let instances: Gauges<1> = new.gauges("component_instances", "Instances of a component that are alive");
+        let skipped: Counters<1> = new.counters(
+            "component_calls_skipped",
+            "Questions that on_error answered because the component was set aside",
+        );
+        let standings: Gauges<2> = new.gauges("component_state", "Where a component stands: 1 for one state");
         let info: Gauges<3> = new.gauges("component_info", "The versions of a component that are in use");
         for component in &self.components {
             let labels = [("component", owned(&component.name))];
             calls.get_or_create(&labels).inc_by(component.calls);
             seconds.get_or_create(&labels).inc_by(component.seconds);
             instances.get_or_create(&labels).inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
+            skipped.get_or_create(&labels).inc_by(component.skipped);
             let [name] = labels;
-            let generation = component.generation.to_string();
-            info.get_or_create(&[name, ("digest", owned(&component.digest)), ("generation", generation.into())]).set(1);
+            for standing in Standing::ALL {
+                let gauge = standings.get_or_create_owned(&[name.clone(), ("state", standing.name().into())]);
+                gauge.set(i64::from(standing == component.standing));
+            }
+            if let Some(ComponentId { digest, generation, .. }) = &component.version {
+                let labels = [name, ("digest", owned(digest)), ("generation", generation.to_string().into())];
+                info.get_or_create(&labels).set(1);
+            }
         }
         let dropped = ConstCounter::new(self.log_lines_dropped);
         new.0.register("log_lines_dropped", "Log lines that were lost because the output did not keep up", dropped);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use fusebox_wasm::drop_stale_instances;
+use fusebox_wasm::Components;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -160,7 +160,7 @@ fn work(
 ) {
     runtime.block_on(async {
         let handler = Rc::new(Handler::new(shared.routes.clone(), &shared.limits, shared.observers.clone()));
-        tokio::task::spawn_local(drop_replaced_instances(shared.component_changes.clone()));
+        tokio::task::spawn_local(refresh_instances(shared.components.clone()));
         tokio::task::spawn_local(reap(handler.clone()));
         // Cloned into every connection; when all clones are gone, all connections are.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
@@ -177,10 +177,14 @@ fn work(
     });
 }
 
-/// Frees what a swap has replaced as soon as it is replaced, rather than at the next call.
-async fn drop_replaced_instances(mut changes: watch::Receiver<u64>) {
-    while changes.changed().await.is_ok() {
-        drop_stale_instances();
+/// Frees what a swap has replaced, and has the new instance ready, rather than at the next call.
+async fn refresh_instances(components: Components) {
+    let mut changes = components.changed();
+    loop {
+        components.refresh_instances();
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The second listener: what it shows, and the switches.
 
-use serde_json::json;
+use fusebox_resilience::Fault;
+use serde_json::{Value, json};
 
 use crate::support::{Origin, Proxy, ROUTE, answer, eventually, get, metrics, ok, predicate, wat_component};
 use crate::support::{handle_if, responds};
@@ -70,14 +71,14 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
     let proxy = Proxy::with_files(&origin, &[("c.wasm", &component)], &config);
     let response = proxy.admin("GET /state");
     assert_eq!(response.header("content-type"), Some("application/json"));
+    // Each worker makes its own once it runs.
+    eventually("the instances", || (proxy.state()["components"]["c"]["instances"] == 2).then_some(()));
     let mut state = proxy.state();
     assert!(state["components"]["c"]["digest"].as_str().is_some_and(|digest| digest.len() == 64));
     state["components"]["c"]["digest"] = "…".into();
     state["version"] = "…".into();
-    let no_faults = json!({ "trap": 0, "timeout": 0, "memory": 0, "misuse": 0, "bad-answer": 0, "instantiation": 0 });
-    if state["components"]["c"]["faults"] == json!({}) {
-        state["components"]["c"]["faults"] = no_faults.clone();
-    }
+    let no_faults = Fault::ALL.into_iter().map(|fault| (fault.name().to_owned(), json!(0)));
+    let no_faults = Value::Object(no_faults.collect());
     assert_eq!(
         state,
         json!({
@@ -112,9 +113,13 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "file": "c.wasm",
                     "digest": "…",
                     "generation": 1,
+                    "state": "probation",
+                    "kept": [],
+                    "rejected": null,
                     "calls": 0,
+                    "skipped": 0,
                     "faults": no_faults,
-                    "instances": 0,
+                    "instances": 2,
                 },
             },
         })
@@ -129,7 +134,7 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
 #[test]
 fn metrics_are_in_the_format_of_prometheus() {
     let origin = Origin::answering([answer(503, "", ""), ok("")]);
-    let config = "[components.c]\nfile = 'c.wasm'\n\
+    let config = "[components.c]\nfile = 'c.wasm'\nprobe = false\n\
         [policies.fallback]\nkind = 'fallback'\nhandle_if = { component = 'c' }\nrespond = { component = 'c' }\n\
         [policies.retry]\nkind = 'retry'\ndelay = '1ms'\n[policies.breaker]\nkind = 'circuit-breaker'\n\
         [policies.limit]\nkind = 'timeout'\nlimit = '10s'\n\

@@ -157,7 +157,8 @@ fn a_guest_that_fails_costs_its_own_call_and_on_error_answers() {
                 let origin = Origin::answering([answer(status, "", "first"), ok("second")]);
                 // It fails once only: the second answer is of another kind.
                 let fails = format!("(if (result i32) {} (then {body}) (else (i32.const 0)))", is_status(status));
-                let proxy = with_component(&origin, &predicate(&fails), RETRY, on_error);
+                let options = format!("probe = false\n{on_error}");
+                let proxy = with_component(&origin, &predicate(&fails), RETRY, &options);
                 let answered = if retried { "second" } else { "first" };
                 assert_eq!(proxy.ask(get("/", "1")).text(), answered, "{fault} {on_error} {status}");
                 let story = proxy.story("1");
@@ -183,7 +184,8 @@ fn a_guest_that_loops_does_not_hurt_the_others_on_its_worker() {
         }
     });
     let loops = format!("(if {} (then {FOREVER})) (i32.const 0)", is_status(418));
-    let proxy = with_component(&origin, &predicate(&loops), &format!("workers = 1\n{RETRY}"), "timeout = '5ms'");
+    let options = "timeout = '5ms'\nquarantine_after = 1000";
+    let proxy = with_component(&origin, &predicate(&loops), &format!("workers = 1\n{RETRY}"), options);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..4)
             .map(|client| {
@@ -202,7 +204,7 @@ fn a_responder_that_fails_lets_the_original_outcome_out() {
     let origin = Origin::answering([answer(503, "", "as it came")]);
     let fails = r#"(func (export "respond") (param i32 i32) (result i32) unreachable)"#;
     let component = wat_component(&format!("{} {fails}", handle_if(&is_status(503))));
-    let proxy = with_component(&origin, &component, FALLBACK, "");
+    let proxy = with_component(&origin, &component, FALLBACK, "probe = false");
     let response = proxy.ask(get("/", "1"));
     assert_eq!((response.status(), response.text()), (503, "as it came"));
     assert_eq!(proxy.told("1"), ["Component faulted: trap", "Fallback declined", "503: Service Unavailable"]);
@@ -214,7 +216,7 @@ fn a_responder_that_answers_nonsense_lets_the_original_outcome_out() {
     let origin = Origin::answering([answer(503, "", "as it came")]);
     for status in [99, 101, 600] {
         let component = wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(status, "x")));
-        let proxy = with_component(&origin, &component, FALLBACK, "");
+        let proxy = with_component(&origin, &component, FALLBACK, "probe = false");
         assert_eq!(proxy.ask(get("/", "1")).text(), "as it came");
         let told = proxy.told("1");
         assert_eq!(told, ["Component faulted: bad-answer", "Fallback declined", "503: Service Unavailable"]);

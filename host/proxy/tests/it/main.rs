@@ -5,6 +5,7 @@ mod cli;
 mod components;
 mod errors;
 mod forwarding;
+mod lifecycle;
 mod policies;
 mod regressions;
 mod routing;

@@ -240,6 +240,13 @@ impl Wire {
         Some(request)
     }
 
+    /// The next response, if there is one.
+    fn try_response(&mut self) -> io::Result<Message> {
+        let mut response = Message::parse(&self.until("\r\n\r\n", "a head")?);
+        self.body(&mut response, true)?;
+        Ok(response)
+    }
+
     /// The next response, however it ends.
     #[track_caller]
     pub(crate) fn any_response(&mut self) -> Message {
@@ -571,6 +578,19 @@ impl Proxy {
     #[track_caller]
     fn spawn_file(directory: TempDir, file: &str, config: &str) -> Self {
         fs::write(directory.path().join(file), config).expect("a file");
+        Self::start(directory, file)
+    }
+
+    /// The same directory and configuration, after this one's end.
+    #[track_caller]
+    pub(crate) fn again(mut self) -> Self {
+        self.end();
+        let other = tempfile::tempdir().expect("a directory");
+        Self::start(std::mem::replace(&mut self.directory, other), "fusebox.toml").listening()
+    }
+
+    #[track_caller]
+    fn start(directory: TempDir, file: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fusebox"))
             .args(["run", file])
             .current_dir(directory.path())
@@ -658,6 +678,16 @@ impl Proxy {
         if head { wire.head().expect("a response") } else { wire.response() }
     }
 
+    /// The same with a body.
+    #[track_caller]
+    pub(crate) fn admin_sending(&self, request: &str, headers: &str, body: &[u8]) -> Message {
+        try_admin(self.admin, request, headers, body).expect("it listens")
+    }
+
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     #[track_caller]
     pub(crate) fn state(&self) -> Value {
         serde_json::from_str(self.admin("GET /state").text()).expect("JSON")
@@ -705,6 +735,18 @@ impl Drop for Proxy {
             }
         }
     }
+}
+
+/// Asks an admin listener that may be on its way out.
+pub(crate) fn try_admin(admin: SocketAddr, request: &str, headers: &str, body: &[u8]) -> io::Result<Message> {
+    let mut wire = Wire::new(TcpStream::connect(admin)?);
+    let length = body.len();
+    let head =
+        format!("{request} HTTP/1.1\r\nhost: admin\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n");
+    wire.try_send(head)?;
+    // What is refused is not read to its end.
+    wire.try_send(body).ok();
+    wire.try_response()
 }
 
 /// What the program did in this directory.

@@ -15,18 +15,17 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 /// Bytes that are kept of a line.
 const LINE: usize = 1024;
 
-/// Lines that are kept between two calls of [`Console::take`].
-const LINES: usize = 16;
-
 /// Bytes that a guest may write at once. More is never refused, only cut, so this bounds the copying.
 const WRITE: usize = 4096;
 
 /// Where a guest prints. Clones share what was printed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Console(Arc<Mutex<Printed>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Printed {
+    /// Lines that are kept between two calls of [`Console::take`].
+    most: usize,
     lines: Vec<String>,
     dropped: usize,
     /// The line under way.
@@ -34,6 +33,11 @@ struct Printed {
 }
 
 impl Console {
+    /// Of which at most so many lines are kept.
+    pub(crate) fn new(most: usize) -> Self {
+        Self(Arc::new(Mutex::new(Printed { most, lines: Vec::new(), dropped: 0, line: Vec::new() })))
+    }
+
     /// What was printed since the last time, a line under way included. Lines beyond the bound are counted in a last one.
     pub(crate) fn take(&self) -> Vec<String> {
         let mut printed = self.lock();
@@ -77,7 +81,7 @@ impl Printed {
         let line = String::from_utf8_lossy(&line);
         let line = line.trim_end();
         if line.is_empty() {
-        } else if self.lines.len() < LINES {
+        } else if self.lines.len() < self.most {
             self.lines.push(line.to_owned());
         } else {
             self.dropped += 1;
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn lines_come_whole_whatever_the_writes_were() {
-        let console = Console::default();
+        let console = Console::new(16);
         for part in ["one\ntw", "o\n", "\n\n", "three"] {
             console.lock().write(part.as_bytes());
         }
@@ -138,11 +142,11 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_counted() {
-        let console = Console::default();
+        let console = Console::new(16);
         console.lock().write("x".repeat(1 << 20).as_bytes());
         console.lock().write("\nline".repeat(100).as_bytes());
         let lines = console.take();
-        assert_eq!((lines.len(), lines[0].len()), (LINES + 1, LINE));
-        assert_eq!(lines[LINES], "(85 more lines dropped)");
+        assert_eq!((lines.len(), lines[0].len()), (17, LINE));
+        assert_eq!(lines[16], "(85 more lines dropped)");
     }
 }

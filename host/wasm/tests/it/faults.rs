@@ -62,10 +62,10 @@ fn an_endless_loop_is_cut_off() {
 }
 
 #[test]
-fn a_stack_that_overflows_is_a_trap() {
+fn a_stack_is_bounded() {
     let tested = load(&faults_on_500("(call $deep)"));
     assert!(tested.handles(500));
-    assert_eq!(tested.faulted(), [(Fault::Trap, "call stack exhausted".to_owned())]);
+    assert_eq!(tested.faulted(), [(Fault::Stack, "needed more than 512.0 KiB of stack".to_owned())]);
     assert!(!tested.handles(200));
 }
 
@@ -133,8 +133,8 @@ fn what_a_guest_hands_to_the_host_at_once_is_bounded() {
         (call $header (i32.const 0) (i32.const 2000000) (i32.const 16)) (i32.const 1)";
     let tested = load(&guest(Exports::Predicate, &format!("{import} {}", handle_if(body))));
     assert!(!tested.handles(200));
-    let [(Fault::Memory, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
-    assert!(detail.contains("too much data"), "{detail}");
+    let [(Fault::HostBytes, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
+    assert!(detail.contains("more than 1.0 MiB in one call"), "{detail}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod answers;
 mod faults;
 mod guest;
+mod life;
 mod loading;
 mod rust_guests;
 mod support;

@@ -52,6 +52,8 @@ pub(crate) fn try_load_with(bytes: &[u8], configure: impl FnOnce(&mut ComponentC
     let mut config = ComponentConfig::new("guest.wasm");
     // Generous: a busy machine must not look like a slow guest. Tests of the deadline set their own.
     config.timeout = fusebox_resilience::config::ConfigDuration::from_secs(20);
+    // What a guest does wrong is to be seen when a test asks it. Tests of admission try it out before.
+    config.probe = false;
     configure(&mut config);
     let recorder = Recorder::default();
     let configs = BTreeMap::from([(NAME.to_owned(), config)]);
@@ -68,6 +70,11 @@ pub(crate) fn try_load_with(bytes: &[u8], configure: impl FnOnce(&mut ComponentC
 impl Tested {
     pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join("guest.wasm")
+    }
+
+    /// Of the version in use.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.components.status()[0].version.as_ref().map(|version| version.generation)
     }
 
     pub(crate) fn overwrite(&self, bytes: &[u8]) {

@@ -1,9 +1,10 @@
 //! WASI inside a running current-thread runtime, where a worker calls: printing works, waiting is a fault.
 
 use fusebox_resilience::Fault;
+use fusebox_wasm::{ComponentConfig, Grant};
 
 use crate::guest::{Exports, encode, handle_if, text};
-use crate::support::{Tested, load};
+use crate::support::{Tested, load_with};
 
 /// Imports that wasi-libc's `write` and `nanosleep` come down to, and their lowered forms for the guest.
 const IMPORTS: &str = r#"
@@ -30,6 +31,9 @@ const IMPORTS: &str = r#"
     (export "now" (func (result u64)))
     (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
   (import "wasi:sockets/udp-create-socket@0.2.3" (instance $udp))
+  (import "wasi:cli/environment@0.2.3" (instance $environment
+    (export "get-environment" (func (result (list (tuple string string)))))))
+  (core func $variables (canon lower (func $environment "get-environment") (memory $memory) (realloc $realloc)))
   (core func $get-stderr (canon lower (func $stderr "get-stderr")))
   (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $memory)))
   (core func $now (canon lower (func $clock "now")))
@@ -40,7 +44,8 @@ const IMPORTS: &str = r#"
 
 const ARGUMENTS: &str = r#"(with "wasi" (instance
   (export "get-stderr" (func $get-stderr)) (export "write" (func $write)) (export "now" (func $now))
-  (export "after" (func $after)) (export "block" (func $block)) (export "ready" (func $ready))))"#;
+  (export "after" (func $after)) (export "block" (func $block)) (export "ready" (func $ready))
+  (export "variables" (func $variables))))"#;
 
 const GUEST: &str = r#"
   (import "wasi" "get-stderr" (func $get-stderr (result i32)))
@@ -49,13 +54,19 @@ const GUEST: &str = r#"
   (import "wasi" "after" (func $after (param i64) (result i32)))
   (import "wasi" "block" (func $block (param i32)))
   (import "wasi" "ready" (func $ready (param i32) (result i32)))
+  (import "wasi" "variables" (func $variables (param i32)))
   (data (i32.const 64) "guest panicked\nbecause\n")
   (func $print (call $write (call $get-stderr) (i32.const 64) (i32.const 23) (i32.const 16)))
 "#;
 
 /// A guest that can print and wait.
 fn with_wasi(body: &str) -> Tested {
-    load(&encode(&text(Exports::Predicate, IMPORTS, ARGUMENTS, &format!("{GUEST} {}", handle_if(body)))))
+    with_wasi_and(body, |_| {})
+}
+
+fn with_wasi_and(body: &str, configure: impl FnOnce(&mut ComponentConfig)) -> Tested {
+    let guest = text(Exports::Predicate, IMPORTS, ARGUMENTS, &format!("{GUEST} {}", handle_if(body)));
+    load_with(&encode(&guest), configure)
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -100,4 +111,28 @@ fn no_runtime_is_needed() {
     let tested = with_wasi("(call $print) (call $block (call $after (i64.const 0))) (i32.const 1)");
     assert!(tested.handles(200));
     assert_eq!(tested.printed().len(), 2);
+}
+
+#[test]
+fn a_guest_sees_of_the_environment_what_it_was_granted() {
+    let sees = |grant: Vec<Grant>| {
+        let body = "(call $variables (i32.const 16)) (i32.load (i32.const 20))";
+        with_wasi_and(body, |config| config.grant = grant).handles(200)
+    };
+    assert!(!sees(Vec::new()));
+    assert!(sees(vec![Grant::Env("PATH".into())]), "every process has it");
+    assert!(!sees(vec![Grant::Env("NOT_SET_ANYWHERE".into())]));
+}
+
+#[test]
+fn lines_are_limited_by_call_and_by_second() {
+    let tested = with_wasi_and("(call $print) (i32.const 1)", |config| config.log_lines = 1);
+    tested.handles(200);
+    assert_eq!(tested.printed(), ["guest panicked", "(1 more lines dropped)"]);
+    let tested = with_wasi_and("(call $print) (i32.const 1)", |config| config.log_rate = 3);
+    for _ in 0..10 {
+        tested.handles(200);
+    }
+    // Three; as many again, and a line that says so, if a second has passed meanwhile.
+    assert!((3..=7).contains(&tested.printed().len()), "{:?}", tested.printed());
 }

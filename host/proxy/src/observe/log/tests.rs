@@ -164,12 +164,36 @@ fn what_concerns_no_call_has_a_line_without_one() {
             r#"{"level":"INFO","msg":"Component loaded","component":"service-b","digest":"0a1b","generation":2}"#,
         ),
         (
-            EventKind::ComponentLoaded { component: component(), replaced: Some(replaced) },
+            EventKind::ComponentLoaded { component: component(), replaced: Some(replaced.clone()) },
             r#"{"level":"INFO","msg":"Component replaced","component":"service-b","digest":"0a1b","generation":2,"replaced_digest":"ffff","replaced_generation":1}"#,
         ),
         (
-            EventKind::ComponentRejected { name: "service-b".into(), reason: "no export".into() },
+            EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: "no export".into() },
             r#"{"level":"ERROR","msg":"Component rejected","component":"service-b","reason":"no export"}"#,
+        ),
+        (
+            EventKind::ComponentRejected {
+                name: "service-b".into(),
+                digest: Some("ffff".into()),
+                reason: "no export".into(),
+            },
+            r#"{"level":"ERROR","msg":"Component rejected","component":"service-b","rejected_digest":"ffff","reason":"no export"}"#,
+        ),
+        (
+            EventKind::ComponentRolledBack { component: component(), from: replaced.clone(), faults: Some(4) },
+            r#"{"level":"WARN","msg":"Component rolled back","component":"service-b","digest":"0a1b","generation":2,"from_digest":"ffff","from_generation":1,"faults":4}"#,
+        ),
+        (
+            EventKind::ComponentRolledBack { component: component(), from: replaced.clone(), faults: None },
+            r#"{"level":"WARN","msg":"Component rolled back","component":"service-b","digest":"0a1b","generation":2,"from_digest":"ffff","from_generation":1}"#,
+        ),
+        (
+            EventKind::ComponentQuarantined { component: component(), faults: 20, interval: Duration::from_secs(5) },
+            r#"{"level":"ERROR","msg":"Component quarantined","component":"service-b","digest":"0a1b","generation":2,"faults":20,"interval_ms":5000.0}"#,
+        ),
+        (
+            EventKind::ComponentReleased { component: component() },
+            r#"{"level":"INFO","msg":"Component released","component":"service-b","digest":"0a1b","generation":2}"#,
         ),
     ];
     for (kind, expected) in cases {

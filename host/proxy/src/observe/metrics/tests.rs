@@ -80,7 +80,7 @@ fn events_are_counted() {
     of_policy("retry", faulted);
     of_policy("retry", EventKind::ComponentPrinted { component: component(), line: "x".into() });
     observe(&metrics, None, None, EventKind::ComponentLoaded { component: component(), replaced: None });
-    let rejected = EventKind::ComponentRejected { name: "service-b".into(), reason: "x".into() };
+    let rejected = EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: "x".into() };
     observe(&metrics, None, None, rejected);
     own(EventKind::ResponseIncomplete { kind: ErrorKind::ConnectionTerminated });
     own(finished(Some(200)));
@@ -169,9 +169,10 @@ fn a_scrape_shows_what_is_known_elsewhere() {
     };
     let sample = |generation, calls, instances| ComponentSample {
         name: "service-b".into(),
-        digest: format!("d{generation}").into(),
-        generation,
+        version: Some(ComponentId { name: "service-b".into(), digest: format!("d{generation}").into(), generation }),
+        standing: Standing::Serving,
         calls,
+        skipped: 1,
         seconds: 0.25,
         instances,
     };
@@ -185,10 +186,12 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         [
             r#"circuit_breaker_state{policy="breaker",state="half-open"} 1"#,
             r#"component_call_seconds_total{component="service-b"} 0.5"#,
+            r#"component_calls_skipped_total{component="service-b"} 2"#,
             r#"component_calls_total{component="service-b"} 15"#,
             r#"component_info{component="service-b",digest="d1",generation="1"} 1"#,
             r#"component_info{component="service-b",digest="d2",generation="2"} 1"#,
             r#"component_instances{component="service-b"} 3"#,
+            r#"component_state{component="service-b",state="serving"} 1"#,
             "log_lines_dropped_total 7",
         ]
     );
@@ -211,7 +214,7 @@ fn no_client_and_no_guest_makes_a_series() {
         observe(&metrics, Some(&route), Some("p"), faulted);
         let printed = EventKind::ComponentPrinted { component: component(), line: text.clone() };
         observe(&metrics, Some(&route), Some("p"), printed);
-        let rejected = EventKind::ComponentRejected { name: "service-b".into(), reason: text };
+        let rejected = EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: text };
         observe(&metrics, None, None, rejected);
     }
     let all = series(&metrics.render(&Scrape::default()));

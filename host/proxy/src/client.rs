@@ -1,0 +1,108 @@
+//! The client of a running proxy's admin listener, for `fusebox push`, `fusebox rollback` and `fusebox reload`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+use tokio::time::timeout;
+
+/// How long to wait for an answer: the largest guests take half a minute to compile.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// An admin listener.
+#[derive(Debug)]
+pub struct Client {
+    authority: String,
+    address: String,
+    token: Option<HeaderValue>,
+}
+
+impl Client {
+    /// The one at `url`, `http://HOST[:PORT]`; what changes something needs the token in `token_file`.
+    ///
+    /// # Errors
+    /// The URL is of another kind, or the file can't be read or has no token in it.
+    pub fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
+        let expected = || format!("expected a URL such as `http://127.0.0.1:9901`, found `{url}`");
+        let uri: Uri = url.parse().with_context(expected)?;
+        let authority = match (uri.scheme_str(), uri.authority(), uri.path()) {
+            (Some("http"), Some(authority), "" | "/") if !authority.as_str().contains('@') => authority,
+            _ => bail!(expected()),
+        };
+        let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
+        let token = token_file.map(token).transpose()?;
+        Ok(Self { authority: authority.to_string(), address, token })
+    }
+
+    /// Sends `bytes` as the component `name`. Returns what the proxy says.
+    ///
+    /// # Errors
+    /// It can't be reached, or did not take it.
+    pub fn push(&self, name: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
+        self.ask(Method::PUT, &format!("/components/{name}"), bytes.into())
+    }
+
+    /// Has the previous version of the component `name` put back. Returns what the proxy says.
+    ///
+    /// # Errors
+    /// It can't be reached, or there is none.
+    pub fn roll_back(&self, name: &str) -> anyhow::Result<String> {
+        self.ask(Method::POST, &format!("/components/{name}/rollback"), Bytes::new())
+    }
+
+    /// Has changed components loaded. Returns what the proxy says.
+    ///
+    /// # Errors
+    /// It can't be reached, or one of them is no good.
+    pub fn reload(&self) -> anyhow::Result<String> {
+        self.ask(Method::POST, "/reload", Bytes::new())
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<String> {
+        let mut request =
+            Request::builder().method(method).uri(path).header(header::HOST, &self.authority).body(Full::new(body))?;
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+        }
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (status, text) = runtime.block_on(async {
+            let asked = timeout(ANSWER_TIMEOUT, self.send(request)).await;
+            let response = asked.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", ANSWER_TIMEOUT.as_secs())));
+            response.with_context(|| self.address.clone())
+        })?;
+        let text = text.trim_end();
+        if status.is_success() { Ok(text.to_owned()) } else { bail!("{}: {status}: {text}", self.address) }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, String)> {
+        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await.context("can't be reached")?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream?)).await?;
+        // It is done when the answer is.
+        tokio::spawn(connection);
+        let response: Response<_> = sender.send_request(request).await?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| anyhow!("{error}"))?;
+        Ok((head.status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    }
+}
+
+fn token(file: &Path) -> anyhow::Result<HeaderValue> {
+    let place = || file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(place)?;
+    let token = text.trim();
+    if token.is_empty() {
+        bail!("{}: has no token in it", place());
+    }
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).with_context(place)?;
+    value.set_sensitive(true);
+    Ok(value)
+}

@@ -1,0 +1,241 @@
+//! Which version of a component answers, which stay at hand, and what its faults lead to: the state machine of a slot.
+//!
+//! ```text
+//!              admit                  probation over
+//!   (absent) ---------> probation --------------------> serving
+//!                         |   ^                           |   ^
+//!   more than max_faults: |   | admit                     |   | a trial call succeeds
+//!   the previous version  |   | (from every state)        v   |
+//!   is back, and serves   v                             quarantined
+//! ```
+//!
+//! A version that nothing can be rolled back to is quarantined on probation too. Faults of a version that is no longer
+//! current change nothing.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a new version is on probation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probation {
+    /// For so many calls.
+    Calls(u64),
+    /// For so long.
+    Time(Duration),
+}
+
+/// What decides about a version that faults.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) probation: Probation,
+    /// Faults that probation tolerates.
+    pub(crate) max_faults: u32,
+    /// Faults in a row that lead to quarantine.
+    pub(crate) quarantine_after: u32,
+    /// How often a component in quarantine gets a trial call.
+    pub(crate) quarantine_interval: Duration,
+    /// How many earlier versions stay at hand.
+    pub(crate) keep: usize,
+}
+
+/// Where the current version stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is none: nothing acceptable was in the file of an `optional` component.
+    Absent,
+    /// It is new: faults bring the previous version back.
+    Probation,
+    /// It has proved itself.
+    Serving,
+    /// It kept faulting: it is not called, but for a trial now and then.
+    Quarantined,
+}
+
+impl Standing {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Absent, Self::Probation, Self::Serving, Self::Quarantined];
+
+    /// Its word in `/state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Probation => "probation",
+            Self::Serving => "serving",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// The versions of a slot. `V` is a version; they are told apart by the generation that each was admitted with.
+#[derive(Clone, Debug)]
+pub(crate) struct Life<V> {
+    rules: Rules,
+    current: Option<Tenure<V>>,
+    /// Earlier versions that can be rolled back to, the latest last.
+    kept: VecDeque<(u64, V)>,
+    generations: u64,
+}
+
+/// A version's time as the current one.
+#[derive(Clone, Debug)]
+struct Tenure<V> {
+    generation: u64,
+    version: V,
+    /// None: it has been current before, and was rolled back to.
+    probation: Option<OnProbation>,
+    faults_in_a_row: u32,
+    /// When the next trial call may be made, if it is in quarantine.
+    next_trial: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OnProbation {
+    since: Instant,
+    /// The calls that the component had had before.
+    calls_before: u64,
+    faults: u32,
+}
+
+/// What a fault has led to.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Consequence<V> {
+    /// Nothing.
+    None,
+    /// The first is out, after so many faults in probation; the second is current again.
+    RolledBack { from: V, to: V, faults: u32 },
+    /// It is set aside, after so many faults in a row.
+    Quarantined { faults: u32 },
+}
+
+impl<V: Clone> Life<V> {
+    /// Nothing is admitted yet.
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self { rules, current: None, kept: VecDeque::new(), generations: 0 }
+    }
+
+    pub(crate) fn current(&self) -> Option<&V> {
+        self.current.as_ref().map(|tenure| &tenure.version)
+    }
+
+    /// Earlier versions that can be rolled back to, the latest first.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &V> {
+        self.kept.iter().rev().map(|(_, version)| version)
+    }
+
+    /// The number that the next version gets.
+    pub(crate) fn next_generation(&self) -> u64 {
+        self.generations + 1
+    }
+
+    /// Makes `version` the current one, on probation, and keeps the one that it replaces. `calls` is how many calls the
+    /// component has had. Returns what it replaces.
+    pub(crate) fn admit(&mut self, version: V, now: Instant, calls: u64) -> Option<V> {
+        self.generations += 1;
+        let probation = Some(OnProbation { since: now, calls_before: calls, faults: 0 });
+        let new = Tenure { generation: self.generations, version, probation, faults_in_a_row: 0, next_trial: None };
+        let old = self.current.replace(new)?;
+        self.kept.push_back((old.generation, old.version.clone()));
+        while self.kept.len() > self.rules.keep {
+            self.kept.pop_front();
+        }
+        Some(old.version)
+    }
+
+    /// Whether the current version may be called now. In quarantine that is once per interval: a yes is a trial call, and
+    /// the next one comes an interval later.
+    pub(crate) fn may_call(&mut self, now: Instant) -> bool {
+        let interval = self.rules.quarantine_interval;
+        match self.current.as_mut().map(|tenure| &mut tenure.next_trial) {
+            None => false,
+            Some(None) => true,
+            Some(Some(next)) => {
+                let due = now >= *next;
+                if due {
+                    *next = now + interval;
+                }
+                due
+            }
+        }
+    }
+
+    /// A call into the version of this generation has succeeded. True: it was in quarantine, and no longer is.
+    pub(crate) fn succeeded(&mut self, generation: u64) -> bool {
+        match &mut self.current {
+            Some(tenure) if tenure.generation == generation => {
+                tenure.faults_in_a_row = 0;
+                tenure.next_trial.take().is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// A call into the version of this generation has failed.
+    pub(crate) fn faulted(&mut self, generation: u64, now: Instant, calls: u64) -> Consequence<V> {
+        let rules = self.rules;
+        let Some(tenure) = self.current.as_mut().filter(|tenure| tenure.generation == generation) else {
+            return Consequence::None;
+        };
+        tenure.faults_in_a_row = tenure.faults_in_a_row.saturating_add(1);
+        let in_a_row = tenure.faults_in_a_row;
+        if let Some(probation) = &mut tenure.probation {
+            if probation.is_over(rules.probation, now, calls) {
+                tenure.probation = None;
+            } else {
+                probation.faults = probation.faults.saturating_add(1);
+                let faults = probation.faults;
+                if faults > rules.max_faults
+                    && let Some((from, to)) = self.roll_back()
+                {
+                    return Consequence::RolledBack { from, to, faults };
+                }
+            }
+        }
+        match &mut self.current {
+            Some(tenure) if tenure.next_trial.is_none() && in_a_row >= rules.quarantine_after => {
+                tenure.next_trial = Some(now + rules.quarantine_interval);
+                Consequence::Quarantined { faults: in_a_row }
+            }
+            _ => Consequence::None,
+        }
+    }
+
+    /// Makes the latest of the kept versions the current one, not on probation, and forgets the current one. Returns both;
+    /// none: nothing is kept.
+    pub(crate) fn roll_back(&mut self) -> Option<(V, V)> {
+        let (generation, version) = self.kept.pop_back()?;
+        let tenure =
+            Tenure { generation, version: version.clone(), probation: None, faults_in_a_row: 0, next_trial: None };
+        let out = self.current.replace(tenure)?;
+        Some((out.version, version))
+    }
+
+    /// Whether calls have to ask [`may_call`](Self::may_call) first, and tell of their success.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.current.as_ref().is_none_or(|tenure| tenure.faults_in_a_row > 0 || tenure.next_trial.is_some())
+    }
+
+    pub(crate) fn standing(&self, now: Instant, calls: u64) -> Standing {
+        match &self.current {
+            None => Standing::Absent,
+            Some(tenure) if tenure.next_trial.is_some() => Standing::Quarantined,
+            Some(Tenure { probation: Some(probation), .. }) if !probation.is_over(self.rules.probation, now, calls) => {
+                Standing::Probation
+            }
+            Some(_) => Standing::Serving,
+        }
+    }
+}
+
+impl OnProbation {
+    fn is_over(&self, length: Probation, now: Instant, calls: u64) -> bool {
+        match length {
+            Probation::Calls(limit) => calls.saturating_sub(self.calls_before) > limit,
+            Probation::Time(limit) => now.saturating_duration_since(self.since) >= limit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const RULES: Rules = Rules {
+    probation: Probation::Time(Duration::from_secs(60)),
+    max_faults: 2,
+    quarantine_after: 4,
+    quarantine_interval: Duration::from_secs(5),
+    keep: 2,
+};
+
+/// With these versions admitted, an hour apart.
+fn life(rules: Rules, versions: impl IntoIterator<Item = &'static str>) -> (Life<&'static str>, Instant) {
+    let (mut life, mut now) = (Life::new(rules), Instant::now());
+    for version in versions {
+        now += 3600 * SECOND;
+        life.admit(version, now, 0);
+    }
+    (life, now)
+}
+
+#[test]
+fn faults_in_probation_bring_the_previous_version_back() {
+    let (mut life, now) = life(RULES, ["a", "b"]);
+    assert_eq!(life.standing(now, 0), Standing::Probation);
+    assert_eq!(life.faulted(2, now, 1), Consequence::None);
+    // A success between them does not count for it: half of the calls failing is too many still.
+    assert!(!life.succeeded(2));
+    assert_eq!(life.faulted(2, now + 30 * SECOND, 3), Consequence::None);
+    let back = Consequence::RolledBack { from: "b", to: "a", faults: 3 };
+    assert_eq!(life.faulted(2, now + 59 * SECOND, 4), back);
+    assert_eq!((life.current(), life.standing(now, 4)), (Some(&"a"), Standing::Serving));
+    assert_eq!(life.faulted(2, now, 5), Consequence::None, "of calls that were under way");
+    assert!(!life.is_troubled());
+    assert_eq!(life.next_generation(), 3);
+}
+
+#[test]
+fn after_probation_faults_in_a_row_set_it_aside_and_a_trial_brings_it_back() {
+    let (mut life, start) = life(RULES, ["a", "b"]);
+    let now = start + 60 * SECOND;
+    for calls in 1..4 {
+        assert_eq!(life.faulted(2, now, calls), Consequence::None);
+    }
+    assert!(!life.succeeded(2), "and the row begins anew");
+    for calls in 5..8 {
+        assert_eq!(life.faulted(2, now, calls), Consequence::None);
+    }
+    assert!(life.may_call(now));
+    assert_eq!(life.faulted(2, now, 8), Consequence::Quarantined { faults: 4 });
+    assert_eq!(life.standing(now, 8), Standing::Quarantined);
+    assert!(!life.may_call(now + 5 * SECOND - Duration::from_nanos(1)));
+    assert!(life.may_call(now + 5 * SECOND));
+    assert!(!life.may_call(now + 5 * SECOND), "one trial at a time");
+    assert_eq!(life.faulted(2, now + 6 * SECOND, 9), Consequence::None, "it failed, and quarantine goes on");
+    assert!(life.may_call(now + 10 * SECOND));
+    assert!(life.succeeded(2), "it is back");
+    assert!(life.may_call(now + 10 * SECOND));
+    assert_eq!(life.standing(now, 10), Standing::Serving);
+    assert!(!life.is_troubled());
+}
+
+#[test]
+fn a_first_version_has_nothing_to_go_back_to_and_is_set_aside() {
+    let (mut life, now) = life(RULES, ["a"]);
+    for calls in 1..4 {
+        assert_eq!(life.faulted(1, now, calls), Consequence::None);
+    }
+    assert_eq!(life.faulted(1, now, 4), Consequence::Quarantined { faults: 4 });
+    assert_eq!(life.admit("b", now, 4), Some("a"), "a new version ends it");
+    assert!(life.may_call(now));
+}
+
+#[test]
+fn probation_can_be_a_number_of_calls() {
+    let rules = Rules { probation: Probation::Calls(10), max_faults: 0, ..RULES };
+    let (mut life, now) = life(rules, ["a"]);
+    life.admit("b", now, 100);
+    assert_eq!(life.standing(now + 3600 * SECOND, 110), Standing::Probation);
+    assert_eq!(life.standing(now, 111), Standing::Serving);
+    assert_eq!(life.faulted(2, now, 111), Consequence::None);
+    life.admit("c", now, 200);
+    assert!(matches!(life.faulted(3, now + 3600 * SECOND, 210), Consequence::RolledBack { .. }));
+}
+
+#[test]
+fn rolling_back_goes_as_far_as_versions_are_kept() {
+    let (mut life, now) = life(RULES, ["a", "b", "c", "d"]);
+    assert_eq!(life.kept().copied().collect::<Vec<_>>(), ["c", "b"]);
+    assert_eq!(life.roll_back(), Some(("d", "c")));
+    assert_eq!(life.roll_back(), Some(("c", "b")));
+    assert_eq!(life.roll_back(), None);
+    assert_eq!((life.current(), life.next_generation()), (Some(&"b"), 5));
+    assert_eq!(life.standing(now, 0), Standing::Serving);
+}
+
+#[test]
+fn nothing_is_called_while_nothing_is_there() {
+    let (mut life, now) = life(RULES, []);
+    assert_eq!((life.standing(now, 0), life.is_troubled()), (Standing::Absent, true));
+    assert!(!life.may_call(now));
+    assert_eq!((life.faulted(0, now, 0), life.roll_back()), (Consequence::None, None));
+    life.admit("a", now, 0);
+    assert!(life.may_call(now) && !life.is_troubled());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Admit,
+    /// A call into the current version, or into an older one that is still under way.
+    Fault {
+        late: bool,
+    },
+    Success,
+    RollBack,
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => Just(Step::Admit),
+        6 => any::<bool>().prop_map(|late| Step::Fault { late }),
+        2 => Just(Step::Success),
+        1 => Just(Step::RollBack),
+        2 => (0..90_u64).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+proptest! {
+    /// Whatever happens: a version that answered is followed only by a new one or by one that it replaced; the latest
+    /// versions that were replaced in good order are at hand; and a version that is set aside is tried again.
+    #[test]
+    fn no_good_version_is_ever_lost(steps in steps(), keep in 0..4_usize, max_faults in 0..4_u32) {
+        let rules = Rules { keep, max_faults, ..RULES };
+        let (mut life, mut now, mut calls) = (Life::new(rules), Instant::now(), 0);
+        // The model: versions that can be gone back to, the current one last.
+        let mut stack: Vec<u64> = Vec::new();
+        let mut admitted = 0;
+        for step in steps {
+            match step {
+                Step::Admit => {
+                    admitted += 1;
+                    prop_assert_eq!(life.next_generation(), admitted);
+                    prop_assert_eq!(life.admit(admitted, now, calls), stack.last().copied());
+                    stack.push(admitted);
+                    let excess = stack.len().saturating_sub(keep + 1);
+                    stack.drain(..excess);
+                    prop_assert_eq!(life.standing(now, calls), Standing::Probation);
+                }
+                Step::Fault { late } => {
+                    calls += 1;
+                    let generation = if late { admitted.saturating_sub(1) } else { stack.last().copied().unwrap_or(0) };
+                    let is_current = stack.last() == Some(&generation);
+                    let before = life.standing(now, calls);
+                    match life.faulted(generation, now, calls) {
+                        Consequence::RolledBack { from, to, faults } => {
+                            prop_assert!(is_current && matches!(before, Standing::Probation | Standing::Quarantined));
+                            prop_assert!(faults > max_faults);
+                            prop_assert_eq!(stack.pop(), Some(from));
+                            prop_assert_eq!(stack.last(), Some(&to));
+                        }
+                        Consequence::Quarantined { faults } => {
+                            prop_assert!(is_current && faults >= rules.quarantine_after);
+                            prop_assert_eq!(life.standing(now, calls), Standing::Quarantined);
+                        }
+                        Consequence::None => {}
+                    }
+                }
+                Step::Success => {
+                    calls += 1;
+                    let generation = stack.last().copied().unwrap_or(0);
+                    let was_quarantined = life.standing(now, calls) == Standing::Quarantined;
+                    prop_assert_eq!(life.succeeded(generation), was_quarantined);
+                    prop_assert!(stack.is_empty() || !life.is_troubled());
+                }
+                Step::RollBack => match life.roll_back() {
+                    Some((from, to)) => {
+                        prop_assert_eq!(stack.pop(), Some(from));
+                        prop_assert_eq!(stack.last(), Some(&to));
+                    }
+                    None => prop_assert!(stack.len() <= 1),
+                },
+                Step::Wait(seconds) => now += Duration::from_secs(seconds),
+            }
+            prop_assert_eq!(life.current(), stack.last());
+            let older: Vec<u64> = stack.iter().rev().skip(1).copied().collect();
+            prop_assert_eq!(life.kept().copied().collect::<Vec<_>>(), older);
+            // Whatever is there gets a call within one interval at the latest.
+            prop_assert_eq!(life.clone().may_call(now + rules.quarantine_interval), !stack.is_empty());
+        }
+    }
+}
