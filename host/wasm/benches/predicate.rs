@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use criterion::{Criterion, criterion_group, criterion_main};
 use fusebox_resilience::testing::{call, exchange};
 use fusebox_resilience::{Native, Observers, Outcome, Response, ResponseBody, Slot};
-use fusebox_wasm::{ComponentConfig, Components};
+use fusebox_wasm::{ComponentConfig, Components, Isolation};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// As long as an answer of a GraphQL server with an error at its end.
@@ -60,20 +60,23 @@ fn asking(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a swap or a fault costs the next call.
-fn starting(criterion: &mut Criterion) {
+/// What isolation costs each call, and a swap or a fault the next one.
+fn isolated(criterion: &mut Criterion) {
     let call = call("1", Observers::default());
     let busy = outcome(StatusCode::SERVICE_UNAVAILABLE, "");
     let busy = exchange(&call, &busy, Slot::HandleIf, None);
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/build");
-    let config = ComponentConfig { recycle_calls: 1, ..ComponentConfig::new("service_b.wasm") };
-    let configs = BTreeMap::from([("service-b".to_owned(), config)]);
-    let Ok(components) = Components::load(configs, &build, Observers::default()) else { panic!("run `make policies`") };
-    let service_b = components.predicate("service-b").expect("it exports one");
-    criterion.bench_function("a fresh instance and a call", |bencher| {
-        bencher.iter(|| service_b.handles(black_box(&busy)));
-    });
+    for isolation in [Isolation::Reuse, Isolation::PerCall] {
+        let config = ComponentConfig { isolation, ..ComponentConfig::new("service_b.wasm") };
+        let configs = BTreeMap::from([("service-b".to_owned(), config)]);
+        let loaded = Components::load(configs, &build, Observers::default());
+        let Ok(components) = loaded else { panic!("run `make policies`") };
+        let service_b = components.predicate("service-b").expect("it exports one");
+        criterion.bench_function(&format!("isolation/{isolation:?}"), |bencher| {
+            bencher.iter(|| service_b.handles(black_box(&busy)));
+        });
+    }
 }
 
-criterion_group!(benches, asking, starting);
+criterion_group!(benches, asking, isolated);
 criterion_main!(benches);

@@ -273,7 +273,7 @@ fn whatever_kills_it_during_a_push_the_next_start_has_the_old_version_or_the_new
                 assert!(sent.is_err(), "until it is gone");
             });
             proxy.line("Component replaced");
-            thread::sleep(Duration::from_millis(7 * round));
+            thread::park_timeout(Duration::from_millis(7 * round));
             proxy.signal("KILL");
             proxy.end();
             pushing.join().expect("no panic");

@@ -1,7 +1,7 @@
 //! The life of a component beyond its swap: admission, probation, roll-back, quarantine, pushes.
 
 use std::fs;
-use std::thread::sleep;
+use std::thread::park_timeout;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -122,7 +122,7 @@ fn a_version_that_has_proved_itself_is_set_aside_and_comes_back_by_a_trial_call(
     }
     let before = tested.components.status()[0].calls;
     while standing(&tested) == Standing::Quarantined {
-        sleep(Duration::from_millis(1));
+        park_timeout(Duration::from_millis(1));
         tested.handles(200);
     }
     assert_eq!(tested.components.status()[0].calls, before + 1, "one trial was enough");
