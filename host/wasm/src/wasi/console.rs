@@ -18,7 +18,7 @@ const LINE: usize = 1024;
 /// Lines that are kept between two calls of [`Console::take`].
 const LINES: usize = 16;
 
-/// Bytes that a guest may write at once. More is never refused, only cut, so this bounds the copying.
+/// Bytes that a guest may write at once. More is never refused, only cut.
 const WRITE: usize = 4096;
 
 /// Where a guest prints. Clones share what was printed.
@@ -104,7 +104,8 @@ impl StdoutStream for Console {
 
 impl OutputStream for Console {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.lock().write(&bytes);
+        // Looking for lines cannot be interrupted either: a megabyte of line ends takes a worker as long as a whole timeout.
+        self.lock().write(&bytes[..bytes.len().min(WRITE)]);
         Ok(())
     }
 
@@ -144,5 +145,12 @@ mod tests {
         let lines = console.take();
         assert_eq!((lines.len(), lines[0].len()), (LINES + 1, LINE));
         assert_eq!(lines[LINES], "(85 more lines dropped)");
+    }
+
+    #[test]
+    fn a_write_is_cut() {
+        let mut console = Console::default();
+        console.write(Bytes::from("\n".repeat(WRITE) + "beyond")).expect("it is taken");
+        assert_eq!(console.take(), Vec::<String>::new());
     }
 }
