@@ -222,7 +222,8 @@ fn utf8(bytes: Vec<u8>, is_whole: bool) -> Option<String> {
 /// Headers of a response: as many as most clients take.
 const MAX_HEADERS: usize = 100;
 
-/// The guest's response as ours. Headers that only the host may set are left out, with a line on the console.
+/// The guest's response as ours. Headers that only the host may set are left out, and so is the body of a status that has
+/// none, with a line on the console.
 ///
 /// # Errors
 /// The status is not within 200 to 599, a header name is invalid, or a value has a character that no header may have.
@@ -250,10 +251,21 @@ pub(crate) fn into_response(answer: types::Response, console: &Console) -> Resul
         headers.append(valid, value);
     }
     let body = match answer.body {
-        types::Content::Text(text) => ResponseBody::full(text),
-        types::Content::Bytes(bytes) => ResponseBody::full(bytes),
+        types::Content::Text(text) => text.into_bytes(),
+        types::Content::Bytes(bytes) => bytes,
+    };
+    let body = if body.is_empty() || may_have_body(status) {
+        ResponseBody::full(body)
+    } else {
+        console.note(&format!("body of the response dropped: `{}` has none", status.as_u16()));
+        ResponseBody::empty()
     };
     Ok(Response::new(status, headers, body))
+}
+
+/// RFC 9110, sections 6.4.1 and 15.3.6.
+fn may_have_body(status: StatusCode) -> bool {
+    ![StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
 }
 
 fn header_value(text: &str) -> Option<HeaderValue> {

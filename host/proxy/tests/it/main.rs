@@ -5,6 +5,7 @@ mod cli;
 mod components;
 mod errors;
 mod forwarding;
+mod hostile;
 mod lifecycle;
 mod policies;
 mod regressions;

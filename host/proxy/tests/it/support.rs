@@ -709,6 +709,25 @@ impl Proxy {
         }
     }
 
+    /// The most memory that it has had so far, in bytes.
+    #[track_caller]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+        peak.map(|kib: u64| kib << 10).unwrap_or_else(|| panic!("no peak: {status}"))
+    }
+
+    /// How long its threads and ours have been ready to run while the processors were with others.
+    #[track_caller]
+    pub(crate) fn queued(&self) -> Duration {
+        let tasks = ["self".to_owned(), self.child.id().to_string()].map(|id| fs::read_dir(format!("/proc/{id}/task")));
+        let tasks = tasks.into_iter().flat_map(|tasks| tasks.expect("it runs")).flatten();
+        // A thread that has ended since has no file.
+        let times = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
+        let queued = times.filter_map(|times| times.split(' ').nth(1)?.parse().ok());
+        queued.map(Duration::from_nanos).sum()
+    }
+
     // ----- its end -----
 
     pub(crate) fn signal(&self, signal: &str) {

@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 /// Bytes that are kept of a line.
 const LINE: usize = 1024;
 
-/// Bytes that a guest may write at once. More is never refused, only cut, so this bounds the copying.
+/// Bytes that a guest may write at once. More is never refused, only cut.
 const WRITE: usize = 4096;
 
 /// Where a guest prints. Clones share what was printed.
@@ -108,7 +108,8 @@ impl StdoutStream for Console {
 
 impl OutputStream for Console {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.lock().write(&bytes);
+        // Looking for lines cannot be interrupted either: a megabyte of line ends takes a worker as long as a whole timeout.
+        self.lock().write(&bytes[..bytes.len().min(WRITE)]);
         Ok(())
     }
 
@@ -148,5 +149,12 @@ mod tests {
         let lines = console.take();
         assert_eq!((lines.len(), lines[0].len()), (17, LINE));
         assert_eq!(lines[16], "(85 more lines dropped)");
+    }
+
+    #[test]
+    fn a_write_is_cut() {
+        let mut console = Console::new(16);
+        console.write(Bytes::from("\n".repeat(WRITE) + "beyond")).expect("it is taken");
+        assert_eq!(console.take(), Vec::<String>::new());
     }
 }

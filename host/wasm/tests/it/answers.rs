@@ -251,6 +251,17 @@ fn headers_of_the_connection_are_left_to_the_proxy() {
 }
 
 #[test]
+fn a_status_without_a_body_goes_without_the_one_that_came_with_it() {
+    for status in [204, 205, 304] {
+        let tested = load(&answers(status, "a", "b"));
+        let response = tested.responds(503).expect("it answers");
+        assert_eq!((response.status.as_u16(), &response.headers["a"]), (status, &HeaderValue::from_static("b")));
+        assert_eq!(crate::support::body(response), "");
+        assert_eq!(tested.printed(), [format!("body of the response dropped: `{status}` has none")]);
+    }
+}
+
+#[test]
 fn an_answer_that_cannot_be_sent_is_a_fault() {
     for (bytes, detail) in [
         (answers(199, "a", "b"), "answered with status `199`, expected 200 to 599"),
