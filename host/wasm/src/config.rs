@@ -9,6 +9,8 @@ use fusebox_resilience::Peek;
 use fusebox_resilience::config::{ConfigDuration, Problem, Problems};
 use serde::Deserialize;
 
+use crate::compiler::CompileLimits;
+
 /// A WebAssembly component that conditions and fallbacks can name.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +39,12 @@ pub struct ComponentConfig {
     pub recycle_calls: u64,
     /// An instance that holds more than this after a call is replaced by a fresh one. Default: half of `memory`.
     pub recycle_memory: Option<ByteSize>,
+    /// How much memory compiling it may take, 64 MiB to 16 GiB.
+    #[serde(default = "defaults::compile_memory")]
+    pub compile_memory: ByteSize,
+    /// How long compiling it may take, in processor time, rounded up to whole seconds. Up to 10 minutes.
+    #[serde(default = "defaults::compile_timeout")]
+    pub compile_timeout: ConfigDuration,
     /// What a predicate answers when the guest does not.
     #[serde(default)]
     pub on_error: OnError,
@@ -74,6 +82,14 @@ mod defaults {
     pub(super) fn recycle_calls() -> u64 {
         1_000_000
     }
+
+    pub(super) fn compile_memory() -> ByteSize {
+        ByteSize::gib(1)
+    }
+
+    pub(super) fn compile_timeout() -> ConfigDuration {
+        ConfigDuration::from_secs(60)
+    }
 }
 
 impl ComponentConfig {
@@ -82,6 +98,10 @@ impl ComponentConfig {
     /// A guest may ask for all of it again and again within one call, and copying cannot be interrupted.
     const LARGEST_PEEK: ByteSize = ByteSize::mib(1);
     const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+    /// The compiler takes so much before it sees a component, and some more.
+    const LEAST_COMPILE_MEMORY: ByteSize = ByteSize::mib(64);
+    const LARGEST_COMPILE_MEMORY: ByteSize = ByteSize::gib(16);
+    const LONGEST_COMPILE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
     /// A component in `file` with every default.
     pub fn new(file: impl Into<PathBuf>) -> Self {
@@ -95,6 +115,8 @@ impl ComponentConfig {
             memory: defaults::memory(),
             recycle_calls: defaults::recycle_calls(),
             recycle_memory: None,
+            compile_memory: defaults::compile_memory(),
+            compile_timeout: defaults::compile_timeout(),
             on_error: OnError::default(),
         }
     }
@@ -125,6 +147,14 @@ impl ComponentConfig {
                 format!("must be at most `memory`, which is {}, is {recycle}", self.memory)
             });
         }
+        let (least, largest) = (Self::LEAST_COMPILE_MEMORY, Self::LARGEST_COMPILE_MEMORY);
+        problems.require((least..=largest).contains(&self.compile_memory), "compile_memory", || {
+            format!("must be within {least} and {largest}, is {}", self.compile_memory)
+        });
+        let limit = self.compile_timeout.0;
+        problems.require(!limit.is_zero() && limit <= Self::LONGEST_COMPILE_TIMEOUT, "compile_timeout", || {
+            format!("must be more than 0 and at most 10m, is {}", self.compile_timeout)
+        });
         problems.into_result(()).err().unwrap_or_default()
     }
 
@@ -137,6 +167,11 @@ impl ComponentConfig {
     /// Bytes of linear memory above which an instance is replaced.
     pub(crate) fn recycle_memory(&self) -> usize {
         to_usize(self.recycle_memory.unwrap_or(ByteSize::b(self.memory.as_u64() / 2)))
+    }
+
+    /// What compiling it may take.
+    pub(crate) fn compile_limits(&self) -> CompileLimits {
+        CompileLimits { memory: self.compile_memory, timeout: self.compile_timeout.0 }
     }
 
     /// Bytes of linear memory that an instance may hold.
@@ -184,9 +219,13 @@ mod tests {
             memory: ByteSize::kib(1),
             recycle_calls: 0,
             recycle_memory: Some(ByteSize::kib(2)),
+            compile_memory: ByteSize::mib(1),
+            compile_timeout: ConfigDuration::from_secs(601),
             ..ComponentConfig::new("")
         };
         let paths: Vec<_> = config.validate().into_iter().map(|problem| problem.path).collect();
-        assert_eq!(paths, ["file", "sha256", "peek_body", "timeout", "memory", "recycle_calls", "recycle_memory"]);
+        let first = ["file", "sha256", "peek_body", "timeout", "memory", "recycle_calls", "recycle_memory"];
+        assert_eq!(paths[..7], first);
+        assert_eq!(paths[7..], ["compile_memory", "compile_timeout"]);
     }
 }

@@ -20,6 +20,8 @@
 
 mod attempt;
 mod bindings;
+mod code_cache;
+mod compiler;
 mod component;
 mod config;
 mod engine;
@@ -47,6 +49,8 @@ use crate::predicate::ComponentPredicate;
 use crate::responder::ComponentResponder;
 use crate::slot::Slot;
 
+pub use code_cache::CodeCache;
+pub use compiler::{Compiler, compile_child};
 pub use config::{ComponentConfig, OnError};
 pub use inspect::{Inspection, inspect};
 pub use instances::drop_stale_instances;
@@ -61,20 +65,21 @@ pub struct Components {
 }
 
 impl Components {
-    /// Loads every component; relative files are relative to `directory`. Blocks while it compiles.
+    /// Loads every component; relative files are relative to `directory`. Blocks while `compiler` compiles.
     ///
     /// # Errors
     /// For each component that is not acceptable its name, and why.
     pub fn load(
         configs: BTreeMap<String, ComponentConfig>,
         directory: &Path,
+        compiler: Compiler,
         observers: Observers,
     ) -> Result<Self, Vec<(String, anyhow::Error)>> {
         // No component, no engine and no ticking thread.
         let Some(shortest_timeout) = configs.values().map(|config| config.timeout.0).min() else {
             return Ok(Self::of(BTreeMap::new()));
         };
-        let runtime = match Runtime::new(shortest_timeout) {
+        let runtime = match Runtime::new(compiler, shortest_timeout) {
             Ok(runtime) => Arc::new(runtime),
             Err(error) => {
                 return Err(configs.into_keys().map(|name| (name, anyhow!("{error:#}"))).collect());
