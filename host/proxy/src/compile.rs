@@ -10,9 +10,10 @@ use fusebox_resilience::config::{Parts, Problem};
 use fusebox_resilience::{
     Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random, Responder, Response,
 };
-use fusebox_wasm::Components;
+use fusebox_wasm::{Compiler as ComponentCompiler, Components};
 use http::Method;
 
+use crate::code_cache;
 use crate::config::{Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig};
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::upstream::Target;
@@ -41,12 +42,13 @@ pub fn compile(
     document: &Document<'_>,
     config: &Config,
     directory: &Path,
+    component_compiler: ComponentCompiler,
     observers: &Observers,
     seed: u64,
 ) -> Result<Compiled, Vec<ConfigError>> {
     let mut compiler = Compiler { document, config, errors: Vec::new(), warnings: Vec::new() };
     let budgets = compiler.budgets();
-    let components = compiler.components(directory, observers);
+    let components = compiler.components(directory, component_compiler, observers);
     let parts = Surroundings { document, components: components.as_ref(), budgets, random: Random::with_seed(seed) };
     let policies = compiler.policies(&parts);
     let routes = compiler.routes(&policies);
@@ -99,11 +101,17 @@ impl Compiler<'_> {
     }
 
     /// None: some can't be loaded, and the errors say why.
-    fn components(&mut self, directory: &Path, observers: &Observers) -> Option<Components> {
+    fn components(
+        &mut self,
+        directory: &Path,
+        compiler: ComponentCompiler,
+        observers: &Observers,
+    ) -> Option<Components> {
         // What is impossible about the others has been said.
         let possible = self.config.components.iter().filter(|(_, component)| component.validate().is_empty());
-        let possible = possible.map(|(name, component)| (name.clone(), component.clone())).collect();
-        match Components::load(possible, directory, observers.clone()) {
+        let possible: BTreeMap<_, _> = possible.map(|(name, component)| (name.clone(), component.clone())).collect();
+        let compiler = if possible.is_empty() { compiler } else { self.with_cache(compiler, directory) };
+        match Components::load(possible, directory, compiler, observers.clone()) {
             Ok(components) => Some(components),
             Err(failures) => {
                 for (name, error) in failures {
@@ -112,6 +120,23 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+
+    /// Adds the cache to it. That one which nobody asked for can't be had is no reason not to start.
+    fn with_cache(&mut self, compiler: ComponentCompiler, directory: &Path) -> ComponentCompiler {
+        let config = &self.config.code_cache;
+        // What is impossible about it has been said.
+        let is_empty = config.directory.as_ref().is_some_and(|directory| directory.as_os_str().is_empty());
+        match if is_empty { Ok(None) } else { code_cache::open(config, directory) } {
+            Ok(Some(cache)) => return compiler.with_cache(cache),
+            Ok(None) => {}
+            Err(error) if config.directory.is_some() => self.error("code_cache.directory", format!("{error:#}")),
+            Err(error) => {
+                let message = format!("{error:#}; components are compiled at each start");
+                self.warnings.push(self.document.error("code_cache.directory", message));
+            }
+        }
+        compiler
     }
 
     fn policies(&mut self, parts: &Surroundings<'_>) -> Policies {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use fusebox_resilience::config::{ConfigDuration, Problem};
 use fusebox_resilience::{BudgetConfig, CircuitBreakerConfig, FallbackConfig, RetryConfig, TimeoutConfig};
-use fusebox_wasm::ComponentConfig;
+use fusebox_wasm::{CodeCache, ComponentConfig};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -34,6 +34,8 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// What is logged.
     pub log: LogConfig,
+    /// Where compiled components are kept.
+    pub code_cache: CodeCacheConfig,
     /// `[components.NAME]`.
     pub components: BTreeMap<String, ComponentConfig>,
     /// `[budgets.NAME]`.
@@ -101,6 +103,25 @@ pub struct LogConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         Self { level: Level::Info, access: true }
+    }
+}
+
+/// `[code_cache]`: compiled components on disk, so that a start need not compile them again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CodeCacheConfig {
+    /// A directory that only this user can write to; it is made if it is not there. Default: `$CACHE_DIRECTORY`, else
+    /// `$XDG_CACHE_HOME/fusebox`, else `$HOME/.cache/fusebox`.
+    pub directory: Option<PathBuf>,
+    /// Whether there is one at all. Default true.
+    pub enabled: bool,
+    /// How much code is kept, from 1 MiB. Default 1 GiB; what was used least recently goes first.
+    pub max_size: ByteSize,
+}
+
+impl Default for CodeCacheConfig {
+    fn default() -> Self {
+        Self { directory: None, enabled: true, max_size: CodeCache::DEFAULT_SIZE }
     }
 }
 
@@ -292,7 +313,18 @@ impl Config {
         let mut reader = Reader { document, errors: Vec::new() };
         reader.known_keys(
             "",
-            &["listen", "workers", "listener", "admin", "log", "components", "budgets", "policies", "routes"],
+            &[
+                "listen",
+                "workers",
+                "listener",
+                "admin",
+                "log",
+                "code_cache",
+                "components",
+                "budgets",
+                "policies",
+                "routes",
+            ],
         );
         let listen = reader.value("listen");
         if document.value("listen").is_none() {
@@ -304,6 +336,7 @@ impl Config {
             listener: reader.value("listener").unwrap_or_default(),
             admin: reader.value("admin"),
             log: reader.value("log").unwrap_or_default(),
+            code_cache: reader.value("code_cache").unwrap_or_default(),
             components: reader.named("components", Reader::value),
             budgets: reader.named("budgets", Reader::value),
             policies: reader.named("policies", Reader::policy),
@@ -427,6 +460,10 @@ impl Reader<'_> {
             "listener.max_connections",
             "must be within 1 to 1,000,000",
         );
+        require(config.code_cache.max_size >= ByteSize::mib(1), "code_cache.max_size", "must be at least 1 MiB");
+        if let Some(directory) = &config.code_cache.directory {
+            require(!directory.as_os_str().is_empty(), "code_cache.directory", "must not be empty");
+        }
         for route in &config.routes {
             let at = |key: &str| format!("routes[{}].{key}", route.index);
             require(route.max_replay_body <= ByteSize::mib(16), &at("max_replay_body"), "must be at most 16 MiB");

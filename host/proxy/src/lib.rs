@@ -15,11 +15,13 @@
 //! - [`config`]: what the file says; [`compile`](mod@compile): from that to what runs
 //! - [`observe`]: events become log lines and metrics
 //! - `admin`: the second listener, [`client`] its client; `watch`: component files that change
+//! - [`code_cache`]: where compiled components are kept
 //! - [`sockets`]: what every socket gets
 //! - [`proxy`]: all of it together, as the program and the tests run it
 
 mod admin;
 pub mod client;
+pub mod code_cache;
 pub mod compile;
 pub mod config;
 mod handler;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use fusebox::client::Client;
-use fusebox::config::ConfigError;
+use fusebox::code_cache;
+use fusebox::config::{CodeCacheConfig, ConfigError};
 use fusebox::observe::{Log, Metrics};
 use fusebox::proxy::{self, Proxy};
 use fusebox::sockets;
 use fusebox_resilience::Observers;
-use fusebox_wasm::Components;
+use fusebox_wasm::{Compiler, Components, compile_child};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local};
@@ -65,6 +66,19 @@ enum Command {
         #[command(flatten)]
         admin: AdminArguments,
     },
+    /// Compile the component on stdin; for `fusebox` itself
+    #[command(hide = true)]
+    CompileComponent {
+        /// Bytes
+        #[arg(long)]
+        memory: u64,
+        /// Seconds of processor time
+        #[arg(long)]
+        cpu: u64,
+        /// The process that wants it
+        #[arg(long)]
+        parent: i32,
+    },
     /// Look at components
     Policy {
         #[command(subcommand)]
@@ -104,12 +118,21 @@ fn main() -> ExitCode {
         Command::Push { name, file, admin } => push(&name, &file, &admin),
         Command::Rollback { name, admin } => admin.client().and_then(|client| client.roll_back(&name)).map(said),
         Command::Reload { admin } => admin.client().and_then(|client| client.reload()).map(said),
+        Command::CompileComponent { memory, cpu, parent } => Ok(compile_child(memory, cpu, parent)),
         Command::Policy { command: PolicyCommand::Inspect { file } } => inspect(&file),
     };
     done.unwrap_or_else(|error| {
         complain(&format!("fusebox: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+/// This program once more, for each component. The name under `/proc` is the program that runs, even if its file has been
+/// replaced by another since.
+fn compiler() -> anyhow::Result<Compiler> {
+    let running = Path::new("/proc/self/exe");
+    let program = if running.exists() { running.to_owned() } else { std::env::current_exe()? };
+    Ok(Compiler::child(program, vec!["compile-component".into()]))
 }
 
 fn run(file: &Path) -> anyhow::Result<ExitCode> {
@@ -121,7 +144,7 @@ fn run(file: &Path) -> anyhow::Result<ExitCode> {
         log = Some((started, observers.clone()));
         observers
     };
-    let (config, compiled) = match proxy::load(file, observers) {
+    let (config, compiled) = match proxy::load(file, compiler()?, observers) {
         Ok(loaded) => loaded,
         Err(errors) => return Ok(report(&errors)),
     };
@@ -173,7 +196,7 @@ async fn reload_on_hangup(mut hangup: Signal, components: Components) {
 }
 
 fn check(file: &Path) -> anyhow::Result<ExitCode> {
-    match proxy::load(file, |_| Observers::default()) {
+    match proxy::load(file, compiler()?, |_| Observers::default()) {
         Ok((_, compiled)) => {
             compiled.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
             say(&format!("{}: ok", file.display()));
@@ -184,7 +207,12 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn inspect(file: &Path) -> anyhow::Result<ExitCode> {
-    let inspection = fusebox_wasm::inspect(file)?;
+    let compiler = match code_cache::open(&CodeCacheConfig::default(), Path::new("")) {
+        Ok(Some(cache)) => compiler()?.with_cache(cache),
+        // It takes longer, and nothing else.
+        _ => compiler()?,
+    };
+    let inspection = fusebox_wasm::inspect(file, compiler)?;
     say(inspection.to_string().trim_end());
     Ok(if inspection.refusal.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

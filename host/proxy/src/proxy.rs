@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use fusebox_resilience::{Observer, Observers};
-use fusebox_wasm::Components;
+use fusebox_wasm::{Compiler, Components};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_local};
@@ -19,11 +19,16 @@ use crate::observe::{Level, Log, Metrics};
 use crate::server::{Server, Shared, bind};
 use crate::watch::watch;
 
-/// Reads a configuration file whole, without running it: what it says, and what it comes to.
+/// Reads a configuration file whole, without running it: what it says, and what it comes to. Blocks while `compiler`
+/// compiles; the cache that the file asks for is added to it.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load(file: &Path, observers: impl FnOnce(&Config) -> Observers) -> Result<(Config, Compiled), Vec<ConfigError>> {
+pub fn load(
+    file: &Path,
+    compiler: Compiler,
+    observers: impl FnOnce(&Config) -> Observers,
+) -> Result<(Config, Compiled), Vec<ConfigError>> {
     let unreadable = |message: String| {
         let file = file.display().to_string();
         vec![ConfigError { file, line: None, path: String::new(), message }]
@@ -36,7 +41,7 @@ pub fn load(file: &Path, observers: impl FnOnce(&Config) -> Observers) -> Result
         *token_file = directory.join(&token_file);
     }
     let observers = observers(&config);
-    let compiled = compile(&document, &config, directory, &observers, fastrand::u64(..));
+    let compiled = compile(&document, &config, directory, compiler, &observers, fastrand::u64(..));
     let compiled = compiled.map_err(|more| errors.extend(more)).ok();
     let problems = document.problems(errors);
     match compiled {

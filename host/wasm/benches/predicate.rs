@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use criterion::{Criterion, criterion_group, criterion_main};
 use fusebox_resilience::testing::{call, exchange};
 use fusebox_resilience::{Native, Observers, Outcome, Response, ResponseBody, Slot};
-use fusebox_wasm::{ComponentConfig, Components, Isolation};
+use fusebox_wasm::{Compiler, ComponentConfig, Components, Isolation};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// As long as an answer of a GraphQL server with an error at its end.
@@ -31,7 +31,7 @@ fn components() -> Components {
         ("service-b".to_owned(), ComponentConfig::new("service_b.wasm")),
         ("graphql-errors".to_owned(), graphql),
     ]);
-    Components::load(configs, &build, Observers::default()).unwrap_or_else(|failures| {
+    Components::load(configs, &build, Compiler::in_process(), Observers::default()).unwrap_or_else(|failures| {
         let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
         panic!("{}; run `make policies`", reasons.join("\n"))
     })
@@ -69,7 +69,7 @@ fn isolated(criterion: &mut Criterion) {
     for isolation in [Isolation::Reuse, Isolation::PerCall] {
         let config = ComponentConfig { isolation, ..ComponentConfig::new("service_b.wasm") };
         let configs = BTreeMap::from([("service-b".to_owned(), config)]);
-        let loaded = Components::load(configs, &build, Observers::default());
+        let loaded = Components::load(configs, &build, Compiler::in_process(), Observers::default());
         let Ok(components) = loaded else { panic!("run `make policies`") };
         let service_b = components.predicate("service-b").expect("it exports one");
         criterion.bench_function(&format!("isolation/{isolation:?}"), |bencher| {

@@ -16,6 +16,7 @@ use wasmtime::Store;
 use wasmtime::component::{self, Component, InstancePre};
 
 use crate::bindings::exports::fusebox::policy::{fallback, predicate};
+use crate::compiler::CompileLimits;
 use crate::config::ComponentConfig;
 use crate::engine::{Runtime, anyhow_of};
 use crate::grants;
@@ -81,11 +82,11 @@ impl Artifact {
         }
     }
 
-    /// Compiles it. Slow: up to 18 s of one core for the largest guest languages.
+    /// Compiles it, unless that was done before. Slow: up to 18 s of one core for the largest guest languages.
     ///
     /// # Errors
-    /// It is not a valid component.
-    pub(crate) fn compile(&self, runtime: &Runtime) -> anyhow::Result<Component> {
+    /// It is not a valid component, or takes more than `limits` to compile.
+    pub(crate) fn compile(&self, runtime: &Runtime, limits: CompileLimits) -> anyhow::Result<Component> {
         // The version and layer fields, which tell the two binary formats apart.
         match (self.bytes.get(..4), self.bytes.get(4..8)) {
             (Some(b"\0asm"), Some([0x0d, 0, 1, 0])) => {}
@@ -94,12 +95,13 @@ impl Artifact {
             ),
             (Some(b"\0asm"), Some(_)) => bail!("is WebAssembly of an unknown version, expected a component"),
             (Some(b"\0asm"), None) => bail!("is cut off after {} bytes, expected a component", self.bytes.len()),
+            (Some(b"\x7fELF"), _) => bail!("is compiled code, expected a component"),
             _ if self.bytes.trim_ascii_start().starts_with(b"(") => {
                 bail!("is WebAssembly text, expected a binary component")
             }
             _ => bail!("is not WebAssembly, expected a component"),
         }
-        Component::from_binary(runtime.engine(), &self.bytes).map_err(anyhow_of).context("is not a valid component")
+        runtime.compiler().compile(runtime.engine(), &self.bytes, &self.digest, limits)
     }
 }
 
@@ -214,8 +216,22 @@ impl Version {
         runtime: Arc<Runtime>,
         meters: Arc<Meters>,
     ) -> anyhow::Result<Self> {
-        let component = artifact.compile(&runtime)?;
-        let (pre, exports) = link(&runtime, &component)?;
+        let component = artifact.compile(&runtime, config.compile_limits())?;
+        Self::link(&component, id, config, runtime, meters)
+    }
+
+    /// Links what was compiled.
+    ///
+    /// # Errors
+    /// It is not an acceptable component.
+    pub(crate) fn link(
+        component: &Component,
+        id: ComponentId,
+        config: Arc<ComponentConfig>,
+        runtime: Arc<Runtime>,
+        meters: Arc<Meters>,
+    ) -> anyhow::Result<Self> {
+        let (pre, exports) = link(&runtime, component)?;
         Ok(Self { id, config, runtime, pre, exports, meters, retired: AtomicBool::new(false) })
     }
 

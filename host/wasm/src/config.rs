@@ -11,6 +11,7 @@ use fusebox_resilience::config::{ConfigDuration, Problem, Problems};
 use serde::de::{self, IntoDeserializer as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::compiler::CompileLimits;
 use crate::life;
 
 /// A WebAssembly component that conditions and fallbacks can name.
@@ -41,6 +42,12 @@ pub struct ComponentConfig {
     pub recycle_calls: u64,
     /// An instance that holds more than this after a call is replaced by a fresh one. Default: half of `memory`.
     pub recycle_memory: Option<ByteSize>,
+    /// How much memory compiling it may take, 64 MiB to 16 GiB.
+    #[serde(default = "defaults::compile_memory")]
+    pub compile_memory: ByteSize,
+    /// How long compiling it may take, in processor time, rounded up to whole seconds. Up to 10 minutes.
+    #[serde(default = "defaults::compile_timeout")]
+    pub compile_timeout: ConfigDuration,
     /// What a predicate answers when the guest does not.
     #[serde(default)]
     pub on_error: OnError,
@@ -245,6 +252,14 @@ mod defaults {
     pub(super) fn quarantine_interval() -> ConfigDuration {
         ConfigDuration::from_secs(5)
     }
+
+    pub(super) fn compile_memory() -> ByteSize {
+        ByteSize::gib(1)
+    }
+
+    pub(super) fn compile_timeout() -> ConfigDuration {
+        ConfigDuration::from_secs(60)
+    }
 }
 
 impl ComponentConfig {
@@ -253,6 +268,10 @@ impl ComponentConfig {
     /// A guest may ask for all of it again and again within one call, and copying cannot be interrupted.
     const LARGEST_PEEK: ByteSize = ByteSize::mib(1);
     const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+    /// The compiler takes so much before it sees a component, and some more.
+    const LEAST_COMPILE_MEMORY: ByteSize = ByteSize::mib(64);
+    const LARGEST_COMPILE_MEMORY: ByteSize = ByteSize::gib(16);
+    const LONGEST_COMPILE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
     /// A component in `file` with every default.
     pub fn new(file: impl Into<PathBuf>) -> Self {
@@ -266,6 +285,8 @@ impl ComponentConfig {
             memory: defaults::memory(),
             recycle_calls: defaults::recycle_calls(),
             recycle_memory: None,
+            compile_memory: defaults::compile_memory(),
+            compile_timeout: defaults::compile_timeout(),
             on_error: OnError::default(),
             isolation: Isolation::default(),
             grant: Vec::new(),
@@ -334,6 +355,14 @@ impl ComponentConfig {
             problems.require(number > 0, key, || "must be at least 1".into());
         }
         problems.require(!self.quarantine_interval.0.is_zero(), "quarantine_interval", || "must be more than 0".into());
+        let (least, largest) = (Self::LEAST_COMPILE_MEMORY, Self::LARGEST_COMPILE_MEMORY);
+        problems.require((least..=largest).contains(&self.compile_memory), "compile_memory", || {
+            format!("must be within {least} and {largest}, is {}", self.compile_memory)
+        });
+        let limit = self.compile_timeout.0;
+        problems.require(!limit.is_zero() && limit <= Self::LONGEST_COMPILE_TIMEOUT, "compile_timeout", || {
+            format!("must be more than 0 and at most 10m, is {}", self.compile_timeout)
+        });
         problems.into_result(()).err().unwrap_or_default()
     }
 
@@ -370,6 +399,11 @@ impl ComponentConfig {
     /// Bytes of linear memory above which an instance is replaced.
     pub(crate) fn recycle_memory(&self) -> usize {
         to_usize(self.recycle_memory.unwrap_or(ByteSize::b(self.memory.as_u64() / 2)))
+    }
+
+    /// What compiling it may take.
+    pub(crate) fn compile_limits(&self) -> CompileLimits {
+        CompileLimits { memory: self.compile_memory, timeout: self.compile_timeout.0 }
     }
 
     /// Bytes of linear memory that an instance may hold.
@@ -446,6 +480,8 @@ mod tests {
             host_calls: 0,
             quarantine_after: 0,
             quarantine_interval: ConfigDuration::from_millis(0),
+            compile_memory: ByteSize::mib(1),
+            compile_timeout: ConfigDuration::from_secs(601),
             ..ComponentConfig::new("")
         };
         let paths: Vec<_> = config.validate().into_iter().map(|problem| problem.path).collect();
@@ -453,6 +489,6 @@ mod tests {
         assert_eq!(paths[..8], limits);
         let counts = ["hostcall_bytes", "table_elements", "core_instances", "log_lines", "keep_versions", "host_calls"];
         assert_eq!(paths[8..14], counts);
-        assert_eq!(paths[14..], ["quarantine_after", "quarantine_interval"]);
+        assert_eq!(paths[14..], ["quarantine_after", "quarantine_interval", "compile_memory", "compile_timeout"]);
     }
 }

@@ -4,8 +4,7 @@
 //! It exists only if a component is configured, and for as long as one can still be called; the ticker's thread is joined
 //! when it goes. Instances are allocated on demand, not from a pool: a worker keeps and reuses one per component, so
 //! instantiation (some 30 µs) happens at start, after a fault and after a swap, and a pool would only reserve memory.
-//! Compiling uses one thread, the caller's: wasmtime's feature for more is left out, so that the other cores stay with the
-//! workers.
+//! Compiling uses one thread: wasmtime's feature for more is left out, so that the other cores stay with the workers.
 
 use std::fmt;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -17,6 +16,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine};
 
 use crate::bindings;
+use crate::compiler::Compiler;
 use crate::instances::State;
 use crate::wasi;
 
@@ -28,6 +28,7 @@ const LONGEST_TICK: Duration = Duration::from_millis(100);
 /// An engine with its imports and its ticker.
 pub(crate) struct Runtime {
     engine: Engine,
+    compiler: Compiler,
     linker: Linker<State>,
     _ticker: Ticker,
 }
@@ -38,24 +39,21 @@ impl Runtime {
     ///
     /// # Errors
     /// The host has no executable memory or no thread to give, or the imports contradict each other.
-    pub(crate) fn new(shortest_timeout: Duration, stack: usize) -> anyhow::Result<Self> {
-        let mut config = Config::new();
-        config
-            // A call costs three times as much with it, and nothing here is concurrent: calls are synchronous.
-            .concurrency_support(false)
-            .epoch_interruption(true)
-            // Guests are stripped as a rule, and their panic messages say more than frames without names.
-            .wasm_backtrace_max_frames(None)
-            .max_wasm_stack(stack);
-        let engine = Engine::new(&config).map_err(anyhow_of).context("WebAssembly engine")?;
+    pub(crate) fn new(compiler: Compiler, shortest_timeout: Duration, stack: usize) -> anyhow::Result<Self> {
+        // The code is the same for every stack.
+        let engine = Engine::new(config().max_wasm_stack(stack)).map_err(anyhow_of).context("WebAssembly engine")?;
         let linker = linker(&engine).map_err(anyhow_of).context("WebAssembly imports")?;
         let tick = (shortest_timeout / 2).clamp(SHORTEST_TICK, LONGEST_TICK);
         let ticker = Ticker::start(engine.clone(), tick).context("thread that cuts guests off")?;
-        Ok(Self { engine, linker, _ticker: ticker })
+        Ok(Self { engine, compiler, linker, _ticker: ticker })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     pub(crate) fn linker(&self) -> &Linker<State> {
@@ -67,6 +65,18 @@ impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").finish_non_exhaustive()
     }
+}
+
+/// The settings of every engine: code that one made runs in another only if they agree.
+pub(crate) fn config() -> Config {
+    let mut config = Config::new();
+    config
+        // A call costs three times as much with it, and nothing here is concurrent: calls are synchronous.
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        // Guests are stripped as a rule, and their panic messages say more than frames without names.
+        .wasm_backtrace_max_frames(None);
+    config
 }
 
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use fusebox_resilience::ComponentId;
+use wasmtime::component::Component;
 
+use crate::compiler::Compiler;
 use crate::component::{self, Artifact, FALLBACK, PREDICATE, Version};
 use crate::config::ComponentConfig;
 use crate::engine::Runtime;
@@ -31,31 +33,38 @@ pub struct Inspection {
     pub refusal: Option<String>,
 }
 
-/// Reads `file` and puts it through all that a load does, with the default limits.
+/// Reads `file` and puts it through all that a load does, with the default limits. Blocks while `compiler` compiles.
 ///
 /// # Errors
 /// It can't be read, or there is no WebAssembly runtime on this machine. A file that is no good is no error.
-pub fn inspect(file: &Path) -> anyhow::Result<Inspection> {
+pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
     let artifact = Artifact::read(file).with_context(|| file.display().to_string())?;
     let config = Arc::new(ComponentConfig::new(file));
-    let runtime = Arc::new(Runtime::new(config.timeout.0, config.stack())?);
-    let component = artifact.compile(&runtime).ok();
-    let names = |of: fn(&Runtime, &wasmtime::component::Component) -> Vec<String>| {
-        component.as_ref().map(|component| of(&runtime, component)).unwrap_or_default()
+    let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
+    let compiled = artifact.compile(&runtime, config.compile_limits());
+    let names = |of: fn(&Runtime, &Component) -> Vec<String>| {
+        compiled.as_ref().map(|component| of(&runtime, component)).unwrap_or_default()
     };
+    let (imports, exports) = (names(component::imports), names(component::exports));
+    let tried = compiled.and_then(|component| admit(&component, &artifact, config, &runtime));
     Ok(Inspection {
         file: file.to_owned(),
         size: artifact.len(),
         sha256: artifact.digest().to_string(),
-        imports: names(component::imports),
-        exports: names(component::exports),
-        refusal: admit(&artifact, config, &runtime).err().map(|error| format!("{error:#}")),
+        imports,
+        exports,
+        refusal: tried.err().map(|error| format!("{error:#}")),
     })
 }
 
-fn admit(artifact: &Artifact, config: Arc<ComponentConfig>, runtime: &Arc<Runtime>) -> anyhow::Result<()> {
+fn admit(
+    component: &Component,
+    artifact: &Artifact,
+    config: Arc<ComponentConfig>,
+    runtime: &Arc<Runtime>,
+) -> anyhow::Result<()> {
     let id = ComponentId { name: "inspected".into(), digest: artifact.digest().clone(), generation: 1 };
-    let version = Version::new(artifact, id, config, runtime.clone(), Arc::new(Meters::default()))?;
+    let version = Version::link(component, id, config, runtime.clone(), Arc::new(Meters::default()))?;
     try_out(&Arc::new(version))?;
     Ok(())
 }

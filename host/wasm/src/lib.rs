@@ -23,6 +23,8 @@
 
 mod attempt;
 mod bindings;
+mod code_cache;
+mod compiler;
 mod component;
 mod config;
 mod engine;
@@ -54,6 +56,8 @@ use crate::predicate::ComponentPredicate;
 use crate::responder::ComponentResponder;
 use crate::slot::Slot;
 
+pub use code_cache::CodeCache;
+pub use compiler::{Compiler, compile_child};
 pub use component::LARGEST_FILE;
 pub use config::{ComponentConfig, Grant, Isolation, OnError, Probation};
 pub use inspect::{Inspection, inspect};
@@ -69,17 +73,18 @@ pub struct Components {
 }
 
 impl Components {
-    /// Loads every component; relative files are relative to `directory`. Blocks while it compiles.
+    /// Loads every component; relative files are relative to `directory`. Blocks while `compiler` compiles.
     ///
     /// # Errors
     /// For each component that is not acceptable its name, and why.
     pub fn load(
         configs: BTreeMap<String, ComponentConfig>,
         directory: &Path,
+        compiler: Compiler,
         observers: Observers,
     ) -> Result<Self, Vec<(String, anyhow::Error)>> {
         let swaps = watch::Sender::new(0);
-        let (mut slots, mut failures, mut runtimes) = (BTreeMap::new(), Vec::new(), Runtimes::new(&configs));
+        let (mut slots, mut failures, mut runtimes) = (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, &configs));
         for (name, config) in configs {
             let file = directory.join(&config.file);
             let place = format!("component `{name}` ({})", file.display());
@@ -200,21 +205,22 @@ impl Components {
 /// The runtimes that components need: one for each size of stack, which is usually one. No component, no engine and no
 /// ticking thread.
 struct Runtimes {
+    compiler: Compiler,
     shortest_timeout: Duration,
     by_stack: BTreeMap<usize, Arc<Runtime>>,
 }
 
 impl Runtimes {
-    fn new(configs: &BTreeMap<String, ComponentConfig>) -> Self {
+    fn new(compiler: Compiler, configs: &BTreeMap<String, ComponentConfig>) -> Self {
         let shortest_timeout = configs.values().map(|config| config.timeout.0).min().unwrap_or_default();
-        Self { shortest_timeout, by_stack: BTreeMap::new() }
+        Self { compiler, shortest_timeout, by_stack: BTreeMap::new() }
     }
 
     fn of(&mut self, config: &ComponentConfig) -> anyhow::Result<Arc<Runtime>> {
         match self.by_stack.entry(config.stack()) {
             Entry::Occupied(runtime) => Ok(runtime.get().clone()),
             Entry::Vacant(entry) => {
-                let runtime = Arc::new(Runtime::new(self.shortest_timeout, *entry.key())?);
+                let runtime = Arc::new(Runtime::new(self.compiler.clone(), self.shortest_timeout, *entry.key())?);
                 Ok(entry.insert(runtime).clone())
             }
         }

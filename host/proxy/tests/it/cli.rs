@@ -8,7 +8,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
-    Origin, Proxy, ROUTE, Ran, eventually, fusebox, get, handle_if, is_status, ok, predicate, responds, wat_component,
+    Origin, Proxy, ROUTE, Ran, eventually, fusebox, fusebox_elsewhere, get, handle_if, is_status, ok, predicate,
+    responds, wat_component,
 };
 
 pub(crate) fn directory(config: &str) -> TempDir {
@@ -222,9 +223,11 @@ fn every_example_is_ok() {
     let built = root.join("policies/build/service_b.wasm");
     assert!(built.exists(), "{} is missing: run `make policies`", built.display());
     let examples = fs::read_dir(root.join("examples/configs")).expect("examples");
+    let cache = tempfile::tempdir().expect("a directory");
     let mut checked = 0;
     for example in examples.map(|example| example.expect("an example").path()) {
-        let Ran { code, out, error } = fusebox(&root, &["check", &example.display().to_string()]);
+        let Ran { code, out, error } =
+            fusebox_elsewhere(&root, cache.path(), &["check", &example.display().to_string()]);
         assert_eq!((code, &*out, &*error), (Some(0), &*format!("{}: ok\n", example.display()), ""));
         checked += 1;
     }
@@ -240,6 +243,8 @@ pub(crate) fn bad_components() -> Vec<(Vec<u8>, &'static str)> {
     vec![
         (b"hello".to_vec(), "is not WebAssembly, expected a component"),
         (Vec::new(), "is not WebAssembly, expected a component"),
+        (b"\x7fELF\x02\x01\x01".to_vec(), "is compiled code, expected a component"),
+        ([b"\0asm\x0d\0\x01\0", &[0x5a; 1000][..]].concat(), "is not a valid component: "),
         (b"(component)".to_vec(), "is WebAssembly text, expected a binary component"),
         (good[..4].to_vec(), "is cut off after 4 bytes, expected a component"),
         (good[..good.len() / 2].to_vec(), "is not a valid component: "),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod cli;
+mod compiling;
 mod components;
 mod errors;
 mod forwarding;

@@ -496,6 +496,7 @@ fn an_output_that_is_full_is_no_panic() {
         let done = Command::new(env!("CARGO_BIN_EXE_fusebox"))
             .args(arguments)
             .current_dir(directory.path())
+            .env("XDG_CACHE_HOME", directory.path().join("cache"))
             .stdin(Stdio::null())
             .stdout(full)
             .output()

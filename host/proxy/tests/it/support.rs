@@ -594,6 +594,7 @@ impl Proxy {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fusebox"))
             .args(["run", file])
             .current_dir(directory.path())
+            .env("XDG_CACHE_HOME", directory.path().join("cache"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -608,6 +609,11 @@ impl Proxy {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -776,12 +782,19 @@ pub(crate) struct Ran {
     pub(crate) error: String,
 }
 
-/// Runs the program to its end.
+/// Runs the program to its end, in a directory of the test's own.
 #[track_caller]
 pub(crate) fn fusebox(directory: &Path, arguments: &[&str]) -> Ran {
+    fusebox_elsewhere(directory, &directory.join("cache"), arguments)
+}
+
+/// Likewise in any other, with a cache that is the test's own.
+#[track_caller]
+pub(crate) fn fusebox_elsewhere(directory: &Path, cache: &Path, arguments: &[&str]) -> Ran {
     let mut child = Command::new(env!("CARGO_BIN_EXE_fusebox"))
         .args(arguments)
         .current_dir(directory)
+        .env("XDG_CACHE_HOME", cache)
         .env("FUSEBOX_TEST", "from the environment")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use fusebox_resilience::{EventKind, Observers};
-use fusebox_wasm::{ComponentConfig, Components, inspect};
+use fusebox_wasm::{Compiler, ComponentConfig, Components, inspect};
 use tempfile::TempDir;
 
 use crate::guest::{Exports, encode, guest, handle_if, predicate, respond, text};
@@ -36,6 +36,7 @@ fn what_is_no_component_is_refused() {
     for (bytes, expected) in [
         (&b""[..], "is not WebAssembly"),
         (b"MZ\x90\0", "is not WebAssembly"),
+        (b"\x7fELF\x02\x01\x01", "is compiled code, expected a component"),
         (b"\0asm", "is cut off after 4 bytes"),
         (b"\0asm\x0f\0\x01\0", "is WebAssembly of an unknown version"),
         (&encode("(module)"), "is a core module, expected a component: build for `wasm32-wasip2`"),
@@ -135,7 +136,8 @@ fn everything_that_fails_to_load_is_said_at_once() {
     fs::write(directory.path().join("good.wasm"), predicate(ALWAYS)).expect("a file");
     let configs =
         ["good.wasm", "absent.wasm", "lost.wasm"].map(|file| (file.replace(".wasm", ""), ComponentConfig::new(file)));
-    let failures = Components::load(BTreeMap::from(configs), directory.path(), Observers::default()).err();
+    let failures =
+        Components::load(BTreeMap::from(configs), directory.path(), Compiler::in_process(), Observers::default()).err();
     let failures = failures.expect("two are not there");
     assert_eq!(failures.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["absent", "lost"]);
     assert!(format!("{:#}", failures[0].1).contains("No such file"), "{:#}", failures[0].1);
@@ -148,22 +150,23 @@ fn a_name_or_an_export_that_is_not_there_is_said_so() {
     assert_eq!(absent, format!("no component `absent`; there are `{NAME}`"));
     let none = tested.components.responder(NAME).expect_err("it exports none");
     assert!(none.ends_with("guest.wasm): missing export `fusebox:policy/fallback@0.1.0`"), "{none}");
-    let empty = Components::load(BTreeMap::new(), Path::new(""), Observers::default()).expect("nothing to load");
+    let empty = Components::load(BTreeMap::new(), Path::new(""), Compiler::in_process(), Observers::default())
+        .expect("nothing to load");
     assert_eq!(empty.predicate("any").expect_err("there is none"), "no component `any`; there are none");
 }
 
 #[test]
 fn an_inspection_says_what_a_load_would() {
     let tested = load(&guest(Exports::Both, &(handle_if(ALWAYS) + &respond("(i32.const 2048)"))));
-    let good = inspect(&tested.file()).expect("it can be read");
+    let good = inspect(&tested.file(), Compiler::in_process()).expect("it can be read");
     assert!(good.is_acceptable());
     assert_eq!(good.world(), Some("fusebox:policy/policy@0.1.0"));
     assert_eq!(good.serves(), ["handle_if", "abort_if", "cancel_if", "ignore_if", "respond"]);
     assert_eq!(good.sha256, *tested.loaded()[0].digest);
     assert!(good.to_string().ends_with("\naccepted"), "{good}");
     tested.overwrite(&encode(r#"(component (import "wasi:http/types@0.2.0" (instance)))"#));
-    let bad = inspect(&tested.file()).expect("it can be read");
+    let bad = inspect(&tested.file(), Compiler::in_process()).expect("it can be read");
     assert_eq!((bad.is_acceptable(), bad.world(), bad.serves().len()), (false, None, 0));
     assert!(bad.to_string().contains("wasi:http/types@0.2.0  (refused)"), "{bad}");
-    assert!(inspect(&tested.file().with_extension("absent")).is_err());
+    assert!(inspect(&tested.file().with_extension("absent"), Compiler::in_process()).is_err());
 }

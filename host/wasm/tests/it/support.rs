@@ -11,7 +11,7 @@ use fusebox_resilience::{
     Call, ComponentId, Error, ErrorKind, EventKind, Exchange, Fault, Observers, Outcome, Predicate, RequestBody,
     Responder, Response, ResponseBody, Slot,
 };
-use fusebox_wasm::{ComponentConfig, Components};
+use fusebox_wasm::{Compiler, ComponentConfig, Components};
 use http::{HeaderMap, Request, StatusCode};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -57,7 +57,7 @@ pub(crate) fn try_load_with(bytes: &[u8], configure: impl FnOnce(&mut ComponentC
     configure(&mut config);
     let recorder = Recorder::default();
     let configs = BTreeMap::from([(NAME.to_owned(), config)]);
-    match Components::load(configs, directory.path(), recorder.observers()) {
+    match Components::load(configs, directory.path(), Compiler::in_process(), recorder.observers()) {
         Ok(components) => Ok(Tested { components, recorder, directory }),
         Err(failures) => {
             let [(name, error)] = &failures[..] else { panic!("one component, {} failures", failures.len()) };

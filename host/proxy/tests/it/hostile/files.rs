@@ -71,7 +71,7 @@ fn refused() -> Vec<(Place, String)> {
     let own = [
         (
             Place::File(fs::read(env!("CARGO_BIN_EXE_fusebox")).expect("the program")[..100_000].to_vec()),
-            "is not WebAssembly",
+            "is compiled code, expected a component",
         ),
         (Place::File(b"#!/bin/sh\necho hello\n".to_vec()), "is not WebAssembly, expected a component"),
         (Place::File(vec![0; 1000]), "is not WebAssembly, expected a component"),
