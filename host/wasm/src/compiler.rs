@@ -37,15 +37,20 @@ const LARGEST_CODE: u64 = 512 << 20;
 /// The most of a child's complaint that is kept.
 const LONGEST_COMPLAINT: u64 = 4 << 10;
 
-/// What a child may wait for its turn, beyond twice its processor time.
-const GRACE: Duration = Duration::from_secs(10);
+/// How much longer than its processor time a child may take, since it yields to the workers: so many times as long,
+const PATIENCE: u64 = 4;
+/// and this.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// mimalloc would else take a gigabyte before the child can set a limit, and then live on that. With it only what is in use
-/// counts, and some 40 MiB that it holds ready; other allocators don't know it.
+/// counts, and some 50 MiB that it holds ready; other allocators don't know it.
 const LATE_COMMIT: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
 
 /// How the child says that it was no component; any other failure is its own.
 const NOT_A_COMPONENT: u8 = 3;
+
+/// How it says that it had not enough memory, if it noticed before the allocator gave up.
+const OUT_OF_MEMORY: u8 = 4;
 
 /// Makes code of components, or finds what was made before. Clones share the cache and the counts.
 #[derive(Clone, Debug)]
@@ -104,7 +109,7 @@ impl Compiler {
     }
 
     /// The code of the component `bytes`, whose SHA-256 is `digest`. Blocks: milliseconds if it is in the cache, else up to
-    /// twice `limits.timeout` and 10 s.
+    /// four times `limits.timeout` and 30 s.
     ///
     /// # Errors
     /// It is not a valid component, or takes more than `limits` to compile; or the system has no process to spare.
@@ -162,7 +167,7 @@ fn in_child(mut command: Command, component: &[u8], limits: CompileLimits) -> an
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let wall = Duration::from_secs(2 * seconds) + GRACE;
+    let wall = Duration::from_secs(PATIENCE * seconds) + GRACE;
     let Ended { status, code, complaint, overdue } = Running::start(&mut command)?.finish(component, wall)?;
     ensure!(code.len() as u64 <= LARGEST_CODE, "becomes more than {} of code", ByteSize::b(LARGEST_CODE));
     if status.success() {
@@ -179,7 +184,8 @@ fn in_child(mut command: Command, component: &[u8], limits: CompileLimits) -> an
         bail!("takes longer than {seconds}s to compile");
     }
     // The words of the standard library before it aborts.
-    if status.signal() == Some(Signal::ABORT.as_raw()) && complaint.contains("memory allocation of ") {
+    let gave_up = status.signal() == Some(Signal::ABORT.as_raw()) && complaint.contains("memory allocation of ");
+    if gave_up || status.code() == Some(OUT_OF_MEMORY.into()) {
         bail!("takes more than {} of memory to compile", limits.memory);
     }
     let complaint = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };

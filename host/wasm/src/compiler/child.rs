@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use rustix::process::{Pid, Resource, Rlimit, getppid, getrlimit, setpriority_process, setrlimit};
 use wasmtime::Engine;
+use wasmtime::error::OutOfMemory;
 
-use super::NOT_A_COMPONENT;
+use super::{NOT_A_COMPONENT, OUT_OF_MEMORY};
 use crate::component::LARGEST_FILE;
 use crate::engine::{anyhow_of, config};
 
@@ -52,13 +53,17 @@ fn lower(resource: Resource, current: u64, maximum: u64) -> anyhow::Result<()> {
 fn compile() -> anyhow::Result<ExitCode> {
     let engine = Engine::new(&config()).map_err(anyhow_of).context("WebAssembly engine")?;
     let mut component = Vec::new();
-    io::stdin().take(LARGEST_FILE).read_to_end(&mut component)?;
+    match io::stdin().take(LARGEST_FILE).read_to_end(&mut component) {
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => return Ok(ExitCode::from(OUT_OF_MEMORY)),
+        read => read?,
+    };
     match engine.precompile_component(&component) {
         Ok(code) => {
             io::stdout().write_all(&code)?;
             io::stdout().flush()?;
             Ok(ExitCode::SUCCESS)
         }
+        Err(error) if error.is::<OutOfMemory>() => Ok(ExitCode::from(OUT_OF_MEMORY)),
         Err(error) => Ok(complain(&anyhow_of(error), ExitCode::from(NOT_A_COMPONENT))),
     }
 }

@@ -265,6 +265,7 @@ fn a_child_that_ends_otherwise_than_it_should_is_a_reason() {
             "echo memory allocation of 10 bytes failed >&2; kill -ABRT $$",
             "takes more than 1.0 GiB of memory to compile",
         ),
+        ("exit 4", "takes more than 1.0 GiB of memory to compile"),
         ("kill -ABRT $$", "the compiler crashed: signal: 6 (SIGABRT)"),
         // More than a pipe holds, of which nobody wants to read the most.
         ("head -c 1000000 /dev/zero >&2; exit 3", "is not a valid component: \0\0"),
