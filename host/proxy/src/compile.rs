@@ -10,7 +10,7 @@ use fusebox_resilience::config::{Parts, Problem};
 use fusebox_resilience::{
     Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random, Responder, Response,
 };
-use fusebox_wasm::{Compiler as ComponentCompiler, Components};
+use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
 use http::Method;
 
 use crate::code_cache;
@@ -112,7 +112,15 @@ impl Compiler<'_> {
         let possible: BTreeMap<_, _> = possible.map(|(name, component)| (name.clone(), component.clone())).collect();
         let compiler = if possible.is_empty() { compiler } else { self.with_cache(compiler, directory) };
         match Components::load(possible, directory, compiler, observers.clone()) {
-            Ok(components) => Some(components),
+            Ok(components) => {
+                for ComponentStatus { name, rejection, .. } in components.status() {
+                    if let Some(rejection) = rejection {
+                        let message = format!("{}; `on_error` answers until it is good", rejection.reason);
+                        self.warnings.push(self.document.error(&format!("components.{name}.file"), message));
+                    }
+                }
+                Some(components)
+            }
             Err(failures) => {
                 for (name, error) in failures {
                     self.error(&format!("components.{name}.file"), format!("{error:#}"));

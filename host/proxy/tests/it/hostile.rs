@@ -316,6 +316,6 @@ impl Drop for Ends<'_> {
 
 #[expect(clippy::print_stderr, reason = "shown with `--nocapture`")]
 fn figures(name: &str, options: &str, hostile: Duration, neighbour: Duration, peak: u64) {
-    let peak = peak >> 20;
+    let (peak, options) = (peak >> 20, options.replace('\n', ", "));
     eprintln!("| {name} | {options} | {hostile:.1?} | {neighbour:.1?} | {peak} MiB |");
 }

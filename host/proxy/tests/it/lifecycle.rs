@@ -249,6 +249,17 @@ fn an_optional_component_may_be_missing_at_the_start() {
 }
 
 #[test]
+fn a_check_warns_of_an_optional_component_that_is_no_good() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = FALLBACK.replace("OPTIONS", "optional = true").replace("ORIGIN", "http://127.0.0.1:1");
+    fs::write(directory.path().join("fusebox.toml"), format!("listen = '127.0.0.1:0'\n{config}")).expect("a file");
+    let checked = fusebox(directory.path(), &["check"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let warning = "warning: fusebox.toml:3: components.c.file: c.wasm: No such file or directory";
+    assert!(checked.error.starts_with(warning), "{checked:?}");
+}
+
+#[test]
 fn whatever_kills_it_during_a_push_the_next_start_has_the_old_version_or_the_new_one() {
     let origin = Origin::answering([answer(503, "", "")]);
     // Long enough that a write can be interrupted.

@@ -53,6 +53,21 @@ fn starting(body: &str) -> Place {
     Place::File(Guest::doing("").starting(body).component())
 }
 
+/// A component in a component in a component… What it takes to compile them grows with the square of their number: 50,000
+/// (600 KB) would take more than 20 GB.
+fn nested_components(depth: usize) -> Place {
+    Place::File((0..depth).fold(b"\0asm\x0d\0\x01\0".to_vec(), |inner, _| {
+        let mut outer = b"\0asm\x0d\0\x01\0\x04".to_vec();
+        let mut length = inner.len();
+        while length > 0x7f {
+            outer.push(u8::try_from(length & 0x7f | 0x80).expect("a byte"));
+            length >>= 7;
+        }
+        outer.push(u8::try_from(length).expect("a byte"));
+        [outer, inner].concat()
+    }))
+}
+
 /// What is refused, and why.
 fn refused() -> Vec<(Place, String)> {
     let predicate = r#"(component
@@ -100,6 +115,7 @@ fn refused() -> Vec<(Place, String)> {
             importing("wasi:clocks/monotonic-clock@0.3.0"),
             "import `wasi:clocks/monotonic-clock@0.3.0`: expected WASI 0.2",
         ),
+        (nested_components(500), missing),
         // Starts that fail.
         (starting("(drop (call $number))"), "can't be instantiated: asked about an attempt outside of a call"),
         (starting("(call $block (call $after (i64.const 1000000000)))"), "can't be instantiated: waited, for time"),
