@@ -115,7 +115,7 @@ impl Compiler<'_> {
             Ok(components) => {
                 for ComponentStatus { name, rejection, .. } in components.status() {
                     if let Some(rejection) = rejection {
-                        let message = format!("{}; `on_error` answers until it is good", rejection.reason);
+                        let message = format!("{}; `on_error` answers until there is a good one", rejection.reason);
                         self.warnings.push(self.document.error(&format!("components.{name}.file"), message));
                     }
                 }

@@ -104,6 +104,8 @@ pub enum EventKind {
     FallbackServed {
         /// Its status.
         status: u16,
+        /// The version of a component that made it; none: it is static.
+        component: Option<ComponentId>,
     },
     /// A fallback's component declined, or failed to answer: the original outcome goes out.
     FallbackDeclined,

@@ -182,7 +182,8 @@ impl Policy for Fallback {
             }
             match self.answer(call, asker, &mut outcome).await {
                 Some(response) => {
-                    call.emit(&self.name, EventKind::FallbackServed { status: response.status.as_u16() });
+                    let (status, component) = (response.status.as_u16(), response.component().cloned());
+                    call.emit(&self.name, EventKind::FallbackServed { status, component });
                     Ok(response.into_fallback(outcome.attempt()))
                 }
                 None => {

@@ -4,6 +4,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::body::ResponseBody;
 use crate::error::{BoxError, Error, ErrorKind};
+use crate::event::ComponentId;
 
 /// How an attempt, or a whole call, ended.
 pub type Outcome = Result<Response, Error>;
@@ -19,12 +20,26 @@ pub struct Response {
     pub body: ResponseBody,
     attempt: u32,
     is_fallback: bool,
+    /// In a box: hardly any response has one.
+    made_by: Option<Box<ComponentId>>,
 }
 
 impl Response {
     /// A response of the upstream.
     pub fn new(status: StatusCode, headers: HeaderMap, body: ResponseBody) -> Self {
-        Self { status, headers, body, attempt: 0, is_fallback: false }
+        Self { status, headers, body, attempt: 0, is_fallback: false, made_by: None }
+    }
+
+    /// The same, made by this version of a component.
+    #[must_use]
+    pub fn made_by(mut self, component: ComponentId) -> Self {
+        self.made_by = Some(component.into());
+        self
+    }
+
+    /// The version of a component that made it, if one did.
+    pub fn component(&self) -> Option<&ComponentId> {
+        self.made_by.as_deref()
     }
 
     /// The attempt that it answers, from 1; 0 before one was counted.

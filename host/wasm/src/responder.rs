@@ -17,7 +17,8 @@ impl Responder for ComponentResponder {
         let answer = self.0.ask(seen, |guest, store| {
             let answer = guest.fallback().call_respond(&mut *store, outcome)?;
             // Within the call, so that an answer that can't be sent is a fault like any other.
-            Ok(answer.map(|answer| attempt::into_response(answer, store.data().console())).transpose()?)
+            let answer = answer.map(|answer| attempt::into_response(answer, store.data().console())).transpose()?;
+            Ok(answer.map(|answer| answer.made_by(store.data().version().id().clone())))
         });
         answer.flatten()
     }

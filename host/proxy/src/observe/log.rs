@@ -23,7 +23,7 @@
 //! | `Connection timed out` | `INFO` | `limit_ms` |
 //! | `circuit breaker state changed from closed to open` | `INFO` | `from`, `to`, `delay_ms` if it opened |
 //! | `Call rejected: circuit breaker open` | `INFO` | `reason` (`circuit-open`, …), `retry_after_ms` |
-//! | `Fallback executed result` | `INFO` | `status` |
+//! | `Fallback executed result` | `INFO` | `status`, and the component that answered, if one did |
 //! | `Fallback declined` | `INFO` | |
 //! | `Response incomplete: connection lost` | `WARN` | `failure` |
 //! | `Component faulted: trap` | `ERROR` | `fault` (`trap`, `timeout`, `memory`, …), `detail` |
@@ -256,9 +256,12 @@ impl Observer for Log {
                     line.field("reason", kind.failure().name()).maybe("retry_after_ms", retry_after.map(milliseconds));
                 });
             }
-            &EventKind::FallbackServed { status } => {
+            EventKind::FallbackServed { status, component } => {
                 self.say(event, Level::Info, "Fallback executed result", |line| {
-                    line.field("status", status);
+                    line.field("status", *status);
+                    component.iter().for_each(|component| {
+                        line.component(component);
+                    });
                 });
             }
             EventKind::FallbackDeclined => self.say(event, Level::Info, "Fallback declined", |_| {}),

@@ -61,6 +61,9 @@ fn a_responder_answers() {
     let response = proxy.ask(get("/", "1"));
     assert_eq!((response.status(), response.text(), response.header("x-of-b")), (200, "from the guest", None));
     assert_eq!(proxy.told("1"), ["Fallback executed result", "200: OK"]);
+    let (decided, loaded) = (proxy.story("1")[0].clone(), proxy.line("Component loaded"));
+    assert_eq!((&decided["component"], &decided["digest"]), (&json!("c"), &loaded["digest"]));
+    assert_eq!(decided["generation"], 1);
     assert_eq!(proxy.ask(get("/", "2")).text(), "fine");
 }
 

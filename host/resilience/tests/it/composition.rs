@@ -52,7 +52,7 @@ async fn a_fallbacks_answer_is_a_success_for_a_retry_outside_whatever_its_status
     for status in [200, 503] {
         let rig = Rig::new("503", [retry("delay = \"10ms\""), fallback(&format!("respond = {{ status = {status} }}"))]);
         assert_eq!(rig.get().await, (1, Ok(status)));
-        assert_eq!(rig.events(), [(1, EventKind::FallbackServed { status })]);
+        assert_eq!(rig.events(), [(1, EventKind::FallbackServed { status, component: None })]);
     }
 }
 

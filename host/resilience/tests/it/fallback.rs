@@ -11,7 +11,7 @@ use crate::support::{
 const STATIC: &str = "respond = { status = 200, headers = { content-type = \"text/plain\" }, body = \"sorry\" }";
 
 fn served(at: u64, status: u16) -> (u64, EventKind) {
-    (at, EventKind::FallbackServed { status })
+    (at, EventKind::FallbackServed { status, component: None })
 }
 
 #[tokio::test(start_paused = true)]

@@ -66,6 +66,8 @@ impl Slot {
     /// Replaces the component by what is in its file now.
     pub(crate) fn reload(&self) -> Reload {
         let _one_at_a_time = self.admitting();
+        // Else the file may still have what was rolled back a moment ago.
+        self.settle_or_say();
         match Artifact::read(&self.file) {
             Ok(artifact) => self.admit(&artifact, Source::File),
             Err(error) => self.reject(None, format!("{}: {error:#}", self.file.display())),
@@ -171,6 +173,10 @@ impl Slot {
             return;
         }
         let _one_at_a_time = self.admitting();
+        self.settle_or_say();
+    }
+
+    fn settle_or_say(&self) {
         if let Err(error) = self.settle_file() {
             self.reject(None, format!("{error:#}"));
         }

@@ -132,8 +132,12 @@ fn every_event_has_its_line() {
             r#"{"level":"INFO","msg":"Call rejected: bulkhead full",HEAD,"reason":"bulkhead-full"}"#,
         ),
         (
-            EventKind::FallbackServed { status: 200 },
+            EventKind::FallbackServed { status: 200, component: None },
             r#"{"level":"INFO","msg":"Fallback executed result",HEAD,"status":200}"#,
+        ),
+        (
+            EventKind::FallbackServed { status: 200, component: Some(component()) },
+            r#"{"level":"INFO","msg":"Fallback executed result",HEAD,"status":200,"component":"service-b","digest":"0a1b","generation":2}"#,
         ),
         (EventKind::FallbackDeclined, r#"{"level":"INFO","msg":"Fallback declined",HEAD}"#),
         (

@@ -72,7 +72,7 @@ fn events_are_counted() {
     of_policy("retry", EventKind::RetrySkipped { reason: NoRetry::Method });
     of_policy("timeout", EventKind::TimeoutExceeded { limit: Duration::ZERO });
     of_policy("breaker", EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after: None });
-    of_policy("fallback", EventKind::FallbackServed { status: 200 });
+    of_policy("fallback", EventKind::FallbackServed { status: 200, component: None });
     of_policy("fallback", EventKind::FallbackDeclined);
     let opened = EventKind::CircuitStateChanged { from: State::Closed, to: State::Open, delay: None };
     observe(&metrics, None, Some("breaker"), opened);
