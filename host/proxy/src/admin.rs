@@ -48,8 +48,8 @@ pub(crate) struct Admin {
     pub(crate) kinds: BTreeMap<Arc<str>, PolicyKind>,
     pub(crate) breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
     pub(crate) components: Components,
-    /// One component is taken at a time: each may take 64 MiB.
-    pub(crate) uploads: Semaphore,
+    /// One change that may take long is made at a time: a component may take 64 MiB, and its compiling minutes.
+    pub(crate) changes: Arc<Semaphore>,
     pub(crate) observers: Observers,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) log: Log,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -48,7 +48,7 @@ impl Client {
     /// # Errors
     /// It can't be reached, or did not take it.
     pub fn push(&self, name: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
-        self.ask(Method::PUT, &format!("/components/{name}"), bytes.into())
+        self.ask(Method::PUT, &format!("/components/{}", checked(name)?), bytes.into())
     }
 
     /// Has the previous version of the component `name` put back. Returns what the proxy says.
@@ -56,7 +56,7 @@ impl Client {
     /// # Errors
     /// It can't be reached, or there is none.
     pub fn roll_back(&self, name: &str) -> anyhow::Result<String> {
-        self.ask(Method::POST, &format!("/components/{name}/rollback"), Bytes::new())
+        self.ask(Method::POST, &format!("/components/{}/rollback", checked(name)?), Bytes::new())
     }
 
     /// Has changed components loaded. Returns what the proxy says.
@@ -76,7 +76,8 @@ impl Client {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (status, text) = runtime.block_on(async {
             let asked = timeout(ANSWER_TIMEOUT, self.send(request)).await;
-            let response = asked.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", ANSWER_TIMEOUT.as_secs())));
+            let late = || anyhow!("no answer within {} s; it may still be done", ANSWER_TIMEOUT.as_secs());
+            let response = asked.unwrap_or_else(|_| Err(late()));
             response.with_context(|| self.address.clone())
         })?;
         let text = text.trim_end();
@@ -88,11 +89,20 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream?)).await?;
         // It is done when the answer is.
         tokio::spawn(connection);
-        let response: Response<_> = sender.send_request(request).await?;
+        let sent = sender.send_request(request).await;
+        // Whoever refuses does not read a long component to its end.
+        let response: Response<_> = sent.context("it did not take all of it: is the token right, and the name?")?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| anyhow!("{error}"))?;
         Ok((head.status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     }
+}
+
+/// A name as the configuration has them: nothing that would mean something in a path.
+fn checked(name: &str) -> anyhow::Result<&str> {
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    ensure!(is_name, "`{name}` is no name of a component: it has letters, digits, `-` and `_`");
+    Ok(name)
 }
 
 fn token(file: &Path) -> anyhow::Result<HeaderValue> {

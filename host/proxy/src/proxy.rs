@@ -120,7 +120,7 @@ impl Proxy {
             kinds,
             breakers,
             components: components.clone(),
-            uploads: Semaphore::new(1),
+            changes: Arc::new(Semaphore::new(1)),
             observers,
             metrics,
             log: log.clone(),

@@ -6,15 +6,21 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fusebox_wasm::Components;
-use tokio::task::spawn_blocking;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the files are looked at. A file that looks the same twice in a row, and other than when it was loaded, has
 /// been replaced and is complete.
 const INTERVAL: Duration = Duration::from_millis(50);
+
+/// How many components are loaded at a time: one that takes long to compile holds back no other, and a hundred that change
+/// at once do not become a hundred compilers.
+const LOADS: usize = 2;
 
 /// Watches until it is dropped. What comes of each change is told by the components' own events.
 pub(crate) async fn watch(components: Components) {
@@ -22,24 +28,36 @@ pub(crate) async fn watch(components: Components) {
     if files.is_empty() {
         return;
     }
+    let places = Arc::new(Semaphore::new(LOADS));
+    let mut loads = JoinSet::new();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let components = components.clone();
-        // A look can hang on a dead file server, compiling takes milliseconds to seconds, and this runtime accepts connections.
+        while loads.try_join_next().is_some() {}
+        let settling = components.clone();
+        // A look can hang on a dead file server, and this runtime accepts connections.
         let looked = spawn_blocking(move || {
-            for file in files.iter_mut().filter_map(File::settled_anew) {
-                components.reload(&file.name);
-            }
-            components.settle();
-            files
+            settling.settle();
+            let anew: Vec<_> = files.iter_mut().filter_map(File::settled_anew).map(|file| file.name.clone()).collect();
+            (files, anew)
         });
-        match looked.await {
-            Ok(looked) => files = looked,
-            Err(_) => return,
+        let Ok((looked, anew)) = looked.await else { return };
+        files = looked;
+        for name in anew {
+            loads.spawn_local(load(name, components.clone(), places.clone()));
         }
     }
+}
+
+async fn load(name: String, components: Components, places: Arc<Semaphore>) {
+    let Ok(place) = places.acquire_owned().await else { return };
+    let loaded = spawn_blocking(move || {
+        let _place = place;
+        components.reload(&name);
+    });
+    // Should it have panicked, the next change may do better.
+    loaded.await.ok();
 }
 
 struct File {

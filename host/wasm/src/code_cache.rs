@@ -206,6 +206,8 @@ impl CodeCache {
 
     /// Puts a file in place whole or not at all, even if the machine goes down.
     fn put(&self, key: &Key, extension: &str, content: &[u8]) -> io::Result<()> {
+        // It may have been removed since.
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let unique = RandomState::new().build_hasher().finish();
         let temporary = self.directory.join(format!("{}.{extension}.{unique:016x}.{TEMPORARY}", key.0));
         let put = || {
@@ -265,10 +267,24 @@ impl CodeCache {
         }
     }
 
-    /// What is in the directory, as far as it can be seen.
+    /// What is ours in the directory, as far as it can be seen. Whatever else is there is left alone.
     fn files(&self) -> impl Iterator<Item = (PathBuf, Metadata)> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
+        ours.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+    }
+}
+
+/// Whether a file of this name is an entry's: `KEY.code` or `KEY.sha256`, or one of these on its way there.
+fn is_ours(name: &str) -> bool {
+    let mut parts = name.split('.');
+    let is_hex = |part: Option<&str>, digits: usize| {
+        part.is_some_and(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let is_entry = is_hex(parts.next(), 64) && matches!(parts.next(), Some(CODE | DIGEST));
+    match parts.next() {
+        None => is_entry,
+        unique => is_entry && is_hex(unique, 16) && parts.next() == Some(TEMPORARY) && parts.next().is_none(),
     }
 }
 
@@ -276,6 +292,18 @@ impl CodeCache {
 mod tests {
     use super::*;
     use crate::engine::config;
+
+    #[test]
+    fn only_names_of_entries_are_ours() {
+        let key = "0f".repeat(32);
+        for ours in [format!("{key}.code"), format!("{key}.sha256"), format!("{key}.code.00112233445566ff.tmp")] {
+            assert!(is_ours(&ours), "{ours}");
+        }
+        let others = ["thesis.tmp".into(), "main.code".into(), format!("{key}.tmp"), format!("{key}.code.x.tmp")];
+        for other in others.into_iter().chain([format!("{key}.code.00112233445566ff"), format!("{key}x.code")]) {
+            assert!(!is_ours(&other), "{other}");
+        }
+    }
 
     #[test]
     fn code_of_another_component_or_of_other_settings_has_another_key() {

@@ -3,14 +3,16 @@
 //! A version never changes. Whoever holds it can go on using it; when another has taken its place it is *retired*, which is
 //! how the instances of it that workers keep learn that they should go.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use fusebox_resilience::ComponentId;
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Store;
 use wasmtime::component::{self, Component, InstancePre};
@@ -43,11 +45,12 @@ impl Artifact {
     /// # Errors
     /// It can't be read, or is larger than 64 MiB.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
-        // Opening a pipe would wait for somebody to write to it.
-        ensure!(std::fs::metadata(file)?.is_file(), "is not a regular file");
+        // Opening a pipe would else wait for somebody to write to it.
+        let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(file)?;
+        ensure!(file.metadata()?.is_file(), "is not a regular file");
         let mut bytes = Vec::new();
         // One byte more than allowed tells a file that is too long, even one that grows while it is read.
-        let read = File::open(file)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+        let read = file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
         ensure!(read as u64 <= LARGEST_FILE, "larger than {} MiB", LARGEST_FILE >> 20);
         Ok(Self::new(bytes))
     }

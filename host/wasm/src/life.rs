@@ -9,10 +9,11 @@
 //!   is back, and serves   v                             quarantined
 //! ```
 //!
-//! A version that nothing can be rolled back to is quarantined on probation too. Faults of a version that is no longer
-//! current change nothing.
+//! What is put back is the latest version that has proved itself, if there is one: a version has done that when its probation
+//! is over. One that was replaced before that goes on with its probation when it is put back. The latest proven version is
+//! kept whatever else is let go. A version that nothing can be rolled back to is quarantined on probation too. Faults of a
+//! version that is no longer current change nothing.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -74,7 +75,7 @@ pub(crate) struct Life<V> {
     rules: Rules,
     current: Option<Tenure<V>>,
     /// Earlier versions that can be rolled back to, the latest last.
-    kept: VecDeque<(u64, V)>,
+    kept: Vec<Kept<V>>,
     generations: u64,
 }
 
@@ -83,11 +84,20 @@ pub(crate) struct Life<V> {
 struct Tenure<V> {
     generation: u64,
     version: V,
-    /// None: it has been current before, and was rolled back to.
+    /// None: it has proved itself.
     probation: Option<OnProbation>,
     faults_in_a_row: u32,
     /// When the next trial call may be made, if it is in quarantine.
     next_trial: Option<Instant>,
+}
+
+/// A version that was current.
+#[derive(Clone, Debug)]
+struct Kept<V> {
+    generation: u64,
+    version: V,
+    /// The faults that it had on probation; none: it had proved itself.
+    faults: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +122,7 @@ pub(crate) enum Consequence<V> {
 impl<V: Clone> Life<V> {
     /// Nothing is admitted yet.
     pub(crate) fn new(rules: Rules) -> Self {
-        Self { rules, current: None, kept: VecDeque::new(), generations: 0 }
+        Self { rules, current: None, kept: Vec::new(), generations: 0 }
     }
 
     pub(crate) fn current(&self) -> Option<&V> {
@@ -121,7 +131,7 @@ impl<V: Clone> Life<V> {
 
     /// Earlier versions that can be rolled back to, the latest first.
     pub(crate) fn kept(&self) -> impl Iterator<Item = &V> {
-        self.kept.iter().rev().map(|(_, version)| version)
+        self.kept.iter().rev().map(|kept| &kept.version)
     }
 
     /// The number that the next version gets.
@@ -136,11 +146,20 @@ impl<V: Clone> Life<V> {
         let probation = Some(OnProbation { since: now, calls_before: calls, faults: 0 });
         let new = Tenure { generation: self.generations, version, probation, faults_in_a_row: 0, next_trial: None };
         let old = self.current.replace(new)?;
-        self.kept.push_back((old.generation, old.version.clone()));
+        let on_probation = old.probation.filter(|probation| !probation.is_over(self.rules.probation, now, calls));
+        let faults = on_probation.map(|probation| probation.faults);
+        self.kept.push(Kept { generation: old.generation, version: old.version.clone(), faults });
         while self.kept.len() > self.rules.keep {
-            self.kept.pop_front();
+            let proven = self.latest_proven();
+            let oldest = usize::from(proven == Some(0) && self.kept.len() > 1);
+            self.kept.remove(oldest);
         }
         Some(old.version)
+    }
+
+    /// Where the latest version that has proved itself is among the kept ones.
+    fn latest_proven(&self) -> Option<usize> {
+        self.kept.iter().rposition(|kept| kept.faults.is_none())
     }
 
     /// Whether the current version may be called now. In quarantine that is once per interval: a yes is a trial call, and
@@ -185,10 +204,15 @@ impl<V: Clone> Life<V> {
             } else {
                 probation.faults = probation.faults.saturating_add(1);
                 let faults = probation.faults;
-                if faults > rules.max_faults
-                    && let Some((from, to)) = self.roll_back()
-                {
-                    return Consequence::RolledBack { from, to, faults };
+                if let Some(latest) = self.kept.len().checked_sub(1) {
+                    // There is something to go back to, so it is not set aside before that.
+                    if faults <= rules.max_faults {
+                        return Consequence::None;
+                    }
+                    let target = self.latest_proven().unwrap_or(latest);
+                    if let Some((from, to)) = self.put_back(target, now, calls) {
+                        return Consequence::RolledBack { from, to, faults };
+                    }
                 }
             }
         }
@@ -201,12 +225,17 @@ impl<V: Clone> Life<V> {
         }
     }
 
-    /// Makes the latest of the kept versions the current one, not on probation, and forgets the current one. Returns both;
-    /// none: nothing is kept.
-    pub(crate) fn roll_back(&mut self) -> Option<(V, V)> {
-        let (generation, version) = self.kept.pop_back()?;
-        let tenure =
-            Tenure { generation, version: version.clone(), probation: None, faults_in_a_row: 0, next_trial: None };
+    /// Makes the latest of the kept versions the current one, whether it has proved itself or not, and forgets the current
+    /// one. Returns both; none: nothing is kept.
+    pub(crate) fn roll_back(&mut self, now: Instant, calls: u64) -> Option<(V, V)> {
+        self.put_back(self.kept.len().checked_sub(1)?, now, calls)
+    }
+
+    /// Makes a kept version the current one, and forgets the current one and those in between.
+    fn put_back(&mut self, index: usize, now: Instant, calls: u64) -> Option<(V, V)> {
+        let Kept { generation, version, faults } = self.kept.drain(index..).next()?;
+        let probation = faults.map(|faults| OnProbation { since: now, calls_before: calls, faults });
+        let tenure = Tenure { generation, version: version.clone(), probation, faults_in_a_row: 0, next_trial: None };
         let out = self.current.replace(tenure)?;
         Some((out.version, version))
     }
@@ -214,6 +243,15 @@ impl<V: Clone> Life<V> {
     /// Whether calls have to ask [`may_call`](Self::may_call) first, and tell of their success.
     pub(crate) fn is_troubled(&self) -> bool {
         self.current.as_ref().is_none_or(|tenure| tenure.faults_in_a_row > 0 || tenure.next_trial.is_some())
+    }
+
+    /// Whether the current version has proved itself.
+    #[cfg(test)]
+    fn is_proven(&self, now: Instant, calls: u64) -> bool {
+        let tenure = self.current.as_ref();
+        tenure.is_some_and(|tenure| {
+            tenure.probation.is_none_or(|probation| probation.is_over(self.rules.probation, now, calls))
+        })
     }
 
     pub(crate) fn standing(&self, now: Instant, calls: u64) -> Standing {
@@ -231,6 +269,7 @@ impl<V: Clone> Life<V> {
 impl OnProbation {
     fn is_over(&self, length: Probation, now: Instant, calls: u64) -> bool {
         match length {
+            Probation::Calls(0) => true,
             Probation::Calls(limit) => calls.saturating_sub(self.calls_before) > limit,
             Probation::Time(limit) => now.saturating_duration_since(self.since) >= limit,
         }

@@ -7,6 +7,7 @@
 mod admission;
 mod storage;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,15 +43,18 @@ pub(crate) struct Slot {
     /// Whether a call has to look at `place` first, and tell of its success: a component in good order needs no lock.
     is_troubled: AtomicBool,
     printed: Throttle,
-    /// Held while a new version is made, so that two don't race for the place.
+    /// Held while a new version is made, so that two don't race for the place. A roll-back does not wait for it.
     admitting: Mutex<()>,
+    /// Held while the file is replaced.
+    storing: Mutex<()>,
 }
 
 struct Place {
     life: Life<Arc<Version>>,
     needs: Needs,
-    /// The digest of what was rolled back last: it is not taken from the file again, only when it is pushed.
-    rolled_back: Option<Arc<str>>,
+    /// The digests of what was rolled back since other content was in the file: they are not taken from it again, only when
+    /// they are pushed.
+    rolled_back: BTreeSet<Arc<str>>,
     rejection: Option<Rejection>,
     /// The digest of what was pushed into the file last, as long as the file that it replaced is at hand.
     pushed: Option<Arc<str>>,
@@ -78,7 +82,7 @@ impl Slot {
         let place = Place {
             life: Life::new(config.rules()),
             needs: Needs::default(),
-            rolled_back: None,
+            rolled_back: BTreeSet::new(),
             rejection: None,
             pushed: None,
             is_unsettled: false,
@@ -94,6 +98,7 @@ impl Slot {
             is_troubled: AtomicBool::new(true),
             printed: Throttle::new(config.log_rate),
             admitting: Mutex::new(()),
+            storing: Mutex::new(()),
             config,
         };
         slot.fill()?;
@@ -217,19 +222,19 @@ impl Slot {
 
     fn rolled_back(&self, mut place: MutexGuard<'_, Place>, from: &Version, to: &Version, faults: Option<u32>) {
         to.reinstate();
-        place.rolled_back = Some(from.id().digest.clone());
+        place.rolled_back.insert(from.id().digest.clone());
         place.is_unsettled = true;
-        self.update(&place);
-        drop(place);
-        self.switched(Some(from));
+        self.switched(place, Some(from));
         let (component, from) = (to.id().clone(), from.id().clone());
         self.emit(EventKind::ComponentRolledBack { component, from, faults });
     }
 
     /// Another version has taken the place.
-    fn switched(&self, old: Option<&Version>) {
-        // Only now: whoever finds its instance retired must find the new version.
+    fn switched(&self, place: MutexGuard<'_, Place>, old: Option<&Version>) {
+        // Only now, since whoever finds its instance retired must find the new version; and before anybody puts it back.
         old.inspect(|old| old.retire());
+        self.update(&place);
+        drop(place);
         self.swaps.send_modify(|swaps| *swaps += 1);
     }
 

@@ -20,8 +20,14 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 impl Admin {
     /// Loads again what has changed: 200, or 422 if something is no good.
     pub(super) async fn reload(&self) -> Response<Full<Bytes>> {
+        let Ok(place) = self.changes.clone().try_acquire_owned() else { return busy() };
         let components = self.components.clone();
-        let Ok(reloads) = spawn_blocking(move || components.reload_all()).await else { return gone() };
+        let reloads = spawn_blocking(move || {
+            // Held until it is done, even if the client has gone.
+            let _place = place;
+            components.reload_all()
+        });
+        let Ok(reloads) = reloads.await else { return gone() };
         let is_rejected = reloads.values().any(|reload| matches!(reload, Reload::Rejected(_)));
         let status = if is_rejected { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
         let results: BTreeMap<_, _> = reloads.iter().map(|(name, reload)| (name, result(reload))).collect();
@@ -40,11 +46,7 @@ impl Admin {
         if body.size_hint().lower() > LARGEST_FILE {
             return too_large();
         }
-        let Ok(_place) = self.uploads.try_acquire() else {
-            let mut refusal = text(StatusCode::SERVICE_UNAVAILABLE, "another component is being pushed\n");
-            refusal.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            return refusal;
-        };
+        let Ok(place) = self.changes.clone().try_acquire_owned() else { return busy() };
         let limit = usize::try_from(LARGEST_FILE).unwrap_or(usize::MAX);
         let bytes = match timeout(UPLOAD_TIMEOUT, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -53,7 +55,11 @@ impl Admin {
             Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the component did not arrive in time\n"),
         };
         let components = self.components.clone();
-        let Ok(reload) = spawn_blocking(move || components.push(&name, bytes.into())).await else { return gone() };
+        let reload = spawn_blocking(move || {
+            let _place = place;
+            components.push(&name, bytes.into())
+        });
+        let Ok(reload) = reload.await else { return gone() };
         let status = match reload {
             Reload::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Reload::Unchanged | Reload::Replaced(_) => StatusCode::OK,
@@ -68,15 +74,15 @@ impl Admin {
         }
         let components = self.components.clone();
         match spawn_blocking(move || components.roll_back(&name)).await {
-            Ok(Ok(RollBack { component, from, file_error })) => {
+            Ok(Ok(RollBack { component, from, warning })) => {
                 let mut done = json!({
                     "result": "rolled-back",
                     "digest": &*component.digest,
                     "generation": component.generation,
                     "from": { "digest": &*from.digest, "generation": from.generation },
                 });
-                if let Some(error) = file_error {
-                    done["warning"] = format!("a restart takes what was rolled back: {error}").into();
+                if let Some(warning) = warning {
+                    done["warning"] = warning.into();
                 }
                 json(StatusCode::OK, &done)
             }
@@ -96,6 +102,12 @@ fn result(reload: &Reload) -> Value {
         }),
         Reload::Rejected(reason) => json!({ "result": "rejected", "reason": reason }),
     }
+}
+
+fn busy() -> Response<Full<Bytes>> {
+    let mut refusal = text(StatusCode::SERVICE_UNAVAILABLE, "another component is being pushed or reloaded\n");
+    refusal.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    refusal
 }
 
 /// The process is ending, or the thread has panicked.

@@ -118,7 +118,7 @@ const MEMORY: u64 = 300 << 20;
 fn config(options: &str) -> String {
     format!(
         "workers = 1\n\
-         [components.c]\nfile = 'c.wasm'\nprobe = false\nmax_faults = 1000\n{options}\n\
+         [components.c]\nfile = 'c.wasm'\nprobe = false\nmax_faults = 1000\nhost_calls = 1000000000\n{options}\n\
          [components.good]\nfile = 'good.wasm'\ntimeout = '10s'\n\
          [policies.retry]\nkind = 'retry'\nhandle_if = {{ component = 'c' }}\ndelay = '1ms'\nmax_retries = 1\n\
          [policies.fallback]\nkind = 'fallback'\nhandle_if = {{ status = [503] }}\nrespond = {{ component = 'c' }}\n\

@@ -135,6 +135,8 @@ fn the_program_pushes_rolls_back_and_reloads() {
 
     for (arguments, complaint) in [
         (&["push", "c", "absent.wasm", "--admin", &url][..], "absent.wasm"),
+        (&["push", "../reload", "new.wasm", "--admin", &url], "`../reload` is no name of a component"),
+        (&["rollback", "c?x", "--admin", &url], "`c?x` is no name of a component"),
         (&["push", "c", "new.wasm", "--admin", &url], "401 Unauthorized: the bearer token is missing or wrong"),
         (&["push", "c", "new.wasm", "--admin", "127.0.0.1:1"], "expected a URL such as `http://127.0.0.1:9901`"),
         (&["push", "c", "new.wasm", "--admin", "http://127.0.0.1:1"], "127.0.0.1:1: Connection refused"),
@@ -182,7 +184,7 @@ fn a_version_that_faults_on_live_traffic_is_rolled_back_by_itself() {
     assert_eq!((&line["level"], &line["faults"], &line["from_generation"]), (&json!("WARN"), &json!(3), &json!(2)));
     assert_eq!(proxy.ask(get("/503", "5")).text(), "one");
     let state = component(&proxy);
-    assert_eq!((&state["state"], &state["generation"]), (&json!("serving"), &json!(1)));
+    assert_eq!((&state["state"], &state["generation"]), (&json!("probation"), &json!(1)), "as it was");
     proxy.counts(&[(r#"fusebox_component_loads_total{component="c",result="rolled-back"}"#, 1.0)]);
 
     // The file still has it; touching it or asking for it does not bring it back, a push does.

@@ -90,11 +90,41 @@ fn probation_can_be_a_number_of_calls() {
 fn rolling_back_goes_as_far_as_versions_are_kept() {
     let (mut life, now) = life(RULES, ["a", "b", "c", "d"]);
     assert_eq!(life.kept().copied().collect::<Vec<_>>(), ["c", "b"]);
-    assert_eq!(life.roll_back(), Some(("d", "c")));
-    assert_eq!(life.roll_back(), Some(("c", "b")));
-    assert_eq!(life.roll_back(), None);
+    assert_eq!(life.roll_back(now, 0), Some(("d", "c")));
+    assert_eq!(life.roll_back(now, 0), Some(("c", "b")));
+    assert_eq!(life.roll_back(now, 0), None);
     assert_eq!((life.current(), life.next_generation()), (Some(&"b"), 5));
     assert_eq!(life.standing(now, 0), Standing::Serving);
+}
+
+#[test]
+fn a_version_that_has_not_proved_itself_is_passed_over_and_let_go_first() {
+    let (mut life, now) = life(RULES, ["good"]);
+    let now = now + 60 * SECOND;
+    for bad in ["b", "c", "d"] {
+        life.admit(bad, now, 0);
+    }
+    assert_eq!(life.kept().copied().collect::<Vec<_>>(), ["c", "good"], "the one that is known to be good stays");
+    for calls in 1..3 {
+        life.faulted(4, now, calls);
+    }
+    assert_eq!(life.faulted(4, now, 3), Consequence::RolledBack { from: "d", to: "good", faults: 3 });
+    assert_eq!((life.standing(now, 3), life.kept().count()), (Standing::Serving, 0));
+}
+
+#[test]
+fn a_version_that_is_put_back_before_it_has_proved_itself_goes_on_with_its_probation() {
+    let (mut life, now) = life(RULES, ["a"]);
+    life.faulted(1, now, 1);
+    life.admit("b", now, 1);
+    assert_eq!(life.roll_back(now, 1), Some(("b", "a")));
+    assert_eq!(life.standing(now, 1), Standing::Probation);
+    life.admit("c", now, 1);
+    for calls in 2..4 {
+        life.faulted(3, now, calls);
+    }
+    assert_eq!(life.faulted(3, now, 4), Consequence::RolledBack { from: "c", to: "a", faults: 3 });
+    assert_eq!(life.standing(now, 4), Standing::Probation);
 }
 
 #[test]
@@ -102,7 +132,7 @@ fn nothing_is_called_while_nothing_is_there() {
     let (mut life, now) = life(RULES, []);
     assert_eq!((life.standing(now, 0), life.is_troubled()), (Standing::Absent, true));
     assert!(!life.may_call(now));
-    assert_eq!((life.faulted(0, now, 0), life.roll_back()), (Consequence::None, None));
+    assert_eq!((life.faulted(0, now, 0), life.roll_back(now, 0)), (Consequence::None, None));
     life.admit("a", now, 0);
     assert!(life.may_call(now) && !life.is_troubled());
 }
@@ -130,41 +160,59 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..80)
 }
 
+/// What the machine should hold: a version, and whether it has proved itself.
+type Model = Vec<(u64, bool)>;
+
+/// Lets go of what is too much, but for the latest proven version.
+fn trim(model: &mut Model, keep: usize) {
+    // The last is the current one.
+    while model.len() > keep + 1 {
+        let older = model.len() - 1;
+        let is_last_proven = model[0].1 && !model[1..older].iter().any(|(_, is_proven)| *is_proven);
+        model.remove(usize::from(is_last_proven && older > 1));
+    }
+}
+
 proptest! {
-    /// Whatever happens: a version that answered is followed only by a new one or by one that it replaced; the latest
-    /// versions that were replaced in good order are at hand; and a version that is set aside is tried again.
+    /// Whatever happens: a version is followed only by a new one or by one that it replaced; the latest proven version stays
+    /// at hand for as long as any is kept, and is what faults lead back to; and what is set aside is tried again.
     #[test]
     fn no_good_version_is_ever_lost(steps in steps(), keep in 0..4_usize, max_faults in 0..4_u32) {
         let rules = Rules { keep, max_faults, ..RULES };
         let (mut life, mut now, mut calls) = (Life::new(rules), Instant::now(), 0);
-        // The model: versions that can be gone back to, the current one last.
-        let mut stack: Vec<u64> = Vec::new();
+        let mut model = Model::new();
         let mut admitted = 0;
         for step in steps {
+            if let Some((_, is_proven)) = model.last_mut() {
+                // Once it has, it stays so.
+                *is_proven |= life.is_proven(now, calls);
+            }
+            let had_proven = model.iter().any(|(_, is_proven)| *is_proven);
             match step {
                 Step::Admit => {
                     admitted += 1;
                     prop_assert_eq!(life.next_generation(), admitted);
-                    prop_assert_eq!(life.admit(admitted, now, calls), stack.last().copied());
-                    stack.push(admitted);
-                    let excess = stack.len().saturating_sub(keep + 1);
-                    stack.drain(..excess);
+                    prop_assert_eq!(life.admit(admitted, now, calls), model.last().map(|(version, _)| *version));
+                    model.push((admitted, false));
+                    trim(&mut model, keep);
                     prop_assert_eq!(life.standing(now, calls), Standing::Probation);
+                    prop_assert!(keep == 0 || !had_proven || model.iter().any(|(_, is_proven)| *is_proven));
                 }
                 Step::Fault { late } => {
                     calls += 1;
-                    let generation = if late { admitted.saturating_sub(1) } else { stack.last().copied().unwrap_or(0) };
-                    let is_current = stack.last() == Some(&generation);
-                    let before = life.standing(now, calls);
+                    let current = model.last().map(|(version, _)| *version);
+                    let generation = if late { admitted.saturating_sub(1) } else { current.unwrap_or(0) };
                     match life.faulted(generation, now, calls) {
                         Consequence::RolledBack { from, to, faults } => {
-                            prop_assert!(is_current && matches!(before, Standing::Probation | Standing::Quarantined));
                             prop_assert!(faults > max_faults);
-                            prop_assert_eq!(stack.pop(), Some(from));
-                            prop_assert_eq!(stack.last(), Some(&to));
+                            prop_assert_eq!(model.pop(), Some((from, false)), "one that had proved itself");
+                            prop_assert_eq!(current, Some(generation));
+                            let proven = model.iter().rposition(|(_, is_proven)| *is_proven);
+                            model.truncate(proven.map_or(model.len(), |latest| latest + 1));
+                            prop_assert_eq!(model.last().map(|(version, _)| *version), Some(to));
                         }
                         Consequence::Quarantined { faults } => {
-                            prop_assert!(is_current && faults >= rules.quarantine_after);
+                            prop_assert!(current == Some(generation) && faults >= rules.quarantine_after);
                             prop_assert_eq!(life.standing(now, calls), Standing::Quarantined);
                         }
                         Consequence::None => {}
@@ -172,25 +220,25 @@ proptest! {
                 }
                 Step::Success => {
                     calls += 1;
-                    let generation = stack.last().copied().unwrap_or(0);
+                    let generation = model.last().map_or(0, |(version, _)| *version);
                     let was_quarantined = life.standing(now, calls) == Standing::Quarantined;
                     prop_assert_eq!(life.succeeded(generation), was_quarantined);
-                    prop_assert!(stack.is_empty() || !life.is_troubled());
+                    prop_assert!(model.is_empty() || !life.is_troubled());
                 }
-                Step::RollBack => match life.roll_back() {
+                Step::RollBack => match life.roll_back(now, calls) {
                     Some((from, to)) => {
-                        prop_assert_eq!(stack.pop(), Some(from));
-                        prop_assert_eq!(stack.last(), Some(&to));
+                        prop_assert_eq!(model.pop().map(|(version, _)| version), Some(from));
+                        prop_assert_eq!(model.last().map(|(version, _)| *version), Some(to));
                     }
-                    None => prop_assert!(stack.len() <= 1),
+                    None => prop_assert!(model.len() <= 1),
                 },
                 Step::Wait(seconds) => now += Duration::from_secs(seconds),
             }
-            prop_assert_eq!(life.current(), stack.last());
-            let older: Vec<u64> = stack.iter().rev().skip(1).copied().collect();
+            prop_assert_eq!(life.current(), model.last().map(|(version, _)| version));
+            let older: Vec<u64> = model.iter().rev().skip(1).map(|(version, _)| *version).collect();
             prop_assert_eq!(life.kept().copied().collect::<Vec<_>>(), older);
             // Whatever is there gets a call within one interval at the latest.
-            prop_assert_eq!(life.clone().may_call(now + rules.quarantine_interval), !stack.is_empty());
+            prop_assert_eq!(life.clone().may_call(now + rules.quarantine_interval), !model.is_empty());
         }
     }
 }

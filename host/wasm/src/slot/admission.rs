@@ -3,6 +3,7 @@
 //! A version takes the place only after it was read, compiled, linked and tried out; whatever is wrong with it, what is
 //! there stays. All of it blocks, for as long as compiling takes: never call it on a worker.
 
+use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, ensure};
@@ -32,8 +33,8 @@ pub struct RollBack {
     pub component: ComponentId,
     /// The version that did.
     pub from: ComponentId,
-    /// Why the file could not be put back too, if that was to be done: a restart would take what is in it.
-    pub file_error: Option<String>,
+    /// Why a restart would take another version, if it would: its file has other content.
+    pub warning: Option<String>,
 }
 
 /// Where a version comes from.
@@ -69,7 +70,16 @@ impl Slot {
         // Else the file may still have what was rolled back a moment ago.
         self.settle_or_say();
         match Artifact::read(&self.file) {
-            Ok(artifact) => self.admit(&artifact, Source::File),
+            Ok(artifact) => {
+                let mut place = self.place();
+                if !place.rolled_back.contains(artifact.digest()) {
+                    place.rolled_back.clear();
+                }
+                drop(place);
+                self.admit(&artifact, Source::File)
+            }
+            // Whoever waits for it has been told.
+            Err(error) if self.current().is_none() && is_not_found(&error) => Reload::Unchanged,
             Err(error) => self.reject(None, format!("{}: {error:#}", self.file.display())),
         }
     }
@@ -107,7 +117,7 @@ impl Slot {
     }
 
     fn check_not_rolled_back(&self, digest: &Arc<str>) -> anyhow::Result<()> {
-        let is_out = self.place().rolled_back.as_ref() == Some(digest);
+        let is_out = self.place().rolled_back.contains(digest);
         ensure!(!is_out, "has the content that was rolled back; change it, or push it to have it all the same");
         Ok(())
     }
@@ -130,14 +140,12 @@ impl Slot {
         let component = version.id().clone();
         let mut place = self.place();
         let old = place.life.admit(version, Instant::now(), self.meters.calls());
-        place.rolled_back = None;
+        place.rejection = None;
         place.is_unsettled = false;
         if place.pushed.as_ref().is_some_and(|pushed| *pushed != component.digest) {
             place.pushed = None;
         }
-        self.update(&place);
-        drop(place);
-        self.switched(old.as_deref());
+        self.switched(place, old.as_deref());
         let replaced = old.map(|old| old.id().clone());
         self.emit(EventKind::ComponentLoaded { component: component.clone(), replaced });
         component
@@ -156,14 +164,18 @@ impl Slot {
     /// # Errors
     /// No earlier version is kept.
     pub(crate) fn roll_back(&self) -> Result<RollBack, String> {
-        let _one_at_a_time = self.admitting();
         let mut place = self.place();
-        let Some((from, to)) = place.life.roll_back() else {
+        let Some((from, to)) = place.life.roll_back(Instant::now(), self.meters.calls()) else {
             return Err(format!("component `{}` has no earlier version to roll back to", self.name));
         };
         self.rolled_back(place, &from, &to, None);
-        let file_error = self.settle_file().err().map(|error| format!("{error:#}"));
-        Ok(RollBack { component: to.id().clone(), from: from.id().clone(), file_error })
+        let settled = self.settle_file().and_then(|()| {
+            let is_there = *Artifact::read(&self.file)?.digest() == to.id().digest;
+            ensure!(is_there, "{} has other content", self.file.display());
+            Ok(())
+        });
+        let warning = settled.err().map(|error| format!("a restart takes what is in the file: {error:#}"));
+        Ok(RollBack { component: to.id().clone(), from: from.id().clone(), warning })
     }
 
     /// After a roll-back of what was pushed: puts the file back that the push replaced. Does nothing if there is nothing to
@@ -172,7 +184,6 @@ impl Slot {
         if !self.place().is_unsettled {
             return;
         }
-        let _one_at_a_time = self.admitting();
         self.settle_or_say();
     }
 
@@ -183,22 +194,22 @@ impl Slot {
     }
 
     fn settle_file(&self) -> anyhow::Result<()> {
-        let mut place = self.place();
+        let _one_at_a_time = self.storing();
+        let mut guard = self.place();
+        let place = &mut *guard;
         let is_unsettled = std::mem::take(&mut place.is_unsettled);
-        let (pushed, rolled_back) = (place.pushed.clone(), place.rolled_back.clone());
+        let rolled_back = place.pushed.take_if(|pushed| is_unsettled && place.rolled_back.contains(pushed));
         let current = place.life.current().map(|version| version.id().digest.clone());
-        drop(place);
-        match (pushed, rolled_back, current) {
-            (Some(pushed), Some(out), Some(current)) if is_unsettled && pushed == out => {
-                self.place().pushed = None;
-                storage::put_back(&self.file, &out, &current)
-                    .with_context(|| format!("{}: can't be put back as it was before the push", self.file.display()))
-            }
+        drop(guard);
+        match (rolled_back, current) {
+            (Some(pushed), Some(current)) => storage::put_back(&self.file, &pushed, &current)
+                .with_context(|| format!("{}: can't be put back as it was before the push", self.file.display())),
             _ => Ok(()),
         }
     }
 
     fn store(&self, artifact: &Artifact) -> anyhow::Result<()> {
+        let _one_at_a_time = self.storing();
         let replaced = storage::store(&self.file, artifact)
             .with_context(|| format!("can't be written to {}", self.file.display()))?;
         if replaced {
@@ -210,4 +221,12 @@ impl Slot {
     fn admitting(&self) -> MutexGuard<'_, ()> {
         self.admitting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn storing(&self) -> MutexGuard<'_, ()> {
+        self.storing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tempfile::Builder;
 
 use crate::component::Artifact;
@@ -19,11 +19,18 @@ use crate::component::Artifact;
 /// The directory can't be written to. The file has what it had.
 pub(super) fn store(file: &Path, artifact: &Artifact) -> anyhow::Result<bool> {
     let file = target(file)?;
-    let old = match Artifact::read(&file) {
-        Ok(old) if old.digest() == artifact.digest() => return Ok(false),
-        Ok(_) => Some(fs::metadata(&file)?.permissions()),
-        Err(_) => None,
+    let old = match fs::symlink_metadata(&file) {
+        Ok(old) if old.is_file() => Some(old.permissions()),
+        Ok(old) if old.is_symlink() => bail!("is a symbolic link to nothing"),
+        // A device, for one, would be gone.
+        Ok(_) => bail!("is not a regular file"),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
     };
+    // One that can't be read, or is too long, is kept all the same.
+    if Artifact::read(&file).is_ok_and(|old| old.digest() == artifact.digest()) {
+        return Ok(false);
+    }
     let directory = directory(&file);
     remove_abandoned(directory, &file);
     let mut new = Builder::new().prefix(&temporary_prefix(&file)).tempfile_in(directory)?;
@@ -31,9 +38,9 @@ pub(super) fn store(file: &Path, artifact: &Artifact) -> anyhow::Result<bool> {
     new.as_file().set_permissions(old.clone().unwrap_or_else(|| Permissions::from_mode(0o644)))?;
     new.as_file().sync_all()?;
     if old.is_some() {
-        keep(&file)?;
+        keep(&file).with_context(|| format!("can't keep what was there as {}", kept(&file).display()))?;
     }
-    new.persist(&file)?;
+    new.persist(&file).map_err(|error| error.error)?;
     sync(directory)?;
     Ok(old.is_some())
 }
@@ -148,5 +155,27 @@ mod tests {
         assert!(store(&link, &artifact("two")).expect("it is written"));
         assert!(fs::symlink_metadata(&link).expect("a link").is_symlink() && !abandoned.exists());
         assert_eq!(fs::read_to_string(&real).expect("a file"), "two");
+    }
+
+    #[test]
+    fn only_a_regular_file_is_replaced_and_whatever_was_in_it_is_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("c.wasm");
+        symlink("absent.wasm", &file).expect("a link");
+        let error = store(&file, &artifact("one")).expect_err("it leads nowhere");
+        assert_eq!(error.to_string(), "is a symbolic link to nothing");
+        fs::remove_file(&file).expect("it was there");
+        fs::create_dir(&file).expect("a directory");
+        assert_eq!(store(&file, &artifact("one")).expect_err("a directory").to_string(), "is not a regular file");
+        fs::remove_dir(&file).expect("it was there");
+        let long = File::create(&file).expect("a file");
+        long.set_len(100 << 20).expect("it is sparse");
+        assert!(store(&file, &artifact("one")).expect("it is written"));
+        assert_eq!(fs::metadata(kept(&file)).expect("it is kept").len(), 100 << 20);
+        fs::remove_file(kept(&file)).expect("it was there");
+        fs::create_dir(kept(&file)).expect("a directory");
+        let error = store(&file, &artifact("two")).expect_err("there is no place for it");
+        assert!(error.to_string().contains("c.wasm.previous"), "{error}");
+        assert_eq!(fs::read_to_string(&file).expect("a file"), "one");
     }
 }

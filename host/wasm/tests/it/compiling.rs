@@ -220,14 +220,17 @@ fn what_was_used_least_recently_makes_room() {
 fn what_a_crash_left_is_removed_in_time() {
     let place = Place::new();
     place.started();
-    let (old, new) = (place.cache().join("a.code.1.tmp"), place.cache().join("b.code.2.tmp"));
-    for file in [&old, &new] {
+    let of = |digit: &str| place.cache().join(format!("{}.code.0123456789abcdef.tmp", digit.repeat(64)));
+    let (old, new, others) = (of("a"), of("b"), place.cache().join("thesis.tmp"));
+    for file in [&old, &new, &others] {
         fs::write(file, "half").expect("a file");
     }
     let hours_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    File::options().write(true).open(&old).and_then(|file| file.set_modified(hours_ago)).expect("it is ours");
+    for file in [&old, &others] {
+        File::options().write(true).open(file).and_then(|file| file.set_modified(hours_ago)).expect("it is ours");
+    }
     assert_eq!(place.started(), CACHED);
-    assert_eq!(place.entries("tmp"), [new]);
+    assert_eq!(place.entries("tmp"), [new, others], "what is not ours stays");
 }
 
 #[test]

