@@ -87,6 +87,8 @@ impl Slot {
     /// Replaces the component by these bytes, and its file: a restart finds them there.
     pub(crate) fn push(&self, bytes: Vec<u8>) -> Reload {
         let _one_at_a_time = self.admitting();
+        // Else what was rolled back a moment ago would be kept as the previous file.
+        self.settle_or_say();
         self.admit(&Artifact::new(bytes), Source::Push)
     }
 
