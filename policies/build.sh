@@ -35,7 +35,7 @@ with_debian() {
 }
 
 build_rustup() {
-    cargo build --locked --release --target wasm32-wasip2
+    cargo build --locked --release --target wasm32-wasip2 --target-dir target
     for guest in "${guests[@]}"; do
         install_component "target/wasm32-wasip2/release/${guest//-/_}.wasm" "${guest//-/_}"
     done
