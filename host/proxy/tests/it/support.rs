@@ -905,7 +905,7 @@ pub(crate) fn wat_component(fields: &str) -> Vec<u8> {
           (export "fusebox:policy/fallback@0.1.0" (instance $fallback))"#;
     }
     let text = format!(
-        r#"(component {TYPES} {wasi}
+        r#"(component {TYPES} {ATTEMPT} {wasi}
           (core func $response-body
             (canon lower (func $attempt "response-body") (memory $memory) (realloc (core func $realloc))))
           (core module $guest (import "memory" "memory" (memory 4)) {fields})
@@ -918,7 +918,8 @@ pub(crate) fn wat_component(fields: &str) -> Vec<u8> {
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-const TYPES: &str = r#"
+/// The types of the contract, as components import them.
+pub(crate) const TYPES: &str = r#"
   (import "fusebox:policy/types@0.1.0" (instance $types
     (type $header' (record (field "name" string) (field "value" string)))
     (export "header" (type $header (eq $header')))
@@ -931,8 +932,12 @@ const TYPES: &str = r#"
     (export "content" (type $content (eq $content')))
     (type $response' (record (field "status" u16) (field "headers" (list $header)) (field "body" $content)))
     (export "response" (type $response (eq $response')))))
+  (alias export $types "header" (type $header))
   (alias export $types "outcome" (type $outcome))
   (alias export $types "response" (type $response))
+"#;
+
+const ATTEMPT: &str = r#"
   (import "fusebox:policy/attempt@0.1.0" (instance $attempt
     (export "response-body" (func (param "offset" u32) (param "length" u32) (result (list u8))))))
   (core module $allocator

@@ -3,6 +3,8 @@
 //! Their module finds a memory of four pages that may grow, in which `realloc` gives out what lies from 64 KiB up and takes
 //! all of it back at each `reset`, and all of [`FUNCTIONS`] imported under the names there. It has no data but its own.
 
+use crate::support::TYPES;
+
 /// A guest that exports both the predicate and the fallback.
 pub(super) struct Guest {
     fields: String,
@@ -111,7 +113,7 @@ impl Guest {
         };
         let (handle_if_option, respond_option) = (option("handle-if"), option("respond"));
         format!(
-            r#"(component {INTERFACES}
+            r#"(component {TYPES} {INTERFACES}
               (core func $number (canon lower (func $attempt "number")))
               (core module $allocator
                 (import "host" "number" (func $number (result i32)))
@@ -149,23 +151,8 @@ impl Guest {
     }
 }
 
-/// What they import: the contract, and WASI as far as it is interesting.
+/// What they import beside the types of the contract: its functions, and WASI as far as it is interesting.
 const INTERFACES: &str = r#"
-  (import "fusebox:policy/types@0.1.0" (instance $types
-    (type $header' (record (field "name" string) (field "value" string)))
-    (export "header" (type $header (eq $header')))
-    (type $failure' (enum "dns" "connect" "tls" "connection-lost" "protocol" "timeout" "circuit-open" "bulkhead-full"
-      "rate-limited" "overloaded" "budget-exceeded" "retries-exceeded" "other"))
-    (export "failure" (type $failure (eq $failure')))
-    (type $outcome' (variant (case "response" u16) (case "failure" $failure)))
-    (export "outcome" (type $outcome (eq $outcome')))
-    (type $content' (variant (case "text" string) (case "bytes" (list u8))))
-    (export "content" (type $content (eq $content')))
-    (type $response' (record (field "status" u16) (field "headers" (list $header)) (field "body" $content)))
-    (export "response" (type $response (eq $response')))))
-  (alias export $types "header" (type $header))
-  (alias export $types "outcome" (type $outcome))
-  (alias export $types "response" (type $response))
   (import "fusebox:policy/attempt@0.1.0" (instance $attempt
     (alias outer 1 $header (type $header')) (export "header" (type $header (eq $header')))
     (export "number" (func (result u32)))
