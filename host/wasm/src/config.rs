@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use fusebox_resilience::Peek;
 use fusebox_resilience::config::{ConfigDuration, Problem, Problems};
-use serde::de::{self, IntoDeserializer as _, Unexpected, Visitor};
+use serde::de::{self, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::compiler::CompileLimits;
@@ -138,7 +138,8 @@ impl<'de> Deserialize<'de> for Probation {
             }
 
             fn visit_str<E: de::Error>(self, time: &str) -> Result<Probation, E> {
-                ConfigDuration::deserialize(time.into_deserializer()).map(Probation::Time)
+                let read = ConfigDuration::deserialize(IntoDeserializer::<E>::into_deserializer(time));
+                read.map(Probation::Time).map_err(|_| E::invalid_value(Unexpected::Str(time), &self))
             }
         }
         deserializer.deserialize_any(ProbationVisitor)
@@ -453,7 +454,7 @@ mod tests {
         for (wrong, why) in [
             ("probation = -1", "a number of calls"),
             ("probation = true", "a number of calls"),
-            ("probation = '5'", "duration"),
+            ("probation = '5'", "or a number of calls"),
             ("grant = ['env:']", "unknown grant `env:`; expected `env:NAME`"),
             ("grant = ['network']", "unknown grant `network`"),
         ] {
