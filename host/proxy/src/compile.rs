@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fusebox_resilience::config::{Parts, Problem};
 use fusebox_resilience::{
-    Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random, Responder, Response,
+    Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random, Responder, Response, Verdict,
 };
 use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
 use http::Method;
@@ -342,8 +342,8 @@ impl Parts for Surroundings<'_> {
 struct NotLoaded;
 
 impl Predicate for NotLoaded {
-    fn handles(&self, seen: &Exchange<'_>) -> bool {
-        seen.default_answer()
+    fn judge(&self, seen: &Exchange<'_>) -> Verdict {
+        Verdict::native(seen.default_answer())
     }
 }
 

@@ -9,7 +9,7 @@ use http::request;
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
-use crate::event::{AttemptOutcome, Event, EventKind, Observers};
+use crate::event::{AttemptOutcome, ComponentId, Event, EventKind, Observers};
 use crate::outcome::Outcome;
 
 /// How many ended attempts a call remembers for guests.
@@ -118,12 +118,17 @@ impl Call {
 
     /// Tells the observers.
     pub fn emit(&self, policy: &str, kind: EventKind) {
-        self.observers.emit(&Event { call: Some(self), policy: Some(policy), kind: &kind });
+        self.emit_decided(policy, None, kind);
+    }
+
+    /// Tells the observers of what a policy did because a component said so.
+    pub fn emit_decided(&self, policy: &str, decided_by: Option<&ComponentId>, kind: EventKind) {
+        self.observers.emit(&Event { call: Some(self), policy: Some(policy), decided_by, kind: &kind });
     }
 
     /// Tells the observers of what no policy did.
     pub fn emit_own(&self, kind: EventKind) {
-        self.observers.emit(&Event { call: Some(self), policy: None, kind: &kind });
+        self.observers.emit(&Event { call: Some(self), policy: None, decided_by: None, kind: &kind });
     }
 
     /// Who listens, for what outlives the call.

@@ -31,10 +31,10 @@ use crate::call::Call;
 use crate::condition::{Asker, Condition, ConditionConfig, Native};
 use crate::config::{ConfigDuration, Parts, Problem, Problems};
 use crate::error::{Error, ErrorKind};
-use crate::event::{EventKind, Observers};
+use crate::event::{ComponentId, EventKind, Observers};
 use crate::outcome::{Outcome, OutcomeExt, Response};
 use crate::policy::{Next, Policy};
-use crate::predicate::Slot;
+use crate::predicate::{Slot, Verdict};
 use crate::retry_after::requested_delay;
 use machine::{FailureThreshold, Machine, Permit, Settings, SuccessThreshold, Transition};
 
@@ -212,7 +212,7 @@ pub struct CircuitBreaker {
 /// What an outcome means to the breaker.
 enum Judgement {
     Success,
-    Failure { requested: Option<Duration> },
+    Failure { requested: Option<Duration>, by: Option<ComponentId> },
     Neutral,
 }
 
@@ -237,7 +237,7 @@ impl CircuitBreaker {
 
     fn admit<'a>(&'a self, call: &'a Call, now: Instant) -> Result<Admission<'a>, Error> {
         let (permit, transition) = self.machine().admit(now);
-        self.announce(call, transition);
+        self.announce(call, None, transition);
         permit.map(|permit| Admission { breaker: self, permit: Some(permit) }).map_err(|rejection| {
             let retry_after = rejection.remaining;
             call.emit(&self.name, EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after });
@@ -245,22 +245,22 @@ impl CircuitBreaker {
         })
     }
 
-    fn announce(&self, call: &Call, transition: Option<Transition>) {
+    fn announce(&self, call: &Call, decided_by: Option<&ComponentId>, transition: Option<Transition>) {
         if let Some(transition) = transition {
-            call.emit(&self.name, transition.into());
+            call.emit_decided(&self.name, decided_by, transition.into());
         }
     }
 
     async fn judge(&self, call: &Call, asker: Asker<'_>, elapsed: Duration, outcome: &mut Outcome) -> Judgement {
-        if self.ignore_if.takes(call, asker, outcome).await {
+        if self.ignore_if.takes(call, asker, outcome).await.is_handled() {
             Judgement::Neutral
-        } else if self.handle_if.takes(call, asker, outcome).await {
+        } else if let Verdict::Handled(by) = self.handle_if.takes(call, asker, outcome).await {
             let requested = if self.retry_after { requested_delay(call, outcome) } else { None };
-            Judgement::Failure { requested }
+            Judgement::Failure { requested, by }
         } else if outcome.says_nothing_of_upstream() {
             Judgement::Neutral
         } else if self.is_slow(elapsed, outcome) {
-            Judgement::Failure { requested: None }
+            Judgement::Failure { requested: None, by: None }
         } else {
             Judgement::Success
         }
@@ -286,11 +286,8 @@ impl Policy for CircuitBreaker {
             let mut outcome = next.run(call).await;
             // Before it is judged: a component's peek is not the upstream's slowness.
             let ended = Instant::now();
-            match self.judge(call, asker, ended - entered, &mut outcome).await {
-                Judgement::Success => admission.answer(call, false, None, ended),
-                Judgement::Failure { requested } => admission.answer(call, true, requested, ended),
-                Judgement::Neutral => drop(admission),
-            }
+            let judgement = self.judge(call, asker, ended - entered, &mut outcome).await;
+            admission.answer(call, &judgement, ended);
             outcome
         })
     }
@@ -303,10 +300,16 @@ struct Admission<'a> {
 }
 
 impl Admission<'_> {
-    fn answer(mut self, call: &Call, failed: bool, requested: Option<Duration>, now: Instant) {
+    fn answer(mut self, call: &Call, judgement: &Judgement, now: Instant) {
+        let (failed, requested, by) = match judgement {
+            Judgement::Success => (false, None, None),
+            Judgement::Failure { requested, by } => (true, *requested, by.as_ref()),
+            // Unanswered, then.
+            Judgement::Neutral => return,
+        };
         if let Some(permit) = self.permit.take() {
             let transition = self.breaker.machine().record(permit, failed, requested, now);
-            self.breaker.announce(call, transition);
+            self.breaker.announce(call, by, transition);
         }
     }
 }

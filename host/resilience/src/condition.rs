@@ -17,7 +17,7 @@ use crate::call::Call;
 use crate::config::{Parts, Problems};
 use crate::error::{Error, ErrorKind, Failure, Origin};
 use crate::outcome::{self, Outcome, OutcomeExt, Response};
-use crate::predicate::{Exchange, Peek, Predicate, Slot};
+use crate::predicate::{Exchange, Peek, Predicate, Slot, Verdict};
 
 // ===== what the file says =====
 
@@ -141,27 +141,27 @@ impl Condition {
     /// that breaks off while a component wants to see its beginning makes it `connection-lost`.
     ///
     /// Dropped while it waits for the peek, it leaves the outcome to its owner, who drops it.
-    pub(crate) async fn takes(&self, call: &Call, asker: Asker<'_>, outcome: &mut Outcome) -> bool {
+    pub(crate) async fn takes(&self, call: &Call, asker: Asker<'_>, outcome: &mut Outcome) -> Verdict {
         match outcome {
-            Ok(response) if response.is_fallback() => return false,
-            Err(error) if error.kind().origin() == Origin::Client => return false,
+            Ok(response) if response.is_fallback() => return Verdict::Unhandled,
+            Err(error) if error.kind().origin() == Origin::Client => return Verdict::Unhandled,
             _ => {}
         }
         let (predicate, only) = match &self.answer {
-            Answer::Native(native) => return native.takes(outcome),
+            Answer::Native(native) => return Verdict::native(native.takes(outcome)),
             Answer::Ask { predicate, only } => (predicate, only),
         };
         let asked = |outcome: &Outcome| only.as_ref().is_none_or(|only| only.takes(outcome));
         if !asked(outcome) {
-            return false;
+            return Verdict::Unhandled;
         }
         if let Some(wanted) = predicate.peek() {
             peek(call, wanted, outcome).await;
             if !asked(outcome) {
-                return false;
+                return Verdict::Unhandled;
             }
         }
-        predicate.handles(&Exchange {
+        predicate.judge(&Exchange {
             call,
             outcome,
             policy: asker.policy,

@@ -18,6 +18,8 @@ pub struct Event<'a> {
     pub call: Option<&'a Call>,
     /// The policy that says so.
     pub policy: Option<&'a str>,
+    /// The version of a component whose answer to a condition led to it.
+    pub decided_by: Option<&'a ComponentId>,
     /// What.
     pub kind: &'a EventKind,
 }
@@ -204,7 +206,7 @@ pub enum Fault {
     Timeout,
     /// It asked for more memory than it may have.
     Memory,
-    /// It asked for more table elements than it may have.
+    /// It asked for more table elements, or handles of the host's resources, than it may have.
     Table,
     /// It went deeper than its stack.
     Stack,
@@ -277,7 +279,7 @@ impl Observers {
 
     /// Tells them of something that concerns no call.
     pub fn emit_for_policy(&self, policy: Option<&str>, kind: &EventKind) {
-        self.emit(&Event { call: None, policy, kind });
+        self.emit(&Event { call: None, policy, decided_by: None, kind });
     }
 }
 

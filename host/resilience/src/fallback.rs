@@ -24,7 +24,7 @@ use crate::config::{Parts, Problem, Problems};
 use crate::event::EventKind;
 use crate::outcome::{Outcome, OutcomeExt, Response};
 use crate::policy::{Next, Policy};
-use crate::predicate::{Exchange, Responder, Slot};
+use crate::predicate::{Exchange, Responder, Slot, Verdict};
 
 /// `kind = "fallback"`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -177,17 +177,17 @@ impl Policy for Fallback {
         Box::pin(async move {
             let asker = Asker { policy: &self.name, deadline: next.deadline() };
             let mut outcome = next.run(call).await;
-            if !self.handle_if.takes(call, asker, &mut outcome).await {
+            let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await else {
                 return outcome;
-            }
+            };
             match self.answer(call, asker, &mut outcome).await {
                 Some(response) => {
                     let (status, component) = (response.status.as_u16(), response.component().cloned());
-                    call.emit(&self.name, EventKind::FallbackServed { status, component });
+                    call.emit_decided(&self.name, by.as_ref(), EventKind::FallbackServed { status, component });
                     Ok(response.into_fallback(outcome.attempt()))
                 }
                 None => {
-                    call.emit(&self.name, EventKind::FallbackDeclined);
+                    call.emit_decided(&self.name, by.as_ref(), EventKind::FallbackDeclined);
                     outcome
                 }
             }

@@ -12,16 +12,38 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::condition::Native;
+use crate::event::ComponentId;
 use crate::outcome::{Outcome, OutcomeExt, Response};
 
 /// Is this outcome a failure for the policy that asks?
 pub trait Predicate: Send + Sync + fmt::Debug {
-    /// True: the policy takes the outcome as a failure and handles it.
-    fn handles(&self, seen: &Exchange<'_>) -> bool;
+    /// Whether the policy takes the outcome as a failure and handles it.
+    fn judge(&self, seen: &Exchange<'_>) -> Verdict;
 
     /// How much of the response body it wants to see. The policy waits for that much before it asks.
     fn peek(&self) -> Option<Peek> {
         None
+    }
+}
+
+/// What a condition says of an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is no failure, for this policy.
+    Unhandled,
+    /// It is one, says this version of a component; none: the configuration says so.
+    Handled(Option<ComponentId>),
+}
+
+impl Verdict {
+    /// The configuration's.
+    pub fn native(is_handled: bool) -> Self {
+        if is_handled { Self::Handled(None) } else { Self::Unhandled }
+    }
+
+    /// Whether it is a failure.
+    pub fn is_handled(&self) -> bool {
+        matches!(self, Self::Handled(_))
     }
 }
 

@@ -37,7 +37,7 @@ use crate::error::{Error, ErrorKind, Reached};
 use crate::event::{EventKind, NoRetry};
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::policy::{Next, Policy};
-use crate::predicate::Slot;
+use crate::predicate::{Slot, Verdict};
 use crate::random::Random;
 use crate::retry_after::requested_delay;
 use backoff::{Delays, Jitter};
@@ -239,10 +239,6 @@ impl Retry {
         }
         Err(Error::retries_exceeded(outcome.attempt(), outcome.err()))
     }
-
-    fn skip(&self, call: &Call, reason: NoRetry) {
-        call.emit(&self.name, EventKind::RetrySkipped { reason });
-    }
 }
 
 impl Policy for Retry {
@@ -260,25 +256,26 @@ impl Policy for Retry {
             let mut step = 0;
             loop {
                 let mut outcome = next.run(call).await;
-                if !self.handle_if.takes(call, asker, &mut outcome).await {
+                let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await else {
+                    return outcome;
+                };
+                if let Verdict::Handled(by) = self.abort_if.takes(call, asker, &mut outcome).await {
+                    call.emit_decided(&self.name, by.as_ref(), EventKind::RetryAborted);
                     return outcome;
                 }
-                if self.abort_if.takes(call, asker, &mut outcome).await {
-                    call.emit(&self.name, EventKind::RetryAborted);
-                    return outcome;
-                }
+                let tell = |kind| call.emit_decided(&self.name, by.as_ref(), kind);
                 if self.is_exhausted(call, retries) {
-                    call.emit(&self.name, EventKind::RetriesExhausted { retries });
+                    tell(EventKind::RetriesExhausted { retries });
                     return self.give_up(outcome);
                 }
                 if let Err(reason) = self.may_repeat(call, &outcome) {
-                    self.skip(call, reason);
+                    tell(EventKind::RetrySkipped { reason });
                     return outcome;
                 }
                 let delay = match self.delay(call, &outcome, &mut step) {
                     Ok(delay) => delay,
                     Err(reason) => {
-                        self.skip(call, reason);
+                        tell(EventKind::RetrySkipped { reason });
                         return if reason == NoRetry::CircuitOpen { outcome } else { self.give_up(outcome) };
                     }
                 };
@@ -287,7 +284,7 @@ impl Policy for Retry {
                 {
                     _retrying = budget.try_retry();
                     if _retrying.is_none() {
-                        self.skip(call, NoRetry::Budget);
+                        tell(EventKind::RetrySkipped { reason: NoRetry::Budget });
                         if self.return_last_failure {
                             return outcome;
                         }
@@ -295,7 +292,7 @@ impl Policy for Retry {
                     }
                 }
                 retries += 1;
-                call.emit(&self.name, EventKind::RetryScheduled { retry: retries, delay });
+                tell(EventKind::RetryScheduled { retry: retries, delay });
                 // Before the wait: its connection goes back, and so do the guards that its body holds.
                 drop(outcome);
                 if !delay.is_zero() {

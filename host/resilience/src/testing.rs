@@ -24,7 +24,7 @@ use crate::call::Call;
 use crate::condition::Native;
 use crate::config::Parts;
 use crate::error::{Error, ErrorKind};
-use crate::event::{Event, EventKind, Observer, Observers};
+use crate::event::{ComponentId, Event, EventKind, Observer, Observers};
 use crate::outcome::{Outcome, Response};
 use crate::policy::Upstream;
 use crate::predicate::{Exchange, Predicate, Responder, Slot};
@@ -329,6 +329,8 @@ pub struct Recorded {
     pub call: Option<String>,
     /// The policy that said so.
     pub policy: Option<String>,
+    /// The version of a component that led to it.
+    pub decided_by: Option<ComponentId>,
     /// What.
     pub kind: EventKind,
 }
@@ -359,6 +361,7 @@ impl Observer for Recorder {
             at: Instant::now(),
             call: event.call.map(|call| call.id().to_owned()),
             policy: event.policy.map(str::to_owned),
+            decided_by: event.decided_by.cloned(),
             kind: event.kind.clone(),
         });
     }

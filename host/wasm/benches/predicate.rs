@@ -51,11 +51,11 @@ fn asking(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("asking");
     group.bench_function("native, 503", |bencher| bencher.iter(|| Native::FAILURES.takes(black_box(busy.outcome))));
-    group.bench_function("service-b, 503", |bencher| bencher.iter(|| service_b.handles(black_box(&busy))));
-    group.bench_function("service-b, 200", |bencher| bencher.iter(|| service_b.handles(black_box(&good))));
+    group.bench_function("service-b, 503", |bencher| bencher.iter(|| service_b.judge(black_box(&busy))));
+    group.bench_function("service-b, 200", |bencher| bencher.iter(|| service_b.judge(black_box(&good))));
     group.bench_function("service-b, respond", |bencher| bencher.iter(|| answers.respond(black_box(&busy))));
     group.bench_function("graphql-errors, 500 bytes", |bencher| {
-        bencher.iter(|| graphql.handles(black_box(&errors)));
+        bencher.iter(|| graphql.judge(black_box(&errors)));
     });
     group.finish();
 }
@@ -73,7 +73,7 @@ fn isolated(criterion: &mut Criterion) {
         let Ok(components) = loaded else { panic!("run `make policies`") };
         let service_b = components.predicate("service-b").expect("it exports one");
         criterion.bench_function(&format!("isolation/{isolation:?}"), |bencher| {
-            bencher.iter(|| service_b.handles(black_box(&busy)));
+            bencher.iter(|| service_b.judge(black_box(&busy)));
         });
     }
 }

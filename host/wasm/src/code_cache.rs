@@ -54,7 +54,8 @@ impl Key {
     /// For the component of this SHA-256.
     pub(crate) fn new(digest: &str, engine: &Engine) -> Self {
         let mut fingerprint = Fingerprint(Sha256::new());
-        fingerprint.write(b"fusebox code 1\n");
+        // Counts the changes of what is done to a component before it is compiled.
+        fingerprint.write(b"fusebox code 2\n");
         fingerprint.write(digest.as_bytes());
         engine.precompile_compatibility_hash().hash(&mut fingerprint);
         Self(hex(&fingerprint.0.finalize()))

@@ -8,6 +8,7 @@
 //! program and make the same engine.
 
 mod child;
+mod steps;
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write as _};
@@ -129,7 +130,7 @@ impl Compiler {
         }
         self.counts.compiled.fetch_add(1, Ordering::Relaxed);
         let code = match &self.place {
-            Place::InProcess => engine.precompile_component(bytes).map_err(anyhow_of).context(INVALID)?,
+            Place::InProcess => code_of(engine, bytes).context(INVALID)?,
             Place::Child { program, arguments } => {
                 let mut command = Command::new(program);
                 command.args(arguments);
@@ -151,6 +152,11 @@ impl Compiler {
 }
 
 const INVALID: &str = "is not a valid component";
+
+/// Compiles, here and now.
+fn code_of(engine: &Engine, component: &[u8]) -> anyhow::Result<Vec<u8>> {
+    engine.precompile_component(&steps::in_steps(component)?).map_err(anyhow_of)
+}
 
 /// Runs `command` with the limits as arguments, the component as input and the code as output.
 fn in_child(mut command: Command, component: &[u8], limits: CompileLimits) -> anyhow::Result<Vec<u8>> {

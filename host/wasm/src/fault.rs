@@ -5,9 +5,10 @@ use std::fmt;
 use fusebox_resilience::Fault;
 use fusebox_resilience::config::ConfigDuration;
 use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
 use wasmtime_wasi::I32Exit;
 
-use crate::instances::State;
+use crate::instances::{RESOURCES, State};
 use crate::limits::Refused;
 
 /// Bytes of a detail.
@@ -33,9 +34,10 @@ impl Failure {
                 Some(Refused::Memory) => Fault::Memory,
                 Some(Refused::Table) => Fault::Table,
                 None if trap.is_some() || error.is::<I32Exit>() => Fault::Trap,
-                None if is_hostcall_limit(error) => Fault::HostBytes,
+                None if is_hostcall_limit(error) || is_oversized(error) => Fault::HostBytes,
                 None if error.is::<TooManyCalls>() => Fault::HostCalls,
                 None if error.is::<Misuse>() => Fault::Misuse,
+                None if is_table_full(error) => Fault::Table,
                 // What is left is what could not be read: pointers out of bounds, text that is not UTF-8, bad values.
                 None => Fault::BadAnswer,
             },
@@ -71,6 +73,9 @@ fn reason(error: &wasmtime::Error, state: &State) -> String {
         (Some(Trap::StackOverflow), _) => format!("needed more than {} of stack", config.stack),
         (_, Some(Refused::Memory)) => format!("asked for more than {} of memory: {cause}", config.memory),
         (_, Some(Refused::Table)) => format!("asked for more than {} table elements: {cause}", config.table_elements),
+        (None, None) if is_table_full(error) => {
+            format!("asked for more than {RESOURCES} streams and the like: {cause}")
+        }
         (None, None) if is_hostcall_limit(error) => {
             format!("handed over, or asked for, more than {} in one call", config.hostcall_bytes)
         }
@@ -81,6 +86,16 @@ fn reason(error: &wasmtime::Error, state: &State) -> String {
 /// wasmtime keeps the type of this error to itself. A test holds its words against a guest that provokes it.
 fn is_hostcall_limit(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted")
+}
+
+/// Of random bytes, or of zeros to be written: wasmtime-wasi's own bounds, which have no type either.
+fn is_oversized(error: &wasmtime::Error) -> bool {
+    let cause = error.root_cause().to_string();
+    ["requested len", "Buffer too large", "cannot write more zeroes"].iter().any(|words| cause.starts_with(words))
+}
+
+fn is_table_full(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ResourceTableError::Full))
 }
 
 /// A guest called what it may not call there, or waited.
@@ -101,7 +116,7 @@ pub(crate) struct TooManyCalls(pub(crate) u32);
 
 impl fmt::Display for TooManyCalls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "called functions of the contract more than {} times in one call", self.0)
+        write!(f, "called the host more than {} times in one call", self.0)
     }
 }
 

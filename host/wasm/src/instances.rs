@@ -22,7 +22,7 @@ use crate::status::Meters;
 use crate::wasi::{self, Console};
 
 /// Streams and the like that a guest may hold at once.
-const RESOURCES: usize = 256;
+pub(crate) const RESOURCES: usize = 256;
 
 thread_local! {
     /// The worker's instances, at most one of a component. A handful, so a list.
@@ -60,7 +60,7 @@ pub(crate) struct State {
     resources: ResourceTable,
     console: Console,
     clock: CallClock,
-    /// Calls of the contract's functions, in the call under way.
+    /// Calls of the host's functions, in the call under way.
     host_calls: u32,
 }
 
@@ -80,11 +80,21 @@ impl State {
     /// The guest calls a function of the contract.
     ///
     /// # Errors
-    /// It has done that too often in this call.
+    /// It has called the host too often in this call.
     pub(crate) fn count_call(&mut self) -> Result<(), TooManyCalls> {
+        self.host_calls = self.host_calls.saturating_add(1);
+        self.check_calls()
+    }
+
+    fn check_calls(&self) -> Result<(), TooManyCalls> {
         let limit = self.version.config().host_calls;
-        self.host_calls += 1;
         if self.host_calls > limit { Err(TooManyCalls(limit)) } else { Ok(()) }
+    }
+
+    /// An epoch has ended, and the guest still runs.
+    fn look(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        self.check_calls()?;
+        self.clock.look()
     }
 
     /// How long the guest may run this time.
@@ -99,7 +109,9 @@ impl State {
 }
 
 impl WasiView for State {
+    /// Every function of WASI begins here, and can't be refused here: one call too many is found out when an epoch ends.
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.host_calls = self.host_calls.saturating_add(1);
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
     }
 }
@@ -164,7 +176,7 @@ impl Instance {
         let mut store = Store::new(version.runtime().engine(), state);
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(config.hostcall_bytes());
-        store.epoch_deadline_callback(|mut store| store.data_mut().clock.look());
+        store.epoch_deadline_callback(|mut store| store.data_mut().look());
         store.set_epoch_deadline(1);
         let started = version.pre().instantiate(&mut store);
         match started.and_then(|instance| version.exports().load(&mut store, &instance)) {

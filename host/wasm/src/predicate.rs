@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fusebox_resilience::{Exchange, Peek, Predicate};
+use fusebox_resilience::{Exchange, Peek, Predicate, Verdict};
 
 use crate::attempt;
 use crate::config::OnError;
@@ -13,13 +13,23 @@ use crate::slot::Slot;
 pub(crate) struct ComponentPredicate(pub(crate) Arc<Slot>);
 
 impl Predicate for ComponentPredicate {
-    fn handles(&self, seen: &Exchange<'_>) -> bool {
+    fn judge(&self, seen: &Exchange<'_>) -> Verdict {
         let outcome = attempt::outcome(seen);
-        let answer = self.0.ask(seen, |guest, store| guest.predicate().call_handle_if(store, outcome));
-        answer.unwrap_or_else(|| match self.0.config().on_error {
-            OnError::Default => seen.default_answer(),
-            OnError::Handled => true,
-            OnError::Unhandled => false,
+        let answer = self.0.ask(seen, |guest, store| {
+            let is_handled = guest.predicate().call_handle_if(&mut *store, outcome)?;
+            // The digest is shared by all workers: only what somebody will be told of is worth counting its users.
+            Ok(if is_handled {
+                Verdict::Handled(Some(store.data().version().id().clone()))
+            } else {
+                Verdict::Unhandled
+            })
+        });
+        answer.unwrap_or_else(|| {
+            Verdict::native(match self.0.config().on_error {
+                OnError::Default => seen.default_answer(),
+                OnError::Handled => true,
+                OnError::Unhandled => false,
+            })
         })
     }
 

@@ -161,6 +161,9 @@ impl Log {
             if let Some(policy) = event.policy {
                 line.text("policy", policy.as_bytes());
             }
+            if let Some(component) = event.decided_by {
+                line.open("decided_by").component(component).close();
+            }
             fields(line);
         });
     }

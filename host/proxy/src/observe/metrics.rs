@@ -18,7 +18,7 @@ mod process;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use fusebox_resilience::{
@@ -67,7 +67,7 @@ pub struct Metrics {
     fallbacks: Counters<2>,
     fallbacks_declined: Counters<2>,
     incomplete: Counters<2>,
-    faults: Counters<2>,
+    faults: Faults,
     loads: Counters<2>,
     quarantines: Counters<1>,
     /// When the process started, in seconds since 1970, where the system says so.
@@ -135,7 +135,7 @@ impl Metrics {
             fallbacks: new.counters("fallbacks", "Answers that a fallback gave"),
             fallbacks_declined: new.counters("fallbacks_declined", "Calls that a fallback's component did not answer"),
             incomplete: new.counters("responses_incomplete", "Responses that broke off after their head was sent"),
-            faults: new.counters("component_faults", "Calls into a component that failed"),
+            faults: Faults::new(new.counters("component_faults", "Calls into a component that failed")),
             loads: new.counters("component_loads", "Versions of a component that were loaded, rejected or put back"),
             quarantines: new.counters("component_quarantines", "Times that a component was set aside"),
             routes: RwLock::default(),
@@ -182,11 +182,8 @@ impl Metrics {
         }
     }
 
-    /// Makes the series of a component appear, at 0.
+    /// Makes the series of a component appear, at 0; those of its versions do when they are loaded.
     pub fn announce_component(&self, component: &Arc<str>) {
-        for fault in Fault::ALL {
-            appear(&self.faults, &[("component", owned(component)), ("fault", fault.name().into())]);
-        }
         for result in ["loaded", "rejected", "rolled-back"] {
             appear(&self.loads, &load(component, result));
         }
@@ -249,12 +246,16 @@ impl Observer for Metrics {
             EventKind::FallbackServed { .. } => increment(&self.fallbacks, &of_policy()),
             EventKind::FallbackDeclined => increment(&self.fallbacks_declined, &of_policy()),
             EventKind::ComponentFaulted { component, fault, .. } => {
-                increment(&self.faults, &[("component", owned(&component.name)), ("fault", fault.name().into())]);
+                self.faults.count(component, *fault);
             }
-            EventKind::ComponentLoaded { component, .. } => increment(&self.loads, &load(&component.name, "loaded")),
+            EventKind::ComponentLoaded { component, .. } => {
+                increment(&self.loads, &load(&component.name, "loaded"));
+                self.faults.announce(component);
+            }
             EventKind::ComponentRejected { name, .. } => increment(&self.loads, &load(name, "rejected")),
             EventKind::ComponentRolledBack { component, .. } => {
                 increment(&self.loads, &load(&component.name, "rolled-back"));
+                self.faults.announce(component);
             }
             EventKind::ComponentQuarantined { component, .. } => {
                 increment(&self.quarantines, &[("component", owned(&component.name))]);
@@ -313,6 +314,58 @@ impl Families<'_> {
     fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
         self.0.register(name, help, metric.clone());
         metric
+    }
+}
+
+// ===== faults =====
+
+/// How many versions of a component have series of faults: more than are kept, and few enough for years of swaps.
+const VERSIONS: usize = 8;
+
+/// The faults of components by version, since the first question about a fault is which version has it.
+#[derive(Debug)]
+struct Faults {
+    counters: Counters<3>,
+    /// Which have series, those that were in use last at the end.
+    versions: Mutex<Vec<ComponentId>>,
+}
+
+impl Faults {
+    fn new(counters: Counters<3>) -> Self {
+        Self { counters, versions: Mutex::default() }
+    }
+
+    fn labels(component: &ComponentId, fault: Fault) -> Labels<3> {
+        [("component", owned(&component.name)), ("digest", owned(&component.digest)), ("fault", fault.name().into())]
+    }
+
+    /// Makes the series of a version appear, at 0, and those of the oldest of too many vanish.
+    fn announce(&self, component: &ComponentId) {
+        // What a panic elsewhere could leave here is a version without its zeros.
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |other: &ComponentId| (&other.name, &other.digest) == (&component.name, &component.digest);
+        versions.retain(|version| !is_same(version));
+        versions.push(component.clone());
+        for fault in Fault::ALL {
+            appear(&self.counters, &Self::labels(component, fault));
+        }
+        if versions.iter().filter(|version| version.name == component.name).count() > VERSIONS
+            && let Some(oldest) = versions.iter().position(|version| version.name == component.name)
+        {
+            let oldest = versions.remove(oldest);
+            for fault in Fault::ALL {
+                self.counters.remove(&Self::labels(&oldest, fault));
+            }
+        }
+    }
+
+    /// A version may fault before it is told of, and once more after its series went.
+    fn count(&self, component: &ComponentId, fault: Fault) {
+        let labels = Self::labels(component, fault);
+        if self.counters.get(&labels).is_none() {
+            self.announce(component);
+        }
+        increment(&self.counters, &labels);
     }
 }
 

@@ -46,9 +46,12 @@ fn a_predicate_decides_what_is_retried() {
     proxy.counts(&[
         (r#"fusebox_component_calls_total{component="c"}"#, 3.0),
         (r#"fusebox_retries_total{route="/",policy="retry"}"#, 1.0),
-        (r#"fusebox_component_faults_total{component="c",fault="trap"}"#, 0.0),
+        (&proxy.fault_series("trap"), 0.0),
     ]);
     let loaded = proxy.line("Component loaded");
+    let story = proxy.story("1");
+    let decided_by = json!({ "component": "c", "digest": loaded["digest"], "generation": 1 });
+    assert_eq!((&story[0]["msg"], &story[0]["decided_by"]), (&json!("Retry 1 after delay of 1ms"), &decided_by));
     assert_eq!((&loaded["component"], &loaded["generation"]), (&json!("c"), &json!(1)));
     let state = proxy.state()["components"]["c"].clone();
     assert_eq!((&state["digest"], &state["calls"]), (&loaded["digest"], &json!(3)));
@@ -170,8 +173,7 @@ fn a_guest_that_fails_costs_its_own_call_and_on_error_answers() {
                 assert_eq!(told, ["c", fault, "retry", "ERROR"]);
                 assert_ne!(story[0]["detail"], "");
                 assert_eq!(proxy.ask(get("/", "2")).text(), "second", "the next call is as good as any");
-                let faults = format!(r#"fusebox_component_faults_total{{component="c",fault="{fault}"}}"#);
-                proxy.counts(&[(&faults, 1.0)]);
+                proxy.counts(&[(&proxy.fault_series(fault), 1.0)]);
                 assert_eq!(proxy.state()["components"]["c"]["faults"][fault], 1);
             }
         }
@@ -199,7 +201,7 @@ fn a_guest_that_loops_does_not_hurt_the_others_on_its_worker() {
             .collect();
         assert!(clients.into_iter().all(|client| client.join().expect("no panic")));
     });
-    proxy.counts(&[(r#"fusebox_component_faults_total{component="c",fault="timeout"}"#, 50.0)]);
+    proxy.counts(&[(&proxy.fault_series("timeout"), 50.0)]);
 }
 
 #[test]

@@ -43,11 +43,11 @@ const FAULTS: [(&str, &str, &str); 78] = [
     ("grows its table", "table", "asked for more than 131072 table elements"),
     ("overflows the stack", "stack", "needed more than 512.0 KiB of stack"),
     ("overflows the stack in realloc", "stack", "needed more than 512.0 KiB of stack"),
-    ("asks for too many random bytes", "bad-answer", "exceeds limit 65536"),
-    ("makes pollables without end", "bad-answer", "resource table has no free keys"),
+    ("asks for too many random bytes", "host-bytes", "exceeds limit 65536"),
+    ("makes pollables without end", "table", "asked for more than 256 streams and the like"),
     ("makes resources without end", "bad-answer", "handle limit"),
     ("prints more than fits", "host-bytes", "more than 1.0 MiB in one call"),
-    ("prints zeroes without end", "bad-answer", "zeroes"),
+    ("prints zeroes without end", "host-bytes", "zeroes"),
     // They fail.
     ("is unreachable", "trap", "wasm `unreachable` instruction executed"),
     ("divides by zero", "trap", "integer divide by zero"),
@@ -232,8 +232,7 @@ impl<'a> Hostile<'a> {
         }
         let counted = metrics(proxy.admin("GET /metrics").text());
         let counted = counted.into_iter().filter(|(name, count)| name.contains("_component_faults_") && *count > 0.0);
-        let faults = format!(r#"fusebox_component_faults_total{{component="c",fault="{fault}"}}"#);
-        let expected = (expected > 0).then(|| (faults, f64::from(expected)));
+        let expected = (expected > 0).then(|| (proxy.fault_series(fault), f64::from(expected)));
         assert_eq!(counted.collect::<Vec<_>>(), Vec::from_iter(expected), "{name}");
         let peak = proxy.peak_memory();
         assert!(peak < MEMORY, "{name}: {} MiB", peak >> 20);

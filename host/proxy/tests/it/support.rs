@@ -715,6 +715,13 @@ impl Proxy {
         }
     }
 
+    /// The series that counts this fault of the version of the component `c` that is in use.
+    #[track_caller]
+    pub(crate) fn fault_series(&self, fault: &str) -> String {
+        let digest = self.state()["components"]["c"]["digest"].clone();
+        format!(r#"fusebox_component_faults_total{{component="c",digest={digest},fault="{fault}"}}"#)
+    }
+
     /// The most memory that it has had so far, in bytes.
     #[track_caller]
     pub(crate) fn peak_memory(&self) -> u64 {

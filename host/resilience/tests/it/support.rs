@@ -16,7 +16,7 @@ use fusebox_resilience::testing::{self, Recorder, Script};
 use fusebox_resilience::{
     BodyStream, Budget, BudgetConfig, Call, CircuitBreaker, CircuitBreakerConfig, Error, ErrorKind, EventKind,
     Exchange, FallbackConfig, Outcome, Peek, Pipeline, Policy, Predicate, Random, RequestBody, Responder, Response,
-    ResponseBody, RetryConfig, TimeoutConfig, Upstream,
+    ResponseBody, RetryConfig, TimeoutConfig, Upstream, Verdict,
 };
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -175,7 +175,7 @@ impl Fake {
 }
 
 impl Predicate for Fake {
-    fn handles(&self, seen: &Exchange<'_>) -> bool {
+    fn judge(&self, seen: &Exchange<'_>) -> Verdict {
         let line = match seen.outcome {
             Ok(response) => {
                 let bytes = self.peek.map_or(0, |peek| peek.bytes);
@@ -188,7 +188,7 @@ impl Predicate for Fake {
         let left = seen.remaining().map_or(String::new(), |left| format!(", {} ms left", left.as_millis()));
         let line = format!("{line} of attempt {}{left}", seen.number());
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-        (self.answer)(seen)
+        Verdict::native((self.answer)(seen))
     }
 
     fn peek(&self) -> Option<Peek> {

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, getppid, getrlimit, setpriority_pro
 use wasmtime::Engine;
 use wasmtime::error::OutOfMemory;
 
-use super::{NOT_A_COMPONENT, OUT_OF_MEMORY};
+use super::{NOT_A_COMPONENT, OUT_OF_MEMORY, code_of};
 use crate::component::LARGEST_FILE;
 use crate::engine::{anyhow_of, config};
 
@@ -57,14 +57,14 @@ fn compile() -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() == io::ErrorKind::OutOfMemory => return Ok(ExitCode::from(OUT_OF_MEMORY)),
         read => read?,
     };
-    match engine.precompile_component(&component) {
+    match code_of(&engine, &component) {
         Ok(code) => {
             io::stdout().write_all(&code)?;
             io::stdout().flush()?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) if error.is::<OutOfMemory>() => Ok(ExitCode::from(OUT_OF_MEMORY)),
-        Err(error) => Ok(complain(&anyhow_of(error), ExitCode::from(NOT_A_COMPONENT))),
+        Err(error) => Ok(complain(&error, ExitCode::from(NOT_A_COMPONENT))),
     }
 }
 

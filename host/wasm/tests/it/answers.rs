@@ -102,7 +102,7 @@ fn a_guest_learns_who_asks() {
     assert_eq!(told_text("policy", request()), "test");
     let asked = r#"(import "attempt" "asked" (func $asked (result i32)))"#;
     let tested = load(&guest(Exports::Predicate, &format!("{asked} {}", handle_if("(call $asked)"))));
-    let asks = |slot| Seen::from(503).asked(&tested.recorder, slot, |seen| tested.predicate().handles(seen));
+    let asks = |slot| Seen::from(503).asked(&tested.recorder, slot, |seen| tested.predicate().judge(seen).is_handled());
     assert_eq!((asks(Slot::HandleIf), asks(Slot::AbortIf)), (false, true));
 }
 
@@ -186,9 +186,9 @@ fn a_guest_knows_the_attempts_before() {
     let call = call("1", Observers::default());
     let response = Response::new(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new(), ResponseBody::empty());
     let first = call.begin_attempt().finish(Ok(response));
-    assert!(!tested.predicate().handles(&exchange(&call, &first, Slot::HandleIf, None)));
+    assert!(!tested.predicate().judge(&exchange(&call, &first, Slot::HandleIf, None)).is_handled());
     let second = call.begin_attempt().finish(Err(Error::new(ErrorKind::Timeout)));
-    assert!(tested.predicate().handles(&exchange(&call, &second, Slot::HandleIf, None)));
+    assert!(tested.predicate().judge(&exchange(&call, &second, Slot::HandleIf, None)).is_handled());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use fusebox_resilience::Fault;
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_wasm::OnError;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use crate::guest::{Exports, guest, handle_if, predicate, respond};
@@ -59,6 +60,51 @@ fn an_endless_loop_is_cut_off() {
     assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(tested.faulted(), [(Fault::Timeout, "took longer than 10ms".to_owned())]);
     assert!(!tested.handles(200));
+}
+
+/// Processor time that this thread has used.
+fn used() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a time")
+}
+
+#[test]
+fn whatever_a_guest_does_it_holds_its_worker_for_its_time_and_two_ticks() {
+    let timeout = Duration::from_millis(20);
+    // Half the timeout. The first tick finds that it still runs, and the last may come a whole one after its time.
+    let tick = timeout / 2;
+    // A step of what can't be interrupted, and unoptimised code of the host.
+    let slack = Duration::from_millis(15);
+    let import = r#"(import "attempt" "request-header" (func $header (param i32 i32 i32)))"#;
+    let all = "(i32.const 64000000)";
+    for (name, body) in [
+        ("loops", "(br $for-ever)".to_owned()),
+        ("fills", format!("(memory.fill $own (i32.const 0) (i32.const 1) {all})")),
+        ("copies upwards", format!("(memory.copy $own $own (i32.const 1000) (i32.const 0) {all})")),
+        ("copies downwards", format!("(memory.copy $own $own (i32.const 0) (i32.const 1000) {all})")),
+        ("copies data", "(memory.init $own $data (i32.const 0) (i32.const 0) (i32.const 16000000))".to_owned()),
+        ("asks", "(call $header (i32.const 0) (i32.const 1000000) (i32.const 16))".to_owned()),
+    ] {
+        let data = if name == "copies data" { "x".repeat(16_000_000) } else { String::new() };
+        let body = format!(
+            "(drop (memory.grow 0 (i32.const 20))) (drop (memory.grow $own (i32.const 980)))
+             (loop $for-ever {body} (br $for-ever)) (i32.const 1)"
+        );
+        let fields = format!(r#"{import} (memory $own 1) (data $data "{data}") {}"#, handle_if(&body));
+        let tested = load_with(&guest(Exports::Predicate, &fields), |config| {
+            config.timeout = ConfigDuration(timeout);
+            config.host_calls = u32::MAX;
+            config.memory = ByteSize::mib(72);
+        });
+        // A machine that is busy ticks late, so one call in time tells; each begins with fresh memory.
+        let held = (0..5).map(|_| {
+            let before = used();
+            tested.handles(503);
+            used() - before
+        });
+        let held = held.min().unwrap_or_default();
+        assert!(held < timeout + 2 * tick + slack, "{name}: {held:?}");
+        assert_eq!(tested.faults(), [Fault::Timeout; 5], "{name}: {:?}", tested.faulted());
+    }
 }
 
 #[test]

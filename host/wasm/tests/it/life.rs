@@ -221,7 +221,7 @@ fn every_limit_has_a_fault_of_its_own() {
     assert!(tested.handles(200) && tested.handles(200), "the limit is one of each call");
     let tested = load_with(&asks(101), |config| config.host_calls = 100);
     assert!(!tested.handles(200));
-    let said = "called functions of the contract more than 100 times in one call".to_owned();
+    let said = "called the host more than 100 times in one call".to_owned();
     assert_eq!(tested.faulted(), [(Fault::HostCalls, said)]);
 
     let table = format!(

@@ -91,7 +91,7 @@ impl Tested {
 
     /// What it says of an outcome.
     pub(crate) fn handles(&self, outcome: impl Into<Seen>) -> bool {
-        outcome.into().asked(&self.recorder, Slot::HandleIf, |seen| self.predicate().handles(seen))
+        outcome.into().asked(&self.recorder, Slot::HandleIf, |seen| self.predicate().judge(seen).is_handled())
     }
 
     /// What it answers instead of an outcome.

@@ -18,7 +18,7 @@ const NEVER: &str = "(i32.const 0)";
 fn a_new_version_answers_from_the_next_call_on() {
     let tested = load(&predicate(ALWAYS));
     let (asked, changed) = (tested.predicate(), tested.components.changed());
-    let handles = || Seen::from(503).asked(&tested.recorder, Slot::HandleIf, |seen| asked.handles(seen));
+    let handles = || Seen::from(503).asked(&tested.recorder, Slot::HandleIf, |seen| asked.judge(seen).is_handled());
     assert!(handles());
     assert_eq!(tested.components.reload(NAME), Reload::Unchanged);
     assert!(!changed.has_changed().expect("it is still there"));
@@ -93,7 +93,7 @@ fn calls_under_way_end_on_the_old_version() {
             let recorder = fusebox_resilience::testing::Recorder::default();
             let sender = sender;
             while !stop.load(SeqCst) {
-                let answer = Seen::from(503).asked(&recorder, Slot::HandleIf, |seen| asked.handles(seen));
+                let answer = Seen::from(503).asked(&recorder, Slot::HandleIf, |seen| asked.judge(seen).is_handled());
                 sender.send(answer).expect("somebody listens");
             }
             recorder.kinds()

@@ -54,7 +54,7 @@ fn without_time(line: &str) -> String {
 }
 
 fn line_of(call: Option<&Call>, policy: Option<&str>, kind: &EventKind) -> String {
-    let mut lines = logged(Level::Debug, true, |log| log.observe(&Event { call, policy, kind }));
+    let mut lines = logged(Level::Debug, true, |log| log.observe(&Event { call, policy, decided_by: None, kind }));
     assert_eq!(lines.len(), 1, "{kind:?}");
     lines.remove(0)
 }
@@ -269,7 +269,7 @@ fn levels_and_the_switch_for_access_lines_hold() {
         let attempt =
             EventKind::AttemptFinished { attempt: 1, outcome: AttemptOutcome::Cancelled, elapsed: Duration::ZERO };
         for kind in [attempt, EventKind::RetryAborted, finished(200, None), finished(500, None)] {
-            log.observe(&Event { call: Some(&call), policy: None, kind: &kind });
+            log.observe(&Event { call: Some(&call), policy: None, decided_by: None, kind: &kind });
         }
     };
     assert_eq!(logged(Level::Debug, true, all).len(), 4);

@@ -8,7 +8,7 @@ use fusebox_resilience::{Call, ComponentId, Counts, Observers, RequestBody};
 use super::*;
 
 fn observe(metrics: &Metrics, call: Option<&Call>, policy: Option<&str>, kind: EventKind) {
-    metrics.observe(&Event { call, policy, kind: &kind });
+    metrics.observe(&Event { call, policy, decided_by: None, kind: &kind });
 }
 
 fn attempt(outcome: AttemptOutcome) -> EventKind {
@@ -77,9 +77,9 @@ fn events_are_counted() {
     let opened = EventKind::CircuitStateChanged { from: State::Closed, to: State::Open, delay: None };
     observe(&metrics, None, Some("breaker"), opened);
     let faulted = EventKind::ComponentFaulted { component: component(), fault: Fault::Trap, detail: "x".into() };
+    observe(&metrics, None, None, EventKind::ComponentLoaded { component: component(), replaced: None });
     of_policy("retry", faulted);
     of_policy("retry", EventKind::ComponentPrinted { component: component(), line: "x".into() });
-    observe(&metrics, None, None, EventKind::ComponentLoaded { component: component(), replaced: None });
     let rejected = EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: "x".into() };
     observe(&metrics, None, None, rejected);
     own(EventKind::ResponseIncomplete { kind: ErrorKind::ConnectionTerminated });
@@ -99,7 +99,7 @@ fn events_are_counted() {
             // A failure that is none of the upstream's is counted like a status that is none: 799 and an inner fault.
             r#"attempts_total{route="test",outcome="other"} 2"#,
             r#"circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"} 1"#,
-            r#"component_faults_total{component="service-b",fault="trap"} 1"#,
+            r#"component_faults_total{component="service-b",digest="0a1b",fault="trap"} 1"#,
             r#"component_loads_total{component="service-b",result="loaded"} 1"#,
             r#"component_loads_total{component="service-b",result="rejected"} 1"#,
             r#"fallbacks_declined_total{route="test",policy="fallback"} 1"#,
@@ -131,10 +131,12 @@ fn what_is_announced_is_there_at_0() {
     let (route, policy): (Arc<str>, Arc<str>) = ("r".into(), "p".into());
     metrics.announce_route(&route);
     metrics.announce_component(&policy);
+    let component = ComponentId { name: policy.clone(), ..component() };
+    observe(&metrics, None, None, EventKind::ComponentLoaded { component, replaced: None });
     for kind in [PolicyKind::Retry, PolicyKind::CircuitBreaker, PolicyKind::Timeout, PolicyKind::Fallback] {
         metrics.announce_policy(&route, &policy, kind);
     }
-    assert_eq!(counted(&metrics, &Scrape::default()), [""; 0]);
+    assert_eq!(counted(&metrics, &Scrape::default()), [r#"component_loads_total{component="p",result="loaded"} 1"#]);
     let all = series(&metrics.render(&Scrape::default()));
     for name in [
         r#"attempts_total{route="r",outcome="5xx"}"#,
@@ -149,12 +151,40 @@ fn what_is_announced_is_there_at_0() {
         r#"timeouts_total{route="r",policy="p"}"#,
         r#"fallbacks_total{route="r",policy="p"}"#,
         r#"fallbacks_declined_total{route="r",policy="p"}"#,
-        r#"component_faults_total{component="p",fault="trap"}"#,
+        r#"component_faults_total{component="p",digest="0a1b",fault="trap"}"#,
         r#"component_loads_total{component="p",result="rejected"}"#,
         "log_lines_dropped_total",
     ] {
         assert_eq!(all.get(&format!("fusebox_{name}")), Some(&0.0), "{name}");
     }
+}
+
+#[test]
+fn faults_are_told_apart_by_version_and_only_the_last_versions_have_series() {
+    let metrics = Metrics::new();
+    let version = |generation: u64| ComponentId { digest: format!("{generation:x}").into(), generation, ..component() };
+    let other = ComponentId { name: "other".into(), ..component() };
+    let fault = |component, fault| {
+        observe(&metrics, None, None, EventKind::ComponentFaulted { component, fault, detail: "x".into() });
+    };
+    fault(other.clone(), Fault::Trap);
+    for generation in 1..=1000 {
+        let (component, replaced) = (version(generation), None);
+        observe(&metrics, None, None, EventKind::ComponentLoaded { component, replaced });
+        fault(version(generation), Fault::Timeout);
+    }
+    fault(version(1000), Fault::Timeout);
+    fault(version(993), Fault::Trap);
+    let all = series(&metrics.render(&Scrape::default()));
+    let of = |component: &ComponentId, fault: &str| {
+        let ComponentId { name, digest, .. } = component;
+        let labels = format!(r#"component="{name}",digest="{digest}",fault="{fault}""#);
+        all.get(&format!("fusebox_component_faults_total{{{labels}}}")).copied()
+    };
+    assert_eq!(of(&version(1000), "timeout"), Some(2.0));
+    assert_eq!([of(&version(993), "timeout"), of(&version(993), "trap")], [Some(1.0); 2]);
+    assert_eq!([of(&version(992), "timeout"), of(&version(1), "timeout")], [None; 2]);
+    assert_eq!(of(&other, "trap"), Some(1.0), "each component has its own eight");
 }
 
 #[test]
@@ -222,7 +252,8 @@ fn no_client_and_no_guest_makes_a_series() {
     assert_eq!(count("fusebox_requests_total"), 500 + 1);
     // Six classes, six failures and cancelled.
     assert_eq!(count("fusebox_attempts_total"), 13);
-    assert_eq!(count("fusebox_component"), 2);
+    // One for each kind of fault, and the rejections.
+    assert_eq!(count("fusebox_component"), Fault::ALL.len() + 1);
     assert_eq!(all.get(r#"fusebox_requests_total{route="r",status="other"}"#), Some(&9500.0));
 }
 

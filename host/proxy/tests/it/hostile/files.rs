@@ -115,7 +115,7 @@ fn refused() -> Vec<(Place, String)> {
             importing("wasi:clocks/monotonic-clock@0.3.0"),
             "import `wasi:clocks/monotonic-clock@0.3.0`: expected WASI 0.2",
         ),
-        (nested_components(500), missing),
+        (nested_components(500), "is not a valid component: components are nested more than 32 deep"),
         // Starts that fail.
         (starting("(drop (call $number))"), "can't be instantiated: asked about an attempt outside of a call"),
         (starting("(call $block (call $after (i64.const 1000000000)))"), "can't be instantiated: waited, for time"),
