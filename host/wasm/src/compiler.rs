@@ -9,7 +9,9 @@
 
 mod child;
 mod steps;
+mod wrap;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -31,6 +33,7 @@ use crate::code_cache::{CodeCache, Key};
 use crate::engine::anyhow_of;
 
 pub use child::compile_child;
+pub(crate) use wrap::{has_world, into_component};
 
 /// The most code that is taken from a child: far above what 64 MiB of WebAssembly become.
 const LARGEST_CODE: u64 = 512 << 20;
@@ -153,10 +156,16 @@ impl Compiler {
 
 const INVALID: &str = "is not a valid component";
 
-/// Compiles, here and now.
-fn code_of(engine: &Engine, component: &[u8]) -> anyhow::Result<Vec<u8>> {
-    engine.precompile_component(&steps::in_steps(component)?).map_err(anyhow_of)
+/// Compiles a component, or a core module that can become one, here and now.
+fn code_of(engine: &Engine, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let is_module = bytes.get(4..8) == Some(&MODULE);
+    let component = if is_module { Cow::Owned(into_component(bytes)?) } else { Cow::Borrowed(bytes) };
+    engine.precompile_component(&steps::in_steps(&component)?).map_err(anyhow_of)
 }
+
+/// The version and layer fields of the two binary formats.
+pub(crate) const MODULE: [u8; 4] = [1, 0, 0, 0];
+pub(crate) const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
 
 /// Runs `command` with the limits as arguments, the component as input and the code as output.
 fn in_child(mut command: Command, component: &[u8], limits: CompileLimits) -> anyhow::Result<Vec<u8>> {

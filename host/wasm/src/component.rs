@@ -18,7 +18,7 @@ use wasmtime::Store;
 use wasmtime::component::{self, Component, InstancePre};
 
 use crate::bindings::exports::fusebox::policy::{fallback, predicate};
-use crate::compiler::CompileLimits;
+use crate::compiler::{COMPONENT, CompileLimits, MODULE};
 use crate::config::ComponentConfig;
 use crate::engine::{Runtime, anyhow_of};
 use crate::grants;
@@ -90,12 +90,8 @@ impl Artifact {
     /// # Errors
     /// It is not a valid component, or takes more than `limits` to compile.
     pub(crate) fn compile(&self, runtime: &Runtime, limits: CompileLimits) -> anyhow::Result<Component> {
-        // The version and layer fields, which tell the two binary formats apart.
         match (self.bytes.get(..4), self.bytes.get(4..8)) {
-            (Some(b"\0asm"), Some([0x0d, 0, 1, 0])) => {}
-            (Some(b"\0asm"), Some([1, 0, 0, 0])) => bail!(
-                "is a core module, expected a component: build for `wasm32-wasip2`, or wrap it with `wasm-tools component new`"
-            ),
+            (Some(b"\0asm"), Some(kind)) if [COMPONENT, MODULE].iter().any(|known| known == kind) => {}
             (Some(b"\0asm"), Some(_)) => bail!("is WebAssembly of an unknown version, expected a component"),
             (Some(b"\0asm"), None) => bail!("is cut off after {} bytes, expected a component", self.bytes.len()),
             (Some(b"\x7fELF"), _) => bail!("is compiled code, expected a component"),

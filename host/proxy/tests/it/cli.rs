@@ -248,7 +248,7 @@ pub(crate) fn bad_components() -> Vec<(Vec<u8>, &'static str)> {
         (b"(component)".to_vec(), "is WebAssembly text, expected a binary component"),
         (good[..4].to_vec(), "is cut off after 4 bytes, expected a component"),
         (good[..good.len() / 2].to_vec(), "is not a valid component: "),
-        (wat("(module)"), "is a core module, expected a component: build for `wasm32-wasip2`, or wrap it with"),
+        (wat("(module)"), "is not a valid component: a core module that does not say which world it is for: build it"),
         (wat("(component)"), "missing export `fusebox:policy/predicate@0.1.0` or `fusebox:policy/fallback@0.1.0`"),
         (
             wat(r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#),

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use fusebox_resilience::{EventKind, Observers};
-use fusebox_wasm::{Compiler, ComponentConfig, Components, inspect};
+use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT, World, inspect};
 use tempfile::TempDir;
+use wit_component::{StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 use crate::guest::{Exports, encode, guest, handle_if, predicate, respond, text};
 use crate::support::{NAME, load, load_with, refusal, try_load_with};
@@ -39,13 +41,64 @@ fn what_is_no_component_is_refused() {
         (b"\x7fELF\x02\x01\x01", "is compiled code, expected a component"),
         (b"\0asm", "is cut off after 4 bytes"),
         (b"\0asm\x0f\0\x01\0", "is WebAssembly of an unknown version"),
-        (&encode("(module)"), "is a core module, expected a component: build for `wasm32-wasip2`"),
+        (
+            &encode("(module)"),
+            "is not a valid component: a core module that does not say which world it is for: build it with wit-bindgen",
+        ),
         (&whole[..whole.len() / 2], "is not a valid component"),
         (&whole[..whole.len() - 1], "is not a valid component"),
     ] {
         let refusal = refusal(bytes);
         assert!(refusal.contains(expected), "{refusal}");
     }
+}
+
+/// A core module as compilers make it: `handle-if` has this body.
+fn core_module(imports: &str, body: &str) -> Vec<u8> {
+    encode(&format!(
+        r#"(module {imports} (memory (export "memory") 4) (global $next (mut i32) (i32.const 1024))
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+              (local $start i32)
+              (local.set $start
+                (i32.and (i32.add (global.get $next) (i32.const 65535)) (i32.const -65536)))
+              (global.set $next (i32.add (local.get $start) (local.get 3))) (local.get $start))
+            (func (export "fusebox:policy/predicate@0.1.0#handle-if") (param i32 i32) (result i32) {body}))"#
+    ))
+}
+
+#[test]
+fn a_core_module_that_says_its_world_becomes_a_component() {
+    let plain = core_module("", "(i32.eq (local.get 1) (i32.const 503))");
+    let component = World::PredicatePolicy.componentize(&plain).expect("it exports what it should");
+    assert_eq!(component[4..8], [0x0d, 0, 1, 0]);
+    let tested = load(&with_world(plain, "predicate-policy"));
+    assert_eq!([503, 200].map(|status| tested.handles(status)), [true, false]);
+}
+
+#[test]
+fn the_first_preview_of_wasi_is_translated() {
+    let import = r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (data (i32.const 16) "\20\00\00\00\03\00\00\00") (data (i32.const 32) "hi\n")"#;
+    let says = "(drop (call $write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 24))) (i32.const 1)";
+    let tested = load(&with_world(core_module(import, says), "predicate-policy"));
+    assert!(tested.handles(200));
+    assert_eq!(tested.printed(), ["hi"]);
+}
+
+#[test]
+fn a_core_module_that_lacks_what_its_world_wants_is_refused() {
+    let refusal = refusal(&with_world(core_module("", "(i32.const 1)"), "policy"));
+    assert!(refusal.contains("no component can be made of the core module: "), "{refusal}");
+    assert!(refusal.contains("fusebox:policy/fallback@0.1.0"), "{refusal}");
+}
+
+/// The section that wit-bindgen makes.
+fn with_world(mut module: Vec<u8>, world: &str) -> Vec<u8> {
+    let mut contract = Resolve::default();
+    let package = contract.push_str("policy.wit", WIT).expect("valid text");
+    let world = contract.select_world(&[package], Some(world)).expect("there is one");
+    embed_component_metadata(&mut module, &contract, world, StringEncoding::UTF8).expect("a world");
+    module
 }
 
 #[test]

@@ -1,0 +1,73 @@
+//! The contract with the guests, as text and as what tools need of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::Result;
+use serde::Deserialize;
+use wit_component::{StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+use crate::compiler;
+
+/// The contract: what `fusebox wit` prints.
+pub const WIT: &str = include_str!("../../../wit/policy.wit");
+
+/// A world of the contract: what a component exports.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum World {
+    /// A condition and a source of fallback responses.
+    #[serde(rename = "policy")]
+    Policy,
+    /// Only a condition.
+    #[serde(rename = "predicate-policy")]
+    PredicatePolicy,
+    /// Only a source of fallback responses.
+    #[serde(rename = "fallback-policy")]
+    FallbackPolicy,
+}
+
+impl World {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Policy, Self::PredicatePolicy, Self::FallbackPolicy];
+
+    /// Its name in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::PredicatePolicy => "predicate-policy",
+            Self::FallbackPolicy => "fallback-policy",
+        }
+    }
+
+    /// The component of a core module that was compiled for this world by a tool that does not make components.
+    ///
+    /// # Errors
+    /// It is no core module, or does not export what the world wants.
+    pub fn componentize(self, module: &[u8]) -> Result<Vec<u8>> {
+        if compiler::has_world(module)? {
+            return compiler::into_component(module);
+        }
+        let mut contract = Resolve::default();
+        let package = contract.push_str("policy.wit", WIT)?;
+        let world = contract.select_world(&[package], Some(self.name()))?;
+        let mut module = module.to_vec();
+        embed_component_metadata(&mut module, &contract, world, StringEncoding::UTF8)?;
+        compiler::into_component(&module)
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for World {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|world| world.name() == name);
+        known.ok_or_else(|| format!("unknown world `{name}`; expected {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
