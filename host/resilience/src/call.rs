@@ -66,6 +66,16 @@ impl Call {
         }
     }
 
+    /// As if it had begun so long ago and had made so many attempts since, the last of which are these: for trying out a
+    /// component.
+    #[must_use]
+    pub fn resumed(mut self, elapsed: Duration, attempts: u32, history: Vec<PastAttempt>) -> Self {
+        self.started = self.started.checked_sub(elapsed).unwrap_or(self.started);
+        self.attempts = Cell::new(attempts);
+        self.history = RefCell::new(history.into_iter().rev().take(HISTORY).rev().collect());
+        self
+    }
+
     /// The request id, which every line about this call carries.
     pub fn id(&self) -> &str {
         &self.id

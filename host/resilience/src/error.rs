@@ -9,6 +9,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A cause from below: an I/O error, an HTTP error, whatever broke a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -171,6 +173,29 @@ pub enum Reached {
 }
 
 impl ErrorKind {
+    /// Every one, in the order of their declaration.
+    pub const ALL: [Self; 19] = [
+        Self::DnsError,
+        Self::ConnectionRefused,
+        Self::Unroutable,
+        Self::ConnectionTimeout,
+        Self::TlsProtocolError,
+        Self::TlsCertificateError,
+        Self::ConnectionTerminated,
+        Self::ProtocolError,
+        Self::Timeout,
+        Self::CircuitOpen,
+        Self::BulkheadFull,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::BudgetExceeded,
+        Self::RetriesExceeded,
+        Self::RequestTooLarge,
+        Self::RequestIncomplete,
+        Self::RequestInvalid,
+        Self::Internal,
+    ];
+
     /// Whose failure it is.
     pub fn origin(self) -> Origin {
         match self {
@@ -289,7 +314,8 @@ impl fmt::Display for ErrorKind {
 }
 
 /// The failures of the guest contract (`failure` in `wit/policy.wit`), by which conditions select.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[serde(rename_all = "kebab-case")]
 pub enum Failure {
     /// The name of the upstream could not be resolved.
     Dns,

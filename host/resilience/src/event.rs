@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::call::Call;
 use crate::circuit_breaker::State;
 use crate::error::ErrorKind;
@@ -127,6 +129,13 @@ pub enum EventKind {
         /// The line, cut at a bound.
         line: Arc<str>,
     },
+    /// What a component was asked, and said, was wanted for a case.
+    ExchangeCaptured {
+        /// Which.
+        component: ComponentId,
+        /// The case, as JSON.
+        case: Arc<str>,
+    },
     /// A component was loaded in place of nothing or of an older version.
     ComponentLoaded {
         /// Which.
@@ -198,7 +207,8 @@ pub struct ComponentId {
 }
 
 /// How a call into a component failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// It trapped: a panic, an exception, an illegal operation.
     Trap,

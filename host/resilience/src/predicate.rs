@@ -8,6 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::call::Call;
@@ -68,7 +69,8 @@ pub struct Peek {
 }
 
 /// What a policy asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
 pub enum Slot {
     /// Is it a failure?
     HandleIf,
@@ -101,6 +103,12 @@ impl<'a> Exchange<'a> {
     /// As if a policy asked whose slot has no default condition and which no timeout surrounds: for trying out a component.
     pub fn of(call: &'a Call, outcome: &'a Outcome, policy: &'a str, slot: Slot) -> Self {
         Self { call, outcome, policy, slot, deadline: None, default: &Native::NOTHING }
+    }
+
+    /// The same, with a timeout around the policy that ends the call then.
+    #[must_use]
+    pub fn until(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
     }
 }
 

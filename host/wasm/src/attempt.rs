@@ -196,7 +196,7 @@ fn headers(headers: &HeaderMap) -> Vec<types::Header> {
 }
 
 /// A header value as text: each byte is one character (ISO 8859-1).
-fn text(value: &HeaderValue) -> String {
+pub(crate) fn text(value: &HeaderValue) -> String {
     match value.to_str() {
         Ok(text) => text.to_owned(),
         Err(_) => value.as_bytes().iter().copied().map(char::from).collect(),
@@ -268,7 +268,7 @@ fn may_have_body(status: StatusCode) -> bool {
     ![StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
 }
 
-fn header_value(text: &str) -> Option<HeaderValue> {
+pub(crate) fn header_value(text: &str) -> Option<HeaderValue> {
     let bytes: Vec<u8> = text.chars().map(|character| u8::try_from(character).ok()).collect::<Option<_>>()?;
     HeaderValue::try_from(bytes).ok()
 }

@@ -102,6 +102,16 @@ impl Compiler {
         Self { cache: Some(Arc::new(cache)), ..self }
     }
 
+    /// Compiles always.
+    pub(crate) fn without_cache(&self) -> Self {
+        Self { cache: None, ..self.clone() }
+    }
+
+    /// Whether code is kept.
+    pub(crate) fn has_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
     /// How many components were compiled, those that turned out not to be valid among them.
     pub fn compiled(&self) -> u64 {
         self.counts.compiled.load(Ordering::Relaxed)

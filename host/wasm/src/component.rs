@@ -3,6 +3,7 @@
 //! A version never changes. Whoever holds it can go on using it; when another has taken its place it is *retired*, which is
 //! how the instances of it that workers keep learn that they should go.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,11 +15,11 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use fusebox_resilience::ComponentId;
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
-use wasmtime::Store;
 use wasmtime::component::{self, Component, InstancePre};
+use wasmtime::{Engine, Store};
 
 use crate::bindings::exports::fusebox::policy::{fallback, predicate};
-use crate::compiler::{COMPONENT, CompileLimits, MODULE};
+use crate::compiler::{COMPONENT, CompileLimits, Compiler, MODULE};
 use crate::config::ComponentConfig;
 use crate::engine::{Runtime, anyhow_of};
 use crate::grants;
@@ -89,7 +90,12 @@ impl Artifact {
     ///
     /// # Errors
     /// It is not a valid component, or takes more than `limits` to compile.
-    pub(crate) fn compile(&self, runtime: &Runtime, limits: CompileLimits) -> anyhow::Result<Component> {
+    pub(crate) fn compile(
+        &self,
+        compiler: &Compiler,
+        engine: &Engine,
+        limits: CompileLimits,
+    ) -> anyhow::Result<Component> {
         match (self.bytes.get(..4), self.bytes.get(4..8)) {
             (Some(b"\0asm"), Some(kind)) if [COMPONENT, MODULE].iter().any(|known| known == kind) => {}
             (Some(b"\0asm"), Some(_)) => bail!("is WebAssembly of an unknown version, expected a component"),
@@ -100,7 +106,7 @@ impl Artifact {
             }
             _ => bail!("is not WebAssembly, expected a component"),
         }
-        runtime.compiler().compile(runtime.engine(), &self.bytes, &self.digest, limits)
+        compiler.compile(engine, &self.bytes, &self.digest, limits)
     }
 }
 
@@ -215,7 +221,7 @@ impl Version {
         runtime: Arc<Runtime>,
         meters: Arc<Meters>,
     ) -> anyhow::Result<Self> {
-        let component = artifact.compile(&runtime, config.compile_limits())?;
+        let component = artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits())?;
         Self::link(&component, id, config, runtime, meters)
     }
 
@@ -232,6 +238,15 @@ impl Version {
     ) -> anyhow::Result<Self> {
         let (pre, exports) = link(&runtime, component)?;
         Ok(Self { id, config, runtime, pre, exports, meters, retired: AtomicBool::new(false) })
+    }
+
+    /// The same code with other settings.
+    ///
+    /// # Errors
+    /// None that linking it the first time did not have.
+    pub(crate) fn with_settings(&self, settings: &BTreeMap<String, String>) -> anyhow::Result<Self> {
+        let config = ComponentConfig { settings: settings.clone(), ..(*self.config).clone() };
+        Self::link(self.pre.component(), self.id.clone(), config.into(), self.runtime.clone(), self.meters.clone())
     }
 
     pub(crate) fn id(&self) -> &ComponentId {

@@ -85,6 +85,11 @@ pub struct ComponentConfig {
     /// Whether a version is asked about made-up outcomes before it takes over, and refused if it fails to answer.
     #[serde(default = "defaults::probe")]
     pub probe: bool,
+    /// A file of [`Cases`](crate::Cases), relative to the configuration, that a version has to pass before it takes over.
+    pub cases: Option<PathBuf>,
+    /// How many exchanges in a second become events, as cases. Default: none.
+    #[serde(default)]
+    pub capture: u32,
     /// For how long, or for how many calls, a new version is on probation.
     #[serde(default = "defaults::probation")]
     pub probation: Probation,
@@ -273,6 +278,8 @@ impl ComponentConfig {
     const LEAST_COMPILE_MEMORY: ByteSize = ByteSize::mib(64);
     const LARGEST_COMPILE_MEMORY: ByteSize = ByteSize::gib(16);
     const LONGEST_COMPILE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+    /// Each takes some 20 µs and a line of the log.
+    const MOST_CAPTURED: u32 = 1_000;
 
     /// A component in `file` with every default.
     pub fn new(file: impl Into<PathBuf>) -> Self {
@@ -300,6 +307,8 @@ impl ComponentConfig {
             log_rate: defaults::log_rate(),
             optional: false,
             probe: defaults::probe(),
+            cases: None,
+            capture: 0,
             probation: defaults::probation(),
             max_faults: defaults::max_faults(),
             keep_versions: defaults::keep_versions(),
@@ -352,6 +361,12 @@ impl ComponentConfig {
                 format!("must be within {least} and {most}, is {number}")
             });
         }
+        problems.require(self.capture <= Self::MOST_CAPTURED, "capture", || {
+            format!("must be at most {}, is {}", Self::MOST_CAPTURED, self.capture)
+        });
+        problems.require(self.cases.as_ref().is_none_or(|cases| !cases.as_os_str().is_empty()), "cases", || {
+            "must not be empty".into()
+        });
         for (key, number) in [("host_calls", self.host_calls), ("quarantine_after", self.quarantine_after)] {
             problems.require(number > 0, key, || "must be at least 1".into());
         }

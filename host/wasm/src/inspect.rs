@@ -41,7 +41,7 @@ pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
     let artifact = Artifact::read(file).with_context(|| file.display().to_string())?;
     let config = Arc::new(ComponentConfig::new(file));
     let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
-    let compiled = artifact.compile(&runtime, config.compile_limits());
+    let compiled = artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits());
     let names = |of: fn(&Runtime, &Component) -> Vec<String>| {
         compiled.as_ref().map(|component| of(&runtime, component)).unwrap_or_default()
     };

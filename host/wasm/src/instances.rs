@@ -225,6 +225,11 @@ impl Instance {
         question(&self.guest, &mut self.store).map_err(|error| Failure::of_call(&error, self.store.data()))
     }
 
+    /// Bytes of linear memory that it holds.
+    pub(crate) fn memory(&self) -> usize {
+        self.store.data().limits.memory()
+    }
+
     /// Whether it is worth keeping for another call.
     pub(crate) fn is_reusable(&self) -> bool {
         let state = self.store.data();

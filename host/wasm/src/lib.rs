@@ -23,6 +23,7 @@
 
 mod attempt;
 mod bindings;
+mod cases;
 mod code_cache;
 mod compiler;
 mod component;
@@ -41,6 +42,7 @@ mod responder;
 mod slot;
 mod status;
 mod throttle;
+mod trial;
 mod wasi;
 
 use std::collections::BTreeMap;
@@ -57,6 +59,7 @@ use crate::predicate::ComponentPredicate;
 use crate::responder::ComponentResponder;
 use crate::slot::Slot;
 
+pub use cases::{CaseReport, Cases, Difference};
 pub use code_cache::CodeCache;
 pub use compiler::{Compiler, compile_child};
 pub use component::LARGEST_FILE;
@@ -66,6 +69,7 @@ pub use inspect::{Inspection, inspect};
 pub use life::Standing;
 pub use slot::{Reload, RollBack};
 pub use status::{ComponentStatus, Rejection};
+pub use trial::{BenchReport, CallTimes, Trial};
 
 /// All components of a configuration, by name. Clones are the same components.
 #[derive(Clone, Debug)]
@@ -87,8 +91,9 @@ impl Components {
     ) -> Result<Self, Vec<(String, anyhow::Error)>> {
         let swaps = watch::Sender::new(0);
         let (mut slots, mut failures, mut runtimes) = (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, &configs));
-        for (name, config) in configs {
+        for (name, mut config) in configs {
             let file = directory.join(&config.file);
+            config.cases = config.cases.map(|cases| directory.join(cases));
             let place = format!("component `{name}` ({})", file.display());
             let slot = runtimes.of(&config).and_then(|runtime| {
                 Slot::load(slot::Parts {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fusebox_resilience::{Exchange, Peek, Predicate, Verdict};
 
 use crate::attempt;
+use crate::cases::Said;
 use crate::config::OnError;
 use crate::slot::Slot;
 
@@ -24,6 +25,9 @@ impl Predicate for ComponentPredicate {
                 Verdict::Unhandled
             })
         });
+        if let Some(verdict) = &answer {
+            self.0.capture(seen, &Said::Handled(verdict.is_handled()));
+        }
         answer.unwrap_or_else(|| {
             Verdict::native(match self.0.config().on_error {
                 OnError::Default => seen.default_answer(),

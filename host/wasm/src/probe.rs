@@ -19,7 +19,7 @@ const PROBE: &str = "probe";
 
 /// Nobody waits for it yet, so what is done for the first time gets so long at least: a machine that is busy loading, or a
 /// guest that sets itself up on its first call, must not make a good component look bad.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts an instance, and asks it about a success, a 503 and a timeout if its configuration wants that: each twice, first
 /// with patience, then within its `timeout`. Returns what the guest printed.

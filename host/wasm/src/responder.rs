@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fusebox_resilience::{Exchange, Peek, Responder, Response};
 
 use crate::attempt;
+use crate::cases::Said;
 use crate::slot::Slot;
 
 /// Asks the component in a slot for a response. A guest that fails to answer has declined.
@@ -20,6 +21,9 @@ impl Responder for ComponentResponder {
             let answer = answer.map(|answer| attempt::into_response(answer, store.data().console())).transpose()?;
             Ok(answer.map(|answer| answer.made_by(store.data().version().id().clone())))
         });
+        if let Some(answer) = &answer {
+            self.0.capture(seen, &Said::Responded(answer.as_ref()));
+        }
         answer.flatten()
     }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use wasmtime::Store;
 
 use crate::attempt;
+use crate::cases::{Said, captured};
 use crate::component::{FALLBACK, Guest, Needs, PREDICATE, Version};
 use crate::config::{ComponentConfig, Isolation};
 use crate::engine::Runtime;
@@ -43,6 +44,7 @@ pub(crate) struct Slot {
     /// Whether a call has to look at `place` first, and tell of its success: a component in good order needs no lock.
     is_troubled: AtomicBool,
     printed: Throttle,
+    captured: Throttle,
     /// Held while a new version is made, so that two don't race for the place. A roll-back does not wait for it.
     admitting: Mutex<()>,
     /// Held while the file is replaced.
@@ -97,6 +99,7 @@ impl Slot {
             place: Mutex::new(place),
             is_troubled: AtomicBool::new(true),
             printed: Throttle::new(config.log_rate),
+            captured: Throttle::new(config.capture),
             admitting: Mutex::new(()),
             storing: Mutex::new(()),
             config,
@@ -254,6 +257,18 @@ impl Slot {
                 }
                 emit(line);
             }
+        }
+    }
+
+    /// Tells of what the component was asked and said, if somebody wants to know and not too often.
+    pub(crate) fn capture(&self, seen: &Exchange<'_>, said: &Said<'_>) {
+        if self.config.capture == 0 || self.captured.line(Instant::now()) == Passage::Dropped {
+            return;
+        }
+        if let Some(version) = self.current() {
+            let peeked = self.config.peek().map_or(0, |peek| peek.bytes);
+            let case = captured(seen, peeked, said).into();
+            seen.call.emit(seen.policy, EventKind::ExchangeCaptured { component: version.id().clone(), case });
         }
     }
 

@@ -279,6 +279,11 @@ impl Observer for Log {
                     line.component(component).text("line", printed.as_bytes());
                 });
             }
+            EventKind::ExchangeCaptured { component, case } => {
+                self.say(event, Level::Info, "Exchange captured", |line| {
+                    line.component(component).json("case", case);
+                });
+            }
             EventKind::ComponentLoaded { component, replaced } => {
                 let message = if replaced.is_some() { "Component replaced" } else { "Component loaded" };
                 self.say(event, Level::Info, message, |line| {

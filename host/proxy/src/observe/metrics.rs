@@ -265,7 +265,9 @@ impl Observer for Metrics {
                 increment(&self.incomplete, &[route, ("failure", kind.failure().name().into())]);
             }
             // Lines are for reading, and the state at a scrape says who is back.
-            EventKind::ComponentPrinted { .. } | EventKind::ComponentReleased { .. } => {}
+            EventKind::ComponentPrinted { .. }
+            | EventKind::ExchangeCaptured { .. }
+            | EventKind::ComponentReleased { .. } => {}
         }
     }
 }

@@ -4,15 +4,17 @@
 //! there stays. All of it blocks, for as long as compiling takes: never call it on a worker.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use fusebox_resilience::{ComponentId, EventKind};
 use tokio::time::Instant;
 
 use super::{Slot, storage};
+use crate::cases::{Cases, run_all};
 use crate::component::{Artifact, Version, check_exports};
-use crate::probe::try_out;
+use crate::probe::{PATIENCE, try_out};
 use crate::status::Rejection;
 
 /// What became of a new version.
@@ -135,6 +137,9 @@ impl Slot {
             self.emit(EventKind::ComponentPrinted { component: version.id().clone(), line: line.into() });
         }
         check_exports(version.exports(), self.place().needs)?;
+        if let Some(file) = &self.config.cases {
+            pass(&version, file)?;
+        }
         Ok(version)
     }
 
@@ -227,6 +232,24 @@ impl Slot {
     fn storing(&self) -> MutexGuard<'_, ()> {
         self.storing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Has a version pass the cases in `file`, as they are now.
+fn pass(version: &Arc<Version>, file: &Path) -> anyhow::Result<()> {
+    let cases = Cases::read(file)?;
+    let reports = run_all(version, cases.all(), PATIENCE).with_context(|| file.display().to_string())?;
+    let failed: Vec<_> = reports.iter().filter(|report| !report.passed()).collect();
+    if let Some(first) = failed.first() {
+        let differences: Vec<_> = first.differences.iter().map(ToString::to_string).collect();
+        let (place, count, all) = (file.display(), failed.len(), reports.len());
+        bail!(
+            "{place}: {count} of {all} cases failed; line {}, `{}`: {}",
+            first.line,
+            first.name,
+            differences.join("; ")
+        );
+    }
+    Ok(())
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {

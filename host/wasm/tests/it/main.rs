@@ -1,6 +1,7 @@
 //! Real components in the real engine. Guests are WAT in the test that uses them, or the ones that `make policies` builds.
 
 mod answers;
+mod cases;
 mod compiling;
 mod faults;
 mod guest;

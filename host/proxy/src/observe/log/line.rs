@@ -60,6 +60,13 @@ impl Line<'_> {
         }
     }
 
+    /// Adds what is JSON already.
+    pub(super) fn json(&mut self, key: &'static str, json: &str) -> &mut Self {
+        self.key(key);
+        self.buffer.extend_from_slice(json.as_bytes());
+        self
+    }
+
     pub(super) fn component(&mut self, component: &ComponentId) -> &mut Self {
         self.field("component", &*component.name)
             .field("digest", &*component.digest)

@@ -1,0 +1,329 @@
+//! Cases: exchanges as a policy might see them, and what a component should say of each.
+//!
+//! They are written by hand as TOML, a `[[case]]` each, for `fusebox policy test` and for the admission of new versions;
+//! or they are captured from traffic, as JSON, one to a line. Both have the same fields. A file of lines may be a piece of the log: lines that
+//! hold no case are passed over.
+
+mod capture;
+mod run;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use fusebox_resilience::config::ConfigDuration;
+use fusebox_resilience::{ErrorKind, Failure, Fault, Slot};
+use serde::{Deserialize, Serialize};
+
+use crate::config::ComponentConfig;
+
+pub(crate) use capture::{Said, captured};
+pub(crate) use run::{Asked, run_all};
+pub use run::{CaseReport, Difference};
+
+/// The longest file of cases, in bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// A file of cases.
+#[derive(Clone, Debug)]
+pub struct Cases {
+    component: toml::Table,
+    cases: Vec<Case>,
+}
+
+/// What the file says, before each case has its line.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    component: toml::Table,
+    #[serde(default)]
+    case: Vec<toml::Spanned<Case>>,
+}
+
+/// An exchange, and what is expected.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    /// A sentence that says what is expected, and why.
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) request: Request,
+    /// What the attempt came to: this,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) response: Option<Response>,
+    /// or this,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<Failure>,
+    /// for short; the word of RFC 9209, where the failure has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure_detail: Option<String>,
+    /// The number of the attempt; left out: the one after those of `history`, or 0 for a rejection of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attempt: Option<u32>,
+    /// The attempts before, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) history: Vec<Past>,
+    /// Since the request arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) elapsed: Option<ConfigDuration>,
+    /// Until the nearest timeout; left out: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) remaining: Option<ConfigDuration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) route: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
+    /// What a condition is asked for; left out: `handle-if`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked: Option<Slot>,
+    /// In place of the settings that the component has otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) settings: Option<BTreeMap<String, String>>,
+    pub(crate) expect: Expect,
+    /// In its file, from 1.
+    #[serde(skip)]
+    pub(crate) line: usize,
+}
+
+/// What the client asked.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scheme: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) authority: Option<String>,
+    pub(crate) path: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) headers: Headers,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self { method: "GET".into(), scheme: None, authority: None, path: "/".into(), headers: Headers::new() }
+    }
+}
+
+/// What the upstream answered.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) headers: Headers,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<String>,
+    /// In place of `body`, what is no text: each byte one character, as in the contract's headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body_bytes: Option<String>,
+}
+
+/// A header's values.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(untagged, expecting = "expected a header value, or a list of them")]
+pub(crate) enum Values {
+    One(String),
+    Many(Vec<String>),
+}
+
+pub(crate) type Headers = BTreeMap<String, Values>;
+
+impl Values {
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let values = match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        };
+        values.iter().map(String::as_str)
+    }
+}
+
+/// An attempt that has ended.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Past {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) elapsed: Option<ConfigDuration>,
+}
+
+/// What the component should say: one of these.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expect {
+    /// Whether the condition takes the outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) handled: Option<bool>,
+    /// What the fallback answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) response: Option<ExpectedResponse>,
+    /// True: the fallback leaves the outcome as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) declined: Option<bool>,
+    /// How the call fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<Fault>,
+    /// A part of what is said of the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<String>,
+}
+
+/// What of a fallback's response is looked at: what is named.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExpectedResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<u16>,
+    /// Those named are these; others don't matter.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) headers: Headers,
+    /// The whole body,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<String>,
+    /// or parts of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) contains: Vec<String>,
+}
+
+// ===== reading =====
+
+impl Cases {
+    /// Reads `file`: TOML if its name ends so, else JSON lines.
+    ///
+    /// # Errors
+    /// It can't be read, or is wrong; with the line.
+    pub fn read(file: &Path) -> Result<Self> {
+        let place = file.display();
+        let length = fs::metadata(file).with_context(|| place.to_string())?.len();
+        ensure!(length <= LONGEST, "{place}: longer than {} MiB", LONGEST >> 20);
+        let text = fs::read_to_string(file).with_context(|| place.to_string())?;
+        let is_toml = file.extension().is_some_and(|extension| extension == "toml");
+        let cases = if is_toml { Self::from_toml(&text) } else { Self::from_lines(&text) };
+        cases.map_err(|(line, error)| anyhow!("{place}:{line}: {error:#}"))
+    }
+
+    fn from_toml(text: &str) -> Result<Self, (usize, anyhow::Error)> {
+        let line_of = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
+        let document: Document = toml::from_str(text).map_err(|error| {
+            (line_of(error.span().map_or(0, |span| span.start)), anyhow!("{}", error.message().replace('\n', "; ")))
+        })?;
+        let cases = document.case.into_iter().map(|case| {
+            let line = line_of(case.span().start);
+            checked(Case { line, ..case.into_inner() }).map_err(|error| (line, error))
+        });
+        let cases: Vec<_> = cases.collect::<Result<_, _>>()?;
+        if cases.is_empty() {
+            return Err((1, anyhow!("has no `[[case]]`")));
+        }
+        Ok(Self { component: document.component, cases })
+    }
+
+    fn from_lines(text: &str) -> Result<Self, (usize, anyhow::Error)> {
+        let mut cases = Vec::new();
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let number = index + 1;
+            let case = case_of(line).map_err(|error| (number, error))?;
+            if let Some(case) = case {
+                cases.push(checked(Case { line: number, ..case }).map_err(|error| (number, error))?);
+            }
+        }
+        if cases.is_empty() {
+            return Err((1, anyhow!("has no case in it")));
+        }
+        Ok(Self { component: toml::Table::new(), cases })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.cases.len()
+    }
+
+    /// There is at least one, or they would not have been read.
+    pub fn is_empty(&self) -> bool {
+        self.cases.is_empty()
+    }
+
+    pub(crate) fn all(&self) -> &[Case] {
+        &self.cases
+    }
+
+    /// The configuration that the cases are for: what the file says of the component, with `component` as its file.
+    ///
+    /// # Errors
+    /// It says something that no component can be configured with.
+    pub fn config(&self, component: &Path) -> Result<ComponentConfig> {
+        let mut table = self.component.clone();
+        let file = component.to_str().context("a path that is no text")?;
+        table.insert("file".into(), file.into());
+        let config: ComponentConfig =
+            table.try_into().map_err(|error: toml::de::Error| anyhow!("component: {}", error.message()))?;
+        let problems: Vec<_> = config
+            .validate()
+            .into_iter()
+            .map(|problem| format!("component.{}: {}", problem.path, problem.message))
+            .collect();
+        if problems.is_empty() { Ok(config) } else { bail!("{}", problems.join("; ")) }
+    }
+}
+
+/// A case on a line of its own, or within a line of the log that captured it.
+fn case_of(line: &str) -> Result<Option<Case>> {
+    let value: serde_json::Value = serde_json::from_str(line)?;
+    let is_of_log = value.get("msg").is_some();
+    Ok(match (value.get("case"), is_of_log) {
+        (Some(case), _) => Some(Case::deserialize(case)?),
+        (None, true) => None,
+        (None, false) => Some(Case::deserialize(value)?),
+    })
+}
+
+/// What no type says.
+fn checked(case: Case) -> Result<Case> {
+    let Case { name, response, failure, failure_detail, history, expect, .. } = &case;
+    ensure!(!name.trim().is_empty(), "a case needs a `name`");
+    let place = |what: &str| format!("`{name}`: {what}");
+    ensure!(response.is_some() != failure.is_some(), place("expected either a `response` or a `failure`"));
+    ensure!(failure.is_some() || failure_detail.is_none(), place("`failure_detail` needs a `failure`"));
+    if let (Some(failure), Some(detail)) = (failure, failure_detail) {
+        ensure!(
+            kind(*failure, Some(detail)).is_some(),
+            place(&format!("`{}` has no detail `{detail}`", failure.name()))
+        );
+    }
+    if let Some(response) = response {
+        ensure!((100..=999).contains(&response.status), place("`response.status` must be within 100 to 999"));
+        ensure!(response.body.is_none() || response.body_bytes.is_none(), place("either `body` or `body_bytes`"));
+        let narrow = |text: &String| text.chars().all(|character| u8::try_from(character).is_ok());
+        ensure!(response.body_bytes.as_ref().is_none_or(narrow), place("`body_bytes` has a character above U+00FF"));
+    }
+    for past in history {
+        ensure!(past.status.is_some() != past.failure.is_some(), place("`history`: either a `status` or a `failure`"));
+    }
+    let Expect { handled, response, declined, fault, detail } = expect;
+    let said = [handled.is_some(), response.is_some(), declined.is_some(), fault.is_some()];
+    let count = said.into_iter().filter(|said| *said).count();
+    ensure!(count == 1, place("`expect` needs one of `handled`, `response`, `declined` and `fault`"));
+    ensure!(*declined != Some(false), place("`declined = false`: say which `response` is expected"));
+    ensure!(detail.is_none() || fault.is_some(), place("`detail` is of a `fault`"));
+    Ok(case)
+}
+
+/// The kind that is shown to guests as this failure.
+fn kind(failure: Failure, detail: Option<&str>) -> Option<ErrorKind> {
+    let mut kinds = ErrorKind::ALL.into_iter().filter(|kind| kind.failure() == failure);
+    kinds.find(|kind| detail.is_none_or(|detail| kind.name() == detail))
+}
+
+fn millis(duration: Duration) -> ConfigDuration {
+    ConfigDuration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests;

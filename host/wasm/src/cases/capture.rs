@@ -1,0 +1,110 @@
+//! A case made of what a component was asked in traffic, and said.
+
+use fusebox_resilience::{AttemptOutcome, Exchange, Response as Answered, Slot};
+use http::HeaderMap;
+
+use super::{Case, Expect, ExpectedResponse, Headers, Past, Request, Response, Values, millis, run};
+use crate::attempt::text;
+
+/// In place of a value that is nobody's business.
+const REDACTED: &str = "(redacted)";
+
+/// Names of headers that hold secrets, and parts of such names.
+const SECRET: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
+const SECRET_PARTS: [&str; 8] =
+    ["token", "secret", "password", "api-key", "apikey", "session", "signature", "credential"];
+
+/// The most of a body that is captured, in bytes.
+const BODY: usize = 16 << 10;
+
+/// What a component said.
+pub(crate) enum Said<'a> {
+    Handled(bool),
+    Responded(Option<&'a Answered>),
+}
+
+/// The case as JSON. Of the response's body it has what the component could see.
+pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> String {
+    let head = seen.call.head();
+    let mut case = Case {
+        request: Request {
+            method: head.method.to_string(),
+            scheme: head.uri.scheme_str().map(str::to_owned),
+            authority: head.uri.authority().map(ToString::to_string),
+            path: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            headers: headers(&head.headers),
+        },
+        attempt: Some(seen.number()),
+        elapsed: Some(millis(seen.call.elapsed())),
+        remaining: seen.remaining().map(millis),
+        route: Some(seen.call.route().to_string()),
+        policy: Some(seen.policy.to_owned()),
+        asked: Some(seen.slot).filter(|slot| ![Slot::HandleIf, Slot::Respond].contains(slot)),
+        ..Case::default()
+    };
+    case.history = history(seen);
+    let came = match seen.outcome {
+        Ok(response) => {
+            let status = response.status.as_u16();
+            let bytes = response.body.peeked(peeked.min(BODY), 0, BODY);
+            let (body, body_bytes) = match String::from_utf8(bytes) {
+                Ok(text) => (Some(text).filter(|text| !text.is_empty()), None),
+                Err(error) => (None, Some(error.into_bytes().into_iter().map(char::from).collect())),
+            };
+            case.response = Some(Response { status, headers: headers(&response.headers), body, body_bytes });
+            status.to_string()
+        }
+        Err(error) => {
+            let failure = error.kind().failure();
+            case.failure = Some(failure);
+            case.failure_detail = Some(error.kind().name().to_owned());
+            failure.name().to_owned()
+        }
+    };
+    case.name = format!("captured: {} {}, {came}", case.request.method, head.uri.path());
+    case.expect = match said {
+        Said::Handled(handled) => Expect { handled: Some(*handled), ..Expect::default() },
+        Said::Responded(None) => Expect { declined: Some(true), ..Expect::default() },
+        Said::Responded(Some(response)) => Expect { response: Some(expected(response)), ..Expect::default() },
+    };
+    serde_json::to_string(&case).unwrap_or_default()
+}
+
+/// The attempts before the one that is judged.
+fn history(seen: &Exchange<'_>) -> Vec<Past> {
+    let before = seen.call.history().into_iter().filter(|past| past.number != seen.number());
+    let past = before.map(|past| {
+        let (status, failure) = match past.outcome {
+            AttemptOutcome::Response(status) => (Some(status), None),
+            AttemptOutcome::Failure(kind) => (None, Some(kind.failure())),
+            // As guests are told of it.
+            AttemptOutcome::Cancelled => (None, Some(fusebox_resilience::Failure::Other)),
+        };
+        Past { status, failure, elapsed: Some(millis(past.elapsed)) }
+    });
+    past.collect()
+}
+
+fn expected(response: &Answered) -> ExpectedResponse {
+    let body = run::text_of(response);
+    let is_whole = body.len() <= BODY;
+    ExpectedResponse {
+        status: Some(response.status.as_u16()),
+        headers: headers(&response.headers),
+        body: is_whole.then(|| body.clone()),
+        contains: if is_whole { Vec::new() } else { vec![body[..body.floor_char_boundary(BODY)].to_owned()] },
+    }
+}
+
+fn headers(headers: &HeaderMap) -> Headers {
+    let values = |name| {
+        let is_secret = SECRET.contains(&name) || SECRET_PARTS.iter().any(|part| name.contains(part));
+        let mut values: Vec<_> = headers
+            .get_all(name)
+            .iter()
+            .map(|value| if is_secret || value.is_sensitive() { REDACTED.to_owned() } else { text(value) })
+            .collect();
+        if values.len() == 1 { Values::One(values.remove(0)) } else { Values::Many(values) }
+    };
+    headers.keys().map(|name| (name.as_str().to_owned(), values(name.as_str()))).collect()
+}
