@@ -19,6 +19,9 @@ from wit_world.imports.types import Outcome, Outcome_Response
 
 type Codes = list[tuple[int, int]]
 
+# Nested, more than so many arrays and objects would need more stack than a guest has.
+MAX_OPENINGS = 800
+
 RANGE = re.compile(r"\s*(?P<first>-?\d+)\s*(\.\.\s*(?P<last>-?\d+)\s*)?")
 
 
@@ -59,9 +62,12 @@ def error_codes() -> Iterator[int]:
     """The codes of all errors in the body: of one response object, or of a batch."""
     if "json" not in (attempt.response_header("content-type") or "").lower():
         return
+    text = attempt.response_body_text() or ""
+    if text.count("[") + text.count("{") > MAX_OPENINGS:
+        return
     try:
-        body = json.loads(attempt.response_body_text() or "")
-    except (ValueError, RecursionError):
+        body = json.loads(text)
+    except ValueError:
         return
     for response in body if isinstance(body, list) else [body]:
         match response:
