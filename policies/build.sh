@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the guests into policies/build/<name_with_underscores>.wasm: those in Rust, as `make policies` does, or with `--all`
-# those in other languages too, whose tool chains it installs beside them first (1 GB, once).
+# those in other languages too, whose tool chains it installs beside them first (1.3 GB, once).
 #
 # For Rust two routes lead to the same components:
 #   rustup   the target wasm32-wasip2, whose linker makes components
@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 guests=(graphql-errors service-b)
-others=(json-rpc-errors maintenance-page overload-codes)
+others=(deploy-window json-rpc-errors maintenance-page overload-codes)
 
 fail() { echo "policies/build.sh: $*" >&2; exit 1; }
 
