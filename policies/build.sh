@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds every guest into policies/build/<name_with_underscores>.wasm; `make policies` calls it.
+# Builds the guests into policies/build/<name_with_underscores>.wasm: those in Rust, as `make policies` does, or with `--all`
+# those in other languages too, whose tool chains it installs beside them first (1.3 GB, once).
 #
-# Two routes lead to the same components:
+# For Rust two routes lead to the same components:
 #   rustup   the target wasm32-wasip2, whose linker makes components
 #   debian   the packages cargo-web, rustc-web, rust-web-src and rust-web-llvm: the target wasm32-unknown-unknown with the
 #            standard library built from source, then wrapped. No stderr there, so a panic is a trap without its message.
@@ -10,6 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 guests=(graphql-errors service-b)
+others=(deploy-window json-rpc-errors maintenance-page overload-codes)
 
 fail() { echo "policies/build.sh: $*" >&2; exit 1; }
 
@@ -67,6 +69,38 @@ install_component() {
     fi
 }
 
+build_others() {
+    local fusebox=${FUSEBOX:-../target/debug/fusebox} guest
+    [[ -x $fusebox ]] || fail "no \`$fusebox\`: run \`make build\`, or set FUSEBOX to a fusebox"
+    for guest in "${others[@]}"; do
+        if [[ -f $guest/package.json ]]; then
+            npm_packages "$guest"
+        elif [[ -f $guest/requirements.txt ]]; then
+            python_packages "$guest"
+        fi
+        "$fusebox" policy build "$guest"
+    done
+}
+
+npm_packages() {
+    command -v npm > /dev/null || fail "$1: no \`npm\`: install Node.js 20 or newer"
+    # npm writes this file last, so it is there and the newer one if all is installed.
+    [[ $1/node_modules/.package-lock.json -nt $1/package-lock.json ]] || (cd "$1" && npm ci)
+}
+
+python_packages() {
+    [[ $1/.venv/installed -nt $1/requirements.txt ]] && return
+    python3 -m venv "$1/.venv" || fail "$1: no Python with venv: install Python 3.10 or newer (Debian: apt-get install python3-venv)"
+    "$1/.venv/bin/pip" install --quiet --requirement "$1/requirements.txt"
+    touch "$1/.venv/installed"
+}
+
+case ${1:-} in
+    "") all=false ;;
+    --all) all=true ;;
+    *) fail "expected nothing or \`--all\`, found \`$1\`" ;;
+esac
+
 missing=
 case ${FUSEBOX_GUEST_TOOLCHAIN:-} in
     rustup | debian) routes=("$FUSEBOX_GUEST_TOOLCHAIN") ;;
@@ -78,6 +112,7 @@ for route in "${routes[@]}"; do
     if "with_$route"; then
         echo "policies/build.sh: building with the $route toolchain"
         "build_$route"
+        if $all; then build_others; fi
         exit
     fi
     reasons+=("$missing")
