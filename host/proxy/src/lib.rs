@@ -16,6 +16,7 @@
 //! - [`observe`]: events become log lines and metrics
 //! - `admin`: the second listener, [`client`] its client; `watch`: component files that change
 //! - [`code_cache`]: where compiled components are kept
+//! - [`policy`]: the tools of those who write components
 //! - [`sockets`]: what every socket gets
 //! - [`proxy`]: all of it together, as the program and the tests run it
 
@@ -27,6 +28,7 @@ pub mod config;
 mod handler;
 pub mod headers;
 pub mod observe;
+pub mod policy;
 pub mod proxy;
 pub mod reply;
 pub mod route;

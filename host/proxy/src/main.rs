@@ -11,10 +11,14 @@ use fusebox::client::Client;
 use fusebox::code_cache;
 use fusebox::config::{CodeCacheConfig, ConfigError};
 use fusebox::observe::{Log, Metrics};
+use fusebox::policy::build::{self, Built};
+use fusebox::policy::manifest::Language;
+use fusebox::policy::scaffold::{self, Kind};
+use fusebox::policy::{Subject, test};
 use fusebox::proxy::{self, Proxy};
 use fusebox::sockets;
 use fusebox_resilience::Observers;
-use fusebox_wasm::{Compiler, Components, compile_child};
+use fusebox_wasm::{Cases, Compiler, Components, Trial, WIT, compile_child};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local};
@@ -79,7 +83,9 @@ enum Command {
         #[arg(long)]
         parent: i32,
     },
-    /// Look at components
+    /// Print the contract between fusebox and its components
+    Wit,
+    /// Make, test and look at components
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
@@ -104,6 +110,45 @@ impl AdminArguments {
 
 #[derive(Subcommand)]
 enum PolicyCommand {
+    /// Make a folder with a policy that builds and passes its cases as it is
+    New {
+        /// Its name: lower case letters, digits and `-`
+        name: String,
+        /// What it is written in
+        #[arg(long)]
+        lang: Language,
+        /// What it does
+        #[arg(long, default_value = "predicate")]
+        kind: Kind,
+    },
+    /// Build a policy with the tools of its language
+    Build {
+        /// The policy's folder
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Run a component's cases
+    Test {
+        /// A policy's folder, or a component
+        #[arg(default_value = ".")]
+        path: PathBuf,
+        /// The cases; default: those of the folder, or `cases.toml` beside the component
+        cases: Option<PathBuf>,
+        /// Go on, and run them again when the component or the cases have changed
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Measure a component's calls by its cases
+    Bench {
+        /// A policy's folder, or a component
+        #[arg(default_value = ".")]
+        path: PathBuf,
+        /// The cases; default: those of the folder, or `cases.toml` beside the component
+        cases: Option<PathBuf>,
+        /// Calls for each case
+        #[arg(long, default_value_t = 10_000)]
+        calls: u32,
+    },
     /// Show what a component imports, exports and may do
     Inspect {
         /// The component
@@ -119,7 +164,8 @@ fn main() -> ExitCode {
         Command::Rollback { name, admin } => admin.client().and_then(|client| client.roll_back(&name)).map(said),
         Command::Reload { admin } => admin.client().and_then(|client| client.reload()).map(said),
         Command::CompileComponent { memory, cpu, parent } => Ok(compile_child(memory, cpu, parent)),
-        Command::Policy { command: PolicyCommand::Inspect { file } } => inspect(&file),
+        Command::Wit => Ok(said(WIT.trim_end().to_owned())),
+        Command::Policy { command } => policy_command(command),
     };
     done.unwrap_or_else(|error| {
         complain(&format!("fusebox: {error:#}"));
@@ -206,13 +252,47 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn inspect(file: &Path) -> anyhow::Result<ExitCode> {
-    let compiler = match code_cache::open(&CodeCacheConfig::default(), Path::new("")) {
+fn policy_command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        PolicyCommand::New { name, lang, kind } => {
+            let next = scaffold::new(Path::new(""), &name, lang, kind)?;
+            say(&format!("{name}: made. Next:\n  {}", next.join("\n  ")));
+            Ok(ExitCode::SUCCESS)
+        }
+        PolicyCommand::Build { folder } => {
+            let Built { component, size, changed } = build::build(&folder, complain)?;
+            let unchanged = if changed { "" } else { ", unchanged" };
+            say(&format!("{}: {size} bytes{unchanged}", component.display()));
+            Ok(ExitCode::SUCCESS)
+        }
+        PolicyCommand::Test { path, cases, watch } => {
+            let (find, compiler) = (|| Subject::find(&path, cases.clone()), cached_compiler()?);
+            if watch {
+                test::watch(find, &compiler, say)
+            }
+            let passed = test::test(&find()?, compiler, say)?;
+            Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        PolicyCommand::Bench { path, cases, calls } => {
+            let subject = Subject::find(&path, cases)?;
+            let cases = Cases::read(&subject.cases)?;
+            say(&Trial::load(&subject.component, cases, cached_compiler()?)?.bench(calls)?.to_string());
+            Ok(ExitCode::SUCCESS)
+        }
+        PolicyCommand::Inspect { file } => inspect(&file),
+    }
+}
+
+/// With the user's code cache, if there is one; without it takes longer, and nothing else.
+fn cached_compiler() -> anyhow::Result<Compiler> {
+    Ok(match code_cache::open(&CodeCacheConfig::default(), Path::new("")) {
         Ok(Some(cache)) => compiler()?.with_cache(cache),
-        // It takes longer, and nothing else.
         _ => compiler()?,
-    };
-    let inspection = fusebox_wasm::inspect(file, compiler)?;
+    })
+}
+
+fn inspect(file: &Path) -> anyhow::Result<ExitCode> {
+    let inspection = fusebox_wasm::inspect(file, cached_compiler()?)?;
     say(inspection.to_string().trim_end());
     Ok(if inspection.refusal.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

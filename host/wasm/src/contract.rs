@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use serde::Deserialize;
+use wasmparser::{Parser, Payload};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -55,6 +56,28 @@ impl World {
         embed_component_metadata(&mut module, &contract, world, StringEncoding::UTF8)?;
         compiler::into_component(&module)
     }
+}
+
+/// The names of what a component imports, without compiling it.
+///
+/// # Errors
+/// It can't be read.
+pub fn imports(component: &[u8]) -> Result<Vec<String>> {
+    let mut imports = Vec::new();
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    imports.push(import?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(imports)
 }
 
 impl fmt::Display for World {

@@ -64,7 +64,7 @@ pub use code_cache::CodeCache;
 pub use compiler::{Compiler, compile_child};
 pub use component::LARGEST_FILE;
 pub use config::{ComponentConfig, Grant, Isolation, OnError, Probation};
-pub use contract::{WIT, World};
+pub use contract::{WIT, World, imports};
 pub use inspect::{Inspection, inspect};
 pub use life::Standing;
 pub use slot::{Reload, RollBack};
