@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-guests=(graphql-errors service-b)
+guests=(graphql-errors http-hostile service-b status-page)
 others=(deploy-window json-rpc-errors maintenance-page overload-codes)
 
 fail() { echo "policies/build.sh: $*" >&2; exit 1; }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fusebox_resilience::config::{Parts, Problem};
 use fusebox_resilience::{
-    Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random, Responder, Response, Verdict,
+    Answer, Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random, Responder, Verdict,
 };
 use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
 use http::Method;
@@ -348,7 +348,7 @@ impl Predicate for NotLoaded {
 }
 
 impl Responder for NotLoaded {
-    fn respond(&self, _: &Exchange<'_>) -> Option<Response> {
-        None
+    fn respond<'a>(&'a self, _: &'a Exchange<'a>) -> Answer<'a> {
+        Answer::Now(None)
     }
 }

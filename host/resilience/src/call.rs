@@ -76,6 +76,23 @@ impl Call {
         self
     }
 
+    /// The same call for whoever still speaks of it when it has ended: what outlives it needs no body, and has no attempts to
+    /// look back on.
+    #[must_use]
+    pub fn without_body(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            route: self.route.clone(),
+            head: self.head.clone(),
+            body: RequestBody::empty(),
+            started: self.started,
+            started_at: self.started_at,
+            attempts: self.attempts.clone(),
+            history: RefCell::default(),
+            observers: self.observers.clone(),
+        }
+    }
+
     /// The request id, which every line about this call carries.
     pub fn id(&self) -> &str {
         &self.id

@@ -24,7 +24,7 @@ use crate::config::{Parts, Problem, Problems};
 use crate::event::EventKind;
 use crate::outcome::{Outcome, OutcomeExt, Response};
 use crate::policy::{Next, Policy};
-use crate::predicate::{Exchange, Responder, Slot, Verdict};
+use crate::predicate::{Answer, Exchange, Responder, Slot, Verdict};
 
 /// `kind = "fallback"`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -138,8 +138,9 @@ struct StaticResponse {
 }
 
 impl Responder for StaticResponse {
-    fn respond(&self, _: &Exchange<'_>) -> Option<Response> {
-        Some(Response::new(self.status, self.headers.clone(), ResponseBody::full(self.body.clone())))
+    fn respond<'a>(&'a self, _: &'a Exchange<'a>) -> Answer<'a> {
+        let body = ResponseBody::full(self.body.clone());
+        Answer::Now(Some(Response::new(self.status, self.headers.clone(), body)))
     }
 }
 
@@ -152,19 +153,20 @@ pub struct Fallback {
 }
 
 impl Fallback {
-    /// Dropped while it waits for the responder's peek, it leaves the outcome to its owner.
+    /// Dropped while it waits for the responder or its peek, it leaves the outcome to its owner.
     async fn answer(&self, call: &Call, asker: Asker<'_>, outcome: &mut Outcome) -> Option<Response> {
         if let Some(wanted) = self.responder.peek() {
             condition::peek(call, wanted, outcome).await;
         }
-        self.responder.respond(&Exchange {
+        let seen = Exchange {
             call,
             outcome,
             policy: asker.policy,
             slot: Slot::Respond,
             deadline: asker.deadline,
             default: &Native::NOTHING,
-        })
+        };
+        self.responder.respond(&seen).ready().await
     }
 }
 

@@ -52,7 +52,7 @@ pub use event::{AttemptOutcome, ComponentId, Event, EventKind, Fault, NoRetry, O
 pub use fallback::{Fallback, FallbackConfig, RespondConfig, is_set_by_host};
 pub use outcome::{Outcome, OutcomeExt, Response};
 pub use policy::{Next, Pipeline, Policy, Upstream};
-pub use predicate::{Exchange, Peek, Predicate, Responder, Slot, Verdict};
+pub use predicate::{Answer, Exchange, Peek, Predicate, Responder, Slot, Verdict};
 pub use random::Random;
 pub use retry::{BackoffConfig, Budget, BudgetConfig, JitterConfig, RandomDelayConfig, Retry, RetryConfig};
 pub use timeout::{Timeout, TimeoutConfig};

@@ -2,12 +2,13 @@
 //! [`Responder`] (what do we answer instead?).
 //!
 //! They are the WebAssembly boundary: implemented natively by [`Condition`](crate::Condition)'s lists and by static
-//! responses, and by components in the crate above. Asking is synchronous and cannot fail: a broken guest becomes its
-//! configured answer and an event before the policy hears of it.
+//! responses, and by components in the crate above. Asking cannot fail: a broken guest becomes its configured answer and an
+//! event before the policy hears of it. A predicate answers at once; a responder may take its time ([`Answer`]).
 
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -50,12 +51,40 @@ impl Verdict {
 
 /// What do we answer instead?
 pub trait Responder: Send + Sync + fmt::Debug {
-    /// None: the original outcome goes out.
-    fn respond(&self, seen: &Exchange<'_>) -> Option<Response>;
+    /// What to answer.
+    fn respond<'a>(&'a self, seen: &'a Exchange<'a>) -> Answer<'a>;
 
     /// How much of the original response body it wants to see.
     fn peek(&self) -> Option<Peek> {
         None
+    }
+}
+
+/// What a responder answers. None: the original outcome goes out.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would cost an allocation")]
+pub enum Answer<'a> {
+    /// This, at once and without an allocation.
+    Now(Option<Response>),
+    /// What comes of this. Dropped before it is ready, it leaves nothing behind.
+    Later(LocalBoxFuture<'a, Option<Response>>),
+}
+
+impl Answer<'_> {
+    /// Waits for it.
+    pub async fn ready(self) -> Option<Response> {
+        match self {
+            Self::Now(response) => response,
+            Self::Later(response) => response.await,
+        }
+    }
+}
+
+impl fmt::Debug for Answer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(response) => f.debug_tuple("Now").field(response).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
     }
 }
 

@@ -220,7 +220,7 @@ fn utf8(bytes: Vec<u8>, is_whole: bool) -> Option<String> {
 // ===== the contract's to ours =====
 
 /// Headers of a response: as many as most clients take.
-const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// The guest's response as ours. Headers that only the host may set are left out, and so is the body of a status that has
 /// none, with a line on the console.
@@ -264,7 +264,7 @@ pub(crate) fn into_response(answer: types::Response, console: &Console) -> Resul
 }
 
 /// RFC 9110, sections 6.4.1 and 15.3.6.
-fn may_have_body(status: StatusCode) -> bool {
+pub(crate) fn may_have_body(status: StatusCode) -> bool {
     ![StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
 }
 

@@ -23,6 +23,7 @@ use crate::compiler::{COMPONENT, CompileLimits, Compiler, MODULE};
 use crate::config::ComponentConfig;
 use crate::engine::{Runtime, anyhow_of};
 use crate::grants;
+use crate::http::{HANDLER, Handler, is_handler};
 use crate::instances::State;
 use crate::status::Meters;
 
@@ -142,7 +143,6 @@ impl Exports {
         let predicate =
             has(PREDICATE).then(|| predicate::GuestIndices::new(pre).map_err(wrong(PREDICATE))).transpose()?;
         let fallback = has(FALLBACK).then(|| fallback::GuestIndices::new(pre).map_err(wrong(FALLBACK))).transpose()?;
-        ensure!(predicate.is_some() || fallback.is_some(), "missing export `{PREDICATE}` or `{FALLBACK}`");
         Ok(Self { predicate, fallback })
     }
 
@@ -166,6 +166,11 @@ impl Exports {
         })
     }
 
+    /// Whether it answers any question of the contract.
+    pub(crate) fn are_any(&self) -> bool {
+        self.has_predicate() || self.has_fallback()
+    }
+
     pub(crate) fn has_predicate(&self) -> bool {
         self.predicate.is_some()
     }
@@ -175,16 +180,28 @@ impl Exports {
     }
 }
 
+/// A component whose imports and exports are resolved.
+struct Linked {
+    pre: InstancePre<State>,
+    exports: Exports,
+    /// If it makes fallback responses by the standard. One that does by the contract too is asked by that.
+    handler: Option<Handler>,
+}
+
 /// Resolves what a component imports and exports.
 ///
 /// # Errors
-/// It imports what is not granted, or exports neither of the two interfaces.
-pub(crate) fn link(runtime: &Runtime, component: &Component) -> anyhow::Result<(InstancePre<State>, Exports)> {
-    let refused: Vec<_> = imports(runtime, component).iter().filter_map(|name| grants::refusal(name)).collect();
+/// It imports what is not granted, or exports none of the interfaces that policies ask.
+fn link(runtime: &Runtime, component: &Component) -> anyhow::Result<Linked> {
+    let is_handler = exports(runtime, component).iter().any(|name| is_handler(name));
+    let imports = imports(runtime, component);
+    let refused: Vec<_> = imports.iter().filter_map(|name| grants::refusal(name, is_handler)).collect();
     ensure!(refused.is_empty(), "{}", refused.join("; "));
     let pre = runtime.linker().instantiate_pre(component).map_err(anyhow_of).context("an import has a wrong type")?;
     let exports = Exports::find(&pre)?;
-    Ok((pre, exports))
+    ensure!(exports.are_any() || is_handler, "missing export `{PREDICATE}` or `{FALLBACK}`, or `{HANDLER}`");
+    let handler = (is_handler && !exports.has_fallback()).then(|| Handler::link(runtime, component)).transpose()?;
+    Ok(Linked { pre, exports, handler })
 }
 
 /// The names of all that it imports.
@@ -205,6 +222,7 @@ pub(crate) struct Version {
     runtime: Arc<Runtime>,
     pre: InstancePre<State>,
     exports: Exports,
+    handler: Option<Handler>,
     meters: Arc<Meters>,
     retired: AtomicBool,
 }
@@ -236,8 +254,8 @@ impl Version {
         runtime: Arc<Runtime>,
         meters: Arc<Meters>,
     ) -> anyhow::Result<Self> {
-        let (pre, exports) = link(&runtime, component)?;
-        Ok(Self { id, config, runtime, pre, exports, meters, retired: AtomicBool::new(false) })
+        let Linked { pre, exports, handler } = link(&runtime, component)?;
+        Ok(Self { id, config, runtime, pre, exports, handler, meters, retired: AtomicBool::new(false) })
     }
 
     /// The same code with other settings.
@@ -269,6 +287,16 @@ impl Version {
         &self.exports
     }
 
+    /// What makes fallback responses by the standard, if it does.
+    pub(crate) fn handler(&self) -> Option<&Handler> {
+        self.handler.as_ref()
+    }
+
+    /// Whether it makes fallback responses, in either way.
+    pub(crate) fn can_respond(&self) -> bool {
+        self.exports.has_fallback() || self.handler.is_some()
+    }
+
     pub(crate) fn meters(&self) -> &Arc<Meters> {
         &self.meters
     }
@@ -288,11 +316,12 @@ impl Version {
     }
 }
 
-/// That `exports` has what is in use.
-pub(crate) fn check_exports(exports: &Exports, needs: Needs) -> anyhow::Result<()> {
-    for (needed, has, name) in
-        [(needs.predicate, exports.has_predicate(), PREDICATE), (needs.fallback, exports.has_fallback(), FALLBACK)]
-    {
+/// That `version` has what is in use.
+pub(crate) fn check_exports(version: &Version, needs: Needs) -> anyhow::Result<()> {
+    for (needed, has, name) in [
+        (needs.predicate, version.exports().has_predicate(), PREDICATE),
+        (needs.fallback, version.can_respond(), FALLBACK),
+    ] {
         if needed && !has {
             return Err(anyhow!("missing export `{name}`, which is in use"));
         }

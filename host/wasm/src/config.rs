@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use fusebox_resilience::Peek;
 use fusebox_resilience::config::{ConfigDuration, Problem, Problems};
+use http::uri::Authority;
 use serde::de::{self, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -34,6 +35,15 @@ pub struct ComponentConfig {
     /// guest may have up to twice that before it is cut off.
     #[serde(default = "defaults::timeout")]
     pub timeout: ConfigDuration,
+    /// How long a standard HTTP component may take to answer, waiting included, until the head. Up to 10 minutes.
+    #[serde(default = "defaults::response_timeout")]
+    pub response_timeout: ConfigDuration,
+    /// How long the body of that answer may take after its head, the client's slowness included. Up to 10 minutes.
+    #[serde(default = "defaults::body_timeout")]
+    pub body_timeout: ConfigDuration,
+    /// How many requests a standard HTTP component may be handling at once, on all workers together, up to 100,000.
+    #[serde(default = "defaults::max_instances")]
+    pub max_instances: usize,
     /// How much linear memory an instance may hold, 64 KiB to 4 GiB.
     #[serde(default = "defaults::memory")]
     pub memory: ByteSize,
@@ -54,7 +64,7 @@ pub struct ComponentConfig {
     /// Whether an instance serves many calls, one after the other, or one.
     #[serde(default)]
     pub isolation: Isolation,
-    /// What of the host it may use beside the contract: `env:NAME`. Default: nothing.
+    /// What of the host it may use beside the contract: `env:NAME`, `http:HOST[:PORT]`. Default: nothing.
     #[serde(default)]
     pub grant: Vec<Grant>,
     /// Elements that the tables of an instance may hold together, up to 10,000,000.
@@ -156,6 +166,47 @@ impl<'de> Deserialize<'de> for Probation {
 pub enum Grant {
     /// The environment variable of this name, as it is when an instance starts.
     Env(String),
+    /// Plain HTTP requests to this host, by a standard HTTP component.
+    Http(HttpHost),
+}
+
+/// A host and a port, as a URL names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpHost {
+    host: String,
+    port: u16,
+}
+
+impl HttpHost {
+    /// With brackets if it is an IPv6 address, as resolving wants it.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+impl TryFrom<&str> for HttpHost {
+    type Error = ();
+
+    /// Without a port it is 80; a user is no part of a host.
+    fn try_from(text: &str) -> Result<Self, ()> {
+        let authority: Authority = text.parse().map_err(drop)?;
+        let (host, port) = (authority.host(), authority.port());
+        let has_port = authority.as_str().len() > host.len();
+        let port = if has_port { port.ok_or(())?.as_u16() } else { 80 };
+        // What else an authority may have is no name that anybody resolves: `*` looks like a pattern, and is none.
+        let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte));
+        if host.is_empty() || !is_name || port == 0 || authority.as_str().contains('@') {
+            return Err(());
+        }
+        Ok(Self { host: host.to_ascii_lowercase(), port })
+    }
+}
+
+impl fmt::Display for HttpHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if *port == 80 { f.write_str(host) } else { write!(f, "{host}:{port}") }
+    }
 }
 
 impl<'de> Deserialize<'de> for Grant {
@@ -163,7 +214,11 @@ impl<'de> Deserialize<'de> for Grant {
         let text = String::deserialize(deserializer)?;
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => Ok(Self::Env(name.to_owned())),
-            _ => Err(de::Error::custom(format!("unknown grant `{text}`; expected `env:NAME`"))),
+            Some(("http", host)) if let Ok(host) = HttpHost::try_from(host) => Ok(Self::Http(host)),
+            _ => {
+                let message = format!("unknown grant `{text}`; expected `env:NAME` or `http:HOST[:PORT]`");
+                Err(de::Error::custom(message))
+            }
         }
     }
 }
@@ -193,6 +248,19 @@ mod defaults {
 
     pub(super) fn timeout() -> ConfigDuration {
         ConfigDuration::from_millis(10)
+    }
+
+    pub(super) fn response_timeout() -> ConfigDuration {
+        ConfigDuration::from_secs(1)
+    }
+
+    pub(super) fn body_timeout() -> ConfigDuration {
+        ConfigDuration::from_secs(60)
+    }
+
+    /// With the default `memory`, 8 GiB if all of them held all that they may.
+    pub(super) fn max_instances() -> usize {
+        128
     }
 
     pub(super) fn memory() -> ByteSize {
@@ -274,6 +342,7 @@ impl ComponentConfig {
     /// A guest may ask for all of it again and again within one call, and copying cannot be interrupted.
     const LARGEST_PEEK: ByteSize = ByteSize::mib(1);
     const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+    const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
     /// The compiler takes so much before it sees a component, and some more.
     const LEAST_COMPILE_MEMORY: ByteSize = ByteSize::mib(64);
     const LARGEST_COMPILE_MEMORY: ByteSize = ByteSize::gib(16);
@@ -290,6 +359,9 @@ impl ComponentConfig {
             peek_body: None,
             peek_timeout: defaults::peek_timeout(),
             timeout: defaults::timeout(),
+            response_timeout: defaults::response_timeout(),
+            body_timeout: defaults::body_timeout(),
+            max_instances: defaults::max_instances(),
             memory: defaults::memory(),
             recycle_calls: defaults::recycle_calls(),
             recycle_memory: None,
@@ -334,6 +406,11 @@ impl ComponentConfig {
         problems.require(!limit.is_zero() && limit <= Self::LONGEST_TIMEOUT, "timeout", || {
             format!("must be more than 0 and at most 60s, is {}", self.timeout)
         });
+        for (key, limit) in [("response_timeout", self.response_timeout), ("body_timeout", self.body_timeout)] {
+            problems.require(!limit.0.is_zero() && limit.0 <= Self::LONGEST_WAIT, key, || {
+                format!("must be more than 0 and at most 10m, is {limit}")
+            });
+        }
         problems.require((Self::PAGE..=Self::LARGEST_MEMORY).contains(&self.memory), "memory", || {
             format!("must be within {} and {}, is {}", Self::PAGE, Self::LARGEST_MEMORY, self.memory)
         });
@@ -354,6 +431,7 @@ impl ComponentConfig {
         for (key, number, least, most) in [
             ("table_elements", self.table_elements, 1, 10_000_000),
             ("core_instances", self.core_instances, 1, 10_000),
+            ("max_instances", self.max_instances, 1, 100_000),
             ("log_lines", self.log_lines, 0, 1_000),
             ("keep_versions", self.keep_versions, 0, 10),
         ] {
@@ -464,6 +542,17 @@ mod tests {
         let config = config.expect("it is valid");
         assert_eq!((config.probation, config.isolation), (Probation::Calls(1000), Isolation::PerCall));
         assert_eq!(config.grant, [Grant::Env("REGION".into())]);
+        for (text, host, port) in [
+            ("a.example", "a.example", 80),
+            ("A.example:8080", "a.example", 8080),
+            ("127.0.0.1:80", "127.0.0.1", 80),
+            ("[::1]:81", "[::1]", 81),
+        ] {
+            assert_eq!(HttpHost::try_from(text), Ok(HttpHost { host: host.into(), port }), "{text}");
+        }
+        for wrong in ["", ":80", "a:", "a:0", "a:65536", "a:b", "u@a", "a/b", "*", "*.example", "a b", "::1"] {
+            assert_eq!(HttpHost::try_from(wrong), Err(()), "{wrong}");
+        }
         let timed = read("file = 'a.wasm'\nprobation = '5m'").expect("it is valid");
         assert_eq!(timed.probation, Probation::Time(ConfigDuration::from_secs(300)));
         for (wrong, why) in [

@@ -14,6 +14,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine};
+use wasmtime_wasi::p2::add_to_linker_async;
+use wasmtime_wasi_http::p2::add_only_http_to_linker_async;
 
 use crate::bindings;
 use crate::compiler::Compiler;
@@ -30,6 +32,7 @@ pub(crate) struct Runtime {
     engine: Engine,
     compiler: Compiler,
     linker: Linker<State>,
+    http_linker: Linker<State>,
     _ticker: Ticker,
 }
 
@@ -42,10 +45,12 @@ impl Runtime {
     pub(crate) fn new(compiler: Compiler, shortest_timeout: Duration, stack: usize) -> anyhow::Result<Self> {
         // The code is the same for every stack.
         let engine = Engine::new(config().max_wasm_stack(stack)).map_err(anyhow_of).context("WebAssembly engine")?;
-        let linker = linker(&engine).map_err(anyhow_of).context("WebAssembly imports")?;
+        let imports = "WebAssembly imports";
+        let http_linker = linker(&engine, add_to_linker_async).map_err(anyhow_of).context(imports)?;
+        let linker = linker(&engine, wasi::add_to_linker).map_err(anyhow_of).context(imports)?;
         let tick = (shortest_timeout / 2).clamp(SHORTEST_TICK, LONGEST_TICK);
         let ticker = Ticker::start(engine.clone(), tick).context("thread that cuts guests off")?;
-        Ok(Self { engine, compiler, linker, _ticker: ticker })
+        Ok(Self { engine, compiler, linker, http_linker, _ticker: ticker })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -56,8 +61,14 @@ impl Runtime {
         &self.compiler
     }
 
+    /// For guests that must not wait.
     pub(crate) fn linker(&self) -> &Linker<State> {
         &self.linker
+    }
+
+    /// For guests that may.
+    pub(crate) fn http_linker(&self) -> &Linker<State> {
+        &self.http_linker
     }
 }
 
@@ -71,7 +82,7 @@ impl fmt::Debug for Runtime {
 pub(crate) fn config() -> Config {
     let mut config = Config::new();
     config
-        // A call costs three times as much with it, and nothing here is concurrent: calls are synchronous.
+        // A call costs three times as much with it, and nothing here is concurrent: an instance has one call at a time.
         .concurrency_support(false)
         .epoch_interruption(true)
         // Guests are stripped as a rule, and their panic messages say more than frames without names.
@@ -79,10 +90,15 @@ pub(crate) fn config() -> Config {
     config
 }
 
-fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+/// The contract, WASI as `add_wasi` adds it, and `wasi:http`, in which nothing waits: it hands out streams and pollables.
+fn linker(
+    engine: &Engine,
+    add_wasi: impl FnOnce(&mut Linker<State>) -> wasmtime::Result<()>,
+) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     bindings::Policy::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
-    wasi::add_to_linker(&mut linker)?;
+    add_wasi(&mut linker)?;
+    add_only_http_to_linker_async(&mut linker)?;
     Ok(linker)
 }
 

@@ -10,6 +10,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::instances::{RESOURCES, State};
 use crate::limits::Refused;
+use crate::wasi::Console;
 
 /// Bytes of a detail.
 const DETAIL: usize = 1024;
@@ -51,8 +52,12 @@ impl Failure {
     }
 
     fn new(fault: Fault, error: &wasmtime::Error, state: &State) -> Self {
-        let printed = state.console().take();
-        let mut detail = reason(error, state);
+        Self::of_answer(fault, reason(error, state), state.console())
+    }
+
+    /// An answer that is none, or came too late, for the reason in `detail`.
+    pub(crate) fn of_answer(fault: Fault, mut detail: String, console: &Console) -> Self {
+        let printed = console.take();
         for line in &printed {
             detail.push_str(" | ");
             detail.push_str(line);

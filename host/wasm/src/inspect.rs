@@ -13,6 +13,7 @@ use crate::component::{self, Artifact, FALLBACK, PREDICATE, Version};
 use crate::config::ComponentConfig;
 use crate::engine::Runtime;
 use crate::grants;
+use crate::http;
 use crate::probe::try_out;
 use crate::status::Meters;
 
@@ -75,22 +76,30 @@ impl Inspection {
         self.refusal.is_none()
     }
 
-    /// The world of the contract that it is built for.
+    /// The world that it is built for: one of the contract's, or the standard one for HTTP components.
     pub fn world(&self) -> Option<&'static str> {
-        let exports = |name: &str| self.exports.iter().any(|export| export == name);
-        match (exports(PREDICATE), exports(FALLBACK)) {
-            (true, true) => Some("fusebox:policy/policy@0.1.0"),
-            (true, false) => Some("fusebox:policy/predicate-policy@0.1.0"),
-            (false, true) => Some("fusebox:policy/fallback-policy@0.1.0"),
-            (false, false) => None,
+        match (self.has(PREDICATE), self.has(FALLBACK), self.handles_requests()) {
+            (true, true, _) => Some("fusebox:policy/policy@0.1.0"),
+            (true, false, _) => Some("fusebox:policy/predicate-policy@0.1.0"),
+            (false, true, _) => Some("fusebox:policy/fallback-policy@0.1.0"),
+            (false, false, true) => Some("wasi:http/proxy@0.2"),
+            (false, false, false) => None,
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.exports.iter().any(|export| export == name)
+    }
+
+    fn handles_requests(&self) -> bool {
+        self.exports.iter().any(|export| http::is_handler(export))
     }
 
     /// The keys of the configuration in which it can be named.
     pub fn serves(&self) -> Vec<&'static str> {
-        let exports = |name: &str| self.exports.iter().any(|export| export == name);
-        let conditions = ["handle_if", "abort_if", "cancel_if", "ignore_if"].iter().filter(|_| exports(PREDICATE));
-        conditions.chain(["respond"].iter().filter(|_| exports(FALLBACK))).copied().collect()
+        let conditions = ["handle_if", "abort_if", "cancel_if", "ignore_if"].iter().filter(|_| self.has(PREDICATE));
+        let can_respond = self.has(FALLBACK) || self.handles_requests();
+        conditions.chain(["respond"].iter().filter(|_| can_respond)).copied().collect()
     }
 }
 
@@ -104,7 +113,11 @@ impl fmt::Display for Inspection {
         writeln!(f, "serves   {}", if serves.is_empty() { "nothing".into() } else { serves.join(", ") })?;
         for (label, names) in [("imports", &self.imports), ("exports", &self.exports)] {
             for (index, name) in names.iter().enumerate() {
-                let note = if label == "imports" && grants::refusal(name).is_some() { "  (refused)" } else { "" };
+                let note = if label == "imports" && grants::refusal(name, self.handles_requests()).is_some() {
+                    "  (refused)"
+                } else {
+                    ""
+                };
                 writeln!(f, "{:<8} {name}{note}", if index == 0 { label } else { "" })?;
             }
         }

@@ -13,10 +13,12 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::component::{Guest, Version};
 use crate::config::Isolation;
 use crate::fault::{Failure, TooManyCalls};
+use crate::http::{Context as HttpContext, Outgoing};
 use crate::limits::Limits;
 use crate::status::Meters;
 use crate::wasi::{self, Console};
@@ -58,6 +60,7 @@ pub(crate) struct State {
     limits: Limits,
     wasi: WasiCtx,
     resources: ResourceTable,
+    http: HttpContext,
     console: Console,
     clock: CallClock,
     /// Calls of the host's functions, in the call under way.
@@ -102,6 +105,13 @@ impl State {
         self.clock.limit
     }
 
+    /// An epoch has ended, and the guest still runs, whose time is counted elsewhere, and is all that bounds its calls of the
+    /// host: one that sends a long body makes many.
+    pub(crate) fn looked_elsewhere(&mut self, limit: Duration) {
+        self.clock.limit = limit;
+        self.host_calls = 0;
+    }
+
     /// How much of a response body the guest may see.
     pub(crate) fn peek_bytes(&self) -> usize {
         self.version.config().peek().map_or(0, |peek| peek.bytes)
@@ -113,6 +123,13 @@ impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.host_calls = self.host_calls.saturating_add(1);
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let HttpContext { limits, outgoing } = &mut self.http;
+        WasiHttpCtxView { hooks: outgoing, table: &mut self.resources, ctx: limits }
     }
 }
 
@@ -142,9 +159,31 @@ impl CallClock {
 }
 
 /// Processor time that this thread has used.
-fn thread_time() -> Duration {
+pub(crate) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+/// A place for one instance of `version`, within all its bounds but that on its time, which is for the caller to keep.
+pub(crate) fn store(version: &Arc<Version>, limit: Duration, console: Console, http: HttpContext) -> Store<State> {
+    let config = version.config();
+    let mut resources = ResourceTable::new();
+    resources.set_max_capacity(RESOURCES);
+    let state = State {
+        version: version.clone(),
+        limits: Limits::new(config),
+        wasi: wasi::context(&console, &config.grant),
+        resources,
+        http,
+        console,
+        clock: CallClock::new(limit),
+        host_calls: 0,
+    };
+    let mut store = Store::new(version.runtime().engine(), state);
+    store.limiter(|state| &mut state.limits);
+    store.set_hostcall_fuel(config.hostcall_bytes());
+    store.set_epoch_deadline(1);
+    store
 }
 
 /// A guest that can be called.
@@ -160,24 +199,10 @@ impl Instance {
     /// # Errors
     /// The guest trapped while it started, overran, asked for too much, or has an export of a wrong type.
     pub(crate) fn start(version: &Arc<Version>, limit: Duration) -> Result<Self, Failure> {
-        let config = version.config();
-        let console = Console::new(config.log_lines);
-        let mut resources = ResourceTable::new();
-        resources.set_max_capacity(RESOURCES);
-        let state = State {
-            version: version.clone(),
-            limits: Limits::new(config),
-            wasi: wasi::context(&console, &config.grant),
-            resources,
-            console,
-            clock: CallClock::new(limit),
-            host_calls: 0,
-        };
-        let mut store = Store::new(version.runtime().engine(), state);
-        store.limiter(|state| &mut state.limits);
-        store.set_hostcall_fuel(config.hostcall_bytes());
+        let console = Console::new(version.config().log_lines);
+        let http = HttpContext::new(Outgoing::none(&console));
+        let mut store = store(version, limit, console, http);
         store.epoch_deadline_callback(|mut store| store.data_mut().look());
-        store.set_epoch_deadline(1);
         let started = version.pre().instantiate(&mut store);
         match started.and_then(|instance| version.exports().load(&mut store, &instance)) {
             Ok(guest) => {

@@ -18,8 +18,9 @@
 //!
 //! # What may block
 //!
-//! Loading, reloading, pushing and inspecting compile, for up to many seconds: keep them off the workers. Asking never blocks; no
-//! function that a guest can import waits.
+//! Loading, reloading, pushing and inspecting compile, for up to many seconds: keep them off the workers. Asking never blocks: no
+//! function that a guest of the contract can import waits, and a standard HTTP component ([`mod@http`]) gives its worker back
+//! while it waits.
 
 mod attempt;
 mod bindings;
@@ -32,6 +33,7 @@ mod contract;
 mod engine;
 mod fault;
 mod grants;
+mod http;
 mod inspect;
 mod instances;
 mod life;
@@ -63,7 +65,7 @@ pub use cases::{CaseReport, Cases, Difference};
 pub use code_cache::CodeCache;
 pub use compiler::{Compiler, compile_child};
 pub use component::LARGEST_FILE;
-pub use config::{ComponentConfig, Grant, Isolation, OnError, Probation};
+pub use config::{ComponentConfig, Grant, HttpHost, Isolation, OnError, Probation};
 pub use contract::{WIT, World, imports};
 pub use inspect::{Inspection, inspect};
 pub use life::Standing;
@@ -137,7 +139,7 @@ impl Components {
     /// The component of this name as a source of fallback responses.
     ///
     /// # Errors
-    /// There is none, or it exports no `fallback`.
+    /// There is none, or it exports neither `fallback` nor the standard handler of HTTP requests.
     pub fn responder(&self, name: &str) -> Result<Arc<dyn Responder>, String> {
         let slot = self.slot(name)?;
         slot.need_fallback()?;

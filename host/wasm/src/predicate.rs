@@ -16,15 +16,19 @@ pub(crate) struct ComponentPredicate(pub(crate) Arc<Slot>);
 impl Predicate for ComponentPredicate {
     fn judge(&self, seen: &Exchange<'_>) -> Verdict {
         let outcome = attempt::outcome(seen);
-        let answer = self.0.ask(seen, |guest, store| {
-            let is_handled = guest.predicate().call_handle_if(&mut *store, outcome)?;
-            // The digest is shared by all workers: only what somebody will be told of is worth counting its users.
-            Ok(if is_handled {
-                Verdict::Handled(Some(store.data().version().id().clone()))
-            } else {
-                Verdict::Unhandled
-            })
-        });
+        let answer = self.0.ask(
+            seen,
+            || self.0.current(),
+            |guest, store| {
+                let is_handled = guest.predicate().call_handle_if(&mut *store, outcome)?;
+                // The digest is shared by all workers: only what somebody will be told of is worth counting its users.
+                Ok(if is_handled {
+                    Verdict::Handled(Some(store.data().version().id().clone()))
+                } else {
+                    Verdict::Unhandled
+                })
+            },
+        );
         if let Some(verdict) = &answer {
             self.0.capture(seen, &Said::Handled(verdict.is_handled()));
         }

@@ -1,17 +1,23 @@
 //! Trying a version out before anybody depends on it: an instance is started, and asked what policies will ask it.
+//!
+//! A standard HTTP component gets a fresh instance for each request, as it will later, and can't reach anybody outside.
 
+use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use fusebox_resilience::{
     Call, Error, ErrorKind, Exchange, Observers, Outcome, RequestBody, Response, ResponseBody, Slot,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::runtime::Builder;
 
 use crate::attempt;
 use crate::component::Version;
 use crate::fault::Failure;
+use crate::http::{start, try_handle};
 use crate::instances::Instance;
 
 /// The route and the policy that a guest sees in a probe call.
@@ -27,10 +33,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// It does not start, or fails to answer. What it answers does not matter.
 pub(crate) fn try_out(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
+    let mut printed = Vec::new();
+    if version.exports().are_any() {
+        printed.extend(try_questions(version)?);
+    }
+    if version.handler().is_some() {
+        printed.extend(on_a_runtime(|| try_requests(version)).context("a runtime for the trial")??);
+    }
+    Ok(printed)
+}
+
+fn try_questions(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     let timeout = version.config().timeout.0;
     let patience = timeout.max(PATIENCE);
-    let mut instance =
-        Instance::start(version, patience).map_err(|failure| anyhow!("can't be instantiated: {}", failure.detail))?;
+    let mut instance = Instance::start(version, patience).map_err(not_started)?;
     let mut printed = instance.printed();
     if !version.config().probe {
         return Ok(printed);
@@ -49,6 +65,41 @@ pub(crate) fn try_out(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     Ok(printed)
 }
 
+async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
+    let config = version.config();
+    let patience = (config.timeout.0.max(PATIENCE), config.response_timeout.0.max(PATIENCE));
+    let mut printed = start(version, patience.0).await.map_err(not_started)?;
+    if !config.probe {
+        return Ok(printed);
+    }
+    for (what, outcome) in outcomes() {
+        for (processor_time, time) in [patience, (config.timeout.0, config.response_timeout.0)] {
+            let call = call();
+            let seen = Exchange::of(&call, &outcome, PROBE, Slot::Respond);
+            let tried = try_handle(version, &seen, processor_time, time).await;
+            printed.extend(tried.map_err(|failure| {
+                anyhow!("fails when `incoming-handler` is called for a trial, about {what}: {}", failure.detail)
+            })?);
+        }
+    }
+    Ok(printed)
+}
+
+fn not_started(failure: Failure) -> anyhow::Error {
+    anyhow!("can't be instantiated: {}", failure.detail)
+}
+
+/// On a thread of its own, since the caller's may be within another runtime.
+fn on_a_runtime<R: Send, F: Future<Output = R>>(trial: impl FnOnce() -> F + Send) -> io::Result<R> {
+    thread::scope(|scope| {
+        let trial = thread::Builder::new().name("fusebox-trial".into()).spawn_scoped(scope, || {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(trial()))
+        })?;
+        trial.join().map_err(|_| io::Error::other("the trial panicked"))?
+    })
+}
+
 fn outcomes() -> [(&'static str, Outcome); 3] {
     let response = |status, body: &'static str| {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
@@ -61,11 +112,15 @@ fn outcomes() -> [(&'static str, Outcome); 3] {
     ]
 }
 
-/// Nothing if it does not answer this kind of question.
-fn ask(instance: &mut Instance, slot: Slot, outcome: &Outcome, limit: Duration) -> Result<(), Failure> {
+fn call() -> Call {
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.headers.insert(header::HOST, HeaderValue::from_static(PROBE));
-    let call = Call::new(PROBE, PROBE.into(), head, RequestBody::empty(), SystemTime::UNIX_EPOCH, Observers::default());
+    Call::new(PROBE, PROBE.into(), head, RequestBody::empty(), SystemTime::UNIX_EPOCH, Observers::default())
+}
+
+/// Nothing if it does not answer this kind of question.
+fn ask(instance: &mut Instance, slot: Slot, outcome: &Outcome, limit: Duration) -> Result<(), Failure> {
+    let call = call();
     let seen = Exchange::of(&call, outcome, PROBE, slot);
     let version = instance.version().clone();
     let exports = version.exports();

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use fusebox_resilience::{Exchange, Peek, Responder, Response};
+use fusebox_resilience::{Answer, Exchange, Peek, Responder, Response};
 
 use crate::attempt;
 use crate::cases::Said;
+use crate::component::Version;
+use crate::http;
 use crate::slot::Slot;
 
-/// Asks the component in a slot for a response. A guest that fails to answer has declined.
+/// Asks the component in a slot for a response: a guest of the contract at once, a standard HTTP component in its own time. A
+/// guest that fails to answer has declined.
 #[derive(Debug)]
 pub(crate) struct ComponentResponder(pub(crate) Arc<Slot>);
 
-impl Responder for ComponentResponder {
-    fn respond(&self, seen: &Exchange<'_>) -> Option<Response> {
+impl ComponentResponder {
+    fn ask(&self, seen: &Exchange<'_>, version: Option<Arc<Version>>) -> Option<Response> {
         let outcome = attempt::outcome(seen);
-        let answer = self.0.ask(seen, |guest, store| {
+        let version = || version;
+        let answer = self.0.ask(seen, version, |guest, store| {
             let answer = guest.fallback().call_respond(&mut *store, outcome)?;
             // Within the call, so that an answer that can't be sent is a fault like any other.
             let answer = answer.map(|answer| attempt::into_response(answer, store.data().console())).transpose()?;
@@ -25,6 +29,18 @@ impl Responder for ComponentResponder {
             self.0.capture(seen, &Said::Responded(answer.as_ref()));
         }
         answer.flatten()
+    }
+}
+
+impl Responder for ComponentResponder {
+    fn respond<'a>(&'a self, seen: &'a Exchange<'a>) -> Answer<'a> {
+        // Looked at once: the next version may be of the other kind.
+        match self.0.current() {
+            Some(version) if version.handler().is_some() => Answer::Later(Box::pin(async move {
+                if self.0.may_call() { http::respond(self.0.clone(), version, seen).await } else { None }
+            })),
+            version => Answer::Now(self.ask(seen, version)),
+        }
     }
 
     fn peek(&self) -> Option<Peek> {

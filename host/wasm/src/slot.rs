@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fusebox_resilience::{ComponentId, EventKind, Exchange, Observers};
+use fusebox_resilience::{Call, ComponentId, EventKind, Exchange, Observers};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wasmtime::Store;
@@ -116,6 +116,10 @@ impl Slot {
         &self.config
     }
 
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
     /// From now on only versions that answer `handle-if` may take the place.
     ///
     /// # Errors
@@ -133,7 +137,7 @@ impl Slot {
     /// The one that is in it does not.
     pub(crate) fn need_fallback(&self) -> Result<(), String> {
         let mut place = self.place();
-        let has = place.life.current().is_none_or(|version| version.exports().has_fallback());
+        let has = place.life.current().is_none_or(|version| version.can_respond());
         place.needs.fallback |= has;
         if has { Ok(()) } else { Err(self.missing(FALLBACK)) }
     }
@@ -142,25 +146,34 @@ impl Slot {
         format!("component `{}` ({}): missing export `{export}`", self.name, self.file.display())
     }
 
-    /// Asks the component about what was seen. None: there is none to be asked, or the call failed, and the observers know
-    /// how.
+    /// Whether the component may be called now. If not, that is counted.
+    pub(crate) fn may_call(&self) -> bool {
+        let may = !self.is_troubled.load(Ordering::Relaxed) || self.place().life.may_call(Instant::now());
+        if !may {
+            self.meters.skipped();
+        }
+        may
+    }
+
+    /// Asks the component about what was seen, if need be on a new instance of `version`. None: there is none to be asked, or
+    /// the call failed, and the observers know how.
     pub(crate) fn ask<A>(
         &self,
         seen: &Exchange<'_>,
+        version: impl FnOnce() -> Option<Arc<Version>>,
         question: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<A>,
     ) -> Option<A> {
-        if self.is_troubled.load(Ordering::Relaxed) && !self.place().life.may_call(Instant::now()) {
-            self.meters.skipped();
+        if !self.may_call() {
             return None;
         }
         let mut instance = match instances::take(&self.meters) {
             Some(instance) => instance,
             None => {
-                let version = self.current()?;
+                let version = version()?;
                 match Instance::start(&version, self.config.timeout.0) {
                     Ok(instance) => instance,
                     Err(failure) => {
-                        self.failed(seen, &version, failure);
+                        self.failed(seen.call, seen.policy, &version, failure);
                         return None;
                     }
                 }
@@ -171,31 +184,30 @@ impl Slot {
         self.meters.called(began.elapsed());
         match answer {
             Ok(answer) => {
-                if self.is_troubled.load(Ordering::Relaxed) {
-                    self.succeeded(instance.version());
-                }
-                self.printed(seen, instance.version(), instance.printed());
+                self.succeeded_with(instance.version());
+                self.printed(seen.call, seen.policy, instance.version(), instance.printed());
                 if instance.is_reusable() {
                     instances::put(instance);
                 }
                 Some(answer)
             }
             Err(failure) => {
-                self.failed(seen, instance.version(), failure);
+                self.failed(seen.call, seen.policy, instance.version(), failure);
                 None
             }
         }
     }
 
-    fn failed(&self, seen: &Exchange<'_>, version: &Version, failure: Failure) {
+    /// A call into `version` has failed.
+    pub(crate) fn failed(&self, call: &Call, policy: &str, version: &Version, failure: Failure) {
         self.meters.faulted(failure.fault);
         let kind = EventKind::ComponentFaulted {
             component: version.id().clone(),
             fault: failure.fault,
             detail: failure.detail.into(),
         };
-        self.printed(seen, version, failure.printed);
-        seen.call.emit(seen.policy, kind);
+        self.printed(call, policy, version, failure.printed);
+        call.emit(policy, kind);
         self.bear_the_consequences(version);
     }
 
@@ -210,6 +222,13 @@ impl Slot {
                 let (component, interval) = (version.id().clone(), self.config.quarantine_interval.0);
                 self.emit(EventKind::ComponentQuarantined { component, faults, interval });
             }
+        }
+    }
+
+    /// A call into `version` has succeeded.
+    pub(crate) fn succeeded_with(&self, version: &Version) {
+        if self.is_troubled.load(Ordering::Relaxed) {
+            self.succeeded(version);
         }
     }
 
@@ -245,11 +264,12 @@ impl Slot {
         self.is_troubled.store(place.life.is_troubled(), Ordering::Relaxed);
     }
 
-    fn printed(&self, seen: &Exchange<'_>, version: &Version, lines: Vec<String>) {
+    /// The guest has printed these lines in a call.
+    pub(crate) fn printed(&self, call: &Call, policy: &str, version: &Version, lines: Vec<String>) {
         for line in lines {
             let emit = |line: String| {
                 let kind = EventKind::ComponentPrinted { component: version.id().clone(), line: line.into() };
-                seen.call.emit(seen.policy, kind);
+                call.emit(policy, kind);
             };
             if let Passage::Passes { dropped } = self.printed.line(Instant::now()) {
                 if dropped > 0 {
@@ -278,7 +298,8 @@ impl Slot {
         if self.config.isolation == Isolation::PerCall || instances::has(&self.meters) {
             return;
         }
-        let started = self.current().and_then(|version| Instance::start(&version, self.config.timeout.0).ok());
+        let asked = self.current().filter(|version| version.exports().are_any());
+        let started = asked.and_then(|version| Instance::start(&version, self.config.timeout.0).ok());
         started.into_iter().for_each(instances::put);
     }
 
@@ -292,7 +313,7 @@ impl Slot {
             version: version.map(|version| version.id().clone()),
             standing: place.life.standing(now, calls),
             is_predicate: version.is_some_and(|version| version.exports().has_predicate()),
-            is_fallback: version.is_some_and(|version| version.exports().has_fallback()),
+            is_fallback: version.is_some_and(|version| version.can_respond()),
             kept: place.life.kept().map(|version| version.id().clone()).collect(),
             rejection: place.rejection.clone(),
             calls,
@@ -307,7 +328,8 @@ impl Slot {
         self.observers.emit_for_policy(None, &kind);
     }
 
-    fn current(&self) -> Option<Arc<Version>> {
+    /// The version in use.
+    pub(crate) fn current(&self) -> Option<Arc<Version>> {
         self.place().life.current().cloned()
     }
 

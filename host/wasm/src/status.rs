@@ -33,11 +33,12 @@ pub struct ComponentStatus {
     pub calls: u64,
     /// What they took in all.
     pub call_time: Duration,
-    /// Questions that `on_error` answered without a call: there was no version, or it was in quarantine.
+    /// Questions that `on_error` answered without a call: there was no version, it was in quarantine, or had as many instances as
+    /// it may.
     pub skipped: u64,
     /// How many calls failed, and starts, by how they did; every kind once.
     pub faults: Vec<(Fault, u64)>,
-    /// Instances that workers keep.
+    /// Instances that workers keep, or that handle requests.
     pub instances: usize,
 }
 
@@ -78,6 +79,12 @@ impl Meters {
 
     pub(crate) fn started(&self) {
         self.instances.fetch_add(1, Relaxed);
+    }
+
+    /// False: there are as many as there may be.
+    pub(crate) fn try_started(&self, most: usize) -> bool {
+        let more = |instances| (instances < most).then_some(instances + 1);
+        self.instances.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
     pub(crate) fn stopped(&self) {

@@ -42,9 +42,11 @@ pub(crate) fn context(console: &Console, grants: &[Grant]) -> WasiCtx {
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false);
-    for Grant::Env(name) in grants {
+    for grant in grants {
         // One that is not set, or is no text, is as absent for the guest as for the host.
-        if let Ok(value) = std::env::var(name) {
+        if let Grant::Env(name) = grant
+            && let Ok(value) = std::env::var(name)
+        {
             builder.env(name, value);
         }
     }

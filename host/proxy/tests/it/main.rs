@@ -7,6 +7,7 @@ mod components;
 mod errors;
 mod forwarding;
 mod hostile;
+mod http_components;
 mod lifecycle;
 mod policies;
 mod regressions;

@@ -886,8 +886,8 @@ fn labels_are_well_formed(labels: &str, line: &str) {
 
 // ===== guests =====
 
-/// A component around these fields of a core module. It exports the predicate if they export `handle-if`, and the fallback
-/// if they export `respond`. They find an imported memory of four pages, whose second page the host writes lists to, and may
+/// A component around these fields of a core module. It exports the predicate if they export `handle-if`, the fallback if
+/// they export `respond`, and the standard handler of requests if they export `handle`. They find an imported memory of four pages, whose second page the host writes lists to, and may
 /// import `response-body` and, from `wasi`, `stderr` and `write`.
 #[track_caller]
 pub(crate) fn wat_component(fields: &str) -> Vec<u8> {
@@ -911,8 +911,17 @@ pub(crate) fn wat_component(fields: &str) -> Vec<u8> {
           (instance $fallback (export "respond" (func $respond)))
           (export "fusebox:policy/fallback@0.1.0" (instance $fallback))"#;
     }
+    let mut http = "";
+    if fields.contains(r#"(export "handle")"#) {
+        http = HTTP;
+        exports += r#"
+          (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+            (canon lift (core func $guest "handle")))
+          (instance $handler (export "handle" (func $handle)))
+          (export "wasi:http/incoming-handler@0.2.3" (instance $handler))"#;
+    }
     let text = format!(
-        r#"(component {TYPES} {ATTEMPT} {wasi}
+        r#"(component {TYPES} {ATTEMPT} {wasi} {http}
           (core func $response-body
             (canon lower (func $attempt "response-body") (memory $memory) (realloc (core func $realloc))))
           (core module $guest (import "memory" "memory" (memory 4)) {fields})
@@ -972,6 +981,13 @@ const WASI: &str = r#"
     (export "get-stderr" (func (result (own $output-stream))))))
   (core func $get-stderr (canon lower (func $stderr "get-stderr")))
   (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $memory)))
+"#;
+
+const HTTP: &str = r#"
+  (import "wasi:http/types@0.2.3" (instance $http
+    (export "incoming-request" (type (sub resource))) (export "response-outparam" (type (sub resource)))))
+  (alias export $http "incoming-request" (type $request))
+  (alias export $http "response-outparam" (type $out))
 "#;
 
 /// A predicate whose `handle-if` has this body: the outcome's case is in `$case` (0: a response, 1: a failure), its status

@@ -210,8 +210,8 @@ pub(crate) struct Answer {
 }
 
 impl Responder for Answer {
-    fn respond(&self, seen: &Exchange<'_>) -> Option<Response> {
-        (self.respond)(seen)
+    fn respond<'a>(&'a self, seen: &'a Exchange<'a>) -> fusebox_resilience::Answer<'a> {
+        fusebox_resilience::Answer::Now((self.respond)(seen))
     }
 
     fn peek(&self) -> Option<Peek> {

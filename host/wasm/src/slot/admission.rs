@@ -136,7 +136,7 @@ impl Slot {
         for line in try_out(&version)? {
             self.emit(EventKind::ComponentPrinted { component: version.id().clone(), line: line.into() });
         }
-        check_exports(version.exports(), self.place().needs)?;
+        check_exports(&version, self.place().needs)?;
         if let Some(file) = &self.config.cases {
             pass(&version, file)?;
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fusebox_resilience::testing::{Recorder, call_with, exchange, read};
 use fusebox_resilience::{
-    Call, ComponentId, Error, ErrorKind, EventKind, Exchange, Fault, Observers, Outcome, Predicate, RequestBody,
-    Responder, Response, ResponseBody, Slot,
+    Answer, Call, ComponentId, Error, ErrorKind, EventKind, Exchange, Fault, Observers, Outcome, Predicate,
+    RequestBody, Responder, Response, ResponseBody, Slot,
 };
 use fusebox_wasm::{Compiler, ComponentConfig, Components};
 use http::{HeaderMap, Request, StatusCode};
@@ -96,7 +96,10 @@ impl Tested {
 
     /// What it answers instead of an outcome.
     pub(crate) fn responds(&self, outcome: impl Into<Seen>) -> Option<Response> {
-        outcome.into().asked(&self.recorder, Slot::Respond, |seen| self.responder().respond(seen))
+        outcome.into().asked(&self.recorder, Slot::Respond, |seen| match self.responder().respond(seen) {
+            Answer::Now(response) => response,
+            Answer::Later(_) => panic!("it is no component of the contract"),
+        })
     }
 
     /// The body of what it answers.

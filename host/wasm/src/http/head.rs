@@ -1,0 +1,87 @@
+//! The heads of both messages: the client's request as the guest gets it, and the guest's response as the client gets it.
+
+use fusebox_resilience::{Exchange, is_set_by_host};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::Empty;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use super::run::{GuestRequest, GuestResponse};
+use crate::attempt::{MAX_HEADERS, may_have_body};
+use crate::wasi::Console;
+
+/// What the headers begin with that tell of the failure. A client's own never reach the guest.
+const OURS: &str = "fusebox-";
+
+/// The request that `seen` came from, without its body, with what is to be known of the failure in its headers.
+pub(super) fn request(seen: &Exchange<'_>) -> GuestRequest {
+    let head = seen.call.head();
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + 5);
+    for (name, value) in &head.headers {
+        if !is_set_by_host(name) && *name != header::EXPECT && !name.as_str().starts_with(OURS) {
+            headers.append(name, value.clone());
+        }
+    }
+    if !headers.contains_key(header::HOST) {
+        // HTTP/1.0 may do without, the guest's interface may not.
+        headers.insert(header::HOST, HeaderValue::from_static(""));
+    }
+    let mut tell = |name, value: &str| {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    match seen.outcome {
+        Ok(response) => tell("fusebox-status", response.status.as_str()),
+        Err(error) => tell("fusebox-failure", error.kind().failure().name()),
+    }
+    tell("fusebox-attempts", &seen.call.attempts().to_string());
+    tell("fusebox-route", seen.call.route());
+    tell("fusebox-policy", seen.policy);
+    let mut request = http::Request::new(Empty::new());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.headers_mut() = headers;
+    request
+}
+
+/// A response that can be sent.
+pub(super) struct Answered {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// As long as the guest has said that the body will be.
+    pub(super) length: Option<u64>,
+    /// None: there is none.
+    pub(super) body: Option<HyperOutgoingBody>,
+}
+
+impl Answered {
+    /// What only the host may set is left out of the headers, and so is the body of a status that has none, with a line on the
+    /// console.
+    ///
+    /// # Errors
+    /// The status or the number of headers is no answer.
+    pub(super) fn new(response: GuestResponse, console: &Console) -> Result<Self, String> {
+        let (head, body) = response.into_parts();
+        let (status, mut headers) = (head.status, head.headers);
+        if !(200..=599).contains(&status.as_u16()) {
+            return Err(format!("answered with status `{}`, expected 200 to 599", status.as_u16()));
+        }
+        if headers.len() > MAX_HEADERS {
+            return Err(format!("answered with {} headers, expected at most {MAX_HEADERS}", headers.len()));
+        }
+        // The body is held to it, so it can be said again.
+        let length = headers.remove(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let refused: Vec<HeaderName> = headers.keys().filter(|name| is_set_by_host(name)).cloned().collect();
+        for name in refused {
+            console.note(&format!("header `{name}` of the response dropped: only the proxy sets it"));
+            headers.remove(name);
+        }
+        let mut body = Some(body).filter(|body| !body.is_end_stream());
+        if !may_have_body(status) && body.take().is_some() {
+            console.note(&format!("body of the response dropped: `{}` has none", status.as_u16()));
+        }
+        Ok(Self { status, headers, length, body })
+    }
+}

@@ -1,0 +1,218 @@
+//! What guests may ask of others: plain HTTP to the hosts that were granted, within limits of the host's own.
+//!
+//! Each request has a connection of its own, which ends with the response's body, with the guest, and so at the latest with
+//! the guest's deadline. Redirects are the guest's business, and are held against the grants again.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{Method, Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
+use wasmtime_wasi_http::io::TokioIo;
+use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
+
+use crate::component::Version;
+use crate::config::{Grant, HttpHost};
+use crate::wasi::Console;
+
+/// How long resolving and connecting may take together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Requests of one instance that may be under way at once, until their responses have been read.
+const CONCURRENT: usize = 8;
+/// The longest response body, in bytes; it is never in the host's memory whole.
+const LARGEST_BODY: u64 = 16 << 20;
+/// The longest response head, in bytes.
+const LARGEST_HEAD: usize = 64 << 10;
+/// Bytes that a guest may write to a body at once: with the one that waits, what is in the host's memory of it.
+const WRITE: usize = 64 << 10;
+
+/// The way out for one instance.
+pub(crate) struct Outgoing {
+    way: Way,
+    console: Console,
+}
+
+enum Way {
+    /// In a call that must not wait.
+    None,
+    /// In a trial, where nobody outside is to be disturbed.
+    OnTrial,
+    Granted {
+        hosts: Vec<HttpHost>,
+        places: Arc<Semaphore>,
+    },
+}
+
+impl Outgoing {
+    /// To no one.
+    pub(crate) fn none(console: &Console) -> Self {
+        Self { way: Way::None, console: console.clone() }
+    }
+
+    /// To no one, since it is only a trial.
+    pub(super) fn on_trial(_: &Version, console: &Console) -> Self {
+        Self { way: Way::OnTrial, console: console.clone() }
+    }
+
+    /// To whom the configuration grants.
+    pub(super) fn granted(version: &Version, console: &Console) -> Self {
+        let host = |grant: &Grant| match grant {
+            Grant::Http(host) => Some(host.clone()),
+            Grant::Env(_) => None,
+        };
+        let hosts = version.config().grant.iter().filter_map(host).collect();
+        Self { way: Way::Granted { hosts, places: Arc::new(Semaphore::new(CONCURRENT)) }, console: console.clone() }
+    }
+
+    /// Where to, if the guest may.
+    fn admit(&self, uri: &Uri, method: &Method) -> Result<(HttpHost, OwnedSemaphorePermit)> {
+        let deny = |reason: &dyn fmt::Display| {
+            self.console.note(&format!("request to {uri} denied: {reason}"));
+            Error::HttpRequestDenied
+        };
+        let (hosts, places) = match &self.way {
+            Way::None => return Err(deny(&"it would have to wait, which a policy must not")),
+            Way::OnTrial => return Err(deny(&"this is a trial")),
+            Way::Granted { hosts, places } => (hosts, places),
+        };
+        let host = uri.authority().and_then(HttpHost::of).ok_or(Error::HttpRequestUriInvalid)?;
+        // Before the grant: that of a host is for plain HTTP, and a note that asks for it would mislead.
+        if uri.scheme() != Some(&Scheme::HTTP) {
+            let reason = "only http is spoken here: there is no TLS for components";
+            self.console.note(&format!("request to {uri} denied: {reason}"));
+            return Err(Error::InternalError(Some(reason.to_owned())));
+        }
+        if !hosts.contains(&host) {
+            return Err(deny(&format_args!("`grant = [\"http:{host}\"]` would allow it")));
+        }
+        if method == Method::CONNECT {
+            return Err(Error::HttpRequestMethodInvalid);
+        }
+        let place = places.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
+        Ok((host, place))
+    }
+}
+
+/// What follows a response: its connection, for as long as somebody reads.
+type Rest = Box<dyn Future<Output = Result<()>> + Send>;
+
+impl WasiHttpHooks for Outgoing {
+    fn default_scheme(&mut self) -> Option<Scheme> {
+        Some(Scheme::HTTP)
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Rest,
+    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Rest)>> + Send> {
+        let admitted = self.admit(request.uri(), request.method());
+        Box::new(async move {
+            let (host, place) = admitted?;
+            let (response, connection) = exchange(request, host, options.unwrap_or_default(), place).await?;
+            let rest: Rest = Box::new(async move {
+                connection.await;
+                Ok(())
+            });
+            Ok((response, rest))
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        WRITE
+    }
+}
+
+/// Dropped, it ends its connection.
+async fn exchange(
+    mut request: Request<WasiBody>,
+    host: HttpHost,
+    options: RequestOptions,
+    place: OwnedSemaphorePermit,
+) -> Result<(Response<WasiBody>, AbortOnDropJoinHandle<()>)> {
+    let limit = options.connect_timeout.map_or(CONNECT_TIMEOUT, |asked| asked.min(CONNECT_TIMEOUT));
+    let stream = timeout(limit, connect(&host)).await.map_err(|_| Error::ConnectionTimeout)??;
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(LARGEST_HEAD).handshake(TokioIo::new(stream)).await?;
+    // It ends with the response, and what ended it is told there.
+    let connection = spawn(async move { drop(connection.await) });
+    // The authority is in the Host header.
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
+    let response = sender.send_request(request);
+    let response = match options.first_byte_timeout {
+        Some(limit) => timeout(limit, response).await.map_err(|_| Error::HttpResponseTimeout)??,
+        None => response.await?,
+    };
+    let body = |incoming| Answer { incoming, left: LARGEST_BODY, _place: place }.boxed_unsync();
+    Ok((response.map(body), connection))
+}
+
+async fn connect(host: &HttpHost) -> Result<TcpStream> {
+    let addresses = lookup_host(host.address()).await;
+    let addresses = addresses.map_err(|_| Error::DnsError { rcode: None, info_code: None })?;
+    let mut last = Error::DestinationNotFound;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // Without it requests in small pieces wait for one another.
+                stream.set_nodelay(true).ok();
+                return Ok(stream);
+            }
+            Err(error) => last = Error::Connect(error),
+        }
+    }
+    Err(last)
+}
+
+/// A response body, up to the longest, which keeps its place among those under way.
+struct Answer {
+    incoming: Incoming,
+    left: u64,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)?) else { return Poll::Ready(None) };
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        Poll::Ready(Some(match self.left.checked_sub(length) {
+            Some(left) => {
+                self.left = left;
+                Ok(frame)
+            }
+            None => Err(Error::HttpResponseBodySize(Some(LARGEST_BODY))),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl HttpHost {
+    /// None: it names a user, which is no part of a host.
+    fn of(authority: &Authority) -> Option<Self> {
+        Self::try_from(authority.as_str()).ok()
+    }
+}

@@ -1,0 +1,61 @@
+//! The processor time of a guest that gives its thread to others in between.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use wasmtime::{Trap, UpdateDeadline};
+
+use crate::instances::thread_time;
+
+/// Counts it from poll to poll. Shared by who polls the guest and by the store's callback within a poll, on one thread at a
+/// time.
+#[derive(Debug)]
+pub(crate) struct ProcessorTime {
+    limit: AtomicU64,
+    spent: AtomicU64,
+    /// The thread's time when the poll under way began.
+    began: AtomicU64,
+}
+
+impl ProcessorTime {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit: AtomicU64::new(nanos(limit)), spent: AtomicU64::new(0), began: AtomicU64::new(0) }
+    }
+
+    /// Lets the guest use so much more.
+    pub(super) fn allow(&self, more: Duration) {
+        self.limit.fetch_add(nanos(more), Relaxed);
+    }
+
+    pub(super) fn limit(&self) -> Duration {
+        Duration::from_nanos(self.limit.load(Relaxed))
+    }
+
+    pub(super) fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Relaxed))
+    }
+
+    /// Counts what `poll` takes.
+    pub(super) fn count<R>(&self, poll: impl FnOnce() -> R) -> R {
+        let began = nanos(thread_time());
+        self.began.store(began, Relaxed);
+        let result = poll();
+        self.spent.fetch_add(nanos(thread_time()).saturating_sub(began), Relaxed);
+        result
+    }
+
+    /// An epoch has ended within a poll, and the guest still runs: others have their turn, unless its own time is up.
+    pub(super) fn look(&self) -> wasmtime::Result<UpdateDeadline> {
+        let poll = nanos(thread_time()).saturating_sub(self.began.load(Relaxed));
+        if self.spent.load(Relaxed) + poll >= self.limit.load(Relaxed) {
+            return Err(Trap::Interrupt.into());
+        }
+        // Waking itself would have it polled many times before the runtime looks at a socket again.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_now())))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
