@@ -3,10 +3,10 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run tour test policies build lint bench check clean tools
+.PHONY: help run tour test policies policies-all build lint bench check clean tools
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build policies ## Start a flaky service B, fusebox with the Wasm policy, and service A; ctrl-c ends them
 	@target/debug/tour run
@@ -19,6 +19,10 @@ test: build policies ## Run all tests
 
 policies: tools ## Compile the guests to policies/build
 	policies/build.sh
+
+policies-all: policies build ## Compile the guests in other languages too, with tool chains of 1.3 GB, and run all their cases
+	policies/build.sh --all
+	policies/test.sh
 
 # All targets, tests too: what they add to the features of shared dependencies would else compile wasmtime a second time.
 build: tools ## Compile everything else
@@ -39,7 +43,7 @@ check: lint test tour ## What CI runs
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
-	rm -rf policies/build policies/target policies/wrap/target
+	rm -rf policies/build policies/target policies/*/build policies/*/node_modules policies/*/.venv
 
 tools:
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer with rustup" >&2; exit 1; }

@@ -5,7 +5,8 @@
 # For Rust two routes lead to the same components:
 #   rustup   the target wasm32-wasip2, whose linker makes components
 #   debian   the packages cargo-web, rustc-web, rust-web-src and rust-web-llvm: the target wasm32-unknown-unknown with the
-#            standard library built from source, then wrapped. No stderr there, so a panic is a trap without its message.
+#            standard library built from source. They stay core modules, which the proxy wraps when it loads them. No stderr
+#            there, so a panic is a trap without its message.
 # The first that can be had is taken; FUSEBOX_GUEST_TOOLCHAIN=rustup or =debian asks for one.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -45,14 +46,12 @@ build_rustup() {
 
 build_debian() {
     # Its own directories: the other route's compiler has another version.
-    RUSTC=/usr/bin/rustc /usr/bin/cargo build --locked --release --manifest-path wrap/Cargo.toml --target-dir target/debian
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$linker \
         /usr/bin/cargo build --locked --release --target-dir target/debian \
         -Zbuild-std=std,panic_abort --target wasm32-unknown-unknown
     for guest in "${guests[@]}"; do
         name=${guest//-/_}
-        target/debian/release/wrap "target/debian/wasm32-unknown-unknown/release/$name.wasm" "target/debian/$name.wasm"
-        install_component "target/debian/$name.wasm" "$name"
+        install_component "target/debian/wasm32-unknown-unknown/release/$name.wasm" "$name"
     done
 }
 

@@ -11,8 +11,8 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use fusebox_wasm::imports;
 use serde::Deserialize;
-use wit_bindgen_core::wit_parser::Resolve;
 use wit_bindgen_core::Files;
+use wit_bindgen_core::wit_parser::Resolve;
 
 use super::manifest::{Language, Manifest};
 
@@ -94,13 +94,16 @@ impl Workshop<'_> {
         let cargo = self.tool(&["cargo"], "install Rust with rustup")?;
         let target = self.rust_target(&cargo)?;
         let is_locked = self.folder.ancestors().any(|folder| folder.join("Cargo.lock").exists());
-        let mut arguments = vec!["build", "--release", "--target", &target, "--message-format", "json-render-diagnostics"];
+        let mut arguments =
+            vec!["build", "--release", "--target", &target, "--message-format", "json-render-diagnostics"];
         arguments.extend(is_locked.then_some("--locked"));
         let output = self.output(&cargo, &arguments, &[])?;
         let built = output.lines().filter_map(|line| serde_json::from_str::<CargoMessage>(line).ok());
         let modules = built.filter(CargoMessage::is_library).flat_map(|message| message.filenames);
-        let file = modules.filter(|file| file.extension() == Some(OsStr::new("wasm"))).last();
-        let file = file.context("`cargo` made no WebAssembly: `Cargo.toml` needs `[lib]` with `crate-type = [\"cdylib\"]`")?;
+        let wasm: Vec<_> = modules.filter(|file| file.extension() == Some(OsStr::new("wasm"))).collect();
+        let file = wasm.into_iter().next_back();
+        let file =
+            file.context("`cargo` made no WebAssembly: `Cargo.toml` needs `[lib]` with `crate-type = [\"cdylib\"]`")?;
         let wasm = fs::read(&file).with_context(|| file.display().to_string())?;
         // Its linker made a component, for the target that is tried first.
         if target == RUST_TARGETS[0] { Ok(wasm) } else { self.manifest.world.componentize(&wasm) }
@@ -151,7 +154,8 @@ impl Workshop<'_> {
         let out = self.scratch("component.wasm")?;
         let source = self.manifest.source();
         let module = source.file_stem().context("`source` is no Python file")?.to_owned();
-        let place = source.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let place =
+            source.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let (wit, world) = (self.manifest.wit.clone(), self.manifest.world.name());
         self.run(
             &tool,
@@ -243,12 +247,7 @@ impl Workshop<'_> {
         })
     }
 
-    fn output(
-        &mut self,
-        tool: &Path,
-        arguments: &[impl AsRef<OsStr>],
-        variables: &[(&str, &str)],
-    ) -> Result<String> {
+    fn output(&mut self, tool: &Path, arguments: &[impl AsRef<OsStr>], variables: &[(&str, &str)]) -> Result<String> {
         let name = tool.strip_prefix(&self.folder).unwrap_or(tool).display().to_string();
         let shown = self.shown_command(&name, arguments, variables);
         (self.say)(&format!("$ {shown}"));

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// One retry of what the component `c` takes; `OPTIONS` are more keys of the component.
-const RETRY: &str = "[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
+pub(crate) const RETRY: &str = "[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
     [policies.retry]\nkind = 'retry'\nhandle_if = { component = 'c' }\ndelay = '1ms'\nmax_retries = 1\n\
     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n";
 

@@ -10,6 +10,7 @@ mod hostile;
 mod http_components;
 mod lifecycle;
 mod policies;
+mod policy;
 mod regressions;
 mod routing;
 mod support;

@@ -3,6 +3,7 @@
 mod answers;
 mod cases;
 mod compiling;
+mod contract;
 mod faults;
 mod guest;
 mod life;
