@@ -1,4 +1,5 @@
-//! What asking a component costs beside asking a native list: a reused instance, called as a policy calls it.
+//! What asking a component costs beside asking a native list: a reused instance, called as a policy calls it; and what a
+//! standard HTTP component costs, which has a fresh one for each request.
 //!
 //! Needs the guests of `make policies`. `cargo bench -p fusebox-wasm`.
 
@@ -8,8 +9,8 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 use criterion::{Criterion, criterion_group, criterion_main};
-use fusebox_resilience::testing::{call, exchange};
-use fusebox_resilience::{Native, Observers, Outcome, Response, ResponseBody, Slot};
+use fusebox_resilience::testing::{call, call_with, exchange, read};
+use fusebox_resilience::{Native, Observers, Outcome, RequestBody, Response, ResponseBody, Slot};
 use fusebox_wasm::{Compiler, ComponentConfig, Components, Isolation};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -30,6 +31,7 @@ fn components() -> Components {
     let configs = BTreeMap::from([
         ("service-b".to_owned(), ComponentConfig::new("service_b.wasm")),
         ("graphql-errors".to_owned(), graphql),
+        ("status-page".to_owned(), ComponentConfig::new("status_page.wasm")),
     ]);
     Components::load(configs, &build, Compiler::in_process(), Observers::default()).unwrap_or_else(|failures| {
         let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
@@ -78,5 +80,24 @@ fn isolated(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, asking, isolated);
+/// What a standard HTTP component costs: a fresh instance for each request, to the end of its body.
+fn handled(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let components = components();
+    let page = components.responder("status-page").expect("it handles requests");
+    let request = http::Request::get("/").header(header::HOST, "b.example");
+    let call = call_with("1", request, RequestBody::empty(), Observers::default());
+    let busy = outcome(StatusCode::SERVICE_UNAVAILABLE, "");
+    let busy = exchange(&call, &busy, Slot::Respond, None);
+    criterion.bench_function("handling/status-page", |bencher| {
+        bencher.iter(|| {
+            runtime.block_on(async {
+                let response = page.respond(black_box(&busy)).ready().await.expect("it answers");
+                read(response.body).await.expect("it is whole")
+            })
+        });
+    });
+}
+
+criterion_group!(benches, asking, isolated, handled);
 criterion_main!(benches);

@@ -123,7 +123,7 @@ pub(crate) async fn respond(slot: Arc<Slot>, version: Arc<Version>, seen: &Excha
     Some(Response::new(status, headers, body).made_by(version.id().clone()))
 }
 
-/// Starts an instance, and no more, within so much processor time. Returns what the guest printed.
+/// Starts an instance, and no more, within so much processor time and twice as long in all. Returns what the guest printed.
 ///
 /// # Errors
 /// It does not start.

@@ -2,7 +2,7 @@
 //!
 //! A worker keeps one instance per component and takes it out while it calls it, so a call that fails simply does not put it
 //! back: the guest's state is gone, and nothing of it can reach a later call. Calls are synchronous; no instance is ever
-//! held across an await. An instance is also dropped when its version was replaced, when it has met its memory limit, and
+//! held across an await. (Those that handle HTTP requests are elsewhere: [`http`](mod@crate::http).) An instance is also dropped when its version was replaced, when it has met its memory limit, and
 //! after a number of calls or above a mark of memory, because some languages' heaps only grow.
 
 use std::cell::RefCell;

@@ -19,7 +19,7 @@
 //! # What may block
 //!
 //! Loading, reloading, pushing and inspecting compile, for up to many seconds: keep them off the workers. Asking never blocks: no
-//! function that a guest of the contract can import waits, and a standard HTTP component ([`mod@http`]) gives its worker back
+//! function that a guest of the contract can import waits, and a standard HTTP component (`http.rs`) gives its worker back
 //! while it waits.
 
 mod attempt;

@@ -8,6 +8,9 @@
 //! wait is ours: [`io`] (streams and polling), [`clock`] (what can be waited for), [`console`] (stdout and stderr), and the
 //! one socket constructor that is asynchronous underneath. The rest of wasmtime-wasi never waits and is used as it is; its
 //! files and sockets cannot be reached, since nothing hands out the first descriptor.
+//!
+//! Standard HTTP components may wait ([`http`](mod@crate::http)): they get wasmtime-wasi's asynchronous functions throughout, and
+//! the same [`context`].
 
 mod clock;
 mod console;

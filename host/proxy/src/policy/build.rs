@@ -100,8 +100,9 @@ impl Workshop<'_> {
         let output = self.output(&cargo, &arguments, &[])?;
         let built = output.lines().filter_map(|line| serde_json::from_str::<CargoMessage>(line).ok());
         let modules = built.filter(CargoMessage::is_library).flat_map(|message| message.filenames);
-        let wasm: Vec<_> = modules.filter(|file| file.extension() == Some(OsStr::new("wasm"))).collect();
-        let file = wasm.into_iter().next_back();
+        // The last one made is that of the folder; those before are of what it depends on.
+        let file = modules
+            .fold(None, |last, file| if file.extension() == Some(OsStr::new("wasm")) { Some(file) } else { last });
         let file =
             file.context("`cargo` made no WebAssembly: `Cargo.toml` needs `[lib]` with `crate-type = [\"cdylib\"]`")?;
         let wasm = fs::read(&file).with_context(|| file.display().to_string())?;

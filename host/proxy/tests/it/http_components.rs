@@ -90,10 +90,7 @@ fn a_page_tells_what_failed() {
     let loaded = proxy.line("Component loaded");
     assert_eq!([&served["component"], &served["generation"]], [&json!("c"), &json!(1)]);
     assert_eq!(served["digest"], loaded["digest"]);
-    proxy.counts(&[
-        (r#"fusebox_component_calls_total{component="c"}"#, 1.0),
-        (r#"fusebox_component_faults_total{component="c",fault="trap"}"#, 0.0),
-    ]);
+    proxy.counts(&[(r#"fusebox_component_calls_total{component="c"}"#, 1.0), (&proxy.fault_series("trap"), 0.0)]);
 
     let proxy = self::proxy(&ClosedDoor::refusing(), &built("status_page.wasm"), "");
     assert!(proxy.ask(get("/", "1")).text().contains("<p>Why: no answer: connect</p>"));
@@ -196,10 +193,10 @@ fn a_guest_that_gives_no_answer_has_declined() {
         assert_eq!(proxy.ask(get("/", "next")).text(), "good", "the next one is as good as any");
     }
     proxy.counts(&[
-        (r#"fusebox_component_faults_total{component="c",fault="trap"}"#, 1.0),
-        (r#"fusebox_component_faults_total{component="c",fault="timeout"}"#, 2.0),
-        (r#"fusebox_component_faults_total{component="c",fault="memory"}"#, 1.0),
-        (r#"fusebox_component_faults_total{component="c",fault="bad-answer"}"#, 5.0),
+        (&proxy.fault_series("trap"), 1.0),
+        (&proxy.fault_series("timeout"), 2.0),
+        (&proxy.fault_series("memory"), 1.0),
+        (&proxy.fault_series("bad-answer"), 5.0),
         (r#"fusebox_component_instances{component="c"}"#, 0.0),
     ]);
 }

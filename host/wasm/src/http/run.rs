@@ -184,12 +184,16 @@ async fn instantiate(
     }
 }
 
-/// Starts an instance, and no more. Returns what it printed.
+/// Starts an instance, and no more. Returns what it printed. `limit` is for its processor time, and for waiting beside that.
 pub(super) async fn start(version: &Arc<Version>, limit: Duration) -> Result<Vec<String>, Failure> {
     let time = Arc::new(ProcessorTime::new(limit));
     let console = Console::new(version.config().log_lines);
     let outgoing = Outgoing::on_trial(version, &console);
     let mut started = pin!(instantiate(version, time.clone(), console.clone(), outgoing));
-    poll_fn(|cx| time.count(|| started.as_mut().poll(cx))).await?;
+    let started = poll_fn(|cx| time.count(|| started.as_mut().poll(cx)));
+    match timeout(limit * 2, started).await {
+        Ok(started) => drop(started?),
+        Err(_) => return Err(Failure::of_answer(Fault::Instantiation, "waited while it started".to_owned(), &console)),
+    }
     Ok(console.take())
 }
