@@ -1,11 +1,13 @@
 //! What a file is and whether it would be accepted, for `fusebox policy inspect FILE`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use fusebox_resilience::ComponentId;
+use wasmparser::{KnownCustom, Parser, Payload};
 use wasmtime::component::Component;
 
 use crate::compiler::Compiler;
@@ -30,8 +32,12 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// What it exports; none if it is no component.
     pub exports: Vec<String>,
+    /// What made it, as its tools say: languages and tools.
+    pub made_by: Vec<String>,
     /// Why it would be refused, if it would.
     pub refusal: Option<String>,
+    /// What its trial calls come to without any settings, if they fail.
+    pub trial: Option<String>,
 }
 
 /// Reads `file` and puts it through all that a load does, with the default limits. Blocks while `compiler` compiles.
@@ -40,34 +46,59 @@ pub struct Inspection {
 /// It can't be read, or there is no WebAssembly runtime on this machine. A file that is no good is no error.
 pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
     let artifact = Artifact::read(file).with_context(|| file.display().to_string())?;
-    let config = Arc::new(ComponentConfig::new(file));
+    // Whether trial calls succeed depends on settings, which are not known here.
+    let config = Arc::new(ComponentConfig { probe: false, ..ComponentConfig::new(file) });
     let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
     let compiled = artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits());
     let names = |of: fn(&Runtime, &Component) -> Vec<String>| {
         compiled.as_ref().map(|component| of(&runtime, component)).unwrap_or_default()
     };
     let (imports, exports) = (names(component::imports), names(component::exports));
-    let tried = compiled.and_then(|component| admit(&component, &artifact, config, &runtime));
+    let admit = |probe| {
+        let component = compiled.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        admit(component, &artifact, ComponentConfig { probe, ..(*config).clone() }, &runtime)
+    };
+    let refusal = admit(false).err().map(|error| format!("{error:#}"));
+    let trial = if refusal.is_none() { admit(true).err().map(|error| format!("{error:#}")) } else { None };
     Ok(Inspection {
         file: file.to_owned(),
         size: artifact.len(),
         sha256: artifact.digest().to_string(),
         imports,
         exports,
-        refusal: tried.err().map(|error| format!("{error:#}")),
+        made_by: makers(artifact.bytes()),
+        refusal,
+        trial,
     })
 }
 
 fn admit(
     component: &Component,
     artifact: &Artifact,
-    config: Arc<ComponentConfig>,
+    config: ComponentConfig,
     runtime: &Arc<Runtime>,
 ) -> anyhow::Result<()> {
     let id = ComponentId { name: "inspected".into(), digest: artifact.digest().clone(), generation: 1 };
-    let version = Version::link(component, id, config, runtime.clone(), Arc::new(Meters::default()))?;
+    let version = Version::link(component, id, config.into(), runtime.clone(), Arc::new(Meters::default()))?;
     try_out(&Arc::new(version))?;
     Ok(())
+}
+
+/// Languages first, then tools, each once; as far as it can be read.
+fn makers(bytes: &[u8]) -> Vec<String> {
+    let (mut languages, mut tools) = (BTreeSet::new(), BTreeSet::new());
+    // Those of the modules within it too.
+    for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
+        let Payload::CustomSection(section) = payload else { continue };
+        let KnownCustom::Producers(fields) = section.as_known() else { continue };
+        for field in fields.into_iter().map_while(Result::ok) {
+            for value in field.values.into_iter().map_while(Result::ok) {
+                let named = format!("{} {}", value.name, value.version).trim().to_owned();
+                if field.name == "language" { languages.insert(named) } else { tools.insert(named) };
+            }
+        }
+    }
+    languages.into_iter().chain(tools).collect()
 }
 
 impl Inspection {
@@ -95,6 +126,15 @@ impl Inspection {
         self.exports.iter().any(|export| http::is_handler(export))
     }
 
+    /// What `grant` may open for it, with what it is for.
+    pub fn grants(&self) -> Vec<&'static str> {
+        let imports = |name: &str| self.imports.iter().any(|import| import.split('@').next() == Some(name));
+        let mut grants = Vec::new();
+        grants.extend(imports("wasi:cli/environment").then_some("env:NAME (to see a variable)"));
+        grants.extend(imports("wasi:http/outgoing-handler").then_some("http:HOST (to send requests)"));
+        grants
+    }
+
     /// The keys of the configuration in which it can be named.
     pub fn serves(&self) -> Vec<&'static str> {
         let conditions = ["handle_if", "abort_if", "cancel_if", "ignore_if"].iter().filter(|_| self.has(PREDICATE));
@@ -111,6 +151,11 @@ impl fmt::Display for Inspection {
         writeln!(f, "world    {}", self.world().unwrap_or("none of `fusebox:policy@0.1.0`"))?;
         let serves = self.serves();
         writeln!(f, "serves   {}", if serves.is_empty() { "nothing".into() } else { serves.join(", ") })?;
+        if !self.made_by.is_empty() {
+            writeln!(f, "made by  {}", self.made_by.join(", "))?;
+        }
+        let grants = self.grants();
+        writeln!(f, "grants   {}", if grants.is_empty() { "none".into() } else { grants.join(", ") })?;
         for (label, names) in [("imports", &self.imports), ("exports", &self.exports)] {
             for (index, name) in names.iter().enumerate() {
                 let note = if label == "imports" && grants::refusal(name, self.handles_requests()).is_some() {
@@ -122,7 +167,10 @@ impl fmt::Display for Inspection {
             }
         }
         match &self.refusal {
-            None => write!(f, "accepted"),
+            None => match &self.trial {
+                None => write!(f, "accepted"),
+                Some(trial) => write!(f, "accepted, with the settings that it needs: without any it {trial}"),
+            },
             Some(refusal) => write!(f, "refused: {refusal}"),
         }
     }

@@ -370,6 +370,7 @@ fn inspect_shows_what_a_component_is() {
         [
             "world    fusebox:policy/policy@0.1.0",
             "serves   handle_if, abort_if, cancel_if, ignore_if, respond",
+            "grants   none",
             "imports  fusebox:policy/types@0.1.0",
             "         fusebox:policy/attempt@0.1.0",
             "exports  fusebox:policy/predicate@0.1.0",
@@ -377,6 +378,21 @@ fn inspect_shows_what_a_component_is() {
             "accepted",
         ]
     );
+}
+
+#[test]
+fn inspect_tells_what_made_a_component_and_that_it_needs_settings() {
+    let here = tempfile::tempdir().expect("a directory");
+    let fails = wat_component(&format!(
+        r#"(@producers (language "WAT" "1") (processed-by "a hand" "2")) {}"#,
+        handle_if("unreachable")
+    ));
+    fs::write(here.path().join("c.wasm"), &fails).expect("a file");
+    let Ran { code, out, error } = fusebox(here.path(), &["policy", "inspect", "c.wasm"]);
+    assert_eq!((code, &*error), (Some(0), ""), "{out}");
+    assert!(out.contains("\nmade by  WAT 1, a hand 2\n"), "{out}");
+    let said = "accepted, with the settings that it needs: without any it fails when `handle-if` is called for a trial, about a 200: ";
+    assert!(out.contains(said), "{out}");
 }
 
 // ===== ports =====
