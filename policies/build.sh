@@ -13,6 +13,8 @@ cd "$(dirname "$0")"
 
 guests=(graphql-errors http-hostile service-b status-page)
 others=(deploy-window json-rpc-errors maintenance-page overload-codes)
+# Which tools they share, since each installation takes hundreds of megabytes.
+hostile=(javascript:maintenance-page/node_modules python:json-rpc-errors/.venv c:overload-codes/.venv)
 
 fail() { echo "policies/build.sh: $*" >&2; exit 1; }
 
@@ -78,6 +80,11 @@ build_others() {
             python_packages "$guest"
         fi
         "$fusebox" policy build "$guest"
+    done
+    for guest in "${hostile[@]}"; do
+        local tools=${guest#*:} folder=hostile/${guest%%:*}
+        ln -sfn "../../$tools" "$folder/$(basename "$tools")"
+        "$fusebox" policy build "$folder"
     done
 }
 

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 fusebox=${FUSEBOX:-../target/debug/fusebox}
 
-for manifest in */policy.toml; do
+for manifest in */policy.toml hostile/*/policy.toml; do
     policy=$(dirname "$manifest")
     cases=$(grep -c '^\[\[case\]\]' "$policy/cases.toml")
     echo "== $policy"
