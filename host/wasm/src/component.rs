@@ -16,6 +16,7 @@ use fusebox_resilience::ComponentId;
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{self, Component, InstancePre};
+use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::exports::fusebox::policy::{fallback, predicate};
@@ -223,6 +224,8 @@ pub(crate) struct Version {
     pre: InstancePre<State>,
     exports: Exports,
     handler: Option<Handler>,
+    /// The settings again, for guests that read them the standard way.
+    settings: WasiConfigVariables,
     meters: Arc<Meters>,
     retired: AtomicBool,
 }
@@ -255,7 +258,9 @@ impl Version {
         meters: Arc<Meters>,
     ) -> anyhow::Result<Self> {
         let Linked { pre, exports, handler } = link(&runtime, component)?;
-        Ok(Self { id, config, runtime, pre, exports, handler, meters, retired: AtomicBool::new(false) })
+        let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let retired = AtomicBool::new(false);
+        Ok(Self { id, config, runtime, pre, exports, handler, settings, meters, retired })
     }
 
     /// The same code with other settings.
@@ -295,6 +300,10 @@ impl Version {
     /// Whether it makes fallback responses, in either way.
     pub(crate) fn can_respond(&self) -> bool {
         self.exports.has_fallback() || self.handler.is_some()
+    }
+
+    pub(crate) fn settings(&self) -> &WasiConfigVariables {
+        &self.settings
     }
 
     pub(crate) fn meters(&self) -> &Arc<Meters> {

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine};
 use wasmtime_wasi::p2::add_to_linker_async;
+use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::p2::add_only_http_to_linker_async;
 
 use crate::bindings;
@@ -90,7 +91,7 @@ pub(crate) fn config() -> Config {
     config
 }
 
-/// The contract, WASI as `add_wasi` adds it, and `wasi:http`, in which nothing waits: it hands out streams and pollables.
+/// The contract, the settings as `wasi:config` has them too, WASI as `add_wasi` adds it, and `wasi:http`, in which nothing waits: it hands out streams and pollables.
 fn linker(
     engine: &Engine,
     add_wasi: impl FnOnce(&mut Linker<State>) -> wasmtime::Result<()>,
@@ -98,6 +99,7 @@ fn linker(
     let mut linker = Linker::new(engine);
     bindings::Policy::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
     add_wasi(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| WasiConfig::new(state.version().settings()))?;
     add_only_http_to_linker_async(&mut linker)?;
     Ok(linker)
 }

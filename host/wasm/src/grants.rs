@@ -3,7 +3,7 @@
 //! Refused by name before linking, so that the error says what to do; linking itself only says what it did not find.
 
 /// The packages of WASI that link (and are empty: see [`wasi`](crate::wasi)).
-const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+const WASI: [&str; 7] = ["cli", "clocks", "config", "filesystem", "io", "random", "sockets"];
 
 /// The interfaces of the contract that guests import.
 const CONTRACT: [&str; 3] = ["attempt", "settings", "types"];

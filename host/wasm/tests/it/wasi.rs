@@ -136,3 +136,28 @@ fn lines_are_limited_by_call_and_by_second() {
     // Three; as many again, and a line that says so, if a second has passed meanwhile.
     assert!((3..=7).contains(&tested.printed().len()), "{:?}", tested.printed());
 }
+
+#[test]
+fn settings_can_be_read_the_standard_way_too() {
+    let outer = r#"
+      (import "wasi:config/store@0.2.0-rc.1" (instance $store
+        (type $error' (variant (case "upstream" string) (case "io" string))) (export "error" (type $error (eq $error')))
+        (export "get" (func (param "key" string) (result (result (option string) (error $error)))))))
+      (core func $stored (canon lower (func $store "get") (memory $memory) (realloc $realloc)))"#;
+    let arguments = r#"(with "config" (instance (export "get" (func $stored))))"#;
+    // Whether there is a value, as far as the store works.
+    let body = "(call $get (i32.const 64) (i32.const 4) (i32.const 16))
+        (i32.and (i32.eqz (i32.load8_u (i32.const 16))) (i32.load8_u (i32.const 20)))";
+    let fields = format!(
+        r#"(import "config" "get" (func $get (param i32 i32 i32))) (data (i32.const 64) "busy") {}"#,
+        handle_if(body)
+    );
+    let component = encode(&text(Exports::Predicate, outer, arguments, &fields));
+    for (name, is_there) in [("busy", true), ("other", false)] {
+        let tested = load_with(&component, |config| {
+            config.settings.insert(name.into(), "503".into());
+        });
+        assert_eq!(tested.handles(200), is_there, "{name}");
+        assert_eq!(tested.faults(), []);
+    }
+}
