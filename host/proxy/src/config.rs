@@ -10,7 +10,7 @@ pub use document::{ConfigError, Document};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use fusebox_resilience::config::{ConfigDuration, Problem};
@@ -307,6 +307,18 @@ impl<'de> Deserialize<'de> for UpstreamConfig {
 }
 
 impl Config {
+    /// Reads a file, for what it says: whether all of that is possible is not looked at.
+    ///
+    /// # Errors
+    /// All that has not the right shape.
+    pub fn read(file: &Path) -> Result<Self, Vec<ConfigError>> {
+        let text = std::fs::read_to_string(file).map_err(|error| vec![ConfigError::unreadable(file, &error)])?;
+        let document = Document::parse(file, &text, |name| std::env::var(name).ok())?;
+        let (config, errors) = Self::parse(&document);
+        let problems = document.problems(errors);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
     /// Reads what a document says, as far as it has the right shape, and says what is wrong with the rest: every such
     /// table has one problem at least.
     pub fn parse(document: &Document<'_>) -> (Self, Vec<ConfigError>) {

@@ -14,11 +14,11 @@ use fusebox::observe::{Log, Metrics};
 use fusebox::policy::build::{self, Built};
 use fusebox::policy::manifest::Language;
 use fusebox::policy::scaffold::{self, Kind};
-use fusebox::policy::{Subject, test};
+use fusebox::policy::{Subject, component_of, test};
 use fusebox::proxy::{self, Proxy};
 use fusebox::sockets;
 use fusebox_resilience::Observers;
-use fusebox_wasm::{Cases, Compiler, Components, Trial, WIT, compile_child};
+use fusebox_wasm::{Compiler, Components, WIT, compile_child};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local};
@@ -129,31 +129,47 @@ enum PolicyCommand {
     },
     /// Run a component's cases
     Test {
-        /// A policy's folder, or a component
-        #[arg(default_value = ".")]
-        path: PathBuf,
-        /// The cases; default: those of the folder, or `cases.toml` beside the component
-        cases: Option<PathBuf>,
+        #[command(flatten)]
+        subject: SubjectArguments,
         /// Go on, and run them again when the component or the cases have changed
         #[arg(long)]
         watch: bool,
     },
     /// Measure a component's calls by its cases
     Bench {
-        /// A policy's folder, or a component
-        #[arg(default_value = ".")]
-        path: PathBuf,
-        /// The cases; default: those of the folder, or `cases.toml` beside the component
-        cases: Option<PathBuf>,
+        #[command(flatten)]
+        subject: SubjectArguments,
         /// Calls for each case
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         calls: u32,
     },
     /// Show what a component imports, exports and may do
     Inspect {
-        /// The component
-        file: PathBuf,
+        /// The component, or a policy's folder
+        #[arg(default_value = ".")]
+        path: PathBuf,
     },
+}
+
+#[derive(Args)]
+struct SubjectArguments {
+    /// A policy's folder, or a component
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// The cases; default: those of the folder, or `cases.toml` beside the component
+    cases: Option<PathBuf>,
+    /// Configure it as this configuration does, and not as the cases say
+    #[arg(long, value_name = "FILE", requires = "component")]
+    config: Option<PathBuf>,
+    /// Its name there, and in a log: cases that were captured of others are passed over
+    #[arg(long, value_name = "NAME")]
+    component: Option<String>,
+}
+
+impl SubjectArguments {
+    fn find(&self) -> anyhow::Result<Subject> {
+        Subject::find(&self.path, self.cases.clone())?.named(self.component.clone(), self.config.as_deref())
+    }
 }
 
 fn main() -> ExitCode {
@@ -265,21 +281,19 @@ fn policy_command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
             say(&format!("{}: {size} bytes{unchanged}", component.display()));
             Ok(ExitCode::SUCCESS)
         }
-        PolicyCommand::Test { path, cases, watch } => {
-            let (find, compiler) = (|| Subject::find(&path, cases.clone()), cached_compiler()?);
+        PolicyCommand::Test { subject, watch } => {
+            let compiler = cached_compiler()?;
             if watch {
-                test::watch(find, &compiler, say)
+                test::watch(|| subject.find(), &compiler, say)
             }
-            let passed = test::test(&find()?, compiler, say)?;
+            let passed = test::test(&subject.find()?, compiler, say)?;
             Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        PolicyCommand::Bench { path, cases, calls } => {
-            let subject = Subject::find(&path, cases)?;
-            let cases = Cases::read(&subject.cases)?;
-            say(&Trial::load(&subject.component, cases, cached_compiler()?)?.bench(calls)?.to_string());
+        PolicyCommand::Bench { subject, calls } => {
+            say(&subject.find()?.trial(cached_compiler()?)?.bench(calls)?.to_string());
             Ok(ExitCode::SUCCESS)
         }
-        PolicyCommand::Inspect { file } => inspect(&file),
+        PolicyCommand::Inspect { path } => inspect(&component_of(&path)?),
     }
 }
 

@@ -29,11 +29,7 @@ pub fn load(
     compiler: Compiler,
     observers: impl FnOnce(&Config) -> Observers,
 ) -> Result<(Config, Compiled), Vec<ConfigError>> {
-    let unreadable = |message: String| {
-        let file = file.display().to_string();
-        vec![ConfigError { file, line: None, path: String::new(), message }]
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| unreadable(format!("can't be read: {error}")))?;
+    let text = std::fs::read_to_string(file).map_err(|error| vec![ConfigError::unreadable(file, &error)])?;
     let document = Document::parse(file, &text, |name| std::env::var(name).ok())?;
     let (mut config, mut errors) = Config::parse(&document);
     let directory = file.parent().unwrap_or(Path::new(""));

@@ -8,8 +8,7 @@ mod capture;
 mod run;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -17,6 +16,7 @@ use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::{ErrorKind, Failure, Fault, Slot};
 use serde::{Deserialize, Serialize};
 
+use crate::component::read_regular;
 use crate::config::ComponentConfig;
 
 pub(crate) use capture::{Said, captured};
@@ -29,6 +29,7 @@ const LONGEST: u64 = 16 << 20;
 /// A file of cases.
 #[derive(Clone, Debug)]
 pub struct Cases {
+    file: PathBuf,
     component: toml::Table,
     cases: Vec<Case>,
 }
@@ -195,22 +196,25 @@ pub(crate) struct ExpectedResponse {
 // ===== reading =====
 
 impl Cases {
-    /// Reads `file`: TOML if its name ends so, else JSON lines.
+    /// Reads `file`: TOML if its name ends so, else JSON lines, of which those of other components than `component`, if that is
+    /// named, are passed over.
     ///
     /// # Errors
     /// It can't be read, or is wrong; with the line.
-    pub fn read(file: &Path) -> Result<Self> {
+    pub fn read(file: &Path, component: Option<&str>) -> Result<Self> {
         let place = file.display();
-        let length = fs::metadata(file).with_context(|| place.to_string())?.len();
-        ensure!(length <= LONGEST, "{place}: longer than {} MiB", LONGEST >> 20);
-        let text = fs::read_to_string(file).with_context(|| place.to_string())?;
-        let is_toml = file.extension().is_some_and(|extension| extension == "toml");
-        let cases = if is_toml { Self::from_toml(&text) } else { Self::from_lines(&text) };
-        cases.map_err(|(line, error)| anyhow!("{place}:{line}: {error:#}"))
+        let text = read_regular(file, LONGEST).and_then(|bytes| Ok(String::from_utf8(bytes)?));
+        let text = text.with_context(|| place.to_string())?;
+        let is_toml = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+        let cases = if is_toml { Self::from_toml(&text) } else { Self::from_lines(&text, component) };
+        cases
+            .map(|cases| Self { file: file.to_owned(), ..cases })
+            .map_err(|(line, error)| anyhow!("{place}:{line}: {error:#}"))
     }
 
     fn from_toml(text: &str) -> Result<Self, (usize, anyhow::Error)> {
-        let line_of = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
+        let ends: Vec<_> = text.match_indices('\n').map(|(end, _)| end).collect();
+        let line_of = |offset: usize| 1 + ends.partition_point(|end| *end < offset);
         let document: Document = toml::from_str(text).map_err(|error| {
             (line_of(error.span().map_or(0, |span| span.start)), anyhow!("{}", error.message().replace('\n', "; ")))
         })?;
@@ -222,22 +226,39 @@ impl Cases {
         if cases.is_empty() {
             return Err((1, anyhow!("has no `[[case]]`")));
         }
-        Ok(Self { component: document.component, cases })
+        Ok(Self { file: PathBuf::new(), component: document.component, cases })
     }
 
-    fn from_lines(text: &str) -> Result<Self, (usize, anyhow::Error)> {
-        let mut cases = Vec::new();
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    fn from_lines(text: &str, component: Option<&str>) -> Result<Self, (usize, anyhow::Error)> {
+        let (mut cases, mut is_log, mut wrong) = (Vec::new(), false, None);
+        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let number = index + 1;
-            let case = case_of(line).map_err(|error| (number, error))?;
-            if let Some(case) = case {
-                cases.push(checked(Case { line: number, ..case }).map_err(|error| (number, error))?);
+            match Line::read(line) {
+                Ok(Line::Case(case)) => {
+                    cases.push(checked(Case { line: number, ..*case }).map_err(|error| (number, error))?)
+                }
+                Ok(Line::Captured { case, of }) => {
+                    is_log = true;
+                    if component.is_none_or(|component| component == of) {
+                        cases.push(checked(Case { line: number, ..*case }).map_err(|error| (number, error))?);
+                    }
+                }
+                Ok(Line::OfLog) => is_log = true,
+                Ok(Line::Blank) => {}
+                Err(error) => wrong = wrong.or(Some((number, error))),
             }
         }
-        if cases.is_empty() {
-            return Err((1, anyhow!("has no case in it")));
+        match wrong {
+            // What others wrote between the lines of a log, or half a line at its end, is none of ours.
+            Some(wrong) if !is_log => Err(wrong),
+            _ if cases.is_empty() => Err((1, anyhow!("has no case in it"))),
+            // What the component could see when they were captured is all that they have.
+            _ => Ok(Self {
+                file: PathBuf::new(),
+                component: toml::Table::from_iter([("peek_body".into(), "1MiB".into())]),
+                cases,
+            }),
         }
-        Ok(Self { component: toml::Table::new(), cases })
     }
 
     /// How many there are.
@@ -259,35 +280,66 @@ impl Cases {
     /// # Errors
     /// It says something that no component can be configured with.
     pub fn config(&self, component: &Path) -> Result<ComponentConfig> {
+        let place = || self.file.display().to_string();
         let mut table = self.component.clone();
+        if let Some(key) = ["file", "cases"].into_iter().find(|key| table.contains_key(*key)) {
+            bail!("{}: component: `{key}` is not for a file of cases", place());
+        }
         let file = component.to_str().context("a path that is no text")?;
         table.insert("file".into(), file.into());
-        let config: ComponentConfig =
-            table.try_into().map_err(|error: toml::de::Error| anyhow!("component: {}", error.message()))?;
+        let config: ComponentConfig = table
+            .try_into()
+            .map_err(|error: toml::de::Error| anyhow!("{}: component: {}", place(), error.message()))?;
         let problems: Vec<_> = config
             .validate()
             .into_iter()
             .map(|problem| format!("component.{}: {}", problem.path, problem.message))
             .collect();
-        if problems.is_empty() { Ok(config) } else { bail!("{}", problems.join("; ")) }
+        if problems.is_empty() { Ok(config) } else { bail!("{}: {}", place(), problems.join("; ")) }
     }
 }
 
-/// A case on a line of its own, or within a line of the log that captured it.
-fn case_of(line: &str) -> Result<Option<Case>> {
-    let value: serde_json::Value = serde_json::from_str(line)?;
-    let is_of_log = value.get("msg").is_some();
-    Ok(match (value.get("case"), is_of_log) {
-        (Some(case), _) => Some(Case::deserialize(case)?),
-        (None, true) => None,
-        (None, false) => Some(Case::deserialize(value)?),
-    })
+/// A line of a file that is no TOML.
+enum Line {
+    Case(Box<Case>),
+    /// In the log, of this component.
+    Captured {
+        case: Box<Case>,
+        of: String,
+    },
+    OfLog,
+    Blank,
+}
+
+impl Line {
+    fn read(line: &str) -> Result<Self> {
+        if line.trim().is_empty() {
+            return Ok(Self::Blank);
+        }
+        let value: serde_json::Value = serde_json::from_str(line).context("expected a case as JSON on one line")?;
+        if value.get("msg").is_none() {
+            return Ok(Self::Case(Box::new(Case::deserialize(value)?)));
+        }
+        let of = value.get("component").and_then(|name| name.as_str()).unwrap_or_default().to_owned();
+        match value.get("case") {
+            Some(case) => Ok(Self::Captured { case: Box::new(Case::deserialize(case)?), of }),
+            None => Ok(Self::OfLog),
+        }
+    }
 }
 
 /// What no type says.
 fn checked(case: Case) -> Result<Case> {
-    let Case { name, response, failure, failure_detail, history, expect, .. } = &case;
+    check(&case)?;
+    // That it can be asked at all.
+    Asked::of(&case).with_context(|| format!("`{}`", case.name))?;
+    Ok(case)
+}
+
+fn check(case: &Case) -> Result<()> {
+    let Case { name, response, failure, failure_detail, history, attempt, expect, .. } = case;
     ensure!(!name.trim().is_empty(), "a case needs a `name`");
+    ensure!(!name.contains(char::is_control), "the name {name:?} has a control character");
     let place = |what: &str| format!("`{name}`: {what}");
     ensure!(response.is_some() != failure.is_some(), place("expected either a `response` or a `failure`"));
     ensure!(failure.is_some() || failure_detail.is_none(), place("`failure_detail` needs a `failure`"));
@@ -303,7 +355,13 @@ fn checked(case: Case) -> Result<Case> {
         let narrow = |text: &String| text.chars().all(|character| u8::try_from(character).is_ok());
         ensure!(response.body_bytes.as_ref().is_none_or(narrow), place("`body_bytes` has a character above U+00FF"));
     }
+    let before = u32::try_from(history.len()).unwrap_or(u32::MAX);
+    ensure!(attempt.is_none_or(|attempt| attempt >= before), place("`attempt` is less than the attempts of `history`"));
     for past in history {
+        ensure!(
+            past.status.is_none_or(|status| (100..=999).contains(&status)),
+            place("`history`: status within 100 to 999")
+        );
         ensure!(past.status.is_some() != past.failure.is_some(), place("`history`: either a `status` or a `failure`"));
     }
     let Expect { handled, response, declined, fault, detail } = expect;
@@ -312,7 +370,7 @@ fn checked(case: Case) -> Result<Case> {
     ensure!(count == 1, place("`expect` needs one of `handled`, `response`, `declined` and `fault`"));
     ensure!(*declined != Some(false), place("`declined = false`: say which `response` is expected"));
     ensure!(detail.is_none() || fault.is_some(), place("`detail` is of a `fault`"));
-    Ok(case)
+    Ok(())
 }
 
 /// The kind that is shown to guests as this failure.

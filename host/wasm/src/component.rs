@@ -16,8 +16,8 @@ use fusebox_resilience::ComponentId;
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{self, Component, InstancePre};
-use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime::{Engine, Store};
+use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::bindings::exports::fusebox::policy::{fallback, predicate};
 use crate::compiler::{COMPONENT, CompileLimits, Compiler, MODULE};
@@ -36,6 +36,21 @@ pub(crate) const FALLBACK: &str = "fusebox:policy/fallback@0.1.0";
 /// The largest component, in bytes: three times the largest guest seen.
 pub const LARGEST_FILE: u64 = 64 << 20;
 
+/// The content of a file of at most so many bytes.
+///
+/// # Errors
+/// It can't be read, is none that ends, or is larger.
+pub(crate) fn read_regular(file: &Path, largest: u64) -> anyhow::Result<Vec<u8>> {
+    // Opening a pipe would else wait for somebody to write to it.
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(file)?;
+    ensure!(file.metadata()?.is_file(), "is not a regular file");
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too long, even one that grows while it is read.
+    let read = file.take(largest + 1).read_to_end(&mut bytes)?;
+    ensure!(read as u64 <= largest, "larger than {} MiB", largest >> 20);
+    Ok(bytes)
+}
+
 /// The content of a file, and its digest.
 pub(crate) struct Artifact {
     bytes: Vec<u8>,
@@ -48,14 +63,7 @@ impl Artifact {
     /// # Errors
     /// It can't be read, or is larger than 64 MiB.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
-        // Opening a pipe would else wait for somebody to write to it.
-        let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(file)?;
-        ensure!(file.metadata()?.is_file(), "is not a regular file");
-        let mut bytes = Vec::new();
-        // One byte more than allowed tells a file that is too long, even one that grows while it is read.
-        let read = file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-        ensure!(read as u64 <= LARGEST_FILE, "larger than {} MiB", LARGEST_FILE >> 20);
-        Ok(Self::new(bytes))
+        read_regular(file, LARGEST_FILE).map(Self::new)
     }
 
     /// Of these bytes.
@@ -170,6 +178,11 @@ impl Exports {
     /// Whether it answers any question of the contract.
     pub(crate) fn are_any(&self) -> bool {
         self.has_predicate() || self.has_fallback()
+    }
+
+    /// It answers neither.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.has_predicate() && !self.has_fallback()
     }
 
     pub(crate) fn has_predicate(&self) -> bool {

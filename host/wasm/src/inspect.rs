@@ -94,7 +94,11 @@ fn makers(bytes: &[u8]) -> Vec<String> {
         for field in fields.into_iter().map_while(Result::ok) {
             for value in field.values.into_iter().map_while(Result::ok) {
                 let named = format!("{} {}", value.name, value.version).trim().to_owned();
-                if field.name == "language" { languages.insert(named) } else { tools.insert(named) };
+                if field.name == "language" {
+                    languages.insert(named)
+                } else {
+                    tools.insert(named)
+                };
             }
         }
     }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::cases::{Asked, CaseReport, Cases, run_all};
 use crate::compiler::Compiler;
 use crate::component::{Artifact, Version};
+use crate::config::ComponentConfig;
 use crate::engine::Runtime;
 use crate::instances::Instance;
 use crate::probe::PATIENCE;
@@ -28,21 +29,23 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Loads the component in `file` as the cases say it is configured. Blocks while `compiler` compiles.
+    /// Loads the component in `file`, configured so, or else as the cases say. Blocks while `compiler` compiles.
     ///
     /// # Errors
-    /// It can't be read, is no acceptable component, or the cases configure it with what is impossible.
-    pub fn load(file: &Path, cases: Cases, compiler: Compiler) -> Result<Self> {
+    /// It can't be read, is no acceptable component, is a standard HTTP component, or the cases configure it with what is
+    /// impossible.
+    pub fn load(file: &Path, cases: Cases, config: Option<ComponentConfig>, compiler: Compiler) -> Result<Self> {
         let place = || file.display().to_string();
-        let config = Arc::new(cases.config(file)?);
+        let config = Arc::new(config.map_or_else(|| cases.config(file), Ok)?);
         let artifact = Artifact::read(file).with_context(place)?;
         let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
         let id = ComponentId { name: "tried".into(), digest: artifact.digest().clone(), generation: 1 };
         let version = Version::new(&artifact, id, config, runtime, Arc::new(Meters::default())).with_context(place)?;
+        ensure!(!version.exports().is_empty(), "{}: cases are not for standard HTTP components", place());
         Ok(Self { version: Arc::new(version), artifact, cases })
     }
 
-    /// Asks all cases, in order. Each call has a second, or the component's `timeout` if that is longer.
+    /// Asks all cases, in order. Whoever takes longer than the component's `timeout` is asked once more, and has that long then.
     ///
     /// # Errors
     /// A case holds what can't be asked.
@@ -81,7 +84,7 @@ impl Trial {
         let mut instance = self.start()?;
         for case in self.cases.all().iter().filter(|case| case.settings.is_none() && case.expect.fault.is_none()) {
             let asked = Asked::of(case).with_context(|| format!("`{}`", case.name))?;
-            let mut times = Vec::with_capacity(calls as usize);
+            let mut times = Vec::new();
             for _ in 0..calls {
                 let calling = Instant::now();
                 let answer = asked.ask(&mut instance, config.timeout.0.max(PATIENCE));

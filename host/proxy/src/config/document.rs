@@ -20,6 +20,14 @@ pub struct ConfigError {
     pub message: String,
 }
 
+impl ConfigError {
+    /// The file is not there, or can't be read.
+    pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
+        let message = format!("can't be read: {error}");
+        Self { file: file.display().to_string(), line: None, path: String::new(), message }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;

@@ -4,6 +4,9 @@
 //! does not make components by itself makes core modules, which are wrapped here.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -11,13 +14,14 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use fusebox_wasm::imports;
 use serde::Deserialize;
+use tempfile::{NamedTempFile, TempDir};
 use wit_bindgen_core::Files;
 use wit_bindgen_core::wit_parser::Resolve;
 
 use super::manifest::{Language, Manifest};
 
-/// Where what is made on the way goes, within the folder.
-const SCRATCH: &str = "build";
+/// Where what is made on the way goes, within the folder: each build has a place of its own in it.
+const BUILD: &str = "build";
 
 /// A component that was built.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +43,12 @@ pub fn build(folder: &Path, mut say: impl FnMut(&str)) -> Result<Built> {
     let manifest = Manifest::read(folder)?;
     // Some tools take only paths that are relative to where they run, and some only absolute ones.
     let absolute = folder.canonicalize().with_context(|| folder.display().to_string())?;
-    let mut shop = Workshop { folder: absolute, shown: folder, manifest: &manifest, say: &mut say };
+    let build = absolute.join(BUILD);
+    let place = || build.display().to_string();
+    fs::create_dir_all(&build).with_context(place)?;
+    let scratch = TempDir::with_prefix_in(".scratch-", &build).with_context(place)?;
+    let mut shop =
+        Workshop { folder: absolute, scratch: scratch.path(), shown: folder, manifest: &manifest, say: &mut say };
     let wasm = match manifest.language {
         Language::Rust => shop.rust(),
         Language::JavaScript => shop.javascript(),
@@ -59,10 +68,18 @@ fn install(component: &Path, wasm: &[u8]) -> Result<bool> {
         return Ok(false);
     }
     fs::create_dir_all(component.parent().unwrap_or(Path::new("")))?;
-    let new = component.with_extension("wasm.new");
-    fs::write(&new, wasm)?;
-    fs::rename(&new, component)?;
+    write_whole(component, wasm)?;
     Ok(true)
+}
+
+/// Another build may be at it too.
+fn write_whole(file: &Path, content: &[u8]) -> Result<()> {
+    let mut new = NamedTempFile::new_in(file.parent().unwrap_or(Path::new("")))?;
+    new.write_all(content)?;
+    // As a file that a compiler made: what is temporary is for its owner alone.
+    new.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    new.persist(file)?;
+    Ok(())
 }
 
 fn check_imports(manifest: &Manifest, wasm: &[u8]) -> Result<()> {
@@ -83,6 +100,8 @@ fn check_imports(manifest: &Manifest, wasm: &[u8]) -> Result<()> {
 /// A policy's folder and its tools.
 struct Workshop<'a> {
     folder: PathBuf,
+    /// For what is only needed on the way.
+    scratch: &'a Path,
     /// As the user named it.
     shown: &'a Path,
     manifest: &'a Manifest,
@@ -93,10 +112,7 @@ impl Workshop<'_> {
     fn rust(&mut self) -> Result<Vec<u8>> {
         let cargo = self.tool(&["cargo"], "install Rust with rustup")?;
         let target = self.rust_target(&cargo)?;
-        let is_locked = self.folder.ancestors().any(|folder| folder.join("Cargo.lock").exists());
-        let mut arguments =
-            vec!["build", "--release", "--target", &target, "--message-format", "json-render-diagnostics"];
-        arguments.extend(is_locked.then_some("--locked"));
+        let arguments = ["build", "--release", "--target", &target, "--message-format", "json-render-diagnostics"];
         let output = self.output(&cargo, &arguments, &[])?;
         let built = output.lines().filter_map(|line| serde_json::from_str::<CargoMessage>(line).ok());
         let modules = built.filter(CargoMessage::is_library).flat_map(|message| message.filenames);
@@ -125,7 +141,7 @@ impl Workshop<'_> {
         let install = if self.folder.join("package-lock.json").exists() { "npm ci" } else { "npm install" };
         let npm = if find(&self.folder, &["npm"]).is_some() { "" } else { " (`npm` comes with Node.js 20 or newer)" };
         let jco = self.tool(&["jco"], &format!("run `{install}` in `{}`{npm}", self.shown.display()))?;
-        let out = self.scratch("component.wasm")?;
+        let out = self.scratch.join("component.wasm");
         let world = self.manifest.world.name();
         let (source, wit) = (self.manifest.source().to_owned(), self.manifest.wit.clone());
         self.run(
@@ -152,7 +168,7 @@ impl Workshop<'_> {
 
     fn python(&mut self) -> Result<Vec<u8>> {
         let tool = self.tool(&["componentize-py"], &self.venv())?;
-        let out = self.scratch("component.wasm")?;
+        let out = self.scratch.join("component.wasm");
         let source = self.manifest.source();
         let module = source.file_stem().context("`source` is no Python file")?.to_owned();
         let place =
@@ -181,7 +197,7 @@ impl Workshop<'_> {
     fn c(&mut self) -> Result<Vec<u8>> {
         let compiler = self.tool(&["python-zig", "zig", "clang"], &self.venv())?;
         let bindings = self.bindings()?;
-        let out = self.scratch("core.wasm")?;
+        let out = self.scratch.join("core.wasm");
         let source = self.manifest.source().to_owned();
         let [code, world] = ["policy.c", "policy_component_type.o"].map(|file| bindings.join(file));
         let is_zig = compiler.file_name() != Some(OsStr::new("clang"));
@@ -197,8 +213,8 @@ impl Workshop<'_> {
 
     /// `policy.h` and what belongs to it, made of the contract in the folder. They have that name in every world.
     fn bindings(&mut self) -> Result<PathBuf> {
-        let folder = self.scratch("bindings")?;
-        fs::create_dir_all(&folder)?;
+        let folder = self.folder.join(BUILD).join("bindings");
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let mut contract = Resolve::default();
         let wit = self.folder.join(&self.manifest.wit);
         let (package, _) = contract.push_path(&wit).with_context(|| wit.display().to_string())?;
@@ -207,14 +223,17 @@ impl Workshop<'_> {
         let mut files = Files::default();
         options.build().generate(&mut contract, world, &mut files)?;
         for (name, content) in files.iter() {
-            fs::write(folder.join(name), content)?;
+            let file = folder.join(name);
+            if !fs::read(&file).is_ok_and(|before| before == content) {
+                write_whole(&file, content).with_context(|| file.display().to_string())?;
+            }
         }
         Ok(folder)
     }
 
     fn go(&mut self) -> Result<Vec<u8>> {
         let go = self.tool(&["go"], &format!("install Go 1.24 or newer, or {}", self.venv()))?;
-        let out = self.scratch("core.wasm")?;
+        let out = self.scratch.join("core.wasm");
         let arguments = ["build", "-buildmode=c-shared", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o"];
         let mut arguments: Vec<&OsStr> = arguments.map(OsStr::new).into();
         arguments.extend([out.as_os_str(), OsStr::new(".")]);
@@ -234,13 +253,6 @@ impl Workshop<'_> {
         find(&self.folder, names).ok_or_else(|| anyhow!("no `{}`: {how}", names[0]))
     }
 
-    /// A place within the folder for what is only needed on the way.
-    fn scratch(&self, name: &str) -> Result<PathBuf> {
-        let folder = self.folder.join(SCRATCH);
-        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        Ok(folder.join(name))
-    }
-
     /// What it says on stdout goes to stderr: that is for what we say.
     fn run(&mut self, tool: &Path, arguments: &[&OsStr], variables: &[(&str, &str)]) -> Result<()> {
         self.output(tool, arguments, variables).map(|output| {
@@ -256,7 +268,9 @@ impl Workshop<'_> {
         command.args(arguments).envs(variables.iter().copied()).current_dir(&self.folder);
         let ended = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(|| name.clone())?;
         if !ended.status.success() {
-            String::from_utf8_lossy(&ended.stdout).lines().for_each(|line| (self.say)(line));
+            // What cargo says for programs is not for people.
+            let said = String::from_utf8_lossy(&ended.stdout);
+            said.lines().filter(|line| !line.starts_with("{\"reason\"")).for_each(|line| (self.say)(line));
             bail!("`{name}` failed: {}", ended.status);
         }
         Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
@@ -306,9 +320,7 @@ fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
     names.iter().flat_map(|name| places.iter().map(move |place| place.join(name))).find(|tool| tool.is_file())
 }
 
-/// What a tool made, which is not needed there any longer.
+/// What a tool made.
 fn take(file: &Path) -> Result<Vec<u8>> {
-    let wasm = fs::read(file).with_context(|| file.display().to_string())?;
-    fs::remove_file(file).ok();
-    Ok(wasm)
+    fs::read(file).with_context(|| file.display().to_string())
 }

@@ -1,5 +1,6 @@
 //! `policy.toml`: in which language a policy is written, and what its component is.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,12 @@ impl Manifest {
         })?;
         if manifest.source.is_none() && ![Language::Rust, Language::Go].contains(&manifest.language) {
             bail!("{place}: a policy in {} needs a `source`", manifest.language);
+        }
+        if manifest.component.extension() != Some(OsStr::new("wasm")) {
+            bail!(
+                "{place}: `component`: expected a file that ends in `.wasm`, found `{}`",
+                manifest.component.display()
+            );
         }
         Ok(manifest)
     }

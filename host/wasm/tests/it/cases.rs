@@ -23,7 +23,7 @@ fn trial(directory: &Path, component: &[u8], text: &str) -> Trial {
     let (file, cases) = (directory.join("guest.wasm"), directory.join("cases.toml"));
     fs::write(&file, component).expect("a file");
     fs::write(&cases, text).expect("a file");
-    Trial::load(&file, Cases::read(&cases).expect("right ones"), Compiler::in_process())
+    Trial::load(&file, Cases::read(&cases, None).expect("right ones"), None, Compiler::in_process())
         .expect("an acceptable component")
 }
 
@@ -116,6 +116,19 @@ fn a_fault_costs_its_own_case() {
 }
 
 #[test]
+fn a_guest_that_is_too_slow_fails_its_case() {
+    // It takes its time at every call, not only at the first.
+    let slow = "(local $left i32) (local.set $left (i32.const 300000000))
+        (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))) (i32.const 1)";
+    let case = "[[case]]\nname = 'slow'\nresponse = { status = 503 }\nexpect = { handled = true }\n";
+    let reports = tested(&predicate(slow), &format!("[component]\ntimeout = '1ms'\n{case}"));
+    let expected = "answer: expected handled = true, found the fault `timeout`: took longer than 1ms";
+    assert_eq!(said(&reports[0].1), [expected]);
+    let reports = tested(&predicate(slow), &format!("[component]\ntimeout = '20s'\n{case}"));
+    assert_eq!(reports[0].1, []);
+}
+
+#[test]
 fn a_bench_measures_every_case() {
     let directory = TempDir::new().expect("a directory");
     let text = "[[case]]\nname = 'a'\nresponse = { status = 503 }\nexpect = { handled = true }\n\
@@ -162,7 +175,13 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     let both = guest(Exports::Both, &format!("{} {}", handle_if(BUSY), respond("(i32.const 128)")));
     let tested = load_with(&both, |config| config.capture = 3);
     let mut seen = crate::support::Seen::from(503);
-    seen.request = http::Request::post("/orders?id=7").header("authorization", "Bearer x").header("x-auth-token", "y");
+    seen.request = http::Request::post("/orders?id=7&access_token=z1").header("accept", "text/html");
+    for name in
+        ["authorization", "x-auth-token", "x-key", "X_Api_Key", "x-functions-key", "x-sid", "x-hub-signature", "x-jwt"]
+    {
+        seen.request = seen.request.header(name, "z2");
+    }
+    seen.request = seen.request.header("referer", "http://a/b?token=z3&page=2");
     assert!(tested.handles(seen));
     assert!(tested.responds(200).is_none());
     assert!((0..10).all(|_| !tested.handles(200)), "capturing decides nothing");
@@ -172,15 +191,19 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     };
     let captured: Vec<_> = tested.recorder.kinds().into_iter().filter_map(captured).collect();
     assert_eq!(captured.len(), 3, "only so many in a second");
-    assert!(captured[0].0.contains("(redacted)") && !captured[0].0.contains("Bearer"), "{}", captured[0].0);
+    let first = &captured[0].0;
+    assert!(!["z1", "z2", "z3"].iter().any(|secret| first.contains(secret)), "{first}");
+    for shown in ["/orders?id=7&access_token=(redacted)", "http://a/b?token=(redacted)&page=2", "text/html"] {
+        assert!(first.contains(shown), "{first}");
+    }
     // They are cases that the component passes.
     let directory = TempDir::new().expect("a directory");
     let (file, lines) = (directory.path().join("guest.wasm"), directory.path().join("captured.jsonl"));
     fs::write(&file, &both).expect("a file");
     fs::write(&lines, captured.iter().map(|(case, _)| format!("{case}\n")).collect::<String>()).expect("a file");
-    let cases = Cases::read(&lines).expect("right ones");
+    let cases = Cases::read(&lines, None).expect("right ones");
     let reports =
-        Trial::load(&file, cases, Compiler::in_process()).expect("it loads").test().expect("all can be asked");
+        Trial::load(&file, cases, None, Compiler::in_process()).expect("it loads").test().expect("all can be asked");
     let names: Vec<_> = reports.iter().map(|report| (report.name.as_str(), report.passed())).collect();
     assert_eq!(names[0], ("captured: POST /orders, 503", true));
     assert_eq!(names[1], ("captured: GET /, 200", true));
