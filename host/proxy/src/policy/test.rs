@@ -47,7 +47,7 @@ fn told(report: &CaseReport, file: &Path, say: &mut impl FnMut(&str)) {
     report.printed.iter().for_each(|line| say(&format!("      printed: {line}")));
 }
 
-/// [`test`] again and again, whenever one of the files has changed, until the process is ended.
+/// [`test()`] again and again, whenever one of the files has changed, until the process is ended.
 pub fn watch(find: impl Fn() -> Result<Subject>, compiler: &Compiler, mut say: impl FnMut(&str)) -> ! {
     let mut seen = None;
     loop {
