@@ -14,15 +14,16 @@
 //! into a map that is hardly ever written, and are kept as handles: no label is compared and nothing is allocated. The rarer
 //! events take the library's way by labels.
 
+mod faults;
 mod process;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use fusebox_resilience::{
-    AttemptOutcome, ComponentId, ErrorKind, Event, EventKind, Failure, Fault, NoRetry, Observer, State, Status,
+    AttemptOutcome, ComponentId, ErrorKind, Event, EventKind, Failure, NoRetry, Observer, State, Status,
 };
 use fusebox_wasm::Standing;
 use prometheus_client::encoding::prometheus_text;
@@ -32,6 +33,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use self::faults::Faults;
 use super::no_retry_name;
 use crate::config::PolicyKind;
 
@@ -316,58 +318,6 @@ impl Families<'_> {
     fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
         self.0.register(name, help, metric.clone());
         metric
-    }
-}
-
-// ===== faults =====
-
-/// How many versions of a component have series of faults: more than are kept, and few enough for years of swaps.
-const VERSIONS: usize = 8;
-
-/// The faults of components by version, since the first question about a fault is which version has it.
-#[derive(Debug)]
-struct Faults {
-    counters: Counters<3>,
-    /// Which have series, those that were in use last at the end.
-    versions: Mutex<Vec<ComponentId>>,
-}
-
-impl Faults {
-    fn new(counters: Counters<3>) -> Self {
-        Self { counters, versions: Mutex::default() }
-    }
-
-    fn labels(component: &ComponentId, fault: Fault) -> Labels<3> {
-        [("component", owned(&component.name)), ("digest", owned(&component.digest)), ("fault", fault.name().into())]
-    }
-
-    /// Makes the series of a version appear, at 0, and those of the oldest of too many vanish.
-    fn announce(&self, component: &ComponentId) {
-        // What a panic elsewhere could leave here is a version without its zeros.
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |other: &ComponentId| (&other.name, &other.digest) == (&component.name, &component.digest);
-        versions.retain(|version| !is_same(version));
-        versions.push(component.clone());
-        for fault in Fault::ALL {
-            appear(&self.counters, &Self::labels(component, fault));
-        }
-        if versions.iter().filter(|version| version.name == component.name).count() > VERSIONS
-            && let Some(oldest) = versions.iter().position(|version| version.name == component.name)
-        {
-            let oldest = versions.remove(oldest);
-            for fault in Fault::ALL {
-                self.counters.remove(&Self::labels(&oldest, fault));
-            }
-        }
-    }
-
-    /// A version may fault before it is told of, and once more after its series went.
-    fn count(&self, component: &ComponentId, fault: Fault) {
-        let labels = Self::labels(component, fault);
-        if self.counters.get(&labels).is_none() {
-            self.announce(component);
-        }
-        increment(&self.counters, &labels);
     }
 }
 

@@ -102,9 +102,15 @@ fn whatever_a_guest_does_it_holds_its_worker_for_its_time_and_two_ticks() {
             used() - before
         });
         let held = held.min().unwrap_or_default();
+        figure(name, held);
         assert!(held < timeout + 2 * tick + slack, "{name}: {held:?}");
         assert_eq!(tested.faults(), [Fault::Timeout; 5], "{name}: {:?}", tested.faulted());
     }
+}
+
+#[expect(clippy::print_stderr, reason = "shown with `--nocapture`")]
+fn figure(name: &str, held: Duration) {
+    eprintln!("| {name} | {held:.1?} |");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fusebox_resilience::testing::call;
-use fusebox_resilience::{Call, ComponentId, Counts, Observers, RequestBody};
+use fusebox_resilience::{Call, ComponentId, Counts, Fault, Observers, RequestBody};
 
 use super::*;
 
