@@ -20,7 +20,7 @@ use crate::component::read_regular;
 use crate::config::ComponentConfig;
 
 pub(crate) use capture::{Said, captured};
-pub(crate) use run::{Asked, run_all};
+pub(crate) use run::{Asked, ask, run_all};
 pub use run::{CaseReport, Difference};
 
 /// The longest file of cases, in bytes.
@@ -230,27 +230,35 @@ impl Cases {
     }
 
     fn from_lines(text: &str, component: Option<&str>) -> Result<Self, (usize, anyhow::Error)> {
-        let (mut cases, mut is_log, mut wrong) = (Vec::new(), false, None);
+        let (mut cases, mut is_log, mut foreign) = (Vec::new(), false, None);
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let number = index + 1;
-            match Line::read(line) {
-                Ok(Line::Case(case)) => {
-                    cases.push(checked(Case { line: number, ..*case }).map_err(|error| (number, error))?)
-                }
-                Ok(Line::Captured { case, of }) => {
-                    is_log = true;
-                    if component.is_none_or(|component| component == of) {
-                        cases.push(checked(Case { line: number, ..*case }).map_err(|error| (number, error))?);
-                    }
-                }
-                Ok(Line::OfLog) => is_log = true,
-                Ok(Line::Blank) => {}
-                Err(error) => wrong = wrong.or(Some((number, error))),
+            if line.trim().is_empty() {
+                continue;
             }
+            let value: serde_json::Value =
+                match serde_json::from_str(line).context("expected a case as JSON on one line") {
+                    Ok(value) => value,
+                    Err(error) => {
+                        foreign = foreign.or(Some((number, error)));
+                        continue;
+                    }
+                };
+            let is_of_log = value.get("msg").is_some();
+            is_log |= is_of_log;
+            let is_of_other = component.is_some_and(|name| value.get("component").is_some_and(|of| of != name));
+            let case = match value.get("case") {
+                _ if is_of_log && is_of_other => continue,
+                None if is_of_log => continue,
+                Some(case) => Case::deserialize(case),
+                None => Case::deserialize(value),
+            };
+            let case = case.map_err(anyhow::Error::from).and_then(|case| checked(Case { line: number, ..case }));
+            cases.push(case.map_err(|error| (number, error))?);
         }
-        match wrong {
+        match foreign {
             // What others wrote between the lines of a log, or half a line at its end, is none of ours.
-            Some(wrong) if !is_log => Err(wrong),
+            Some(foreign) if !is_log => Err(foreign),
             _ if cases.is_empty() => Err((1, anyhow!("has no case in it"))),
             // What the component could see when they were captured is all that they have.
             _ => Ok(Self {
@@ -259,16 +267,6 @@ impl Cases {
                 cases,
             }),
         }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.cases.len()
-    }
-
-    /// There is at least one, or they would not have been read.
-    pub fn is_empty(&self) -> bool {
-        self.cases.is_empty()
     }
 
     pub(crate) fn all(&self) -> &[Case] {
@@ -296,35 +294,6 @@ impl Cases {
             .map(|problem| format!("component.{}: {}", problem.path, problem.message))
             .collect();
         if problems.is_empty() { Ok(config) } else { bail!("{}: {}", place(), problems.join("; ")) }
-    }
-}
-
-/// A line of a file that is no TOML.
-enum Line {
-    Case(Box<Case>),
-    /// In the log, of this component.
-    Captured {
-        case: Box<Case>,
-        of: String,
-    },
-    OfLog,
-    Blank,
-}
-
-impl Line {
-    fn read(line: &str) -> Result<Self> {
-        if line.trim().is_empty() {
-            return Ok(Self::Blank);
-        }
-        let value: serde_json::Value = serde_json::from_str(line).context("expected a case as JSON on one line")?;
-        if value.get("msg").is_none() {
-            return Ok(Self::Case(Box::new(Case::deserialize(value)?)));
-        }
-        let of = value.get("component").and_then(|name| name.as_str()).unwrap_or_default().to_owned();
-        match value.get("case") {
-            Some(case) => Ok(Self::Captured { case: Box::new(Case::deserialize(case)?), of }),
-            None => Ok(Self::OfLog),
-        }
     }
 }
 

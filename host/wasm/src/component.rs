@@ -180,11 +180,6 @@ impl Exports {
         self.has_predicate() || self.has_fallback()
     }
 
-    /// It answers neither.
-    pub(crate) fn is_empty(&self) -> bool {
-        !self.has_predicate() && !self.has_fallback()
-    }
-
     pub(crate) fn has_predicate(&self) -> bool {
         self.predicate.is_some()
     }

@@ -14,7 +14,7 @@ use fusebox_resilience::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Builder;
 
-use crate::attempt;
+use crate::cases::ask;
 use crate::component::Version;
 use crate::fault::Failure;
 use crate::http::{start, try_handle};
@@ -54,7 +54,10 @@ fn try_questions(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     for (what, outcome) in outcomes() {
         for slot in [Slot::HandleIf, Slot::Respond] {
             for limit in [patience, timeout] {
-                ask(&mut instance, slot, &outcome, limit).map_err(|failure| {
+                let call = call();
+                let seen = Exchange::of(&call, &outcome, PROBE, slot);
+                // What it does not export, it is not asked.
+                ask(&mut instance, &seen, limit).map_err(|failure| {
                     let function = if slot == Slot::Respond { "respond" } else { "handle-if" };
                     anyhow!("fails when `{function}` is called for a trial, about {what}: {}", failure.detail)
                 })?;
@@ -116,24 +119,4 @@ fn call() -> Call {
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.headers.insert(header::HOST, HeaderValue::from_static(PROBE));
     Call::new(PROBE, PROBE.into(), head, RequestBody::empty(), SystemTime::UNIX_EPOCH, Observers::default())
-}
-
-/// Nothing if it does not answer this kind of question.
-fn ask(instance: &mut Instance, slot: Slot, outcome: &Outcome, limit: Duration) -> Result<(), Failure> {
-    let call = call();
-    let seen = Exchange::of(&call, outcome, PROBE, slot);
-    let version = instance.version().clone();
-    let exports = version.exports();
-    let asked = attempt::outcome(&seen);
-    attempt::lend(&seen, || match slot {
-        Slot::Respond if exports.has_fallback() => instance.call_within(limit, |guest, store| {
-            let answer = guest.fallback().call_respond(&mut *store, asked)?;
-            answer.map(|answer| attempt::into_response(answer, store.data().console())).transpose()?;
-            Ok(())
-        }),
-        Slot::HandleIf if exports.has_predicate() => {
-            instance.call_within(limit, |guest, store| guest.predicate().call_handle_if(store, asked).map(drop))
-        }
-        _ => Ok(()),
-    })
 }

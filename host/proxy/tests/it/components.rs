@@ -67,7 +67,24 @@ fn a_responder_answers() {
     let (decided, loaded) = (proxy.story("1")[0].clone(), proxy.line("Component loaded"));
     assert_eq!((&decided["component"], &decided["digest"]), (&json!("c"), &loaded["digest"]));
     assert_eq!(decided["generation"], 1);
+    let by = json!({ "component": "c", "digest": loaded["digest"], "generation": 1 });
+    assert_eq!(decided["decided_by"], by, "its condition was the component's too");
     assert_eq!(proxy.ask(get("/", "2")).text(), "fine");
+}
+
+#[test]
+fn a_breaker_that_opens_tells_which_version_said_so() {
+    let origin = Origin::answering([answer(418, "", "")]);
+    let config = RETRY.replace("kind = 'retry'", "kind = 'circuit-breaker'\nfailure_threshold = 1");
+    let config = config.replace("delay = '1ms'\nmax_retries = 1", "delay = '60s'");
+    let proxy = with_component(&origin, &predicate(&is_status(418)), &config, "");
+    assert_eq!(proxy.ask(get("/", "1")).status(), 418);
+    let (loaded, opened) = (proxy.line("Component loaded"), proxy.story("1")[0].clone());
+    assert_eq!(opened["msg"], "circuit breaker state changed from closed to open");
+    let by = json!({ "component": "c", "digest": loaded["digest"], "generation": 1 });
+    assert_eq!(opened["decided_by"], by);
+    assert_eq!(proxy.ask(get("/", "2")).status(), 503);
+    assert_eq!(proxy.story("2")[0].get("decided_by"), None, "what is turned away nobody judged");
 }
 
 #[test]

@@ -184,27 +184,11 @@ impl Asked {
     /// # Errors
     /// The guest came to nothing; its instance must not be used again.
     pub(crate) fn ask(&self, instance: &mut Instance, limit: Duration) -> Result<Answer, Failure> {
-        let seen = self.exchange();
-        let outcome = attempt::outcome(&seen);
-        let version = instance.version().clone();
-        let exports = version.exports();
         // A case of a fault may be about a component that only responds.
-        let responds = self.slot == Slot::Respond || !exports.has_predicate();
-        attempt::lend(&seen, || {
-            if responds {
-                if !exports.has_fallback() {
-                    return Ok(Answer::Missing("fallback"));
-                }
-                let answer = instance.call_within(limit, |guest, store| {
-                    let answer = guest.fallback().call_respond(&mut *store, outcome)?;
-                    Ok(answer.map(|answer| attempt::into_response(answer, store.data().console())).transpose()?)
-                })?;
-                return Ok(answer.map_or(Answer::Declined, |answer| Answer::Response(answer.into())));
-            }
-            instance
-                .call_within(limit, |guest, store| guest.predicate().call_handle_if(store, outcome))
-                .map(Answer::Handled)
-        })
+        let slot = if instance.version().exports().has_predicate() { self.slot } else { Slot::Respond };
+        let deadline = self.remaining.and_then(|remaining| Instant::now().checked_add(remaining));
+        let seen = Exchange::of(&self.call, &self.outcome, &self.policy, slot).until(deadline);
+        ask(instance, &seen, limit)
     }
 
     /// The same; but whoever was slow is asked once more, now that everything has been done once, and has its own timeout then.
@@ -214,11 +198,32 @@ impl Asked {
         let answer = self.ask(instance, patience)?;
         if began.elapsed() > timeout { self.ask(instance, timeout) } else { Ok(answer) }
     }
+}
 
-    fn exchange(&self) -> Exchange<'_> {
-        let deadline = self.remaining.and_then(|remaining| Instant::now().checked_add(remaining));
-        Exchange::of(&self.call, &self.outcome, &self.policy, self.slot).until(deadline)
+/// Asks an instance what the slot of `seen` asks for.
+///
+/// # Errors
+/// The guest came to nothing; its instance must not be used again.
+pub(crate) fn ask(instance: &mut Instance, seen: &Exchange<'_>, limit: Duration) -> Result<Answer, Failure> {
+    let outcome = attempt::outcome(seen);
+    let exports = instance.version().exports();
+    match seen.slot {
+        Slot::Respond if !exports.has_fallback() => return Ok(Answer::Missing("fallback")),
+        Slot::Respond => {}
+        _ if !exports.has_predicate() => return Ok(Answer::Missing("predicate")),
+        _ => {}
     }
+    attempt::lend(seen, || {
+        if seen.slot != Slot::Respond {
+            let asked = instance.call_within(limit, |guest, store| guest.predicate().call_handle_if(store, outcome));
+            return asked.map(Answer::Handled);
+        }
+        let answer = instance.call_within(limit, |guest, store| {
+            let answer = guest.fallback().call_respond(&mut *store, outcome)?;
+            Ok(answer.map(|answer| attempt::into_response(answer, store.data().console())).transpose()?)
+        })?;
+        Ok(answer.map_or(Answer::Declined, |answer| Answer::Response(answer.into())))
+    })
 }
 
 fn outcome(case: &Case) -> Result<Outcome> {
