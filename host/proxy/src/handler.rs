@@ -1,15 +1,17 @@
 //! One request: route, call, pipeline, reply.
 
 mod body;
+mod host;
+mod request_id;
 
 pub(crate) use body::ClientBody;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{Call, Error, ErrorKind, Observers, RequestBody};
-use http::{HeaderValue, Method, Request, Response, Version, header, request};
+use fusebox_resilience::{Call, Error, ErrorKind, Observers, RequestBody, Timers};
+use http::{HeaderValue, Request, Response, request};
 use hyper::body::{Body, Incoming};
 
 use crate::config::ListenerConfig;
@@ -20,6 +22,8 @@ use crate::route::{Route, RouteTable};
 use crate::server::HeadPause;
 use crate::upstream::HttpUpstream;
 use body::{ClientRequestBody, Finish};
+use host::Hosts;
+use request_id::RequestIds;
 
 /// The name of the route of requests that no route takes.
 const NO_ROUTE: &str = "none";
@@ -34,7 +38,9 @@ pub(crate) struct Handler {
     max_body: u64,
     body_timeout: std::time::Duration,
     no_route: Arc<str>,
-    request_ids: RefCell<fastrand::Rng>,
+    request_ids: RequestIds,
+    hosts: Hosts,
+    timers: Timers,
 }
 
 impl Handler {
@@ -47,7 +53,9 @@ impl Handler {
             max_body: limits.max_body.as_u64(),
             body_timeout: limits.body_timeout.0,
             no_route: NO_ROUTE.into(),
-            request_ids: RefCell::new(fastrand::Rng::new()),
+            request_ids: RequestIds::default(),
+            hosts: Hosts::default(),
+            timers: Timers::new(),
         }
     }
 
@@ -65,15 +73,15 @@ impl Handler {
     ) -> Response<ClientBody> {
         let (mut head, incoming) = request.into_parts();
         let id = self.request_id(&head);
-        let host = canonical_host(&mut head);
+        let host = self.hosts.canonical(&mut head);
         let route = host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
 
         headers::forward_request(&mut head.headers, head.version, client);
         head.headers.insert(headers::REQUEST_ID, id.clone());
         let admitted = self.admit(&host, route, &head, &incoming);
         let gone = (!incoming.is_end_stream()).then(Rc::default);
-        let call = self.call(&id, head, incoming, gone.clone(), route);
-        let finish = Finish::new(call, id, gone, pause);
+        let call = self.call(id, head, incoming, gone.clone(), route);
+        let finish = Finish::new(call, gone, pause);
         match admitted {
             Ok(route) => self.run(route, finish).await,
             Err(refusal) => finish.refuse(refusal),
@@ -82,7 +90,7 @@ impl Handler {
 
     fn admit<'a>(
         &self,
-        host: &Option<String>,
+        host: &Option<Rc<str>>,
         route: Option<&'a Route>,
         head: &request::Parts,
         incoming: &Incoming,
@@ -111,7 +119,7 @@ impl Handler {
     /// `gone` is there if there is a body, and learns whether the client leaves within it.
     fn call(
         &self,
-        id: &HeaderValue,
+        id: HeaderValue,
         head: request::Parts,
         incoming: Incoming,
         gone: Option<Rc<Cell<bool>>>,
@@ -122,63 +130,11 @@ impl Handler {
             RequestBody::new(Box::pin(body), route.map_or(0, |route| route.replay_limit))
         });
         let name = route.map_or(&self.no_route, |route| &route.name).clone();
-        Call::new(id.to_str().unwrap_or_default(), name, head, body, observe::now(), self.observers.clone())
+        Call::new(id, name, head, body, observe::now(), self.observers.clone()).with_timers(self.timers.clone())
     }
 
     /// Letters, digits and a few signs: fit for a header, a log line and JSON as they are.
     fn request_id(&self, head: &request::Parts) -> HeaderValue {
-        headers::client_request_id(&head.headers).cloned().unwrap_or_else(|| {
-            let id = format!("{:032x}", self.request_ids.borrow_mut().u128(..));
-            HeaderValue::try_from(id).expect("hex digits are a valid value")
-        })
-    }
-}
-
-/// The host that a request is for, without port; none if it is missing or unusable. An absolute target wins over the Host
-/// header and becomes it (RFC 9112, section 3.2.2); HTTP/1.0 may do without.
-fn canonical_host(head: &mut request::Parts) -> Option<String> {
-    if head.method == Method::CONNECT {
-        return None;
-    }
-    if let Some(authority) = head.uri.authority() {
-        // Without a scheme it is the target of a CONNECT, and nobody in front has looked at it as a host.
-        head.uri.scheme()?;
-        let value = HeaderValue::from_str(authority.as_str()).ok()?;
-        head.headers.insert(header::HOST, value);
-    }
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    let Some(host) = hosts.next() else { return (head.version == Version::HTTP_10).then(String::new) };
-    if hosts.next().is_some() {
-        return None;
-    }
-    let authority: http::uri::Authority = host.to_str().ok()?.parse().ok()?;
-    (!authority.as_str().contains('@')).then(|| authority.host().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host(request: request::Builder) -> Option<String> {
-        canonical_host(&mut request.body(()).unwrap().into_parts().0)
-    }
-
-    #[test]
-    fn the_host_is_without_port_and_an_absolute_target_wins() {
-        assert_eq!(host(Request::get("/").header("host", "b:3002")).as_deref(), Some("b"));
-        assert_eq!(host(Request::get("/").header("host", "[::1]:3002")).as_deref(), Some("[::1]"));
-        assert_eq!(host(Request::get("http://c:1/").header("host", "b")).as_deref(), Some("c"));
-        assert_eq!(host(Request::get("/").version(Version::HTTP_10)).as_deref(), Some(""));
-    }
-
-    #[test]
-    fn a_missing_repeated_or_odd_host_is_refused() {
-        assert_eq!(host(Request::get("/")), None);
-        assert_eq!(host(Request::get("/").header("host", "a").header("host", "a")), None);
-        for odd in ["", "a b", "u@b", "b/c", "b:x:y"] {
-            assert_eq!(host(Request::get("/").header("host", odd)), None, "{odd}");
-        }
-        assert_eq!(host(Request::connect("b:443").header("host", "b")), None);
-        assert_eq!(host(Request::get("c.example").header("host", "b")), None);
+        headers::client_request_id(&head.headers).cloned().unwrap_or_else(|| self.request_ids.next())
     }
 }

@@ -50,6 +50,10 @@ const MAX_REQUEST_ID: usize = 128;
 
 /// Removes what ends at this hop.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // A look at each name costs less than one into the map for each of ours.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     if let Some(named) = connection_options(headers) {
         for name in named.iter().filter(|name| !END_TO_END.contains(name)) {
             headers.remove(name);
@@ -78,23 +82,37 @@ fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 /// Makes a client's request headers those that the upstream gets. `client` is the client's address.
 pub fn forward_request(headers: &mut HeaderMap, version: Version, client: &HeaderValue) {
     strip_hop_by_hop(headers);
-    // The body is asked for at once, so the client has been told to continue.
-    headers.remove(header::EXPECT);
-    add_via(headers, version);
-    append(headers, X_FORWARDED_FOR, client);
-    if !headers.contains_key(X_FORWARDED_PROTO) {
+    let (mut via, mut forwarded_for, mut proto, mut host, mut expect) = (false, false, false, false, false);
+    for name in headers.keys() {
+        via |= *name == header::VIA;
+        expect |= *name == header::EXPECT;
+        forwarded_for |= *name == X_FORWARDED_FOR;
+        proto |= *name == X_FORWARDED_PROTO;
+        host |= *name == X_FORWARDED_HOST;
+    }
+    if expect {
+        // The body is asked for at once, so the client has been told to continue.
+        headers.remove(header::EXPECT);
+    }
+    let own_via = HeaderValue::from_static(if version == Version::HTTP_10 { "1.0 fusebox" } else { "1.1 fusebox" });
+    for (name, is_there, item) in [(header::VIA, via, own_via), (X_FORWARDED_FOR, forwarded_for, client.clone())] {
+        if is_there {
+            append(headers, name, &item);
+        } else {
+            headers.insert(name, item);
+        }
+    }
+    if !proto {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Some(host) = headers.get(header::HOST).cloned()
-    {
+    if !host && let Some(host) = headers.get(header::HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
 }
 
 /// Makes an upstream's response headers those that the client gets; the upstream's hop has been stripped already.
 pub fn forward_response(headers: &mut HeaderMap) {
-    add_via(headers, Version::HTTP_11);
+    append(headers, header::VIA, &HeaderValue::from_static("1.1 fusebox"));
 }
 
 /// The client's request id, if it can stand in a header and a log line without harm.
@@ -102,11 +120,6 @@ pub fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let id = headers.get(REQUEST_ID)?;
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
     ((1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(sane)).then_some(id)
-}
-
-fn add_via(headers: &mut HeaderMap, version: Version) {
-    let via = if version == Version::HTTP_10 { "1.0 fusebox" } else { "1.1 fusebox" };
-    append(headers, header::VIA, &HeaderValue::from_static(via));
 }
 
 /// Puts `item` at the end of a list header, in one field.

@@ -1,39 +1,34 @@
-//! A limit on silence: how long a body may bring nothing, or a client take nothing.
+//! A limit on silence: how long a body may bring nothing, or a client send or take nothing.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep};
+use fusebox_resilience::{Timer, poll_until};
+use tokio::time::{Instant, sleep_until};
 
-/// Runs while nothing comes. No timer is made for a body that is never waited for, and one serves for all later waits.
+/// Runs while nothing comes. No timer is made for what is never waited for, and one serves for all later waits: it stays armed
+/// when something comes, and is set to the end of a later wait only when it fires.
 #[derive(Debug)]
 pub(crate) struct Stall {
     limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Whether the timer runs for the silence that is now.
-    waits: bool,
+    timer: Option<Timer>,
+    /// When the silence that is now will have lasted for too long.
+    end: Option<Instant>,
 }
 
 impl Stall {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, timer: None, waits: false }
+        Self { limit, timer: None, end: None }
     }
 
     /// Something came.
     pub(crate) fn reset(&mut self) {
-        self.waits = false;
+        self.end = None;
     }
 
     /// Nothing is there now. Ready: there has been nothing for too long.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.limit;
-        let began = !std::mem::replace(&mut self.waits, true);
-        match &mut self.timer {
-            Some(timer) if began => timer.as_mut().reset(Instant::now() + limit),
-            Some(_) => {}
-            None => self.timer = Some(Box::pin(sleep(limit))),
-        }
-        self.timer.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
+        let end = *self.end.get_or_insert_with(|| Instant::now() + self.limit);
+        poll_until(self.timer.get_or_insert_with(|| Box::pin(sleep_until(end))), end, cx)
     }
 }

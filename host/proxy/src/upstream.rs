@@ -2,8 +2,9 @@
 //!
 //! Connections are kept per worker and upstream, and used last in, first out. A request that comes back unsent, because
 //! the upstream had closed an idle connection, goes on a fresh one: the upstream saw nothing of it, so it is no attempt.
-//! hyper-util's pooled client would do the same out of sight; here it happens in `HttpUpstream::exchange` and nowhere
-//! else.
+//!
+//! The connection is written and read by the attempt itself, with the codec of `fusebox-http1`; no task and no channel is
+//! between them. Only a request body that is still being sent when its response begins gets a task.
 //!
 //! A connection goes back when its response body has ended and its request body was sent whole. A response that is dropped
 //! before gives the connection to a task that reads on for a moment: a short rest keeps it alive, a long one is cheaper to
@@ -12,38 +13,66 @@
 //! the next one.
 
 mod body;
+mod connection;
+mod message;
 mod pool;
 mod target;
 
 pub use target::{Limits, Target};
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use fusebox_http1::{BodyDecoder, Decoded, Head, HeadError, HeadParser};
 use fusebox_resilience::{Call, Error, ErrorKind, Outcome, Response, ResponseBody, Upstream};
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderValue, Request, StatusCode, header};
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::Builder;
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::HostHeader;
 use crate::headers;
 use crate::sockets;
-use body::{Sent, SentBody, UpstreamBody};
-use pool::{Connection, Lease, Pool};
+use body::UpstreamBody;
+use connection::Connection;
+use message::{Message, SendError};
+use pool::{Lease, Pool};
 
-/// The least that hyper wants to read and write with.
-const MIN_BUFFER: usize = 64 * 1024;
+/// How much room a response head gets at first; most have their body beside them in it.
+const HEAD_READ: usize = 8 * 1024;
 
 /// An upstream as one worker knows it.
 #[derive(Debug)]
 pub struct HttpUpstream {
     target: Arc<Target>,
     pool: Rc<Pool>,
+}
+
+/// What came of a request on one connection.
+enum Exchanged {
+    /// An answer, or none.
+    Outcome(Outcome),
+    /// Nothing of the request has been sent.
+    Unsent(Message),
+}
+
+/// How far a request is.
+enum Sending {
+    UnderWay,
+    Whole,
+    Broken(io::Error),
+}
+
+/// Why there is no response head.
+enum Lost {
+    /// The connection has ended, or broken.
+    Connection(Option<io::Error>),
+    /// What came is no response.
+    Response(HeadError),
+    /// The request's body is no good.
+    Request(Error),
 }
 
 impl HttpUpstream {
@@ -60,103 +89,86 @@ impl HttpUpstream {
 
     /// Dropped before the response head, the connection is closed.
     async fn exchange(&self, call: &Call) -> Outcome {
-        let (mut request, sent) = self.request(call);
+        let mut message = Message::new(call, &self.target);
         if let Some(connection) = self.pool.take() {
-            match self.send(connection, request, call, &sent).await {
-                Ok(outcome) => return outcome,
-                Err(unsent) => request = unsent,
+            match self.talk(connection, message, call).await {
+                Exchanged::Outcome(outcome) => return outcome,
+                Exchanged::Unsent(unsent) => message = unsent,
             }
         }
         let connection = self.connect().await?;
-        self.send(connection, request, call, &sent).await.unwrap_or_else(|_| {
+        match self.talk(connection, message, call).await {
+            Exchanged::Outcome(outcome) => outcome,
             // A connection that was closed as soon as it was made is as good as none.
-            Err(Error::new(ErrorKind::ConnectionRefused).with_source("closed before the request was sent"))
-        })
+            Exchanged::Unsent(_) => {
+                Err(Error::new(ErrorKind::ConnectionRefused).with_source("closed before the request was sent"))
+            }
+        }
     }
 
-    /// `Err` is the request, of which nothing has been sent.
-    async fn send(
-        &self,
-        connection: Connection,
-        request: Request<SentBody>,
-        call: &Call,
-        sent: &Sent,
-    ) -> Result<Outcome, Request<SentBody>> {
-        let mut lease = Lease::new(connection, self.pool.clone(), sent.clone());
-        let limit = self.target.limits.response_timeout;
-        let response = match timeout(limit, lease.sender().try_send_request(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(mut unsent)) => {
-                return match unsent.take_message() {
-                    Some(request) => Err(request),
-                    None => Ok(Err(failed(call, unsent.into_error()))),
+    async fn talk(&self, connection: Connection, mut message: Message, call: &Call) -> Exchanged {
+        let mut lease = Lease::new(connection, self.pool.clone());
+        let limits = &self.target.limits;
+        let mut parser = HeadParser::new(limits.max_header, call.head().method == Method::HEAD);
+        let mut sending = Sending::UnderWay;
+        let head = poll_fn(|cx| {
+            if matches!(sending, Sending::UnderWay)
+                && let Poll::Ready(sent) = lease.connection.poll_send(&mut message, cx)
+            {
+                sending = match sent {
+                    Ok(()) => Sending::Whole,
+                    Err(SendError::Body(error)) => return Poll::Ready(Err(Lost::Request(error))),
+                    // It may have answered all the same, and taken no more because of that.
+                    Err(SendError::Io(error)) => Sending::Broken(error),
                 };
             }
-            Err(_) => return Ok(Err(Error::new(ErrorKind::Timeout).with_source("no response in time"))),
+            poll_head(&mut lease.connection, &mut parser, cx)
+        });
+        let outcome = match call.timers().timeout(limits.response_timeout, head).await {
+            Ok(Ok(head)) => self.respond(head, lease, sending, message),
+            Ok(Err(Lost::Connection(_))) if message.is_untouched() => return Exchanged::Unsent(message),
+            Ok(Err(lost)) => Err(failed(lost, sending)),
+            Err(_) => Err(Error::new(ErrorKind::Timeout).with_source("no response in time")),
         };
-        Ok(self.respond(response, lease))
+        Exchanged::Outcome(outcome)
     }
 
-    fn respond(&self, response: http::Response<Incoming>, lease: Lease) -> Outcome {
-        let (mut head, incoming) = response.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    fn respond(&self, head: Head, mut lease: Lease, sending: Sending, message: Message) -> Outcome {
+        let Head { status, mut headers, framing, keep_alive } = head;
+        if status == StatusCode::SWITCHING_PROTOCOLS {
             // `Upgrade` ends at this hop, so nobody asked for it.
             return Err(Error::new(ErrorKind::ProtocolError).with_source("switched protocols unasked"));
         }
-        if let Some(coding) = head.headers.get(header::TRANSFER_ENCODING) {
-            // hyper undoes this coding alone; another would reach the client without its name.
-            if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                return Err(Error::new(ErrorKind::ProtocolError).with_source("unknown transfer coding"));
+        headers::strip_hop_by_hop(&mut headers);
+        lease.keep_alive = keep_alive;
+        let mut decoder = BodyDecoder::new(framing);
+        let at_hand = lease.connection.buffer.len() as u64;
+        let body = if decoder.remaining().is_some_and(|length| length <= at_hand) {
+            let body = match decoder.decode(&mut lease.connection.buffer) {
+                Ok(Decoded::Data(data)) => ResponseBody::full(data),
+                _ => ResponseBody::empty(),
+            };
+            // What is left of the request to be sent ends with its attempt.
+            if matches!(sending, Sending::Whole) {
+                lease.give_back();
             }
-            // It overrides a length beside it, which must not go on (RFC 9112, section 6.3).
-            head.headers.remove(header::CONTENT_LENGTH);
-        }
-        headers::strip_hop_by_hop(&mut head.headers);
-        let body = if incoming.is_end_stream() {
-            lease.give_back();
-            ResponseBody::empty()
+            body
         } else {
-            ResponseBody::stream(Box::pin(UpstreamBody::new(incoming, lease, self.target.limits.body_timeout)))
+            match sending {
+                Sending::UnderWay => lease.connection.send_rest(message),
+                Sending::Whole => {}
+                Sending::Broken(_) => lease.keep_alive = false,
+            }
+            ResponseBody::stream(Box::pin(UpstreamBody::new(decoder, lease, self.target.limits.body_timeout)))
         };
-        Ok(Response::new(head.status, head.headers, body))
-    }
-
-    fn request(&self, call: &Call) -> (Request<SentBody>, Sent) {
-        let head = call.head();
-        let (body, sent) = SentBody::new(call.body().for_attempt());
-        let is_chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
-        let mut request = Request::new(body);
-        *request.method_mut() = head.method.clone();
-        *request.uri_mut() = self.target.uri(&head.uri);
-        *request.headers_mut() = head.headers.clone();
-        let headers = request.headers_mut();
-        if self.target.host_header == HostHeader::Upstream || !headers.contains_key(header::HOST) {
-            headers.insert(header::HOST, self.target.authority.clone());
-        }
-        if is_chunked {
-            // Without it hyper leaves out the body of a GET.
-            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        (request, sent)
+        Ok(Response::new(status, headers, body))
     }
 
     async fn connect(&self) -> Result<Connection, Error> {
-        let limits = &self.target.limits;
-        let stream = match timeout(limits.connect_timeout, self.tcp()).await {
-            Ok(stream) => stream?,
-            Err(_) => return Err(ErrorKind::ConnectionTimeout.into()),
-        };
-        let made = Builder::new()
-            .max_header_size(limits.max_header)
-            .max_buf_size(limits.max_header.max(MIN_BUFFER))
-            .writev(false)
-            .handshake(TokioIo::new(stream));
-        let (sender, connection) =
-            made.await.map_err(|error| Error::new(ErrorKind::ConnectionTerminated).with_source(error))?;
-        // Ends with the connection: when the upstream closes it, or when its `Connection` is dropped. What went wrong on it
-        // reaches whoever is waiting for a response.
-        let task = tokio::task::spawn_local(async move { connection.await.ok() });
-        Ok(Connection::new(sender, task.abort_handle()))
+        match timeout(self.target.limits.connect_timeout, self.tcp()).await {
+            Ok(stream) => stream.map(Connection::new),
+            Err(_) => Err(ErrorKind::ConnectionTimeout.into()),
+        }
     }
 
     /// Tries each address in turn, none for longer than its share of the limit: a silent one must not hide those after it.
@@ -178,15 +190,31 @@ impl HttpUpstream {
     }
 }
 
-fn failed(call: &Call, error: hyper::Error) -> Error {
-    let kind = match call.body().failure() {
-        Some(client) => client,
-        None if error.is_parse() => ErrorKind::ProtocolError,
-        // Of the request body, though the client is not to blame.
-        None if error.is_user() => ErrorKind::Internal,
-        None => ErrorKind::ConnectionTerminated,
-    };
-    Error::new(kind).with_source(error)
+fn poll_head(connection: &mut Connection, parser: &mut HeadParser, cx: &mut Context<'_>) -> Poll<Result<Head, Lost>> {
+    loop {
+        match ready!(connection.poll_read(HEAD_READ, cx)) {
+            Ok(0) => return Poll::Ready(Err(Lost::Connection(None))),
+            Ok(_) => {}
+            Err(error) => return Poll::Ready(Err(Lost::Connection(Some(error)))),
+        }
+        if let Some(head) = parser.parse(&mut connection.buffer).map_err(Lost::Response)? {
+            return Poll::Ready(Ok(head));
+        }
+    }
+}
+
+fn failed(lost: Lost, sending: Sending) -> Error {
+    match lost {
+        Lost::Request(error) => error,
+        Lost::Response(error) => Error::new(ErrorKind::ProtocolError).with_source(error),
+        Lost::Connection(read) => {
+            let error = Error::new(ErrorKind::ConnectionTerminated);
+            match (sending, read) {
+                (Sending::Broken(cause), _) | (_, Some(cause)) => error.with_source(cause),
+                _ => error.with_source("closed before a response came"),
+            }
+        }
+    }
 }
 
 fn connect_error(error: io::Error) -> Error {

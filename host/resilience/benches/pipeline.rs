@@ -14,7 +14,7 @@ use fusebox_resilience::{
 };
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 
 /// Runs what is inside it, and nothing else.
 #[derive(Debug)]
@@ -59,7 +59,14 @@ fn four() -> [Arc<dyn Policy>; 4] {
 
 fn call() -> Call {
     let (head, ()) = Request::get("http://service-b/").body(()).expect("a valid request").into_parts();
-    Call::new("1", "bench".into(), head, RequestBody::empty(), SystemTime::UNIX_EPOCH, Observers::default())
+    Call::new(
+        HeaderValue::from_static("1"),
+        "bench".into(),
+        head,
+        RequestBody::empty(),
+        SystemTime::UNIX_EPOCH,
+        Observers::default(),
+    )
 }
 
 fn pipeline(criterion: &mut Criterion) {

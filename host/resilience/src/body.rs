@@ -4,9 +4,10 @@
 //! send it again; past the limit it keeps nothing and the call has one attempt. [`ResponseBody`] streams to the client,
 //! lets a predicate look at its beginning first, and holds guards (a bulkhead's permit) until it has ended or is dropped.
 
+mod ahead;
+
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use tokio::time;
 
 use crate::error::{Error, ErrorKind};
 use crate::predicate::Peek;
+use ahead::Ahead;
 
 /// A body of any make. Not `Send`: a request lives and ends on one worker.
 pub type BodyStream = Pin<Box<dyn Body<Data = Bytes, Error = Error>>>;
@@ -247,10 +249,10 @@ impl fmt::Debug for AttemptBody {
 #[derive(Default)]
 pub struct ResponseBody {
     /// Read ahead and still to be sent.
-    ahead: VecDeque<Bytes>,
-    ahead_bytes: usize,
+    ahead: Ahead,
     rest: Option<BodyStream>,
-    trailers: Option<HeaderMap>,
+    /// In a box: hardly any body has some.
+    trailers: Option<Box<HeaderMap>>,
     /// A peek has timed out: further ones take what is there and don't wait again.
     waited: bool,
     guards: Vec<Box<dyn Any>>,
@@ -265,9 +267,9 @@ impl ResponseBody {
     /// A body that is all there.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let mut body = Self { ahead_bytes: bytes.len(), ..Self::default() };
+        let mut body = Self::default();
         if !bytes.is_empty() {
-            body.ahead.push_back(bytes);
+            body.ahead.push(bytes);
         }
         body
     }
@@ -290,7 +292,7 @@ impl ResponseBody {
     /// # Errors
     /// The body broke off before that.
     pub async fn peek(&mut self, peek: Peek) -> Result<(), Error> {
-        if self.ahead_bytes >= peek.bytes || self.rest.is_none() {
+        if self.ahead.len() >= peek.bytes || self.rest.is_none() {
             return Ok(());
         }
         let limit = if self.waited { std::time::Duration::ZERO } else { peek.timeout };
@@ -303,18 +305,15 @@ impl ResponseBody {
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<(), Error>> {
-        while self.ahead_bytes < bytes
+        while self.ahead.len() < bytes
             && let Some(rest) = &mut self.rest
         {
             match ready!(rest.as_mut().poll_frame(cx)) {
                 None => self.rest = None,
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        self.ahead_bytes += data.len();
-                        self.ahead.push_back(data);
-                    }
-                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                    Ok(data) => self.ahead.push(data),
+                    Err(frame) => self.trailers = frame.into_trailers().ok().map(Box::new),
                 },
             }
         }
@@ -323,10 +322,10 @@ impl ResponseBody {
 
     /// Of the first `limit` bytes, those from `offset` on, at most `length`, as far as they have been read ahead.
     pub fn peeked(&self, limit: usize, offset: usize, length: usize) -> Vec<u8> {
-        let end = offset.saturating_add(length).min(limit).min(self.ahead_bytes);
+        let end = offset.saturating_add(length).min(limit).min(self.ahead.len());
         let mut wanted = Vec::with_capacity(end.saturating_sub(offset));
         let mut start = 0;
-        for chunk in &self.ahead {
+        for chunk in self.ahead.pieces() {
             let from = offset.clamp(start, start + chunk.len()) - start;
             let to = end.clamp(start, start + chunk.len()) - start;
             if from < to {
@@ -339,7 +338,7 @@ impl ResponseBody {
 
     /// Whether the first `limit` bytes are the whole body, and have been read ahead.
     pub fn is_peeked_whole(&self, limit: usize) -> bool {
-        self.rest.is_none() && self.ahead_bytes <= limit
+        self.rest.is_none() && self.ahead.len() <= limit
     }
 }
 
@@ -348,8 +347,7 @@ impl Body for ResponseBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Some(data) = self.ahead.pop_front() {
-            self.ahead_bytes -= data.len();
+        if let Some(data) = self.ahead.pop() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if let Some(rest) = &mut self.rest {
@@ -363,7 +361,7 @@ impl Body for ResponseBody {
             }
         }
         self.guards.clear();
-        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -371,7 +369,7 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self.ahead_bytes as u64;
+        let ahead = self.ahead.len() as u64;
         let Some(rest) = &self.rest else { return SizeHint::with_exact(ahead) };
         let rest = rest.size_hint();
         let mut hint = SizeHint::new();
@@ -386,7 +384,7 @@ impl Body for ResponseBody {
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody")
-            .field("ahead_bytes", &self.ahead_bytes)
+            .field("ahead", &self.ahead.len())
             .field("ended", &self.rest.is_none())
             .finish_non_exhaustive()
     }

@@ -1,16 +1,17 @@
 //! One client request on its way through a pipeline, shared by all its attempts.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::request;
+use http::{HeaderValue, request};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::event::{AttemptOutcome, ComponentId, Event, EventKind, Observers};
 use crate::outcome::Outcome;
+use crate::timers::Timers;
 
 /// How many ended attempts a call remembers for guests.
 const HISTORY: usize = 16;
@@ -20,15 +21,17 @@ const HISTORY: usize = 16;
 /// It belongs to one worker. Policies read it; only attempts change it, through [`begin_attempt`](Self::begin_attempt).
 #[derive(Debug)]
 pub struct Call {
-    id: Box<str>,
+    id: HeaderValue,
     route: Arc<str>,
     head: request::Parts,
     body: RequestBody,
     started: Instant,
     started_at: SystemTime,
     attempts: Cell<u32>,
-    history: RefCell<VecDeque<PastAttempt>>,
+    /// The usual call has one.
+    history: RefCell<SmallVec<[PastAttempt; 1]>>,
     observers: Observers,
+    timers: Timers,
 }
 
 /// An attempt that has ended.
@@ -43,10 +46,10 @@ pub struct PastAttempt {
 }
 
 impl Call {
-    /// A call that starts now. `head` is what each attempt sends; `started_at` is the wall clock's time of this moment,
+    /// A call that starts now. `id` is text; `head` is what each attempt sends; `started_at` is the wall clock's time of this moment,
     /// against which dates in `Retry-After` are read.
     pub fn new(
-        id: impl Into<Box<str>>,
+        id: HeaderValue,
         route: Arc<str>,
         head: request::Parts,
         body: RequestBody,
@@ -54,7 +57,7 @@ impl Call {
         observers: Observers,
     ) -> Self {
         Self {
-            id: id.into(),
+            id,
             route,
             head,
             body,
@@ -63,7 +66,15 @@ impl Call {
             attempts: Cell::new(0),
             history: RefCell::default(),
             observers,
+            timers: Timers::default(),
         }
+    }
+
+    /// The same with its worker's timers, so that its limits cost less.
+    #[must_use]
+    pub fn with_timers(mut self, timers: Timers) -> Self {
+        self.timers = timers;
+        self
     }
 
     /// As if it had begun so long ago and had made so many attempts since, the last of which are these: for trying out a
@@ -90,11 +101,17 @@ impl Call {
             attempts: self.attempts.clone(),
             history: RefCell::default(),
             observers: self.observers.clone(),
+            timers: self.timers.clone(),
         }
     }
 
     /// The request id, which every line about this call carries.
     pub fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
+    /// The same as a header's value.
+    pub fn id_header(&self) -> &HeaderValue {
         &self.id
     }
 
@@ -141,6 +158,11 @@ impl Call {
     /// The attempts that have ended, oldest first; the last 16.
     pub fn history(&self) -> Vec<PastAttempt> {
         self.history.borrow().iter().copied().collect()
+    }
+
+    /// For limits on what it waits for.
+    pub fn timers(&self) -> &Timers {
+        &self.timers
     }
 
     /// Tells the observers.
@@ -213,9 +235,9 @@ impl Attempt<'_> {
         let past = PastAttempt { number: self.number, outcome, elapsed: self.started.elapsed() };
         let mut history = self.call.history.borrow_mut();
         if history.len() == HISTORY {
-            history.pop_front();
+            history.remove(0);
         }
-        history.push_back(past);
+        history.push(past);
         drop(history);
         self.call.emit_own(EventKind::AttemptFinished { attempt: self.number, outcome, elapsed: past.elapsed });
     }

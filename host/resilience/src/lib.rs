@@ -42,6 +42,7 @@ mod retry_after;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timeout;
+mod timers;
 
 pub use body::{AttemptBody, BodyStream, RequestBody, ResponseBody};
 pub use call::{Attempt, Call, PastAttempt};
@@ -56,3 +57,4 @@ pub use predicate::{Answer, Exchange, Peek, Predicate, Responder, Slot, Verdict}
 pub use random::Random;
 pub use retry::{BackoffConfig, Budget, BudgetConfig, JitterConfig, RandomDelayConfig, Retry, RetryConfig};
 pub use timeout::{Timeout, TimeoutConfig};
+pub use timers::{Elapsed, Timer, Timers, poll_until};

@@ -378,6 +378,7 @@ pub fn call(id: &str, observers: Observers) -> Call {
 /// The request is not valid.
 pub fn call_with(id: &str, request: http::request::Builder, body: RequestBody, observers: Observers) -> Call {
     let (head, ()) = request.body(()).expect("a valid request").into_parts();
+    let id = http::HeaderValue::from_str(id).expect("a valid id");
     Call::new(id, "test".into(), head, body, SystemTime::UNIX_EPOCH, observers)
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::config::{ConfigDuration, Problem, Problems};
@@ -61,7 +61,7 @@ impl Policy for Timeout {
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             let deadline = Instant::now() + self.limit;
-            match time::timeout_at(deadline, next.until(deadline).run(call)).await {
+            match call.timers().timeout(self.limit, next.until(deadline).run(call)).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
                     call.emit(&self.name, EventKind::TimeoutExceeded { limit: self.limit });

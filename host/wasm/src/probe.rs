@@ -118,5 +118,12 @@ fn outcomes() -> [(&'static str, Outcome); 3] {
 fn call() -> Call {
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.headers.insert(header::HOST, HeaderValue::from_static(PROBE));
-    Call::new(PROBE, PROBE.into(), head, RequestBody::empty(), SystemTime::UNIX_EPOCH, Observers::default())
+    Call::new(
+        HeaderValue::from_static(PROBE),
+        PROBE.into(),
+        head,
+        RequestBody::empty(),
+        SystemTime::UNIX_EPOCH,
+        Observers::default(),
+    )
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_resilience::{Call, Error, ErrorKind, EventKind, ResponseBody};
-use http::{HeaderValue, Response};
+use http::Response;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::headers;
@@ -89,7 +89,6 @@ impl Body for ClientRequestBody {
 #[derive(Debug)]
 pub(super) struct Finish {
     call: Box<Call>,
-    id: HeaderValue,
     status: Option<u16>,
     failure: Option<ErrorKind>,
     /// What is behind the failure, for the log alone.
@@ -101,8 +100,8 @@ pub(super) struct Finish {
 }
 
 impl Finish {
-    pub(super) fn new(call: Call, id: HeaderValue, gone: Option<Rc<Cell<bool>>>, pause: HeadPause) -> Self {
-        Self { call: Box::new(call), id, status: None, failure: None, detail: None, bytes: 0, gone, _pause: pause }
+    pub(super) fn new(call: Call, gone: Option<Rc<Cell<bool>>>, pause: HeadPause) -> Self {
+        Self { call: Box::new(call), status: None, failure: None, detail: None, bytes: 0, gone, _pause: pause }
     }
 
     pub(super) fn call(&self) -> &Call {
@@ -134,11 +133,11 @@ impl Finish {
     }
 
     fn send(mut self, mut answer: Response<ResponseBody>) -> Response<ClientBody> {
-        answer.headers_mut().insert(headers::REQUEST_ID, self.id.clone());
+        answer.headers_mut().insert(headers::REQUEST_ID, self.call.id_header().clone());
         // To a client that is gone nothing is answered, whatever is written.
         let is_there = !self.gone.as_ref().is_some_and(|gone| gone.get());
         self.status = is_there.then_some(answer.status().as_u16());
-        answer.map(|body| ClientBody { body, finish: self })
+        answer.map(|body| ClientBody { body, finish: self, broken: None })
     }
 }
 
@@ -166,6 +165,8 @@ impl Drop for Finish {
 pub(crate) struct ClientBody {
     body: ResponseBody,
     finish: Finish,
+    /// It has broken off, after everything before has been handed on.
+    broken: Option<Error>,
 }
 
 impl Body for ClientBody {
@@ -173,15 +174,23 @@ impl Body for ClientBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => self.finish.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                self.finish.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                Poll::Ready(Some(Ok(frame)))
+            }
             Some(Err(error)) => {
                 self.finish.call.emit_own(EventKind::ResponseIncomplete { kind: error.kind() });
+                // hyper ends a connection at once when a body fails, with what it has not yet written. So it gets a turn to write.
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
-            None => {}
+            None => Poll::Ready(None),
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

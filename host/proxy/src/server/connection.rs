@@ -1,9 +1,9 @@
 //! One client connection: HTTP/1.1 with keep-alive, limits on a client that is slow, and an end when the proxy drains.
 //!
-//! Three limits share the work. hyper's own timer runs from the end of one exchange to the next request: it is the idle
-//! limit. [`ClientStream`] knows when a head has begun and cuts one that does not end; and it cuts a client that takes
-//! nothing of what it is sent. What a client may do between a head and the end of the response is its body's business, so a
-//! [`HeadPause`] stops the limit on heads for that time.
+//! [`ClientStream`] has three limits: on the time from the end of one exchange to the next request, on that of a request head
+//! that has begun, and on that in which a client takes nothing of what it is sent. What a client may do between a head and the
+//! end of the response is its body's business, so a [`HeadPause`] stops the first two for that time. (hyper has such limits,
+//! but makes a timer for each request.)
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use futures_util::future::{Either, select};
 use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -45,21 +45,17 @@ pub(super) async fn serve(
     sockets::prepare(&stream);
 
     let limits = &shared.limits;
-    // A client that has just connected owes us a head.
-    let at_head = Rc::new(Cell::new(true));
-    let stream = ClientStream::new(stream, at_head.clone(), limits);
+    let whereabouts = Rc::new(Cell::new(Client::Idle));
+    let stream = ClientStream::new(stream, whereabouts.clone(), limits);
     // Once for all requests of the connection.
     let client = HeaderValue::try_from(client.to_string()).expect("an address is a valid value");
     let service = service_fn(move |request| {
         let (handler, client) = (handler.clone(), client.clone());
-        let pause = HeadPause::begin(&at_head);
+        let pause = HeadPause::begin(&whereabouts);
         async move { Ok::<_, Infallible>(handler.handle(request, &client, pause).await) }
     });
     let max_header = usize::try_from(limits.max_header.as_u64()).unwrap_or(usize::MAX);
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // hyper's limit runs from the end of the exchange before: the time to the next request, head included.
-        .header_read_timeout(limits.idle_timeout.0)
         .max_header_size(max_header)
         .max_buf_size(max_header.max(64 * 1024))
         .writev(false)
@@ -81,61 +77,82 @@ pub(super) async fn serve(
     }
 }
 
+/// Where a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Client {
+    /// Before a request, of which nothing has come.
+    Idle,
+    /// Within the head of one.
+    InHead,
+    /// From the end of the head to that of the response. Silent: it has sent nothing since, so no head has begun either.
+    InExchange { is_silent: bool },
+}
+
 /// From a request's head to the end of its response: what the client sends meanwhile is not held against it.
 #[derive(Debug)]
-pub(crate) struct HeadPause(Rc<Cell<bool>>);
+pub(crate) struct HeadPause(Rc<Cell<Client>>);
 
 impl HeadPause {
-    fn begin(at_head: &Rc<Cell<bool>>) -> Self {
-        at_head.set(false);
-        Self(at_head.clone())
+    fn begin(client: &Rc<Cell<Client>>) -> Self {
+        client.set(Client::InExchange { is_silent: false });
+        Self(client.clone())
     }
 }
 
 impl Drop for HeadPause {
     fn drop(&mut self) {
-        self.0.set(true);
+        let is_silent = self.0.get() == Client::InExchange { is_silent: true };
+        self.0.set(if is_silent { Client::Idle } else { Client::InHead });
     }
 }
 
-/// A client's stream, which ends when a request head has begun and does not end in time, or when the client takes nothing of
-/// what it is sent. The usual head comes in one piece, the usual answer goes out in one, and neither costs a timer.
+/// A client's stream, which ends when no request comes for long, when a request head has begun and does not end in time, or
+/// when the client takes nothing of what it is sent. The usual head comes in one piece, the usual answer goes out in one, and
+/// neither costs a timer.
 struct ClientStream {
     stream: TcpStream,
-    /// Whether what comes next belongs to a request head.
-    at_head: Rc<Cell<bool>>,
-    begun: bool,
+    client: Rc<Cell<Client>>,
     /// Whether part of a response waits for the client to take it.
     owes: bool,
+    idle: Stall,
     receiving: Stall,
     sending: Stall,
 }
 
 impl ClientStream {
-    fn new(stream: TcpStream, at_head: Rc<Cell<bool>>, limits: &ListenerConfig) -> Self {
+    fn new(stream: TcpStream, client: Rc<Cell<Client>>, limits: &ListenerConfig) -> Self {
         Self {
             stream,
-            at_head,
-            begun: false,
+            client,
             owes: false,
+            idle: Stall::new(limits.idle_timeout.0),
             receiving: Stall::new(limits.header_timeout.0),
             sending: Stall::new(limits.body_timeout.0),
         }
     }
 
     /// Nothing to read now.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !(self.begun && self.at_head.get()) {
-            self.begun = false;
-            self.receiving.reset();
-            return Poll::Pending;
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.client.get() {
+            Client::InExchange { .. } => {
+                self.client.set(Client::InExchange { is_silent: true });
+                self.receiving.reset();
+                Poll::Pending
+            }
+            Client::Idle => {
+                self.receiving.reset();
+                // As if the client had closed it.
+                self.idle.poll(cx).map(Ok)
+            }
+            Client::InHead => {
+                ready!(self.receiving.poll(cx));
+                if !self.owes {
+                    // The client may be gone.
+                    self.stream.try_write(REQUEST_TIMEOUT).ok();
+                }
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
         }
-        ready!(self.receiving.poll(cx));
-        if !self.owes {
-            // The client may be gone.
-            self.stream.try_write(REQUEST_TIMEOUT).ok();
-        }
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -143,9 +160,13 @@ impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
-            Poll::Pending => this.poll_head(cx),
+            Poll::Pending => this.poll_silence(cx),
             read => {
-                this.begun = true;
+                this.idle.reset();
+                this.client.set(match this.client.get() {
+                    Client::Idle | Client::InHead => Client::InHead,
+                    Client::InExchange { .. } => Client::InExchange { is_silent: false },
+                });
                 read
             }
         }

@@ -1,16 +1,14 @@
-//! The bodies of one exchange: the request's, which knows when it has been sent whole, and the response's, which gives its
-//! connection back.
+//! The body of a response, which gives its connection back.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fusebox_resilience::{AttemptBody, Error, ErrorKind};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use fusebox_http1::{BodyDecoder, Decoded};
+use fusebox_resilience::{BoxError, Error, ErrorKind};
+use http_body::{Body, Frame, SizeHint};
 use tokio::time::timeout;
 
 use super::pool::Lease;
@@ -21,71 +19,72 @@ const DRAIN_BYTES: u64 = 16 * 1024;
 /// and for how long.
 const DRAIN_TIME: Duration = Duration::from_millis(50);
 
-/// Whether a request body has been sent whole.
-#[derive(Clone, Debug)]
-pub(super) struct Sent(Option<Rc<Cell<bool>>>);
-
-impl Sent {
-    pub(super) fn is_whole(&self) -> bool {
-        self.0.as_ref().is_none_or(|sent| sent.get())
-    }
-}
-
-/// A request body on the wire.
-#[derive(Debug)]
-pub(super) struct SentBody {
-    body: AttemptBody,
-    sent: Sent,
-}
-
-impl SentBody {
-    pub(super) fn new(body: AttemptBody) -> (Self, Sent) {
-        let sent = Sent((!body.is_end_stream()).then(Rc::default));
-        (Self { body, sent: sent.clone() }, sent)
-    }
-}
-
-impl Body for SentBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        // A body of a known length is not polled again after its last byte.
-        if (matches!(frame, Poll::Ready(None)) || self.body.is_end_stream())
-            && let Some(sent) = &self.sent.0
-        {
-            sent.set(true);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// A response body from the wire. At its end its connection goes back; dropped before, a task reads on for a moment.
 pub(super) struct UpstreamBody {
     /// None: it has ended.
-    rest: Option<(Incoming, Lease)>,
+    rest: Option<Rest>,
     stall: Stall,
 }
 
+/// What is still to come, and on what.
+struct Rest {
+    decoder: BodyDecoder,
+    lease: Lease,
+}
+
 impl UpstreamBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease, stall: Duration) -> Self {
-        Self { rest: Some((incoming, lease)), stall: Stall::new(stall) }
+    pub(super) fn new(decoder: BodyDecoder, lease: Lease, stall: Duration) -> Self {
+        Self { rest: Some(Rest { decoder, lease }), stall: Stall::new(stall) }
     }
 
     fn end(&mut self) {
-        if let Some((_, lease)) = self.rest.take() {
+        if let Some(Rest { lease, .. }) = self.rest.take() {
             lease.give_back();
         }
     }
+}
+
+impl Rest {
+    /// None: the body has ended.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
+        let connection = &mut self.lease.connection;
+        connection.poll_rest(cx)?;
+        loop {
+            match self.decoder.decode(&mut connection.buffer).map_err(broken_off)? {
+                Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
+                Decoded::Trailers(trailers) => return Poll::Ready(Ok(Some(Frame::trailers(trailers)))),
+                Decoded::End => return Poll::Ready(Ok(None)),
+                Decoded::More => {}
+            }
+            if ready!(connection.poll_read(self.decoder.wanted(), cx)).map_err(broken_off)? == 0 {
+                self.decoder.end_of_input().map_err(broken_off)?;
+            }
+        }
+    }
+
+    /// Whether so little is left that it is cheaper to read it than to make another connection.
+    fn is_short(&self) -> bool {
+        self.lease.is_reusable() && self.decoder.remaining().unwrap_or(0) <= DRAIN_BYTES
+    }
+
+    /// Gives the connection back if what is left is short and comes whole.
+    async fn drain(mut self) {
+        let mut left = DRAIN_BYTES;
+        while let Ok(Some(frame)) = poll_fn(|cx| self.poll_frame(cx)).await {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(length) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+        if self.decoder.is_end() {
+            self.lease.give_back();
+        }
+    }
+}
+
+fn broken_off(error: impl Into<BoxError>) -> Error {
+    Error::new(ErrorKind::ConnectionTerminated).with_source(error)
 }
 
 impl Body for UpstreamBody {
@@ -94,29 +93,19 @@ impl Body for UpstreamBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
-        let Some((incoming, _)) = &mut this.rest else { return Poll::Ready(None) };
-        match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Pending => {
-                ready!(this.stall.poll(cx));
-                this.rest = None;
-                Poll::Ready(Some(Err(Error::new(ErrorKind::Timeout).with_source("response body stalled"))))
-            }
-            Poll::Ready(None) => {
-                this.end();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(error))) => {
-                this.rest = None;
-                Poll::Ready(Some(Err(Error::new(ErrorKind::ConnectionTerminated).with_source(error))))
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                this.stall.reset();
-                if incoming.is_end_stream() {
-                    this.end();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
+        let Some(rest) = &mut this.rest else { return Poll::Ready(None) };
+        let Poll::Ready(next) = rest.poll_frame(cx) else {
+            ready!(this.stall.poll(cx));
+            this.rest = None;
+            return Poll::Ready(Some(Err(Error::new(ErrorKind::Timeout).with_source("response body stalled"))));
+        };
+        this.stall.reset();
+        if next.is_err() {
+            this.rest = None;
+        } else if rest.decoder.is_end() {
+            this.end();
         }
+        Poll::Ready(next.transpose())
     }
 
     fn is_end_stream(&self) -> bool {
@@ -124,35 +113,15 @@ impl Body for UpstreamBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.rest.as_ref().map_or(SizeHint::with_exact(0), |(incoming, _)| incoming.size_hint())
+        let Some(rest) = &self.rest else { return SizeHint::with_exact(0) };
+        rest.decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 impl Drop for UpstreamBody {
     fn drop(&mut self) {
-        if let Some((incoming, lease)) = self.rest.take()
-            && lease.is_reusable()
-            && incoming.size_hint().lower() <= DRAIN_BYTES
-        {
-            tokio::task::spawn_local(async move {
-                if let Ok(true) = timeout(DRAIN_TIME, drain(incoming)).await {
-                    lease.give_back();
-                }
-            });
+        if let Some(rest) = self.rest.take().filter(Rest::is_short) {
+            tokio::task::spawn_local(timeout(DRAIN_TIME, rest.drain()));
         }
     }
-}
-
-/// Whether the rest was short and came whole.
-async fn drain(mut incoming: Incoming) -> bool {
-    let mut left = DRAIN_BYTES;
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
-        let Ok(frame) = frame else { return false };
-        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-        match left.checked_sub(length) {
-            Some(less) => left = less,
-            None => return false,
-        }
-    }
-    true
 }

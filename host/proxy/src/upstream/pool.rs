@@ -5,11 +5,14 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
-use tokio::task::AbortHandle;
+use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::body::{Sent, SentBody};
+use super::connection::Connection;
+
+/// A connection that has been idle for so long is looked at with a system call before it is used: the end that its upstream
+/// has put to it may not have been noticed yet, and a request that meets it is lost if it can't be repeated.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Pool {
     idle: RefCell<Vec<Idle>>,
@@ -22,24 +25,6 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection, whose task ends when this is dropped. (Without its sender alone, hyper would go on sending a request body.)
-pub(super) struct Connection {
-    sender: SendRequest<SentBody>,
-    task: AbortHandle,
-}
-
-impl Connection {
-    pub(super) fn new(sender: SendRequest<SentBody>, task: AbortHandle) -> Self {
-        Self { sender, task }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Pool {
     pub(super) fn new(idle_timeout: Duration, max_idle: usize) -> Self {
         Self { idle: RefCell::default(), idle_timeout, max_idle }
@@ -49,12 +34,13 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { connection, since }) = idle.pop() {
-            if since.elapsed() >= self.idle_timeout {
+            let unused = since.elapsed();
+            if unused >= self.idle_timeout {
                 // Those below have been idle for longer still.
                 idle.clear();
                 return None;
             }
-            if !connection.sender.is_closed() {
+            if if unused < LOOK_AFTER { connection.looks_alive() } else { connection.is_alive() } {
                 return Some(connection);
             }
         }
@@ -62,14 +48,13 @@ impl Pool {
     }
 
     pub(super) fn reap(&self) {
-        self.idle
-            .borrow_mut()
-            .retain(|idle| !idle.connection.sender.is_closed() && idle.since.elapsed() < self.idle_timeout);
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| idle.connection.looks_alive() && idle.since.elapsed() < self.idle_timeout);
     }
 
     fn put(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        if !connection.sender.is_closed() && idle.len() < self.max_idle {
+        if idle.len() < self.max_idle {
             idle.push(Idle { connection, since: Instant::now() });
         }
     }
@@ -83,29 +68,28 @@ impl fmt::Debug for Pool {
 
 /// A connection in use for one exchange. Dropped, the connection is closed.
 pub(super) struct Lease {
-    connection: Connection,
+    pub(super) connection: Connection,
     pool: Rc<Pool>,
-    sent: Sent,
+    /// Whether the upstream takes further requests on it.
+    pub(super) keep_alive: bool,
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, pool: Rc<Pool>, sent: Sent) -> Self {
-        Self { connection, pool, sent }
-    }
-
-    pub(super) fn sender(&mut self) -> &mut SendRequest<SentBody> {
-        &mut self.connection.sender
+    pub(super) fn new(connection: Connection, pool: Rc<Pool>) -> Self {
+        Self { connection, pool, keep_alive: false }
     }
 
     /// Whether the connection can serve another request once the response has ended: not while a request body is still being
     /// sent on it.
     pub(super) fn is_reusable(&self) -> bool {
-        self.sent.is_whole()
+        self.keep_alive && self.connection.is_free()
     }
 
-    /// The response has ended.
-    pub(super) fn give_back(self) {
-        if self.is_reusable() {
+    /// The response has ended. What came after it nobody has asked for, and it would be taken for the answer to the next request.
+    pub(super) fn give_back(mut self) {
+        if self.is_reusable() && self.connection.buffer.is_empty() {
+            // An unused connection holds no memory but its own.
+            self.connection.buffer = BytesMut::new();
             self.pool.put(self.connection);
         }
     }

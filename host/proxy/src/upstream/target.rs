@@ -1,12 +1,11 @@
 //! Where an upstream is, and its limits: made once from the configuration.
 
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 use std::time::Duration;
 
 use fusebox_resilience::{Error, ErrorKind};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use tokio::net::lookup_host;
 
 use crate::config::{HostHeader, UpstreamConfig};
@@ -92,15 +91,20 @@ impl Target {
         })
     }
 
-    /// The target of a request in origin form, below the base path.
-    pub(super) fn uri(&self, uri: &Uri) -> Uri {
-        if self.base.is_empty() && uri.authority().is_none() {
-            return uri.clone();
+    /// The target of a request in origin form, below the base path, in parts.
+    pub(super) fn path<'a>(&'a self, uri: &'a Uri) -> [&'a str; 3] {
+        let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        // That of `http://b?x` does not begin with one.
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        [&self.base, slash, path]
+    }
+
+    /// The Host that a request with these headers gets.
+    pub(super) fn host<'a>(&'a self, headers: &'a HeaderMap) -> &'a HeaderValue {
+        match (self.host_header, headers.get(header::HOST)) {
+            (HostHeader::Client, Some(host)) => host,
+            (HostHeader::Upstream, _) | (_, None) => &self.authority,
         }
-        // Displayed, it begins with a slash: that of `http://b?x` does not.
-        let path = uri.path_and_query().map_or("/".to_owned(), PathAndQuery::to_string);
-        // Both parts are valid, and short enough together, or the request would not have got here.
-        Uri::from_str(&format!("{}{path}", self.base)).unwrap_or_default()
     }
 
     /// Whether the base path and that of a request are short enough together.
@@ -134,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_base_path_is_put_in_front() {
-        let uri = |base: &str, uri: &str| target(base).unwrap().uri(&uri.parse().unwrap()).to_string();
+        let uri = |base: &str, uri: &str| target(base).unwrap().path(&uri.parse().unwrap()).concat();
         assert_eq!(uri("http://b:3001", "/x?y=1"), "/x?y=1");
         assert_eq!(uri("http://b:3001/", "/x"), "/x");
         assert_eq!(uri("http://b:3001/base/", "/x?y=1"), "/base/x?y=1");

@@ -162,7 +162,7 @@ impl Asked {
         let route = case.route.as_deref().unwrap_or(ROUTE);
         let begun = attempt.saturating_sub(1).max(made.min(attempt));
         let call = Call::new(
-            "case",
+            HeaderValue::from_static("case"),
             route.into(),
             head(case)?,
             RequestBody::empty(),

@@ -21,7 +21,14 @@ fn finished(status: Option<u16>) -> EventKind {
 
 fn on_route(route: &str) -> Call {
     let (head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
-    Call::new("r", route.into(), head, RequestBody::empty(), std::time::UNIX_EPOCH, Observers::default())
+    Call::new(
+        http::HeaderValue::from_static("r"),
+        route.into(),
+        head,
+        RequestBody::empty(),
+        std::time::UNIX_EPOCH,
+        Observers::default(),
+    )
 }
 
 /// The series of ours with their values, each checked for its form; zeros are left out.

@@ -1,0 +1,226 @@
+//! Response heads.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use httparse::{ParserConfig, Status};
+use smallvec::SmallVec;
+
+use crate::MAX_HEADERS;
+
+/// Interim responses (1xx) to one request that are passed over.
+const MAX_INTERIM: u32 = 100;
+
+/// How a response's body ends (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// After so many bytes; after none where there can't be any.
+    Length(u64),
+    /// It says so itself.
+    Chunked,
+    /// With its connection.
+    UntilClose,
+}
+
+/// The head of a final response, or of one that switches protocols.
+#[derive(Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, as they came but for a `Content-Length`: that is there only if it frames the body, or would, and once.
+    pub headers: HeaderMap,
+    /// How its body ends.
+    pub framing: Framing,
+    /// Whether the server will take another request on this connection once the body has ended.
+    pub keep_alive: bool,
+}
+
+/// A head that can't be used. Nothing of its connection can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// It is no HTTP/1 response.
+    Syntax(httparse::Error),
+    /// It is longer than it may be.
+    TooLarge,
+    /// More and more interim responses.
+    TooManyInterim,
+    /// `Content-Length` is no number, or several.
+    ContentLength,
+    /// Another transfer coding than `chunked`, or one where there can be none.
+    TransferEncoding,
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(error) => write!(f, "invalid response head: {error}"),
+            Self::TooLarge => f.write_str("the response head is too large"),
+            Self::TooManyInterim => write!(f, "more than {MAX_INTERIM} interim responses"),
+            Self::ContentLength => f.write_str("invalid Content-Length in the response"),
+            Self::TransferEncoding => f.write_str("unknown transfer coding of the response"),
+        }
+    }
+}
+
+impl std::error::Error for HeadError {}
+
+/// Reads the head of the response to one request.
+#[derive(Debug)]
+pub struct HeadParser {
+    max_size: usize,
+    to_head: bool,
+    /// Bytes at the start of the buffer in which no head has ended.
+    seen: usize,
+    interim: u32,
+}
+
+impl HeadParser {
+    /// For a head of up to `max_size` bytes. `to_head`: the request was a HEAD.
+    pub fn new(max_size: usize, to_head: bool) -> Self {
+        Self { max_size, to_head, seen: 0, interim: 0 }
+    }
+
+    /// Takes the head from the front of the buffer, and interim ones before it. None: it is not all there yet.
+    ///
+    /// # Errors
+    /// It is no head that can be used.
+    pub fn parse(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, HeadError> {
+        loop {
+            // What comes byte by byte is not parsed from its beginning with every byte.
+            if self.seen > 0 && !has_blank_line(&buffer[self.seen.saturating_sub(3)..]) {
+                return self.wait(buffer);
+            }
+            let Some(head) = self.take(buffer)? else { return self.wait(buffer) };
+            self.seen = 0;
+            if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Some(head));
+            }
+            self.interim += 1;
+            if self.interim > MAX_INTERIM {
+                return Err(HeadError::TooManyInterim);
+            }
+        }
+    }
+
+    fn wait(&mut self, buffer: &BytesMut) -> Result<Option<Head>, HeadError> {
+        self.seen = buffer.len();
+        if self.seen < self.max_size { Ok(None) } else { Err(HeadError::TooLarge) }
+    }
+
+    fn take(&self, buffer: &mut BytesMut) -> Result<Option<Head>, HeadError> {
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let parser = ParserConfig::default();
+        let length = match parser.parse_response_with_uninit_headers(&mut parsed, buffer, &mut fields) {
+            Ok(Status::Complete(length)) => length,
+            Ok(Status::Partial) => return Ok(None),
+            Err(error) => return Err(HeadError::Syntax(error)),
+        };
+        if length > self.max_size {
+            return Err(HeadError::TooLarge);
+        }
+        let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+        let status = status.ok_or(HeadError::Syntax(httparse::Error::Status))?;
+        let is_http_11 = parsed.version == Some(1);
+        let start = buffer.as_ptr().addr();
+        let range = |part: &[u8]| {
+            let from = part.as_ptr().addr() - start;
+            from..from + part.len()
+        };
+        let ranges = parsed.headers.iter().map(|field| (range(field.name.as_bytes()), range(field.value)));
+        let ranges: SmallVec<[(Range<usize>, Range<usize>); 24]> = ranges.collect();
+
+        let bytes = buffer.split_to(length).freeze();
+        let mut headers = HeaderMap::with_capacity(ranges.len());
+        let mut framing = Fields::default();
+        for (name, value) in ranges {
+            let invalid = |_| HeadError::Syntax(httparse::Error::HeaderName);
+            let name = HeaderName::from_bytes(&bytes[name]).map_err(invalid)?;
+            let value = HeaderValue::from_maybe_shared(bytes.slice(value));
+            let value = value.map_err(|_| HeadError::Syntax(httparse::Error::HeaderValue))?;
+            if framing.note(&name, &value)? {
+                headers.append(name, value);
+            }
+        }
+        let (framing, keep_alive) = framing.decide(status, is_http_11, self.to_head)?;
+        if framing == Framing::Chunked {
+            // It must not go on beside the coding that overrides it (RFC 9112, section 6.3).
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        Ok(Some(Head { status, headers, framing, keep_alive }))
+    }
+}
+
+/// Whether a head may end in it.
+fn has_blank_line(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
+}
+
+/// What the headers say of body and connection.
+#[derive(Default)]
+struct Fields {
+    length: Option<u64>,
+    /// Whether all codings are one `chunked`.
+    chunked: Option<bool>,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Fields {
+    /// False: it says again what has been said, and need not go on.
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, HeadError> {
+        match *name {
+            header::CONTENT_LENGTH => {
+                let is_first = self.length.is_none();
+                // Several that agree, in one field or in more, are one (RFC 9112, section 6.3).
+                for item in value.as_bytes().split(|byte| *byte == b',') {
+                    let length = digits(item.trim_ascii()).ok_or(HeadError::ContentLength)?;
+                    if *self.length.get_or_insert(length) != length {
+                        return Err(HeadError::ContentLength);
+                    }
+                }
+                return Ok(is_first);
+            }
+            header::TRANSFER_ENCODING => {
+                let is_first = self.chunked.is_none();
+                self.chunked = Some(is_first && value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+            }
+            header::CONNECTION => {
+                for option in value.as_bytes().split(|byte| *byte == b',') {
+                    let option = option.trim_ascii();
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// In the order of RFC 9112, section 6.3.
+    fn decide(&self, status: StatusCode, is_http_11: bool, to_head: bool) -> Result<(Framing, bool), HeadError> {
+        let keep_alive = !self.close && (is_http_11 || self.keep_alive);
+        let has_no_body = to_head || status.is_informational() || [204, 304].contains(&status.as_u16());
+        if has_no_body {
+            return Ok((Framing::Length(0), keep_alive));
+        }
+        match (self.chunked, self.length) {
+            // A length beside the coding is how responses are smuggled: its connection is not used again.
+            (Some(true), length) if is_http_11 => Ok((Framing::Chunked, keep_alive && length.is_none())),
+            (Some(_), _) => Err(HeadError::TransferEncoding),
+            (None, Some(length)) => Ok((Framing::Length(length), keep_alive)),
+            (None, None) => Ok((Framing::UntilClose, false)),
+        }
+    }
+}
+
+fn digits(text: &[u8]) -> Option<u64> {
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    if is_number { str::from_utf8(text).ok()?.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests;

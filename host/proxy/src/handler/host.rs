@@ -1,0 +1,92 @@
+//! The host that a request is for.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use http::{HeaderValue, Method, Version, header, request};
+
+/// Finds the host of requests. It remembers the last one, since most clients send one request after the other to the same.
+#[derive(Debug, Default)]
+pub(super) struct Hosts(RefCell<Option<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    header: HeaderValue,
+    host: Rc<str>,
+}
+
+impl Hosts {
+    /// The host that a request is for, without port; none if it is missing or unusable. An absolute target wins over the Host
+    /// header and becomes it (RFC 9112, section 3.2.2); HTTP/1.0 may do without.
+    pub(super) fn canonical(&self, head: &mut request::Parts) -> Option<Rc<str>> {
+        if head.method == Method::CONNECT {
+            return None;
+        }
+        if let Some(authority) = head.uri.authority() {
+            // Without a scheme it is the target of a CONNECT, and nobody in front has looked at it as a host.
+            head.uri.scheme()?;
+            let value = HeaderValue::from_str(authority.as_str()).ok()?;
+            head.headers.insert(header::HOST, value);
+        }
+        let mut headers = head.headers.get_all(header::HOST).iter();
+        let Some(header) = headers.next() else { return (head.version == Version::HTTP_10).then(|| "".into()) };
+        if headers.next().is_some() {
+            return None;
+        }
+        let mut known = self.0.borrow_mut();
+        if let Some(known) = known.as_ref().filter(|known| known.header == header) {
+            return Some(known.host.clone());
+        }
+        let host = without_port(header)?;
+        // Of its own memory: the request's goes with the request.
+        let header = HeaderValue::from_bytes(header.as_bytes()).ok()?;
+        *known = Some(Known { header, host: host.clone() });
+        Some(host)
+    }
+}
+
+fn without_port(header: &HeaderValue) -> Option<Rc<str>> {
+    let authority: http::uri::Authority = header.to_str().ok()?.parse().ok()?;
+    (!authority.as_str().contains('@')).then(|| authority.host().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn host(request: request::Builder) -> Option<String> {
+        let mut head = request.body(()).unwrap().into_parts().0;
+        Hosts::default().canonical(&mut head).map(|host| host.to_string())
+    }
+
+    #[test]
+    fn the_host_is_without_port_and_an_absolute_target_wins() {
+        assert_eq!(host(Request::get("/").header("host", "b:3002")).as_deref(), Some("b"));
+        assert_eq!(host(Request::get("/").header("host", "[::1]:3002")).as_deref(), Some("[::1]"));
+        assert_eq!(host(Request::get("http://c:1/").header("host", "b")).as_deref(), Some("c"));
+        assert_eq!(host(Request::get("/").version(Version::HTTP_10)).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn a_missing_repeated_or_odd_host_is_refused() {
+        assert_eq!(host(Request::get("/")), None);
+        assert_eq!(host(Request::get("/").header("host", "a").header("host", "a")), None);
+        for odd in ["", "a b", "u@b", "b/c", "b:x:y"] {
+            assert_eq!(host(Request::get("/").header("host", odd)), None, "{odd}");
+        }
+        assert_eq!(host(Request::connect("b:443").header("host", "b")), None);
+        assert_eq!(host(Request::get("c.example").header("host", "b")), None);
+    }
+
+    #[test]
+    fn the_host_remembered_is_that_of_the_same_header_only() {
+        let hosts = Hosts::default();
+        let mut canonical = |host: &str| {
+            let mut head = Request::get("/").header("host", host).body(()).unwrap().into_parts().0;
+            hosts.canonical(&mut head).map(|host| host.to_string())
+        };
+        let asked = ["a:1", "a:1", "b", "u@b", "b", "a"].map(&mut canonical);
+        assert_eq!(asked.map(|host| host.unwrap_or_default()), ["a", "a", "b", "", "b", "a"]);
+    }
+}

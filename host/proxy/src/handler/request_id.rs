@@ -1,0 +1,60 @@
+//! Request ids for clients that bring none: 128 random bits in hex.
+
+use std::cell::RefCell;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
+
+/// Digits of an id.
+const LENGTH: usize = 32;
+
+/// Made so many at a time, which share their memory: a header value of its own would be two allocations.
+const BATCH: usize = 64;
+
+/// Makes a worker's request ids.
+#[derive(Debug, Default)]
+pub(super) struct RequestIds(RefCell<Batch>);
+
+#[derive(Debug, Default)]
+struct Batch {
+    random: fastrand::Rng,
+    /// The digits of ids that nobody has yet.
+    unused: Bytes,
+}
+
+impl RequestIds {
+    pub(super) fn next(&self) -> HeaderValue {
+        let batch = &mut *self.0.borrow_mut();
+        if batch.unused.is_empty() {
+            let mut digits = BytesMut::with_capacity(BATCH * LENGTH);
+            for _ in 0..BATCH * LENGTH / 16 {
+                digits.extend_from_slice(&hex(batch.random.u64(..)));
+            }
+            batch.unused = digits.freeze();
+        }
+        HeaderValue::from_maybe_shared(batch.unused.split_to(LENGTH)).expect("hex digits are a valid value")
+    }
+}
+
+fn hex(number: u64) -> [u8; 16] {
+    let bytes = number.to_be_bytes();
+    std::array::from_fn(|index| {
+        let byte = bytes[index / 2];
+        b"0123456789abcdef"[usize::from(if index % 2 == 0 { byte >> 4 } else { byte & 15 })]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_are_hex_and_differ() {
+        let ids = RequestIds::default();
+        let made: HashSet<HeaderValue> = (0..3 * BATCH).map(|_| ids.next()).collect();
+        assert_eq!(made.len(), 3 * BATCH);
+        assert!(made.iter().all(|id| id.len() == LENGTH && id.as_bytes().iter().all(u8::is_ascii_hexdigit)));
+        assert_eq!(&hex(0x0123_4567_89ab_cdef), b"0123456789abcdef");
+    }
+}

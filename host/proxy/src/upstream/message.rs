@@ -1,0 +1,190 @@
+//! A request on its way to the upstream.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::iter;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use fusebox_http1::{BodyEncoder, RequestFraming, WrongLength, encode_head};
+use fusebox_resilience::{AttemptBody, Call, Error, ErrorKind};
+use http::{HeaderMap, header};
+use http_body::Body;
+use tokio::io::AsyncWrite;
+
+use super::Target;
+
+/// Pieces of a body up to this size are copied behind the head, so that they go out with it; larger ones are written from where
+/// they are.
+const COPY: usize = 8 * 1024;
+
+/// So much is gathered before it is written.
+const GATHER: usize = 16 * 1024;
+
+/// What is left of a request to be sent.
+pub(super) struct Message {
+    /// Encoded, and written as far as `written`.
+    encoded: Vec<u8>,
+    written: usize,
+    /// A piece of the body that comes after it.
+    piece: Bytes,
+    body: AttemptBody,
+    encoder: BodyEncoder,
+    /// `Trailer` of the head.
+    announced: HeaderMap,
+    trailers: Option<HeaderMap>,
+    /// All of it is encoded.
+    has_ended: bool,
+    is_untouched: bool,
+}
+
+/// A request was not sent whole.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// Because of the connection,
+    Io(io::Error),
+    /// or because of its body.
+    Body(Error),
+}
+
+impl From<io::Error> for SendError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<WrongLength> for SendError {
+    fn from(error: WrongLength) -> Self {
+        Self::Body(Error::new(ErrorKind::Internal).with_source(error))
+    }
+}
+
+impl Message {
+    /// What an attempt of the call sends.
+    pub(super) fn new(call: &Call, target: &Target) -> Self {
+        let body = call.body().for_attempt();
+        let framing = match body.size_hint().exact() {
+            _ if body.is_end_stream() => RequestFraming::None,
+            Some(length) => RequestFraming::Length(length),
+            None => RequestFraming::Chunked,
+        };
+        let head = call.head();
+        // Most heads with what comes with them are shorter.
+        let mut encoded = Vec::with_capacity(1024);
+        let host = (&header::HOST, target.host(&head.headers));
+        let others = head.headers.iter().filter(|(name, _)| **name != header::HOST);
+        let headers = iter::once(host).chain(others);
+        encode_head(&mut encoded, &head.method, &target.path(&head.uri), headers, framing);
+        let mut announced = HeaderMap::new();
+        if framing == RequestFraming::Chunked {
+            announced
+                .extend(head.headers.get_all(header::TRAILER).iter().map(|names| (header::TRAILER, names.clone())));
+        }
+        Self {
+            encoded,
+            written: 0,
+            piece: Bytes::new(),
+            body,
+            encoder: BodyEncoder::new(framing),
+            announced,
+            trailers: None,
+            has_ended: framing == RequestFraming::None,
+            is_untouched: true,
+        }
+    }
+
+    /// Whether nothing of it has been sent.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.is_untouched
+    }
+
+    /// Sends the rest.
+    pub(super) fn poll_send(
+        &mut self,
+        writer: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        loop {
+            let is_silent = self.gather(cx)?;
+            while self.written < self.encoded.len() || !self.piece.is_empty() {
+                ready!(self.poll_write(writer, cx))?;
+            }
+            self.encoded.clear();
+            self.written = 0;
+            if self.has_ended {
+                return Poll::Ready(Ok(()));
+            }
+            if is_silent {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Encodes what there is of the body, up to a piece that is too large to be copied. True: its sender has no more just now.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, SendError> {
+        while !self.has_ended && self.piece.is_empty() && self.encoded.len() < GATHER {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(frame) => frame.transpose().map_err(SendError::Body)?,
+                Poll::Pending => return Ok(true),
+            };
+            match frame.map(http_body::Frame::into_data) {
+                None => self.end()?,
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => self.encode(data)?,
+                Some(Err(frame)) => self.trailers = frame.into_trailers().ok(),
+            }
+        }
+        Ok(false)
+    }
+
+    fn encode(&mut self, data: Bytes) -> Result<(), WrongLength> {
+        self.encoder.begin_piece(data.len(), &mut self.encoded)?;
+        if data.len() > COPY {
+            self.piece = data;
+        } else {
+            self.encoded.extend_from_slice(&data);
+            self.encoder.end_piece(&mut self.encoded);
+        }
+        // A body of a known length need not be asked whether that was all.
+        if self.encoder.is_full() { self.end() } else { Ok(()) }
+    }
+
+    fn end(&mut self) -> Result<(), WrongLength> {
+        self.has_ended = true;
+        self.encoder.end(&self.announced, self.trailers.as_ref(), &mut self.encoded)
+    }
+
+    fn poll_write(&mut self, writer: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let encoded = &self.encoded[self.written..];
+        let writer = Pin::new(writer);
+        let written = if self.piece.is_empty() {
+            writer.poll_write(cx, encoded)
+        } else {
+            writer.poll_write_vectored(cx, &[IoSlice::new(encoded), IoSlice::new(&self.piece)])
+        };
+        let written = ready!(written)?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.is_untouched = false;
+        let of_encoded = written.min(encoded.len());
+        self.written += of_encoded;
+        let of_piece = written - of_encoded;
+        if of_piece > 0 {
+            self.piece.advance(of_piece);
+            if self.piece.is_empty() {
+                self.encoded.clear();
+                self.written = 0;
+                self.encoder.end_piece(&mut self.encoded);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("has_ended", &self.has_ended).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! What has been read of a body and not yet sent.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Pieces in order. The usual body is one, which takes no memory but its own.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// Empty if there is none.
+    first: Bytes,
+    more: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Ahead {
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        if self.first.is_empty() && self.more.is_empty() {
+            self.first = piece;
+        } else {
+            self.more.push_back(piece);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        let first = std::mem::take(&mut self.first);
+        let piece = if first.is_empty() { self.more.pop_front()? } else { first };
+        self.bytes -= piece.len();
+        Some(piece)
+    }
+
+    /// Bytes in all of them.
+    pub(super) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.more.is_empty()
+    }
+
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_come_out_as_they_went_in() {
+        let mut ahead = Ahead::default();
+        let pop = |ahead: &mut Ahead| ahead.pop().map(|piece| piece.to_vec());
+        assert!(ahead.is_empty() && ahead.pop().is_none());
+        for piece in ["a", "", "bc"] {
+            ahead.push(Bytes::from_static(piece.as_bytes()));
+        }
+        assert_eq!((ahead.len(), ahead.pieces().map(|piece| piece.len()).sum::<usize>()), (3, 3));
+        assert_eq!(pop(&mut ahead).as_deref(), Some(&b"a"[..]));
+        ahead.push(Bytes::from_static(b"d"));
+        let rest: Vec<u8> = std::iter::from_fn(|| pop(&mut ahead)).flatten().collect();
+        assert_eq!((&rest[..], ahead.len(), ahead.is_empty()), (&b"bcd"[..], 0, true));
+    }
+}

@@ -1,0 +1,184 @@
+//! Time limits of calls, without a timer made and taken apart for each.
+//!
+//! Nearly every call ends long before its limits. A tokio timer that is made for each limit costs a lock and two changes of the
+//! timer wheel, and now and then a system call that wakes the runtime to a nearer end. So a worker keeps its timers: one that
+//! a call no longer needs stays armed, and the next call with the same limit takes it over. It then fires too early, if it
+//! fires at all, and only then is it set to the later end.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A timer that is armed again and again.
+pub type Timer = Pin<Box<Sleep>>;
+
+/// The timers of one worker that no call uses. Clones share them; the default keeps none.
+#[derive(Clone, Default)]
+pub struct Timers(Option<Rc<RefCell<Vec<Kept>>>>);
+
+/// Those of one limit. A worker has few limits; they are in order.
+struct Kept {
+    limit: Duration,
+    timers: Vec<Timer>,
+}
+
+/// A limit is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl Timers {
+    /// For one worker.
+    pub fn new() -> Self {
+        Self(Some(Rc::default()))
+    }
+
+    /// What comes of `future`, unless `limit` is over first. Exact, as tokio's own timers are.
+    ///
+    /// # Errors
+    /// The limit is over.
+    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut alarm = Alarm { timers: self, limit, end: Instant::now() + limit, timer: None };
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => alarm.poll(cx).map(|()| Err(Elapsed)),
+        })
+        .await
+    }
+}
+
+impl Timers {
+    fn take(&self, limit: Duration) -> Option<Timer> {
+        let kept = &mut *self.0.as_ref()?.borrow_mut();
+        let index = kept.binary_search_by_key(&limit, |kept| kept.limit).ok()?;
+        kept[index].timers.pop()
+    }
+
+    fn put(&self, limit: Duration, timer: Timer) {
+        let Some(kept) = &self.0 else { return };
+        let kept = &mut *kept.borrow_mut();
+        let index = kept.binary_search_by_key(&limit, |kept| kept.limit).unwrap_or_else(|index| {
+            kept.insert(index, Kept { limit, timers: Vec::new() });
+            index
+        });
+        kept[index].timers.push(timer);
+    }
+}
+
+impl fmt::Debug for Timers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timers").finish_non_exhaustive()
+    }
+}
+
+/// A limit that runs. Its timer goes back to the others when it is dropped.
+struct Alarm<'a> {
+    timers: &'a Timers,
+    limit: Duration,
+    end: Instant,
+    /// None before the first wait. Its end is never later than ours: it was that of an earlier call with the same limit.
+    timer: Option<Timer>,
+}
+
+impl Alarm<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let kept = || self.timers.take(self.limit).unwrap_or_else(|| Box::pin(sleep_until(self.end)));
+        let timer = self.timer.get_or_insert_with(kept);
+        poll_until(timer, self.end, cx)
+    }
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.timers.put(self.limit, timer);
+        }
+    }
+}
+
+/// Waits until `end` on a timer whose own end may be earlier.
+pub fn poll_until(timer: &mut Timer, end: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        std::task::ready!(timer.as_mut().poll(cx));
+        if timer.deadline() >= end {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use tokio::time::{advance, sleep};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn kept(timers: &Timers) -> usize {
+        timers.0.as_ref().map_or(0, |kept| kept.borrow().iter().map(|kept| kept.timers.len()).sum())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_is_exact_though_its_timer_is_an_earlier_calls() {
+        let timers = Timers::new();
+        for delay in [4, 3, 9] {
+            let delay = Duration::from_secs(delay);
+            assert_eq!(timers.timeout(LIMIT, sleep(delay)).await, Ok(()));
+            let began = Instant::now();
+            assert_eq!(timers.timeout(LIMIT, pending::<()>()).await, Err(Elapsed));
+            assert_eq!(began.elapsed(), LIMIT);
+            assert_eq!(kept(&timers), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_that_run_at_once_have_a_timer_each() {
+        let timers = Timers::new();
+        let began = Instant::now();
+        let late = async {
+            sleep(Duration::from_secs(1)).await;
+            timers.timeout(LIMIT, pending::<()>()).await.unwrap_err();
+            began.elapsed()
+        };
+        let early = async {
+            timers.timeout(LIMIT, pending::<()>()).await.unwrap_err();
+            began.elapsed()
+        };
+        let other = async {
+            timers.timeout(2 * LIMIT, pending::<()>()).await.unwrap_err();
+            began.elapsed()
+        };
+        let ends = tokio::join!(late, early, other);
+        assert_eq!(ends, (Duration::from_secs(11), LIMIT, 2 * LIMIT));
+        assert_eq!(kept(&timers), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_ready_at_once_needs_no_timer_and_a_kept_one_may_have_fired() {
+        let timers = Timers::new();
+        assert_eq!(timers.timeout(LIMIT, async { 7 }).await, Ok(7));
+        assert_eq!(kept(&timers), 0);
+        assert_eq!(timers.timeout(LIMIT, sleep(Duration::from_secs(1))).await, Ok(()));
+        advance(3 * LIMIT).await;
+        let began = Instant::now();
+        assert_eq!(timers.timeout(LIMIT, pending::<()>()).await, Err(Elapsed));
+        assert_eq!(began.elapsed(), LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropped_it_leaves_its_timer_to_the_next() {
+        let timers = Timers::new();
+        {
+            let mut cut = pin!(timers.timeout(LIMIT, pending::<()>()));
+            poll_fn(|cx| Poll::Ready(assert!(cut.as_mut().poll(cx).is_pending()))).await;
+        }
+        assert_eq!(kept(&timers), 1);
+    }
+}
