@@ -177,7 +177,8 @@ mod tests {
         let timers = Timers::new();
         {
             let mut cut = pin!(timers.timeout(LIMIT, pending::<()>()));
-            poll_fn(|cx| Poll::Ready(assert!(cut.as_mut().poll(cx).is_pending()))).await;
+            let is_pending = poll_fn(|cx| Poll::Ready(cut.as_mut().poll(cx).is_pending())).await;
+            assert!(is_pending);
         }
         assert_eq!(kept(&timers), 1);
     }
