@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run tour test policies policies-all build lint bench check clean tools
+.PHONY: help run tour test policies policies-all build lint bench counts check clean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,12 @@ bench: policies ## Measure: a component call, the seam, the proxy beside nginx, 
 	host/proxy/benches/against-nginx.sh
 	host/proxy/benches/swaps.sh
 
-check: lint test tour ## What CI runs
+counts: build policies ## Count a request's instructions and allocations, and compare them with the record
+	@command -v valgrind > /dev/null || { echo "valgrind is missing: install it (Debian: apt-get install valgrind)" >&2; exit 1; }
+	$(CARGO) build --release -p fusebox
+	target/debug/counts
+
+check: lint test tour counts ## What CI runs
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

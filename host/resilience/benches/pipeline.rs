@@ -1,5 +1,6 @@
-//! What does the seam cost? A call through 0 to 7 policies that do nothing, and through the real four, to an upstream that
-//! is ready at once. Everything is ready at once, so each call is a single poll: no runtime, no timer that fires.
+//! What does the seam cost? A call through 0 to 7 policies that do nothing, through each real one by itself, and through the
+//! four together, to an upstream that is ready at once. Everything is ready at once, so each call is a single poll: no
+//! runtime, no timer that fires.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -30,20 +31,18 @@ impl Policy for Nothing {
     }
 }
 
-/// Answers 200 at once.
-struct Ready;
+/// Answers with this status at once.
+struct Ready(StatusCode);
 
 impl Upstream for Ready {
     fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
         let attempt = call.begin_attempt();
-        Box::pin(
-            async move { attempt.finish(Ok(Response::new(StatusCode::OK, HeaderMap::new(), ResponseBody::empty()))) },
-        )
+        Box::pin(async move { attempt.finish(Ok(Response::new(self.0, HeaderMap::new(), ResponseBody::empty()))) })
     }
 }
 
-/// Fallback, retry, breaker, timeout, with their defaults.
-fn four() -> [Arc<dyn Policy>; 4] {
+/// Each with its defaults, from the outermost in.
+fn policies() -> [Arc<dyn Policy>; 4] {
     let respond = RespondConfig { status: Some(200), ..Default::default() };
     let fallback = FallbackConfig { handle_if: None, respond }.build("fallback".into(), &NoParts);
     let retry = RetryConfig::default().build("retry".into(), &NoParts);
@@ -75,17 +74,23 @@ fn pipeline(criterion: &mut Criterion) {
     let _entered = runtime.enter();
     let call = call();
     let mut group = criterion.benchmark_group("pipeline");
-    for depth in [0, 1, 3, 5, 7] {
-        let policies: Vec<Arc<dyn Policy>> = (0..depth).map(|_| Arc::new(Nothing("nothing".into())) as _).collect();
-        let pipeline = Pipeline::new(policies);
-        group.bench_function(BenchmarkId::new("no-op policies", depth), |bencher| {
-            bencher.iter(|| black_box(pipeline.execute(&call, &Ready).now_or_never().expect("ready at once")));
+    let mut measure = |id: BenchmarkId, policies: Vec<Arc<dyn Policy>>, status: StatusCode| {
+        let (pipeline, upstream) = (Pipeline::new(policies), Ready(status));
+        group.bench_function(id, |bencher| {
+            bencher.iter(|| black_box(pipeline.execute(&call, &upstream).now_or_never().expect("ready at once")));
         });
+    };
+    for depth in [0, 1, 3, 5, 7] {
+        let policies = (0..depth).map(|_| Arc::new(Nothing("nothing".into())) as _).collect();
+        measure(BenchmarkId::new("no-op policies", depth), policies, StatusCode::OK);
     }
-    let pipeline = Pipeline::new(four());
-    group.bench_function("fallback, retry, breaker, timeout", |bencher| {
-        bencher.iter(|| black_box(pipeline.execute(&call, &Ready).now_or_never().expect("ready at once")));
-    });
+    for policy in policies() {
+        let id = BenchmarkId::new("only", policy.name());
+        measure(id, vec![policy], StatusCode::OK);
+    }
+    let [fallback, ..] = policies();
+    measure(BenchmarkId::new("only", "fallback, that answers a 503"), vec![fallback], StatusCode::SERVICE_UNAVAILABLE);
+    measure(BenchmarkId::from_parameter("fallback, retry, breaker, timeout"), policies().to_vec(), StatusCode::OK);
     group.finish();
 }
 
