@@ -1,0 +1,80 @@
+//! The benchmark of fusebox: beside other proxies, and as things grow. [docs/performance.md](../../../docs/performance.md)
+//! tells the method and what came of it.
+
+mod compare;
+mod contestant;
+mod generator;
+mod machine;
+mod measure;
+mod open_loop;
+mod process;
+mod record;
+mod report;
+mod run;
+mod scenario;
+mod statistics;
+mod upstream;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Prints a line; nobody may be listening any more.
+#[macro_export]
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($argument)*).ok();
+    }};
+}
+
+/// Measures fusebox beside other proxies. To be run from the root of the repository.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load fusebox and other proxies in turn: processor time per request, throughput, latency, memory, connections
+    Compare(compare::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(Into::into).and_then(|runtime| {
+        let result = runtime.block_on(until_signal(run(arguments.command)));
+        // An open loop that was interrupted has a thread of its own, which need not end.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            writeln!(std::io::stderr(), "bench: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Compare(arguments) => compare::compare(arguments).await,
+    }
+}
+
+/// Ends what `work` has started, by dropping it, when the process is asked to end.
+async fn until_signal(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("terminated"),
+    }
+}
