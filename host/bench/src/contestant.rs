@@ -24,6 +24,8 @@ use crate::upstream::{Ports, Servers, Upstream};
 pub(crate) struct Setup {
     pub(crate) listen: SocketAddr,
     pub(crate) upstream: SocketAddr,
+    /// For the admin listener of a fusebox that asks components.
+    pub(crate) admin: SocketAddr,
     /// For its files.
     pub(crate) directory: PathBuf,
     pub(crate) workers: usize,
@@ -93,6 +95,12 @@ impl Contestant {
         Self::new(REFERENCE, Kind::Nginx)
     }
 
+    /// Those that are measured as things grow: nginx, and fusebox with native policies and with a component.
+    pub(crate) fn scaled(programs: &Programs) -> [Self; 3] {
+        let [_, native, wasm, ..] = Self::fuseboxes("fusebox", &programs.fusebox, &programs.component);
+        [Self::nginx(), native, wasm]
+    }
+
     /// All that are installed, and what is missing.
     pub(crate) fn all(programs: &Programs) -> (Vec<Self>, Vec<String>) {
         let (mut all, mut missing) = (vec![Self::nginx()], Vec::new());
@@ -108,15 +116,15 @@ impl Contestant {
         } else {
             missing.push("envoy".into());
         }
-        all.extend(Self::fuseboxes("fusebox", &programs.fusebox, &programs.component, true));
+        all.extend(Self::fuseboxes("fusebox", &programs.fusebox, &programs.component));
         if let Some(before) = &programs.before {
-            all.extend(Self::fuseboxes("before", before, &programs.component, false));
+            all.extend(Self::fuseboxes("before", before, &programs.component).into_iter().take(3));
         }
         (all, missing)
     }
 
     /// A fusebox in each way of using it.
-    fn fuseboxes(prefix: &str, binary: &Path, component: &Path, all: bool) -> Vec<Self> {
+    fn fuseboxes(prefix: &str, binary: &Path, component: &Path) -> [Self; 5] {
         let new = |name: &str, policies, access_log| {
             let kind = Kind::Fusebox { binary: binary.into(), component: component.into(), policies, access_log };
             Self::new(&format!("{prefix}{name}"), kind)
@@ -126,7 +134,7 @@ impl Contestant {
         let wasm = new("-wasm", fusebox::Policies::Wasm, false);
         let only = new("-wasm-only", fusebox::Policies::WasmOnly, false);
         let logging = Self { main: false, ..new("-native-log", fusebox::Policies::Native, true) };
-        if all { vec![plain, native, wasm, only, logging] } else { vec![plain, native, wasm] }
+        [plain, native, wasm, only, logging]
     }
 
     /// For tables.
@@ -162,6 +170,7 @@ impl Contestant {
         let setup = Setup {
             listen: ports.next()?,
             upstream: upstream.address,
+            admin: ports.next()?,
             directory: tempfile::tempdir_in(work)?.keep(),
             workers: options.workers,
             connections: options.connections,
@@ -176,7 +185,8 @@ impl Contestant {
         let stdout = stdout.then(open).transpose()?;
         let output = stdout.as_ref().map(File::try_clone).transpose()?;
         let program = Program::start(self.command(&setup)?, stdout, &log)?;
-        let mut running = Running { contestant: self.clone(), program, address: setup.listen, upstream, output };
+        let mut running =
+            Running { contestant: self.clone(), program, address: setup.listen, admin: setup.admin, upstream, output };
         let ready = running.ready().await;
         ready.with_context(|| format!("{}: {}", self.name, fs::read_to_string(&log).unwrap_or_default()))?;
         Ok(running)
@@ -184,7 +194,7 @@ impl Contestant {
 }
 
 /// How a contestant is to be set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Options {
     pub(crate) workers: usize,
     pub(crate) connections: usize,
@@ -216,6 +226,7 @@ pub(crate) struct Running {
     pub(crate) program: Program,
     pub(crate) address: SocketAddr,
     pub(crate) upstream: Upstream,
+    admin: SocketAddr,
     output: Option<File>,
 }
 
@@ -240,6 +251,16 @@ impl Running {
             ensure!(answer.contains(envoy::HANDLED), "its filter is not asked: {answer}");
         }
         Ok(())
+    }
+
+    /// What its components have been asked so far; nothing if there are none.
+    pub(crate) async fn component_calls(&self) -> Result<Option<fusebox::Calls>> {
+        match self.contestant.kind {
+            Kind::Fusebox { policies, .. } if policies.ask_component() => {
+                fusebox::Calls::of(&get(self.admin, "/metrics").await?).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Forgets what it has written.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
+use tokio::sync::oneshot;
 
 use crate::open_loop;
 use crate::process;
@@ -26,21 +27,27 @@ pub(crate) struct Load {
     pub(crate) p99: Option<Duration>,
 }
 
-/// Loads `address` for so long. `rate` is for the open loop alone.
+/// Loads `address` for so long. `rate` is for the open loop alone. `started` hears when the load begins; the open loop has
+/// made its connections then.
 pub(crate) async fn run(
     scenario: &Scenario,
     address: SocketAddr,
     duration: Duration,
     rate: Option<f64>,
     work: &Path,
+    started: oneshot::Sender<()>,
 ) -> Result<Load> {
     match scenario.generator {
         Generator::Wrk => {
+            started.send(()).ok();
             let script = work.join("load.lua");
             std::fs::write(&script, wrk_script(scenario.request))?;
             wrk_load(&output(wrk(scenario, address, duration, &script)?, duration).await?)
         }
-        Generator::H2load => h2load_load(&output(h2load(scenario, address, duration)?, duration).await?),
+        Generator::H2load => {
+            started.send(()).ok();
+            h2load_load(&output(h2load(scenario, address, duration)?, duration).await?)
+        }
         Generator::OpenLoop => {
             let Request::Get(target) = scenario.request else { bail!("the open loop sends one request only") };
             ensure!(scenario.protocol == Protocol::Http1 && !scenario.tls, "the open loop speaks plain HTTP/1.1 only");
@@ -51,7 +58,7 @@ pub(crate) async fn run(
                 rate: rate.context("an open loop needs a rate")?,
                 duration,
             };
-            open_loop::run(plan).await
+            open_loop::run(plan, started).await
         }
     }
 }
@@ -72,7 +79,6 @@ fn url(scenario: &Scenario, address: SocketAddr) -> String {
         Request::Get(target) => format!("{scheme}://{address}{target}"),
         Request::Bodies => format!("{scheme}://{address}/bodies"),
         Request::Headers { count, size } => format!("{scheme}://{address}/headers/{count}/{size}"),
-        Request::Last { routes } => format!("{scheme}://{address}/routes/{}", routes - 1),
         Request::RetryTenth | Request::Spread { .. } => format!("{scheme}://{address}/"),
     }
 }
@@ -99,7 +105,7 @@ fn wrk(scenario: &Scenario, address: SocketAddr, duration: Duration, script: &Pa
 /// Prints as JSON what came of it. A `request` function costs wrk time for each request, so only what needs one has one.
 fn wrk_script(request: Request) -> String {
     let request = match request {
-        Request::Get(_) | Request::Last { .. } => String::new(),
+        Request::Get(_) => String::new(),
         Request::Bodies => format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {LARGE_BODY})\n"),
         Request::RetryTenth => "\
 local sent, run = 0, os.time()
@@ -205,7 +211,7 @@ mod tests {
         let arguments = |command: Command| -> Vec<String> {
             command.get_args().map(|argument| argument.to_str().unwrap().to_owned()).collect()
         };
-        let plain = Scenario::closed_loop(Request::Get("/"), 3);
+        let plain = Scenario::on_axis("", Request::Get("/"), 3, Generator::Wrk);
         let four = Duration::from_secs(4);
         assert!(
             arguments(wrk(&plain, ADDRESS, four, Path::new("x")).unwrap()).ends_with(&["http://127.0.0.1:1/".into()])

@@ -11,6 +11,7 @@ mod process;
 mod record;
 mod report;
 mod run;
+mod scale;
 mod scenario;
 mod statistics;
 mod upstream;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Prints a line; nobody may be listening any more.
@@ -43,6 +45,10 @@ struct Arguments {
 enum Command {
     /// Load fusebox and other proxies in turn: processor time per request, throughput, latency, memory, connections
     Compare(compare::Arguments),
+    /// Load fusebox and nginx with more and more connections, routes, components, headers, workers
+    Scale(scale::Arguments),
+    /// Write tables, plots and history of published raw data into docs/performance.md
+    Report(report::page::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -64,9 +70,19 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Result<()> {
+    raise_file_limit()?;
     match command {
         Command::Compare(arguments) => compare::compare(arguments).await,
+        Command::Scale(arguments) => scale::scale(arguments).await,
+        Command::Report(arguments) => report::page::write(arguments),
     }
+}
+
+/// Thousands of connections are as many files, here and in the programs that are started.
+fn raise_file_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(())
 }
 
 /// Ends what `work` has started, by dropping it, when the process is asked to end.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use tokio::sync::oneshot;
 
 use crate::contestant::Running;
 use crate::generator;
@@ -18,11 +19,21 @@ pub(crate) async fn measure(
     rate: Option<f64>,
     work: &Path,
 ) -> Result<Measurement> {
-    let (connections, before) = (running.upstream.accepted(), running.program.usage()?);
-    let load = generator::run(scenario, running.address, duration, rate, work).await;
     let name = &running.contestant.name;
-    let load = load.with_context(|| format!("{name} in {}", scenario.name))?;
+    let connections = running.upstream.accepted();
+    let calls = running.component_calls().await?;
+    let (started, starts) = oneshot::channel();
+    let load = async {
+        let load = generator::run(scenario, running.address, duration, rate, work, started).await;
+        load.with_context(|| format!("{name} in {}", scenario.name))
+    };
+    let before = async {
+        starts.await.ok();
+        running.program.usage()
+    };
+    let (before, load) = tokio::try_join!(before, load)?;
     let used = running.program.usage()?.since(&before);
+    let calls = running.component_calls().await?.zip(calls).map(|(after, before)| after.since(before));
     let memory = running.program.memory()?;
     running.empty_output()?;
     ensure!(load.requests > 0, "{name} answers nothing in {}", scenario.name);
@@ -46,5 +57,6 @@ pub(crate) async fn measure(
         resident_bytes: memory.resident,
         proportional_bytes: memory.proportional,
         upstream_connections: running.upstream.accepted() - connections,
+        component_call_micros: calls.and_then(|calls| calls.mean_micros()),
     })
 }

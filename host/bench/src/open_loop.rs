@@ -14,7 +14,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
@@ -36,11 +36,11 @@ pub(crate) struct Plan {
 /// How long after the last request was due answers are waited for.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Carries the plan out on a thread of its own.
-pub(crate) async fn run(plan: Plan) -> Result<Load> {
+/// Carries the plan out on a thread of its own. `started` hears when all connections are there.
+pub(crate) async fn run(plan: Plan, started: oneshot::Sender<()>) -> Result<Load> {
     tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let latencies = runtime.block_on(LocalSet::new().run_until(latencies(&plan)))?;
+        let latencies = runtime.block_on(LocalSet::new().run_until(latencies(&plan, started)))?;
         Ok(latencies.load(plan.duration))
     })
     .await?
@@ -87,7 +87,7 @@ impl Due {
     }
 }
 
-async fn latencies(plan: &Plan) -> Result<Latencies> {
+async fn latencies(plan: &Plan, started: oneshot::Sender<()>) -> Result<Latencies> {
     let mut streams = Vec::new();
     for _ in 0..plan.connections {
         streams.push(connect(plan.address).await.with_context(|| format!("no connection to {}", plan.address))?);
@@ -122,6 +122,7 @@ async fn latencies(plan: &Plan) -> Result<Latencies> {
         });
     }
 
+    started.send(()).ok();
     let total = (plan.rate * plan.duration.as_secs_f64()) as usize;
     schedule(total, plan.rate, &due).await?;
     let end = Instant::now() + GRACE;
@@ -249,7 +250,7 @@ mod tests {
     async fn a_stall_shows_in_every_request_that_falls_due_in_it() {
         let address = server(200, Duration::from_millis(200)).await;
         let plan = plan(address);
-        let latencies = LocalSet::new().run_until(latencies(&plan)).await.unwrap();
+        let latencies = LocalSet::new().run_until(latencies(&plan, oneshot::channel().0)).await.unwrap();
         assert_eq!((latencies.answered.len(), latencies.failed.len(), latencies.bad_status), (600, 0, 0));
         // 200 fall due in the 200 ms; half of them wait for at least half of it. A closed loop would see one.
         let slow = |least| latencies.answered.iter().filter(|latency| **latency >= least).count();
@@ -261,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_never_answered_counts_with_the_time_it_has_waited() {
         let address = server(500, Duration::from_secs(3600)).await;
-        let latencies = LocalSet::new().run_until(latencies(&plan(address))).await.unwrap();
+        let latencies = LocalSet::new().run_until(latencies(&plan(address), oneshot::channel().0)).await.unwrap();
         assert_eq!((latencies.answered.len(), latencies.failed.len()), (500, 100));
         assert!(latencies.failed.iter().all(|latency| *latency >= GRACE));
         assert!(latencies.load(Duration::from_secs(1)).p99 >= Some(GRACE));

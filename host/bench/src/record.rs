@@ -62,6 +62,9 @@ pub(crate) struct Measurement {
     pub(crate) proportional_bytes: u64,
     /// Opened to the service during the load.
     pub(crate) upstream_connections: u64,
+    /// What a call of its component took on average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) component_call_micros: Option<f64>,
 }
 
 impl Measurement {

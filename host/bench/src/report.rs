@@ -1,6 +1,9 @@
 //! What raw data says: lines while it is made, tables, the goals, plots, and the page of all runs.
 
 mod figures;
+mod goals;
+pub(crate) mod page;
+mod plot;
 mod table;
 
 use std::path::Path;
@@ -43,7 +46,13 @@ fn milliseconds(micros: f64) -> String {
 pub(crate) fn print(path: &Path) -> Result<()> {
     let Some(last) = record::read(path)?.pop() else { return Ok(()) };
     let figures = Figures::of([&last]);
-    say!("\n{}", table::comparisons(&figures));
+    let compared = table::comparisons(&figures);
+    if !compared.is_empty() {
+        say!("\n{compared}\n{}", goals::table(&figures));
+    }
+    if figures.newest_scale().is_some() {
+        say!("\n{}", table::scales(&figures));
+    }
     say!("raw data: {}", path.display());
     Ok(())
 }

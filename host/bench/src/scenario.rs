@@ -29,8 +29,6 @@ pub(crate) enum Request {
     RetryTenth,
     /// `POST` of a large body, to which the answer is as large.
     Bodies,
-    /// `GET` of the last of so many routes.
-    Last { routes: u64 },
     /// `GET` of so many routes in turn.
     Spread { routes: u64 },
     /// `GET` with so many headers of so many bytes each, and the same in the answer.
@@ -108,9 +106,14 @@ impl Scenario {
 
     const MAIN: Self = Self { share: 0.5, main_contestants: true, ..Self::GET };
 
-    /// A load on connections that only ask.
-    pub(crate) const fn closed_loop(request: Request, connections: usize) -> Self {
-        Self { request, connections, ..Self::GET }
+    /// One on an axis: the same at every point but for what grows.
+    pub(crate) const fn on_axis(
+        name: &'static str,
+        request: Request,
+        connections: usize,
+        generator: Generator,
+    ) -> Self {
+        Self { name, request, connections, generator, ..Self::GET }
     }
 
     pub(crate) fn duration(&self, seconds: f64) -> Duration {

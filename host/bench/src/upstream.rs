@@ -6,7 +6,7 @@
 //! | `…/fail-once/ID` | 503 the first time, 200 the second |
 //! | `…/unavailable` | 503 |
 //! | `…/bodies` | 64 KiB |
-//! | `…/headers/COUNT/SIZE` | so many headers with values of so many bytes |
+//! | `…/headers/COUNT/SIZE` | so many headers, all but three with values of so many bytes |
 //! | anything else | 30 bytes of JSON |
 //!
 //! A request body may be of any length, and is read and dropped.
@@ -51,7 +51,6 @@ impl Servers {
 
     /// A service at an address of its own.
     pub(crate) fn service(&self, address: SocketAddr) -> Result<Upstream> {
-        let upstream = Upstream { address, state: Arc::default() };
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -59,6 +58,7 @@ impl Servers {
         let entered = self.threads[0].enter();
         let listener = socket.listen(BACKLOG)?;
         drop(entered);
+        let upstream = Upstream { address: listener.local_addr()?, state: Arc::default() };
         let (state, threads) = (Arc::clone(&upstream.state), self.threads.clone());
         let accept = async move {
             for thread in threads.iter().cycle() {
@@ -203,7 +203,7 @@ impl Answers {
             }
             (Some(size), Some(count), Some("headers")) => {
                 let (size, count) = (size.parse().unwrap_or(0), count.parse().unwrap_or(0));
-                let headers: String = (0..count).map(|n| format!("x-answer-{n}: {}\r\n", "a".repeat(size))).collect();
+                let headers: String = (3..count).map(|n| format!("x-answer-{n}: {}\r\n", "a".repeat(size))).collect();
                 answer("200 OK", &headers, b"{}").into()
             }
             _ => (&self.small).into(),
@@ -245,5 +245,52 @@ impl Ports {
             }
         }
         None.with_context(|| format!("no port from {} to {} is free", Self::FIRST, Self::LAST))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes back for all that is sent, on one connection.
+    async fn answers(requests: &[u8]) -> (String, u64) {
+        let upstream = Servers::start().unwrap().service(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let mut stream = TcpStream::connect(upstream.address).await.unwrap();
+        let (mut reader, mut writer) = stream.split();
+        let send = async {
+            writer.write_all(requests).await.unwrap();
+            writer.shutdown().await.unwrap();
+        };
+        let mut text = String::new();
+        let (read, ()) = tokio::join!(reader.read_to_string(&mut text), send);
+        read.unwrap();
+        (text, upstream.accepted())
+    }
+
+    #[tokio::test]
+    async fn requests_on_a_connection_are_answered_in_turn() {
+        let body = "x".repeat(LARGE_BODY);
+        let requests = [
+            "GET / HTTP/1.1\r\n\r\n".to_owned(),
+            format!("POST /bodies HTTP/1.1\r\nContent-Length: {LARGE_BODY}\r\n\r\n{body}"),
+            "GET /retry/fail-once/1 HTTP/1.1\r\n\r\n".repeat(2),
+            "GET /headers/5/7 HTTP/1.1\r\n\r\n".to_owned(),
+            "GET /unavailable HTTP/1.1\r\n\r\n".to_owned(),
+        ];
+        let (text, accepted) = answers(requests.concat().as_bytes()).await;
+        let statuses: Vec<_> = text.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(statuses, ["200", "200", "503", "200", "200", "503"]);
+        let answers: Vec<_> = text.split("HTTP/1.1 ").skip(1).collect();
+        assert!(answers[0].contains("content-length: 30\r\n"), "{}", answers[0]);
+        assert!(answers[1].ends_with(&body));
+        assert_eq!(answers[4].matches(": ").count(), 5);
+        assert!(answers[4].contains(": aaaaaaa\r\n"));
+        assert_eq!(accepted, 1);
+    }
+
+    #[tokio::test]
+    async fn a_chunked_body_ends_the_connection() {
+        let (text, _) = answers(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        assert_eq!(text, "");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::Setup;
 use crate::process;
@@ -20,6 +20,39 @@ pub(crate) enum Policies {
     Wasm,
     /// The same; the component is asked about 5xx only.
     WasmOnly,
+}
+
+impl Policies {
+    pub(crate) const fn ask_component(self) -> bool {
+        matches!(self, Self::Wasm | Self::WasmOnly)
+    }
+}
+
+/// What the metrics say of all components together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Calls {
+    count: f64,
+    seconds: f64,
+}
+
+impl Calls {
+    pub(super) fn of(metrics: &str) -> Result<Self> {
+        let sum = |name: &str| {
+            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            let values = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
+            values.sum::<Result<f64, _>>().with_context(|| format!("{name} in the metrics"))
+        };
+        let (count, seconds) = (sum("fusebox_component_calls_total{")?, sum("fusebox_component_call_seconds_total{")?);
+        Ok(Self { count, seconds })
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { count: self.count - before.count, seconds: self.seconds - before.seconds }
+    }
+
+    pub(crate) fn mean_micros(self) -> Option<f64> {
+        (self.count > 0.0).then(|| self.seconds * 1e6 / self.count)
+    }
 }
 
 pub(super) fn command(
@@ -40,8 +73,10 @@ code_cache = {{ directory = \"{cache}\" }}
 ",
         cache = setup.directory.join("cache").display(),
     );
-    let wasm = matches!(policies, Policies::Wasm | Policies::WasmOnly);
-    for index in 0..if wasm { setup.components } else { 0 } {
+    if policies.ask_component() {
+        writeln!(config, "admin = {{ listen = \"{}\" }}", setup.admin)?;
+    }
+    for index in 0..if policies.ask_component() { setup.components } else { 0 } {
         let handle_if = match policies {
             Policies::WasmOnly => {
                 format!("{{ component = \"c{index}\", only = {{ status = [\"5xx\"], failure = [] }} }}")
@@ -108,4 +143,25 @@ limit = \"10s\"
     let mut command = process::command(binary);
     command.arg("run").arg(setup.write("fusebox.toml", config)?);
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_all_components_add_up() {
+        let metrics = "\
+# TYPE fusebox_component_calls_total counter
+fusebox_component_calls_total{component=\"a\"} 3
+fusebox_component_calls_total{component=\"b\"} 1
+fusebox_component_call_seconds_total{component=\"a\"} 0.5
+fusebox_component_call_seconds_total{component=\"b\"} 1.5
+fusebox_component_calls_skipped_total{component=\"a\"} 9
+";
+        let calls = Calls::of(metrics).unwrap();
+        assert_eq!(calls.mean_micros(), Some(500_000.0));
+        assert_eq!(calls.since(calls).mean_micros(), None);
+        assert!(Calls::of("fusebox_component_calls_total{component=\"a\"} many").is_err());
+    }
 }

@@ -20,7 +20,6 @@ defaults
     timeout client 75s
     timeout server 60s
     http-reuse always
-    option forwardfor
 frontend clients
     bind {listen}
     use_backend retried if {{ path_beg /retry/ }}

@@ -19,8 +19,7 @@ pub(super) fn command(setup: &Setup) -> Result<Command> {
     });
     let mut routes = String::new();
     for route in 0..setup.routes {
-        writeln!(routes, "location /routes/{route}/ {{ proxy_pass http://service; }}")?;
-        writeln!(routes, "location = /routes/{route} {{ proxy_pass http://service; }}")?;
+        writeln!(routes, "location /routes/{route} {{ proxy_pass http://service; }}")?;
     }
     // Requests are buffered in memory, not in files, and a service never counts as failed.
     let config = format!(

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum as _;
+
 use crate::record::{Measured, Measurement, Run};
+use crate::scale::Axis;
 use crate::statistics::{Spread, spread};
 
 /// For each scenario, what the newest run says in which it was measured.
@@ -29,7 +32,12 @@ impl<'a> Figures<'a> {
         self.scenarios.get(scenario).map(|(run, _)| *run)
     }
 
-    /// In the order of the first round, sorted by name.
+    /// The newest run in which something grew.
+    pub(crate) fn newest_scale(&self) -> Option<&'a Run> {
+        Axis::value_variants().iter().filter_map(|axis| self.run(axis.scenario())).max_by_key(|run| run.time)
+    }
+
+    /// Sorted by name.
     pub(crate) fn contestants(&self, scenario: &str) -> Vec<&'a str> {
         let mut names: Vec<_> = self.measurements(scenario).map(|measured| measured.contestant.as_str()).collect();
         names.sort_unstable();
@@ -98,5 +106,73 @@ impl<'a> Place<'a> {
 
     pub(crate) const fn at(self, point: u64) -> Self {
         Self { point: Some(point), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Machine;
+    use crate::scenario::{Generator, Protocol};
+
+    fn measured(scenario: &str, contestant: &str, round: usize, processor_seconds: f64) -> Measurement {
+        Measurement {
+            scenario: scenario.into(),
+            point: None,
+            contestant: contestant.into(),
+            round,
+            generator: Generator::Wrk,
+            protocol: Protocol::Http1,
+            tls: false,
+            connections: 1,
+            rate: None,
+            seconds: 1.0,
+            requests: 1_000_000,
+            errors: 0,
+            processor_seconds,
+            p50_micros: None,
+            p99_micros: None,
+            resident_bytes: 0,
+            proportional_bytes: 0,
+            upstream_connections: 0,
+            component_call_micros: None,
+        }
+    }
+
+    fn run(revision: &str, measurements: Vec<Measurement>) -> Measured {
+        let run = Run {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            revision: revision.into(),
+            machine: Machine::default(),
+            versions: Vec::new(),
+            arguments: Vec::new(),
+        };
+        Measured { run, measurements }
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        // The machine is slower from round to round; the ratio is 2 throughout. The warm-up does not count.
+        let rounds = [(0, 1.0, 100.0), (1, 1.0, 2.0), (2, 10.0, 20.0), (3, 100.0, 200.0)];
+        let measurements = rounds.into_iter().flat_map(|(round, reference, other)| {
+            [measured("get", "nginx", round, reference), measured("get", "other", round, other)]
+        });
+        let runs = [run("a", measurements.collect())];
+        let figures = Figures::of(&runs);
+        let ratio = figures.ratio(Place::new("get", "other"), Place::new("get", "nginx"), COST);
+        assert_eq!(ratio, Some(Spread { median: 2.0, min: 2.0, max: 2.0 }));
+        assert_eq!(figures.ratio(Place::new("get", "other"), Place::new("get", "absent"), COST), None);
+    }
+
+    #[test]
+    fn a_newer_run_replaces_the_scenarios_that_it_measured() {
+        let runs = [
+            run("old", vec![measured("get", "nginx", 1, 1.0), measured("bodies", "nginx", 1, 2.0)]),
+            run("new", vec![measured("get", "nginx", 1, 3.0)]),
+        ];
+        let figures = Figures::of(&runs);
+        let revision = |scenario| figures.run(scenario).map(|run| run.revision.as_str());
+        assert_eq!((revision("get"), revision("bodies"), revision("retry-503")), (Some("new"), Some("old"), None));
+        assert_eq!(figures.value(Place::new("get", "nginx"), COST).unwrap().median, 3.0);
     }
 }
