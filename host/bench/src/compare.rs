@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::builder::PossibleValuesParser;
 
 use crate::contestant::{Contestant, Options, REFERENCE, Running};
@@ -66,10 +66,14 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
     let (servers, mut ports) = (Servers::start()?, Ports::new());
     let mut running: Vec<Running> = Vec::new();
     for contestant in &contestants {
-        running.push(contestant.start(&servers, &mut ports, &Options::default(), work.path()).await?);
+        match contestant.start(&servers, &mut ports, &Options::default(), work.path()).await {
+            Ok(started) => running.push(started),
+            Err(error) if contestant.may_be_missing() => say!("going on without {error:#}"),
+            Err(error) => return Err(error),
+        }
     }
     let mut recorder = Recorder::start(&arguments.out, run::describe(&programs)?)?;
-    let mut half_rate = None;
+    let (mut half_rate, mut failed) = (None, 0);
     for scenario in &scenarios {
         say!("\n{}: {}", scenario.name, scenario.title);
         let mut turn: Vec<_> = running.iter().filter(|running| takes_part(scenario, &running.contestant)).collect();
@@ -79,14 +83,24 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
             Generator::Wrk | Generator::H2load => None,
         };
         for running in &turn {
-            let warm_up = measure(scenario, running, WARM_UP, rate, work.path()).await?;
-            recorder.write(&Record::Measurement(warm_up))?;
+            match measure(scenario, running, WARM_UP, rate, work.path()).await {
+                Ok(warm_up) => recorder.write(&Record::Measurement(warm_up))?,
+                Err(error) => say!("   {error:#}"),
+            }
         }
         let mut throughput: BTreeMap<usize, f64> = BTreeMap::new();
         for round in 1..=usize::from(arguments.rounds) {
             fastrand::shuffle(&mut turn);
             for running in &turn {
-                let mut measured = measure(scenario, running, duration, rate, work.path()).await?;
+                // What the others have done is not to be lost for it.
+                let mut measured = match measure(scenario, running, duration, rate, work.path()).await {
+                    Ok(measured) => measured,
+                    Err(error) => {
+                        say!("{round:>2} {error:#}");
+                        failed += 1;
+                        continue;
+                    }
+                };
                 measured.round = round;
                 if measured.contestant == REFERENCE {
                     throughput.insert(round, measured.throughput());
@@ -100,7 +114,9 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
         }
     }
     drop(running);
-    report::print(&recorder.path)
+    report::print(&recorder.path)?;
+    ensure!(failed == 0, "{failed} measurements failed, and are missing");
+    Ok(())
 }
 
 /// Those that were asked for, and the one that all are compared with.

@@ -147,6 +147,11 @@ impl Contestant {
         TITLES.iter().position(|(known, _)| *known == name).unwrap_or(TITLES.len())
     }
 
+    /// Whether there is something to say without it.
+    pub(crate) const fn may_be_missing(&self) -> bool {
+        matches!(self.kind, Kind::Haproxy | Kind::Envoy { .. })
+    }
+
     fn command(&self, setup: &Setup) -> Result<Command> {
         match &self.kind {
             Kind::Nginx => nginx::command(setup),
@@ -188,7 +193,10 @@ impl Contestant {
         let mut running =
             Running { contestant: self.clone(), program, address: setup.listen, admin: setup.admin, upstream, output };
         let ready = running.ready().await;
-        ready.with_context(|| format!("{}: {}", self.name, fs::read_to_string(&log).unwrap_or_default()))?;
+        ready.with_context(|| {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            format!("{}{}{}", self.name, if log.is_empty() { "" } else { ": " }, log.trim_end())
+        })?;
         Ok(running)
     }
 }

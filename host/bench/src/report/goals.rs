@@ -1,10 +1,11 @@
 //! What fusebox is to cost, and what it does cost.
 
 use super::figures::{COST, Figure, Figures, P99, Place, RESIDENT, THROUGHPUT};
-use super::table::{none, row};
+use super::table::row;
 use crate::contestant::REFERENCE;
 use crate::statistics::Spread;
 
+const FULL_POLICY: &str = "full policy: timeout, retry, breaker, fallback, a component asked about every response";
 const WASM: &str = "fusebox-wasm";
 const NATIVE: &str = "fusebox-native";
 
@@ -16,28 +17,17 @@ struct Goal {
     met: fn(f64) -> bool,
 }
 
-/// A table of the goals. The full policy is timeout, retry, breaker and fallback, with a component asked about every response.
+/// A table of those goals of which something was measured.
 pub(crate) fn table(figures: &Figures<'_>) -> String {
     let mut text = String::new();
-    row(
-        &mut text,
-        [
-            "full policy: timeout, retry, breaker, fallback, a component asked about every response",
-            "goal",
-            "measured",
-            "met",
-        ],
-    );
-    row(&mut text, ["---", "---:", "---:", "---"]);
     for Goal { what, goal, figure, show, met } in goals(figures) {
-        let (measured, met) = match figure {
-            None => (none(), none()),
-            Some(Spread { median, min, max }) => {
-                let measured = format!("{} ({} to {})", show(median), show(min), show(max));
-                (measured, if met(median) { "yes".into() } else { "no".into() })
-            }
-        };
-        row(&mut text, [what, goal, &measured, &met]);
+        let Some(Spread { median, min, max }) = figure else { continue };
+        if text.is_empty() {
+            row(&mut text, [FULL_POLICY, "goal", "measured", "met"]);
+            row(&mut text, ["---", "---:", "---:", "---"]);
+        }
+        let measured = format!("{} ({} to {})", show(median), show(min), show(max));
+        row(&mut text, [what, goal, &measured, if met(median) { "yes" } else { "no" }]);
     }
     text
 }
