@@ -139,17 +139,19 @@ fn draw_axis(area: &Area<'_>, figures: &Figures<'_>, axis: Axis) -> Result<()> {
     let margin = (last / first).powf(0.06);
     let mut chart = ChartBuilder::on(area)
         .margin(12)
+        .margin_top(54)
         .margin_right(18)
-        .caption(format!("µs per request, by {}", axis.title()), text(14, INK, HPos::Left))
         .x_label_area_size(26)
         .y_label_area_size(38)
         .build_cartesian_2d(
             (first / margin..last * margin)
                 .log_scale()
                 .with_key_points(points.iter().map(|point| *point as f64).collect()),
-            0.0..highest * 1.25,
+            0.0..highest * 1.05,
         )
         .map_err(failed)?;
+    let caption = format!("µs per request, by {}", axis.title());
+    area.draw(&Text::new(caption, (50, 20), text(14, INK, HPos::Left))).map_err(failed)?;
     let mut mesh = chart.configure_mesh();
     mesh.disable_x_mesh().light_line_style(TRANSPARENT).bold_line_style(FAINT).axis_style(PEER);
     mesh.y_labels(5).x_label_formatter(&|x| thousands(*x)).y_label_formatter(&|y| format!("{y:.0}"));
@@ -167,9 +169,8 @@ fn draw_axis(area: &Area<'_>, figures: &Figures<'_>, axis: Axis) -> Result<()> {
         chart.draw_series(whiskers).map_err(failed)?;
         chart.draw_series(path.iter().map(|point| Circle::new(*point, 3, color.filled()))).map_err(failed)?;
         chart.draw_series([PathElement::new(path, color.stroke_width(2))]).map_err(failed)?;
-        // The key, at the top of the panel.
-        let (x, y) = (62 + 130 * index as i32, 46);
-        area.draw(&Rectangle::new([(x - 2, y - 9), (x + 120, y + 9)], WHITE.filled())).map_err(failed)?;
+        // The key, between caption and lines.
+        let (x, y) = (50 + 110 * index as i32, 42);
         area.draw(&PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(3))).map_err(failed)?;
         area.draw(&Text::new(*contestant, (x + 21, y), text(12, INK, HPos::Left))).map_err(failed)?;
     }
