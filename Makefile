@@ -34,10 +34,15 @@ lint: tools ## Formatting, clippy and docs; warnings are errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 
-bench: policies ## Measure: a component call, the seam, the proxy beside nginx, swaps under load
+bench: policies ## Measure: the loops, a component call, the proxy beside others and as things grow, swaps under load
+	@echo "this takes 25 minutes, and as long again where everything has to be compiled"
+	host/bench/install.sh
+	$(CARGO) build --release -p fusebox
+	$(CARGO) build --release -p fusebox-bench
 	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
-	host/proxy/benches/against-nginx.sh
-	host/proxy/benches/swaps.sh
+	target/release/bench compare
+	target/release/bench scale
+	host/proxy/benches/swaps.sh 2000
 
 counts: build policies ## Count a request's instructions and allocations, and compare them with the record
 	@command -v valgrind > /dev/null || { echo "valgrind is missing: install it (Debian: apt-get install valgrind)" >&2; exit 1; }

@@ -1,0 +1,291 @@
+//! The proxies that are measured: each is started once, with a service of its own behind it, so that the connections it
+//! opens can be told from those of others.
+
+pub(crate) mod envoy;
+pub(crate) mod fusebox;
+pub(crate) mod haproxy;
+pub(crate) mod nginx;
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::process::Program;
+use crate::upstream::{Ports, Servers, Upstream};
+
+/// What all contestants are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) listen: SocketAddr,
+    pub(crate) upstream: SocketAddr,
+    /// For the admin listener of a fusebox that asks components.
+    pub(crate) admin: SocketAddr,
+    /// For its files.
+    pub(crate) directory: PathBuf,
+    pub(crate) workers: usize,
+    /// How many clients it has to bear at once.
+    pub(crate) connections: usize,
+    /// `/routes/0` and so on, beside `/` and `/retry`.
+    pub(crate) routes: u64,
+    /// How many components the routes are spread over.
+    pub(crate) components: u64,
+    /// The longest head, in bytes, if it is more than usual.
+    pub(crate) max_header: Option<u64>,
+}
+
+impl Setup {
+    /// Writes one of its files.
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let path = self.directory.join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+}
+
+/// A kind of proxy with a way of configuring it.
+#[derive(Clone, Debug)]
+pub(crate) struct Contestant {
+    /// What raw data and tables call it.
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// Whether it can repeat requests as the scenario of retries asks for.
+    pub(crate) retries: bool,
+    /// Whether it takes part where only some do.
+    pub(crate) main: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Nginx,
+    Haproxy,
+    Envoy { binary: PathBuf, filter: bool },
+    Fusebox { binary: PathBuf, component: PathBuf, policies: fusebox::Policies, access_log: bool },
+}
+
+/// The name of what all ratios are to.
+pub(crate) const REFERENCE: &str = "nginx";
+
+const TITLES: [(&str, &str); 12] = [
+    (REFERENCE, "nginx, `proxy_pass`"),
+    ("haproxy", "haproxy"),
+    ("envoy", "Envoy"),
+    ("envoy-wasm", "Envoy, proxy-wasm filter"),
+    ("fusebox", "fusebox, no policy"),
+    ("fusebox-native", "fusebox, native policies"),
+    ("fusebox-wasm", "fusebox, component asked about every response"),
+    ("fusebox-wasm-only", "fusebox, component behind `only`"),
+    ("fusebox-native-log", "fusebox, native policies, access log"),
+    ("before", "before, no policy"),
+    ("before-native", "before, native policies"),
+    ("before-wasm", "before, component asked about every response"),
+];
+
+impl Contestant {
+    fn new(name: &str, kind: Kind) -> Self {
+        Self { name: name.into(), kind, retries: true, main: true }
+    }
+
+    pub(crate) fn nginx() -> Self {
+        Self::new(REFERENCE, Kind::Nginx)
+    }
+
+    /// Those that are measured as things grow: nginx, and fusebox with native policies and with a component.
+    pub(crate) fn scaled(programs: &Programs) -> [Self; 3] {
+        let [_, native, wasm, ..] = Self::fuseboxes("fusebox", &programs.fusebox, &programs.component);
+        [Self::nginx(), native, wasm]
+    }
+
+    /// All that are installed, and what is missing.
+    pub(crate) fn all(programs: &Programs) -> (Vec<Self>, Vec<String>) {
+        let (mut all, mut missing) = (vec![Self::nginx()], Vec::new());
+        if programs.haproxy {
+            all.push(Self::new("haproxy", Kind::Haproxy));
+        } else {
+            missing.push("haproxy".into());
+        }
+        if let Some(binary) = &programs.envoy {
+            let envoy = |filter| Kind::Envoy { binary: binary.clone(), filter };
+            all.push(Self { main: false, ..Self::new("envoy", envoy(false)) });
+            all.push(Self::new("envoy-wasm", envoy(true)));
+        } else {
+            missing.push("envoy".into());
+        }
+        all.extend(Self::fuseboxes("fusebox", &programs.fusebox, &programs.component));
+        if let Some(before) = &programs.before {
+            all.extend(Self::fuseboxes("before", before, &programs.component).into_iter().take(3));
+        }
+        (all, missing)
+    }
+
+    /// A fusebox in each way of using it.
+    fn fuseboxes(prefix: &str, binary: &Path, component: &Path) -> [Self; 5] {
+        let new = |name: &str, policies, access_log| {
+            let kind = Kind::Fusebox { binary: binary.into(), component: component.into(), policies, access_log };
+            Self::new(&format!("{prefix}{name}"), kind)
+        };
+        let plain = Self { retries: false, main: false, ..new("", fusebox::Policies::None, false) };
+        let native = new("-native", fusebox::Policies::Native, false);
+        let wasm = new("-wasm", fusebox::Policies::Wasm, false);
+        let only = new("-wasm-only", fusebox::Policies::WasmOnly, false);
+        let logging = Self { main: false, ..new("-native-log", fusebox::Policies::Native, true) };
+        [plain, native, wasm, only, logging]
+    }
+
+    /// For tables.
+    pub(crate) fn title(name: &str) -> &str {
+        TITLES.iter().find(|(known, _)| *known == name).map_or(name, |(_, title)| title)
+    }
+
+    /// Where it stands in tables.
+    pub(crate) fn rank(name: &str) -> usize {
+        TITLES.iter().position(|(known, _)| *known == name).unwrap_or(TITLES.len())
+    }
+
+    /// Whether there is something to say without it.
+    pub(crate) const fn may_be_missing(&self) -> bool {
+        matches!(self.kind, Kind::Haproxy | Kind::Envoy { .. })
+    }
+
+    fn command(&self, setup: &Setup) -> Result<Command> {
+        match &self.kind {
+            Kind::Nginx => nginx::command(setup),
+            Kind::Haproxy => haproxy::command(setup),
+            Kind::Envoy { binary, filter } => envoy::command(setup, binary, *filter),
+            Kind::Fusebox { binary, component, policies, access_log } => {
+                fusebox::command(setup, binary, component, *policies, *access_log)
+            }
+        }
+    }
+
+    /// Starts it, waits until it serves, and makes sure that it does what its name says.
+    pub(crate) async fn start(
+        &self,
+        servers: &Servers,
+        ports: &mut Ports,
+        options: &Options,
+        work: &Path,
+    ) -> Result<Running> {
+        let upstream = servers.service(ports.next()?)?;
+        let setup = Setup {
+            listen: ports.next()?,
+            upstream: upstream.address,
+            admin: ports.next()?,
+            directory: tempfile::tempdir_in(work)?.keep(),
+            workers: options.workers,
+            connections: options.connections,
+            routes: options.routes,
+            components: options.components,
+            max_header: options.max_header,
+        };
+        let log = setup.directory.join("log");
+        // Only a log may fill it. It is appended to, so that it can be emptied.
+        let stdout = matches!(self.kind, Kind::Fusebox { access_log: true, .. });
+        let open = || File::options().create(true).append(true).open(setup.directory.join("stdout"));
+        let stdout = stdout.then(open).transpose()?;
+        let output = stdout.as_ref().map(File::try_clone).transpose()?;
+        let program = Program::start(self.command(&setup)?, stdout, &log)?;
+        let mut running =
+            Running { contestant: self.clone(), program, address: setup.listen, admin: setup.admin, upstream, output };
+        let ready = running.ready().await;
+        ready.with_context(|| {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            format!("{}{}{}", self.name, if log.is_empty() { "" } else { ": " }, log.trim_end())
+        })?;
+        Ok(running)
+    }
+}
+
+/// How a contestant is to be set up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) workers: usize,
+    pub(crate) connections: usize,
+    pub(crate) routes: u64,
+    pub(crate) components: u64,
+    pub(crate) max_header: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { workers: 2, connections: 4096, routes: 0, components: 1, max_header: None }
+    }
+}
+
+/// The programs that were found.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    pub(crate) haproxy: bool,
+    pub(crate) envoy: Option<PathBuf>,
+    pub(crate) fusebox: PathBuf,
+    pub(crate) component: PathBuf,
+    pub(crate) before: Option<PathBuf>,
+}
+
+/// A contestant that serves.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) contestant: Contestant,
+    pub(crate) program: Program,
+    pub(crate) address: SocketAddr,
+    pub(crate) upstream: Upstream,
+    admin: SocketAddr,
+    output: Option<File>,
+}
+
+impl Running {
+    async fn ready(&mut self) -> Result<()> {
+        let mut tries = 0;
+        while TcpStream::connect(self.address).await.is_err() {
+            ensure!(self.program.runs()?, "it has ended");
+            tries += 1;
+            ensure!(tries < 600, "it does not listen on {}", self.address);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let answer = get(self.address, "/").await?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "it answers {answer}");
+        ensure!(!answer.contains(envoy::HANDLED), "its filter takes good answers for bad ones");
+        if self.contestant.retries {
+            let answer = get(self.address, "/retry/fail-once/0").await?;
+            ensure!(answer.starts_with("HTTP/1.1 200"), "it does not retry: {answer}");
+        }
+        if matches!(self.contestant.kind, Kind::Envoy { filter: true, .. }) {
+            let answer = get(self.address, "/unavailable").await?;
+            ensure!(answer.contains(envoy::HANDLED), "its filter is not asked: {answer}");
+        }
+        Ok(())
+    }
+
+    /// What its components have been asked so far; nothing if there are none.
+    pub(crate) async fn component_calls(&self) -> Result<Option<fusebox::Calls>> {
+        match self.contestant.kind {
+            Kind::Fusebox { policies, .. } if policies.ask_component() => {
+                fusebox::Calls::of(&get(self.admin, "/metrics").await?).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Forgets what it has written.
+    pub(crate) fn empty_output(&self) -> Result<()> {
+        self.output.as_ref().map_or(Ok(()), |output| Ok(output.set_len(0)?))
+    }
+}
+
+/// What comes back for a `GET`, head and body.
+async fn get(address: SocketAddr, target: &str) -> Result<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {target} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    };
+    tokio::time::timeout(Duration::from_secs(20), exchange).await.context("it does not answer")?
+}

@@ -1,0 +1,167 @@
+//! fusebox with as much of it as is to be measured.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::Setup;
+use crate::process;
+
+/// What stands between client and service.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Policies {
+    /// Nothing.
+    None,
+    /// Fallback, retry, circuit breaker and timeout, without a component.
+    Native,
+    /// The same; a component is asked about every response, and answers in place of failures.
+    Wasm,
+    /// The same; the component is asked about 5xx only.
+    WasmOnly,
+}
+
+impl Policies {
+    pub(crate) const fn ask_component(self) -> bool {
+        matches!(self, Self::Wasm | Self::WasmOnly)
+    }
+}
+
+/// What the metrics say of all components together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Calls {
+    count: f64,
+    seconds: f64,
+}
+
+impl Calls {
+    pub(super) fn of(metrics: &str) -> Result<Self> {
+        let sum = |name: &str| {
+            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            let values = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
+            values.sum::<Result<f64, _>>().with_context(|| format!("{name} in the metrics"))
+        };
+        let (count, seconds) = (sum("fusebox_component_calls_total{")?, sum("fusebox_component_call_seconds_total{")?);
+        Ok(Self { count, seconds })
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { count: self.count - before.count, seconds: self.seconds - before.seconds }
+    }
+
+    pub(crate) fn mean_micros(self) -> Option<f64> {
+        (self.count > 0.0).then(|| self.seconds * 1e6 / self.count)
+    }
+}
+
+pub(super) fn command(
+    setup: &Setup,
+    binary: &Path,
+    component: &Path,
+    policies: Policies,
+    access_log: bool,
+) -> Result<Command> {
+    let Setup { listen, upstream, workers, connections, .. } = setup;
+    let mut config = format!(
+        "\
+listen = \"{listen}\"
+workers = {workers}
+listener = {{ max_connections = {connections} }}
+log = {{ access = {access_log} }}
+code_cache = {{ directory = \"{cache}\" }}
+",
+        cache = setup.directory.join("cache").display(),
+    );
+    if policies.ask_component() {
+        writeln!(config, "admin = {{ listen = \"{}\" }}", setup.admin)?;
+    }
+    for index in 0..if policies.ask_component() { setup.components } else { 0 } {
+        let handle_if = match policies {
+            Policies::WasmOnly => {
+                format!("{{ component = \"c{index}\", only = {{ status = [\"5xx\"], failure = [] }} }}")
+            }
+            _ => format!("{{ component = \"c{index}\" }}"),
+        };
+        write!(
+            config,
+            "
+[components.c{index}]
+file = \"{}\"
+[policies.fallback-{index}]
+kind = \"fallback\"
+respond = {{ component = \"c{index}\" }}
+[policies.retry-{index}]
+kind = \"retry\"
+delay = \"1ms\"
+handle_if = {handle_if}
+",
+            component.display()
+        )?;
+    }
+    config += "
+[policies.fallback]
+kind = \"fallback\"
+respond = { status = 200, body = '{\"message\": \"error accessing service B\"}' }
+[policies.visible-fallback]
+kind = \"fallback\"
+respond = { status = 502 }
+[policies.retry]
+kind = \"retry\"
+delay = \"1ms\"
+[policies.breaker]
+kind = \"circuit-breaker\"
+[policies.tolerant-breaker]
+kind = \"circuit-breaker\"
+failure_threshold = 50
+failure_capacity = 100
+[policies.timeout]
+kind = \"timeout\"
+limit = \"10s\"
+";
+    // Its fallback answers with a failure: another would hide that a retry is missing.
+    let retried = match policies {
+        Policies::None => String::new(),
+        Policies::Native => r#""visible-fallback", "retry", "tolerant-breaker", "timeout""#.into(),
+        Policies::Wasm | Policies::WasmOnly => r#""visible-fallback", "retry-0", "tolerant-breaker", "timeout""#.into(),
+    };
+    let mut route = |path: &str, policies: &str| {
+        writeln!(config, "[[routes]]\npath = \"{path}\"\nupstream = \"http://{upstream}\"\npolicies = [{policies}]")
+    };
+    let usual = |index: u64| match policies {
+        Policies::None => String::new(),
+        Policies::Native => r#""fallback", "retry", "breaker", "timeout""#.into(),
+        Policies::Wasm | Policies::WasmOnly => {
+            format!(r#""fallback-{index}", "retry-{index}", "breaker", "timeout""#)
+        }
+    };
+    route("/", &usual(0))?;
+    route("/retry", &retried)?;
+    for index in 0..setup.routes {
+        route(&format!("/routes/{index}"), &usual(index % setup.components))?;
+    }
+    let mut command = process::command(binary);
+    command.arg("run").arg(setup.write("fusebox.toml", config)?);
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_all_components_add_up() {
+        let metrics = "\
+# TYPE fusebox_component_calls_total counter
+fusebox_component_calls_total{component=\"a\"} 3
+fusebox_component_calls_total{component=\"b\"} 1
+fusebox_component_call_seconds_total{component=\"a\"} 0.5
+fusebox_component_call_seconds_total{component=\"b\"} 1.5
+fusebox_component_calls_skipped_total{component=\"a\"} 9
+";
+        let calls = Calls::of(metrics).unwrap();
+        assert_eq!(calls.mean_micros(), Some(500_000.0));
+        assert_eq!(calls.since(calls).mean_micros(), None);
+        assert!(Calls::of("fusebox_component_calls_total{component=\"a\"} many").is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! The benchmark of fusebox: beside other proxies, and as things grow. [docs/performance.md](../../../docs/performance.md)
+//! tells the method and what came of it.
+
+mod compare;
+mod contestant;
+mod generator;
+mod machine;
+mod measure;
+mod open_loop;
+mod process;
+mod record;
+mod report;
+mod run;
+mod scale;
+mod scenario;
+mod statistics;
+mod upstream;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Prints a line; nobody may be listening any more.
+#[macro_export]
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($argument)*).ok();
+    }};
+}
+
+/// Measures fusebox beside other proxies. To be run from the root of the repository.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load fusebox and other proxies in turn: processor time per request, throughput, latency, memory, connections
+    Compare(compare::Arguments),
+    /// Load fusebox and nginx with more and more connections, routes, components, headers, workers
+    Scale(scale::Arguments),
+    /// Write tables, plots and history of published raw data into docs/performance.md
+    Report(report::page::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(Into::into).and_then(|runtime| {
+        let result = runtime.block_on(until_signal(run(arguments.command)));
+        // An open loop that was interrupted has a thread of its own, which need not end.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            writeln!(std::io::stderr(), "bench: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    raise_file_limit()?;
+    match command {
+        Command::Compare(arguments) => compare::compare(arguments).await,
+        Command::Scale(arguments) => scale::scale(arguments).await,
+        Command::Report(arguments) => report::page::write(arguments),
+    }
+}
+
+/// Thousands of connections are as many files, here and in the programs that are started.
+fn raise_file_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(())
+}
+
+/// Ends what `work` has started, by dropping it, when the process is asked to end.
+async fn until_signal(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("terminated"),
+    }
+}

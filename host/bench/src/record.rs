@@ -1,0 +1,128 @@
+//! Raw data: JSON lines, a `run` and then the measurements that were made in it.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+use crate::scenario::{Generator, Protocol};
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub(crate) enum Record {
+    Run(Run),
+    Measurement(Measurement),
+}
+
+/// When, where and with what.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Run {
+    /// UTC.
+    pub(crate) time: jiff::Timestamp,
+    pub(crate) revision: String,
+    pub(crate) machine: Machine,
+    /// Program and what it says of its version.
+    pub(crate) versions: Vec<(String, String)>,
+    /// What was asked for on the command line.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// One load on one contestant.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Measurement {
+    pub(crate) scenario: String,
+    /// Where on its axis, for what is measured as it grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) point: Option<u64>,
+    pub(crate) contestant: String,
+    /// From 1 on; 0 is the warm-up.
+    pub(crate) round: usize,
+    pub(crate) generator: Generator,
+    pub(crate) protocol: Protocol,
+    pub(crate) tls: bool,
+    pub(crate) connections: usize,
+    /// Requests per second that were asked for; nothing means as many as possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<f64>,
+    pub(crate) seconds: f64,
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    /// Processor time of the contestant, all its processes together.
+    pub(crate) processor_seconds: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) p50_micros: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) p99_micros: Option<f64>,
+    /// After the load.
+    pub(crate) resident_bytes: u64,
+    /// The same with every shared page counted once.
+    pub(crate) proportional_bytes: u64,
+    /// Opened to the service during the load.
+    pub(crate) upstream_connections: u64,
+    /// What a call of its component took on average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) component_call_micros: Option<f64>,
+}
+
+impl Measurement {
+    /// Microseconds of processor time per request.
+    pub(crate) fn cost(&self) -> f64 {
+        self.processor_seconds * 1e6 / self.requests.max(1) as f64
+    }
+
+    /// Requests per second.
+    pub(crate) fn throughput(&self) -> f64 {
+        self.requests as f64 / self.seconds
+    }
+}
+
+/// A file that grows by a line per record.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    file: File,
+    pub(crate) path: PathBuf,
+}
+
+impl Recorder {
+    /// The file of today in `directory`, and `run` as its next line.
+    pub(crate) fn start(directory: &Path, run: Run) -> Result<Self> {
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        let path = directory.join(format!("{}.jsonl", run.time.strftime("%Y-%m-%d")));
+        let file = File::options().create(true).append(true).open(&path);
+        let mut recorder = Self { file: file.with_context(|| path.display().to_string())?, path };
+        recorder.write(&Record::Run(run))?;
+        Ok(recorder)
+    }
+
+    pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
+        writeln!(self.file, "{}", serde_json::to_string(record)?)?;
+        Ok(())
+    }
+}
+
+/// A run with what was measured in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) run: Run,
+    pub(crate) measurements: Vec<Measurement>,
+}
+
+/// All runs in a file, the oldest first.
+pub(crate) fn read(path: &Path) -> Result<Vec<Measured>> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let mut runs: Vec<Measured> = Vec::new();
+    for (index, line) in BufReader::new(file).lines().enumerate() {
+        let place = || format!("{}, line {}", path.display(), index + 1);
+        match serde_json::from_str(&line?).with_context(place)? {
+            Record::Run(run) => runs.push(Measured { run, measurements: Vec::new() }),
+            Record::Measurement(measurement) => {
+                let run = runs.last_mut().context("a measurement before any run").with_context(place)?;
+                run.measurements.push(measurement);
+            }
+        }
+    }
+    Ok(runs)
+}
