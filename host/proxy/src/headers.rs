@@ -112,7 +112,12 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, client: &Heade
 
 /// Makes an upstream's response headers those that the client gets; the upstream's hop has been stripped already.
 pub fn forward_response(headers: &mut HeaderMap) {
-    append(headers, header::VIA, &HeaderValue::from_static("1.1 fusebox"));
+    let own = HeaderValue::from_static("1.1 fusebox");
+    if headers.keys().any(|name| *name == header::VIA) {
+        append(headers, header::VIA, &own);
+    } else {
+        headers.insert(header::VIA, own);
+    }
 }
 
 /// The client's request id, if it can stand in a header and a log line without harm.

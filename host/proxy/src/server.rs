@@ -6,6 +6,7 @@
 //! process then binds silently, few connections spread badly, and closing a listener resets what is queued on it.)
 
 mod connection;
+mod course;
 mod worker;
 
 use std::io;

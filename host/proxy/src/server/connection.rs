@@ -7,23 +7,23 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures_util::future::{Either, select};
 use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::Shared;
-use super::worker::{Accepted, Phase};
+use super::course::{Course, Phase};
+use super::worker::Accepted;
 use crate::config::ListenerConfig;
 use crate::handler::Handler;
 use crate::sockets;
@@ -33,12 +33,7 @@ use crate::stall::Stall;
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves a connection to its end.
-pub(super) async fn serve(
-    accepted: Accepted,
-    handler: Rc<Handler>,
-    shared: Arc<Shared>,
-    mut phase: watch::Receiver<Phase>,
-) {
+pub(super) async fn serve(accepted: Accepted, handler: Rc<Handler>, shared: Arc<Shared>, course: Rc<Course>) {
     let Accepted { stream, client, place } = accepted;
     let _place = place;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
@@ -61,20 +56,17 @@ pub(super) async fn serve(
         .writev(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-
-    loop {
-        let changed = match select(connection.as_mut(), pin!(phase.changed())).await {
-            // What went wrong with the client has been reported by the call it concerned, if any.
-            Either::Left(_) => return,
-            Either::Right((changed, _)) => changed,
-        };
-        match *phase.borrow_and_update() {
-            _ if changed.is_err() => return,
-            Phase::Serving => {}
-            Phase::Draining => connection.as_mut().graceful_shutdown(),
-            Phase::Ended => return,
+    let mut participant = course.join();
+    poll_fn(|cx| {
+        match participant.poll_change(cx) {
+            None | Some(Phase::Serving) => {}
+            Some(Phase::Draining) => connection.as_mut().graceful_shutdown(),
+            Some(Phase::Ended) => return Poll::Ready(()),
         }
-    }
+        // What went wrong with the client has been reported by the call it concerned, if any.
+        connection.as_mut().poll(cx).map(drop)
+    })
+    .await;
 }
 
 /// Where a client is.

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::Shared;
 use super::connection::serve;
+use super::course::{Course, Phase};
 use crate::handler::Handler;
 
 /// How often unused upstream connections are looked at.
@@ -61,17 +62,6 @@ impl Drop for Counted {
     }
 }
 
-/// How far the shutdown is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    /// Connections stay.
-    Serving,
-    /// Each connection ends with the request that it is at.
-    Draining,
-    /// All connections end now.
-    Ended,
-}
-
 #[derive(Debug)]
 pub(super) struct Workers(Vec<Worker>);
 
@@ -79,7 +69,6 @@ pub(super) struct Workers(Vec<Worker>);
 struct Worker {
     connections: mpsc::UnboundedSender<(Accepted, Counted)>,
     load: Arc<WorkerLoad>,
-    /// One for each worker: its connections look at it with every turn, and would else share a lock with all others.
     phase: watch::Sender<Phase>,
     thread: JoinHandle<()>,
 }
@@ -162,10 +151,12 @@ fn work(
         let handler = Rc::new(Handler::new(shared.routes.clone(), &shared.limits, shared.observers.clone()));
         tokio::task::spawn_local(refresh_instances(shared.components.clone()));
         tokio::task::spawn_local(reap(handler.clone()));
+        let course = Rc::new(Course::default());
+        tokio::task::spawn_local(course.clone().follow(phase));
         // Cloned into every connection; when all clones are gone, all connections are.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         while let Some((accepted, counted)) = connections.recv().await {
-            let connection = serve(accepted, handler.clone(), shared.clone(), phase.clone());
+            let connection = serve(accepted, handler.clone(), shared.clone(), course.clone());
             let alive = alive.clone();
             tokio::task::spawn_local(async move {
                 connection.await;

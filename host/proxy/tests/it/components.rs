@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::bad_components;
 use crate::support::{
-    Origin, Proxy, answer, eventually, get, handle_if, is_status, ok, predicate, responds, wat_component,
+    Ends, Origin, Proxy, answer, eventually, get, handle_if, is_status, ok, predicate, responds, wat_component,
 };
 
 /// One retry of what the component `c` takes; `OPTIONS` are more keys of the component.
@@ -308,6 +308,7 @@ fn a_component_is_replaced_while_traffic_flows_and_no_request_fails() {
 
     let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
+        let ends = Ends(&done);
         let clients: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
@@ -334,7 +335,7 @@ fn a_component_is_replaced_while_traffic_flows_and_no_request_fails() {
             let before = answered.load(Ordering::SeqCst);
             eventually("more traffic", || (answered.load(Ordering::SeqCst) > before + 8).then_some(()));
         }
-        done.store(true, Ordering::SeqCst);
+        drop(ends);
         clients.into_iter().for_each(|client| client.join().expect("no request failed"));
     });
     let state = proxy.state();

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::{Origin, Proxy, answer, eventually, get, is_status, metrics, ok, predicate};
+use crate::support::{Ends, Origin, Proxy, answer, eventually, get, is_status, metrics, ok, predicate};
 use guest::Guest;
 
 /// What the guests that fail are called in log and metrics, and what the log says in detail.
@@ -301,15 +301,6 @@ impl Neighbours {
             let longest = clients.into_iter().map(|client| client.join().expect("no panic")).max().unwrap_or_default();
             Self { longest, queued: proxy.queued().saturating_sub(queued) }
         })
-    }
-}
-
-/// Ends the neighbours even when a test fails.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 
