@@ -2,7 +2,7 @@
 //!
 //! The one place that knows everybody; straight-line code. Nothing keeps the configuration afterwards.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
 use http::Method;
 
 use crate::code_cache;
-use crate::config::{Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig};
+use crate::config::{Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig, UpstreamConfig};
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::upstream::Target;
 
@@ -180,11 +180,14 @@ impl Compiler<'_> {
 
     fn routes(&mut self, policies: &Policies) -> RouteTable {
         let config = self.config;
+        let matches: Vec<_> = config.routes.iter().map(|route| self.matches(route)).collect();
         let mut routes: Vec<Route> = Vec::new();
         let mut targets: Vec<Arc<Target>> = Vec::new();
-        for route in &config.routes {
+        let mut known_targets: HashMap<&UpstreamConfig, usize> = HashMap::new();
+        let mut claims = HashSet::new();
+        let mut names: HashSet<Arc<str>> = HashSet::new();
+        for (route, matches) in config.routes.iter().zip(&matches) {
             let path = format!("routes[{}]", route.index);
-            let matches = self.matches(route, &path);
             let pipeline = self.pipeline(route, policies, &path);
             let target = Target::new(&route.upstream);
             let (matches, target) = match (matches, target) {
@@ -195,22 +198,24 @@ impl Compiler<'_> {
                 }
                 (None, Ok(_)) => continue,
             };
-            let upstream = targets.iter().position(|known| **known == target).unwrap_or_else(|| {
+            let upstream = *known_targets.entry(&route.upstream).or_insert_with(|| {
                 targets.push(Arc::new(target));
                 targets.len() - 1
             });
-            let name = route.name.clone().unwrap_or_else(|| matches.to_string());
-            if routes.iter().any(|other| other.matches.collides_with(&matches)) {
+            let name: Arc<str> = route.name.clone().unwrap_or_else(|| matches.to_string()).into();
+            if matches.claims().any(|claim| claims.contains(&claim)) {
                 self.error(&path, format!("takes the same requests as another route: `{matches}`"));
-            } else if routes.iter().any(|other| *other.name == *name) {
+            } else if names.contains(&name) {
                 self.error(&format!("{path}.name"), format!("another route is called `{name}`"));
             }
+            claims.extend(matches.claims());
+            names.insert(name.clone());
             let asks_twice =
                 route.policies.iter().any(|name| matches!(config.policies.get(name), Some(PolicyConfig::Retry(_))));
             let replay_limit = usize::try_from(route.max_replay_body.as_u64()).unwrap_or(usize::MAX);
             routes.push(Route {
-                name: name.into(),
-                matches,
+                name,
+                matches: matches.clone(),
                 pipeline,
                 upstream,
                 replay_limit: if asks_twice { replay_limit } else { 0 },
@@ -219,7 +224,8 @@ impl Compiler<'_> {
         RouteTable::new(routes, targets)
     }
 
-    fn matches(&mut self, route: &RouteConfig, path: &str) -> Option<RouteMatch> {
+    fn matches(&mut self, route: &RouteConfig) -> Option<RouteMatch> {
+        let path = format!("routes[{}]", route.index);
         let before = self.errors.len();
         if !route.path.starts_with('/') || route.path.contains(['?', '#', ' ']) {
             self.error(&format!("{path}.path"), format!("expected a path such as \"/api\", found `{}`", route.path));
@@ -256,7 +262,6 @@ impl Compiler<'_> {
 
     fn pipeline(&mut self, route: &RouteConfig, policies: &Policies, path: &str) -> Pipeline {
         let mut pipeline = Vec::new();
-        let known = names(self.document, "policies");
         for (index, name) in route.policies.iter().enumerate() {
             let path = format!("{path}.policies[{index}]");
             if route.policies[..index].contains(name) {
@@ -264,8 +269,8 @@ impl Compiler<'_> {
             }
             if let Some(policy) = policies.by_name.get(name.as_str()) {
                 pipeline.push(policy.clone());
-            } else if !known.contains(name) {
-                self.error(&path, unknown("policy", name, &known));
+            } else if !self.document.has_key("policies", name) {
+                self.error(&path, unknown("policy", name, &names(self.document, "policies")));
             }
         }
         Pipeline::new(pipeline)
@@ -303,11 +308,10 @@ struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// None: it is there but wrong.
     fn component(&self, name: &str) -> Result<Option<&Components>, String> {
-        let known = names(self.document, "components");
-        if known.iter().any(|known| known == name) {
+        if self.document.has_key("components", name) {
             Ok(self.components.filter(|components| components.files().any(|(loaded, _)| loaded == name)))
         } else {
-            Err(unknown("component", name, &known))
+            Err(unknown("component", name, &names(self.document, "components")))
         }
     }
 }
@@ -322,12 +326,11 @@ impl Parts for Surroundings<'_> {
     }
 
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
-        let known = names(self.document, "budgets");
         match self.budgets.get(name) {
             Some(budget) => Ok(budget.clone()),
             // It is there but wrong, which has been said.
-            None if known.iter().any(|known| known == name) => Ok(Arc::new(Budget::default())),
-            None => Err(unknown("budget", name, &known)),
+            None if self.document.has_key("budgets", name) => Ok(Arc::new(Budget::default())),
+            None => Err(unknown("budget", name, &names(self.document, "budgets"))),
         }
     }
 

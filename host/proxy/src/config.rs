@@ -211,8 +211,8 @@ fn max_replay_body() -> ByteSize {
     ByteSize::kib(64)
 }
 
-/// An upstream: its URL, or a table with the URL and limits.
-#[derive(Clone, Debug)]
+/// An upstream: its URL, or a table with the URL and limits. Two that say the same are one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamConfig {
     /// `http://host[:port][/base]`; the base path is put in front of the request's.
     pub url: String,
@@ -233,7 +233,7 @@ pub struct UpstreamConfig {
 }
 
 /// What the upstream sees as Host.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum HostHeader {
     /// The client's.

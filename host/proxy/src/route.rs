@@ -1,4 +1,8 @@
 //! Which pipeline and upstream a request gets: by host, then the longest path prefix, then methods.
+//!
+//! If the most particular route by host and path does not take the method, the next one is asked, and so on.
+
+mod index;
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +11,10 @@ use fusebox_resilience::Pipeline;
 use http::Method;
 
 use crate::upstream::Target;
+use index::Index;
+
+/// So many routes are looked at one by one faster than an index is asked.
+const FEW: usize = 16;
 
 /// Where requests of one kind go, and through which policies.
 #[derive(Debug)]
@@ -35,7 +43,7 @@ pub struct RouteMatch {
 }
 
 impl RouteMatch {
-    /// Takes `host` (any if none), paths below `path`, and `methods` (any if none).
+    /// Takes `host` (any if none), paths below `path`, which begins with a slash, and `methods` (any if none).
     pub fn new(host: Option<&str>, path: &str, methods: Option<Vec<Method>>) -> Self {
         Self {
             host: host.map(|host| host.to_ascii_lowercase().into()),
@@ -44,21 +52,27 @@ impl RouteMatch {
         }
     }
 
-    /// Whether some request would be taken by both, and neither comes first.
-    pub fn collides_with(&self, other: &Self) -> bool {
-        let methods_collide = match (&self.methods, &other.methods) {
-            (None, None) => true,
-            (Some(these), Some(those)) => these.iter().any(|method| those.contains(method)),
-            // The one with methods comes first.
-            _ => false,
-        };
-        self.host == other.host && self.prefix == other.prefix && methods_collide
+    /// What it takes in the first place. Two routes with a claim in common would both take the same requests, and neither
+    /// comes first.
+    pub fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
+        let methods = self.methods.as_deref();
+        // The one with methods comes first, so any method is a claim of its own.
+        let any = methods.is_none().then_some(None);
+        methods.unwrap_or_default().iter().map(Some).chain(any).map(|method| Claim {
+            host: self.host.as_deref(),
+            prefix: &self.prefix,
+            method,
+        })
     }
 
     fn takes(&self, host: &str, path: &str, method: &Method) -> bool {
         self.host.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
             && path.strip_prefix(&*self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            && self.methods.as_ref().is_none_or(|methods| methods.contains(method))
+            && self.takes_method(method)
+    }
+
+    fn takes_method(&self, method: &Method) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.contains(method))
     }
 
     /// The order in which routes are tried: the more particular first.
@@ -70,6 +84,14 @@ impl RouteMatch {
     pub fn path(&self) -> &str {
         if self.prefix.is_empty() { "/" } else { &self.prefix }
     }
+}
+
+/// A host, or any; a prefix; a method, or any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Claim<'a> {
+    host: Option<&'a str>,
+    prefix: &'a str,
+    method: Option<&'a Method>,
 }
 
 impl fmt::Display for RouteMatch {
@@ -89,6 +111,8 @@ impl fmt::Display for RouteMatch {
 pub struct RouteTable {
     /// The more particular first.
     routes: Box<[Route]>,
+    /// Of their places; none if they are few.
+    index: Option<Index>,
     targets: Box<[Arc<Target>]>,
 }
 
@@ -96,7 +120,8 @@ impl RouteTable {
     /// A table of routes of which no two collide.
     pub fn new(mut routes: Vec<Route>, targets: Vec<Arc<Target>>) -> Self {
         routes.sort_by_key(|route| route.matches.rank());
-        Self { routes: routes.into(), targets: targets.into() }
+        let index = (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
+        Self { routes: routes.into(), index, targets: targets.into() }
     }
 
     /// The upstreams of all routes, each once.
@@ -106,7 +131,11 @@ impl RouteTable {
 
     /// The route that takes a request. `host` is without port.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<&Route> {
-        self.routes.iter().find(|route| route.matches.takes(host, path, method))
+        let Some(index) = &self.index else {
+            return self.routes.iter().find(|route| route.matches.takes(host, path, method));
+        };
+        let takes = |route: usize| self.routes[route].matches.takes_method(method);
+        index.find(host, path, takes).map(|route| &self.routes[route])
     }
 
     /// Its routes, the more particular first.
@@ -117,6 +146,8 @@ impl RouteTable {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn first<'a>(matches: &'a [RouteMatch], host: &str, path: &str, method: Method) -> Option<String> {
@@ -151,12 +182,43 @@ mod tests {
     }
 
     #[test]
-    fn routes_collide_when_neither_comes_first() {
+    fn routes_claim_the_same_when_neither_comes_first() {
+        let collide = |a: &RouteMatch, b: &RouteMatch| a.claims().any(|claim| b.claims().any(|other| claim == other));
         let any = RouteMatch::new(None, "/a", None);
         let get = RouteMatch::new(None, "/a/", Some(vec![Method::GET, Method::HEAD]));
-        assert!(any.collides_with(&RouteMatch::new(None, "/a/", None)));
-        assert!(get.collides_with(&RouteMatch::new(None, "/a", Some(vec![Method::HEAD]))));
-        assert!(!any.collides_with(&get));
-        assert!(!any.collides_with(&RouteMatch::new(Some("b"), "/a", None)));
+        assert!(collide(&any, &RouteMatch::new(None, "/a/", None)));
+        assert!(collide(&get, &RouteMatch::new(None, "/a", Some(vec![Method::HEAD]))));
+        assert!(!collide(&get, &RouteMatch::new(None, "/a", Some(vec![Method::PUT]))));
+        assert!(!collide(&any, &get));
+        assert!(!collide(&any, &RouteMatch::new(Some("b"), "/a", None)));
+        assert!(collide(&RouteMatch::new(Some("B"), "/", None), &RouteMatch::new(Some("b"), "/", None)));
+    }
+
+    fn methods() -> impl Strategy<Value = Option<Vec<Method>>> {
+        let method = prop::sample::select(vec![Method::GET, Method::POST, Method::PUT]);
+        prop::option::of(prop::collection::vec(method, 0..3))
+    }
+
+    proptest! {
+        /// Few letters, so that they meet.
+        #[test]
+        fn the_index_finds_what_asking_one_after_the_other_finds(
+            routes in prop::collection::vec((prop::option::of("[aB](\\.c)?"), "(/[ab]{0,2}){1,4}", methods()), 0..40),
+            requests in prop::collection::vec(
+                ("([Ab](\\.C)?)?", "((/[ab]{0,2}){0,6})|\\*|[ab/]{0,4}", prop::sample::select(vec!["GET", "POST", "PUT", "X"])),
+                0..40,
+            ),
+        ) {
+            let mut matches: Vec<_> =
+                routes.iter().map(|(host, path, methods)| RouteMatch::new(host.as_deref(), path, methods.clone())).collect();
+            matches.sort_by_key(RouteMatch::rank);
+            let index = Index::new(matches.iter());
+            for (host, path, method) in requests {
+                let method = Method::from_bytes(method.as_bytes()).unwrap();
+                let plain = matches.iter().position(|it| it.takes(&host, &path, &method));
+                let found = index.find(&host, &path, |route| matches[route].takes_method(&method));
+                prop_assert_eq!(found, plain, "{} {}{}", method, host, path);
+            }
+        }
     }
 }

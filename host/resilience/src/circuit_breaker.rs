@@ -12,15 +12,17 @@
 //! **Events.** `CircuitStateChanged`, `CallRejected`.
 //!
 //! **Composition.** Inside a retry, so that it counts attempts; outside a timeout, so that slow attempts are failures.
-//! One breaker named by several routes is one breaker.
+//! One breaker named by several routes, and shared by all workers, is one breaker. While the upstream is well, workers do not
+//! wait for each other in it: `circuit_breaker/shared.rs`.
 
 mod machine;
+mod shared;
 mod window;
 
 pub use machine::{State, Status};
 pub use window::Counts;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -36,7 +38,8 @@ use crate::outcome::{Outcome, OutcomeExt, Response};
 use crate::policy::{Next, Policy};
 use crate::predicate::{Slot, Verdict};
 use crate::retry_after::requested_delay;
-use machine::{FailureThreshold, Machine, Permit, Settings, SuccessThreshold, Transition};
+use machine::{FailureThreshold, Permit, Settings, SuccessThreshold, Transition};
+use shared::SharedMachine;
 
 /// How many results a window may hold.
 const MAX_CAPACITY: usize = 100_000;
@@ -120,7 +123,7 @@ impl CircuitBreakerConfig {
             ignore_if,
             slow_call: self.slow_call.map(|limit| limit.0),
             retry_after: self.retry_after,
-            machine: Mutex::new(Machine::new(settings, Instant::now())),
+            machine: SharedMachine::new(settings, Instant::now()),
         })
     }
 
@@ -206,7 +209,7 @@ pub struct CircuitBreaker {
     ignore_if: Condition,
     slow_call: Option<Duration>,
     retry_after: bool,
-    machine: Mutex<Machine>,
+    machine: SharedMachine,
 }
 
 /// What an outcome means to the breaker.
@@ -219,24 +222,19 @@ enum Judgement {
 impl CircuitBreaker {
     /// Where it stands, and why.
     pub fn status(&self) -> Status {
-        self.machine().status(Instant::now())
+        self.machine.status(Instant::now())
     }
 
     /// Moves it by hand. It goes on from there by its own rules: opened by hand, it turns half-open after its delay.
     pub fn force(&self, state: State, observers: &Observers) {
-        let transition = self.machine().force(state, Instant::now());
+        let transition = self.machine.force(state, Instant::now());
         if let Some(transition) = transition {
             observers.emit_for_policy(Some(&self.name), &transition.into());
         }
     }
 
-    /// The machine can't be left half-changed, so a panic elsewhere while it was locked does not matter.
-    fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn admit<'a>(&'a self, call: &'a Call, now: Instant) -> Result<Admission<'a>, Error> {
-        let (permit, transition) = self.machine().admit(now);
+        let (permit, transition) = self.machine.admit(now);
         self.announce(call, None, transition);
         permit.map(|permit| Admission { breaker: self, permit: Some(permit) }).map_err(|rejection| {
             let retry_after = rejection.remaining;
@@ -308,7 +306,7 @@ impl Admission<'_> {
             Judgement::Neutral => return,
         };
         if let Some(permit) = self.permit.take() {
-            let transition = self.breaker.machine().record(permit, failed, requested, now);
+            let transition = self.breaker.machine.record(permit, failed, requested, now);
             self.breaker.announce(call, by, transition);
         }
     }
@@ -317,7 +315,7 @@ impl Admission<'_> {
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            self.breaker.machine().release(permit, Instant::now());
+            self.breaker.machine.release(permit, Instant::now());
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::random::Random;
 use crate::retry::Budget;
 
 /// A duration as the file says it: `"250ms"`, `"1m 30s"`, up to 10 years.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigDuration(pub Duration);
 
 impl ConfigDuration {

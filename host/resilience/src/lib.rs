@@ -39,6 +39,8 @@ mod predicate;
 mod random;
 mod retry;
 mod retry_after;
+mod sharded;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timeout;

@@ -1,5 +1,6 @@
 //! A TOML file with its places: every value knows its path and line, so that every error can say where it is.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -46,6 +47,8 @@ impl fmt::Display for ConfigError {
 pub struct Document<'t> {
     file: String,
     text: &'t str,
+    /// Where lines end.
+    newlines: Vec<usize>,
     root: Spanned<DeValue<'t>>,
     unset: Vec<ConfigError>,
 }
@@ -64,7 +67,8 @@ impl<'t> Document<'t> {
         let file = file.display().to_string();
         let (table, errors) = DeTable::parse_recoverable(text);
         let root = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
-        let mut document = Self { file, text, root, unset: Vec::new() };
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset).collect();
+        let mut document = Self { file, text, newlines, root, unset: Vec::new() };
         if !errors.is_empty() {
             return Err(errors.iter().map(|error| document.syntax_error(error)).collect());
         }
@@ -77,7 +81,8 @@ impl<'t> Document<'t> {
     /// All that is wrong, in the file's order: the variables that are not set, and `others`, but for those that only follow
     /// from them.
     pub fn problems(&self, others: impl IntoIterator<Item = ConfigError>) -> Vec<ConfigError> {
-        let follows = |other: &ConfigError| self.unset.iter().any(|unset| unset.path == other.path);
+        let unset: HashSet<&str> = self.unset.iter().map(|unset| unset.path.as_str()).collect();
+        let follows = |other: &ConfigError| unset.contains(other.path.as_str());
         let mut problems = self.unset.clone();
         problems.extend(others.into_iter().filter(|other| !follows(other)));
         problems.sort_by_key(|problem| problem.line);
@@ -127,6 +132,11 @@ impl<'t> Document<'t> {
         }
     }
 
+    /// Whether the table at `path` has this key.
+    pub(crate) fn has_key(&self, path: &str, key: &str) -> bool {
+        matches!(self.value(path).map(Spanned::get_ref), Some(DeValue::Table(table)) if table.contains_key(key))
+    }
+
     /// The length of the array at `path`; 0 if there is nothing.
     pub(super) fn length(&self, path: &str) -> Result<usize, ConfigError> {
         match self.value(path).map(Spanned::get_ref) {
@@ -164,7 +174,7 @@ impl<'t> Document<'t> {
     }
 
     fn line_at(&self, offset: usize) -> usize {
-        self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+        self.newlines.partition_point(|newline| *newline < offset) + 1
     }
 
     /// An error of the TOML crate, whose span leads to the path. `within` is where it was looking.

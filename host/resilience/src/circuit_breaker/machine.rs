@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::window::{Counts, Window};
+use super::window::{Counts, TimeSlices, Window};
 
 /// Where a circuit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,6 +109,28 @@ pub(super) struct Rejection {
     pub(super) remaining: Option<Duration>,
 }
 
+impl Permit {
+    /// Of a generation in which the circuit is closed.
+    pub(super) fn of_closed(generation: u64) -> Self {
+        Self { generation, trial: 0 }
+    }
+
+    pub(super) fn generation(self) -> u64 {
+        self.generation
+    }
+}
+
+/// Where a machine stands, as far as a call must know to go on without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Calls are let through. Settled, a success changes nothing: it takes the place of another.
+    Closed { generation: u64, is_settled: bool },
+    /// Calls are rejected until then; none: for longer than time is told.
+    Open { until: Option<Instant> },
+    /// Trials.
+    HalfOpen,
+}
+
 /// What an observer may know.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Status {
@@ -174,12 +196,13 @@ impl Machine {
                     Err(Rejection { remaining: None })
                 }
             }
-            Phase::Closed { .. } | Phase::Open { .. } => Ok(Permit { generation, trial: 0 }),
+            Phase::Closed { .. } | Phase::Open { .. } => Ok(Permit::of_closed(generation)),
         };
         (permit, transition)
     }
 
     /// Records a result and judges. `requested` is how long the upstream asks to be left alone.
+    #[cfg(test)]
     pub(super) fn record(
         &mut self,
         permit: Permit,
@@ -187,23 +210,61 @@ impl Machine {
         requested: Option<Duration>,
         now: Instant,
     ) -> Option<Transition> {
+        if self.take(permit, failed, now) { self.judge(requested, now) } else { None }
+    }
+
+    /// Records a result, to be judged by [`judge`](Self::judge). False: it is none that counts.
+    pub(super) fn take(&mut self, permit: Permit, failed: bool, now: Instant) -> bool {
         if !self.take_back(permit, now) {
-            return None;
+            return false;
         }
+        match &mut self.phase {
+            Phase::Open { .. } => return false,
+            Phase::Closed { window } | Phase::HalfOpen { window, .. } => window.record(failed, now),
+        }
+        true
+    }
+
+    /// Judges the results so far. `requested` is how long the upstream asks to be left alone.
+    pub(super) fn judge(&mut self, requested: Option<Duration>, now: Instant) -> Option<Transition> {
         let settings = self.settings;
         match &mut self.phase {
             Phase::Open { .. } => None,
             Phase::Closed { window } => {
-                window.record(failed, now);
                 settings.failure.is_reached(window.counts(now)).then(|| self.open(requested, now))
             }
-            Phase::HalfOpen { window, .. } => {
-                window.record(failed, now);
-                match settings.judge_trials(window.counts(now))? {
-                    Verdict::Close => Some(self.close(now)),
-                    Verdict::Open => Some(self.open(requested, now)),
-                }
+            Phase::HalfOpen { window, .. } => match settings.judge_trials(window.counts(now))? {
+                Verdict::Close => Some(self.close(now)),
+                Verdict::Open => Some(self.open(requested, now)),
+            },
+        }
+    }
+
+    /// What a call may know of it without asking it.
+    pub(super) fn standing(&self) -> Standing {
+        match &self.phase {
+            Phase::Closed { window } => {
+                Standing::Closed { generation: self.generation, is_settled: window.is_full_of_successes() }
             }
+            Phase::Open { since, delay, .. } => Standing::Open { until: since.checked_add(*delay) },
+            Phase::HalfOpen { .. } => Standing::HalfOpen,
+        }
+    }
+
+    /// The slices that results are counted in, if it is closed and counts by time.
+    pub(super) fn slices(&mut self) -> Option<&mut TimeSlices> {
+        match &mut self.phase {
+            Phase::Closed { window: Window::Time(slices) } => Some(slices),
+            _ => None,
+        }
+    }
+
+    /// Whether it is closed and no further success in the slice under way could open it: that need not be judged, only
+    /// counted.
+    pub(super) fn is_safe_from_successes(&mut self, now: Instant) -> bool {
+        match &mut self.phase {
+            Phase::Closed { window } => self.settings.failure.is_safe_from_successes(window.counts(now)),
+            Phase::Open { .. } | Phase::HalfOpen { .. } => false,
         }
     }
 
@@ -326,6 +387,21 @@ impl FailureThreshold {
         match *self {
             Self::Count { failures, .. } | Self::Period { failures, .. } => counts.failures >= failures,
             Self::Rate { rate, min_calls, .. } => counts.total() >= min_calls && counts.failure_rate() >= rate,
+        }
+    }
+
+    pub(super) fn is_by_time(&self) -> bool {
+        matches!(self, Self::Period { .. } | Self::Rate { .. })
+    }
+
+    /// Whether it is not reached, and more successes can't make it so. They only lower a rate, but may complete
+    /// `min_calls`.
+    fn is_safe_from_successes(&self, counts: Counts) -> bool {
+        match *self {
+            Self::Count { failures, .. } | Self::Period { failures, .. } => counts.failures < failures,
+            Self::Rate { rate, min_calls, .. } => {
+                counts.failures == 0 || counts.total() >= min_calls && counts.failure_rate() < rate
+            }
         }
     }
 }

@@ -11,14 +11,21 @@ pub(super) enum Window {
     /// The last `capacity` results.
     Count { capacity: usize, results: VecDeque<bool>, failures: usize },
     /// The results of the last period, in slices of a tenth of it; the slice under way counts among the ten.
-    Time { slice: Duration, start: Instant, slices: [Counts; TimeSlices::COUNT], current: u64 },
+    Time(TimeSlices),
 }
 
-/// Why ten: failsafe-go's choice, which bounds both memory and the age error (a tenth of the period).
-pub(super) struct TimeSlices;
-
-impl TimeSlices {
-    pub(super) const COUNT: usize = 10;
+/// A ring of slices.
+#[derive(Clone, Debug)]
+pub(super) struct TimeSlices {
+    /// How long one is.
+    length: Duration,
+    /// When the one under way ends.
+    ends: Instant,
+    /// Its number.
+    current: u64,
+    slices: [Counts; Self::COUNT],
+    /// Of all slices.
+    sum: Counts,
 }
 
 /// How many calls succeeded and failed.
@@ -56,13 +63,10 @@ impl Window {
     }
 
     pub(super) fn of_period(period: Duration, now: Instant) -> Self {
-        // A period of a few nanoseconds must not make a slice of none.
-        let slice = (period / TimeSlices::COUNT as u32).max(Duration::from_nanos(1));
-        Self::Time { slice, start: now, slices: Default::default(), current: 0 }
+        Self::Time(TimeSlices::new(period, now))
     }
 
     pub(super) fn record(&mut self, failed: bool, now: Instant) {
-        self.advance(now);
         match self {
             Self::Count { capacity, results, failures } => {
                 if results.len() == *capacity && results.pop_front() == Some(true) {
@@ -71,40 +75,78 @@ impl Window {
                 results.push_back(failed);
                 *failures += usize::from(failed);
             }
-            Self::Time { slices, current, .. } => slices[Self::place(*current)].add(failed),
+            Self::Time(slices) => slices.record(failed, now),
         }
     }
 
+    /// Then another success is recorded by leaving everything as it is.
+    pub(super) fn is_full_of_successes(&self) -> bool {
+        matches!(self, Self::Count { capacity, results, failures: 0 } if results.len() == *capacity)
+    }
+
     pub(super) fn counts(&mut self, now: Instant) -> Counts {
-        self.advance(now);
         match self {
             Self::Count { results, failures, .. } => {
                 Counts { successes: results.len() - *failures, failures: *failures }
             }
-            Self::Time { slices, .. } => slices.iter().fold(Counts::default(), |sum, slice| Counts {
-                successes: sum.successes + slice.successes,
-                failures: sum.failures + slice.failures,
-            }),
+            Self::Time(slices) => {
+                slices.advance(now);
+                slices.sum
+            }
+        }
+    }
+}
+
+impl TimeSlices {
+    /// Why ten: failsafe-go's choice, which bounds both memory and the age error (a tenth of the period).
+    const COUNT: usize = 10;
+
+    fn new(period: Duration, now: Instant) -> Self {
+        // A period of a few nanoseconds must not make a slice of none, nor one of ages overflow.
+        let length = (period / Self::COUNT as u32).clamp(Duration::from_nanos(1), Duration::from_nanos(u64::MAX));
+        Self { length, ends: now + length, current: 0, slices: Default::default(), sum: Counts::default() }
+    }
+
+    fn record(&mut self, failed: bool, now: Instant) {
+        self.advance(now);
+        self.slices[Self::place(self.current)].add(failed);
+        self.sum.add(failed);
+    }
+
+    /// The number of the slice under way, and when it ends.
+    pub(super) fn under_way(&self) -> (u64, Instant) {
+        (self.current, self.ends)
+    }
+
+    /// Adds successes of a slice that began a while ago, unless it has left the period.
+    pub(super) fn add_successes(&mut self, slice: u64, successes: usize) {
+        if self.current.saturating_sub(slice) < Self::COUNT as u64 {
+            self.slices[Self::place(slice)].successes += successes;
+            self.sum.successes += successes;
         }
     }
 
     /// Forgets the slices that have left the period.
     fn advance(&mut self, now: Instant) {
-        let Self::Time { slice, start, slices, current } = self else { return };
-        let reached = now.saturating_duration_since(*start).as_nanos() / slice.as_nanos();
-        let reached = u64::try_from(reached).unwrap_or(u64::MAX);
-        let left = reached.saturating_sub(*current).min(TimeSlices::COUNT as u64);
-        for step in 1..=left {
-            slices[Self::place(*current + step)] = Counts::default();
+        if now < self.ends {
+            return;
         }
-        if reached > *current {
-            // After a pause of more than a period every slice has been cleared, whichever place comes next.
-            *current = reached;
+        let late = (now - self.ends).as_nanos();
+        let length = self.length.as_nanos();
+        let passed = u64::try_from(late / length).unwrap_or(u64::MAX).saturating_add(1);
+        // After a pause of more than a period every slice is cleared, whichever place comes next.
+        for step in 1..=passed.min(Self::COUNT as u64) {
+            let left = std::mem::take(&mut self.slices[Self::place(self.current.wrapping_add(step))]);
+            self.sum.successes -= left.successes;
+            self.sum.failures -= left.failures;
         }
+        self.current = self.current.saturating_add(passed);
+        // Less than a slice's length, which has been clamped.
+        self.ends = now + self.length - Duration::from_nanos((late % length) as u64);
     }
 
     fn place(slice: u64) -> usize {
-        (slice % TimeSlices::COUNT as u64) as usize
+        (slice % Self::COUNT as u64) as usize
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! After failsafe-go's budget: a call may begin to retry while fewer than `max_rate` of the calls in flight, or fewer than
 //! `min_concurrency` calls, are retrying. It is shared by every policy that names it.
+//!
+//! Every call enters and leaves, so calls in flight are counted per thread; only a call that wants to retry adds them up.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use crossbeam_utils::CachePadded;
 use serde::Deserialize;
 
 use crate::config::{Problem, Problems};
+use crate::sharded::Sharded;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// `[budgets.NAME]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -44,14 +46,14 @@ impl BudgetConfig {
 #[derive(Debug, Default)]
 pub struct Budget {
     config: BudgetConfig,
-    in_flight: AtomicUsize,
-    retrying: AtomicUsize,
+    in_flight: Sharded<AtomicUsize>,
+    retrying: CachePadded<AtomicUsize>,
 }
 
 impl Budget {
     /// Calls in flight.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.iter().map(|calls| calls.load(Ordering::Relaxed)).sum()
     }
 
     /// Those of them that are retrying.
@@ -60,48 +62,79 @@ impl Budget {
     }
 
     /// A call enters; it counts as in flight until the guard is dropped.
-    pub(super) fn enter(self: &Arc<Self>) -> Share {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Share { budget: self.clone(), counter: |budget| &budget.in_flight }
+    pub(super) fn enter(&self) -> Share<'_> {
+        Share::of(self.in_flight.own())
     }
 
     /// A call begins to retry, if the budget has room; it counts until the guard is dropped.
-    pub(super) fn try_retry(self: &Arc<Self>) -> Option<Share> {
+    pub(super) fn try_retry(&self) -> Option<Share<'_>> {
         let allowed = (self.in_flight() as f64 * self.config.max_rate) as usize;
         let allowed = allowed.max(self.config.min_concurrency);
         self.retrying
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |retrying| (retrying < allowed).then_some(retrying + 1))
             .ok()?;
-        Some(Share { budget: self.clone(), counter: |budget| &budget.retrying })
+        Some(Share { count: &self.retrying })
     }
 }
 
 /// A call's place in one of the budget's counts.
 #[derive(Debug)]
-pub(super) struct Share {
-    budget: Arc<Budget>,
-    counter: fn(&Budget) -> &AtomicUsize,
+pub(super) struct Share<'a> {
+    /// Where it was counted, on whichever thread it ends.
+    count: &'a AtomicUsize,
 }
 
-impl Drop for Share {
+impl<'a> Share<'a> {
+    fn of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count }
+    }
+}
+
+impl Drop for Share<'_> {
     fn drop(&mut self) {
-        (self.counter)(&self.budget).fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
     use super::*;
 
     #[test]
     fn a_fifth_of_the_calls_in_flight_may_retry_and_three_always() {
-        let budget = Arc::new(BudgetConfig::default().build().unwrap());
-        let calls: Vec<_> = (0..25).map(|_| budget.enter()).collect();
-        let retries: Vec<_> = std::iter::from_fn(|| budget.try_retry()).collect();
-        assert_eq!(retries.len(), 5);
-        drop(calls);
-        drop(retries);
-        let retries: Vec<_> = std::iter::from_fn(|| budget.try_retry()).collect();
-        assert_eq!(retries.len(), 3, "nothing stays held");
+        loom::model(|| {
+            let budget = BudgetConfig::default().build().unwrap();
+            let calls: Vec<_> = (0..25).map(|_| budget.enter()).collect();
+            let retries: Vec<_> = std::iter::from_fn(|| budget.try_retry()).collect();
+            assert_eq!(retries.len(), 5);
+            drop(calls);
+            drop(retries);
+            let retries: Vec<_> = std::iter::from_fn(|| budget.try_retry()).collect();
+            assert_eq!(retries.len(), 3, "nothing stays held");
+        });
+    }
+
+    #[test]
+    fn threads_that_retry_at_once_get_no_more_than_there_is_and_leave_nothing_held() {
+        loom::model(|| {
+            let budget = Arc::new(BudgetConfig { max_rate: 0.5, min_concurrency: 1 }.build().unwrap());
+            let call = |budget: &Budget| {
+                let _in_flight = budget.enter();
+                let _retrying = budget.try_retry();
+                // Of two calls, whichever of them are counted.
+                assert!(budget.retrying() <= 1);
+            };
+            let other = thread::spawn({
+                let budget = budget.clone();
+                move || call(&budget)
+            });
+            call(&budget);
+            other.join().unwrap();
+            assert_eq!((budget.in_flight(), budget.retrying()), (0, 0));
+        });
     }
 }
