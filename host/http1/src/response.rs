@@ -14,6 +14,9 @@ use crate::MAX_HEADERS;
 /// Interim responses (1xx) to one request that are passed over.
 const MAX_INTERIM: u32 = 100;
 
+/// Room for what a proxy adds to the headers.
+const ROOM: usize = 4;
+
 /// How a response's body ends (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -134,7 +137,7 @@ impl HeadParser {
         let ranges: SmallVec<[(Range<usize>, Range<usize>); 24]> = ranges.collect();
 
         let bytes = buffer.split_to(length).freeze();
-        let mut headers = HeaderMap::with_capacity(ranges.len());
+        let mut headers = HeaderMap::with_capacity(ranges.len() + ROOM);
         let mut framing = Fields::default();
         for (name, value) in ranges {
             let invalid = |_| HeadError::Syntax(httparse::Error::HeaderName);

@@ -34,6 +34,9 @@ pub(crate) struct Handler {
     routes: Arc<RouteTable>,
     /// One for each of the routes' targets, in their order.
     upstreams: Box<[HttpUpstream]>,
+    /// Those of the routes, in their order: the worker's own, since each call has one, and counting who has it would otherwise
+    /// be done by all workers in the same place.
+    names: Box<[Arc<str>]>,
     observers: Observers,
     max_body: u64,
     body_timeout: std::time::Duration,
@@ -46,8 +49,10 @@ pub(crate) struct Handler {
 impl Handler {
     /// A handler with its own, still unconnected upstreams.
     pub(crate) fn new(routes: Arc<RouteTable>, limits: &ListenerConfig, observers: Observers) -> Self {
+        let buffers = Rc::default();
         Self {
-            upstreams: routes.targets().iter().cloned().map(HttpUpstream::new).collect(),
+            upstreams: routes.targets().iter().map(|target| HttpUpstream::new(target.clone(), &buffers)).collect(),
+            names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             routes,
             observers,
             max_body: limits.max_body.as_u64(),
@@ -74,13 +79,22 @@ impl Handler {
         let (mut head, incoming) = request.into_parts();
         let id = self.request_id(&head);
         let host = self.hosts.canonical(&mut head);
-        let route = host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
+        let place = host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
 
         headers::forward_request(&mut head.headers, head.version, client);
         head.headers.insert(headers::REQUEST_ID, id.clone());
+        let route = place.map(|place| &self.routes.routes()[place]);
         let admitted = self.admit(&host, route, &head, &incoming);
-        let gone = (!incoming.is_end_stream()).then(Rc::default);
-        let call = self.call(id, head, incoming, gone.clone(), route);
+        // There if there is a body; learns whether the client leaves within it.
+        let gone = (!incoming.is_end_stream()).then(Rc::<Cell<bool>>::default);
+        let name = place.map_or(&self.no_route, |place| &self.names[place]).clone();
+        let replay_limit = route.map_or(0, |route| route.replay_limit);
+        let body = gone.clone().map_or_else(RequestBody::empty, |gone| {
+            let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout, gone);
+            RequestBody::new(Box::pin(body), replay_limit)
+        });
+        let call = Call::new(id, name, head, body, observe::now(), self.observers.clone());
+        let call = call.with_timers(self.timers.clone());
         let finish = Finish::new(call, gone, pause);
         match admitted {
             Ok(route) => self.run(route, finish).await,
@@ -114,23 +128,6 @@ impl Handler {
             Ok(response) => finish.answer(response),
             Err(error) => finish.fail(&error),
         }
-    }
-
-    /// `gone` is there if there is a body, and learns whether the client leaves within it.
-    fn call(
-        &self,
-        id: HeaderValue,
-        head: request::Parts,
-        incoming: Incoming,
-        gone: Option<Rc<Cell<bool>>>,
-        route: Option<&Route>,
-    ) -> Call {
-        let body = gone.map_or_else(RequestBody::empty, |gone| {
-            let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout, gone);
-            RequestBody::new(Box::pin(body), route.map_or(0, |route| route.replay_limit))
-        });
-        let name = route.map_or(&self.no_route, |route| &route.name).clone();
-        Call::new(id, name, head, body, observe::now(), self.observers.clone()).with_timers(self.timers.clone())
     }
 
     /// Letters, digits and a few signs: fit for a header, a log line and JSON as they are.

@@ -82,6 +82,8 @@ fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 /// Makes a client's request headers those that the upstream gets. `client` is the client's address.
 pub fn forward_request(headers: &mut HeaderMap, version: Version, client: &HeaderValue) {
     strip_hop_by_hop(headers);
+    // Grown once, if at all.
+    headers.reserve(5);
     let (mut via, mut forwarded_for, mut proto, mut host, mut expect) = (false, false, false, false, false);
     for name in headers.keys() {
         via |= *name == header::VIA;

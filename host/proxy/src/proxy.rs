@@ -95,7 +95,7 @@ impl Proxy {
         let admin_address = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
         let Compiled { routes, kinds, breakers, components, warnings: _ } = compiled;
-        for route in routes.iter() {
+        for route in routes.routes() {
             metrics.announce_route(&route.name);
             for policy in route.pipeline.policies() {
                 metrics.announce_policy(&route.name, policy.name(), kinds[policy.name()]);

@@ -129,18 +129,17 @@ impl RouteTable {
         &self.targets
     }
 
-    /// The route that takes a request. `host` is without port.
-    pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<&Route> {
+    /// The place of the route that takes a request, in the order of [`routes`](Self::routes). `host` is without port.
+    pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
         let Some(index) = &self.index else {
-            return self.routes.iter().find(|route| route.matches.takes(host, path, method));
+            return self.routes.iter().position(|route| route.matches.takes(host, path, method));
         };
-        let takes = |route: usize| self.routes[route].matches.takes_method(method);
-        index.find(host, path, takes).map(|route| &self.routes[route])
+        index.find(host, path, |route| self.routes[route].matches.takes_method(method))
     }
 
     /// Its routes, the more particular first.
-    pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.routes.iter()
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
     }
 }
 

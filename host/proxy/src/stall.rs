@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use fusebox_resilience::{Timer, poll_until};
+use fusebox_resilience::{Timer, clock, poll_until};
 use tokio::time::{Instant, sleep_until};
 
 /// Runs while nothing comes. No timer is made for what is never waited for, and one serves for all later waits: it stays armed
@@ -28,7 +28,7 @@ impl Stall {
 
     /// Nothing is there now. Ready: there has been nothing for too long.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let end = *self.end.get_or_insert_with(|| Instant::now() + self.limit);
+        let end = *self.end.get_or_insert_with(|| clock::now() + self.limit);
         poll_until(self.timer.get_or_insert_with(|| Box::pin(sleep_until(end))), end, cx)
     }
 }

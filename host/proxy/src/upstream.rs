@@ -13,6 +13,7 @@
 //! the next one.
 
 mod body;
+mod buffers;
 mod connection;
 mod message;
 mod pool;
@@ -36,6 +37,7 @@ use tokio::time::timeout;
 use crate::headers;
 use crate::sockets;
 use body::UpstreamBody;
+pub use buffers::Buffers;
 use connection::Connection;
 use message::{Message, SendError};
 use pool::{Lease, Pool};
@@ -48,6 +50,7 @@ const HEAD_READ: usize = 8 * 1024;
 pub struct HttpUpstream {
     target: Arc<Target>,
     pool: Rc<Pool>,
+    buffers: Rc<Buffers>,
 }
 
 /// What came of a request on one connection.
@@ -76,10 +79,10 @@ enum Lost {
 }
 
 impl HttpUpstream {
-    /// No connection is made before the first attempt.
-    pub fn new(target: Arc<Target>) -> Self {
+    /// No connection is made before the first attempt. `buffers` are the worker's.
+    pub fn new(target: Arc<Target>, buffers: &Rc<Buffers>) -> Self {
         let Limits { idle_timeout, max_idle, .. } = target.limits;
-        Self { target, pool: Rc::new(Pool::new(idle_timeout, max_idle)) }
+        Self { target, pool: Rc::new(Pool::new(idle_timeout, max_idle)), buffers: buffers.clone() }
     }
 
     /// Closes connections that have been idle for too long, or that the upstream has closed.
@@ -89,7 +92,7 @@ impl HttpUpstream {
 
     /// Dropped before the response head, the connection is closed.
     async fn exchange(&self, call: &Call) -> Outcome {
-        let mut message = Message::new(call, &self.target);
+        let mut message = Message::new(call, &self.target, &self.buffers);
         if let Some(connection) = self.pool.take() {
             match self.talk(connection, message, call).await {
                 Exchanged::Outcome(outcome) => return outcome,
@@ -108,6 +111,7 @@ impl HttpUpstream {
 
     async fn talk(&self, connection: Connection, mut message: Message, call: &Call) -> Exchanged {
         let mut lease = Lease::new(connection, self.pool.clone());
+        lease.connection.buffer = self.buffers.take_read();
         let limits = &self.target.limits;
         let mut parser = HeadParser::new(limits.max_header, call.head().method == Method::HEAD);
         let mut sending = Sending::UnderWay;
@@ -149,8 +153,10 @@ impl HttpUpstream {
                 _ => ResponseBody::empty(),
             };
             // What is left of the request to be sent ends with its attempt.
-            if matches!(sending, Sending::Whole) {
-                lease.give_back();
+            if matches!(sending, Sending::Whole)
+                && let Some(buffer) = lease.give_back()
+            {
+                self.buffers.put_read(buffer);
             }
             body
         } else {

@@ -43,7 +43,14 @@ fn time(pipelines: Vec<Pipeline>, calls: u64) -> Duration {
         thread::spawn(move || {
             let (head, ()) = Request::get("http://service-b/").body(()).expect("a valid request").into_parts();
             let (now, observers) = (SystemTime::UNIX_EPOCH, Observers::default());
-            let call = Call::new("1", "bench".into(), head, RequestBody::empty(), now, observers);
+            let call = Call::new(
+                http::HeaderValue::from_static("1"),
+                "bench".into(),
+                head,
+                RequestBody::empty(),
+                now,
+                observers,
+            );
             start.wait();
             let started = Instant::now();
             for _ in 0..calls {

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
+use crate::clock;
 use crate::event::{AttemptOutcome, ComponentId, Event, EventKind, Observers};
 use crate::outcome::Outcome;
 use crate::timers::Timers;
@@ -61,7 +62,7 @@ impl Call {
             route,
             head,
             body,
-            started: Instant::now(),
+            started: clock::now(),
             started_at,
             attempts: Cell::new(0),
             history: RefCell::default(),
@@ -142,7 +143,7 @@ impl Call {
 
     /// Since it arrived.
     pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        clock::now() - self.started
     }
 
     /// The wall clock's time, derived from that of the arrival.
@@ -189,7 +190,7 @@ impl Call {
     pub fn begin_attempt(&self) -> Attempt<'_> {
         let number = self.attempts.get() + 1;
         self.attempts.set(number);
-        Attempt { call: self, number, started: Instant::now(), ended: false }
+        Attempt { call: self, number, started: clock::now(), ended: false }
     }
 }
 
@@ -232,7 +233,7 @@ impl Attempt<'_> {
 
     fn end(&mut self, outcome: AttemptOutcome) {
         self.ended = true;
-        let past = PastAttempt { number: self.number, outcome, elapsed: self.started.elapsed() };
+        let past = PastAttempt { number: self.number, outcome, elapsed: clock::now() - self.started };
         let mut history = self.call.history.borrow_mut();
         if history.len() == HISTORY {
             history.remove(0);

@@ -30,6 +30,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::call::Call;
+use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig, Native};
 use crate::config::{ConfigDuration, Parts, Problem, Problems};
 use crate::error::{Error, ErrorKind};
@@ -279,11 +280,11 @@ impl Policy for CircuitBreaker {
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             let asker = Asker { policy: &self.name, deadline: next.deadline() };
-            let entered = Instant::now();
+            let entered = clock::now();
             let admission = self.admit(call, entered)?;
             let mut outcome = next.run(call).await;
             // Before it is judged: a component's peek is not the upstream's slowness.
-            let ended = Instant::now();
+            let ended = clock::now();
             let judgement = self.judge(call, asker, ended - entered, &mut outcome).await;
             admission.answer(call, &judgement, ended);
             outcome
@@ -315,7 +316,7 @@ impl Admission<'_> {
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            self.breaker.machine.release(permit, Instant::now());
+            self.breaker.machine.release(permit, clock::now());
         }
     }
 }

@@ -28,6 +28,7 @@
 mod body;
 mod call;
 mod circuit_breaker;
+pub mod clock;
 mod condition;
 pub mod config;
 mod error;

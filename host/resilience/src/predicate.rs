@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::call::Call;
+use crate::clock;
 use crate::condition::Native;
 use crate::event::ComponentId;
 use crate::outcome::{Outcome, OutcomeExt, Response};
@@ -149,7 +150,7 @@ impl Exchange<'_> {
 
     /// Until the nearest timeout policy around the asking one ends the request.
     pub fn remaining(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
     }
 
     /// What the slot answers when it has no condition: the answer of a component that is out of order.

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use crate::call::Call;
+use crate::clock;
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
@@ -60,7 +60,7 @@ impl Policy for Timeout {
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let deadline = Instant::now() + self.limit;
+            let deadline = clock::now() + self.limit;
             match call.timers().timeout(self.limit, next.until(deadline).run(call)).await {
                 Ok(outcome) => outcome,
                 Err(_) => {

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::clock;
+
 /// A timer that is armed again and again.
 pub type Timer = Pin<Box<Sleep>>;
 
@@ -44,7 +46,7 @@ impl Timers {
     /// The limit is over.
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
         let mut future = pin!(future);
-        let mut alarm = Alarm { timers: self, limit, end: Instant::now() + limit, timer: None };
+        let mut alarm = Alarm { timers: self, limit, end: clock::now() + limit, timer: None };
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => alarm.poll(cx).map(|()| Err(Elapsed)),

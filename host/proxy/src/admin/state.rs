@@ -13,7 +13,7 @@ pub(super) fn of(admin: &Admin) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "ready": admin.ready.load(std::sync::atomic::Ordering::Relaxed),
         "workers": admin.loads.iter().map(|load| json!({ "connections": load.connections() })).collect::<Vec<_>>(),
-        "routes": admin.routes.iter().map(|route| self::route(admin, route)).collect::<Vec<_>>(),
+        "routes": admin.routes.routes().iter().map(|route| self::route(admin, route)).collect::<Vec<_>>(),
         "policies": policies(admin),
         "components": components(admin),
     })

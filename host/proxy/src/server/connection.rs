@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use fusebox_resilience::clock;
 use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -64,7 +65,7 @@ pub(super) async fn serve(accepted: Accepted, handler: Rc<Handler>, shared: Arc<
             Some(Phase::Ended) => return Poll::Ready(()),
         }
         // What went wrong with the client has been reported by the call it concerned, if any.
-        connection.as_mut().poll(cx).map(drop)
+        clock::turn(|| connection.as_mut().poll(cx)).map(drop)
     })
     .await;
 }

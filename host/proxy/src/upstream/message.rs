@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::iter;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -13,7 +14,7 @@ use http::{HeaderMap, header};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
-use super::Target;
+use super::{Buffers, Target};
 
 /// Pieces of a body up to this size are copied behind the head, so that they go out with it; larger ones are written from where
 /// they are.
@@ -37,6 +38,13 @@ pub(super) struct Message {
     /// All of it is encoded.
     has_ended: bool,
     is_untouched: bool,
+    buffers: Rc<Buffers>,
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.buffers.put_write(std::mem::take(&mut self.encoded));
+    }
 }
 
 /// A request was not sent whole.
@@ -62,7 +70,7 @@ impl From<WrongLength> for SendError {
 
 impl Message {
     /// What an attempt of the call sends.
-    pub(super) fn new(call: &Call, target: &Target) -> Self {
+    pub(super) fn new(call: &Call, target: &Target, buffers: &Rc<Buffers>) -> Self {
         let body = call.body().for_attempt();
         let framing = match body.size_hint().exact() {
             _ if body.is_end_stream() => RequestFraming::None,
@@ -70,8 +78,7 @@ impl Message {
             None => RequestFraming::Chunked,
         };
         let head = call.head();
-        // Most heads with what comes with them are shorter.
-        let mut encoded = Vec::with_capacity(1024);
+        let mut encoded = buffers.take_write();
         let host = (&header::HOST, target.host(&head.headers));
         let others = head.headers.iter().filter(|(name, _)| **name != header::HOST);
         let headers = iter::once(host).chain(others);
@@ -91,6 +98,7 @@ impl Message {
             trailers: None,
             has_ended: framing == RequestFraming::None,
             is_untouched: true,
+            buffers: buffers.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use fusebox_resilience::clock;
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -34,7 +35,7 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { connection, since }) = idle.pop() {
-            let unused = since.elapsed();
+            let unused = clock::now() - since;
             if unused >= self.idle_timeout {
                 // Those below have been idle for longer still.
                 idle.clear();
@@ -55,7 +56,7 @@ impl Pool {
     fn put(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.max_idle {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { connection, since: clock::now() });
         }
     }
 }
@@ -86,11 +87,12 @@ impl Lease {
     }
 
     /// The response has ended. What came after it nobody has asked for, and it would be taken for the answer to the next request.
-    pub(super) fn give_back(mut self) {
-        if self.is_reusable() && self.connection.buffer.is_empty() {
-            // An unused connection holds no memory but its own.
-            self.connection.buffer = BytesMut::new();
+    /// Returns what it was read into, unless the connection is of no more use: an unused one holds no memory but its own.
+    pub(super) fn give_back(mut self) -> Option<BytesMut> {
+        (self.is_reusable() && self.connection.buffer.is_empty()).then(|| {
+            let buffer = std::mem::take(&mut self.connection.buffer);
             self.pool.put(self.connection);
-        }
+            buffer
+        })
     }
 }
