@@ -181,7 +181,7 @@ impl Slot {
         };
         let began = Instant::now();
         let answer = attempt::lend(seen, || instance.call(question));
-        self.meters.called(began.elapsed());
+        instance.tally().called(began.elapsed());
         match answer {
             Ok(answer) => {
                 self.succeeded_with(instance.version());

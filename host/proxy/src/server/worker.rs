@@ -159,7 +159,7 @@ fn work(
     phase: watch::Receiver<Phase>,
 ) {
     runtime.block_on(async {
-        let handler = Rc::new(Handler::new(shared.routes.clone(), &shared.limits, shared.observers.clone()));
+        let handler = Rc::new(Handler::new(shared.routes.clone(), &shared.limits, shared.observers.unshared()));
         tokio::task::spawn_local(refresh_instances(shared.components.clone()));
         tokio::task::spawn_local(reap(handler.clone()));
         // Cloned into every connection; when all clones are gone, all connections are.
