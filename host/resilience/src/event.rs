@@ -280,6 +280,13 @@ impl Observers {
         Self(observers.into())
     }
 
+    /// The same ones, in a list of its own: workers that clone theirs for every call would else share the count of its
+    /// references.
+    #[must_use]
+    pub fn unshared(&self) -> Self {
+        Self(self.0.iter().cloned().collect())
+    }
+
     /// Tells all of them, in order.
     pub fn emit(&self, event: &Event<'_>) {
         for observer in &*self.0 {

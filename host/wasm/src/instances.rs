@@ -20,7 +20,7 @@ use crate::config::Isolation;
 use crate::fault::{Failure, TooManyCalls};
 use crate::http::{Context as HttpContext, Outgoing};
 use crate::limits::Limits;
-use crate::status::Meters;
+use crate::status::{Meters, Tally};
 use crate::wasi::{self, Console};
 
 /// Streams and the like that a guest may hold at once.
@@ -191,6 +191,7 @@ pub(crate) struct Instance {
     store: Store<State>,
     guest: Guest,
     calls: u64,
+    tally: Arc<Tally>,
 }
 
 impl Instance {
@@ -206,8 +207,8 @@ impl Instance {
         let started = version.pre().instantiate(&mut store);
         match started.and_then(|instance| version.exports().load(&mut store, &instance)) {
             Ok(guest) => {
-                version.meters().started();
-                Ok(Self { store, guest, calls: 0 })
+                let tally = version.meters().started();
+                Ok(Self { store, guest, calls: 0, tally })
             }
             Err(error) => Err(Failure::of_start(&error, store.data())),
         }
@@ -215,6 +216,11 @@ impl Instance {
 
     pub(crate) fn version(&self) -> &Arc<Version> {
         &self.store.data().version
+    }
+
+    /// Where its calls are counted; it is for the caller to do.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// What the guest printed since the last time.
@@ -269,6 +275,6 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        self.version().meters().stopped();
+        self.version().meters().ended(&self.tally);
     }
 }

@@ -189,7 +189,7 @@ impl Slot {
         if took >= LONG {
             clock::elapse();
         }
-        self.meters.called(took);
+        instance.tally().called(took);
         match answer {
             Ok(answer) => {
                 self.succeeded_with(instance.version());

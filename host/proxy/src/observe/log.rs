@@ -44,11 +44,12 @@
 //!
 //! # How a line gets out
 //!
-//! The worker formats it into a buffer of its thread and appends it to the pending ones, which are bounded: when the output
-//! does not keep up, the line is dropped and counted, and a line says so when there is room again. The writer takes all that
-//! is pending at once. After an idle time a line is written immediately; under load the writer lets a few milliseconds'
+//! The worker formats it into a buffer of its thread and appends it to the thread's pending ones, which are bounded: when the
+//! output does not keep up, the line is dropped and counted, and a line says so when there is room again. The writer takes
+//! all that a thread has pending at once, so lines of one thread are in order, and those of two may be some milliseconds apart. After an idle time a line is written immediately; under load the writer lets a few milliseconds'
 //! worth gather, so that workers wake it seldom (a wake is a system call, several times the price of the line itself).
 
+mod access;
 mod line;
 mod writer;
 
@@ -60,18 +61,16 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fusebox_resilience::{AttemptOutcome, Call, ErrorKind, Event, EventKind, NoRetry, Observer};
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use fusebox_resilience::{AttemptOutcome, Event, EventKind, NoRetry, Observer};
 use serde::{Deserialize, Serialize};
 
 use super::no_retry_name;
+use access::Ended;
 use line::Scratch;
 use writer::Queue;
 
-/// How many bytes of lines may wait for the writer.
+/// How many bytes of lines of one thread may wait for the writer.
 const CAPACITY: usize = 4 << 20;
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -189,29 +188,6 @@ impl Log {
             }
         }
     }
-
-    fn access(&self, event: &Event<'_>, ended: &Ended<'_>) {
-        if !self.access {
-            return;
-        }
-        let fields = |line: &mut Line<'_>| {
-            if let Some(call) = event.call {
-                ended.groups(line, call);
-                line.field("attempts", call.attempts());
-            }
-            line.maybe("failure", ended.failure.map(ErrorKind::name));
-            if let Some(detail) = ended.detail {
-                line.text("detail", detail.as_bytes());
-            }
-        };
-        let Some(status) = ended.status else {
-            return self.say(event, Level::Info, "client closed request", fields);
-        };
-        match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
-            Some(reason) => self.say(event, Level::of(status), format_args!("{status}: {reason}"), fields),
-            None => self.say(event, Level::of(status), format_args!("{status}"), fields),
-        }
-    }
 }
 
 impl Observer for Log {
@@ -323,59 +299,13 @@ impl Observer for Log {
                 });
             }
             EventKind::CallFinished { status, failure, detail, bytes, elapsed } => {
-                let (status, failure, bytes, elapsed) = (*status, *failure, *bytes, *elapsed);
-                self.access(event, &Ended { status, failure, detail: detail.as_deref(), bytes, elapsed });
+                if let Some(call) = event.call {
+                    let (status, failure, bytes, elapsed) = (*status, *failure, *bytes, *elapsed);
+                    self.access(call, &Ended { status, failure, detail: detail.as_deref(), bytes, elapsed });
+                }
             }
         }
     }
-}
-
-/// What `CallFinished` says.
-struct Ended<'a> {
-    status: Option<u16>,
-    failure: Option<ErrorKind>,
-    detail: Option<&'a str>,
-    bytes: u64,
-    elapsed: Duration,
-}
-
-impl Ended<'_> {
-    fn groups(&self, line: &mut Line<'_>, call: &Call) {
-        let head = call.head();
-        let host = head
-            .headers
-            .get(header::HOST)
-            .map_or_else(|| head.uri.authority().map_or("", |host| host.as_str()).as_bytes(), |host| host.as_bytes());
-        let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        line.open("request")
-            .time("time", call.started_at())
-            .text("method", head.method.as_str().as_bytes())
-            .text("host", host)
-            .text("path", head.uri.path().as_bytes())
-            .text("query", head.uri.query().unwrap_or_default().as_bytes())
-            .text("route", call.route().as_bytes())
-            .text("ip", client_address(&head.headers))
-            .text("referer", value(&head.headers, header::REFERER))
-            .text("user_agent", value(&head.headers, header::USER_AGENT))
-            .field("length", length.unwrap_or(0_u64))
-            .close();
-        line.open("response")
-            .time("time", call.started_at() + self.elapsed)
-            .field("latency", u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX))
-            .maybe("status", self.status)
-            .field("length", self.bytes)
-            .close();
-    }
-}
-
-fn value(headers: &HeaderMap, name: HeaderName) -> &[u8] {
-    headers.get(name).map_or(&[], |value| value.as_bytes())
-}
-
-/// The last element of `X-Forwarded-For`: the only one that we wrote ourselves.
-fn client_address(headers: &HeaderMap) -> &[u8] {
-    let addresses = headers.get_all(FORWARDED_FOR).into_iter().next_back().map_or(&[][..], |value| value.as_bytes());
-    addresses.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii()
 }
 
 fn milliseconds(duration: Duration) -> f64 {

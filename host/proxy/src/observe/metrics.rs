@@ -10,39 +10,32 @@
 //!
 //! # What a request costs
 //!
-//! Two events happen to every request: an attempt ends, the call ends. For these a route's counters are found by one look
-//! into a map that is hardly ever written, and are kept as handles: no label is compared and nothing is allocated. The rarer
-//! events take the library's way by labels.
+//! Two events happen to every request: an attempt ends, the call ends. They count in plain counters of the thread that they
+//! happen on, which a scrape adds up: [`requests`]. The rarer events take the library's way by labels.
 
+mod counts;
 mod faults;
 mod process;
+mod requests;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-use fusebox_resilience::{
-    AttemptOutcome, ComponentId, ErrorKind, Event, EventKind, Failure, NoRetry, Observer, State, Status,
-};
+use fusebox_resilience::{ComponentId, ErrorKind, Event, EventKind, NoRetry, Observer, State, Status};
 use fusebox_wasm::Standing;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use self::faults::Faults;
+use self::requests::Requests;
 use super::no_retry_name;
 use crate::config::PolicyKind;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
-
-/// The bounds of durations, in seconds: from a cache's answer to a patient client's limit.
-const SECONDS: [f64; 16] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10., 30., 60.];
 
 const SKIPS: [NoRetry; 5] =
     [NoRetry::Method, NoRetry::Body, NoRetry::RetryAfter, NoRetry::CircuitOpen, NoRetry::Budget];
@@ -51,14 +44,12 @@ const STATES: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
 type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
-type Durations = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
 /// Counts events. Shared by everybody who emits.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    routes: RwLock<HashMap<Arc<str>, Route>>,
-    by_route: ByRoute,
+    requests: Arc<Requests>,
     retries: Counters<2>,
     retries_exhausted: Counters<2>,
     retries_aborted: Counters<2>,
@@ -118,15 +109,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("fusebox");
         let mut new = Families(&mut registry);
         Self {
-            by_route: ByRoute {
-                requests: new
-                    .counters("requests", "Requests by the status that the client got; none if it left before"),
-                request_seconds: new
-                    .durations("request_duration_seconds", "From a request's arrival to the end of its response"),
-                attempts: new.counters("attempts", "Attempts on the upstream by class of status or by failure"),
-                attempt_seconds: new
-                    .durations("attempt_duration_seconds", "From an attempt's start to its response head or failure"),
-            },
+            requests: Arc::default(),
             retries: new.counters("retries", "Retries that were scheduled"),
             retries_exhausted: new.counters("retries_exhausted", "Calls that failed still after the last retry"),
             retries_aborted: new.counters("retries_aborted", "Calls whose retries abort_if ended"),
@@ -140,7 +123,6 @@ impl Metrics {
             faults: Faults::new(new.counters("component_faults", "Calls into a component that failed")),
             loads: new.counters("component_loads", "Versions of a component that were loaded, rejected or put back"),
             quarantines: new.counters("component_quarantines", "Times that a component was set aside"),
-            routes: RwLock::default(),
             started: process::start_time(),
             registry,
         }
@@ -148,7 +130,7 @@ impl Metrics {
 
     /// Makes the series of a route appear, at 0: an alert on a rate needs the first increment to be one.
     pub fn announce_route(&self, route: &Arc<str>) {
-        self.with_route(route, |_| {});
+        self.requests.announce(route);
     }
 
     /// Makes the series of a policy on a route appear, at 0.
@@ -195,28 +177,18 @@ impl Metrics {
     /// Everything, for Prometheus: the body that goes with [`CONTENT_TYPE`].
     pub fn render(&self, scrape: &Scrape) -> String {
         let mut text = String::with_capacity(16 << 10);
-        for registry in [&self.registry, &scrape.registry(), &process::registry(self.started)] {
+        let requests = self.requests.registry();
+        for registry in [&requests, &self.registry, &scrape.registry(), &process::registry(self.started)] {
             // A `String` takes everything.
             let _ = prometheus_text::encode(&mut text, registry);
         }
         text
     }
-
-    fn with_route(&self, route: &Arc<str>, count: impl FnOnce(&Route)) {
-        // A route is added whole, so a panic elsewhere does not matter.
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(route) = routes.get(route) {
-            return count(route);
-        }
-        drop(routes);
-        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        count(routes.entry(Arc::clone(route)).or_insert_with(|| Route::new(route, &self.by_route)));
-    }
 }
 
 impl Observer for Metrics {
     fn observe(&self, event: &Event<'_>) {
-        // Not looked up by the events of every request, which have their route's handles.
+        // Not for the events of every request.
         let of_policy = || {
             let route = event.call.map_or("", |call| call.route());
             [("route", owned(route)), ("policy", owned(event.policy.unwrap_or_default()))]
@@ -224,12 +196,12 @@ impl Observer for Metrics {
         match event.kind {
             &EventKind::AttemptFinished { outcome, elapsed, .. } => {
                 if let Some(call) = event.call {
-                    self.with_route(call.route(), |route| route.attempt(&self.by_route, outcome, elapsed));
+                    self.requests.count(call.route(), |route| route.attempt(outcome, elapsed));
                 }
             }
             &EventKind::CallFinished { status, elapsed, .. } => {
                 if let Some(call) = event.call {
-                    self.with_route(call.route(), |route| route.request(&self.by_route, status, elapsed));
+                    self.requests.count(call.route(), |route| route.request(status, elapsed));
                 }
             }
             EventKind::RetryScheduled { .. } => increment(&self.retries, &of_policy()),
@@ -311,117 +283,11 @@ impl Families<'_> {
         self.register(name, help, Family::default())
     }
 
-    fn durations(&mut self, name: &str, help: &str) -> Durations {
-        self.register(name, help, Family::new_with_constructor(|| Histogram::new(SECONDS)))
-    }
-
     fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
         self.0.register(name, help, metric.clone());
         metric
     }
 }
-
-// ===== what happens to every request =====
-
-/// The families that every request counts in.
-#[derive(Debug)]
-struct ByRoute {
-    requests: Counters<2>,
-    request_seconds: Durations,
-    attempts: Counters<2>,
-    attempt_seconds: Durations,
-}
-
-/// The statuses that are counted by themselves. A response may have any of three digits; the rest is `other`.
-const STATUSES: std::ops::Range<u16> = 100..600;
-const OTHER_STATUS: usize = (STATUSES.end - STATUSES.start) as usize;
-const NO_STATUS: usize = OTHER_STATUS + 1;
-
-/// Classes of statuses, then failures in their order, then cancelled.
-const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
-const CANCELLED: usize = CLASSES.len() + Failure::ALL.len();
-
-/// A route's own handles. A counter that nothing was counted in yet does not exist, except where an alert needs the 0.
-#[derive(Debug)]
-struct Route {
-    name: Arc<str>,
-    requests: Box<[OnceLock<Counter>]>,
-    request_seconds: Histogram,
-    attempts: [OnceLock<Counter>; CANCELLED + 1],
-    attempt_seconds: Histogram,
-}
-
-impl Route {
-    fn new(name: &Arc<str>, families: &ByRoute) -> Self {
-        let labels = [("route", owned(name))];
-        let route = Self {
-            name: Arc::clone(name),
-            requests: (0..=NO_STATUS).map(|_| OnceLock::new()).collect(),
-            request_seconds: families.request_seconds.get_or_create_owned(&labels),
-            attempts: [const { OnceLock::new() }; CANCELLED + 1],
-            attempt_seconds: families.attempt_seconds.get_or_create_owned(&labels),
-        };
-        // What an attempt can come to: its failures are those of the way to the upstream.
-        let failures = [
-            Failure::Dns,
-            Failure::Connect,
-            Failure::Tls,
-            Failure::ConnectionLost,
-            Failure::Protocol,
-            Failure::Timeout,
-        ];
-        for index in (2..CLASSES.len()).chain(failures.map(failure_index)).chain([CANCELLED]) {
-            route.attempts(families, index);
-        }
-        route
-    }
-
-    fn attempt(&self, families: &ByRoute, outcome: AttemptOutcome, elapsed: Duration) {
-        let index = match outcome {
-            AttemptOutcome::Response(status) => Some(usize::from(status / 100)).filter(|class| *class < CLASSES.len()),
-            AttemptOutcome::Failure(kind) => Some(failure_index(kind.failure())),
-            AttemptOutcome::Cancelled => Some(CANCELLED),
-        };
-        self.attempts(families, index.unwrap_or_default()).inc();
-        self.attempt_seconds.observe(elapsed.as_secs_f64());
-    }
-
-    fn attempts(&self, families: &ByRoute, index: usize) -> &Counter {
-        self.attempts[index].get_or_init(|| {
-            let outcome = match index {
-                CANCELLED => "cancelled",
-                class if class < CLASSES.len() => CLASSES[class],
-                failure => Failure::ALL[failure - CLASSES.len()].name(),
-            };
-            families.attempts.get_or_create_owned(&[("route", owned(&self.name)), ("outcome", outcome.into())])
-        })
-    }
-
-    fn request(&self, families: &ByRoute, status: Option<u16>, elapsed: Duration) {
-        let index = match status {
-            Some(status) if STATUSES.contains(&status) => usize::from(status - STATUSES.start),
-            Some(_) => OTHER_STATUS,
-            None => NO_STATUS,
-        };
-        let counter = self.requests[index].get_or_init(|| {
-            let status = match index {
-                OTHER_STATUS => "other".into(),
-                NO_STATUS => "none".into(),
-                index => (usize::from(STATUSES.start) + index).to_string().into(),
-            };
-            families.requests.get_or_create_owned(&[("route", owned(&self.name)), ("status", status)])
-        });
-        counter.inc();
-        self.request_seconds.observe(elapsed.as_secs_f64());
-    }
-}
-
-/// `Failure::ALL` has them in the order of their declaration.
-fn failure_index(failure: Failure) -> usize {
-    CLASSES.len() + failure as usize
-}
-
-// ===== what is asked for at a scrape =====
 
 impl Scrape {
     fn registry(&self) -> Registry {

@@ -148,7 +148,7 @@ fn work(
     phase: watch::Receiver<Phase>,
 ) {
     runtime.block_on(async {
-        let handler = Rc::new(Handler::new(shared.routes.clone(), &shared.limits, shared.observers.clone()));
+        let handler = Rc::new(Handler::new(shared.routes.clone(), &shared.limits, shared.observers.unshared()));
         tokio::task::spawn_local(refresh_instances(shared.components.clone()));
         tokio::task::spawn_local(reap(handler.clone()));
         let course = Rc::new(Course::default());

@@ -1,8 +1,7 @@
 //! One line: its fields as JSON, formatted into a buffer that the thread keeps.
 
-use std::cell::Cell;
-use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::cell::RefCell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fusebox_resilience::ComponentId;
 use serde::Serialize;
@@ -17,7 +16,7 @@ pub(super) const MAX_TEXT: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Line<'a> {
     buffer: &'a mut Vec<u8>,
-    seconds: &'a mut Seconds,
+    days: &'a mut Days,
 }
 
 impl Line<'_> {
@@ -43,21 +42,50 @@ impl Line<'_> {
 
     /// Adds what somebody else wrote, whatever its bytes and length.
     pub fn text(&mut self, key: &'static str, bytes: &[u8]) -> &mut Self {
-        // Nearly all of it needs no escape, and this finds out many bytes at a time.
-        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
-        if bytes.len() <= MAX_TEXT && bytes.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
-            self.key(key);
-            self.buffer.push(b'"');
+        self.key(key);
+        self.buffer.push(b'"');
+        self.text_value(bytes);
+        self.buffer.push(b'"');
+        self
+    }
+
+    /// Adds what is within the quotes of what somebody else wrote.
+    pub(super) fn text_value(&mut self, bytes: &[u8]) -> &mut Self {
+        // Nearly all of it needs no escape.
+        if bytes.len() <= MAX_TEXT && is_plain(bytes) {
             self.buffer.extend_from_slice(bytes);
-            self.buffer.push(b'"');
-            return self;
+        } else {
+            self.escaped(bytes);
         }
-        match bytes.get(..MAX_TEXT) {
-            Some(start) if bytes.len() > MAX_TEXT => {
-                self.field(key, format_args!("{}…", String::from_utf8_lossy(start)))
-            }
-            _ => self.field(key, String::from_utf8_lossy(bytes)),
-        }
+        self
+    }
+
+    #[cold]
+    fn escaped(&mut self, bytes: &[u8]) {
+        let text = match bytes.get(..MAX_TEXT) {
+            Some(start) if bytes.len() > MAX_TEXT => format!("{}…", String::from_utf8_lossy(start)).into(),
+            _ => String::from_utf8_lossy(bytes),
+        };
+        let quoted = serde_json::to_string(&text).unwrap_or_default();
+        let within = quoted.strip_prefix('"').and_then(|quoted| quoted.strip_suffix('"'));
+        self.buffer.extend_from_slice(within.unwrap_or_default().as_bytes());
+    }
+
+    /// Adds a piece of the line as it is.
+    pub(super) fn piece(&mut self, piece: &str) -> &mut Self {
+        self.buffer.extend_from_slice(piece.as_bytes());
+        self
+    }
+
+    /// Adds a number's digits.
+    pub(super) fn number(&mut self, number: u64) -> &mut Self {
+        self.piece(itoa::Buffer::new().format(number))
+    }
+
+    /// Adds a time with its quotes.
+    pub(super) fn time(&mut self, since: SinceEpoch) -> &mut Self {
+        self.days.write(since, self.buffer);
+        self
     }
 
     /// Adds what is JSON already.
@@ -71,12 +99,6 @@ impl Line<'_> {
         self.field("component", &*component.name)
             .field("digest", &*component.digest)
             .field("generation", component.generation)
-    }
-
-    pub(super) fn time(&mut self, key: &'static str, time: SystemTime) -> &mut Self {
-        self.key(key);
-        self.seconds.write(time, self.buffer);
-        self
     }
 
     pub(super) fn open(&mut self, key: &'static str) -> &mut Self {
@@ -99,64 +121,139 @@ impl Line<'_> {
     }
 }
 
+/// Whether this may stand in a JSON string as it is, and is ASCII.
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    // Eight at a time; the last eight may have been looked at before. Texts are short.
+    if let Some(last) = bytes.last_chunk() {
+        let (words, _) = bytes.as_chunks();
+        return words.iter().chain([last]).fold(0, |odd, word| odd | odd_bytes(*word)) == 0;
+    }
+    let mut word = [b' '; 8];
+    word.iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
+    odd_bytes(word) == 0
+}
+
+/// Not 0: there is a byte that is none of ASCII, a control character, a quote or a backslash.
+fn odd_bytes(word: [u8; 8]) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let word = u64::from_ne_bytes(word);
+    // Sets the high bit of bytes that are below `limit`, which is at most 128; others may follow one that is.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (word | below(word, 0x20) | is(b'"') | is(b'\\') | is(0x7f)) & HIGH
+}
+
 /// What a thread formats with, kept from line to line.
 #[derive(Default)]
 pub(super) struct Scratch {
     buffer: Vec<u8>,
-    seconds: Seconds,
+    days: Days,
 }
 
 impl Scratch {
     pub(super) fn with(use_it: impl FnOnce(&mut Self)) {
         thread_local! {
-            static SCRATCH: Cell<Scratch> = Cell::default();
+            static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { buffer: Vec::new(), days: Days::NONE }) };
         }
-        // Taken out for the while, so that a value that logs when it is formatted meets an empty one; and a thread at its
-        // very end has none.
-        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        use_it(&mut scratch);
-        let _ = SCRATCH.try_with(|cell| cell.set(scratch));
+        let mut use_it = Some(use_it);
+        let _ = SCRATCH.try_with(|scratch| {
+            if let Ok(mut scratch) = scratch.try_borrow_mut()
+                && let Some(use_it) = use_it.take()
+            {
+                use_it(&mut scratch);
+            }
+        });
+        // A value that logs when it is formatted meets an empty one; and a thread at its very end has none.
+        if let Some(use_it) = use_it {
+            use_it(&mut Self::default());
+        }
     }
 
     pub(super) fn line(&mut self, level: Level, message: impl Serialize, fields: impl FnOnce(&mut Line<'_>)) -> &[u8] {
+        self.written(|line| {
+            line.piece("\"time\":").time(SinceEpoch::of(now())).field("level", level.name()).field("msg", message);
+            fields(line);
+        })
+    }
+
+    /// A line that has what is written between its braces.
+    pub(super) fn written(&mut self, write: impl FnOnce(&mut Line<'_>)) -> &[u8] {
         self.buffer.clear();
         self.buffer.push(b'{');
-        let mut line = Line { buffer: &mut self.buffer, seconds: &mut self.seconds };
-        line.time("time", now()).field("level", level.name()).field("msg", message);
-        fields(&mut line);
+        write(&mut Line { buffer: &mut self.buffer, days: &mut self.days });
         self.buffer.extend_from_slice(b"}\n");
         &self.buffer
     }
 }
 
-/// The last second that was formatted, `2024-08-20T08:37:36`: most lines are of the same as the line before.
-#[derive(Debug, Default)]
-pub(super) struct Seconds {
-    second: Option<u64>,
-    text: String,
+/// A wall clock's time, since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SinceEpoch(Duration);
+
+impl SinceEpoch {
+    pub(super) fn of(time: SystemTime) -> Self {
+        // A clock before 1970 is a clock that was never set.
+        Self(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    pub(super) fn after(self, elapsed: Duration) -> Self {
+        Self(self.0.saturating_add(elapsed))
+    }
 }
 
-impl Seconds {
-    pub(super) fn write(&mut self, time: SystemTime, buffer: &mut Vec<u8>) {
-        // A clock before 1970 is a clock that was never set.
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        if self.second != Some(since.as_secs()) {
-            self.second = Some(since.as_secs());
-            let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-            let timestamp = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
-            self.text.clear();
-            // A `String` takes everything.
-            let _ = write!(self.text, "{timestamp:.0}");
-            self.text.truncate(self.text.trim_end_matches('Z').len());
+const DAY: u64 = 24 * 60 * 60;
+
+/// The last day that was formatted: nearly all lines are of the same as the line before.
+#[derive(Debug)]
+pub(super) struct Days {
+    day: u64,
+    /// As in `"2024-08-20T`.
+    text: [u8; 12],
+}
+
+impl Default for Days {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Days {
+    const NONE: Self = Self { day: u64::MAX, text: [0; 12] };
+
+    /// Appends it with its quotes, in microseconds.
+    pub(super) fn write(&mut self, time: SinceEpoch, buffer: &mut Vec<u8>) {
+        let SinceEpoch(since) = time;
+        let seconds = since.as_secs().min(jiff::Timestamp::MAX.as_second().unsigned_abs());
+        let day = seconds / DAY;
+        if self.day != day {
+            self.turn(day);
         }
-        let mut fraction = *b".000000Z\"";
-        let mut rest = since.subsec_micros();
-        for digit in fraction[1..7].iter_mut().rev() {
-            *digit += (rest % 10) as u8;
-            rest /= 10;
+        let mut text = *b"\"0000-00-00T00:00:00.000000Z\"";
+        text[..12].copy_from_slice(&self.text);
+        // Less than a day's seconds and a second's microseconds fit.
+        let (second, micros) = ((seconds % DAY) as u32, since.subsec_micros());
+        for (at, number) in [
+            (12, second / 3600),
+            (15, second / 60 % 60),
+            (18, second % 60),
+            (21, micros / 10_000),
+            (23, micros / 100 % 100),
+            (25, micros % 100),
+        ] {
+            text[at] += (number / 10) as u8;
+            text[at + 1] += (number % 10) as u8;
         }
-        buffer.push(b'"');
-        buffer.extend_from_slice(self.text.as_bytes());
-        buffer.extend_from_slice(&fraction);
+        buffer.extend_from_slice(&text);
+    }
+
+    #[cold]
+    fn turn(&mut self, day: u64) {
+        let second = i64::try_from(day * DAY).unwrap_or(i64::MAX);
+        let timestamp = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::MAX);
+        let text = format!("\"{timestamp:.0}");
+        if let Some(start) = text.as_bytes().first_chunk() {
+            *self = Self { day, text: *start };
+        }
     }
 }

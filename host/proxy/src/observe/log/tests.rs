@@ -7,11 +7,11 @@ use std::thread;
 use std::time::UNIX_EPOCH;
 
 use fusebox_resilience::testing::{call, call_with};
-use fusebox_resilience::{ComponentId, Fault, Observers, RequestBody, State};
+use fusebox_resilience::{Call, ComponentId, ErrorKind, Fault, Observers, RequestBody, State};
 use http::Request;
 use serde_json::Value;
 
-use super::line::{MAX_TEXT, Seconds};
+use super::line::{Days, MAX_TEXT, SinceEpoch, is_plain};
 use super::*;
 
 #[derive(Clone, Default)]
@@ -346,6 +346,21 @@ fn hostile_bytes_stay_within_their_string() {
 }
 
 #[test]
+fn a_byte_that_needs_an_escape_is_found_wherever_it_is() {
+    for length in 1..=20 {
+        for place in 0..length {
+            for byte in 0..=u8::MAX {
+                let mut text = vec![b'x'; length];
+                text[place] = byte;
+                let is_odd = !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\');
+                assert_eq!(is_plain(&text), !is_odd, "{byte:#x} at {place} of {length}");
+            }
+        }
+    }
+    assert!(is_plain(b""));
+}
+
+#[test]
 fn a_long_text_is_cut() {
     for (length, expected) in [(MAX_TEXT, MAX_TEXT), (MAX_TEXT + 1, MAX_TEXT + "…".len())] {
         let detail = "x".repeat(length).into();
@@ -357,10 +372,10 @@ fn a_long_text_is_cut() {
 
 #[test]
 fn times_are_utc_with_microseconds() {
-    let mut seconds = Seconds::default();
+    let mut days = Days::default();
     let mut format = |time| {
         let mut buffer = Vec::new();
-        seconds.write(time, &mut buffer);
+        days.write(SinceEpoch::of(time), &mut buffer);
         String::from_utf8(buffer).unwrap()
     };
     let at = |seconds, nanoseconds| UNIX_EPOCH + Duration::new(seconds, nanoseconds);
