@@ -1,8 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
+type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
 /// Body and trailers, and what is left in the buffer, when the bytes come in these pieces and then the connection ends.
-fn read(framing: Framing, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), BodyError> {
+fn read(framing: Framing, pieces: &[&[u8]]) -> Result<Read, BodyError> {
     let (mut decoder, mut buffer) = (BodyDecoder::new(framing), BytesMut::new());
     let (mut body, mut trailers) = (Vec::new(), None);
     for piece in pieces {
