@@ -447,6 +447,32 @@ fn an_answer_that_comes_before_the_end_of_the_upload_goes_out_at_once() {
     assert_eq!(origin.connections(), 2);
 }
 
+#[test]
+fn an_upload_goes_on_whether_or_not_its_client_takes_the_answer() {
+    // More than all the buffers on the way hold.
+    const LENGTH: usize = 30_000_000;
+    let origin = Origin::start(|connection| {
+        while connection.head().is_some() {
+            let mut sender = connection.wire.sender();
+            let answering = thread::spawn(move || {
+                sender.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n"));
+                sender.send(vec![b'a'; LENGTH]);
+            });
+            assert!(connection.wire.exactly(LENGTH).iter().all(|byte| *byte == b'u'));
+            answering.join().expect("no panic");
+        }
+    });
+    let proxy = alone(&origin);
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send(format!("POST / HTTP/1.1\r\nhost: b\r\ncontent-length: {LENGTH}\r\n\r\n"));
+        client.send(vec![b'u'; LENGTH]);
+        let response = client.response();
+        assert!(response.body.len() == LENGTH && response.body.iter().all(|byte| *byte == b'a'));
+    }
+    assert_eq!(origin.connections(), 1, "it was sent whole, so its connection serves the next one");
+}
+
 // ===== who leaves =====
 
 #[test]
