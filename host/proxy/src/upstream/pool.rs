@@ -41,7 +41,8 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            if if unused < LOOK_AFTER { connection.looks_alive() } else { connection.is_alive() } {
+            let is_alive = if unused < LOOK_AFTER { connection.looks_alive() } else { connection.is_alive() };
+            if is_alive {
                 return Some(connection);
             }
         }

@@ -448,6 +448,48 @@ fn an_answer_that_comes_before_the_end_of_the_upload_goes_out_at_once() {
 }
 
 #[test]
+fn what_comes_after_an_answer_is_not_the_answer_to_the_next_request() {
+    for at_once in [true, false] {
+        let (read, reads) = channel();
+        let (closed, closes) = channel();
+        let (reads, closed) = (Mutex::new(reads), Mutex::new(closed));
+        let origin = Origin::start(move |connection| {
+            connection.request();
+            let (good, unasked) = (ok("good"), ok("what nobody asked for"));
+            if at_once {
+                connection.wire.send(good + &unasked);
+            } else {
+                connection.wire.send(good);
+                reads.lock().expect("no panic").recv_timeout(LIMIT).expect("the answer is read");
+                connection.wire.send(unasked);
+            }
+            // The proxy ends it, with or without having read all.
+            while connection.wire.try_send("x").is_ok() {
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            closed.lock().expect("no panic").send(()).ok();
+        });
+        let proxy = Proxy::before(&origin, &format!("workers = 1\n{ROUTE}"));
+        for id in ["1", "2", "3"] {
+            assert_eq!(proxy.ask(get("/", id)).text(), "good");
+            read.send(()).ok();
+            closes.recv_timeout(LIMIT).expect("its connection is closed");
+        }
+        assert_eq!(origin.connections(), 3);
+    }
+}
+
+#[test]
+fn an_upstream_that_resets_the_connection_is_a_failure_of_the_attempt() {
+    // To close with something unread is to reset.
+    let origin = Origin::start(|connection| drop(connection.head()));
+    let proxy = alone(&origin);
+    let response = proxy.ask(post(&"x".repeat(100_000), "1"));
+    assert_eq!(response.status(), 502);
+    assert_eq!(proxy.story("1").last().expect("a line")["failure"], "connection_terminated");
+}
+
+#[test]
 fn an_upload_goes_on_whether_or_not_its_client_takes_the_answer() {
     // More than all the buffers on the way hold.
     const LENGTH: usize = 30_000_000;
