@@ -33,7 +33,7 @@ pub(crate) async fn measure(
     };
     let (before, load) = tokio::try_join!(before, load)?;
     let used = running.program.usage()?.since(&before);
-    let calls = running.component_calls().await?.zip(calls).map(|(after, before)| after.since(before));
+    let calls = running.component_calls().await?.zip(calls).map(|(after, before)| after.since(&before));
     let memory = running.program.memory()?;
     running.empty_output()?;
     ensure!(load.requests > 0, "{name} answers nothing in {}", scenario.name);
@@ -57,6 +57,8 @@ pub(crate) async fn measure(
         resident_bytes: memory.resident,
         proportional_bytes: memory.proportional,
         upstream_connections: running.upstream.accepted() - connections,
-        component_call_micros: calls.and_then(|calls| calls.mean_micros()),
+        component_call_micros: calls.as_ref().and_then(|calls| calls.mean_micros()),
+        component_call_p50_micros: calls.as_ref().and_then(|calls| calls.quantile_micros(0.5)),
+        component_call_p99_micros: calls.as_ref().and_then(|calls| calls.quantile_micros(0.99)),
     })
 }

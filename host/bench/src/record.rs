@@ -65,6 +65,11 @@ pub(crate) struct Measurement {
     /// What a call of its component took on average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) component_call_micros: Option<f64>,
+    /// What half of them, and 99 of 100, took at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) component_call_p50_micros: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) component_call_p99_micros: Option<f64>,
 }
 
 impl Measurement {

@@ -136,8 +136,8 @@ impl Admin {
             version: status.version,
             standing: status.standing,
             calls: status.calls,
+            call_times: status.call_times,
             skipped: status.skipped,
-            seconds: status.call_time.as_secs_f64(),
             instances: status.instances as u64,
         });
         let components = components.collect();

@@ -70,7 +70,7 @@ pub use contract::{WIT, World, imports};
 pub use inspect::{Inspection, inspect};
 pub use life::Standing;
 pub use slot::{Reload, RollBack};
-pub use status::{ComponentStatus, Rejection};
+pub use status::{CallHistogram, ComponentStatus, Rejection};
 pub use trial::{BenchReport, CallTimes, Trial};
 
 /// All components of a configuration, by name. Clones are the same components.

@@ -325,7 +325,7 @@ impl Slot {
             kept: place.life.kept().map(|version| version.id().clone()).collect(),
             rejection: place.rejection.clone(),
             calls,
-            call_time: self.meters.call_time(),
+            call_times: self.meters.call_times(),
             skipped: self.meters.skips(),
             faults: self.meters.faults(),
             instances: self.meters.instances(),

@@ -31,8 +31,8 @@ pub struct ComponentStatus {
     pub rejection: Option<Rejection>,
     /// Calls into it that have ended, however they ended.
     pub calls: u64,
-    /// What they took in all.
-    pub call_time: Duration,
+    /// What they took.
+    pub call_times: CallHistogram,
     /// Questions that `on_error` answered without a call: there was no version, it was in quarantine, or had as many instances as
     /// it may.
     pub skipped: u64,
@@ -53,6 +53,36 @@ pub struct Rejection {
     pub at: Instant,
 }
 
+/// How long calls took, by the first of [`BOUNDS`](Self::BOUNDS) that they were within.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallHistogram {
+    /// As many as there are bounds, and one more for what is beyond them all.
+    pub counts: [u64; BUCKETS],
+    /// What all of them took together, in nanoseconds.
+    pub nanos: u64,
+}
+
+impl CallHistogram {
+    /// In nanoseconds: close to each other where a predicate's calls are, and then up to the limits of a standard HTTP component.
+    pub const BOUNDS: [u64; BUCKETS - 1] = [
+        250,
+        500,
+        1_000,
+        2_500,
+        5_000,
+        10_000,
+        25_000,
+        50_000,
+        100_000,
+        1_000_000,
+        10_000_000,
+        100_000_000,
+        1_000_000_000,
+    ];
+}
+
+const BUCKETS: usize = 14;
+
 /// Counters of one component, of all its versions on all workers. Each is right by itself; together they may be a call apart.
 ///
 /// Every call is counted in the [`Tally`] of the instance that it is made on, so that workers write nothing in common. The
@@ -71,28 +101,35 @@ struct Tallies {
     closed: Tally,
 }
 
-impl Tallies {
-    fn sum(&self, number: impl Fn(&Tally) -> &AtomicU64) -> u64 {
-        self.open.iter().map(|tally| &**tally).chain([&self.closed]).map(|tally| number(tally).load(Relaxed)).sum()
-    }
-}
-
-/// The calls of one instance. Only one thread may count in it at a time. Aligned, so that it has a cache line for itself.
+/// The calls of one instance. Only one thread may count in it at a time. Aligned, so that it has its cache lines for itself.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Tally {
-    calls: AtomicU64,
+    counts: [AtomicU64; BUCKETS],
     nanos: AtomicU64,
 }
 
 impl Tally {
     pub(crate) fn called(&self, took: Duration) {
-        self.add(1, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = CallHistogram::BOUNDS.iter().position(|bound| nanos <= *bound).unwrap_or(BUCKETS - 1);
+        let mut times = CallHistogram { nanos, ..CallHistogram::default() };
+        times.counts[bucket] = 1;
+        self.add(&times);
     }
 
-    fn add(&self, calls: u64, nanos: u64) {
-        self.calls.store(self.calls.load(Relaxed) + calls, Relaxed);
-        self.nanos.store(self.nanos.load(Relaxed).saturating_add(nanos), Relaxed);
+    fn add(&self, times: &CallHistogram) {
+        for (count, more) in self.counts.iter().zip(times.counts).filter(|(_, more)| *more > 0) {
+            count.store(count.load(Relaxed) + more, Relaxed);
+        }
+        self.nanos.store(self.nanos.load(Relaxed).saturating_add(times.nanos), Relaxed);
+    }
+
+    fn times(&self) -> CallHistogram {
+        CallHistogram {
+            counts: std::array::from_fn(|bucket| self.counts[bucket].load(Relaxed)),
+            nanos: self.nanos.load(Relaxed),
+        }
     }
 }
 
@@ -122,7 +159,7 @@ impl Meters {
     pub(crate) fn ended(&self, tally: &Arc<Tally>) {
         let mut tallies = self.tallies();
         tallies.open.retain(|open| !Arc::ptr_eq(open, tally));
-        tallies.closed.add(tally.calls.load(Relaxed), tally.nanos.load(Relaxed));
+        tallies.closed.add(&tally.times());
         drop(tallies);
         self.stopped();
     }
@@ -138,11 +175,14 @@ impl Meters {
     }
 
     pub(crate) fn calls(&self) -> u64 {
-        self.tallies().sum(|tally| &tally.calls)
+        self.call_times().counts.iter().sum()
     }
 
-    pub(crate) fn call_time(&self) -> Duration {
-        Duration::from_nanos(self.tallies().sum(|tally| &tally.nanos))
+    pub(crate) fn call_times(&self) -> CallHistogram {
+        let tallies = self.tallies();
+        let sum = Tally::default();
+        tallies.open.iter().map(|tally| &**tally).chain([&tallies.closed]).for_each(|tally| sum.add(&tally.times()));
+        sum.times()
     }
 
     pub(crate) fn faults(&self) -> Vec<(Fault, u64)> {
@@ -171,15 +211,30 @@ mod tests {
     fn calls_are_the_sum_of_all_instances_that_are_and_were() {
         let meters = Meters::default();
         let (first, second) = (meters.started(), meters.started());
+        let seen = || {
+            let CallHistogram { counts, nanos } = meters.call_times();
+            (meters.calls(), counts[0], nanos, meters.instances())
+        };
         first.called(Duration::from_nanos(1));
         first.called(Duration::from_nanos(2));
-        second.called(Duration::from_nanos(4));
+        second.called(Duration::from_nanos(400));
         meters.called(Duration::from_nanos(8));
-        assert_eq!((meters.calls(), meters.call_time(), meters.instances()), (4, Duration::from_nanos(15), 2));
+        assert_eq!(seen(), (4, 3, 411, 2));
         meters.ended(&first);
-        assert_eq!((meters.calls(), meters.call_time(), meters.instances()), (4, Duration::from_nanos(15), 1));
+        assert_eq!(seen(), (4, 3, 411, 1));
         second.called(Duration::from_nanos(16));
         meters.ended(&second);
-        assert_eq!((meters.calls(), meters.call_time(), meters.instances()), (5, Duration::from_nanos(31), 0));
+        assert_eq!(seen(), (5, 4, 427, 0));
+    }
+
+    #[test]
+    fn a_call_is_counted_by_the_first_bound_that_it_is_within() {
+        let tally = Tally::default();
+        for nanos in [0, 250, 251, 5_000, 1_000_000_000, 1_000_000_001, u64::MAX] {
+            tally.called(Duration::from_nanos(nanos));
+        }
+        let CallHistogram { counts, nanos } = tally.times();
+        assert_eq!(counts, [2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(nanos, u64::MAX);
     }
 }

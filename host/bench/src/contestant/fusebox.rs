@@ -28,30 +28,55 @@ impl Policies {
     }
 }
 
-/// What the metrics say of all components together.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What the metrics say of calls into components, all of them together.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Calls {
-    count: f64,
     seconds: f64,
+    /// Bounds in seconds, the last of them infinite, and how many calls were within each.
+    within: Vec<(f64, f64)>,
 }
 
 impl Calls {
     pub(super) fn of(metrics: &str) -> Result<Self> {
-        let sum = |name: &str| {
-            let lines = metrics.lines().filter(|line| line.starts_with(name));
-            let values = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
-            values.sum::<Result<f64, _>>().with_context(|| format!("{name} in the metrics"))
-        };
-        let (count, seconds) = (sum("fusebox_component_calls_total{")?, sum("fusebox_component_call_seconds_total{")?);
-        Ok(Self { count, seconds })
+        let mut calls = Self { seconds: 0.0, within: Vec::new() };
+        for line in metrics.lines().filter(|line| line.starts_with("fusebox_component_call_seconds_")) {
+            let value = || {
+                let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+                value.with_context(|| format!("`{line}` in the metrics"))
+            };
+            if line.starts_with("fusebox_component_call_seconds_sum{") {
+                calls.seconds += value()?;
+            } else if let Some(bound) = line.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()) {
+                let bound =
+                    bound.trim_start_matches('+').parse().with_context(|| format!("`{line}` in the metrics"))?;
+                match calls.within.iter_mut().find(|(known, _)| *known == bound) {
+                    Some((_, count)) => *count += value()?,
+                    None => calls.within.push((bound, value()?)),
+                }
+            }
+        }
+        Ok(calls)
     }
 
-    pub(crate) fn since(self, before: Self) -> Self {
-        Self { count: self.count - before.count, seconds: self.seconds - before.seconds }
+    pub(crate) fn since(mut self, before: &Self) -> Self {
+        self.seconds -= before.seconds;
+        self.within.iter_mut().zip(&before.within).for_each(|((_, now), (_, before))| *now -= before);
+        self
     }
 
-    pub(crate) fn mean_micros(self) -> Option<f64> {
-        (self.count > 0.0).then(|| self.seconds * 1e6 / self.count)
+    fn count(&self) -> f64 {
+        self.within.last().map_or(0.0, |(_, count)| *count)
+    }
+
+    pub(crate) fn mean_micros(&self) -> Option<f64> {
+        (self.count() > 0.0).then(|| self.seconds * 1e6 / self.count())
+    }
+
+    /// A bound that so much of them were within, the least that is known.
+    pub(crate) fn quantile_micros(&self, quantile: f64) -> Option<f64> {
+        let enough = self.count() * quantile;
+        let (bound, _) = self.within.iter().find(|(_, count)| *count > 0.0 && *count >= enough)?;
+        bound.is_finite().then(|| (bound * 1e9).round() / 1e3)
     }
 }
 
@@ -152,16 +177,25 @@ mod tests {
     #[test]
     fn calls_of_all_components_add_up() {
         let metrics = "\
-# TYPE fusebox_component_calls_total counter
-fusebox_component_calls_total{component=\"a\"} 3
-fusebox_component_calls_total{component=\"b\"} 1
-fusebox_component_call_seconds_total{component=\"a\"} 0.5
-fusebox_component_call_seconds_total{component=\"b\"} 1.5
+# TYPE fusebox_component_call_seconds histogram
+fusebox_component_call_seconds_sum{component=\"a\"} 0.5
+fusebox_component_call_seconds_count{component=\"a\"} 3
+fusebox_component_call_seconds_bucket{le=\"2.5e-7\",component=\"a\"} 0
+fusebox_component_call_seconds_bucket{le=\"0.000001\",component=\"a\"} 2
+fusebox_component_call_seconds_bucket{le=\"+Inf\",component=\"a\"} 3
+fusebox_component_call_seconds_sum{component=\"b\"} 1.5
+fusebox_component_call_seconds_count{component=\"b\"} 1
+fusebox_component_call_seconds_bucket{le=\"2.5e-7\",component=\"b\"} 1
+fusebox_component_call_seconds_bucket{le=\"0.000001\",component=\"b\"} 1
+fusebox_component_call_seconds_bucket{le=\"+Inf\",component=\"b\"} 1
 fusebox_component_calls_skipped_total{component=\"a\"} 9
 ";
         let calls = Calls::of(metrics).unwrap();
         assert_eq!(calls.mean_micros(), Some(500_000.0));
-        assert_eq!(calls.since(calls).mean_micros(), None);
-        assert!(Calls::of("fusebox_component_calls_total{component=\"a\"} many").is_err());
+        let quantiles = [0.25, 0.5, 0.75, 0.99].map(|quantile| calls.quantile_micros(quantile));
+        assert_eq!(quantiles, [Some(0.25), Some(1.0), Some(1.0), None]);
+        let none = calls.clone().since(&calls);
+        assert_eq!((none.mean_micros(), none.quantile_micros(0.5)), (None, None));
+        assert!(Calls::of("fusebox_component_call_seconds_sum{component=\"a\"} many").is_err());
     }
 }

@@ -136,6 +136,8 @@ mod tests {
             proportional_bytes: 0,
             upstream_connections: 0,
             component_call_micros: None,
+            component_call_p50_micros: None,
+            component_call_p99_micros: None,
         }
     }
 

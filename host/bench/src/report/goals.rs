@@ -32,7 +32,7 @@ pub(crate) fn table(figures: &Figures<'_>) -> String {
     text
 }
 
-fn goals(figures: &Figures<'_>) -> [Goal; 10] {
+fn goals(figures: &Figures<'_>) -> [Goal; 12] {
     let ratio =
         |scenario, of, to, figure: Figure| figures.ratio(Place::new(scenario, of), Place::new(scenario, to), figure);
     let two = |value: f64| format!("{value:.2}");
@@ -72,6 +72,20 @@ fn goals(figures: &Figures<'_>) -> [Goal; 10] {
             figure: figures.value(Place::new("get", WASM), |measured| measured.component_call_micros),
             show: two,
             met: |value| value <= 1.0,
+        },
+        Goal {
+            what: "… p50, at most",
+            goal: "≤ 1",
+            figure: figures.value(Place::new("get", WASM), |measured| measured.component_call_p50_micros),
+            show: two,
+            met: |value| value <= 1.0,
+        },
+        Goal {
+            what: "… p99, at most",
+            goal: "≤ 5",
+            figure: figures.value(Place::new("get", WASM), |measured| measured.component_call_p99_micros),
+            show: two,
+            met: |value| value <= 5.0,
         },
         Goal {
             what: "requests/s at saturation, against nginx",

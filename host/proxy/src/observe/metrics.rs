@@ -13,6 +13,7 @@
 //! Two events happen to every request: an attempt ends, the call ends. They count in plain counters of the thread that they
 //! happen on, which a scrape adds up: [`requests`]. The rarer events take the library's way by labels.
 
+mod calls;
 mod counts;
 mod faults;
 mod process;
@@ -22,13 +23,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use fusebox_resilience::{ComponentId, ErrorKind, Event, EventKind, NoRetry, Observer, State, Status};
-use fusebox_wasm::Standing;
+use fusebox_wasm::{CallHistogram, Standing};
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
+use self::calls::CallDurations;
 use self::faults::Faults;
 use self::requests::Requests;
 use super::no_retry_name;
@@ -89,10 +91,10 @@ pub struct ComponentSample {
     pub standing: Standing,
     /// Calls into it.
     pub calls: u64,
+    /// How long they took.
+    pub call_times: CallHistogram,
     /// Questions that its `on_error` answered without a call.
     pub skipped: u64,
-    /// How long they took together.
-    pub seconds: f64,
     /// Instances that are alive.
     pub instances: u64,
 }
@@ -301,8 +303,6 @@ impl Scrape {
             }
         }
         let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
-        let seconds: Family<Labels<1>, Counter<f64>> =
-            new.register("component_call_seconds", "Time that calls into a component took", Family::default());
         let instances: Gauges<1> = new.gauges("component_instances", "Instances of a component that are alive");
         let skipped: Counters<1> = new.counters(
             "component_calls_skipped",
@@ -313,7 +313,6 @@ impl Scrape {
         for component in &self.components {
             let labels = [("component", owned(&component.name))];
             calls.get_or_create(&labels).inc_by(component.calls);
-            seconds.get_or_create(&labels).inc_by(component.seconds);
             instances.get_or_create(&labels).inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
             skipped.get_or_create(&labels).inc_by(component.skipped);
             let [name] = labels;
@@ -326,6 +325,8 @@ impl Scrape {
                 info.get_or_create(&labels).set(1);
             }
         }
+        let durations = CallDurations::of(&self.components);
+        new.0.register("component_call_seconds", "Time that calls into a component took", durations);
         let dropped = ConstCounter::new(self.log_lines_dropped);
         new.0.register("log_lines_dropped", "Log lines that were lost because the output did not keep up", dropped);
         let build: Gauges<1> = new.gauges("build_info", "The version of fusebox");

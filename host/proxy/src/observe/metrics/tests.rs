@@ -211,8 +211,11 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         version: Some(ComponentId { name: "service-b".into(), digest: format!("d{generation}").into(), generation }),
         standing: Standing::Serving,
         calls,
+        call_times: CallHistogram {
+            counts: std::array::from_fn(|bucket| u64::from(bucket == 2) * calls),
+            nanos: 250_000,
+        },
         skipped: 1,
-        seconds: 0.25,
         instances,
     };
     let scrape = Scrape {
@@ -220,11 +223,12 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
         log_lines_dropped: 7,
     };
+    let is_of_duration = |line: &String| line.starts_with("component_call_seconds");
+    let (durations, others): (Vec<_>, Vec<_>) = counted(&metrics, &scrape).into_iter().partition(is_of_duration);
     assert_eq!(
-        counted(&metrics, &scrape),
+        others,
         [
             r#"circuit_breaker_state{policy="breaker",state="half-open"} 1"#,
-            r#"component_call_seconds_total{component="service-b"} 0.5"#,
             r#"component_calls_skipped_total{component="service-b"} 2"#,
             r#"component_calls_total{component="service-b"} 15"#,
             r#"component_info{component="service-b",digest="d1",generation="1"} 1"#,
@@ -237,6 +241,17 @@ fn a_scrape_shows_what_is_known_elsewhere() {
     let text = metrics.render(&scrape);
     assert!(text.contains("fusebox_circuit_breaker_state{policy=\"breaker\",state=\"open\"} 0\n"), "{text}");
     assert!(text.contains("# TYPE fusebox_component_calls_total counter\n"), "{text}");
+    // Those that were within 0.5 µs are none.
+    assert_eq!(durations.len(), CallHistogram::BOUNDS.len() - 1 + 2, "{durations:?}");
+    for line in [
+        r#"component_call_seconds_sum{component="service-b"} 0.0005"#,
+        r#"component_call_seconds_count{component="service-b"} 15"#,
+        r#"component_call_seconds_bucket{component="service-b",le="1e-06"} 15"#,
+        r#"component_call_seconds_bucket{component="service-b",le="+Inf"} 15"#,
+    ] {
+        assert!(durations.iter().any(|it| it == line), "{line}: {durations:?}");
+    }
+    assert!(text.contains("# TYPE fusebox_component_call_seconds histogram\n"), "{text}");
     // And nothing of it stays.
     assert_eq!(counted(&metrics, &Scrape::default()), [""; 0]);
 }
