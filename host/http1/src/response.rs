@@ -75,6 +75,8 @@ impl std::error::Error for HeadError {}
 pub struct HeadParser {
     max_size: usize,
     to_head: bool,
+    /// What the headers are put into.
+    headers: HeaderMap,
     /// Bytes at the start of the buffer in which no head has ended.
     seen: usize,
     interim: u32,
@@ -83,7 +85,13 @@ pub struct HeadParser {
 impl HeadParser {
     /// For a head of up to `max_size` bytes. `to_head`: the request was a HEAD.
     pub fn new(max_size: usize, to_head: bool) -> Self {
-        Self { max_size, to_head, seen: 0, interim: 0 }
+        Self { max_size, to_head, headers: HeaderMap::new(), seen: 0, interim: 0 }
+    }
+
+    /// The same; the headers are put into this map, which is empty but has the memory for them.
+    #[must_use]
+    pub fn reusing(self, headers: HeaderMap) -> Self {
+        Self { headers, ..self }
     }
 
     /// Takes the head from the front of the buffer, and interim ones before it. None: it is not all there yet.
@@ -113,7 +121,7 @@ impl HeadParser {
         if self.seen < self.max_size { Ok(None) } else { Err(HeadError::TooLarge) }
     }
 
-    fn take(&self, buffer: &mut BytesMut) -> Result<Option<Head>, HeadError> {
+    fn take(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, HeadError> {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut []);
         let parser = ParserConfig::default();
@@ -137,7 +145,8 @@ impl HeadParser {
         let ranges: SmallVec<[(Range<usize>, Range<usize>); 24]> = ranges.collect();
 
         let bytes = buffer.split_to(length).freeze();
-        let mut headers = HeaderMap::with_capacity(ranges.len() + ROOM);
+        let mut headers = std::mem::take(&mut self.headers);
+        headers.reserve(ranges.len() + ROOM);
         let mut framing = Fields::default();
         for (name, value) in ranges {
             let invalid = |_| HeadError::Syntax(httparse::Error::HeaderName);

@@ -20,7 +20,7 @@ use crate::observe;
 use crate::reply::Refusal;
 use crate::route::{Route, RouteTable};
 use crate::server::HeadPause;
-use crate::upstream::HttpUpstream;
+use crate::upstream::{Buffers, HttpUpstream};
 use body::{ClientRequestBody, Finish};
 use host::Hosts;
 use request_id::RequestIds;
@@ -44,12 +44,13 @@ pub(crate) struct Handler {
     request_ids: RequestIds,
     hosts: Hosts,
     timers: Timers,
+    buffers: Rc<Buffers>,
 }
 
 impl Handler {
     /// A handler with its own, still unconnected upstreams.
     pub(crate) fn new(routes: Arc<RouteTable>, limits: &ListenerConfig, observers: Observers) -> Self {
-        let buffers = Rc::default();
+        let buffers = Rc::<Buffers>::default();
         Self {
             upstreams: routes.targets().iter().map(|target| HttpUpstream::new(target.clone(), &buffers)).collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
@@ -61,6 +62,7 @@ impl Handler {
             request_ids: RequestIds::default(),
             hosts: Hosts::default(),
             timers: Timers::new(),
+            buffers,
         }
     }
 
@@ -95,7 +97,7 @@ impl Handler {
         });
         let call = Call::new(id, name, head, body, observe::now(), self.observers.clone());
         let call = call.with_timers(self.timers.clone());
-        let finish = Finish::new(call, gone, pause);
+        let finish = Finish::new(call, gone, pause, self.buffers.clone());
         match admitted {
             Ok(route) => self.run(route, finish).await,
             Err(refusal) => finish.refuse(refusal),

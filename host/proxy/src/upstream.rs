@@ -53,14 +53,6 @@ pub struct HttpUpstream {
     buffers: Rc<Buffers>,
 }
 
-/// What came of a request on one connection.
-enum Exchanged {
-    /// An answer, or none.
-    Outcome(Outcome),
-    /// Nothing of the request has been sent.
-    Unsent(Message),
-}
-
 /// How far a request is.
 enum Sending {
     UnderWay,
@@ -93,31 +85,30 @@ impl HttpUpstream {
     /// Dropped before the response head, the connection is closed.
     async fn exchange(&self, call: &Call) -> Outcome {
         let mut message = Message::new(call, &self.target, &self.buffers);
-        if let Some(connection) = self.pool.take() {
-            match self.talk(connection, message, call).await {
-                Exchanged::Outcome(outcome) => return outcome,
-                Exchanged::Unsent(unsent) => message = unsent,
-            }
+        if let Some(connection) = self.pool.take()
+            && let Some(outcome) = self.talk(connection, &mut message, call).await
+        {
+            return outcome;
         }
-        let connection = self.connect().await?;
-        match self.talk(connection, message, call).await {
-            Exchanged::Outcome(outcome) => outcome,
+        // In a box: most calls find a connection, and need no room for this.
+        let connection = Box::pin(self.connect()).await?;
+        self.talk(connection, &mut message, call).await.unwrap_or_else(|| {
             // A connection that was closed as soon as it was made is as good as none.
-            Exchanged::Unsent(_) => {
-                Err(Error::new(ErrorKind::ConnectionRefused).with_source("closed before the request was sent"))
-            }
-        }
+            Err(Error::new(ErrorKind::ConnectionRefused).with_source("closed before the request was sent"))
+        })
     }
 
-    async fn talk(&self, connection: Connection, mut message: Message, call: &Call) -> Exchanged {
+    /// Sends the message and reads the response. None: nothing of it has been sent.
+    async fn talk(&self, connection: Connection, message: &mut Message, call: &Call) -> Option<Outcome> {
         let mut lease = Lease::new(connection, self.pool.clone());
         lease.connection.buffer = self.buffers.take_read();
         let limits = &self.target.limits;
-        let mut parser = HeadParser::new(limits.max_header, call.head().method == Method::HEAD);
+        let mut parser =
+            HeadParser::new(limits.max_header, call.head().method == Method::HEAD).reusing(self.buffers.take_headers());
         let mut sending = Sending::UnderWay;
         let head = poll_fn(|cx| {
             if matches!(sending, Sending::UnderWay)
-                && let Poll::Ready(sent) = lease.connection.poll_send(&mut message, cx)
+                && let Poll::Ready(sent) = lease.connection.poll_send(message, cx)
             {
                 sending = match sent {
                     Ok(()) => Sending::Whole,
@@ -128,16 +119,15 @@ impl HttpUpstream {
             }
             poll_head(&mut lease.connection, &mut parser, cx)
         });
-        let outcome = match call.timers().timeout(limits.response_timeout, head).await {
+        Some(match call.timers().timeout(limits.response_timeout, head).await {
             Ok(Ok(head)) => self.respond(head, lease, sending, message),
-            Ok(Err(Lost::Connection(_))) if message.is_untouched() => return Exchanged::Unsent(message),
+            Ok(Err(Lost::Connection(_))) if message.is_untouched() => return None,
             Ok(Err(lost)) => Err(failed(lost, sending)),
             Err(_) => Err(Error::new(ErrorKind::Timeout).with_source("no response in time")),
-        };
-        Exchanged::Outcome(outcome)
+        })
     }
 
-    fn respond(&self, head: Head, mut lease: Lease, sending: Sending, message: Message) -> Outcome {
+    fn respond(&self, head: Head, mut lease: Lease, sending: Sending, message: &mut Message) -> Outcome {
         let Head { status, mut headers, framing, keep_alive } = head;
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // `Upgrade` ends at this hop, so nobody asked for it.
@@ -161,7 +151,7 @@ impl HttpUpstream {
             body
         } else {
             match sending {
-                Sending::UnderWay => lease.connection.send_rest(message),
+                Sending::UnderWay => lease.connection.send_rest(message.take_rest()),
                 Sending::Whole => {}
                 Sending::Broken(_) => lease.keep_alive = false,
             }

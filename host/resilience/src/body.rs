@@ -168,6 +168,7 @@ impl Replay {
 }
 
 /// A request body as one attempt sends it. Dropping it leaves what was kept to the next attempt.
+#[derive(Default)]
 pub struct AttemptBody {
     shared: Option<Rc<RefCell<Replay>>>,
     position: usize,
@@ -251,8 +252,13 @@ pub struct ResponseBody {
     /// Read ahead and still to be sent.
     ahead: Ahead,
     rest: Option<BodyStream>,
-    /// In a box: hardly any body has some.
-    trailers: Option<Box<HeaderMap>>,
+    /// In a box: responses are handed from policy to policy, and hardly any has some of it.
+    aside: Option<Box<Aside>>,
+}
+
+#[derive(Default)]
+struct Aside {
+    trailers: Option<HeaderMap>,
     /// A peek has timed out: further ones take what is there and don't wait again.
     waited: bool,
     guards: Vec<Box<dyn Any>>,
@@ -282,7 +288,7 @@ impl ResponseBody {
     /// Keeps `guard` until the body has ended or is dropped.
     pub fn hold(&mut self, guard: impl Any) {
         if !self.is_end_stream() {
-            self.guards.push(Box::new(guard));
+            self.aside.get_or_insert_default().guards.push(Box::new(guard));
         }
     }
 
@@ -295,12 +301,16 @@ impl ResponseBody {
         if self.ahead.len() >= peek.bytes || self.rest.is_none() {
             return Ok(());
         }
-        let limit = if self.waited { std::time::Duration::ZERO } else { peek.timeout };
+        let limit = if self.aside.as_ref().is_some_and(|aside| aside.waited) {
+            std::time::Duration::ZERO
+        } else {
+            peek.timeout
+        };
         let read = poll_fn(|cx| self.poll_ahead(cx, peek.bytes));
         if let Ok(read) = time::timeout(limit, read).await {
             return read;
         }
-        self.waited = true;
+        self.aside.get_or_insert_default().waited = true;
         Ok(())
     }
 
@@ -313,7 +323,7 @@ impl ResponseBody {
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.ahead.push(data),
-                    Err(frame) => self.trailers = frame.into_trailers().ok().map(Box::new),
+                    Err(frame) => self.aside.get_or_insert_default().trailers = frame.into_trailers().ok(),
                 },
             }
         }
@@ -336,6 +346,13 @@ impl ResponseBody {
         wanted
     }
 
+    /// The body has ended.
+    fn release(&mut self) {
+        if let Some(aside) = &mut self.aside {
+            aside.guards.clear();
+        }
+    }
+
     /// Whether the first `limit` bytes are the whole body, and have been read ahead.
     pub fn is_peeked_whole(&self, limit: usize) -> bool {
         self.rest.is_none() && self.ahead.len() <= limit
@@ -354,18 +371,21 @@ impl Body for ResponseBody {
             let frame = ready!(rest.as_mut().poll_frame(cx));
             if !matches!(frame, Some(Ok(_))) {
                 self.rest = None;
-                self.guards.clear();
+                self.release();
             }
             if frame.is_some() {
                 return Poll::Ready(frame);
             }
         }
-        self.guards.clear();
-        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))))
+        self.release();
+        let trailers = self.aside.take().and_then(|aside| aside.trailers);
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+        self.ahead.is_empty()
+            && self.aside.as_ref().is_none_or(|aside| aside.trailers.is_none())
+            && self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

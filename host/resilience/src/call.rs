@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, request};
+use http::{HeaderMap, HeaderValue, request};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -124,6 +124,11 @@ impl Call {
     /// Method, target and headers, as every attempt sends them.
     pub fn head(&self) -> &request::Parts {
         &self.head
+    }
+
+    /// Its headers, whose memory is of use to another when the call has ended.
+    pub fn take_headers(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.head.headers)
     }
 
     /// The request body.

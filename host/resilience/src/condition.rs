@@ -156,7 +156,8 @@ impl Condition {
             return Verdict::Unhandled;
         }
         if let Some(wanted) = predicate.peek() {
-            peek(call, wanted, outcome).await;
+            // In a box, since every loop has room for this and hardly any component looks into bodies.
+            Box::pin(peek(call, wanted, outcome)).await;
             if !asked(outcome) {
                 return Verdict::Unhandled;
             }

@@ -182,7 +182,8 @@ impl Policy for Fallback {
             let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await else {
                 return outcome;
             };
-            match self.answer(call, asker, &mut outcome).await {
+            // In a box: most calls need no room for it.
+            match Box::pin(self.answer(call, asker, &mut outcome)).await {
                 Some(response) => {
                     let (status, component) = (response.status.as_u16(), response.component().cloned());
                     call.emit_decided(&self.name, by.as_ref(), EventKind::FallbackServed { status, component });

@@ -62,7 +62,6 @@ pub trait Responder: Send + Sync + fmt::Debug {
 }
 
 /// What a responder answers. None: the original outcome goes out.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would cost an allocation")]
 pub enum Answer<'a> {
     /// This, at once and without an allocation.
     Now(Option<Response>),

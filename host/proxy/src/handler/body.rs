@@ -18,6 +18,7 @@ use crate::headers;
 use crate::reply::Refusal;
 use crate::server::HeadPause;
 use crate::stall::Stall;
+use crate::upstream::Buffers;
 
 /// A request body as it comes from the client, no larger than it may be and never silent for too long.
 pub(super) struct ClientRequestBody {
@@ -96,12 +97,14 @@ pub(super) struct Finish {
     bytes: u64,
     /// Whether the client left within its request body. None: it has none.
     gone: Option<Rc<Cell<bool>>>,
+    buffers: Rc<Buffers>,
     _pause: HeadPause,
 }
 
 impl Finish {
-    pub(super) fn new(call: Call, gone: Option<Rc<Cell<bool>>>, pause: HeadPause) -> Self {
-        Self { call: Box::new(call), status: None, failure: None, detail: None, bytes: 0, gone, _pause: pause }
+    /// The call's headers go to `buffers` in the end.
+    pub(super) fn new(call: Call, gone: Option<Rc<Cell<bool>>>, pause: HeadPause, buffers: Rc<Buffers>) -> Self {
+        Self { call: Box::new(call), status: None, failure: None, detail: None, bytes: 0, gone, buffers, _pause: pause }
     }
 
     pub(super) fn call(&self) -> &Call {
@@ -157,6 +160,7 @@ impl Drop for Finish {
             bytes: self.bytes,
             elapsed: self.call.elapsed(),
         });
+        self.buffers.put_headers(self.call.take_headers());
     }
 }
 

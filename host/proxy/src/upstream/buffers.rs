@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::BytesMut;
+use http::HeaderMap;
 
 /// So many of each are kept at most.
 const KEPT: usize = 64;
@@ -19,12 +20,16 @@ const WRITE: usize = 1024;
 /// What is longer was for a body, and is not kept.
 const LONGEST: usize = 32 * 1024;
 
-/// What requests are written from and responses are read into, as long as no exchange uses it.
+/// Maps with room for more headers are not kept: they take a hundred bytes for each.
+const MOST_HEADERS: usize = 64;
+
+/// What requests are written from, and what responses and their headers are read into, as long as no exchange uses it.
 #[derive(Default)]
 pub struct Buffers {
     /// First in, first out.
     read: RefCell<VecDeque<BytesMut>>,
     write: RefCell<Vec<Vec<u8>>>,
+    headers: RefCell<Vec<HeaderMap>>,
 }
 
 impl Buffers {
@@ -54,9 +59,29 @@ impl Buffers {
     }
 }
 
+impl Buffers {
+    /// An empty one.
+    pub(super) fn take_headers(&self) -> HeaderMap {
+        self.headers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Of use for its memory; what it holds is dropped.
+    pub(crate) fn put_headers(&self, mut map: HeaderMap) {
+        let mut headers = self.headers.borrow_mut();
+        if headers.len() < KEPT && (1..=MOST_HEADERS).contains(&map.capacity()) {
+            map.clear();
+            headers.push(map);
+        }
+    }
+}
+
 impl fmt::Debug for Buffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { read, write } = self;
-        f.debug_struct("Buffers").field("read", &read.borrow().len()).field("write", &write.borrow().len()).finish()
+        let Self { read, write, headers } = self;
+        f.debug_struct("Buffers")
+            .field("read", &read.borrow().len())
+            .field("write", &write.borrow().len())
+            .field("headers", &headers.borrow().len())
+            .finish()
     }
 }

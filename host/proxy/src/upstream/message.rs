@@ -32,13 +32,28 @@ pub(super) struct Message {
     piece: Bytes,
     body: AttemptBody,
     encoder: BodyEncoder,
-    /// `Trailer` of the head.
-    announced: HeaderMap,
-    trailers: Option<HeaderMap>,
+    /// In a box: hardly any request has some.
+    trailers: Option<Box<Trailers>>,
     /// All of it is encoded.
     has_ended: bool,
     is_untouched: bool,
     buffers: Rc<Buffers>,
+}
+
+#[derive(Default)]
+struct Trailers {
+    /// `Trailer` of the head.
+    announced: HeaderMap,
+    fields: Option<HeaderMap>,
+}
+
+impl Trailers {
+    /// None: the head announces none, so that none may be sent.
+    fn announced(head: &HeaderMap) -> Option<Box<Self>> {
+        let names = head.get_all(header::TRAILER).iter();
+        let announced: HeaderMap = names.map(|names| (header::TRAILER, names.clone())).collect();
+        (!announced.is_empty()).then(|| Box::new(Self { announced, fields: None }))
+    }
 }
 
 impl Drop for Message {
@@ -83,23 +98,35 @@ impl Message {
         let others = head.headers.iter().filter(|(name, _)| **name != header::HOST);
         let headers = iter::once(host).chain(others);
         encode_head(&mut encoded, &head.method, &target.path(&head.uri), headers, framing);
-        let mut announced = HeaderMap::new();
-        if framing == RequestFraming::Chunked {
-            announced
-                .extend(head.headers.get_all(header::TRAILER).iter().map(|names| (header::TRAILER, names.clone())));
-        }
+        let trailers = if framing == RequestFraming::Chunked { Trailers::announced(&head.headers) } else { None };
         Self {
             encoded,
             written: 0,
             piece: Bytes::new(),
             body,
             encoder: BodyEncoder::new(framing),
-            announced,
-            trailers: None,
+            trailers,
             has_ended: framing == RequestFraming::None,
             is_untouched: true,
             buffers: buffers.clone(),
         }
+    }
+
+    /// What is left of it; nothing is left here.
+    pub(super) fn take_rest(&mut self) -> Self {
+        let buffers = self.buffers.clone();
+        let nothing = Self {
+            encoded: Vec::new(),
+            written: 0,
+            piece: Bytes::new(),
+            body: AttemptBody::default(),
+            encoder: BodyEncoder::new(RequestFraming::None),
+            trailers: None,
+            has_ended: true,
+            is_untouched: false,
+            buffers,
+        };
+        std::mem::replace(self, nothing)
     }
 
     /// Whether nothing of it has been sent.
@@ -140,7 +167,11 @@ impl Message {
                 None => self.end()?,
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => self.encode(data)?,
-                Some(Err(frame)) => self.trailers = frame.into_trailers().ok(),
+                Some(Err(frame)) => {
+                    if let Some(trailers) = &mut self.trailers {
+                        trailers.fields = frame.into_trailers().ok();
+                    }
+                }
             }
         }
         Ok(false)
@@ -160,7 +191,8 @@ impl Message {
 
     fn end(&mut self) -> Result<(), WrongLength> {
         self.has_ended = true;
-        self.encoder.end(&self.announced, self.trailers.as_ref(), &mut self.encoded)
+        let trailers = self.trailers.take().map(|trailers| *trailers).unwrap_or_default();
+        self.encoder.end(&trailers.announced, trailers.fields.as_ref(), &mut self.encoded)
     }
 
     fn poll_write(&mut self, writer: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {

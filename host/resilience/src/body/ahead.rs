@@ -9,38 +9,47 @@ use bytes::Bytes;
 pub(super) struct Ahead {
     /// Empty if there is none.
     first: Bytes,
-    more: VecDeque<Bytes>,
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    pieces: VecDeque<Bytes>,
     bytes: usize,
 }
 
 impl Ahead {
     pub(super) fn push(&mut self, piece: Bytes) {
-        self.bytes += piece.len();
-        if self.first.is_empty() && self.more.is_empty() {
+        if self.is_empty() {
             self.first = piece;
         } else {
-            self.more.push_back(piece);
+            let more = self.more.get_or_insert_default();
+            more.bytes += piece.len();
+            more.pieces.push_back(piece);
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<Bytes> {
-        let first = std::mem::take(&mut self.first);
-        let piece = if first.is_empty() { self.more.pop_front()? } else { first };
-        self.bytes -= piece.len();
+        if !self.first.is_empty() {
+            return Some(std::mem::take(&mut self.first));
+        }
+        let more = self.more.as_mut()?;
+        let piece = more.pieces.pop_front()?;
+        more.bytes -= piece.len();
         Some(piece)
     }
 
     /// Bytes in all of them.
     pub(super) fn len(&self) -> usize {
-        self.bytes
+        self.first.len() + self.more.as_ref().map_or(0, |more| more.bytes)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.more.is_empty()
+        self.first.is_empty() && self.more.as_ref().is_none_or(|more| more.pieces.is_empty())
     }
 
     pub(super) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
-        std::iter::once(&self.first).chain(&self.more)
+        std::iter::once(&self.first).chain(self.more.iter().flat_map(|more| &more.pieces))
     }
 }
 
