@@ -37,6 +37,13 @@ impl Seen {
     }
 }
 
+/// How the connection ends after the last piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Closed,
+    Reset,
+}
+
 fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let framing = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
     let others = headers.iter().filter(|(name, _)| !framing.contains(name));
@@ -45,8 +52,13 @@ fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     fields
 }
 
-/// As this crate sees it. The connection ends after the last piece.
+/// As this crate sees it. The connection is closed after the last piece.
 pub(crate) fn ours(pieces: &[&[u8]], to_head: bool) -> Seen {
+    ours_until(End::Closed, pieces, to_head)
+}
+
+/// The same, with this end. After a reset nothing more can come, and nobody has said that this is all.
+pub(crate) fn ours_until(end: End, pieces: &[&[u8]], to_head: bool) -> Seen {
     let (mut parser, mut buffer) = (HeadParser::new(MAX_HEAD, to_head), BytesMut::new());
     let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
     let head = loop {
@@ -67,7 +79,7 @@ pub(crate) fn ours(pieces: &[&[u8]], to_head: bool) -> Seen {
             Ok(Decoded::End) => break true,
             Ok(Decoded::More) => match pieces.next() {
                 Some(piece) => buffer.extend_from_slice(piece),
-                None => break decoder.end_of_input().is_ok(),
+                None => break end == End::Closed && decoder.end_of_input().is_ok(),
             },
             Err(_) => break false,
         }
@@ -77,12 +89,16 @@ pub(crate) fn ours(pieces: &[&[u8]], to_head: bool) -> Seen {
 
 /// As hyper's client sees it.
 pub(crate) fn hypers(pieces: &[&[u8]], to_head: bool) -> Seen {
+    hypers_until(End::Closed, pieces, to_head)
+}
+
+pub(crate) fn hypers_until(end: End, pieces: &[&[u8]], to_head: bool) -> Seen {
     let pieces: Vec<Bytes> = pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let mut builder = http1::Builder::new();
         builder.max_header_size(MAX_HEAD).max_buf_size(MAX_HEAD);
-        let made = builder.handshake(TokioIo::new(Script::new(pieces))).await;
+        let made = builder.handshake(TokioIo::new(Script::new(pieces, end))).await;
         let (mut sender, connection) = made.expect("nothing is read or written yet");
         let connection = tokio::spawn(connection);
         let method = if to_head { Method::HEAD } else { Method::GET };
@@ -117,15 +133,16 @@ async fn read(response: http::Response<hyper::body::Incoming>) -> Seen {
 /// A server that says its piece once it has been asked, and then ends.
 struct Script {
     pieces: std::vec::IntoIter<Bytes>,
+    end: End,
     asked: bool,
     waiting: Option<Waker>,
 }
 
 impl Script {
-    fn new(mut pieces: Vec<Bytes>) -> Self {
+    fn new(mut pieces: Vec<Bytes>, end: End) -> Self {
         // To read nothing is to read the end.
         pieces.retain(|piece| !piece.is_empty());
-        Self { pieces: pieces.into_iter(), asked: false, waiting: None }
+        Self { pieces: pieces.into_iter(), end, asked: false, waiting: None }
     }
 }
 
@@ -142,6 +159,8 @@ impl AsyncRead for Script {
                 let rest: Vec<Bytes> = std::iter::once(piece).chain(self.pieces.by_ref()).collect();
                 self.pieces = rest.into_iter();
             }
+        } else if self.end == End::Reset {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         Poll::Ready(Ok(()))
     }

@@ -1,6 +1,6 @@
 //! Odd and hostile responses, one by one.
 
-use crate::both::{Seen, hypers, ours};
+use crate::both::{End, Seen, hypers, hypers_until, ours, ours_until};
 
 /// Read alike by both, whole and in pieces of one byte.
 const ALIKE: &[&str] = &[
@@ -136,6 +136,20 @@ fn what_both_take_they_read_alike() {
         let to_head = ours(&whole, true);
         assert!(!to_head.is_whole() || to_head == hypers(&whole, true), "{response:?} to HEAD");
     }
+}
+
+/// Cut off by a reset after each of its bytes: no end of the connection that nobody meant is taken for the end of a body.
+#[test]
+fn a_reset_leaves_alike_what_came_before() {
+    for response in ALIKE {
+        for length in 0..=response.len() {
+            let pieces = [&response.as_bytes()[..length]];
+            let expected = hypers_until(End::Reset, &pieces, false);
+            assert_eq!(ours_until(End::Reset, &pieces, false), expected, "{response:?} up to {length}");
+        }
+    }
+    let endless = [&b"HTTP/1.1 200 OK\r\n\r\nto the end"[..]];
+    assert!(ours(&endless, false).is_whole() && !ours_until(End::Reset, &endless, false).is_whole());
 }
 
 #[test]
