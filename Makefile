@@ -40,6 +40,7 @@ bench: policies ## Measure: the loops, a component call, the proxy beside others
 	$(CARGO) build --release -p fusebox
 	$(CARGO) build --release -p fusebox-bench
 	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
+	target/release/bench micro
 	target/release/bench compare
 	target/release/bench scale
 	host/proxy/benches/swaps.sh 2000

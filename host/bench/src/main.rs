@@ -6,6 +6,7 @@ mod contestant;
 mod generator;
 mod machine;
 mod measure;
+mod micro;
 mod open_loop;
 mod process;
 mod record;
@@ -47,6 +48,8 @@ enum Command {
     Compare(compare::Arguments),
     /// Load fusebox and nginx with more and more connections, routes, components, headers, workers
     Scale(scale::Arguments),
+    /// Take what criterion has found into the raw data
+    Micro(micro::Arguments),
     /// Write tables, plots and history of published raw data into docs/performance.md
     Report(report::page::Arguments),
 }
@@ -74,6 +77,7 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Compare(arguments) => compare::compare(arguments).await,
         Command::Scale(arguments) => scale::scale(arguments).await,
+        Command::Micro(arguments) => micro::micro(arguments),
         Command::Report(arguments) => report::page::write(arguments),
     }
 }

@@ -15,6 +15,7 @@ use crate::scenario::{Generator, Protocol};
 pub(crate) enum Record {
     Run(Run),
     Measurement(Measurement),
+    Micro(Micro),
 }
 
 /// When, where and with what.
@@ -84,6 +85,17 @@ impl Measurement {
     }
 }
 
+/// What something small took, as criterion has found.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Micro {
+    /// Group and function.
+    pub(crate) name: String,
+    /// The median in nanoseconds, with the bounds of its confidence interval.
+    pub(crate) nanos: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
 /// A file that grows by a line per record.
 #[derive(Debug)]
 pub(crate) struct Recorder {
@@ -113,6 +125,7 @@ impl Recorder {
 pub(crate) struct Measured {
     pub(crate) run: Run,
     pub(crate) measurements: Vec<Measurement>,
+    pub(crate) micros: Vec<Micro>,
 }
 
 /// All runs in a file, the oldest first.
@@ -121,12 +134,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Measured>> {
     let mut runs: Vec<Measured> = Vec::new();
     for (index, line) in BufReader::new(file).lines().enumerate() {
         let place = || format!("{}, line {}", path.display(), index + 1);
+        let run = runs.last_mut().context("a measurement before any run").with_context(place);
         match serde_json::from_str(&line?).with_context(place)? {
-            Record::Run(run) => runs.push(Measured { run, measurements: Vec::new() }),
-            Record::Measurement(measurement) => {
-                let run = runs.last_mut().context("a measurement before any run").with_context(place)?;
-                run.measurements.push(measurement);
-            }
+            Record::Run(run) => runs.push(Measured { run, measurements: Vec::new(), micros: Vec::new() }),
+            Record::Measurement(measurement) => run?.measurements.push(measurement),
+            Record::Micro(micro) => run?.micros.push(micro),
         }
     }
     Ok(runs)

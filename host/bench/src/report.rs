@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::record::{self, Measurement};
+use crate::record::{self, Measurement, Micro};
 use crate::say;
 
 use figures::Figures;
@@ -40,6 +40,11 @@ fn milliseconds(micros: f64) -> String {
         1
     };
     format!("{milliseconds:.digits$}")
+}
+
+/// A table of small things.
+pub(crate) fn micros(micros: &[Micro]) -> String {
+    table::micros(micros)
 }
 
 /// Prints the tables of the last run in a file.

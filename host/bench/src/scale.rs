@@ -117,10 +117,11 @@ impl Axis {
     }
 }
 
-/// What a proxy may have open is halved between clients and services; a few files are its own.
+/// What a proxy may have open is for clients and services, of which the latter need far fewer connections at a modest rate; a
+/// few files are its own.
 fn most_connections() -> Result<u64> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    (limit / 2).checked_sub(100).context("too few files may be open")
+    (limit / 4 * 3).checked_sub(100).context("too few files may be open")
 }
 
 pub(crate) async fn scale(arguments: Arguments) -> Result<()> {

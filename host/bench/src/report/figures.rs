@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum as _;
 
-use crate::record::{Measured, Measurement, Run};
+use crate::record::{Measured, Measurement, Micro, Run};
 use crate::scale::Axis;
 use crate::statistics::{Spread, spread};
 
@@ -12,20 +12,30 @@ use crate::statistics::{Spread, spread};
 #[derive(Debug, Default)]
 pub(crate) struct Figures<'a> {
     scenarios: BTreeMap<&'a str, (&'a Run, Vec<&'a Measurement>)>,
+    /// Of the newest run that has some.
+    micros: Option<(&'a Run, &'a [Micro])>,
 }
 
 impl<'a> Figures<'a> {
     /// Of runs with the oldest first.
     pub(crate) fn of(runs: impl IntoIterator<Item = &'a Measured>) -> Self {
         let mut scenarios = BTreeMap::<_, (_, Vec<_>)>::new();
-        for Measured { run, measurements } in runs {
+        let mut newest = None;
+        for Measured { run, measurements, micros } in runs {
+            if !micros.is_empty() {
+                newest = Some((run, &**micros));
+            }
             let mut found = BTreeMap::<_, Vec<_>>::new();
             for measurement in measurements {
                 found.entry(measurement.scenario.as_str()).or_default().push(measurement);
             }
             scenarios.extend(found.into_iter().map(|(scenario, measurements)| (scenario, (run, measurements))));
         }
-        Self { scenarios }
+        Self { scenarios, micros: newest }
+    }
+
+    pub(crate) fn micros(&self) -> Option<(&'a Run, &'a [Micro])> {
+        self.micros
     }
 
     pub(crate) fn run(&self, scenario: &str) -> Option<&'a Run> {
@@ -149,7 +159,7 @@ mod tests {
             versions: Vec::new(),
             arguments: Vec::new(),
         };
-        Measured { run, measurements }
+        Measured { run, measurements, micros: Vec::new() }
     }
 
     #[test]

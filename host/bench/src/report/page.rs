@@ -55,6 +55,9 @@ pub(crate) fn write(arguments: Arguments) -> Result<()> {
         text += &format!("## As things grow\n\n{}\n", describe(run));
         text += &format!("![Cost per request on each axis]({plots}/scale.svg)\n\n{}\n", table::scales(&figures));
     }
+    if let Some((run, micros)) = figures.micros() {
+        text += &format!("## Small things by themselves\n\n{}\n{}\n", describe(run), table::micros(micros));
+    }
     text += &format!("## History\n\n{}\n", table::history(&history));
 
     let page = fs::read_to_string(&arguments.page).with_context(|| arguments.page.display().to_string())?;

@@ -7,6 +7,7 @@ use clap::ValueEnum as _;
 use super::figures::{COST, Figure, Figures, P50, P99, Place, RESIDENT, THROUGHPUT};
 use super::milliseconds;
 use crate::contestant::{Contestant, REFERENCE};
+use crate::record::Micro;
 use crate::scale::Axis;
 use crate::scenario::{Generator, Scenario};
 use crate::statistics::Spread;
@@ -52,6 +53,27 @@ fn comparison(text: &mut String, figures: &Figures<'_>, scenario: &Scenario, con
         cells.push(all().map(|measured| measured.errors).sum::<u64>().to_string());
         row(text, cells);
     }
+}
+
+/// Medians of small things, with the bounds that they are within with 95 % confidence.
+pub(crate) fn micros(micros: &[Micro]) -> String {
+    let mut text = String::new();
+    row(&mut text, ["", "median", "95 % confidence"]);
+    row(&mut text, ["---", "---:", "---:"]);
+    for Micro { name, nanos, low, high } in micros {
+        row(&mut text, [name, &duration(*nanos), &format!("{}–{}", duration(*low), duration(*high))]);
+    }
+    text
+}
+
+/// In the unit that leaves up to three digits before the point.
+fn duration(nanos: f64) -> String {
+    let (value, unit) = match nanos {
+        _ if nanos < 1e3 => (nanos, "ns"),
+        _ if nanos < 1e6 => (nanos / 1e3, "µs"),
+        _ => (nanos / 1e6, "ms"),
+    };
+    format!("{value:.digits$} {unit}", digits = if value < 100.0 { 1 } else { 0 })
 }
 
 pub(crate) fn row(text: &mut String, cells: impl IntoIterator<Item = impl AsRef<str>>) {
