@@ -75,8 +75,6 @@ impl std::error::Error for HeadError {}
 pub struct HeadParser {
     max_size: usize,
     to_head: bool,
-    /// What the headers are put into.
-    headers: HeaderMap,
     /// Bytes at the start of the buffer in which no head has ended.
     seen: usize,
     interim: u32,
@@ -85,13 +83,7 @@ pub struct HeadParser {
 impl HeadParser {
     /// For a head of up to `max_size` bytes. `to_head`: the request was a HEAD.
     pub fn new(max_size: usize, to_head: bool) -> Self {
-        Self { max_size, to_head, headers: HeaderMap::new(), seen: 0, interim: 0 }
-    }
-
-    /// The same; the headers are put into this map, which is empty but has the memory for them.
-    #[must_use]
-    pub fn reusing(self, headers: HeaderMap) -> Self {
-        Self { headers, ..self }
+        Self { max_size, to_head, seen: 0, interim: 0 }
     }
 
     /// Takes the head from the front of the buffer, and interim ones before it. None: it is not all there yet.
@@ -99,12 +91,24 @@ impl HeadParser {
     /// # Errors
     /// It is no head that can be used.
     pub fn parse(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, HeadError> {
+        self.parse_into(buffer, HeaderMap::new)
+    }
+
+    /// The same, with an empty map to put headers into, which may have the memory for them.
+    ///
+    /// # Errors
+    /// It is no head that can be used.
+    pub fn parse_into(
+        &mut self,
+        buffer: &mut BytesMut,
+        map: impl Fn() -> HeaderMap,
+    ) -> Result<Option<Head>, HeadError> {
         loop {
             // What comes byte by byte is not parsed from its beginning with every byte.
             if self.seen > 0 && !has_blank_line(&buffer[self.seen.saturating_sub(3)..]) {
                 return self.wait(buffer);
             }
-            let Some(head) = self.take(buffer)? else { return self.wait(buffer) };
+            let Some(head) = self.take(buffer, &map)? else { return self.wait(buffer) };
             self.seen = 0;
             if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(Some(head));
@@ -121,7 +125,7 @@ impl HeadParser {
         if self.seen < self.max_size { Ok(None) } else { Err(HeadError::TooLarge) }
     }
 
-    fn take(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, HeadError> {
+    fn take(&self, buffer: &mut BytesMut, map: impl Fn() -> HeaderMap) -> Result<Option<Head>, HeadError> {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut []);
         let parser = ParserConfig::default();
@@ -145,7 +149,7 @@ impl HeadParser {
         let ranges: SmallVec<[(Range<usize>, Range<usize>); 24]> = ranges.collect();
 
         let bytes = buffer.split_to(length).freeze();
-        let mut headers = std::mem::take(&mut self.headers);
+        let mut headers = map();
         headers.reserve(ranges.len() + ROOM);
         let mut framing = Fields::default();
         for (name, value) in ranges {

@@ -86,45 +86,73 @@ impl HttpUpstream {
     async fn exchange(&self, call: &Call) -> Outcome {
         let mut message = Message::new(call, &self.target, &self.buffers);
         if let Some(connection) = self.pool.take()
-            && let Some(outcome) = self.talk(connection, &mut message, call).await
+            && let Some(outcome) = self.talk(self.lease(connection), &mut message, call).await
         {
             return outcome;
         }
         // In a box: most calls find a connection, and need no room for this.
         let connection = Box::pin(self.connect()).await?;
-        self.talk(connection, &mut message, call).await.unwrap_or_else(|| {
+        self.talk(self.lease(connection), &mut message, call).await.unwrap_or_else(|| {
             // A connection that was closed as soon as it was made is as good as none.
             Err(Error::new(ErrorKind::ConnectionRefused).with_source("closed before the request was sent"))
         })
     }
 
+    fn lease(&self, connection: Connection) -> Lease {
+        Lease::new(connection, self.pool.clone(), self.buffers.take_read())
+    }
+
     /// Sends the message and reads the response. None: nothing of it has been sent.
-    async fn talk(&self, connection: Connection, message: &mut Message, call: &Call) -> Option<Outcome> {
-        let mut lease = Lease::new(connection, self.pool.clone());
-        lease.connection.buffer = self.buffers.take_read();
-        let limits = &self.target.limits;
-        let mut parser =
-            HeadParser::new(limits.max_header, call.head().method == Method::HEAD).reusing(self.buffers.take_headers());
-        let mut sending = Sending::UnderWay;
-        let head = poll_fn(|cx| {
-            if matches!(sending, Sending::UnderWay)
-                && let Poll::Ready(sent) = lease.connection.poll_send(message, cx)
-            {
-                sending = match sent {
-                    Ok(()) => Sending::Whole,
-                    Err(SendError::Body(error)) => return Poll::Ready(Err(Lost::Request(error))),
-                    // It may have answered all the same, and taken no more because of that.
-                    Err(SendError::Io(error)) => Sending::Broken(error),
-                };
+    #[expect(clippy::manual_async_fn, reason = "what an `async fn` is given has room in its future twice")]
+    fn talk<'a>(
+        &'a self,
+        mut lease: Lease,
+        message: &'a mut Message,
+        call: &'a Call,
+    ) -> impl Future<Output = Option<Outcome>> + use<'a> {
+        async move {
+            let limits = &self.target.limits;
+            let mut parser = HeadParser::new(limits.max_header, call.head().method == Method::HEAD);
+            let mut sending = Sending::UnderWay;
+            let head = poll_fn(|cx| {
+                if matches!(sending, Sending::UnderWay)
+                    && let Poll::Ready(sent) = lease.connection.poll_send(message, cx)
+                {
+                    sending = match sent {
+                        Ok(()) => Sending::Whole,
+                        Err(SendError::Body(error)) => return Poll::Ready(Err(Lost::Request(error))),
+                        // It may have answered all the same, and taken no more because of that.
+                        Err(SendError::Io(error)) => Sending::Broken(error),
+                    };
+                }
+                self.poll_head(&mut lease.connection, &mut parser, cx)
+            });
+            Some(match call.timers().timeout(limits.response_timeout, head).await {
+                Ok(Ok(head)) => self.respond(head, lease, sending, message),
+                Ok(Err(Lost::Connection(_))) if message.is_untouched() => return None,
+                Ok(Err(lost)) => Err(failed(lost, sending)),
+                Err(_) => Err(Error::new(ErrorKind::Timeout).with_source("no response in time")),
+            })
+        }
+    }
+
+    fn poll_head(
+        &self,
+        connection: &mut Connection,
+        parser: &mut HeadParser,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Head, Lost>> {
+        loop {
+            match ready!(connection.poll_read(HEAD_READ, cx)) {
+                Ok(0) => return Poll::Ready(Err(Lost::Connection(None))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(Lost::Connection(Some(error)))),
             }
-            poll_head(&mut lease.connection, &mut parser, cx)
-        });
-        Some(match call.timers().timeout(limits.response_timeout, head).await {
-            Ok(Ok(head)) => self.respond(head, lease, sending, message),
-            Ok(Err(Lost::Connection(_))) if message.is_untouched() => return None,
-            Ok(Err(lost)) => Err(failed(lost, sending)),
-            Err(_) => Err(Error::new(ErrorKind::Timeout).with_source("no response in time")),
-        })
+            let head = parser.parse_into(&mut connection.buffer, || self.buffers.take_headers());
+            if let Some(head) = head.map_err(Lost::Response)? {
+                return Poll::Ready(Ok(head));
+            }
+        }
     }
 
     fn respond(&self, head: Head, mut lease: Lease, sending: Sending, message: &mut Message) -> Outcome {
@@ -186,19 +214,6 @@ impl HttpUpstream {
     }
 }
 
-fn poll_head(connection: &mut Connection, parser: &mut HeadParser, cx: &mut Context<'_>) -> Poll<Result<Head, Lost>> {
-    loop {
-        match ready!(connection.poll_read(HEAD_READ, cx)) {
-            Ok(0) => return Poll::Ready(Err(Lost::Connection(None))),
-            Ok(_) => {}
-            Err(error) => return Poll::Ready(Err(Lost::Connection(Some(error)))),
-        }
-        if let Some(head) = parser.parse(&mut connection.buffer).map_err(Lost::Response)? {
-            return Poll::Ready(Ok(head));
-        }
-    }
-}
-
 fn failed(lost: Lost, sending: Sending) -> Error {
     match lost {
         Lost::Request(error) => error,
@@ -230,5 +245,22 @@ impl Upstream for HttpUpstream {
             let outcome = self.exchange(call).await;
             attempt.finish(outcome)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fusebox_resilience::Observers;
+    use fusebox_resilience::testing::call;
+
+    /// Bytes: it is made and moved for every attempt.
+    #[test]
+    fn an_attempt_is_small() {
+        let config = toml::from_str("url = \"http://b\"").unwrap();
+        let upstream = HttpUpstream::new(Target::new(&config).unwrap().into(), &Rc::default());
+        let call = call("1", Observers::default());
+        let size = size_of_val(&*upstream.attempt(&call));
+        assert!(size <= 640, "{size}");
     }
 }

@@ -6,8 +6,10 @@
 //! looks at statuses then takes a timeout for a success.)
 
 use std::fmt;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 
+use futures_util::future::{Either, LocalBoxFuture};
 use http::Method;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -140,28 +142,37 @@ impl Condition {
     /// A fallback's answer is never taken, nor is what only the client is to blame for. The outcome may change: a body
     /// that breaks off while a component wants to see its beginning makes it `connection-lost`.
     ///
-    /// Dropped while it waits for the peek, it leaves the outcome to its owner, who drops it.
-    pub(crate) async fn takes(&self, call: &Call, asker: Asker<'_>, outcome: &mut Outcome) -> Verdict {
+    /// Ready at once unless a component wants to see the beginning of the body. Dropped while it waits for that, it leaves the
+    /// outcome to its owner, who drops it.
+    pub(crate) fn takes<'a>(&'a self, call: &'a Call, asker: Asker<'a>, outcome: &'a mut Outcome) -> Takes<'a> {
+        let predicate = match self.asks(outcome) {
+            Ok(predicate) => predicate,
+            Err(verdict) => return Either::Left(ready(verdict)),
+        };
+        let Some(wanted) = predicate.peek() else {
+            return Either::Left(ready(self.ask(predicate, call, asker, outcome)));
+        };
+        Either::Right(Box::pin(async move {
+            peek(call, wanted, outcome).await;
+            self.asks(outcome).map_or_else(|verdict| verdict, |predicate| self.ask(predicate, call, asker, outcome))
+        }))
+    }
+
+    /// The component that has to be asked, or what is certain without.
+    fn asks(&self, outcome: &Outcome) -> Result<&dyn Predicate, Verdict> {
         match outcome {
-            Ok(response) if response.is_fallback() => return Verdict::Unhandled,
-            Err(error) if error.kind().origin() == Origin::Client => return Verdict::Unhandled,
+            Ok(response) if response.is_fallback() => return Err(Verdict::Unhandled),
+            Err(error) if error.kind().origin() == Origin::Client => return Err(Verdict::Unhandled),
             _ => {}
         }
-        let (predicate, only) = match &self.answer {
-            Answer::Native(native) => return Verdict::native(native.takes(outcome)),
-            Answer::Ask { predicate, only } => (predicate, only),
-        };
-        let asked = |outcome: &Outcome| only.as_ref().is_none_or(|only| only.takes(outcome));
-        if !asked(outcome) {
-            return Verdict::Unhandled;
+        match &self.answer {
+            Answer::Native(native) => Err(Verdict::native(native.takes(outcome))),
+            Answer::Ask { only: Some(only), .. } if !only.takes(outcome) => Err(Verdict::Unhandled),
+            Answer::Ask { predicate, .. } => Ok(&**predicate),
         }
-        if let Some(wanted) = predicate.peek() {
-            // In a box, since every loop has room for this and hardly any component looks into bodies.
-            Box::pin(peek(call, wanted, outcome)).await;
-            if !asked(outcome) {
-                return Verdict::Unhandled;
-            }
-        }
+    }
+
+    fn ask(&self, predicate: &dyn Predicate, call: &Call, asker: Asker<'_>, outcome: &Outcome) -> Verdict {
         predicate.judge(&Exchange {
             call,
             outcome,
@@ -172,6 +183,9 @@ impl Condition {
         })
     }
 }
+
+/// A verdict, which hardly ever has to be waited for: every loop has room for this, and what waits is in a box.
+pub(crate) type Takes<'a> = Either<Ready<Verdict>, LocalBoxFuture<'a, Verdict>>;
 
 /// Reads ahead in a response's body, where it can have one that ends.
 pub(crate) async fn peek(call: &Call, wanted: Peek, outcome: &mut Outcome) {

@@ -77,7 +77,9 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, pool: Rc<Pool>) -> Self {
+    /// What comes is read into `buffer`.
+    pub(super) fn new(mut connection: Connection, pool: Rc<Pool>, buffer: BytesMut) -> Self {
+        connection.buffer = buffer;
         Self { connection, pool, keep_alive: false }
     }
 

@@ -1,7 +1,11 @@
 //! Composition as a specification: what each policy makes of what the next inner one returned.
 
-use fusebox_resilience::testing::Arrived;
-use fusebox_resilience::{Counts, ErrorKind, EventKind, Pipeline, ResponseBody, State};
+use std::sync::Arc;
+
+use fusebox_resilience::testing::{self, Arrived, Script};
+use fusebox_resilience::{
+    Call, Counts, ErrorKind, EventKind, Observers, Outcome, Pipeline, Policy, ResponseBody, State,
+};
 
 use crate::support::{
     Answers, Fake, Rig, Surroundings, breaker, breaker_among, fallback, fallback_among, ms, response, retry,
@@ -43,6 +47,18 @@ async fn each_policy_judges_with_its_own_condition() {
     assert_eq!(rig.get().await, (12, Ok(500)));
     assert_eq!(inner.status().counts, counts(1, 1), "both attempts");
     assert_eq!(outer.status().counts, counts(1, 0), "what the retry returned");
+}
+
+/// Bytes: each is made and moved for every call.
+#[test]
+fn what_a_call_is_made_of_is_small() {
+    let (call, upstream) = (testing::call("1", Observers::default()), Script::new("200"));
+    let future = |policy: Arc<dyn Policy>| size_of_val(&*Pipeline::new([policy]).execute(&call, &upstream));
+    let futures = [fallback(SORRY), retry(""), breaker(""), timeout(100)].map(future);
+    let limits = [384, 448, 640, 256];
+    assert!(futures.iter().zip(limits).all(|(size, limit)| *size <= limit), "{futures:?}, and not up to {limits:?}");
+    let (outcome, call) = (size_of::<Outcome>(), size_of::<Call>());
+    assert!(outcome <= 192 && call <= 416, "{outcome} {call}");
 }
 
 // ===== a fallback's answer =====
