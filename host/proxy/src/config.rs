@@ -226,7 +226,7 @@ pub struct UpstreamConfig {
     pub idle_timeout: ConfigDuration,
     /// How long a response body may stall. Default 60 s.
     pub body_timeout: ConfigDuration,
-    /// Unused connections kept per worker. Default 256.
+    /// Unused connections kept per worker. Default 1,024.
     pub max_idle: usize,
     /// The largest response head, 8 KiB to 1 MiB. Default 64 KiB.
     pub max_header: ByteSize,
@@ -266,7 +266,7 @@ impl Default for UpstreamTable {
             response_timeout: ConfigDuration::from_secs(300),
             idle_timeout: ConfigDuration::from_secs(60),
             body_timeout: ConfigDuration::from_secs(60),
-            max_idle: 256,
+            max_idle: 1024,
             max_header: ByteSize::kib(64),
         }
     }

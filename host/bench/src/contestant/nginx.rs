@@ -31,8 +31,8 @@ http {{
     client_body_temp_path {directory}/1; proxy_temp_path {directory}/2; fastcgi_temp_path {directory}/3;
     uwsgi_temp_path {directory}/4; scgi_temp_path {directory}/5;
     proxy_http_version 1.1; proxy_set_header Connection \"\";
-    upstream service {{ server {upstream} max_fails=0; keepalive 256; keepalive_requests 1000000000; }}
-    upstream retried {{ server {upstream} max_fails=0; server {upstream} max_fails=0; keepalive 256; keepalive_requests 1000000000; }}
+    upstream service {{ server {upstream} max_fails=0; keepalive 1024; keepalive_requests 1000000000; }}
+    upstream retried {{ server {upstream} max_fails=0; server {upstream} max_fails=0; keepalive 1024; keepalive_requests 1000000000; }}
     server {{
         listen {listen} backlog=4096;
         location / {{ proxy_pass http://service; }}
