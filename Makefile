@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run tour test policies policies-all build lint bench counts check clean tools
+.PHONY: help run tour test policies policies-all build lint release bench counts check clean tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,11 +34,12 @@ lint: tools ## Formatting, clippy and docs; warnings are errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 
-bench: policies ## Measure: the loops, a component call, the proxy beside others and as things grow, swaps under load
-	@echo "this takes 25 minutes, and as long again where everything has to be compiled"
+release: policies ## Compile the program for use, by a profile of it under load: target/pgo/fusebox
+	host/bench/release.sh
+
+bench: release ## Measure: the loops, a component call, the proxy beside others and as things grow, swaps under load
+	@echo "this takes 30 minutes, and as long again where everything has to be compiled"
 	host/bench/install.sh
-	$(CARGO) build --release -p fusebox
-	$(CARGO) build --release -p fusebox-bench
 	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
 	target/release/bench micro
 	target/release/bench compare

@@ -124,7 +124,7 @@ impl Contestant {
     }
 
     /// A fusebox in each way of using it.
-    fn fuseboxes(prefix: &str, binary: &Path, component: &Path) -> [Self; 5] {
+    pub(crate) fn fuseboxes(prefix: &str, binary: &Path, component: &Path) -> [Self; 5] {
         let new = |name: &str, policies, access_log| {
             let kind = Kind::Fusebox { binary: binary.into(), component: component.into(), policies, access_log };
             Self::new(&format!("{prefix}{name}"), kind)

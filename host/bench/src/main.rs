@@ -15,6 +15,7 @@ mod run;
 mod scale;
 mod scenario;
 mod statistics;
+mod train;
 mod upstream;
 
 use std::io::Write as _;
@@ -48,6 +49,8 @@ enum Command {
     Compare(compare::Arguments),
     /// Load fusebox and nginx with more and more connections, routes, components, headers, workers
     Scale(scale::Arguments),
+    /// Load fusebox for a while, to compile it by what it does then
+    Train(train::Arguments),
     /// Take what criterion has found into the raw data
     Micro(micro::Arguments),
     /// Write tables, plots and history of published raw data into docs/performance.md
@@ -77,6 +80,7 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Compare(arguments) => compare::compare(arguments).await,
         Command::Scale(arguments) => scale::scale(arguments).await,
+        Command::Train(arguments) => train::train(arguments).await,
         Command::Micro(arguments) => micro::micro(arguments),
         Command::Report(arguments) => report::page::write(arguments),
     }

@@ -16,7 +16,7 @@ pub(crate) const DIRECTORY: &str = "target/bench";
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ProgramArguments {
     /// The program to measure
-    #[arg(long, value_name = "FILE", default_value = "target/release/fusebox")]
+    #[arg(long, value_name = "FILE", default_value = "target/pgo/fusebox")]
     fusebox: PathBuf,
     /// The component that it asks
     #[arg(long, value_name = "FILE", default_value = "policies/build/service_b.wasm")]
