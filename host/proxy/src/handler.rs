@@ -15,7 +15,7 @@ use http::{HeaderValue, Request, Response, request};
 use hyper::body::{Body, Incoming};
 
 use crate::config::ListenerConfig;
-use crate::headers;
+use crate::headers::{self, Hop};
 use crate::observe;
 use crate::reply::Refusal;
 use crate::route::{Route, RouteTable};
@@ -72,18 +72,13 @@ impl Handler {
     }
 
     /// Answers a request. Dropped before it has, the call is cancelled with everything it runs.
-    pub(crate) async fn handle(
-        &self,
-        request: Request<Incoming>,
-        client: &HeaderValue,
-        pause: HeadPause,
-    ) -> Response<ClientBody> {
+    pub(crate) async fn handle(&self, request: Request<Incoming>, hop: &Hop, pause: HeadPause) -> Response<ClientBody> {
         let (mut head, incoming) = request.into_parts();
         let id = self.request_id(&head);
         let host = self.hosts.canonical(&mut head);
         let place = host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
 
-        headers::forward_request(&mut head.headers, head.version, client);
+        let added = headers::forward_request(&mut head.headers, head.version, hop);
         head.headers.insert(headers::REQUEST_ID, id.clone());
         let route = place.map(|place| &self.routes.routes()[place]);
         let admitted = self.admit(&host, route, &head, &incoming);
@@ -96,7 +91,7 @@ impl Handler {
             RequestBody::new(Box::pin(body), replay_limit)
         });
         let call = Call::new(id, name, head, body, observe::now(), self.observers.clone());
-        let call = call.with_timers(self.timers.clone());
+        let call = call.with_added(added).with_timers(self.timers.clone());
         let finish = Finish::new(call, gone, pause, self.buffers.clone());
         match admitted {
             Ok(route) => self.run(route, finish).await,

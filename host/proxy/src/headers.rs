@@ -3,7 +3,10 @@
 //! RFC 9110, section 7.6.1: headers that concern one connection, those that `Connection` names among them, end here. RFC
 //! 9110, section 7.6.3: `Via`. `X-Forwarded-*` has no standard; these are the customs of nginx and Envoy.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
+use fusebox_resilience::Added;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 /// The request id's header: taken from the client if it is sane, else made; it goes upstream, back, and into every line.
@@ -16,6 +19,10 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+const VIA_10: HeaderValue = HeaderValue::from_static("1.0 fusebox");
+const VIA_11: HeaderValue = HeaderValue::from_static("1.1 fusebox");
+const PROTO: HeaderValue = HeaderValue::from_static("http");
 
 /// Headers that end at this hop whether or not `Connection` names them.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -79,11 +86,29 @@ fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     Some(options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok()).collect())
 }
 
-/// Makes a client's request headers those that the upstream gets. `client` is the client's address.
-pub fn forward_request(headers: &mut HeaderMap, version: Version, client: &HeaderValue) {
+/// The way from a client to here, as its requests tell of it to the upstream.
+#[derive(Debug)]
+pub struct Hop {
+    /// The client's.
+    address: HeaderValue,
+    /// For requests that bring none of these.
+    usual: Added,
+}
+
+impl Hop {
+    /// From a client at this address.
+    pub fn new(address: IpAddr) -> Self {
+        let address = HeaderValue::try_from(address.to_string()).expect("an address is a valid value");
+        let usual = [(header::VIA, VIA_11), (X_FORWARDED_FOR, address.clone()), (X_FORWARDED_PROTO, PROTO)];
+        Self { address, usual: usual.into() }
+    }
+}
+
+/// Makes a client's request headers those that the upstream gets, together with those that it returns.
+pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> Option<Added> {
     strip_hop_by_hop(headers);
     // Grown once, if at all.
-    headers.reserve(5);
+    headers.reserve(6);
     let (mut via, mut forwarded_for, mut proto, mut host, mut expect) = (false, false, false, false, false);
     for name in headers.keys() {
         via |= *name == header::VIA;
@@ -96,29 +121,27 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, client: &Heade
         // The body is asked for at once, so the client has been told to continue.
         headers.remove(header::EXPECT);
     }
-    let own_via = HeaderValue::from_static(if version == Version::HTTP_10 { "1.0 fusebox" } else { "1.1 fusebox" });
-    for (name, is_there, item) in [(header::VIA, via, own_via), (X_FORWARDED_FOR, forwarded_for, client.clone())] {
-        if is_there {
-            append(headers, name, &item);
-        } else {
-            headers.insert(name, item);
-        }
-    }
-    if !proto {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
     if !host && let Some(host) = headers.get(header::HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
+    if !(via || forwarded_for || proto) && version == Version::HTTP_11 {
+        return Some(hop.usual.clone());
+    }
+    let own_via = if version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
+    append(headers, header::VIA, &own_via);
+    append(headers, X_FORWARDED_FOR, &hop.address);
+    if !proto {
+        headers.insert(X_FORWARDED_PROTO, PROTO);
+    }
+    None
 }
 
 /// Makes an upstream's response headers those that the client gets; the upstream's hop has been stripped already.
 pub fn forward_response(headers: &mut HeaderMap) {
-    let own = HeaderValue::from_static("1.1 fusebox");
     if headers.keys().any(|name| *name == header::VIA) {
-        append(headers, header::VIA, &own);
+        append(headers, header::VIA, &VIA_11);
     } else {
-        headers.insert(header::VIA, own);
+        headers.insert(header::VIA, VIA_11);
     }
 }
 
@@ -158,10 +181,36 @@ mod tests {
             .collect()
     }
 
-    fn forwarded(fields: &[(&'static str, &str)]) -> HeaderMap {
+    fn forwarded_as(version: Version, fields: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = headers(fields);
-        forward_request(&mut headers, Version::HTTP_11, &HeaderValue::from_static("192.0.2.7"));
+        let added = forward_request(&mut headers, version, &Hop::new([192, 0, 2, 7].into()));
+        for (name, value) in added.iter().flat_map(|added| added.iter()) {
+            assert!(!headers.contains_key(name), "{name}");
+            headers.insert(name, value.clone());
+        }
         headers
+    }
+
+    fn forwarded(fields: &[(&'static str, &str)]) -> HeaderMap {
+        forwarded_as(Version::HTTP_11, fields)
+    }
+
+    #[test]
+    fn a_hop_adds_who_asked_and_how_whatever_an_earlier_one_has_said() {
+        let theirs = [("via", "1.1 edge"), ("x-forwarded-for", "198.51.100.1"), ("x-forwarded-proto", "https")];
+        for chosen in 0..8 {
+            for (version, own) in [(Version::HTTP_10, "1.0 fusebox"), (Version::HTTP_11, "1.1 fusebox")] {
+                let said = |index: usize| (chosen >> index & 1 == 1).then_some(theirs[index]);
+                let fields: Vec<_> = [Some(("host", "b"))].into_iter().chain((0..3).map(said)).flatten().collect();
+                let headers = forwarded_as(version, &fields);
+                let list =
+                    |index: usize, own: &str| said(index).map_or(own.to_owned(), |(_, it)| format!("{it}, {own}"));
+                assert_eq!(headers["via"], list(0, own), "{fields:?}");
+                assert_eq!(headers["x-forwarded-for"], list(1, "192.0.2.7"), "{fields:?}");
+                assert_eq!(headers["x-forwarded-proto"], said(2).map_or("http", |(_, it)| it), "{fields:?}");
+                assert_eq!((headers["x-forwarded-host"].as_bytes(), headers.len()), (&b"b"[..], 5), "{fields:?}");
+            }
+        }
     }
 
     #[test]

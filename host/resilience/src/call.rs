@@ -1,10 +1,11 @@
 //! One client request on its way through a pipeline, shared by all its attempts.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, request};
+use http::{HeaderMap, HeaderName, HeaderValue, request};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -25,6 +26,7 @@ pub struct Call {
     id: HeaderValue,
     route: Arc<str>,
     head: request::Parts,
+    added: Option<Added>,
     body: RequestBody,
     started: Instant,
     started_at: SystemTime,
@@ -34,6 +36,9 @@ pub struct Call {
     observers: Observers,
     timers: Timers,
 }
+
+/// Headers that are the same for many calls: to look at a shared list costs less than to put it into each call's map.
+pub type Added = Rc<[(HeaderName, HeaderValue)]>;
 
 /// An attempt that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +66,7 @@ impl Call {
             id,
             route,
             head,
+            added: None,
             body,
             started: clock::now(),
             started_at,
@@ -75,6 +81,13 @@ impl Call {
     #[must_use]
     pub fn with_timers(mut self, timers: Timers) -> Self {
         self.timers = timers;
+        self
+    }
+
+    /// The same; each attempt sends these headers too, none of which is among its own.
+    #[must_use]
+    pub fn with_added(mut self, added: Option<Added>) -> Self {
+        self.added = added;
         self
     }
 
@@ -96,6 +109,7 @@ impl Call {
             id: self.id.clone(),
             route: self.route.clone(),
             head: self.head.clone(),
+            added: self.added.clone(),
             body: RequestBody::empty(),
             started: self.started,
             started_at: self.started_at,
@@ -121,12 +135,26 @@ impl Call {
         &self.route
     }
 
-    /// Method, target and headers, as every attempt sends them.
+    /// Method and target, as every attempt sends them, and its own headers.
     pub fn head(&self) -> &request::Parts {
         &self.head
     }
 
-    /// Its headers, whose memory is of use to another when the call has ended.
+    /// All headers that every attempt sends.
+    pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let added = self.added.iter().flat_map(|added| added.iter());
+        self.head.headers.iter().chain(added.map(|(name, value)| (name, value)))
+    }
+
+    /// The first of these headers with this name, in whatever case.
+    pub fn header(&self, name: &str) -> Option<&HeaderValue> {
+        let added = || self.added.iter().flat_map(|added| added.iter());
+        let is_it = |found: &HeaderName| found.as_str().eq_ignore_ascii_case(name);
+        let added = || added().find(|(found, _)| is_it(found)).map(|(_, value)| value);
+        self.head.headers.get(name).or_else(added)
+    }
+
+    /// Its own headers, whose memory is of use to another when the call has ended.
     pub fn take_headers(&mut self) -> HeaderMap {
         std::mem::take(&mut self.head.headers)
     }

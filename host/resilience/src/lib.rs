@@ -48,7 +48,7 @@ mod timeout;
 mod timers;
 
 pub use body::{AttemptBody, BodyStream, RequestBody, ResponseBody};
-pub use call::{Attempt, Call, PastAttempt};
+pub use call::{Added, Attempt, Call, PastAttempt};
 pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, Counts, State, Status};
 pub use condition::{Condition, ConditionConfig, Native, OnlyConfig, StatusConfig};
 pub use error::{BoxError, Error, ErrorKind, Failure, Origin, Reached};

@@ -98,11 +98,11 @@ impl attempt::Host for State {
     }
 
     fn request_header(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        self.head(|head| head.headers.get(&name).map(text))
+        self.ask(|seen| seen.call.header(&name).map(text))
     }
 
     fn request_headers(&mut self) -> wasmtime::Result<Vec<types::Header>> {
-        self.head(|head| headers(&head.headers))
+        self.ask(|seen| headers(seen.call.headers()))
     }
 
     fn failure_detail(&mut self) -> wasmtime::Result<Option<String>> {
@@ -114,7 +114,7 @@ impl attempt::Host for State {
     }
 
     fn response_headers(&mut self) -> wasmtime::Result<Vec<types::Header>> {
-        Ok(self.response(|response| headers(&response.headers))?.unwrap_or_default())
+        Ok(self.response(|response| headers(response.headers.iter()))?.unwrap_or_default())
     }
 
     fn response_body(&mut self, offset: u32, length: u32) -> wasmtime::Result<Vec<u8>> {
@@ -191,8 +191,8 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn headers(headers: &HeaderMap) -> Vec<types::Header> {
-    headers.iter().map(|(name, value)| types::Header { name: name.as_str().to_owned(), value: text(value) }).collect()
+fn headers<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Vec<types::Header> {
+    headers.map(|(name, value)| types::Header { name: name.as_str().to_owned(), value: text(value) }).collect()
 }
 
 /// A header value as text: each byte is one character (ISO 8859-1).

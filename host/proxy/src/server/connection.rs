@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use fusebox_resilience::clock;
-use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -27,6 +26,7 @@ use super::course::{Course, Phase};
 use super::worker::Accepted;
 use crate::config::ListenerConfig;
 use crate::handler::Handler;
+use crate::headers::Hop;
 use crate::sockets;
 use crate::stall::Stall;
 
@@ -44,11 +44,11 @@ pub(super) async fn serve(accepted: Accepted, handler: Rc<Handler>, shared: Arc<
     let whereabouts = Rc::new(Cell::new(Client::Idle));
     let stream = ClientStream::new(stream, whereabouts.clone(), limits);
     // Once for all requests of the connection.
-    let client = HeaderValue::try_from(client.to_string()).expect("an address is a valid value");
+    let hop = Rc::new(Hop::new(client));
     let service = service_fn(move |request| {
-        let (handler, client) = (handler.clone(), client.clone());
+        let (handler, hop) = (handler.clone(), hop.clone());
         let pause = HeadPause::begin(&whereabouts);
-        async move { Ok::<_, Infallible>(handler.handle(request, &client, pause).await) }
+        async move { Ok::<_, Infallible>(handler.handle(request, &hop, pause).await) }
     });
     let max_header = usize::try_from(limits.max_header.as_u64()).unwrap_or(usize::MAX);
     let connection = http1::Builder::new()

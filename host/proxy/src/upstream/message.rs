@@ -95,7 +95,7 @@ impl Message {
         let head = call.head();
         let mut encoded = buffers.take_write();
         let host = (&header::HOST, target.host(&head.headers));
-        let others = head.headers.iter().filter(|(name, _)| **name != header::HOST);
+        let others = call.headers().filter(|(name, _)| **name != header::HOST);
         let headers = iter::once(host).chain(others);
         encode_head(&mut encoded, &head.method, &target.path(&head.uri), headers, framing);
         let trailers = if framing == RequestFraming::Chunked { Trailers::announced(&head.headers) } else { None };

@@ -71,7 +71,7 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
             scheme: head.uri.scheme_str().map(str::to_owned),
             authority: head.uri.authority().map(ToString::to_string),
             path: without_secrets(head.uri.path_and_query().map_or("/", |path| path.as_str())),
-            headers: headers(&head.headers),
+            headers: headers(&seen.call.headers().map(|(name, value)| (name.clone(), value.clone())).collect()),
         },
         attempt: Some(seen.number()),
         elapsed: Some(millis(seen.call.elapsed())),

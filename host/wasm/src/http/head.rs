@@ -17,7 +17,7 @@ const OURS: &str = "fusebox-";
 pub(super) fn request(seen: &Exchange<'_>) -> GuestRequest {
     let head = seen.call.head();
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 5);
-    for (name, value) in &head.headers {
+    for (name, value) in seen.call.headers() {
         if !is_set_by_host(name) && *name != header::EXPECT && !name.as_str().starts_with(OURS) {
             headers.append(name, value.clone());
         }

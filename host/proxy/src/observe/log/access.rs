@@ -51,7 +51,7 @@ impl Ended<'_> {
         line.piece("\",\"path\":\"").text_value(head.uri.path().as_bytes());
         line.piece("\",\"query\":\"").text_value(head.uri.query().unwrap_or_default().as_bytes());
         line.piece("\",\"route\":\"").text_value(call.route().as_bytes());
-        line.piece("\",\"ip\":\"").text_value(client_address(&head.headers));
+        line.piece("\",\"ip\":\"").text_value(client_address(call));
         line.piece("\",\"referer\":\"").text_value(text(&header::REFERER));
         line.piece("\",\"user_agent\":\"").text_value(text(&header::USER_AGENT));
         line.piece("\",\"length\":").number(announced_length(&head.headers));
@@ -91,7 +91,8 @@ fn announced_length(headers: &HeaderMap) -> u64 {
 }
 
 /// The last element of `X-Forwarded-For`: the only one that we wrote ourselves.
-fn client_address(headers: &HeaderMap) -> &[u8] {
-    let addresses = headers.get_all(FORWARDED_FOR).into_iter().next_back().map_or(&[][..], |value| value.as_bytes());
+fn client_address(call: &Call) -> &[u8] {
+    let fields = call.headers().filter(|(name, _)| *name == FORWARDED_FOR);
+    let addresses = fields.last().map_or(&[][..], |(_, value)| value.as_bytes());
     addresses.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii()
 }
