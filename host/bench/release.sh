@@ -14,22 +14,25 @@ if ! [ -x "$profdata" ]; then
 fi
 
 work=$PWD/target/pgo
+counting=$work/counting/$host/release/fusebox
 mkdir -p "$work"
-rm -rf "$work/raw"
 
 # Without an explicit target, build scripts would count too. The compiler, a process of its own that must write no file, gets
 # no environment, and so goes by the path that is compiled in: there can be no such file.
 RUSTFLAGS="-Cprofile-generate=/dev/null/none" \
     "$CARGO" build --release -p fusebox --target "$host" --target-dir "$work/counting"
 "$CARGO" build --release -p fusebox-bench
-LLVM_PROFILE_FILE="$work/raw/%p.profraw" target/release/bench train "$work/counting/$host/release/fusebox"
 
 # Named by what it says: cargo does not look into it, and would else see no need to build.
-"$profdata" merge -o "$work/merged.profdata" "$work"/raw/*.profraw
-profile=$work/$(sha256sum "$work/merged.profdata" | cut -c 1-16).profdata
-mv "$work/merged.profdata" "$profile"
+profile=$(find "$work" -maxdepth 1 -name '*.profdata' -newer "$counting" -print -quit)
+if [ -z "$profile" ]; then
+    rm -rf "$work/raw" "$work"/*.profdata
+    LLVM_PROFILE_FILE="$work/raw/%p.profraw" target/release/bench train "$counting"
+    "$profdata" merge -o "$work/merged" "$work"/raw/*.profraw
+    profile=$work/$(sha256sum "$work/merged" | cut -c 1-16).profdata
+    mv "$work/merged" "$profile"
+fi
 RUSTFLAGS="-Cprofile-use=$profile -Cllvm-args=-pgo-warn-missing-function=false" \
     "$CARGO" build --release -p fusebox --target "$host" --target-dir "$work/using"
 install "$work/using/$host/release/fusebox" "$work/fusebox"
-find "$work" -maxdepth 1 -name '*.profdata' ! -path "$profile" -delete
 echo "target/pgo/fusebox"
