@@ -19,10 +19,10 @@ use crate::{report, say};
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// How often each contestant is loaded in each scenario
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// For how long; scenarios other than `get` and `fixed-rate` take half of it
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=600))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=600))]
     seconds: u16,
     /// Only this scenario; may be given several times
     #[arg(long = "scenario", value_name = "NAME", value_parser = PossibleValuesParser::new(Scenario::ALL.map(|scenario| scenario.name)))]
