@@ -40,11 +40,12 @@ release: policies ## Compile the program for use, by a profile of it under load:
 bench: release ## Measure: the loops, a component call, the proxy beside others and as things grow, swaps under load
 	@echo "this takes 30 minutes, and as long again where everything has to be compiled"
 	host/bench/install.sh
+	rm -rf target/criterion
 	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
 	target/release/bench micro
 	target/release/bench compare
 	target/release/bench scale
-	host/proxy/benches/swaps.sh 2000
+	FUSEBOX=target/pgo/fusebox host/proxy/benches/swaps.sh 2000
 
 counts: build policies ## Count a request's instructions and allocations, and compare them with the record
 	@command -v valgrind > /dev/null || { echo "valgrind is missing: install it (Debian: apt-get install valgrind)" >&2; exit 1; }

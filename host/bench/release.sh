@@ -19,20 +19,22 @@ mkdir -p "$work"
 
 # Without an explicit target, build scripts would count too. The compiler, a process of its own that must write no file, gets
 # no environment, and so goes by the path that is compiled in: there can be no such file.
-RUSTFLAGS="-Cprofile-generate=/dev/null/none" \
+CARGO_ENCODED_RUSTFLAGS="-Cprofile-generate=/dev/null/none" \
     "$CARGO" build --release -p fusebox --target "$host" --target-dir "$work/counting"
 "$CARGO" build --release -p fusebox-bench
 
 # Named by what it says: cargo does not look into it, and would else see no need to build.
-profile=$(find "$work" -maxdepth 1 -name '*.profdata' -newer "$counting" -print -quit)
+profile=$(find "$work" -maxdepth 1 -name '*.profdata' -newer "$counting" -newer target/release/bench -print -quit)
 if [ -z "$profile" ]; then
     rm -rf "$work/raw" "$work"/*.profdata
     LLVM_PROFILE_FILE="$work/raw/%p.profraw" target/release/bench train "$counting"
+    # Each writes what it has counted when it ends; one that takes too long for that is killed.
+    [ "$(find "$work/raw" -name '*.profraw' -size +1M | wc -l)" = 5 ] || { echo "a profile is missing: try again" >&2; exit 1; }
     "$profdata" merge -o "$work/merged" "$work"/raw/*.profraw
     profile=$work/$(sha256sum "$work/merged" | cut -c 1-16).profdata
     mv "$work/merged" "$profile"
 fi
-RUSTFLAGS="-Cprofile-use=$profile -Cllvm-args=-pgo-warn-missing-function=false" \
+CARGO_ENCODED_RUSTFLAGS="-Cprofile-use=$profile"$'\x1f'"-Cllvm-args=-pgo-warn-missing-function=false" \
     "$CARGO" build --release -p fusebox --target "$host" --target-dir "$work/using"
 install "$work/using/$host/release/fusebox" "$work/fusebox"
 echo "target/pgo/fusebox"

@@ -239,6 +239,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// What it answers to a `GET`, head and body.
+    pub(crate) async fn get(&self, target: &str) -> Result<String> {
+        get(self.address, target).await
+    }
+
     async fn ready(&mut self) -> Result<()> {
         let mut tries = 0;
         while TcpStream::connect(self.address).await.is_err() {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::record::{Micro, Record, Recorder};
-use crate::run::{self, ProgramArguments};
+use crate::run;
 use crate::{report, say};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -19,8 +19,6 @@ pub(crate) struct Arguments {
     /// Where the raw data goes, into a file named after the date
     #[arg(long, value_name = "DIR", default_value = run::DIRECTORY)]
     out: PathBuf,
-    #[command(flatten)]
-    programs: ProgramArguments,
 }
 
 pub(crate) fn micro(arguments: Arguments) -> Result<()> {
@@ -28,7 +26,8 @@ pub(crate) fn micro(arguments: Arguments) -> Result<()> {
     collect(&arguments.criterion, &mut found)?;
     ensure!(!found.is_empty(), "nothing in {}: run `cargo bench` first", arguments.criterion.display());
     found.sort_by(|one, other| one.name.cmp(&other.name));
-    let mut recorder = Recorder::start(&arguments.out, run::describe(&arguments.programs.find()?)?)?;
+    let run = run::describe_with(vec![run::version("rustc", Path::new("rustc"), "--version")])?;
+    let mut recorder = Recorder::start(&arguments.out, run)?;
     for micro in &found {
         recorder.write(&Record::Micro(micro.clone()))?;
     }

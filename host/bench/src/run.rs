@@ -1,4 +1,4 @@
-//! What `compare` and `scale` have in common: the programs, the place, the description of the run.
+//! What all that measure have in common: the programs, the place, the description of the run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -59,13 +59,14 @@ fn in_path(program: &str) -> Option<PathBuf> {
     directories.map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
+/// A program and what it says of its version.
+pub(crate) fn version(name: &str, program: &Path, flag: &str) -> (String, String) {
+    let line = machine::first_line(Command::new(program).arg(flag));
+    (name.to_owned(), line.unwrap_or_else(|| "unknown".into()))
+}
+
 /// What is about to be measured, and where.
-#[expect(clippy::disallowed_methods, reason = "the date of a run is no measurement")]
 pub(crate) fn describe(programs: &Programs) -> Result<Run> {
-    let version = |name: &str, program: &Path, flag: &str| {
-        let line = machine::first_line(Command::new(program).arg(flag));
-        (name.to_owned(), line.unwrap_or_else(|| "unknown".into()))
-    };
     let mut versions = vec![version("fusebox", &programs.fusebox, "--version")];
     versions.push(version("nginx", &in_path("nginx").unwrap_or_default(), "-v"));
     if programs.haproxy {
@@ -76,6 +77,12 @@ pub(crate) fn describe(programs: &Programs) -> Result<Run> {
     }
     versions.push(version("wrk", Path::new("wrk"), "-v"));
     versions.push(version("h2load", Path::new("h2load"), "--version"));
+    describe_with(versions)
+}
+
+/// The same, with these versions.
+#[expect(clippy::disallowed_methods, reason = "the date of a run is no measurement")]
+pub(crate) fn describe_with(versions: Vec<(String, String)>) -> Result<Run> {
     Ok(Run {
         time: std::time::SystemTime::now().try_into()?,
         revision: machine::revision(),

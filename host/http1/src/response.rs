@@ -149,7 +149,9 @@ impl HeadParser {
         let ranges: SmallVec<[(Range<usize>, Range<usize>); 24]> = ranges.collect();
 
         let bytes = buffer.split_to(length).freeze();
-        let mut headers = map();
+        // An interim one goes nowhere.
+        let is_interim = status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
+        let mut headers = if is_interim { HeaderMap::new() } else { map() };
         headers.reserve(ranges.len() + ROOM);
         let mut framing = Fields::default();
         for (name, value) in ranges {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Swaps a component again and again under load, and counts what failed and what stayed behind: `make bench` calls it.
 #
-#   swaps.sh [SWAPS]     default 10000
+#   [FUSEBOX=PROGRAM] swaps.sh [SWAPS]     default: target/release/fusebox, which it builds, and 10000
 #
 # Good, bad, trapping, looping and oversized components are pushed in turn, while `wrk -c 64` keeps both workers busy with an
 # upstream of which half of the answers are 503s: the component decides about each and answers in its place. swaps.rs pushes.
@@ -12,7 +12,8 @@ swaps=${1:-10000}
 for tool in wrk curl; do
     command -v "$tool" > /dev/null || { echo "$tool is missing: apt-get install $tool" >&2; exit 1; }
 done
-cargo build --release -q -p fusebox
+[ -n "${FUSEBOX:-}" ] || cargo build --release -q -p fusebox
+fusebox=${FUSEBOX:-target/release/fusebox}
 cargo build --release -q -p fusebox-examples
 driver() { cargo test -q --workspace --bench swaps -- "$@"; }
 
@@ -48,7 +49,7 @@ TOML
 driver --first > "$work/c.wasm"
 
 target/release/service-b --quiet --mode flaky --listen 127.0.0.1:34203 > /dev/null & pids+=($!)
-target/release/fusebox run "$work/fusebox.toml" > "$work/log" & proxy=$!; pids+=("$proxy")
+"$fusebox" run "$work/fusebox.toml" > "$work/log" & proxy=$!; pids+=("$proxy")
 for _ in $(seq 200); do curl -sfo /dev/null http://127.0.0.1:34201/ && break; sleep 0.05; done
 
 load() { wrk -t 1 -c 64 -d "$1" http://127.0.0.1:34201/ > "$work/wrk.$2" & loader=$!; pids+=("$loader"); }

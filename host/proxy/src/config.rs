@@ -226,7 +226,7 @@ pub struct UpstreamConfig {
     pub idle_timeout: ConfigDuration,
     /// How long a response body may stall. Default 60 s.
     pub body_timeout: ConfigDuration,
-    /// Unused connections kept per worker. Default 1,024.
+    /// Unused connections kept per worker and upstream. Default 1,024.
     pub max_idle: usize,
     /// The largest response head, 8 KiB to 1 MiB. Default 64 KiB.
     pub max_header: ByteSize,

@@ -63,7 +63,8 @@ pub struct CallHistogram {
 }
 
 impl CallHistogram {
-    /// In nanoseconds: close to each other where a predicate's calls are, and then up to the limits of a standard HTTP component.
+    /// In nanoseconds: close to each other where a predicate's calls are, and where they near their usual limit; then up to those
+    /// of a standard HTTP component.
     pub const BOUNDS: [u64; BUCKETS - 1] = [
         250,
         500,
@@ -72,16 +73,17 @@ impl CallHistogram {
         5_000,
         10_000,
         25_000,
-        50_000,
         100_000,
         1_000_000,
+        2_500_000,
+        5_000_000,
         10_000_000,
         100_000_000,
         1_000_000_000,
     ];
 }
 
-const BUCKETS: usize = 14;
+const BUCKETS: usize = 15;
 
 /// Counters of one component, of all its versions on all workers. Each is right by itself; together they may be a call apart.
 ///
@@ -230,11 +232,11 @@ mod tests {
     #[test]
     fn a_call_is_counted_by_the_first_bound_that_it_is_within() {
         let tally = Tally::default();
-        for nanos in [0, 250, 251, 5_000, 1_000_000_000, 1_000_000_001, u64::MAX] {
+        for nanos in [0, 250, 251, 5_000, 4_000_000, 1_000_000_000, 1_000_000_001, u64::MAX] {
             tally.called(Duration::from_nanos(nanos));
         }
         let CallHistogram { counts, nanos } = tally.times();
-        assert_eq!(counts, [2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(counts, [2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2]);
         assert_eq!(nanos, u64::MAX);
     }
 }

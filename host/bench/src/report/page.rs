@@ -33,13 +33,12 @@ pub(crate) fn write(arguments: Arguments) -> Result<()> {
     // They are named after their dates.
     raw.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
 
-    let mut days = Vec::new();
+    let mut runs = Vec::new();
     for path in &raw {
-        let date = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        days.push((date, record::read(path)?));
+        runs.extend(record::read(path)?);
     }
-    let figures = Figures::of(days.iter().flat_map(|(_, runs)| runs));
-    let history: Vec<_> = days.iter().map(|(date, runs)| (date.clone(), Figures::of(runs))).collect();
+    let figures = Figures::of(&runs);
+    let history: Vec<_> = runs.iter().map(|run| Figures::of([run])).collect();
 
     fs::create_dir_all(&directory)?;
     let plots = directory.file_name().unwrap_or_default().to_string_lossy();

@@ -162,13 +162,13 @@ fn efficiency(figures: &Figures<'_>) -> String {
     text
 }
 
-/// A row per day of which there is raw data: what the goals are about.
-pub(crate) fn history(days: &[(String, Figures<'_>)]) -> String {
+/// A row per run in which proxies were compared: what the goals are about.
+pub(crate) fn history(runs: &[Figures<'_>]) -> String {
     let mut text = String::new();
     row(
         &mut text,
         [
-            "date",
+            "date, UTC",
             "revision",
             "CPU, native / nginx",
             "CPU, component / nginx",
@@ -179,7 +179,7 @@ pub(crate) fn history(days: &[(String, Figures<'_>)]) -> String {
         ],
     );
     row(&mut text, ["---", "---", "---:", "---:", "---:", "---:", "---:", "---:"]);
-    for (date, figures) in days {
+    for figures in runs {
         let Some(run) = figures.run("get") else { continue };
         let ratio = |scenario, of, to, figure: Figure| {
             figures.ratio(Place::new(scenario, of), Place::new(scenario, to), figure).map_or_else(none, range)
@@ -189,7 +189,7 @@ pub(crate) fn history(days: &[(String, Figures<'_>)]) -> String {
         row(
             &mut text,
             [
-                date.clone(),
+                run.time.strftime("%Y-%m-%d %H:%M").to_string(),
                 format!("`{}`", run.revision),
                 ratio("get", "fusebox-native", REFERENCE, COST),
                 ratio("get", component, REFERENCE, COST),

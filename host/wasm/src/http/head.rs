@@ -16,7 +16,7 @@ const OURS: &str = "fusebox-";
 /// The request that `seen` came from, without its body, with what is to be known of the failure in its headers.
 pub(super) fn request(seen: &Exchange<'_>) -> GuestRequest {
     let head = seen.call.head();
-    let mut headers = HeaderMap::with_capacity(head.headers.len() + 5);
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
     for (name, value) in seen.call.headers() {
         if !is_set_by_host(name) && *name != header::EXPECT && !name.as_str().starts_with(OURS) {
             headers.append(name, value.clone());
