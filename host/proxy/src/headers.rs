@@ -108,7 +108,7 @@ impl Hop {
 pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> Option<Added> {
     strip_hop_by_hop(headers);
     // Grown once, if at all.
-    headers.reserve(6);
+    headers.reserve(5);
     let (mut via, mut forwarded_for, mut proto, mut host, mut expect) = (false, false, false, false, false);
     for name in headers.keys() {
         via |= *name == header::VIA;

@@ -148,9 +148,10 @@ impl Call {
 
     /// The first of these headers with this name, in whatever case.
     pub fn header(&self, name: &str) -> Option<&HeaderValue> {
-        let added = || self.added.iter().flat_map(|added| added.iter());
-        let is_it = |found: &HeaderName| found.as_str().eq_ignore_ascii_case(name);
-        let added = || added().find(|(found, _)| is_it(found)).map(|(_, value)| value);
+        let added = || {
+            let found = self.added.as_ref()?.iter().find(|(added, _)| added.as_str().eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value)
+        };
         self.head.headers.get(name).or_else(added)
     }
 
