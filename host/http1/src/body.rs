@@ -9,7 +9,8 @@ use httparse::Status;
 use crate::MAX_HEADERS;
 use crate::response::Framing;
 
-/// Bytes of the lines that say how long a chunk is, beyond the digits, in one body; and of one such line. hyper's bound.
+/// Bytes of the lines that say how long a chunk is, beyond the digits, in one body; and of one such
+/// line. hyper's bound.
 const MAX_EXTENSIONS: usize = 16 * 1024;
 
 /// Bytes of trailers.
@@ -184,7 +185,11 @@ impl BodyDecoder {
             return Err(BodyError::Chunk);
         }
         let Some(line) = buffer.iter().take(MAX_EXTENSIONS).position(|byte| *byte == b'\n') else {
-            return if buffer.len() < MAX_EXTENSIONS { Ok(None) } else { Err(BodyError::Extensions) };
+            return if buffer.len() < MAX_EXTENSIONS {
+                Ok(None)
+            } else {
+                Err(BodyError::Extensions)
+            };
         };
         let length = line + 1;
         let size = match httparse::parse_chunk_size(&buffer[..length]) {
@@ -216,14 +221,17 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, BodyError> {
         Ok(Status::Partial) if buffer.len() < MAX_TRAILERS => return Ok(None),
         Ok(Status::Partial) | Err(_) => return Err(BodyError::Trailers),
     };
-    let is_strict =
-        buffer[..length].iter().zip(&buffer[1..length]).all(|(first, second)| *second != b'\n' || *first == b'\r');
+    let is_strict = buffer[..length]
+        .iter()
+        .zip(&buffer[1..length])
+        .all(|(first, second)| *second != b'\n' || *first == b'\r');
     if length > MAX_TRAILERS || buffer[0] == b'\n' || !is_strict {
         return Err(BodyError::Trailers);
     }
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BodyError::Trailers)?;
+        let name =
+            HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BodyError::Trailers)?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| BodyError::Trailers)?;
         trailers.append(name, value);
     }

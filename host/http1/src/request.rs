@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 /// How the server knows where a request's body ends (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is no body. A `Content-Length` among the headers, which can only be 0, goes on as it is.
+    /// There is no body. A `Content-Length` among the headers, which can only be 0, goes on as it
+    /// is.
     None,
     /// After so many bytes.
     Length(u64),
@@ -16,10 +17,11 @@ pub enum Framing {
     Chunked,
 }
 
-/// Appends a request head. Of `headers`, those that frame the body are left out in favour of `framing`.
+/// Appends a request head. Of `headers`, those that frame the body are left out in favour of
+/// `framing`.
 ///
-/// `target` is the parts of the request target, in origin form; like names and values of headers it can't contain what would
-/// end a line, by its type or by the caller's care.
+/// `target` is the parts of the request target, in origin form; like names and values of headers it
+/// can't contain what would end a line, by its type or by the caller's care.
 pub fn encode_head<'a>(
     out: &mut Vec<u8>,
     method: &Method,
@@ -115,8 +117,8 @@ impl BodyEncoder {
         }
     }
 
-    /// Appends the end of the body. `trailers` are sent as far as the head's `Trailer` announced them and a trailer may be of
-    /// that name (RFC 9110, section 6.5.1).
+    /// Appends the end of the body. `trailers` are sent as far as the head's `Trailer` announced
+    /// them and a trailer may be of that name (RFC 9110, section 6.5.1).
     ///
     /// # Errors
     /// The body was too short.
@@ -175,7 +177,9 @@ mod tests {
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let fields = fields.iter();
-        fields.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        fields
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     fn head(fields: &[(&'static str, &'static str)], framing: Framing) -> String {
@@ -196,12 +200,16 @@ mod tests {
             "POST /base/x?y=1 HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n"
         );
         let empty = [("host", "b"), ("content-length", "0")];
-        assert_eq!(head(&empty, Framing::None), "POST /base/x?y=1 HTTP/1.1\r\nhost: b\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(
+            head(&empty, Framing::None),
+            "POST /base/x?y=1 HTTP/1.1\r\nhost: b\r\ncontent-length: 0\r\n\r\n"
+        );
     }
 
     fn body(framing: Framing, pieces: &[&str]) -> Result<String, WrongLength> {
         let announced = headers(&[("trailer", "x-sum, Host"), ("trailer", "x-more")]);
-        let trailers = headers(&[("x-sum", "1"), ("host", "evil"), ("x-other", "2"), ("x-more", "3")]);
+        let trailers =
+            headers(&[("x-sum", "1"), ("host", "evil"), ("x-other", "2"), ("x-more", "3")]);
         let (mut out, mut encoder) = (Vec::new(), BodyEncoder::new(framing));
         for piece in pieces {
             encoder.begin_piece(piece.len(), &mut out)?;
@@ -215,8 +223,14 @@ mod tests {
     #[test]
     fn pieces_become_chunks_and_announced_trailers_follow() {
         let sent = body(Framing::Chunked, &["hello, chunked world", "!"]);
-        assert_eq!(sent.as_deref(), Ok("14\r\nhello, chunked world\r\n1\r\n!\r\n0\r\nx-sum: 1\r\nx-more: 3\r\n\r\n"));
-        assert_eq!(body(Framing::Chunked, &[]).as_deref(), Ok("0\r\nx-sum: 1\r\nx-more: 3\r\n\r\n"));
+        assert_eq!(
+            sent.as_deref(),
+            Ok("14\r\nhello, chunked world\r\n1\r\n!\r\n0\r\nx-sum: 1\r\nx-more: 3\r\n\r\n")
+        );
+        assert_eq!(
+            body(Framing::Chunked, &[]).as_deref(),
+            Ok("0\r\nx-sum: 1\r\nx-more: 3\r\n\r\n")
+        );
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub enum Framing {
 pub struct Head {
     /// Its status.
     pub status: StatusCode,
-    /// Its headers, as they came but for a `Content-Length`: that is there only if it frames the body, or would, and once.
+    /// Its headers, as they came but for a `Content-Length`: that is there only if it frames the
+    /// body, or would, and once.
     pub headers: HeaderMap,
     /// How its body ends.
     pub framing: Framing,
@@ -86,7 +87,8 @@ impl HeadParser {
         Self { max_size, to_head, seen: 0, interim: 0 }
     }
 
-    /// Takes the head from the front of the buffer, and interim ones before it. None: it is not all there yet.
+    /// Takes the head from the front of the buffer, and interim ones before it. None: it is not all
+    /// there yet.
     ///
     /// # Errors
     /// It is no head that can be used.
@@ -125,15 +127,20 @@ impl HeadParser {
         if self.seen < self.max_size { Ok(None) } else { Err(HeadError::TooLarge) }
     }
 
-    fn take(&self, buffer: &mut BytesMut, map: impl Fn() -> HeaderMap) -> Result<Option<Head>, HeadError> {
+    fn take(
+        &self,
+        buffer: &mut BytesMut,
+        map: impl Fn() -> HeaderMap,
+    ) -> Result<Option<Head>, HeadError> {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut []);
         let parser = ParserConfig::default();
-        let length = match parser.parse_response_with_uninit_headers(&mut parsed, buffer, &mut fields) {
-            Ok(Status::Complete(length)) => length,
-            Ok(Status::Partial) => return Ok(None),
-            Err(error) => return Err(HeadError::Syntax(error)),
-        };
+        let length =
+            match parser.parse_response_with_uninit_headers(&mut parsed, buffer, &mut fields) {
+                Ok(Status::Complete(length)) => length,
+                Ok(Status::Partial) => return Ok(None),
+                Err(error) => return Err(HeadError::Syntax(error)),
+            };
         if length > self.max_size {
             return Err(HeadError::TooLarge);
         }
@@ -145,7 +152,8 @@ impl HeadParser {
             let from = part.as_ptr().addr() - start;
             from..from + part.len()
         };
-        let ranges = parsed.headers.iter().map(|field| (range(field.name.as_bytes()), range(field.value)));
+        let ranges =
+            parsed.headers.iter().map(|field| (range(field.name.as_bytes()), range(field.value)));
         let ranges: SmallVec<[(Range<usize>, Range<usize>); 24]> = ranges.collect();
 
         let bytes = buffer.split_to(length).freeze();
@@ -219,15 +227,24 @@ impl Fields {
     }
 
     /// In the order of RFC 9112, section 6.3.
-    fn decide(&self, status: StatusCode, is_http_11: bool, to_head: bool) -> Result<(Framing, bool), HeadError> {
+    fn decide(
+        &self,
+        status: StatusCode,
+        is_http_11: bool,
+        to_head: bool,
+    ) -> Result<(Framing, bool), HeadError> {
         let keep_alive = !self.close && (is_http_11 || self.keep_alive);
-        let has_no_body = to_head || status.is_informational() || [204, 304].contains(&status.as_u16());
+        let has_no_body =
+            to_head || status.is_informational() || [204, 304].contains(&status.as_u16());
         if has_no_body {
             return Ok((Framing::Length(0), keep_alive));
         }
         match (self.chunked, self.length) {
-            // A length beside the coding is how responses are smuggled: its connection is not used again.
-            (Some(true), length) if is_http_11 => Ok((Framing::Chunked, keep_alive && length.is_none())),
+            // A length beside the coding is how responses are smuggled: its connection is not used
+            // again.
+            (Some(true), length) if is_http_11 => {
+                Ok((Framing::Chunked, keep_alive && length.is_none()))
+            }
             (Some(_), _) => Err(HeadError::TransferEncoding),
             (None, Some(length)) => Ok((Framing::Length(length), keep_alive)),
             (None, None) => Ok((Framing::UntilClose, false)),

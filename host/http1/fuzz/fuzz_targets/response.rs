@@ -1,7 +1,9 @@
-//! Any bytes as a response: nothing panics, pieces make no difference, and what we take hyper takes for the same.
+//! Any bytes as a response: nothing panics, pieces make no difference, and what we take hyper takes
+//! for the same.
 //!
-//! `cargo install cargo-fuzz`, then in `host/http1` `cargo +nightly fuzz run response -- -dict=fuzz/http.dict` (with a stable
-//! toolchain: `RUSTC_BOOTSTRAP=1 cargo fuzz run …`). `-max_total_time=60` ends it after a minute.
+//! `cargo install cargo-fuzz`, then in `host/http1` `cargo +nightly fuzz run response --
+//! -dict=fuzz/http.dict` (with a stable toolchain: `RUSTC_BOOTSTRAP=1 cargo fuzz run …`).
+//! `-max_total_time=60` ends it after a minute.
 
 #![no_main]
 

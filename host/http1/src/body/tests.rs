@@ -3,7 +3,8 @@ use proptest::prelude::*;
 
 type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
 
-/// Body and trailers, and what is left in the buffer, when the bytes come in these pieces and then the connection ends.
+/// Body and trailers, and what is left in the buffer, when the bytes come in these pieces and then
+/// the connection ends.
 fn read(framing: Framing, pieces: &[&[u8]]) -> Result<Read, BodyError> {
     let (mut decoder, mut buffer) = (BodyDecoder::new(framing), BytesMut::new());
     let (mut body, mut trailers) = (Vec::new(), None);
@@ -45,9 +46,13 @@ fn without_a_length_it_ends_with_its_connection() {
 
 #[test]
 fn chunks_are_put_together() {
-    assert_eq!(chunked(b"3\r\nabc\r\n0a;name=\"v\"\r\n0123456789\r\n0\r\n\r\n").as_deref(), Ok("abc0123456789"));
+    assert_eq!(
+        chunked(b"3\r\nabc\r\n0a;name=\"v\"\r\n0123456789\r\n0\r\n\r\n").as_deref(),
+        Ok("abc0123456789")
+    );
     assert_eq!(chunked(b"3 \t;x\r\nabc\r\n000\r\n\r\n").as_deref(), Ok("abc"));
-    let (_, trailers, rest) = read(Framing::Chunked, &[b"0\r\nx-sum: 1\r\nx-sum: 2\r\n\r\nHTTP/1.1"]).unwrap();
+    let (_, trailers, rest) =
+        read(Framing::Chunked, &[b"0\r\nx-sum: 1\r\nx-sum: 2\r\n\r\nHTTP/1.1"]).unwrap();
     assert_eq!(trailers.unwrap().get_all("x-sum").iter().count(), 2);
     assert_eq!(rest, b"HTTP/1.1");
 }
@@ -74,7 +79,13 @@ fn a_chunk_that_could_be_read_in_two_ways_is_refused() {
     ] {
         assert_eq!(chunked(wrong.as_bytes()), Err(BodyError::Chunk), "{wrong:?}");
     }
-    for wrong in ["0\r\n\n", "0\r\nx: 1\n\r\n", "0\r\nx: 1\r\n\n", "0\r\nno colon\r\n\r\n", "0\r\nx : 1\r\n\r\n"] {
+    for wrong in [
+        "0\r\n\n",
+        "0\r\nx: 1\n\r\n",
+        "0\r\nx: 1\r\n\n",
+        "0\r\nno colon\r\n\r\n",
+        "0\r\nx : 1\r\n\r\n",
+    ] {
         assert_eq!(chunked(wrong.as_bytes()), Err(BodyError::Trailers), "{wrong:?}");
     }
 }
@@ -96,8 +107,14 @@ fn what_is_beside_the_body_is_bounded() {
     assert_eq!(chunked(format!("1;{}", "x".repeat(20_000)).as_bytes()), Err(BodyError::Extensions));
     let many = format!("{}0\r\n\r\n", format!("1;{}\r\na\r\n", "x".repeat(99)).repeat(200));
     assert_eq!(chunked(many.as_bytes()), Err(BodyError::Extensions));
-    assert_eq!(chunked(format!("0\r\nx: {}", "y".repeat(20_000)).as_bytes()), Err(BodyError::Trailers));
-    assert_eq!(chunked(format!("0\r\n{}\r\n", "x: 1\r\n".repeat(101)).as_bytes()), Err(BodyError::Trailers));
+    assert_eq!(
+        chunked(format!("0\r\nx: {}", "y".repeat(20_000)).as_bytes()),
+        Err(BodyError::Trailers)
+    );
+    assert_eq!(
+        chunked(format!("0\r\n{}\r\n", "x: 1\r\n".repeat(101)).as_bytes()),
+        Err(BodyError::Trailers)
+    );
 }
 
 proptest! {

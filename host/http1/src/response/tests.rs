@@ -18,8 +18,13 @@ fn framing(fields: &str) -> Result<(Framing, bool), HeadError> {
 #[test]
 fn the_body_begins_where_the_head_ends() {
     let (head, rest) =
-        parse(b"HTTP/1.1 201 Made\r\nA: 1\r\na:  2 \r\nContent-Length: 3\r\n\r\nabc", false).unwrap().unwrap();
-    assert_eq!((head.status.as_u16(), head.framing, head.keep_alive), (201, Framing::Length(3), true));
+        parse(b"HTTP/1.1 201 Made\r\nA: 1\r\na:  2 \r\nContent-Length: 3\r\n\r\nabc", false)
+            .unwrap()
+            .unwrap();
+    assert_eq!(
+        (head.status.as_u16(), head.framing, head.keep_alive),
+        (201, Framing::Length(3), true)
+    );
     assert_eq!(head.headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
     assert_eq!(&rest[..], b"abc");
 }
@@ -27,16 +32,34 @@ fn the_body_begins_where_the_head_ends() {
 #[test]
 fn a_body_ends_as_the_headers_say() {
     assert_eq!(framing("content-length: 5\r\n"), Ok((Framing::Length(5), true)));
-    assert_eq!(framing("content-length: 5\r\ncontent-length: 5, 5\r\n"), Ok((Framing::Length(5), true)));
+    assert_eq!(
+        framing("content-length: 5\r\ncontent-length: 5, 5\r\n"),
+        Ok((Framing::Length(5), true))
+    );
     assert_eq!(framing("transfer-encoding: Chunked\r\n"), Ok((Framing::Chunked, true)));
-    assert_eq!(framing("content-length: 5\r\ntransfer-encoding: chunked\r\n"), Ok((Framing::Chunked, false)));
+    assert_eq!(
+        framing("content-length: 5\r\ntransfer-encoding: chunked\r\n"),
+        Ok((Framing::Chunked, false))
+    );
     assert_eq!(framing("x: 1\r\n"), Ok((Framing::UntilClose, false)));
-    assert_eq!(framing("content-length: 5\r\nconnection: x, Close\r\n"), Ok((Framing::Length(5), false)));
+    assert_eq!(
+        framing("content-length: 5\r\nconnection: x, Close\r\n"),
+        Ok((Framing::Length(5), false))
+    );
     for wrong in ["", "-1", "+5", "5 5", "0x5", "5,", "5, 6", "18446744073709551616"] {
-        assert_eq!(framing(&format!("content-length: {wrong}\r\n")), Err(HeadError::ContentLength), "{wrong}");
+        assert_eq!(
+            framing(&format!("content-length: {wrong}\r\n")),
+            Err(HeadError::ContentLength),
+            "{wrong}"
+        );
     }
-    assert_eq!(framing("content-length: 5\r\ncontent-length: 6\r\n"), Err(HeadError::ContentLength));
-    for wrong in ["gzip", "gzip, chunked", "chunked, chunked", "chunked\r\ntransfer-encoding: chunked", ""] {
+    assert_eq!(
+        framing("content-length: 5\r\ncontent-length: 6\r\n"),
+        Err(HeadError::ContentLength)
+    );
+    for wrong in
+        ["gzip", "gzip, chunked", "chunked, chunked", "chunked\r\ntransfer-encoding: chunked", ""]
+    {
         let said = framing(&format!("transfer-encoding: {wrong}\r\n"));
         assert_eq!(said, Err(HeadError::TransferEncoding), "{wrong}");
     }
@@ -45,7 +68,8 @@ fn a_body_ends_as_the_headers_say() {
 #[test]
 fn a_length_said_twice_goes_on_once_and_none_beside_chunks() {
     let lengths = |fields: &str| {
-        let (head, _) = parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes(), false).unwrap().unwrap();
+        let (head, _) =
+            parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes(), false).unwrap().unwrap();
         head.headers.get_all("content-length").iter().count()
     };
     assert_eq!(lengths("content-length: 5\r\ncontent-length: 5\r\n"), 1);
@@ -58,9 +82,15 @@ fn some_responses_have_no_body_whatever_they_say() {
         let (head, _) = parse(head.as_bytes(), to_head).unwrap().unwrap();
         (head.framing, head.keep_alive, head.headers.contains_key("content-length"))
     };
-    assert_eq!(none("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", false), (Framing::Length(0), true, true));
+    assert_eq!(
+        none("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", false),
+        (Framing::Length(0), true, true)
+    );
     assert_eq!(none("HTTP/1.1 304 Not Modified\r\n\r\n", false), (Framing::Length(0), true, false));
-    assert_eq!(none("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", true), (Framing::Length(0), true, true));
+    assert_eq!(
+        none("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", true),
+        (Framing::Length(0), true, true)
+    );
     assert_eq!(none("HTTP/1.1 200 OK\r\n\r\n", true), (Framing::Length(0), true, false));
     assert_eq!(none("HTTP/1.1 101 Switching\r\n\r\n", false), (Framing::Length(0), true, false));
 }
@@ -81,7 +111,8 @@ fn http_10_keeps_its_connection_only_on_request_and_knows_no_chunks() {
 fn interim_responses_are_passed_over_but_not_without_end() {
     let interim = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
     let last = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-    let (head, _) = parse(format!("{}{last}", interim.repeat(100)).as_bytes(), false).unwrap().unwrap();
+    let (head, _) =
+        parse(format!("{}{last}", interim.repeat(100)).as_bytes(), false).unwrap().unwrap();
     assert_eq!(head.status, 200);
     assert!(!head.headers.contains_key("link"));
     assert_eq!(
@@ -98,7 +129,10 @@ fn a_head_is_no_larger_than_it_may_be() {
     assert_eq!(parse(&with(2000).as_bytes()[..1024], false).unwrap_err(), HeadError::TooLarge);
     assert!(parse(&with(2000).as_bytes()[..1023], false).unwrap().is_none());
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x:\r\n".repeat(MAX_HEADERS + 1));
-    assert_eq!(parse(many.as_bytes(), false).unwrap_err(), HeadError::Syntax(httparse::Error::TooManyHeaders));
+    assert_eq!(
+        parse(many.as_bytes(), false).unwrap_err(),
+        HeadError::Syntax(httparse::Error::TooManyHeaders)
+    );
 }
 
 #[test]

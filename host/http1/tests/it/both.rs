@@ -1,4 +1,5 @@
-//! One response read twice: by this crate and by hyper's client. The fuzz target includes this file.
+//! One response read twice: by this crate and by hyper's client. The fuzz target includes this
+//! file.
 
 use std::io;
 use std::pin::Pin;
@@ -47,7 +48,8 @@ pub(crate) enum End {
 fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let framing = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
     let others = headers.iter().filter(|(name, _)| !framing.contains(name));
-    let mut fields: Vec<_> = others.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+    let mut fields: Vec<_> =
+        others.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
     fields.sort();
     fields
 }
@@ -57,7 +59,8 @@ pub(crate) fn ours(pieces: &[&[u8]], to_head: bool) -> Seen {
     ours_until(End::Closed, pieces, to_head)
 }
 
-/// The same, with this end. After a reset nothing more can come, and nobody has said that this is all.
+/// The same, with this end. After a reset nothing more can come, and nobody has said that this is
+/// all.
 pub(crate) fn ours_until(end: End, pieces: &[&[u8]], to_head: bool) -> Seen {
     let (mut parser, mut buffer) = (HeadParser::new(MAX_HEAD, to_head), BytesMut::new());
     let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
@@ -102,7 +105,11 @@ pub(crate) fn hypers_until(end: End, pieces: &[&[u8]], to_head: bool) -> Seen {
         let (mut sender, connection) = made.expect("nothing is read or written yet");
         let connection = tokio::spawn(connection);
         let method = if to_head { Method::HEAD } else { Method::GET };
-        let request = Request::builder().method(method).uri("/").header("host", "b").body(Empty::<Bytes>::new());
+        let request = Request::builder()
+            .method(method)
+            .uri("/")
+            .header("host", "b")
+            .body(Empty::<Bytes>::new());
         let answer = sender.send_request(request.expect("a request")).await;
         let seen = match answer {
             Ok(response) => read(response).await,
@@ -123,7 +130,9 @@ async fn read(response: http::Response<hyper::body::Incoming>) -> Seen {
             Some(Err(_)) => break false,
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => body.extend_from_slice(&data),
-                Err(frame) => trailers = frame.into_trailers().map(|found| fields(&found)).unwrap_or_default(),
+                Err(frame) => {
+                    trailers = frame.into_trailers().map(|found| fields(&found)).unwrap_or_default()
+                }
             },
         }
     };
@@ -147,7 +156,11 @@ impl Script {
 }
 
 impl AsyncRead for Script {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.asked {
             self.waiting = Some(cx.waker().clone());
             return Poll::Pending;
@@ -167,7 +180,11 @@ impl AsyncRead for Script {
 }
 
 impl AsyncWrite for Script {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.asked = true;
         self.waiting.take().into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(bytes.len()))

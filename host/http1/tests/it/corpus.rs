@@ -105,11 +105,18 @@ const ALIKE: &[&str] = &[
     "HTTP/1.1 200 OK\r\nx: \u{fc}tf-8\r\ncontent-length: 2\r\n\r\nok",
 ];
 
-/// Refused here, or cut off, though hyper takes them: what stands in the way of the next who reads them differently.
+/// Refused here, or cut off, though hyper takes them: what stands in the way of the next who reads
+/// them differently.
 const STRICTER: &[(&str, &str)] = &[
-    ("another coding beneath", "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    (
+        "another coding beneath",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ),
     ("another coding alone", "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nhello"),
-    ("a coding twice", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    (
+        "a coding twice",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ),
     (
         "a coding in two fields",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -138,18 +145,25 @@ fn what_both_take_they_read_alike() {
     }
 }
 
-/// Cut off by a reset after each of its bytes: no end of the connection that nobody meant is taken for the end of a body.
+/// Cut off by a reset after each of its bytes: no end of the connection that nobody meant is taken
+/// for the end of a body.
 #[test]
 fn a_reset_leaves_alike_what_came_before() {
     for response in ALIKE {
         for length in 0..=response.len() {
             let pieces = [&response.as_bytes()[..length]];
             let expected = hypers_until(End::Reset, &pieces, false);
-            assert_eq!(ours_until(End::Reset, &pieces, false), expected, "{response:?} up to {length}");
+            assert_eq!(
+                ours_until(End::Reset, &pieces, false),
+                expected,
+                "{response:?} up to {length}"
+            );
         }
     }
     let endless = [&b"HTTP/1.1 200 OK\r\n\r\nto the end"[..]];
-    assert!(ours(&endless, false).is_whole() && !ours_until(End::Reset, &endless, false).is_whole());
+    assert!(
+        ours(&endless, false).is_whole() && !ours_until(End::Reset, &endless, false).is_whole()
+    );
 }
 
 #[test]
@@ -165,5 +179,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
 #[test]
 fn a_protocol_that_nobody_asked_for_is_left_to_the_caller() {
     let switch = "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n\u{1}\u{2}";
-    assert!(matches!(ours(&[switch.as_bytes()], false), Seen::Response { status, .. } if status == 101));
+    assert!(
+        matches!(ours(&[switch.as_bytes()], false), Seen::Response { status, .. } if status == 101)
+    );
 }
