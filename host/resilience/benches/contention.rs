@@ -1,5 +1,6 @@
-//! What a breaker costs workers that share it, by how it counts and by how many of them call at once: the time of a healthy
-//! call through it and nothing else, on the slowest thread. Beside it, the same threads with a breaker each.
+//! What a breaker costs workers that share it, by how it counts and by how many of them call at
+//! once: the time of a healthy call through it and nothing else, on the slowest thread. Beside it,
+//! the same threads with a breaker each.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};
@@ -10,8 +11,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::testing::NoParts;
 use fusebox_resilience::{
-    Call, CircuitBreaker, CircuitBreakerConfig, Observers, Outcome, Pipeline, Policy, RequestBody, Response,
-    ResponseBody, Upstream,
+    Call, CircuitBreaker, CircuitBreakerConfig, Observers, Outcome, Pipeline, Policy, RequestBody,
+    Response, ResponseBody, Upstream,
 };
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -24,14 +25,19 @@ struct Ready;
 impl Upstream for Ready {
     fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
         let attempt = call.begin_attempt();
-        Box::pin(
-            async move { attempt.finish(Ok(Response::new(StatusCode::OK, HeaderMap::new(), ResponseBody::empty()))) },
-        )
+        Box::pin(async move {
+            attempt.finish(Ok(Response::new(
+                StatusCode::OK,
+                HeaderMap::new(),
+                ResponseBody::empty(),
+            )))
+        })
     }
 }
 
 fn breaker(config: &CircuitBreakerConfig) -> Arc<dyn Policy> {
-    let breaker: CircuitBreaker = config.clone().build("breaker".into(), &NoParts).expect("a sound breaker");
+    let breaker: CircuitBreaker =
+        config.clone().build("breaker".into(), &NoParts).expect("a sound breaker");
     Arc::new(breaker)
 }
 
@@ -41,7 +47,8 @@ fn time(pipelines: Vec<Pipeline>, calls: u64) -> Duration {
     let thread = |pipeline: Pipeline| {
         let start = start.clone();
         thread::spawn(move || {
-            let (head, ()) = Request::get("http://service-b/").body(()).expect("a valid request").into_parts();
+            let (head, ()) =
+                Request::get("http://service-b/").body(()).expect("a valid request").into_parts();
             let (now, observers) = (SystemTime::UNIX_EPOCH, Observers::default());
             let call = Call::new(
                 http::HeaderValue::from_static("1"),
@@ -54,7 +61,8 @@ fn time(pipelines: Vec<Pipeline>, calls: u64) -> Duration {
             start.wait();
             let started = Instant::now();
             for _ in 0..calls {
-                black_box(pipeline.execute(&call, &Ready).now_or_never().expect("ready at once")).expect("a response");
+                black_box(pipeline.execute(&call, &Ready).now_or_never().expect("ready at once"))
+                    .expect("a response");
             }
             started.elapsed()
         })
@@ -79,11 +87,17 @@ fn contention(criterion: &mut Criterion) {
                     time((0..threads).map(|_| Pipeline::new(vec![shared.clone()])).collect(), calls)
                 });
             });
-            group.bench_function(BenchmarkId::new(format!("{name}, one each"), threads), |bencher| {
-                bencher.iter_custom(|calls| {
-                    time((0..threads).map(|_| Pipeline::new(vec![breaker(config)])).collect(), calls)
-                });
-            });
+            group.bench_function(
+                BenchmarkId::new(format!("{name}, one each"), threads),
+                |bencher| {
+                    bencher.iter_custom(|calls| {
+                        time(
+                            (0..threads).map(|_| Pipeline::new(vec![breaker(config)])).collect(),
+                            calls,
+                        )
+                    });
+                },
+            );
         }
     }
     group.finish();

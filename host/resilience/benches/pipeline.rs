@@ -1,6 +1,6 @@
-//! What does the seam cost? A call through 0 to 7 policies that do nothing, through each real one by itself, and through the
-//! four together, to an upstream that is ready at once. Everything is ready at once, so each call is a single poll: no
-//! runtime, no timer that fires.
+//! What does the seam cost? A call through 0 to 7 policies that do nothing, through each real one
+//! by itself, and through the four together, to an upstream that is ready at once. Everything is
+//! ready at once, so each call is a single poll: no runtime, no timer that fires.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::testing::NoParts;
 use fusebox_resilience::{
-    Call, CircuitBreakerConfig, FallbackConfig, Next, Observers, Outcome, Pipeline, Policy, RequestBody, RespondConfig,
-    Response, ResponseBody, RetryConfig, TimeoutConfig, Upstream,
+    Call, CircuitBreakerConfig, FallbackConfig, Next, Observers, Outcome, Pipeline, Policy,
+    RequestBody, RespondConfig, Response, ResponseBody, RetryConfig, TimeoutConfig, Upstream,
 };
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -37,7 +37,9 @@ struct Ready(StatusCode);
 impl Upstream for Ready {
     fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
         let attempt = call.begin_attempt();
-        Box::pin(async move { attempt.finish(Ok(Response::new(self.0, HeaderMap::new(), ResponseBody::empty()))) })
+        Box::pin(async move {
+            attempt.finish(Ok(Response::new(self.0, HeaderMap::new(), ResponseBody::empty())))
+        })
     }
 }
 
@@ -47,7 +49,8 @@ fn policies() -> [Arc<dyn Policy>; 4] {
     let fallback = FallbackConfig { handle_if: None, respond }.build("fallback".into(), &NoParts);
     let retry = RetryConfig::default().build("retry".into(), &NoParts);
     let breaker = CircuitBreakerConfig::default().build("breaker".into(), &NoParts);
-    let timeout = TimeoutConfig { limit: ConfigDuration(Duration::from_secs(10)) }.build("timeout".into());
+    let timeout =
+        TimeoutConfig { limit: ConfigDuration(Duration::from_secs(10)) }.build("timeout".into());
     [
         Arc::new(fallback.expect("a sound fallback")),
         Arc::new(retry.expect("a sound retry")),
@@ -57,7 +60,8 @@ fn policies() -> [Arc<dyn Policy>; 4] {
 }
 
 fn call() -> Call {
-    let (head, ()) = Request::get("http://service-b/").body(()).expect("a valid request").into_parts();
+    let (head, ()) =
+        Request::get("http://service-b/").body(()).expect("a valid request").into_parts();
     Call::new(
         HeaderValue::from_static("1"),
         "bench".into(),
@@ -70,14 +74,17 @@ fn call() -> Call {
 
 fn pipeline(criterion: &mut Criterion) {
     // For the timeout's timer, which is made and never fires.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _entered = runtime.enter();
     let call = call();
     let mut group = criterion.benchmark_group("pipeline");
     let mut measure = |id: BenchmarkId, policies: Vec<Arc<dyn Policy>>, status: StatusCode| {
         let (pipeline, upstream) = (Pipeline::new(policies), Ready(status));
         group.bench_function(id, |bencher| {
-            bencher.iter(|| black_box(pipeline.execute(&call, &upstream).now_or_never().expect("ready at once")));
+            bencher.iter(|| {
+                black_box(pipeline.execute(&call, &upstream).now_or_never().expect("ready at once"))
+            });
         });
     };
     for depth in [0, 1, 3, 5, 7] {
@@ -89,8 +96,16 @@ fn pipeline(criterion: &mut Criterion) {
         measure(id, vec![policy], StatusCode::OK);
     }
     let [fallback, ..] = policies();
-    measure(BenchmarkId::new("only", "fallback, that answers a 503"), vec![fallback], StatusCode::SERVICE_UNAVAILABLE);
-    measure(BenchmarkId::from_parameter("fallback, retry, breaker, timeout"), policies().to_vec(), StatusCode::OK);
+    measure(
+        BenchmarkId::new("only", "fallback, that answers a 503"),
+        vec![fallback],
+        StatusCode::SERVICE_UNAVAILABLE,
+    );
+    measure(
+        BenchmarkId::from_parameter("fallback, retry, breaker, timeout"),
+        policies().to_vec(),
+        StatusCode::OK,
+    );
     group.finish();
 }
 

@@ -1,8 +1,9 @@
 //! Bodies on both ways.
 //!
-//! [`RequestBody`] streams to the upstream while it keeps what has passed, up to a limit, so that a further attempt can
-//! send it again; past the limit it keeps nothing and the call has one attempt. [`ResponseBody`] streams to the client,
-//! lets a predicate look at its beginning first, and holds guards (a bulkhead's permit) until it has ended or is dropped.
+//! [`RequestBody`] streams to the upstream while it keeps what has passed, up to a limit, so that a
+//! further attempt can send it again; past the limit it keeps nothing and the call has one attempt.
+//! [`ResponseBody`] streams to the client, lets a predicate look at its beginning first, and holds
+//! guards (a bulkhead's permit) until it has ended or is dropped.
 
 mod ahead;
 
@@ -28,7 +29,8 @@ pub type BodyStream = Pin<Box<dyn Body<Data = Bytes, Error = Error>>>;
 
 // ===== request bodies =====
 
-/// The client's request body, which every attempt reads from its beginning for as long as it was kept.
+/// The client's request body, which every attempt reads from its beginning for as long as it was
+/// kept.
 #[derive(Clone, Default)]
 pub struct RequestBody {
     /// None: there is no body.
@@ -84,7 +86,8 @@ impl RequestBody {
         self.shared.is_none()
     }
 
-    /// Whether a further attempt would send all of it: none of it has been forgotten, and the client has not failed.
+    /// Whether a further attempt would send all of it: none of it has been forgotten, and the
+    /// client has not failed.
     pub fn can_repeat(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| {
             let replay = shared.borrow();
@@ -92,7 +95,8 @@ impl RequestBody {
         })
     }
 
-    /// The call has ended, so nobody needs the rest: an attempt that still sends it fails, which ends its connection.
+    /// The call has ended, so nobody needs the rest: an attempt that still sends it fails, which
+    /// ends its connection.
     pub(crate) fn cut(&self) {
         if let Some(shared) = &self.shared {
             let replay = &mut *shared.borrow_mut();
@@ -115,7 +119,8 @@ impl fmt::Debug for RequestBody {
     }
 }
 
-/// Frames that are kept, whatever their size: each costs memory beside its data, and a client may send its body byte by byte.
+/// Frames that are kept, whatever their size: each costs memory beside its data, and a client may
+/// send its body byte by byte.
 const MAX_FRAMES: usize = 16 * 1024;
 
 impl Replay {
@@ -152,7 +157,10 @@ impl Replay {
     }
 
     fn keep(&mut self, data: &Bytes) {
-        if self.forgotten == 0 && self.kept_bytes + data.len() <= self.limit && self.kept.len() < MAX_FRAMES {
+        if self.forgotten == 0
+            && self.kept_bytes + data.len() <= self.limit
+            && self.kept.len() < MAX_FRAMES
+        {
             self.kept_bytes += data.len();
             self.kept.push(data.clone());
         } else {
@@ -179,12 +187,17 @@ impl Body for AttemptBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
         let Some(shared) = &this.shared else { return Poll::Ready(None) };
         let replay = &mut *shared.borrow_mut();
         if this.position < replay.forgotten {
-            return Poll::Ready(Some(Err(Error::new(ErrorKind::Internal).with_source("request body no longer kept"))));
+            return Poll::Ready(Some(Err(
+                Error::new(ErrorKind::Internal).with_source("request body no longer kept")
+            )));
         }
         if let Some(data) = replay.kept.get(this.position - replay.forgotten) {
             this.position += 1;
@@ -245,8 +258,8 @@ impl fmt::Debug for AttemptBody {
 
 /// A response body on its way to the client.
 ///
-/// Dropping it discards the response: its guards are given back at once, and its stream decides what becomes of the
-/// connection.
+/// Dropping it discards the response: its guards are given back at once, and its stream decides
+/// what becomes of the connection.
 #[derive(Default)]
 pub struct ResponseBody {
     /// Read ahead and still to be sent.
@@ -292,8 +305,8 @@ impl ResponseBody {
         }
     }
 
-    /// Reads ahead until `peek.bytes` are there, the body has ended, or `peek.timeout` has passed. Cancel-safe: what was
-    /// read stays.
+    /// Reads ahead until `peek.bytes` are there, the body has ended, or `peek.timeout` has passed.
+    /// Cancel-safe: what was read stays.
     ///
     /// # Errors
     /// The body broke off before that.
@@ -323,14 +336,17 @@ impl ResponseBody {
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.ahead.push(data),
-                    Err(frame) => self.aside.get_or_insert_default().trailers = frame.into_trailers().ok(),
+                    Err(frame) => {
+                        self.aside.get_or_insert_default().trailers = frame.into_trailers().ok()
+                    }
                 },
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Of the first `limit` bytes, those from `offset` on, at most `length`, as far as they have been read ahead.
+    /// Of the first `limit` bytes, those from `offset` on, at most `length`, as far as they have
+    /// been read ahead.
     pub fn peeked(&self, limit: usize, offset: usize, length: usize) -> Vec<u8> {
         let end = offset.saturating_add(length).min(limit).min(self.ahead.len());
         let mut wanted = Vec::with_capacity(end.saturating_sub(offset));
@@ -363,7 +379,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Some(data) = self.ahead.pop() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }

@@ -20,7 +20,8 @@ const HISTORY: usize = 16;
 
 /// One client request: what every attempt sends, and what its attempts have come to so far.
 ///
-/// It belongs to one worker. Policies read it; only attempts change it, through [`begin_attempt`](Self::begin_attempt).
+/// It belongs to one worker. Policies read it; only attempts change it, through
+/// [`begin_attempt`](Self::begin_attempt).
 #[derive(Debug)]
 pub struct Call {
     id: HeaderValue,
@@ -37,7 +38,8 @@ pub struct Call {
     timers: Timers,
 }
 
-/// Headers that are the same for many calls: to look at a shared list costs less than to put it into each call's map.
+/// Headers that are the same for many calls: to look at a shared list costs less than to put it
+/// into each call's map.
 pub type Added = Rc<[(HeaderName, HeaderValue)]>;
 
 /// An attempt that has ended.
@@ -52,8 +54,8 @@ pub struct PastAttempt {
 }
 
 impl Call {
-    /// A call that starts now. `id` is text; `head` is what each attempt sends; `started_at` is the wall clock's time of this moment,
-    /// against which dates in `Retry-After` are read.
+    /// A call that starts now. `id` is text; `head` is what each attempt sends; `started_at` is the
+    /// wall clock's time of this moment, against which dates in `Retry-After` are read.
     pub fn new(
         id: HeaderValue,
         route: Arc<str>,
@@ -91,8 +93,8 @@ impl Call {
         self
     }
 
-    /// As if it had begun so long ago and had made so many attempts since, the last of which are these: for trying out a
-    /// component.
+    /// As if it had begun so long ago and had made so many attempts since, the last of which are
+    /// these: for trying out a component.
     #[must_use]
     pub fn resumed(mut self, elapsed: Duration, attempts: u32, history: Vec<PastAttempt>) -> Self {
         self.started = self.started.checked_sub(elapsed).unwrap_or(self.started);
@@ -101,8 +103,8 @@ impl Call {
         self
     }
 
-    /// The same call for whoever still speaks of it when it has ended: what outlives it needs no body, and has no attempts to
-    /// look back on.
+    /// The same call for whoever still speaks of it when it has ended: what outlives it needs no
+    /// body, and has no attempts to look back on.
     #[must_use]
     pub fn without_body(&self) -> Self {
         Self {
@@ -149,7 +151,11 @@ impl Call {
     /// The first of these headers with this name, in whatever case.
     pub fn header(&self, name: &str) -> Option<&HeaderValue> {
         let added = || {
-            let found = self.added.as_ref()?.iter().find(|(added, _)| added.as_str().eq_ignore_ascii_case(name));
+            let found = self
+                .added
+                .as_ref()?
+                .iter()
+                .find(|(added, _)| added.as_str().eq_ignore_ascii_case(name));
             found.map(|(_, value)| value)
         };
         self.head.headers.get(name).or_else(added)
@@ -207,12 +213,22 @@ impl Call {
 
     /// Tells the observers of what a policy did because a component said so.
     pub fn emit_decided(&self, policy: &str, decided_by: Option<&ComponentId>, kind: EventKind) {
-        self.observers.emit(&Event { call: Some(self), policy: Some(policy), decided_by, kind: &kind });
+        self.observers.emit(&Event {
+            call: Some(self),
+            policy: Some(policy),
+            decided_by,
+            kind: &kind,
+        });
     }
 
     /// Tells the observers of what no policy did.
     pub fn emit_own(&self, kind: EventKind) {
-        self.observers.emit(&Event { call: Some(self), policy: None, decided_by: None, kind: &kind });
+        self.observers.emit(&Event {
+            call: Some(self),
+            policy: None,
+            decided_by: None,
+            kind: &kind,
+        });
     }
 
     /// Who listens, for what outlives the call.
@@ -267,14 +283,19 @@ impl Attempt<'_> {
 
     fn end(&mut self, outcome: AttemptOutcome) {
         self.ended = true;
-        let past = PastAttempt { number: self.number, outcome, elapsed: clock::now() - self.started };
+        let past =
+            PastAttempt { number: self.number, outcome, elapsed: clock::now() - self.started };
         let mut history = self.call.history.borrow_mut();
         if history.len() == HISTORY {
             history.remove(0);
         }
         history.push(past);
         drop(history);
-        self.call.emit_own(EventKind::AttemptFinished { attempt: self.number, outcome, elapsed: past.elapsed });
+        self.call.emit_own(EventKind::AttemptFinished {
+            attempt: self.number,
+            outcome,
+            elapsed: past.elapsed,
+        });
     }
 }
 

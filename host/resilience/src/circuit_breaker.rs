@@ -1,19 +1,21 @@
 //! Circuit breaker: stops asking an upstream that keeps failing, until it has had time to recover.
 //!
-//! **What it protects from.** Waiting for, and piling load onto, an upstream that is down. Closed, traffic flows and
-//! results are counted. Open, calls are rejected at once, with the remaining delay as `Retry-After`. Half-open, a few calls
-//! try whether the upstream is well again. The state diagram is in `circuit_breaker/machine.rs`.
+//! **What it protects from.** Waiting for, and piling load onto, an upstream that is down. Closed,
+//! traffic flows and results are counted. Open, calls are rejected at once, with the remaining
+//! delay as `Retry-After`. Half-open, a few calls try whether the upstream is well again. The state
+//! diagram is in `circuit_breaker/machine.rs`.
 //!
-//! **What counts.** An outcome that `handle_if` takes is a failure, and so is a slow one (`slow_call`). Any other response
-//! is a success, an inner fallback's answer too. Neutral, so that the permit goes back and nothing is recorded: what
-//! `ignore_if` takes, an inner policy's rejection that `handle_if` does not take, a client that left, a call that was
-//! cancelled.
+//! **What counts.** An outcome that `handle_if` takes is a failure, and so is a slow one
+//! (`slow_call`). Any other response is a success, an inner fallback's answer too. Neutral, so that
+//! the permit goes back and nothing is recorded: what `ignore_if` takes, an inner policy's
+//! rejection that `handle_if` does not take, a client that left, a call that was cancelled.
 //!
 //! **Events.** `CircuitStateChanged`, `CallRejected`.
 //!
-//! **Composition.** Inside a retry, so that it counts attempts; outside a timeout, so that slow attempts are failures.
-//! One breaker named by several routes, and shared by all workers, is one breaker. While the upstream is well, workers do not
-//! wait for each other in it: `circuit_breaker/shared.rs`.
+//! **Composition.** Inside a retry, so that it counts attempts; outside a timeout, so that slow
+//! attempts are failures. One breaker named by several routes, and shared by all workers, is one
+//! breaker. While the upstream is well, workers do not wait for each other in it:
+//! `circuit_breaker/shared.rs`.
 
 mod machine;
 mod shared;
@@ -55,11 +57,13 @@ pub struct CircuitBreakerConfig {
     pub ignore_if: Option<ConditionConfig>,
     /// So many failures open it. Default 5.
     pub failure_threshold: Option<usize>,
-    /// Among so many of the last results, up to 100,000. Default: as many as `failure_threshold`, that is, consecutive ones.
+    /// Among so many of the last results, up to 100,000. Default: as many as `failure_threshold`,
+    /// that is, consecutive ones.
     pub failure_capacity: Option<usize>,
     /// Within this time rather than among the last results.
     pub period: Option<ConfigDuration>,
-    /// With `period`, in place of `failure_threshold`: this part of the calls, above 0 and up to 1.
+    /// With `period`, in place of `failure_threshold`: this part of the calls, above 0 and up to
+    /// 1.
     pub failure_rate: Option<f64>,
     /// With `failure_rate`: among at least so many calls. Default 10.
     pub min_calls: Option<usize>,
@@ -71,7 +75,8 @@ pub struct CircuitBreakerConfig {
     pub success_capacity: Option<usize>,
     /// How long it stays open. Default 60 s.
     pub delay: ConfigDuration,
-    /// By how much the delay grows with each opening that follows another without closing; at least 1. Default 1.
+    /// By how much the delay grows with each opening that follows another without closing; at
+    /// least 1. Default 1.
     pub delay_factor: f64,
     /// The longest delay, grown or asked for. Default: 5 min, or `delay` if that is longer.
     pub max_delay: Option<ConfigDuration>,
@@ -111,13 +116,27 @@ impl CircuitBreakerConfig {
     pub fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<CircuitBreaker, Vec<Problem>> {
         let mut problems = Problems::default();
         let settings = self.settings(&mut problems);
-        problems.require(self.slow_call.is_none_or(|limit| !limit.0.is_zero()), "slow_call", || {
-            "must be more than 0".into()
-        });
-        let handle_if =
-            ConditionConfig::build(self.handle_if, "handle_if", Slot::HandleIf, Native::FAILURES, parts, &mut problems);
-        let ignore_if =
-            ConditionConfig::build(self.ignore_if, "ignore_if", Slot::IgnoreIf, Native::NOTHING, parts, &mut problems);
+        problems.require(
+            self.slow_call.is_none_or(|limit| !limit.0.is_zero()),
+            "slow_call",
+            || "must be more than 0".into(),
+        );
+        let handle_if = ConditionConfig::build(
+            self.handle_if,
+            "handle_if",
+            Slot::HandleIf,
+            Native::FAILURES,
+            parts,
+            &mut problems,
+        );
+        let ignore_if = ConditionConfig::build(
+            self.ignore_if,
+            "ignore_if",
+            Slot::IgnoreIf,
+            Native::NOTHING,
+            parts,
+            &mut problems,
+        );
         problems.into_result(CircuitBreaker {
             name,
             handle_if,
@@ -132,15 +151,20 @@ impl CircuitBreakerConfig {
         let failure = self.failure(problems);
         let success = self.success(problems);
         let ConfigDuration(delay) = self.delay;
-        problems.require(self.delay_factor.is_finite() && self.delay_factor >= 1.0, "delay_factor", || {
-            format!("must be at least 1, is {}", self.delay_factor)
-        });
+        problems.require(
+            self.delay_factor.is_finite() && self.delay_factor >= 1.0,
+            "delay_factor",
+            || format!("must be at least 1, is {}", self.delay_factor),
+        );
         problems.require(!delay.is_zero() || self.delay_factor <= 1.0, "delay_factor", || {
             "needs a `delay` of more than 0, which it could make grow".into()
         });
-        let max_delay = self.max_delay.map_or(Duration::from_secs(300).max(delay), |max_delay| max_delay.0);
+        let max_delay =
+            self.max_delay.map_or(Duration::from_secs(300).max(delay), |max_delay| max_delay.0);
         problems.require(max_delay >= delay, "max_delay", || "must be at least `delay`".into());
-        problems.require(!self.trial_timeout.0.is_zero(), "trial_timeout", || "must be more than 0".into());
+        problems.require(!self.trial_timeout.0.is_zero(), "trial_timeout", || {
+            "must be more than 0".into()
+        });
         Settings {
             failure,
             success,
@@ -155,9 +179,10 @@ impl CircuitBreakerConfig {
         let failures = self.failure_threshold.unwrap_or(5);
         within(failures, 1, MAX_CAPACITY, "failure_threshold", problems);
         let Some(ConfigDuration(period)) = self.period else {
-            for (is_set, key) in
-                [(self.failure_rate.is_some(), "failure_rate"), (self.min_calls.is_some(), "min_calls")]
-            {
+            for (is_set, key) in [
+                (self.failure_rate.is_some(), "failure_rate"),
+                (self.min_calls.is_some(), "min_calls"),
+            ] {
                 problems.require(!is_set, key, || "needs a `period`".into());
             }
             let capacity = self.failure_capacity.unwrap_or(failures);
@@ -167,14 +192,17 @@ impl CircuitBreakerConfig {
             return FailureThreshold::Count { failures, capacity };
         };
         problems.require(!period.is_zero(), "period", || "must be more than 0".into());
-        problems
-            .require(self.failure_capacity.is_none(), "failure_capacity", || "either a capacity or a `period`".into());
+        problems.require(self.failure_capacity.is_none(), "failure_capacity", || {
+            "either a capacity or a `period`".into()
+        });
         let Some(rate) = self.failure_rate else {
-            problems.require(self.min_calls.is_none(), "min_calls", || "needs a `failure_rate`".into());
+            problems
+                .require(self.min_calls.is_none(), "min_calls", || "needs a `failure_rate`".into());
             return FailureThreshold::Period { failures, period };
         };
-        problems
-            .require(rate > 0.0 && rate <= 1.0, "failure_rate", || format!("must be above 0 and at most 1, is {rate}"));
+        problems.require(rate > 0.0 && rate <= 1.0, "failure_rate", || {
+            format!("must be above 0 and at most 1, is {rate}")
+        });
         problems.require(self.failure_threshold.is_none(), "failure_threshold", || {
             "either a threshold or a `failure_rate`".into()
         });
@@ -185,8 +213,9 @@ impl CircuitBreakerConfig {
 
     fn success(&self, problems: &mut Problems) -> Option<SuccessThreshold> {
         let Some(successes) = self.success_threshold else {
-            problems
-                .require(self.success_capacity.is_none(), "success_capacity", || "needs a `success_threshold`".into());
+            problems.require(self.success_capacity.is_none(), "success_capacity", || {
+                "needs a `success_threshold`".into()
+            });
             return None;
         };
         within(successes, 1, MAX_CAPACITY, "success_threshold", problems);
@@ -199,7 +228,9 @@ impl CircuitBreakerConfig {
 }
 
 fn within(value: usize, least: usize, most: usize, key: &str, problems: &mut Problems) {
-    problems.require((least..=most).contains(&value), key, || format!("must be within {least} to {most}, is {value}"));
+    problems.require((least..=most).contains(&value), key, || {
+        format!("must be within {least} to {most}, is {value}")
+    });
 }
 
 /// Stops asking an upstream that keeps failing.
@@ -226,7 +257,8 @@ impl CircuitBreaker {
         self.machine.status(Instant::now())
     }
 
-    /// Moves it by hand. It goes on from there by its own rules: opened by hand, it turns half-open after its delay.
+    /// Moves it by hand. It goes on from there by its own rules: opened by hand, it turns half-open
+    /// after its delay.
     pub fn force(&self, state: State, observers: &Observers) {
         let transition = self.machine.force(state, Instant::now());
         if let Some(transition) = transition {
@@ -237,20 +269,36 @@ impl CircuitBreaker {
     fn admit<'a>(&'a self, call: &'a Call, now: Instant) -> Result<Admission<'a>, Error> {
         let (permit, transition) = self.machine.admit(now);
         self.announce(call, None, transition);
-        permit.map(|permit| Admission { breaker: self, permit: Some(permit) }).map_err(|rejection| {
-            let retry_after = rejection.remaining;
-            call.emit(&self.name, EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after });
-            Error::new(ErrorKind::CircuitOpen).with_retry_after(retry_after)
-        })
+        permit.map(|permit| Admission { breaker: self, permit: Some(permit) }).map_err(
+            |rejection| {
+                let retry_after = rejection.remaining;
+                call.emit(
+                    &self.name,
+                    EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after },
+                );
+                Error::new(ErrorKind::CircuitOpen).with_retry_after(retry_after)
+            },
+        )
     }
 
-    fn announce(&self, call: &Call, decided_by: Option<&ComponentId>, transition: Option<Transition>) {
+    fn announce(
+        &self,
+        call: &Call,
+        decided_by: Option<&ComponentId>,
+        transition: Option<Transition>,
+    ) {
         if let Some(transition) = transition {
             call.emit_decided(&self.name, decided_by, transition.into());
         }
     }
 
-    async fn judge(&self, call: &Call, asker: Asker<'_>, elapsed: Duration, outcome: &mut Outcome) -> Judgement {
+    async fn judge(
+        &self,
+        call: &Call,
+        asker: Asker<'_>,
+        elapsed: Duration,
+        outcome: &mut Outcome,
+    ) -> Judgement {
         if self.ignore_if.takes(call, asker, outcome).await.is_handled() {
             Judgement::Neutral
         } else if let Verdict::Handled(by) = self.handle_if.takes(call, asker, outcome).await {

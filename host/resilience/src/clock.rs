@@ -1,8 +1,9 @@
 //! The time, which stands still within a worker's turn.
 //!
-//! A turn is what a worker does between two waits: it takes some microseconds, and asking the system for the time took a
-//! twentieth of that, since each loop, attempt and timer wants to know it. So within a [`turn`] it is asked once. Whoever lets a
-//! turn last for longer says so ([`elapse`]). Elsewhere, and so in tests on a paused clock, each [`now`] asks.
+//! A turn is what a worker does between two waits: it takes some microseconds, and asking the
+//! system for the time took a twentieth of that, since each loop, attempt and timer wants to know
+//! it. So within a [`turn`] it is asked once. Whoever lets a turn last for longer says so
+//! ([`elapse`]). Elsewhere, and so in tests on a paused clock, each [`now`] asks.
 
 use std::cell::Cell;
 

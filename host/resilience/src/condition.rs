@@ -1,9 +1,10 @@
 //! Conditions: which outcomes a policy takes.
 //!
-//! A condition is native (two lists, of statuses and of failures; one left out keeps the slot's default) or asks a
-//! component, which then decides alone. `only` beside a component narrows it: outside it the guest is not called and the
-//! outcome is not taken. (In failsafe-go one condition silently disables the default of the other kind; a handler that
-//! looks at statuses then takes a timeout for a success.)
+//! A condition is native (two lists, of statuses and of failures; one left out keeps the slot's
+//! default) or asks a component, which then decides alone. `only` beside a component narrows it:
+//! outside it the guest is not called and the outcome is not taken. (In failsafe-go one condition
+//! silently disables the default of the other kind; a handler that looks at statuses then takes a
+//! timeout for a success.)
 
 use std::fmt;
 use std::future::{Ready, ready};
@@ -74,7 +75,8 @@ impl<'de> Deserialize<'de> for StatusConfig {
 }
 
 impl ConditionConfig {
-    /// The condition for `slot`, whose answer without any condition is `default`. Problems go to `problems`, under `key`.
+    /// The condition for `slot`, whose answer without any condition is `default`. Problems go to
+    /// `problems`, under `key`.
     pub(crate) fn build(
         config: Option<Self>,
         key: &str,
@@ -87,7 +89,13 @@ impl ConditionConfig {
         Condition { slot, default, answer }
     }
 
-    fn answer(self, key: &str, default: &Native, parts: &dyn Parts, problems: &mut Problems) -> Answer {
+    fn answer(
+        self,
+        key: &str,
+        default: &Native,
+        parts: &dyn Parts,
+        problems: &mut Problems,
+    ) -> Answer {
         let Self { status, failure, component, only } = self;
         if let Some(component) = component {
             problems.require(status.is_none() && failure.is_none(), key, || {
@@ -95,8 +103,18 @@ impl ConditionConfig {
                     .into()
             });
             let only = only.map(|only| Native {
-                statuses: Statuses::build(only.status, Statuses::ALL, &format!("{key}.only.status"), problems),
-                failures: Failures::build(only.failure, Failures::ALL, &format!("{key}.only.failure"), problems),
+                statuses: Statuses::build(
+                    only.status,
+                    Statuses::ALL,
+                    &format!("{key}.only.status"),
+                    problems,
+                ),
+                failures: Failures::build(
+                    only.failure,
+                    Failures::ALL,
+                    &format!("{key}.only.failure"),
+                    problems,
+                ),
             });
             match parts.predicate(&component) {
                 Ok(predicate) => return Answer::Ask { predicate, only },
@@ -107,7 +125,12 @@ impl ConditionConfig {
         }
         Answer::Native(Native {
             statuses: Statuses::build(status, default.statuses, &format!("{key}.status"), problems),
-            failures: Failures::build(failure, default.failures, &format!("{key}.failure"), problems),
+            failures: Failures::build(
+                failure,
+                default.failures,
+                &format!("{key}.failure"),
+                problems,
+            ),
         })
     }
 }
@@ -139,12 +162,18 @@ pub(crate) struct Asker<'a> {
 impl Condition {
     /// Whether the condition takes this outcome.
     ///
-    /// A fallback's answer is never taken, nor is what only the client is to blame for. The outcome may change: a body
-    /// that breaks off while a component wants to see its beginning makes it `connection-lost`.
+    /// A fallback's answer is never taken, nor is what only the client is to blame for. The outcome
+    /// may change: a body that breaks off while a component wants to see its beginning makes it
+    /// `connection-lost`.
     ///
-    /// Ready at once unless a component wants to see the beginning of the body. Dropped while it waits for that, it leaves the
-    /// outcome to its owner, who drops it.
-    pub(crate) fn takes<'a>(&'a self, call: &'a Call, asker: Asker<'a>, outcome: &'a mut Outcome) -> Takes<'a> {
+    /// Ready at once unless a component wants to see the beginning of the body. Dropped while it
+    /// waits for that, it leaves the outcome to its owner, who drops it.
+    pub(crate) fn takes<'a>(
+        &'a self,
+        call: &'a Call,
+        asker: Asker<'a>,
+        outcome: &'a mut Outcome,
+    ) -> Takes<'a> {
         let predicate = match self.asks(outcome) {
             Ok(predicate) => predicate,
             Err(verdict) => return Either::Left(ready(verdict)),
@@ -154,7 +183,10 @@ impl Condition {
         };
         Either::Right(Box::pin(async move {
             peek(call, wanted, outcome).await;
-            self.asks(outcome).map_or_else(|verdict| verdict, |predicate| self.ask(predicate, call, asker, outcome))
+            self.asks(outcome).map_or_else(
+                |verdict| verdict,
+                |predicate| self.ask(predicate, call, asker, outcome),
+            )
         }))
     }
 
@@ -162,7 +194,9 @@ impl Condition {
     fn asks(&self, outcome: &Outcome) -> Result<&dyn Predicate, Verdict> {
         match outcome {
             Ok(response) if response.is_fallback() => return Err(Verdict::Unhandled),
-            Err(error) if error.kind().origin() == Origin::Client => return Err(Verdict::Unhandled),
+            Err(error) if error.kind().origin() == Origin::Client => {
+                return Err(Verdict::Unhandled);
+            }
             _ => {}
         }
         match &self.answer {
@@ -172,7 +206,13 @@ impl Condition {
         }
     }
 
-    fn ask(&self, predicate: &dyn Predicate, call: &Call, asker: Asker<'_>, outcome: &Outcome) -> Verdict {
+    fn ask(
+        &self,
+        predicate: &dyn Predicate,
+        call: &Call,
+        asker: Asker<'_>,
+        outcome: &Outcome,
+    ) -> Verdict {
         predicate.judge(&Exchange {
             call,
             outcome,
@@ -184,7 +224,8 @@ impl Condition {
     }
 }
 
-/// A verdict, which hardly ever has to be waited for: every loop has room for this, and what waits is in a box.
+/// A verdict, which hardly ever has to be waited for: every loop has room for this, and what waits
+/// is in a box.
 pub(crate) type Takes<'a> = Either<Ready<Verdict>, LocalBoxFuture<'a, Verdict>>;
 
 /// Reads ahead in a response's body, where it can have one that ends.
@@ -218,8 +259,10 @@ pub struct Native {
 }
 
 impl Native {
-    /// The default `handle_if` of retry, breaker, hedge and throttler: 429, 5xx except 501, and the upstream's failures.
-    pub const FAILURES: Self = Self { statuses: Statuses::FAILURES, failures: Failures::OF_UPSTREAM };
+    /// The default `handle_if` of retry, breaker, hedge and throttler: 429, 5xx except 501, and the
+    /// upstream's failures.
+    pub const FAILURES: Self =
+        Self { statuses: Statuses::FAILURES, failures: Failures::OF_UPSTREAM };
     /// The default `handle_if` of fallback: the same, and our own rejections.
     pub const ANY_FAILURE: Self = Self { statuses: Statuses::FAILURES, failures: Failures::ALL };
     /// Takes nothing: the default of `abort_if`, `cancel_if` and `ignore_if`.
@@ -229,7 +272,8 @@ impl Native {
     pub fn takes(&self, outcome: &Result<Response, Error>) -> bool {
         match outcome {
             Ok(response) => self.statuses.contains(response.status.as_u16()),
-            // As errors wrap each other in failsafe-go: `retries-exceeded` after a timeout is a timeout too.
+            // As errors wrap each other in failsafe-go: `retries-exceeded` after a timeout is a
+            // timeout too.
             Err(error) => {
                 let is_named = |kind: ErrorKind| self.failures.contains(kind.failure());
                 is_named(error.kind()) || error.last().is_some_and(is_named)
@@ -268,7 +312,12 @@ impl Statuses {
         self.0[bit / 64] & (1 << (bit % 64)) != 0
     }
 
-    fn build(list: Option<Vec<StatusConfig>>, default: Self, key: &str, problems: &mut Problems) -> Self {
+    fn build(
+        list: Option<Vec<StatusConfig>>,
+        default: Self,
+        key: &str,
+        problems: &mut Problems,
+    ) -> Self {
         let Some(list) = list else { return default };
         let mut statuses = Self::NONE;
         for (index, StatusConfig(text)) in list.iter().enumerate() {
@@ -302,7 +351,9 @@ impl Statuses {
 
 impl fmt::Debug for Statuses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries((Self::LOWEST..=Self::HIGHEST).filter(|status| self.contains(*status))).finish()
+        f.debug_set()
+            .entries((Self::LOWEST..=Self::HIGHEST).filter(|status| self.contains(*status)))
+            .finish()
     }
 }
 
@@ -337,11 +388,16 @@ impl Failures {
         for (index, name) in list.iter().enumerate() {
             if name == "any" {
                 failures = Self::ALL;
-            } else if let Some(failure) = Failure::ALL.into_iter().find(|failure| failure.name() == name) {
+            } else if let Some(failure) =
+                Failure::ALL.into_iter().find(|failure| failure.name() == name)
+            {
                 failures = failures.with(failure);
             } else {
                 let names = Failure::ALL.map(Failure::name).join(", ");
-                problems.add(format!("{key}[{index}]"), format!("unknown failure `{name}`; expected any, {names}"));
+                problems.add(
+                    format!("{key}[{index}]"),
+                    format!("unknown failure `{name}`; expected any, {names}"),
+                );
             }
         }
         failures
@@ -350,7 +406,9 @@ impl Failures {
 
 impl fmt::Debug for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(Failure::ALL.into_iter().filter(|failure| self.contains(*failure))).finish()
+        f.debug_set()
+            .entries(Failure::ALL.into_iter().filter(|failure| self.contains(*failure)))
+            .finish()
     }
 }
 
@@ -361,12 +419,17 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     fn response(status: u16) -> Outcome {
-        Ok(Response::new(StatusCode::from_u16(status).unwrap(), HeaderMap::new(), ResponseBody::empty()))
+        Ok(Response::new(
+            StatusCode::from_u16(status).unwrap(),
+            HeaderMap::new(),
+            ResponseBody::empty(),
+        ))
     }
 
     #[test]
     fn the_default_takes_429_and_5xx_but_not_501() {
-        let taken: Vec<u16> = (100..=599).filter(|status| Native::FAILURES.takes(&response(*status))).collect();
+        let taken: Vec<u16> =
+            (100..=599).filter(|status| Native::FAILURES.takes(&response(*status))).collect();
         let expected: Vec<u16> = [429, 500].into_iter().chain(502..=599).collect();
         assert_eq!(taken, expected);
     }
@@ -386,7 +449,9 @@ mod tests {
         assert_eq!(Statuses::range("503"), Some((503, 503)));
         assert_eq!(Statuses::range("5xx"), Some((500, 599)));
         assert_eq!(Statuses::range("500-502"), Some((500, 502)));
-        for wrong in ["", "5", "600", "099", "502-500", "6xx", "xx", "5xx-6xx", "+503", "50 3", "500-"] {
+        for wrong in
+            ["", "5", "600", "099", "502-500", "6xx", "xx", "5xx-6xx", "+503", "50 3", "500-"]
+        {
             assert_eq!(Statuses::range(wrong), None, "{wrong}");
         }
     }

@@ -1,8 +1,9 @@
-//! What the pieces of policy configuration share: durations, the collection of problems, and [`Parts`], what a policy may
-//! ask its surroundings for while it is built.
+//! What the pieces of policy configuration share: durations, the collection of problems, and
+//! [`Parts`], what a policy may ask its surroundings for while it is built.
 //!
-//! Every setting has two forms. `RetryConfig` is what the file says: plain values, unknown keys refused, defaults in one
-//! place. `Retry` is what runs: made once by `RetryConfig::build`, and cannot be invalid.
+//! Every setting has two forms. `RetryConfig` is what the file says: plain values, unknown keys
+//! refused, defaults in one place. `Retry` is what runs: made once by `RetryConfig::build`, and
+//! cannot be invalid.
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,8 +58,9 @@ impl<'de> Deserialize<'de> for ConfigDuration {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ConfigDuration, E> {
-                let duration = humantime::parse_duration(text)
-                    .map_err(|_| E::custom(format!("expected a duration such as \"250ms\", found `{text}`")))?;
+                let duration = humantime::parse_duration(text).map_err(|_| {
+                    E::custom(format!("expected a duration such as \"250ms\", found `{text}`"))
+                })?;
                 if duration > ConfigDuration::LONGEST {
                     return Err(E::custom(format!("must be at most 10 years, is `{text}`")));
                 }

@@ -1,10 +1,11 @@
 //! Why a call or an attempt brought no response.
 //!
-//! [`ErrorKind`] is `Copy` and answers the questions that policies, replies and metrics ask of a failure: whose it is
-//! ([`origin`](ErrorKind::origin)), whether the upstream may have seen the request
-//! ([`reached_upstream`](ErrorKind::reached_upstream)), and its words: [`name`](ErrorKind::name) is the one of RFC 9209,
-//! [`failure`](ErrorKind::failure) the one of the guest contract, which conditions and metrics use too. What happened
-//! underneath stays in [`source`](std::error::Error::source), for the log and never for the client.
+//! [`ErrorKind`] is `Copy` and answers the questions that policies, replies and metrics ask of a
+//! failure: whose it is ([`origin`](ErrorKind::origin)), whether the upstream may have seen the
+//! request ([`reached_upstream`](ErrorKind::reached_upstream)), and its words:
+//! [`name`](ErrorKind::name) is the one of RFC 9209, [`failure`](ErrorKind::failure) the one of the
+//! guest contract, which conditions and metrics use too. What happened underneath stays in
+//! [`source`](std::error::Error::source), for the log and never for the client.
 
 use std::fmt;
 use std::time::Duration;
@@ -44,7 +45,8 @@ impl Error {
         self
     }
 
-    /// A retry policy gave up; `last` is what its last attempt ended with, unless that was a response.
+    /// A retry policy gave up; `last` is what its last attempt ended with, unless that was a
+    /// response.
     #[must_use]
     pub fn retries_exceeded(attempt: u32, last: Option<Error>) -> Self {
         Self {
@@ -124,7 +126,8 @@ pub enum ErrorKind {
     TlsProtocolError,
     /// The upstream's certificate was not accepted.
     TlsCertificateError,
-    /// The connection broke before the response, or its part that a predicate asked for, was complete.
+    /// The connection broke before the response, or its part that a predicate asked for, was
+    /// complete.
     ConnectionTerminated,
     /// What came back was not valid HTTP.
     ProtocolError,
@@ -199,7 +202,9 @@ impl ErrorKind {
     /// Whose failure it is.
     pub fn origin(self) -> Origin {
         match self {
-            Self::RequestTooLarge | Self::RequestIncomplete | Self::RequestInvalid => Origin::Client,
+            Self::RequestTooLarge | Self::RequestIncomplete | Self::RequestInvalid => {
+                Origin::Client
+            }
             Self::CircuitOpen
             | Self::BulkheadFull
             | Self::RateLimited
@@ -223,11 +228,16 @@ impl ErrorKind {
     pub fn is_rejection(self) -> bool {
         matches!(
             self,
-            Self::CircuitOpen | Self::BulkheadFull | Self::RateLimited | Self::Overloaded | Self::BudgetExceeded
+            Self::CircuitOpen
+                | Self::BulkheadFull
+                | Self::RateLimited
+                | Self::Overloaded
+                | Self::BudgetExceeded
         )
     }
 
-    /// Whether the upstream may have seen the request, which decides if sending it again can repeat something.
+    /// Whether the upstream may have seen the request, which decides if sending it again can repeat
+    /// something.
     pub fn reached_upstream(self) -> Reached {
         match self {
             Self::DnsError
@@ -271,7 +281,9 @@ impl ErrorKind {
     pub fn failure(self) -> Failure {
         match self {
             Self::DnsError => Failure::Dns,
-            Self::ConnectionRefused | Self::Unroutable | Self::ConnectionTimeout => Failure::Connect,
+            Self::ConnectionRefused | Self::Unroutable | Self::ConnectionTimeout => {
+                Failure::Connect
+            }
             Self::TlsProtocolError | Self::TlsCertificateError => Failure::Tls,
             Self::ConnectionTerminated => Failure::ConnectionLost,
             Self::ProtocolError => Failure::Protocol,
@@ -282,7 +294,10 @@ impl ErrorKind {
             Self::Overloaded => Failure::Overloaded,
             Self::BudgetExceeded => Failure::BudgetExceeded,
             Self::RetriesExceeded => Failure::RetriesExceeded,
-            Self::RequestTooLarge | Self::RequestIncomplete | Self::RequestInvalid | Self::Internal => Failure::Other,
+            Self::RequestTooLarge
+            | Self::RequestIncomplete
+            | Self::RequestInvalid
+            | Self::Internal => Failure::Other,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What happened, and who listens.
 //!
-//! Policies only emit; nothing here logs or counts. Log and metrics (and whatever comes later) are [`Observer`]s that
-//! match [`EventKind`] exhaustively, so that a new event does not compile until each has decided what to do with it.
+//! Policies only emit; nothing here logs or counts. Log and metrics (and whatever comes later) are
+//! [`Observer`]s that match [`EventKind`] exhaustively, so that a new event does not compile until
+//! each has decided what to do with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +34,8 @@ pub enum AttemptOutcome {
     Response(u16),
     /// No response.
     Failure(ErrorKind),
-    /// Nobody waited for it any longer: a timeout around it, a hedge that won, or the client that left.
+    /// Nobody waited for it any longer: a timeout around it, a hedge that won, or the client that
+    /// left.
     Cancelled,
 }
 
@@ -152,7 +154,8 @@ pub enum EventKind {
         /// Why.
         reason: Arc<str>,
     },
-    /// An earlier version was put back in place of one that faulted on probation, or that an operator took out.
+    /// An earlier version was put back in place of one that faulted on probation, or that an
+    /// operator took out.
     ComponentRolledBack {
         /// The version that answers now.
         component: ComponentId,
@@ -175,7 +178,8 @@ pub enum EventKind {
         /// Which.
         component: ComponentId,
     },
-    /// A response body broke off, or stalled, after its head was sent: the client's connection was closed.
+    /// A response body broke off, or stalled, after its head was sent: the client's connection was
+    /// closed.
     ResponseIncomplete {
         /// How.
         kind: ErrorKind,
@@ -280,8 +284,8 @@ impl Observers {
         Self(observers.into())
     }
 
-    /// The same ones, in a list of its own: workers that clone theirs for every call would else share the count of its
-    /// references.
+    /// The same ones, in a list of its own: workers that clone theirs for every call would else
+    /// share the count of its references.
     #[must_use]
     pub fn unshared(&self) -> Self {
         Self(self.0.iter().cloned().collect())

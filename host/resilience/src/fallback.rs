@@ -1,13 +1,14 @@
 //! Fallback: answers in place of a failure.
 //!
-//! **What it protects from.** Showing a client a failure for which there is a useful substitute. The substitute is static,
-//! or a component makes it from what it sees of the original outcome. A component that declines or fails to answer lets
-//! the original outcome out.
+//! **What it protects from.** Showing a client a failure for which there is a useful substitute.
+//! The substitute is static, or a component makes it from what it sees of the original outcome. A
+//! component that declines or fails to answer lets the original outcome out.
 //!
 //! **Events.** `FallbackServed`, `FallbackDeclined`.
 //!
-//! **Composition.** Usually outermost. Its answer counts as a success for every policy outside it, whatever its status, so
-//! a retry or breaker around it sees no failure. It does not run when the caller is gone or a timeout around it fired.
+//! **Composition.** Usually outermost. Its answer counts as a success for every policy outside it,
+//! whatever its status, so a retry or breaker around it sees no failure. It does not run when the
+//! caller is gone or a timeout around it fired.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,14 +82,19 @@ impl RespondConfig {
         };
         match component {
             Some(component) => {
-                problems.require(is_empty, "respond", || "either a `component` or a static response".into());
+                problems.require(is_empty, "respond", || {
+                    "either a `component` or a static response".into()
+                });
                 match parts.responder(&component) {
                     Ok(responder) => return responder,
                     Err(message) => problems.add("respond.component", message),
                 }
             }
             None if is_empty => {
-                problems.add("respond", "expected `component`, or at least one of `status`, `headers` and `body`");
+                problems.add(
+                    "respond",
+                    "expected `component`, or at least one of `status`, `headers` and `body`",
+                );
             }
             None => {}
         }
@@ -128,8 +134,8 @@ pub fn is_set_by_host(name: &HeaderName) -> bool {
         || ["keep-alive", "proxy-connection"].contains(&name.as_str())
 }
 
-/// The same response for every call, whole each time. (failsafe-go hands out one response object, whose body the first
-/// caller reads empty.)
+/// The same response for every call, whole each time. (failsafe-go hands out one response object,
+/// whose body the first caller reads empty.)
 #[derive(Debug)]
 struct StaticResponse {
     status: StatusCode,
@@ -154,7 +160,12 @@ pub struct Fallback {
 
 impl Fallback {
     /// Dropped while it waits for the responder or its peek, it leaves the outcome to its owner.
-    async fn answer(&self, call: &Call, asker: Asker<'_>, outcome: &mut Outcome) -> Option<Response> {
+    async fn answer(
+        &self,
+        call: &Call,
+        asker: Asker<'_>,
+        outcome: &mut Outcome,
+    ) -> Option<Response> {
         if let Some(wanted) = self.responder.peek() {
             condition::peek(call, wanted, outcome).await;
         }
@@ -185,8 +196,13 @@ impl Policy for Fallback {
             // In a box: most calls need no room for it.
             match Box::pin(self.answer(call, asker, &mut outcome)).await {
                 Some(response) => {
-                    let (status, component) = (response.status.as_u16(), response.component().cloned());
-                    call.emit_decided(&self.name, by.as_ref(), EventKind::FallbackServed { status, component });
+                    let (status, component) =
+                        (response.status.as_u16(), response.component().cloned());
+                    call.emit_decided(
+                        &self.name,
+                        by.as_ref(),
+                        EventKind::FallbackServed { status, component },
+                    );
                     Ok(response.into_fallback(outcome.attempt()))
                 }
                 None => {

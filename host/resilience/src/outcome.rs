@@ -47,7 +47,8 @@ impl Response {
         self.attempt
     }
 
-    /// A fallback made it. Policies further out take it for a success without asking, whatever its status.
+    /// A fallback made it. Policies further out take it for a success without asking, whatever its
+    /// status.
     pub fn is_fallback(&self) -> bool {
         self.is_fallback
     }
@@ -71,8 +72,8 @@ pub trait OutcomeExt {
     fn attempt(&self) -> u32;
     /// The failure, if it is one.
     fn error_kind(&self) -> Option<ErrorKind>;
-    /// An inner policy of ours turned the attempt away, or the client did not complete its request: it says nothing
-    /// about the upstream.
+    /// An inner policy of ours turned the attempt away, or the client did not complete its request:
+    /// it says nothing about the upstream.
     fn says_nothing_of_upstream(&self) -> bool;
 }
 
@@ -89,7 +90,9 @@ impl OutcomeExt for Outcome {
     }
 
     fn says_nothing_of_upstream(&self) -> bool {
-        self.error_kind().is_some_and(|kind| kind.is_rejection() || kind.origin() == crate::error::Origin::Client)
+        self.error_kind().is_some_and(|kind| {
+            kind.is_rejection() || kind.origin() == crate::error::Origin::Client
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The seam: a policy is a loop around the rest of the pipeline.
 //!
-//! A policy gets the call and the rest of the pipeline, and runs the rest zero, one or several times, in sequence or at
-//! once. Everything it runs borrows the call and lives in the future that it returned, so dropping that future cancels
-//! everything inside; policies spawn nothing.
+//! A policy gets the call and the rest of the pipeline, and runs the rest zero, one or several
+//! times, in sequence or at once. Everything it runs borrows the call and lives in the future that
+//! it returned, so dropping that future cancels everything inside; policies spawn nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,13 +15,15 @@ use crate::outcome::Outcome;
 
 /// A loop around the rest of the pipeline.
 ///
-/// Per-call state lives in the returned future; what is shared between calls (a breaker's counts) lives in the policy,
-/// which is one object for all workers and is therefore `Send + Sync`, although its futures are not.
+/// Per-call state lives in the returned future; what is shared between calls (a breaker's counts)
+/// lives in the policy, which is one object for all workers and is therefore `Send + Sync`,
+/// although its futures are not.
 pub trait Policy: Send + Sync + fmt::Debug {
     /// The name that the configuration gave it.
     fn name(&self) -> &Arc<str>;
 
-    /// Runs the call. Dropping the future cancels the call; whatever was acquired goes back neutrally.
+    /// Runs the call. Dropping the future cancels the call; whatever was acquired goes back
+    /// neutrally.
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome>;
 }
 
@@ -64,11 +66,15 @@ impl<'a> Next<'a> {
 impl fmt::Debug for Next<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.policies.iter().map(|policy| policy.name());
-        f.debug_struct("Next").field("deadline", &self.deadline).field("policies", &names.collect::<Vec<_>>()).finish()
+        f.debug_struct("Next")
+            .field("deadline", &self.deadline)
+            .field("policies", &names.collect::<Vec<_>>())
+            .finish()
     }
 }
 
-/// Policies in order, outermost first: `[a, b, c]` runs `a(b(c(upstream)))`, as failsafe-go's `With(a, b, c)` does.
+/// Policies in order, outermost first: `[a, b, c]` runs `a(b(c(upstream)))`, as failsafe-go's
+/// `With(a, b, c)` does.
 #[derive(Clone, Debug, Default)]
 pub struct Pipeline {
     policies: Arc<[Arc<dyn Policy>]>,
@@ -86,7 +92,11 @@ impl Pipeline {
     }
 
     /// Runs the call through the policies to the upstream. Dropping the future cancels all of it.
-    pub fn execute<'a>(&'a self, call: &'a Call, upstream: &'a dyn Upstream) -> LocalBoxFuture<'a, Outcome> {
+    pub fn execute<'a>(
+        &'a self,
+        call: &'a Call,
+        upstream: &'a dyn Upstream,
+    ) -> LocalBoxFuture<'a, Outcome> {
         Next { policies: &self.policies, upstream, deadline: None }.run(call)
     }
 }

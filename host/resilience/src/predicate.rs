@@ -1,9 +1,10 @@
-//! The two questions only the user can answer, as two traits: [`Predicate`] (is this outcome a failure?) and
-//! [`Responder`] (what do we answer instead?).
+//! The two questions only the user can answer, as two traits: [`Predicate`] (is this outcome a
+//! failure?) and [`Responder`] (what do we answer instead?).
 //!
-//! They are the WebAssembly boundary: implemented natively by [`Condition`](crate::Condition)'s lists and by static
-//! responses, and by components in the crate above. Asking cannot fail: a broken guest becomes its configured answer and an
-//! event before the policy hears of it. A predicate answers at once; a responder may take its time ([`Answer`]).
+//! They are the WebAssembly boundary: implemented natively by [`Condition`](crate::Condition)'s
+//! lists and by static responses, and by components in the crate above. Asking cannot fail: a
+//! broken guest becomes its configured answer and an event before the policy hears of it. A
+//! predicate answers at once; a responder may take its time ([`Answer`]).
 
 use std::fmt;
 use std::time::Duration;
@@ -23,7 +24,8 @@ pub trait Predicate: Send + Sync + fmt::Debug {
     /// Whether the policy takes the outcome as a failure and handles it.
     fn judge(&self, seen: &Exchange<'_>) -> Verdict;
 
-    /// How much of the response body it wants to see. The policy waits for that much before it asks.
+    /// How much of the response body it wants to see. The policy waits for that much before it
+    /// asks.
     fn peek(&self) -> Option<Peek> {
         None
     }
@@ -129,7 +131,8 @@ pub struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// As if a policy asked whose slot has no default condition and which no timeout surrounds: for trying out a component.
+    /// As if a policy asked whose slot has no default condition and which no timeout surrounds: for
+    /// trying out a component.
     pub fn of(call: &'a Call, outcome: &'a Outcome, policy: &'a str, slot: Slot) -> Self {
         Self { call, outcome, policy, slot, deadline: None, default: &Native::NOTHING }
     }
@@ -152,7 +155,8 @@ impl Exchange<'_> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
     }
 
-    /// What the slot answers when it has no condition: the answer of a component that is out of order.
+    /// What the slot answers when it has no condition: the answer of a component that is out of
+    /// order.
     pub fn default_answer(&self) -> bool {
         self.default.takes(self.outcome)
     }

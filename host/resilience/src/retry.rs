@@ -1,20 +1,24 @@
 //! Retry: asks again after a failure, later.
 //!
-//! **What it protects from.** Failures that pass: a restart, a lost connection, a moment of overload. It makes overload
-//! worse when many retry at once; a [`Budget`] bounds that, and a circuit breaker inside ends it.
+//! **What it protects from.** Failures that pass: a restart, a lost connection, a moment of
+//! overload. It makes overload worse when many retry at once; a [`Budget`] bounds that, and a
+//! circuit breaker inside ends it.
 //!
-//! **What is retried.** An outcome that `handle_if` takes and `abort_if` does not, if sending the request again is safe:
-//! the method is among `methods`, or the request carries `Idempotency-Key`, or it certainly never reached the upstream;
-//! and its body was kept whole. Whatever cannot be repeated goes out as it came, with an event.
+//! **What is retried.** An outcome that `handle_if` takes and `abort_if` does not, if sending the
+//! request again is safe: the method is among `methods`, or the request carries `Idempotency-Key`,
+//! or it certainly never reached the upstream; and its body was kept whole. Whatever cannot be
+//! repeated goes out as it came, with an event.
 //!
-//! **When.** After the policy's own delay (fixed, growing or random, with jitter), or after the upstream's `Retry-After`
-//! on a 429 or 503, if that is within `max_retry_after`. An open circuit breaker inside is waited for rather than burnt
-//! attempts on, unless it stays open for longer than the policy may wait.
+//! **When.** After the policy's own delay (fixed, growing or random, with jitter), or after the
+//! upstream's `Retry-After` on a 429 or 503, if that is within `max_retry_after`. An open circuit
+//! breaker inside is waited for rather than burnt attempts on, unless it stays open for longer than
+//! the policy may wait.
 //!
 //! **Events.** `RetryScheduled`, `RetriesExhausted`, `RetryAborted`, `RetrySkipped`.
 //!
-//! **Composition.** Outside a breaker, so that each attempt is counted by it; outside a timeout, so that each attempt has
-//! its own limit. Inside a fallback, which then sees what the last attempt came to.
+//! **Composition.** Outside a breaker, so that each attempt is counted by it; outside a timeout, so
+//! that each attempt has its own limit. Inside a fallback, which then sees what the last attempt
+//! came to.
 
 mod backoff;
 mod budget;
@@ -56,20 +60,22 @@ pub struct RetryConfig {
     pub backoff: Option<BackoffConfig>,
     /// A delay drawn anew for each retry.
     pub random_delay: Option<RandomDelayConfig>,
-    /// `"50ms"` or a factor of the delay such as `0.2`, either way; on top of `Retry-After` it only lengthens.
+    /// `"50ms"` or a factor of the delay such as `0.2`, either way; on top of `Retry-After` it
+    /// only lengthens.
     pub jitter: Option<JitterConfig>,
     /// Whether `Retry-After` on 429 and 503 sets the delay. Default true.
     pub retry_after: bool,
     /// The longest wait asked for that is granted; more means give up. Default 60 s.
     pub max_retry_after: ConfigDuration,
-    /// No retry is scheduled once the call is older than this; a delay is clipped to what is left of it, a running attempt
-    /// is not cut. Default: none.
+    /// No retry is scheduled once the call is older than this; a delay is clipped to what is left
+    /// of it, a running attempt is not cut. Default: none.
     pub max_duration: Option<ConfigDuration>,
     /// Outcomes that end the retries at once. Default: none.
     pub abort_if: Option<ConditionConfig>,
     /// Whether the last response goes out as it came; if not, `retries exceeded`. Default true.
     pub return_last_failure: bool,
-    /// Methods that are safe to repeat; `["*"]` for all. Default: the idempotent ones of RFC 9110, section 9.2.2.
+    /// Methods that are safe to repeat; `["*"]` for all. Default: the idempotent ones of RFC 9110,
+    /// section 9.2.2.
     pub methods: Vec<String>,
     /// The name of a `[budgets.NAME]`. Default: none.
     pub budget: Option<String>,
@@ -89,7 +95,9 @@ impl Default for RetryConfig {
             max_duration: None,
             abort_if: None,
             return_last_failure: true,
-            methods: ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].map(String::from).to_vec(),
+            methods: ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]
+                .map(String::from)
+                .to_vec(),
             budget: None,
         }
     }
@@ -105,18 +113,32 @@ impl RetryConfig {
         problems.require(self.max_retries >= -1, "max_retries", || {
             format!("must be at least 0, or -1 for unlimited, is {}", self.max_retries)
         });
-        problems.require(self.max_duration.is_none_or(|limit| !limit.0.is_zero()), "max_duration", || {
-            "must be more than 0".into()
-        });
+        problems.require(
+            self.max_duration.is_none_or(|limit| !limit.0.is_zero()),
+            "max_duration",
+            || "must be more than 0".into(),
+        );
         let delays = Delays::build(self.delay, self.backoff, self.random_delay, &mut problems);
         let jitter = self.jitter.map(|jitter| jitter.build(&mut problems)).unwrap_or_default();
-        let budget = self
-            .budget
-            .and_then(|budget| parts.budget(&budget).map_err(|message| problems.add("budget", message)).ok());
-        let handle_if =
-            ConditionConfig::build(self.handle_if, "handle_if", Slot::HandleIf, Native::FAILURES, parts, &mut problems);
-        let abort_if =
-            ConditionConfig::build(self.abort_if, "abort_if", Slot::AbortIf, Native::NOTHING, parts, &mut problems);
+        let budget = self.budget.and_then(|budget| {
+            parts.budget(&budget).map_err(|message| problems.add("budget", message)).ok()
+        });
+        let handle_if = ConditionConfig::build(
+            self.handle_if,
+            "handle_if",
+            Slot::HandleIf,
+            Native::FAILURES,
+            parts,
+            &mut problems,
+        );
+        let abort_if = ConditionConfig::build(
+            self.abort_if,
+            "abort_if",
+            Slot::AbortIf,
+            Native::NOTHING,
+            parts,
+            &mut problems,
+        );
         let methods = Methods::build(&self.methods, &mut problems);
         problems.into_result(Retry {
             name,
@@ -156,10 +178,14 @@ impl Methods {
         let mut methods = Vec::with_capacity(names.len());
         for (index, name) in names.iter().enumerate() {
             match Method::from_bytes(name.as_bytes()) {
-                Ok(method) if name != "*" && *name == name.to_ascii_uppercase() => methods.push(method),
+                Ok(method) if name != "*" && *name == name.to_ascii_uppercase() => {
+                    methods.push(method)
+                }
                 _ => problems.add(
                     format!("methods[{index}]"),
-                    format!("expected a method in capitals, or [\"*\"] for all of them, found `{name}`"),
+                    format!(
+                        "expected a method in capitals, or [\"*\"] for all of them, found `{name}`"
+                    ),
                 ),
             }
         }
@@ -195,21 +221,26 @@ pub struct Retry {
 
 impl Retry {
     fn is_exhausted(&self, call: &Call, retries: u32) -> bool {
-        self.max_retries.is_some_and(|max| retries >= max) || self.max_duration.is_some_and(|max| call.elapsed() > max)
+        self.max_retries.is_some_and(|max| retries >= max)
+            || self.max_duration.is_some_and(|max| call.elapsed() > max)
     }
 
     /// Whether sending the request again is safe, and possible.
     fn may_repeat(&self, call: &Call, outcome: &Outcome) -> Result<(), NoRetry> {
-        let untouched = outcome.error_kind().is_some_and(|kind| kind.reached_upstream() == Reached::No);
+        let untouched =
+            outcome.error_kind().is_some_and(|kind| kind.reached_upstream() == Reached::No);
         let head = call.head();
-        if !(untouched || self.methods.contains(&head.method) || head.headers.contains_key("idempotency-key")) {
+        if !(untouched
+            || self.methods.contains(&head.method)
+            || head.headers.contains_key("idempotency-key"))
+        {
             return Err(NoRetry::Method);
         }
         if call.body().can_repeat() { Ok(()) } else { Err(NoRetry::Body) }
     }
 
-    /// How long to wait, or why not to. `step` counts the delays of the policy's own sequence, which `Retry-After` does not
-    /// advance.
+    /// How long to wait, or why not to. `step` counts the delays of the policy's own sequence,
+    /// which `Retry-After` does not advance.
     fn delay(&self, call: &Call, outcome: &Outcome, step: &mut u32) -> Result<Duration, NoRetry> {
         let left = self.max_duration.map(|max| max.saturating_sub(call.elapsed()));
         let requested = if self.retry_after { requested_delay(call, outcome) } else { None };
@@ -220,13 +251,16 @@ impl Retry {
             let delay = self.jitter.lengthen(requested, self.random.fraction());
             return Ok(left.map_or(delay, |left| delay.min(left)));
         }
-        let own = self.jitter.spread(self.delays.delay(*step, self.random.fraction()), self.random.fraction());
+        let own = self
+            .jitter
+            .spread(self.delays.delay(*step, self.random.fraction()), self.random.fraction());
         *step += 1;
         let own = left.map_or(own, |left| own.min(left));
         match outcome {
             Err(error) if error.kind() == ErrorKind::CircuitOpen => {
                 let delay = own.max(error.retry_after().unwrap_or_default());
-                let patience = left.map_or(self.max_retry_after, |left| left.min(self.max_retry_after));
+                let patience =
+                    left.map_or(self.max_retry_after, |left| left.min(self.max_retry_after));
                 if delay <= patience { Ok(delay) } else { Err(NoRetry::CircuitOpen) }
             }
             _ => Ok(own),
@@ -246,7 +280,8 @@ impl Policy for Retry {
         &self.name
     }
 
-    /// Dropped between two attempts, nothing is held but the call's share of the budget, which its guards give back.
+    /// Dropped between two attempts, nothing is held but the call's share of the budget, which its
+    /// guards give back.
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             let asker = Asker { policy: &self.name, deadline: next.deadline() };
@@ -256,7 +291,8 @@ impl Policy for Retry {
             let mut step = 0;
             loop {
                 let mut outcome = next.run(call).await;
-                let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await else {
+                let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await
+                else {
                     return outcome;
                 };
                 if let Verdict::Handled(by) = self.abort_if.takes(call, asker, &mut outcome).await {
@@ -276,7 +312,11 @@ impl Policy for Retry {
                     Ok(delay) => delay,
                     Err(reason) => {
                         tell(EventKind::RetrySkipped { reason });
-                        return if reason == NoRetry::CircuitOpen { outcome } else { self.give_up(outcome) };
+                        return if reason == NoRetry::CircuitOpen {
+                            outcome
+                        } else {
+                            self.give_up(outcome)
+                        };
                     }
                 };
                 if let Some(budget) = &self.budget
@@ -288,12 +328,15 @@ impl Policy for Retry {
                         if self.return_last_failure {
                             return outcome;
                         }
-                        return Err(Error::new(ErrorKind::BudgetExceeded).of_attempt(outcome.attempt()));
+                        return Err(
+                            Error::new(ErrorKind::BudgetExceeded).of_attempt(outcome.attempt())
+                        );
                     }
                 }
                 retries += 1;
                 tell(EventKind::RetryScheduled { retry: retries, delay });
-                // Before the wait: its connection goes back, and so do the guards that its body holds.
+                // Before the wait: its connection goes back, and so do the guards that its body
+                // holds.
                 drop(outcome);
                 if !delay.is_zero() {
                     // In a box: most calls need no room for it.

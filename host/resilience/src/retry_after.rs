@@ -1,14 +1,16 @@
-//! `Retry-After` (RFC 9110, section 10.2.3) in both its forms, as seconds and as a date, on the statuses where it tells a
-//! client to come back: 429 and 503.
+//! `Retry-After` (RFC 9110, section 10.2.3) in both its forms, as seconds and as a date, on the
+//! statuses where it tells a client to come back: 429 and 503.
 
 use std::time::Duration;
 
 use crate::call::Call;
 use crate::outcome::{Outcome, Response};
 
-/// How long the upstream asks to be left alone. None: it does not ask, or not in a form that is valid.
+/// How long the upstream asks to be left alone. None: it does not ask, or not in a form that is
+/// valid.
 pub(crate) fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration> {
-    let response = outcome.as_ref().ok().filter(|response| matches!(response.status.as_u16(), 429 | 503))?;
+    let response =
+        outcome.as_ref().ok().filter(|response| matches!(response.status.as_u16(), 429 | 503))?;
     parse(call, response)
 }
 

@@ -1,5 +1,5 @@
-//! A value in as many shards as threads can run at once. Each thread changes its own, so that no two take a cache line
-//! from each other, and whoever wants the whole looks at all of them.
+//! A value in as many shards as threads can run at once. Each thread changes its own, so that no
+//! two take a cache line from each other, and whoever wants the whole looks at all of them.
 
 use std::sync::OnceLock;
 #[cfg(not(test))]

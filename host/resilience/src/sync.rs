@@ -1,5 +1,5 @@
-//! What threads share state with: the standard library's, and in this crate's unit tests loom's, which tries every order
-//! in which threads can get there. loom's works within `loom::model` only.
+//! What threads share state with: the standard library's, and in this crate's unit tests loom's,
+//! which tries every order in which threads can get there. loom's works within `loom::model` only.
 
 #[cfg(not(test))]
 pub(crate) use std::sync::{Mutex, MutexGuard};

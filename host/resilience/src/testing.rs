@@ -1,7 +1,9 @@
-//! The test doubles: a [`Script`] of what an upstream does, and a [`Recorder`] of events. (Feature `testing`.)
+//! The test doubles: a [`Script`] of what an upstream does, and a [`Recorder`] of events. (Feature
+//! `testing`.)
 //!
-//! A script is a list of steps, `503:ra=1,503*2,200:delay=40,close`: each attempt plays the next one, and after the last
-//! of them [`rest`](Script::rest) is played for ever. The demonstration services play the same scripts over sockets.
+//! A script is a list of steps, `503:ra=1,503*2,200:delay=40,close`: each attempt plays the next
+//! one, and after the last of them [`rest`](Script::rest) is played for ever. The demonstration
+//! services play the same scripts over sockets.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -118,7 +120,9 @@ impl FromStr for Step {
                 _ => return Err(wrong()),
             }
         }
-        let body = body.unwrap_or_else(|| if status.is_success() { DEFAULT_BODY.to_owned() } else { String::new() });
+        let body = body.unwrap_or_else(|| {
+            if status.is_success() { DEFAULT_BODY.to_owned() } else { String::new() }
+        });
         Ok(Self::Respond { status, delay, retry_after, retry_date, body, body_delay })
     }
 }
@@ -198,7 +202,12 @@ impl Script {
 
     /// Attempts under way, and response bodies that have neither ended nor been dropped.
     pub fn alive(&self) -> usize {
-        let pending = self.arrivals.borrow().iter().filter(|arrival| arrival.outcome == Arrived::Pending).count();
+        let pending = self
+            .arrivals
+            .borrow()
+            .iter()
+            .filter(|arrival| arrival.outcome == Arrived::Pending)
+            .count();
         pending + Rc::strong_count(&self.bodies) - 1
     }
 
@@ -213,8 +222,10 @@ impl Script {
                 sleep(Self::ATTEMPT + delay).await;
                 let mut headers = HeaderMap::new();
                 let retry_date = retry_date.map(|seconds| {
-                    HeaderValue::try_from(httpdate::fmt_http_date(call.wall_clock() + Duration::from_secs(seconds)))
-                        .expect("a date is a valid value")
+                    HeaderValue::try_from(httpdate::fmt_http_date(
+                        call.wall_clock() + Duration::from_secs(seconds),
+                    ))
+                    .expect("a date is a valid value")
                 });
                 if let Some(value) = retry_after.map(HeaderValue::from).or(retry_date) {
                     headers.insert(header::RETRY_AFTER, value);
@@ -293,7 +304,10 @@ impl Body for LateBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if self.data.is_some() {
             std::task::ready!(self.after.as_mut().poll(cx));
         }
@@ -376,14 +390,25 @@ pub fn call(id: &str, observers: Observers) -> Call {
 ///
 /// # Panics
 /// The request is not valid.
-pub fn call_with(id: &str, request: http::request::Builder, body: RequestBody, observers: Observers) -> Call {
+pub fn call_with(
+    id: &str,
+    request: http::request::Builder,
+    body: RequestBody,
+    observers: Observers,
+) -> Call {
     let (head, ()) = request.body(()).expect("a valid request").into_parts();
     let id = http::HeaderValue::from_str(id).expect("a valid id");
     Call::new(id, "test".into(), head, body, SystemTime::UNIX_EPOCH, observers)
 }
 
-/// What a policy named `test` would show of `outcome`; the slot's default condition is that of a retry.
-pub fn exchange<'a>(call: &'a Call, outcome: &'a Outcome, slot: Slot, deadline: Option<Instant>) -> Exchange<'a> {
+/// What a policy named `test` would show of `outcome`; the slot's default condition is that of a
+/// retry.
+pub fn exchange<'a>(
+    call: &'a Call,
+    outcome: &'a Outcome,
+    slot: Slot,
+    deadline: Option<Instant>,
+) -> Exchange<'a> {
     Exchange { call, outcome, policy: "test", slot, deadline, default: &Native::FAILURES }
 }
 

@@ -1,16 +1,18 @@
 //! Timeout: cuts a call off at a limit.
 //!
-//! **What it protects from.** An upstream that answers late or never. The limit runs from the policy's entry to the
-//! response head and covers everything inside: attempts, the delays between them, waits. A body is the proxy's business
-//! (its idle limit), not this policy's.
+//! **What it protects from.** An upstream that answers late or never. The limit runs from the
+//! policy's entry to the response head and covers everything inside: attempts, the delays between
+//! them, waits. A body is the proxy's business (its idle limit), not this policy's.
 //!
 //! **Events.** `TimeoutExceeded`.
 //!
-//! **Composition.** Inside a retry, each attempt has its own limit. Outside, one limit covers all attempts. A timeout
-//! *outside* a breaker cuts the attempt off and the breaker sees a cancellation, which is neutral: to make slow calls
-//! count as failures, put the timeout *inside* the breaker.
+//! **Composition.** Inside a retry, each attempt has its own limit. Outside, one limit covers all
+//! attempts. A timeout *outside* a breaker cuts the attempt off and the breaker sees a
+//! cancellation, which is neutral: to make slow calls count as failures, put the timeout *inside*
+//! the breaker.
 //!
-//! On an HTTP/1 upstream the cut costs the connection, which is how the upstream sees that nobody waits any longer.
+//! On an HTTP/1 upstream the cut costs the connection, which is how the upstream sees that nobody
+//! waits any longer.
 
 use std::sync::Arc;
 use std::time::Duration;

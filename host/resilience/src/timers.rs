@@ -1,9 +1,10 @@
 //! Time limits of calls, without a timer made and taken apart for each.
 //!
-//! Nearly every call ends long before its limits. A tokio timer that is made for each limit costs a lock and two changes of the
-//! timer wheel, and now and then a system call that wakes the runtime to a nearer end. So a worker keeps its timers: one that
-//! a call no longer needs stays armed, and the next call with the same limit takes it over. It then fires too early, if it
-//! fires at all, and only then is it set to the later end.
+//! Nearly every call ends long before its limits. A tokio timer that is made for each limit costs a
+//! lock and two changes of the timer wheel, and now and then a system call that wakes the runtime
+//! to a nearer end. So a worker keeps its timers: one that a call no longer needs stays armed, and
+//! the next call with the same limit takes it over. It then fires too early, if it fires at all,
+//! and only then is it set to the later end.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -44,7 +45,11 @@ impl Timers {
     ///
     /// # Errors
     /// The limit is over.
-    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    pub async fn timeout<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
         let mut future = pin!(future);
         let mut alarm = Alarm { timers: self, limit, end: clock::now() + limit, timer: None };
         poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -84,13 +89,15 @@ struct Alarm<'a> {
     timers: &'a Timers,
     limit: Duration,
     end: Instant,
-    /// None before the first wait. Its end is never later than ours: it was that of an earlier call with the same limit.
+    /// None before the first wait. Its end is never later than ours: it was that of an earlier
+    /// call with the same limit.
     timer: Option<Timer>,
 }
 
 impl Alarm<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let kept = || self.timers.take(self.limit).unwrap_or_else(|| Box::pin(sleep_until(self.end)));
+        let kept =
+            || self.timers.take(self.limit).unwrap_or_else(|| Box::pin(sleep_until(self.end)));
         let timer = self.timer.get_or_insert_with(kept);
         poll_until(timer, self.end, cx)
     }

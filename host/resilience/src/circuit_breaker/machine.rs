@@ -8,9 +8,10 @@
 //!     └───────────────────────────────── enough successes ─────────────────────────────────┘
 //! ```
 //!
-//! Every change begins a new generation. A permit carries the generation that it was given in, and its result is taken only
-//! in that one: a straggler from before the circuit opened changes nothing. Half-open gives out at most as many permits as
-//! its window holds results; one that is not answered within `trial_timeout` is taken back, and its late result ignored.
+//! Every change begins a new generation. A permit carries the generation that it was given in, and
+//! its result is taken only in that one: a straggler from before the circuit opened changes
+//! nothing. Half-open gives out at most as many permits as its window holds results; one that is
+//! not answered within `trial_timeout` is taken back, and its late result ignored.
 
 use std::time::Duration;
 
@@ -82,8 +83,13 @@ impl Settings {
 
     /// The delay of the opening number `openings` in a row, from 1.
     fn delay(&self, openings: u32) -> Duration {
-        let grown = self.delay.as_secs_f64() * self.delay_factor.powf(f64::from(openings.saturating_sub(1)));
-        if grown < self.max_delay.as_secs_f64() { Duration::from_secs_f64(grown) } else { self.max_delay }
+        let grown = self.delay.as_secs_f64()
+            * self.delay_factor.powf(f64::from(openings.saturating_sub(1)));
+        if grown < self.max_delay.as_secs_f64() {
+            Duration::from_secs_f64(grown)
+        } else {
+            self.max_delay
+        }
     }
 }
 
@@ -103,7 +109,8 @@ pub(super) struct Permit {
     trial: u64,
 }
 
-/// No leave; `remaining` is how long the circuit stays open, unless it is half-open with all trials under way.
+/// No leave; `remaining` is how long the circuit stays open, unless it is half-open with all trials
+/// under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rejection {
     pub(super) remaining: Option<Duration>,
@@ -134,7 +141,8 @@ pub(super) enum Standing {
 /// What an observer may know.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Status {
-    /// Where it stands. Open turns half-open on the first call after the delay, so it may be open with nothing remaining.
+    /// Where it stands. Open turns half-open on the first call after the delay, so it may be open
+    /// with nothing remaining.
     pub state: State,
     /// The results that it is judged by.
     pub counts: Counts,
@@ -174,7 +182,10 @@ impl Machine {
     }
 
     /// Asks for leave. After the delay, the first to ask turns the circuit half-open.
-    pub(super) fn admit(&mut self, now: Instant) -> (Result<Permit, Rejection>, Option<Transition>) {
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+    ) -> (Result<Permit, Rejection>, Option<Transition>) {
         let mut transition = None;
         if let Phase::Open { since, delay, .. } = self.phase {
             let remaining = delay.saturating_sub(now.saturating_duration_since(since));
@@ -186,7 +197,9 @@ impl Machine {
         let generation = self.generation;
         let permit = match &mut self.phase {
             Phase::HalfOpen { trials, next_trial, .. } => {
-                trials.retain(|trial| now.saturating_duration_since(trial.since) < self.settings.trial_timeout);
+                trials.retain(|trial| {
+                    now.saturating_duration_since(trial.since) < self.settings.trial_timeout
+                });
                 if trials.len() < self.settings.trials() {
                     let number = *next_trial;
                     *next_trial += 1;
@@ -226,7 +239,11 @@ impl Machine {
     }
 
     /// Judges the results so far. `requested` is how long the upstream asks to be left alone.
-    pub(super) fn judge(&mut self, requested: Option<Duration>, now: Instant) -> Option<Transition> {
+    pub(super) fn judge(
+        &mut self,
+        requested: Option<Duration>,
+        now: Instant,
+    ) -> Option<Transition> {
         let settings = self.settings;
         match &mut self.phase {
             Phase::Open { .. } => None,
@@ -243,9 +260,10 @@ impl Machine {
     /// What a call may know of it without asking it.
     pub(super) fn standing(&self) -> Standing {
         match &self.phase {
-            Phase::Closed { window } => {
-                Standing::Closed { generation: self.generation, is_settled: window.is_full_of_successes() }
-            }
+            Phase::Closed { window } => Standing::Closed {
+                generation: self.generation,
+                is_settled: window.is_full_of_successes(),
+            },
             Phase::Open { since, delay, .. } => Standing::Open { until: since.checked_add(*delay) },
             Phase::HalfOpen { .. } => Standing::HalfOpen,
         }
@@ -259,11 +277,13 @@ impl Machine {
         }
     }
 
-    /// Whether it is closed and no further success in the slice under way could open it: that need not be judged, only
-    /// counted.
+    /// Whether it is closed and no further success in the slice under way could open it: that need
+    /// not be judged, only counted.
     pub(super) fn is_safe_from_successes(&mut self, now: Instant) -> bool {
         match &mut self.phase {
-            Phase::Closed { window } => self.settings.failure.is_safe_from_successes(window.counts(now)),
+            Phase::Closed { window } => {
+                self.settings.failure.is_safe_from_successes(window.counts(now))
+            }
             Phase::Open { .. } | Phase::HalfOpen { .. } => false,
         }
     }
@@ -281,7 +301,10 @@ impl Machine {
         match &mut self.phase {
             Phase::Closed { .. } | Phase::Open { .. } => true,
             Phase::HalfOpen { trials, .. } => {
-                let Some(index) = trials.iter().position(|trial| trial.number == permit.trial) else { return false };
+                let Some(index) = trials.iter().position(|trial| trial.number == permit.trial)
+                else {
+                    return false;
+                };
                 let trial = trials.swap_remove(index);
                 now.saturating_duration_since(trial.since) < self.settings.trial_timeout
             }
@@ -304,9 +327,13 @@ impl Machine {
         let state = self.phase.state();
         let openings = self.openings;
         match &mut self.phase {
-            Phase::Closed { window } => {
-                Status { state, counts: window.counts(now), remaining_delay: Duration::ZERO, trials: 0, openings }
-            }
+            Phase::Closed { window } => Status {
+                state,
+                counts: window.counts(now),
+                remaining_delay: Duration::ZERO,
+                trials: 0,
+                openings,
+            },
             Phase::Open { since, delay, counts } => Status {
                 state,
                 counts: *counts,
@@ -320,7 +347,9 @@ impl Machine {
                 remaining_delay: Duration::ZERO,
                 trials: trials
                     .iter()
-                    .filter(|trial| now.saturating_duration_since(trial.since) < self.settings.trial_timeout)
+                    .filter(|trial| {
+                        now.saturating_duration_since(trial.since) < self.settings.trial_timeout
+                    })
                     .count(),
                 openings,
             },
@@ -365,7 +394,11 @@ impl Phase {
     }
 
     fn half_open(settings: &Settings) -> Self {
-        Self::HalfOpen { window: Window::of_last(settings.trials()), trials: Vec::new(), next_trial: 0 }
+        Self::HalfOpen {
+            window: Window::of_last(settings.trials()),
+            trials: Vec::new(),
+            next_trial: 0,
+        }
     }
 
     fn state(&self) -> State {
@@ -385,8 +418,12 @@ enum Verdict {
 impl FailureThreshold {
     fn is_reached(&self, counts: Counts) -> bool {
         match *self {
-            Self::Count { failures, .. } | Self::Period { failures, .. } => counts.failures >= failures,
-            Self::Rate { rate, min_calls, .. } => counts.total() >= min_calls && counts.failure_rate() >= rate,
+            Self::Count { failures, .. } | Self::Period { failures, .. } => {
+                counts.failures >= failures
+            }
+            Self::Rate { rate, min_calls, .. } => {
+                counts.total() >= min_calls && counts.failure_rate() >= rate
+            }
         }
     }
 
@@ -394,11 +431,13 @@ impl FailureThreshold {
         matches!(self, Self::Period { .. } | Self::Rate { .. })
     }
 
-    /// Whether it is not reached, and more successes can't make it so. They only lower a rate, but may complete
-    /// `min_calls`.
+    /// Whether it is not reached, and more successes can't make it so. They only lower a rate, but
+    /// may complete `min_calls`.
     fn is_safe_from_successes(&self, counts: Counts) -> bool {
         match *self {
-            Self::Count { failures, .. } | Self::Period { failures, .. } => counts.failures < failures,
+            Self::Count { failures, .. } | Self::Period { failures, .. } => {
+                counts.failures < failures
+            }
             Self::Rate { rate, min_calls, .. } => {
                 counts.failures == 0 || counts.total() >= min_calls && counts.failure_rate() < rate
             }
@@ -407,8 +446,9 @@ impl FailureThreshold {
 }
 
 impl Settings {
-    /// Half-open's judgement. Without a success threshold the failure threshold decides both ways, as in failsafe-go: one
-    /// success closes an n-of-n breaker, since n failures can no longer come together.
+    /// Half-open's judgement. Without a success threshold the failure threshold decides both ways,
+    /// as in failsafe-go: one success closes an n-of-n breaker, since n failures can no longer
+    /// come together.
     fn judge_trials(&self, counts: Counts) -> Option<Verdict> {
         let (close, open) = match (self.success, self.failure) {
             (Some(SuccessThreshold { successes, capacity }), _) => {
@@ -417,7 +457,9 @@ impl Settings {
             (None, FailureThreshold::Count { failures, capacity }) => {
                 (counts.successes > capacity - failures, counts.failures >= failures)
             }
-            (None, FailureThreshold::Period { failures, .. }) => (counts.successes > 0, counts.failures >= failures),
+            (None, FailureThreshold::Period { failures, .. }) => {
+                (counts.successes > 0, counts.failures >= failures)
+            }
             (None, FailureThreshold::Rate { rate, min_calls, .. }) => {
                 let enough = counts.total() >= min_calls;
                 (enough && counts.failure_rate() < rate, enough && counts.failure_rate() >= rate)

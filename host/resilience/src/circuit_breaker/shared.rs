@@ -1,26 +1,31 @@
-//! The machine as workers share it: most calls find what they need to know in one word that nobody is changing.
+//! The machine as workers share it: most calls find what they need to know in one word that nobody
+//! is changing.
 //!
-//! **Closed and well.** A call is admitted by one load. Its success is none of the machine's business if the machine counts
-//! the last results and all of those are successes: it is recorded by another load. If the machine counts by time, a success
-//! is added to the thread's own shard, which others look at when a failure has to be judged. So with 64 workers as with one,
+//! **Closed and well.** A call is admitted by one load. Its success is none of the machine's
+//! business if the machine counts the last results and all of those are successes: it is recorded
+//! by another load. If the machine counts by time, a success is added to the thread's own shard,
+//! which others look at when a failure has to be judged. So with 64 workers as with one,
 //! such a call writes to no cache line that another thread uses, where it took the lock twice.
 //!
 //! **Open.** A call is rejected by one load.
 //!
-//! **Everything else** takes the lock: failures, successes while failures are remembered by their order, trials, and the
-//! first success of each thread in each slice of time. Under the lock the machine is what it is to a single thread, so what
-//! goes past it must be a step that the machine would have taken, at a moment within the call:
+//! **Everything else** takes the lock: failures, successes while failures are remembered by their
+//! order, trials, and the first success of each thread in each slice of time. Under the lock the
+//! machine is what it is to a single thread, so what goes past it must be a step that the machine
+//! would have taken, at a moment within the call:
 //!
-//! - The word is stored under the lock, by the change that it tells of. A load is such a moment: what was loaded was true
-//!   then. A change that happened before the load is seen by it, since threads agree on the order of stores to one word; and
-//!   the word carries all that is decided by it, so no other memory needs to be ordered with it.
+//! - The word is stored under the lock, by the change that it tells of. A load is such a moment:
+//!   what was loaded was true then. A change that happened before the load is seen by it, since
+//!   threads agree on the order of stores to one word; and the word carries all that is decided by
+//!   it, so no other memory needs to be ordered with it.
 //! - A shard is open only while no success in its slice could change the state
-//!   ([`Machine::is_safe_from_successes`]), which every step under the lock ensures before it judges: it closes and empties
-//!   them one by one if it can't tell without. A success that comes to its shard before is counted in that judgement, and
-//!   one that comes after finds the shard closed and waits for the lock.
+//!   ([`Machine::is_safe_from_successes`]), which every step under the lock ensures before it
+//!   judges: it closes and empties them one by one if it can't tell without. A success that comes
+//!   to its shard before is counted in that judgement, and one that comes after finds the shard
+//!   closed and waits for the lock.
 //!
-//! A failure costs as much as before. With a `period`, judging one looks at all shards only if it might open the circuit, so
-//! at a steady rate of failures below the threshold that is rare.
+//! A failure costs as much as before. With a `period`, judging one looks at all shards only if it
+//! might open the circuit, so at a steady rate of failures below the threshold that is rare.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -112,7 +117,11 @@ impl SharedMachine {
         Self::with_shards(settings, shards, now)
     }
 
-    fn with_shards(settings: Settings, shards: Option<Sharded<Mutex<Shard>>>, now: Instant) -> Self {
+    fn with_shards(
+        settings: Settings,
+        shards: Option<Sharded<Mutex<Shard>>>,
+        now: Instant,
+    ) -> Self {
         let shared = Self {
             word: CachePadded::new(AtomicU64::new(Word::Ask.encode())),
             shards,
@@ -135,7 +144,10 @@ impl SharedMachine {
             Word::Open { until } => {
                 let remaining = until.saturating_sub(self.nanos(now));
                 if remaining > 0 {
-                    return (Err(Rejection { remaining: Some(Duration::from_nanos(remaining)) }), None);
+                    return (
+                        Err(Rejection { remaining: Some(Duration::from_nanos(remaining)) }),
+                        None,
+                    );
                 }
             }
             Word::Ask => {}
@@ -159,8 +171,11 @@ impl SharedMachine {
         now: Instant,
     ) -> Option<Transition> {
         match self.word() {
-            // Generations only grow, so what is a straggler here stays one; as for open, nothing counts there.
-            Word::Closed { generation } | Word::Settled { generation } if generation != permit.generation() => {
+            // Generations only grow, so what is a straggler here stays one; as for open, nothing
+            // counts there.
+            Word::Closed { generation } | Word::Settled { generation }
+                if generation != permit.generation() =>
+            {
                 return None;
             }
             Word::Open { .. } => return None,
@@ -219,7 +234,9 @@ impl SharedMachine {
     fn count(&self, permit: Permit, now: Instant) -> bool {
         let Some(shards) = &self.shards else { return false };
         let mut shard = lock(shards.own());
-        let is_open = shard.slice.is_some_and(|slice| slice.generation == permit.generation() && now < slice.ends);
+        let is_open = shard
+            .slice
+            .is_some_and(|slice| slice.generation == permit.generation() && now < slice.ends);
         shard.successes += usize::from(is_open);
         is_open
     }
@@ -284,7 +301,8 @@ impl Shard {
     }
 }
 
-/// Neither a machine nor a shard can be left half-changed, so a panic elsewhere while it was locked does not matter.
+/// Neither a machine nor a shard can be left half-changed, so a panic elsewhere while it was locked
+/// does not matter.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 pub(super) enum Window {
     /// The last `capacity` results.
     Count { capacity: usize, results: VecDeque<bool>, failures: usize },
-    /// The results of the last period, in slices of a tenth of it; the slice under way counts among the ten.
+    /// The results of the last period, in slices of a tenth of it; the slice under way counts among
+    /// the ten.
     Time(TimeSlices),
 }
 
@@ -43,7 +44,8 @@ impl Counts {
         self.successes + self.failures
     }
 
-    /// Failures among all, 0 to 1; 0 when there are none. Not rounded (failsafe-go rounds to whole percents).
+    /// Failures among all, 0 to 1; 0 when there are none. Not rounded (failsafe-go rounds to whole
+    /// percents).
     pub fn failure_rate(&self) -> f64 {
         if self.total() == 0 { 0.0 } else { self.failures as f64 / self.total() as f64 }
     }
@@ -98,13 +100,21 @@ impl Window {
 }
 
 impl TimeSlices {
-    /// Why ten: failsafe-go's choice, which bounds both memory and the age error (a tenth of the period).
+    /// Why ten: failsafe-go's choice, which bounds both memory and the age error (a tenth of the
+    /// period).
     const COUNT: usize = 10;
 
     fn new(period: Duration, now: Instant) -> Self {
         // A period of a few nanoseconds must not make a slice of none, nor one of ages overflow.
-        let length = (period / Self::COUNT as u32).clamp(Duration::from_nanos(1), Duration::from_nanos(u64::MAX));
-        Self { length, ends: now + length, current: 0, slices: Default::default(), sum: Counts::default() }
+        let length = (period / Self::COUNT as u32)
+            .clamp(Duration::from_nanos(1), Duration::from_nanos(u64::MAX));
+        Self {
+            length,
+            ends: now + length,
+            current: 0,
+            slices: Default::default(),
+            sum: Counts::default(),
+        }
     }
 
     fn record(&mut self, failed: bool, now: Instant) {
@@ -136,7 +146,8 @@ impl TimeSlices {
         let passed = u64::try_from(late / length).unwrap_or(u64::MAX).saturating_add(1);
         // After a pause of more than a period every slice is cleared, whichever place comes next.
         for step in 1..=passed.min(Self::COUNT as u64) {
-            let left = std::mem::take(&mut self.slices[Self::place(self.current.wrapping_add(step))]);
+            let left =
+                std::mem::take(&mut self.slices[Self::place(self.current.wrapping_add(step))]);
             self.sum.successes -= left.successes;
             self.sum.failures -= left.failures;
         }

@@ -21,7 +21,11 @@ pub struct BackoffConfig {
 
 impl Default for BackoffConfig {
     fn default() -> Self {
-        Self { delay: ConfigDuration::from_millis(100), max_delay: ConfigDuration::from_secs(5), factor: 2.0 }
+        Self {
+            delay: ConfigDuration::from_millis(100),
+            max_delay: ConfigDuration::from_secs(5),
+            factor: 2.0,
+        }
     }
 }
 
@@ -55,7 +59,8 @@ impl<'de> Deserialize<'de> for JitterConfig {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<JitterConfig, E> {
-                ConfigDuration::deserialize(de::value::StrDeserializer::new(text)).map(JitterConfig::Duration)
+                ConfigDuration::deserialize(de::value::StrDeserializer::new(text))
+                    .map(JitterConfig::Duration)
             }
 
             fn visit_f64<E: de::Error>(self, factor: f64) -> Result<JitterConfig, E> {
@@ -106,14 +111,20 @@ impl Delays {
         if let Some(ConfigDuration(delay)) = delay {
             return Self::Fixed(delay);
         }
-        if let Some(RandomDelayConfig { min: ConfigDuration(min), max: ConfigDuration(max) }) = random {
+        if let Some(RandomDelayConfig { min: ConfigDuration(min), max: ConfigDuration(max) }) =
+            random
+        {
             problems.require(min <= max, "random_delay.max", || "must be at least `min`".into());
             return Self::Random { min, max };
         }
-        let BackoffConfig { delay: ConfigDuration(delay), max_delay: ConfigDuration(max_delay), factor } =
-            backoff.unwrap_or_default();
+        let BackoffConfig {
+            delay: ConfigDuration(delay),
+            max_delay: ConfigDuration(max_delay),
+            factor,
+        } = backoff.unwrap_or_default();
         problems.require(!delay.is_zero(), "backoff.delay", || "must be more than 0".into());
-        problems.require(!max_delay.is_zero(), "backoff.max_delay", || "must be more than 0".into());
+        problems
+            .require(!max_delay.is_zero(), "backoff.max_delay", || "must be more than 0".into());
         problems.require(factor.is_finite() && factor >= 1.0, "backoff.factor", || {
             format!("must be at least 1, is {factor}")
         });
@@ -127,7 +138,11 @@ impl Delays {
             Self::Random { min, max } => min + (max - min).mul_f64(fraction),
             Self::Backoff { delay, max_delay, factor } => {
                 let grown = delay.as_secs_f64() * factor.powf(f64::from(step));
-                if grown < max_delay.as_secs_f64() { Duration::from_secs_f64(grown) } else { max_delay }
+                if grown < max_delay.as_secs_f64() {
+                    Duration::from_secs_f64(grown)
+                } else {
+                    max_delay
+                }
             }
         }
     }
@@ -221,8 +236,11 @@ mod tests {
 
     #[test]
     fn no_number_of_retries_overflows_the_backoff() {
-        let delays =
-            Delays::Backoff { delay: Duration::from_millis(1), max_delay: Duration::from_secs(5), factor: 10.0 };
+        let delays = Delays::Backoff {
+            delay: Duration::from_millis(1),
+            max_delay: Duration::from_secs(5),
+            factor: 10.0,
+        };
         assert_eq!(delays.delay(u32::MAX, 0.0), Duration::from_secs(5));
     }
 }

@@ -1,9 +1,12 @@
-//! A budget bounds how many of the calls in flight may be retrying, so that retries cannot multiply an overload.
+//! A budget bounds how many of the calls in flight may be retrying, so that retries cannot multiply
+//! an overload.
 //!
-//! After failsafe-go's budget: a call may begin to retry while fewer than `max_rate` of the calls in flight, or fewer than
-//! `min_concurrency` calls, are retrying. It is shared by every policy that names it.
+//! After failsafe-go's budget: a call may begin to retry while fewer than `max_rate` of the calls
+//! in flight, or fewer than `min_concurrency` calls, are retrying. It is shared by every policy
+//! that names it.
 //!
-//! Every call enters and leaves, so calls in flight are counted per thread; only a call that wants to retry adds them up.
+//! Every call enters and leaves, so calls in flight are counted per thread; only a call that wants
+//! to retry adds them up.
 
 use crossbeam_utils::CachePadded;
 use serde::Deserialize;
@@ -71,7 +74,9 @@ impl Budget {
         let allowed = (self.in_flight() as f64 * self.config.max_rate) as usize;
         let allowed = allowed.max(self.config.min_concurrency);
         self.retrying
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |retrying| (retrying < allowed).then_some(retrying + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |retrying| {
+                (retrying < allowed).then_some(retrying + 1)
+            })
             .ok()?;
         Some(Share { count: &self.retrying })
     }
@@ -121,7 +126,8 @@ mod tests {
     #[test]
     fn threads_that_retry_at_once_get_no_more_than_there_is_and_leave_nothing_held() {
         loom::model(|| {
-            let budget = Arc::new(BudgetConfig { max_rate: 0.5, min_concurrency: 1 }.build().unwrap());
+            let budget =
+                Arc::new(BudgetConfig { max_rate: 0.5, min_concurrency: 1 }.build().unwrap());
             let call = |budget: &Budget| {
                 let _in_flight = budget.enter();
                 let _retrying = budget.try_retry();

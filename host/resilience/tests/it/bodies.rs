@@ -1,11 +1,13 @@
-//! Bodies on both ways: request bodies that are kept for a further attempt, response bodies that hold what they must.
+//! Bodies on both ways: request bodies that are kept for a further attempt, response bodies that
+//! hold what they must.
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use fusebox_resilience::testing::{Script, call_with, read};
 use fusebox_resilience::{
-    BodyStream, Call, ErrorKind, EventKind, NoRetry, Observers, Outcome, Peek, RequestBody, ResponseBody, Upstream,
+    BodyStream, Call, ErrorKind, EventKind, NoRetry, Observers, Outcome, Peek, RequestBody,
+    ResponseBody, Upstream,
 };
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
@@ -15,12 +17,16 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout as timeout_after};
 
-use crate::support::{Answers, Piece, Rig, breaker, ms, pieces, request_body, response, response_body, retry, timeout};
+use crate::support::{
+    Answers, Piece, Rig, breaker, ms, pieces, request_body, response, response_body, retry, timeout,
+};
 
 const RETRY: &str = "methods = [\"*\"]\ndelay = \"10ms\"";
 
 /// Data and trailers of a body that ends well.
-async fn all<B: Body<Data = Bytes, Error: std::fmt::Debug> + Unpin>(body: B) -> (Bytes, Option<HeaderMap>) {
+async fn all<B: Body<Data = Bytes, Error: std::fmt::Debug> + Unpin>(
+    body: B,
+) -> (Bytes, Option<HeaderMap>) {
     let collected = body.collect().await.unwrap();
     let trailers = collected.trailers().cloned();
     (collected.to_bytes(), trailers)
@@ -113,8 +119,10 @@ async fn an_attempt_that_ended_before_the_body_did_leaves_the_rest_to_the_next()
 
 #[tokio::test(start_paused = true)]
 async fn two_attempts_at_once_both_get_all_of_it() {
-    let body =
-        request_body(100, [Piece::Data("abc"), Piece::Wait(30), Piece::Data("def"), Piece::Trailer("x-sum", "1")]);
+    let body = request_body(
+        100,
+        [Piece::Data("abc"), Piece::Wait(30), Piece::Data("def"), Piece::Trailer("x-sum", "1")],
+    );
     let (first, second) = tokio::join!(all(body.for_attempt()), all(body.for_attempt()));
     assert_eq!(first, second);
     assert_eq!(first.0, "abcdef");
@@ -139,8 +147,14 @@ async fn an_attempt_that_leaves_wakes_the_one_that_waits_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_off_on_the_clients_side_is_neither_retried_nor_counted() {
     let breaker = breaker("failure_threshold = 1\nhandle_if = { failure = [\"any\"] }");
-    let rig = Rig::new("", [retry("methods = [\"*\"]\nhandle_if = { failure = [\"any\"] }"), breaker.clone()]);
-    let body = request_body(100, [Piece::Data("abc"), Piece::Wait(5), Piece::Break(ErrorKind::RequestIncomplete)]);
+    let rig = Rig::new(
+        "",
+        [retry("methods = [\"*\"]\nhandle_if = { failure = [\"any\"] }"), breaker.clone()],
+    );
+    let body = request_body(
+        100,
+        [Piece::Data("abc"), Piece::Wait(5), Piece::Break(ErrorKind::RequestIncomplete)],
+    );
     assert_eq!(rig.request("POST", body).await, (5, Err(ErrorKind::RequestIncomplete)));
     assert_eq!(rig.events(), []);
     assert_eq!(breaker.status().counts.total(), 0);
@@ -188,7 +202,8 @@ async fn an_attempt_knows_that_it_has_ended_when_the_client_does() {
 async fn the_end_of_a_call_fails_an_attempt_that_still_sends_its_body() {
     let body = request_body(100, [Piece::Data("first "), Piece::Wait(1000), Piece::Data("second")]);
     let attempt = {
-        let call = call_with("1", http::Request::post("http://service-b/"), body, Observers::default());
+        let call =
+            call_with("1", http::Request::post("http://service-b/"), body, Observers::default());
         call.body().for_attempt()
     };
     let started = Instant::now();
@@ -269,7 +284,8 @@ async fn trailers_of_a_response_come_last_whether_or_not_they_were_read_ahead() 
 
 #[tokio::test(start_paused = true)]
 async fn what_was_read_ahead_is_shown_in_any_part_and_never_past_the_limit() {
-    let mut body = response_body([Piece::Data("abc"), Piece::Data("defgh"), Piece::Data("ijk"), Piece::Hang]);
+    let mut body =
+        response_body([Piece::Data("abc"), Piece::Data("defgh"), Piece::Data("ijk"), Piece::Hang]);
     body.peek(Peek { bytes: 6, timeout: ms(10) }).await.unwrap();
     assert_eq!(body.size_hint().lower(), 8, "whole frames are read");
     for (offset, length, expected) in [
@@ -290,7 +306,8 @@ async fn what_was_read_ahead_is_shown_in_any_part_and_never_past_the_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_goes_out_while_its_body_still_arrives() {
-    let upstream = Answers(|_| Ok(response(200, &[], response_body([Piece::Wait(500), Piece::Data("late")]))));
+    let upstream =
+        Answers(|_| Ok(response(200, &[], response_body([Piece::Wait(500), Piece::Data("late")]))));
     let rig = Rig::around(upstream, [retry(RETRY), breaker(""), timeout(100)]);
     let response = rig.outcome(&rig.call()).await.unwrap();
     assert_eq!(rig.now(), 1);

@@ -1,5 +1,6 @@
-//! The cancellation sweep: a run of all policies is dropped at every instant and at every poll. Nothing stays alive, nothing
-//! stays held, nothing is counted. A new policy joins on the day it is written.
+//! The cancellation sweep: a run of all policies is dropped at every instant and at every poll.
+//! Nothing stays alive, nothing stays held, nothing is counted. A new policy joins on the day it is
+//! written.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,14 +13,14 @@ use futures_util::future::LocalBoxFuture;
 use tokio::time::timeout;
 
 use crate::support::{
-    Answer, Fake, Piece, Rig, Surroundings, breaker, budget, fallback_among, ms, request_body, retry_among,
-    timeout as limit,
+    Answer, Fake, Piece, Rig, Surroundings, breaker, budget, fallback_among, ms, request_body,
+    retry_among, timeout as limit,
 };
 
-/// The run: a body that arrives in parts, a slow body that is peeked at and refused, a lost connection, an attempt that is
-/// cut off, an inner rejection that is waited out, and last a response that goes out while its body arrives.
-const SCRIPT: &str =
-    "503:bodydelay=5:body=busy,close,200:bodydelay=9:body=busy,hang,200:delay=3:bodydelay=20:body=well";
+/// The run: a body that arrives in parts, a slow body that is peeked at and refused, a lost
+/// connection, an attempt that is cut off, an inner rejection that is waited out, and last a
+/// response that goes out while its body arrives.
+const SCRIPT: &str = "503:bodydelay=5:body=busy,close,200:bodydelay=9:body=busy,hang,200:delay=3:bodydelay=20:body=well";
 const LIMIT: u64 = 30;
 
 struct Sweep {
@@ -37,14 +38,22 @@ impl Sweep {
             Err(_) => true,
         });
         let answer = Answer { peek: Some(Peek { bytes: 4, timeout: ms(50) }), respond: |_| None };
-        let parts =
-            Surroundings::default().predicate("busy", &busy).responder("declines", answer).budget("shared", &budget);
-        // Half-open from the start, with few trials; two failures of the four open it, and it is waited for.
-        let breaker = breaker("failure_threshold = 9\nsuccess_threshold = 3\nsuccess_capacity = 4\ndelay = \"25ms\"");
+        let parts = Surroundings::default()
+            .predicate("busy", &busy)
+            .responder("declines", answer)
+            .budget("shared", &budget);
+        // Half-open from the start, with few trials; two failures of the four open it, and it is
+        // waited for.
+        let breaker = breaker(
+            "failure_threshold = 9\nsuccess_threshold = 3\nsuccess_capacity = 4\ndelay = \"25ms\"",
+        );
         let rig = Rig::new(
             SCRIPT,
             [
-                fallback_among("handle_if = { component = \"busy\" }\nrespond = { component = \"declines\" }", &parts),
+                fallback_among(
+                    "handle_if = { component = \"busy\" }\nrespond = { component = \"declines\" }",
+                    &parts,
+                ),
                 limit(10_000),
                 retry_among(
                     "max_retries = 9\nbackoff = { delay = \"4ms\" }\nbudget = \"shared\"\nmethods = [\"*\"]\n\
@@ -56,8 +65,10 @@ impl Sweep {
             ],
         );
         breaker.force(State::HalfOpen, &rig.recorder.observers());
-        let body =
-            request_body(100, [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")]);
+        let body = request_body(
+            100,
+            [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")],
+        );
         let call = rig.call_of(http::Request::post("http://service-b/"), body);
         Self { rig, breaker, budget, call }
     }
@@ -79,8 +90,16 @@ impl Sweep {
         let after = self.breaker.status();
         assert_eq!(self.rig.upstream.alive(), 0, "an attempt or a body is alive: {when}");
         assert_eq!(after.trials, 0, "a trial's permit is held: {when}");
-        assert_eq!((after.state, after.counts), (before.state, before.counts), "the cancelled attempt counted: {when}");
-        assert_eq!((self.budget.in_flight(), self.budget.retrying()), (0, 0), "the budget is held: {when}");
+        assert_eq!(
+            (after.state, after.counts),
+            (before.state, before.counts),
+            "the cancelled attempt counted: {when}"
+        );
+        assert_eq!(
+            (self.budget.in_flight(), self.budget.retrying()),
+            (0, 0),
+            "the budget is held: {when}"
+        );
         assert!(self.call.body().can_repeat(), "{when}");
         assert_eq!(read(self.call.body().for_attempt()).await.unwrap(), "abcdef", "{when}");
     }
@@ -90,11 +109,19 @@ impl Sweep {
 async fn the_run_goes_through_every_kind_of_wait() {
     let sweep = Sweep::new();
     assert_eq!(sweep.run().await, (200, "well".to_owned()));
-    let seen: Vec<_> = sweep.rig.events().into_iter().map(|(_, kind)| format!("{kind:?}")).collect();
-    for part in ["RetryScheduled", "TimeoutExceeded", "to: HalfOpen", "from: HalfOpen, to: Open", "CallRejected"] {
+    let seen: Vec<_> =
+        sweep.rig.events().into_iter().map(|(_, kind)| format!("{kind:?}")).collect();
+    for part in [
+        "RetryScheduled",
+        "TimeoutExceeded",
+        "to: HalfOpen",
+        "from: HalfOpen, to: Open",
+        "CallRejected",
+    ] {
         assert!(seen.iter().any(|event| event.contains(part)), "{part} in {seen:#?}");
     }
-    let during: Vec<_> = sweep.rig.upstream.arrivals().iter().map(|arrival| arrival.body.clone()).collect();
+    let during: Vec<_> =
+        sweep.rig.upstream.arrivals().iter().map(|arrival| arrival.body.clone()).collect();
     assert_eq!(during, ["abcdef"; 5]);
     assert_eq!((sweep.budget.in_flight(), sweep.budget.retrying()), (0, 0));
 }
@@ -109,7 +136,10 @@ async fn dropped_at_any_millisecond_nothing_stays_alive_held_or_counted() {
     for instant in 0..length {
         let sweep = Sweep::new();
         let mut run = sweep.run();
-        assert!(timeout(ms(instant), &mut run).await.is_err(), "the run is over at {instant} already");
+        assert!(
+            timeout(ms(instant), &mut run).await.is_err(),
+            "the run is over at {instant} already"
+        );
         held += sweep.breaker.status().trials + sweep.budget.retrying();
         sweep.drop_and_check(run, &format!("at {instant} ms")).await;
     }

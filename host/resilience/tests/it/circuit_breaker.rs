@@ -1,11 +1,14 @@
-//! Circuit breaker through the pipeline: what opens it, for how long, what closes it, and what does not count.
+//! Circuit breaker through the pipeline: what opens it, for how long, what closes it, and what does
+//! not count.
 
 use std::time::Duration;
 
 use fusebox_resilience::testing::Script;
 use fusebox_resilience::{CircuitBreakerConfig, Counts, ErrorKind, EventKind, ResponseBody, State};
 
-use crate::support::{Answers, Fake, Rig, Surroundings, breaker, breaker_among, ms, problems, response};
+use crate::support::{
+    Answers, Fake, Rig, Surroundings, breaker, breaker_among, ms, problems, response,
+};
 
 const OPEN: Result<u16, ErrorKind> = Err(ErrorKind::CircuitOpen);
 
@@ -59,7 +62,10 @@ async fn by_default_five_failures_in_a_row_open_it_for_a_minute_and_one_success_
 async fn with_a_capacity_it_opens_on_so_many_of_the_last_results() {
     let breaker = breaker("failure_threshold = 2\nfailure_capacity = 3");
     let rig = Rig::new("503,200,200,503,200,503", [breaker.clone()]);
-    assert_eq!(results(&rig, [0, 10, 20, 30, 40]).await, [Ok(503), Ok(200), Ok(200), Ok(503), Ok(200)]);
+    assert_eq!(
+        results(&rig, [0, 10, 20, 30, 40]).await,
+        [Ok(503), Ok(200), Ok(200), Ok(503), Ok(200)]
+    );
     assert_eq!(breaker.status().counts, Counts { successes: 2, failures: 1 });
     assert_eq!(results(&rig, [50, 60]).await, [Ok(503), OPEN]);
 }
@@ -67,14 +73,18 @@ async fn with_a_capacity_it_opens_on_so_many_of_the_last_results() {
 #[tokio::test(start_paused = true)]
 async fn with_a_period_it_opens_on_so_many_failures_within_it() {
     let rig = Rig::new("503,503,503,200,503", [breaker("failure_threshold = 3\nperiod = \"1s\"")]);
-    // The first is more than a period older than the third; the success in between does not start over.
+    // The first is more than a period older than the third; the success in between does not start
+    // over.
     assert_eq!(results(&rig, [0, 800, 1200, 1400]).await, [Ok(503), Ok(503), Ok(503), Ok(200)]);
     assert_eq!(results(&rig, [1500, 1600]).await, [Ok(503), OPEN]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_a_rate_it_opens_from_min_calls_on() {
-    let rig = Rig::new("503,503,200,200,503", [breaker("failure_rate = 0.6\nmin_calls = 5\nperiod = \"1s\"")]);
+    let rig = Rig::new(
+        "503,503,200,200,503",
+        [breaker("failure_rate = 0.6\nmin_calls = 5\nperiod = \"1s\"")],
+    );
     assert_eq!(results(&rig, [0, 10, 20, 30]).await, [Ok(503), Ok(503), Ok(200), Ok(200)]);
     assert_eq!(results(&rig, [40, 50]).await, [Ok(503), OPEN]);
 }
@@ -104,8 +114,10 @@ async fn a_call_slower_than_slow_call_is_a_failure_and_one_as_slow_is_not() {
 async fn the_time_of_a_peek_is_not_the_upstreams_slowness() {
     let slow = Fake::peeking(100, 500, |_| false);
     let parts = Surroundings::default().predicate("looks", &slow);
-    let breaker =
-        breaker_among("failure_threshold = 1\nslow_call = \"50ms\"\nhandle_if = { component = \"looks\" }", &parts);
+    let breaker = breaker_among(
+        "failure_threshold = 1\nslow_call = \"50ms\"\nhandle_if = { component = \"looks\" }",
+        &parts,
+    );
     let rig = Rig::new("200:bodydelay=200", [breaker.clone()]);
     assert_eq!(rig.get().await, (201, Ok(200)));
     assert_eq!(breaker.status().counts, Counts { successes: 1, failures: 0 });
@@ -113,7 +125,9 @@ async fn the_time_of_a_peek_is_not_the_upstreams_slowness() {
 
 #[tokio::test(start_paused = true)]
 async fn what_ignore_if_takes_counts_as_neither_even_if_handle_if_takes_it() {
-    let breaker = breaker("failure_threshold = 1\nignore_if = { status = [\"503\"], failure = [\"connection-lost\"] }");
+    let breaker = breaker(
+        "failure_threshold = 1\nignore_if = { status = [\"503\"], failure = [\"connection-lost\"] }",
+    );
     let rig = Rig::new("503,close,200,500", [breaker.clone()]);
     assert_eq!(results(&rig, [0, 10]).await, [Ok(503), Err(ErrorKind::ConnectionTerminated)]);
     assert_eq!(breaker.status().counts, Counts::default());
@@ -147,7 +161,10 @@ async fn retry_after_of_a_failing_429_or_503_sets_the_delay_up_to_max_delay() {
         ("503", 100),
         ("503:ra=0", 0),
     ] {
-        let rig = Rig::new(step, [breaker("failure_threshold = 1\ndelay = \"100ms\"\nretry_after = true")]);
+        let rig = Rig::new(
+            step,
+            [breaker("failure_threshold = 1\ndelay = \"100ms\"\nretry_after = true")],
+        );
         rig.run().await;
         assert_eq!(rig.events(), [opened(1, State::Closed, delay)], "{step}");
     }
@@ -179,7 +196,8 @@ async fn max_delay_caps_what_is_asked_for_and_is_at_least_the_delay() {
 
 #[tokio::test(start_paused = true)]
 async fn delay_factor_grows_the_delay_with_each_opening_in_a_row() {
-    let config = "failure_threshold = 1\ndelay = \"100ms\"\ndelay_factor = 2\nmax_delay = \"300ms\"";
+    let config =
+        "failure_threshold = 1\ndelay = \"100ms\"\ndelay_factor = 2\nmax_delay = \"300ms\"";
     let breaker = breaker(config);
     let rig = Rig::new("503*4,200,503", [breaker.clone()]);
     let results = results(&rig, [0, 101, 302, 603, 904, 910]).await;
@@ -203,7 +221,10 @@ async fn a_rejection_carries_the_remaining_delay_and_never_reaches_the_upstream(
     rig.run().await;
     rig.until(41).await;
     let error = rig.outcome(&rig.call()).await.unwrap_err();
-    assert_eq!((error.kind(), error.retry_after(), error.attempt()), (ErrorKind::CircuitOpen, Some(ms(60)), 0));
+    assert_eq!(
+        (error.kind(), error.retry_after(), error.attempt()),
+        (ErrorKind::CircuitOpen, Some(ms(60)), 0)
+    );
     assert_eq!(rig.attempts(), [0]);
     let status = breaker.status();
     assert_eq!((status.state, status.remaining_delay), (State::Open, ms(60)));
@@ -239,35 +260,49 @@ async fn half_open_admits_no_more_at_once_than_the_threshold_in_force_holds() {
         let rig = Rig::around(Script::new("").rest("200:delay=50"), [breaker.clone()]);
         breaker.force(State::HalfOpen, &rig.recorder.observers());
         let ended = futures_util::future::join_all((0..9).map(|_| rig.get())).await;
-        assert_eq!(ended.iter().filter(|(_, result)| *result == Ok(200)).count(), trials, "{config}");
+        assert_eq!(
+            ended.iter().filter(|(_, result)| *result == Ok(200)).count(),
+            trials,
+            "{config}"
+        );
         assert_eq!(rig.events()[1], rejected(0, None), "nobody knows for how long");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_success_threshold_closes_it_and_more_failures_than_it_can_bear_open_it_again() {
-    let config = "failure_threshold = 1\nsuccess_threshold = 2\nsuccess_capacity = 3\ndelay = \"10ms\"";
+    let config =
+        "failure_threshold = 1\nsuccess_threshold = 2\nsuccess_capacity = 3\ndelay = \"10ms\"";
     let rig = Rig::new("503,503,200,503,200,503,200", [breaker(config)]);
     let results = results(&rig, [0, 20, 30, 40, 60, 70, 80]).await;
     assert_eq!(results, [Ok(503), Ok(503), Ok(200), Ok(503), Ok(200), Ok(503), Ok(200)]);
     assert_eq!(
         rig.events(),
-        [opened(1, State::Closed, 10), half_opened(20), opened(41, State::HalfOpen, 10), half_opened(60), closed(81)]
+        [
+            opened(1, State::Closed, 10),
+            half_opened(20),
+            opened(41, State::HalfOpen, 10),
+            half_opened(60),
+            closed(81)
+        ]
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_success_threshold_the_failure_threshold_judges_both_ways() {
     // 2 of 3: two successes leave no room for two failures.
-    let rig =
-        Rig::new("503,503,503,200,200", [breaker("failure_threshold = 2\nfailure_capacity = 3\ndelay = \"10ms\"")]);
+    let rig = Rig::new(
+        "503,503,503,200,200",
+        [breaker("failure_threshold = 2\nfailure_capacity = 3\ndelay = \"10ms\"")],
+    );
     let results = results(&rig, [0, 5, 20, 25, 30]).await;
     assert_eq!(results, [Ok(503), Ok(503), Ok(503), Ok(200), Ok(200)]);
     assert_eq!(rig.events(), [opened(6, State::Closed, 10), half_opened(20), closed(31)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trial_that_hangs_gives_its_place_back_after_trial_timeout_and_its_late_result_is_ignored() {
+async fn a_trial_that_hangs_gives_its_place_back_after_trial_timeout_and_its_late_result_is_ignored()
+ {
     let breaker = breaker("failure_threshold = 1\ntrial_timeout = \"100ms\"");
     let rig = Rig::new("503:delay=299,200:delay=48", [breaker.clone()]);
     breaker.force(State::HalfOpen, &rig.recorder.observers());
@@ -285,7 +320,10 @@ async fn a_trial_that_is_cancelled_gives_its_place_back_at_once_and_counts_as_ne
     let call = rig.call();
     assert!(tokio::time::timeout(ms(20), rig.outcome(&call)).await.is_err());
     let status = breaker.status();
-    assert_eq!((status.state, status.trials, status.counts), (State::HalfOpen, 0, Counts::default()));
+    assert_eq!(
+        (status.state, status.trials, status.counts),
+        (State::HalfOpen, 0, Counts::default())
+    );
     assert_eq!(rig.get().await, (21, Ok(200)));
 }
 
@@ -315,7 +353,14 @@ async fn it_can_be_moved_by_hand_and_goes_on_from_there_by_its_own_rules() {
         rejected(50, Some(50)),
         half_opened(100),
         closed(101),
-        (101, EventKind::CircuitStateChanged { from: State::Closed, to: State::HalfOpen, delay: None }),
+        (
+            101,
+            EventKind::CircuitStateChanged {
+                from: State::Closed,
+                to: State::HalfOpen,
+                delay: None,
+            },
+        ),
         closed(101),
     ];
     assert_eq!(rig.events(), expected);
@@ -341,7 +386,10 @@ async fn an_error_of_the_client_is_neutral_whatever_the_conditions_say() {
     let rig = Rig::around(upstream, [breaker.clone()]);
     rig.run().await;
     rig.run().await;
-    assert_eq!((breaker.status().state, breaker.status().counts), (State::Closed, Counts::default()));
+    assert_eq!(
+        (breaker.status().state, breaker.status().counts),
+        (State::Closed, Counts::default())
+    );
 }
 
 #[test]
@@ -349,25 +397,46 @@ fn configuration_errors_name_the_key() {
     for (text, expected) in [
         ("failure_threshold = 0", "failure_threshold: must be within 1 to 100000, is 0"),
         ("failure_threshold = 100001", "failure_threshold: must be within 1 to 100000, is 100001"),
-        ("failure_threshold = 3\nfailure_capacity = 2", "failure_capacity: must be within 3 to 100000, is 2"),
+        (
+            "failure_threshold = 3\nfailure_capacity = 2",
+            "failure_capacity: must be within 3 to 100000, is 2",
+        ),
         ("failure_capacity = 100001", "failure_capacity: must be within 5 to 100000, is 100001"),
         ("failure_rate = 0.5", "failure_rate: needs a `period`"),
         ("min_calls = 5", "min_calls: needs a `period`"),
         ("period = \"0s\"", "period: must be more than 0"),
-        ("period = \"1s\"\nfailure_capacity = 9", "failure_capacity: either a capacity or a `period`"),
+        (
+            "period = \"1s\"\nfailure_capacity = 9",
+            "failure_capacity: either a capacity or a `period`",
+        ),
         ("period = \"1s\"\nmin_calls = 9", "min_calls: needs a `failure_rate`"),
-        ("period = \"1s\"\nfailure_rate = 0.0", "failure_rate: must be above 0 and at most 1, is 0"),
-        ("period = \"1s\"\nfailure_rate = 1.1", "failure_rate: must be above 0 and at most 1, is 1.1"),
-        ("period = \"1s\"\nfailure_rate = nan", "failure_rate: must be above 0 and at most 1, is NaN"),
+        (
+            "period = \"1s\"\nfailure_rate = 0.0",
+            "failure_rate: must be above 0 and at most 1, is 0",
+        ),
+        (
+            "period = \"1s\"\nfailure_rate = 1.1",
+            "failure_rate: must be above 0 and at most 1, is 1.1",
+        ),
+        (
+            "period = \"1s\"\nfailure_rate = nan",
+            "failure_rate: must be above 0 and at most 1, is NaN",
+        ),
         (
             "period = \"1s\"\nfailure_rate = 0.5\nfailure_threshold = 5",
             "failure_threshold: either a threshold or a `failure_rate`",
         ),
-        ("period = \"1s\"\nfailure_rate = 0.5\nmin_calls = 0", "min_calls: must be within 1 to 100000, is 0"),
+        (
+            "period = \"1s\"\nfailure_rate = 0.5\nmin_calls = 0",
+            "min_calls: must be within 1 to 100000, is 0",
+        ),
         ("slow_call = \"0s\"", "slow_call: must be more than 0"),
         ("success_threshold = 100001", "success_threshold: must be within 1 to 100000, is 100001"),
         ("success_threshold = 0", "success_threshold: must be within 1 to 100000, is 0"),
-        ("success_threshold = 3\nsuccess_capacity = 2", "success_capacity: must be within 3 to 100000, is 2"),
+        (
+            "success_threshold = 3\nsuccess_capacity = 2",
+            "success_capacity: must be within 3 to 100000, is 2",
+        ),
         ("success_capacity = 2", "success_capacity: needs a `success_threshold`"),
         ("delay_factor = 0.9", "delay_factor: must be at least 1, is 0.9"),
         ("delay_factor = inf", "delay_factor: must be at least 1, is inf"),
@@ -381,7 +450,9 @@ fn configuration_errors_name_the_key() {
         ("failure_threshold = -1", "invalid value: integer `-1`, expected usize"),
         ("delay = 60", "invalid type: integer `60`, expected a duration such as \"250ms\""),
     ] {
-        let found = problems(text, |config: CircuitBreakerConfig| config.build("b".into(), &Surroundings::default()));
+        let found = problems(text, |config: CircuitBreakerConfig| {
+            config.build("b".into(), &Surroundings::default())
+        });
         assert_eq!(found, [expected], "{text}");
     }
 }

@@ -8,8 +8,8 @@ use fusebox_resilience::{
 };
 
 use crate::support::{
-    Answers, Fake, Rig, Surroundings, breaker, breaker_among, fallback, fallback_among, ms, response, retry,
-    retry_among, timeout,
+    Answers, Fake, Rig, Surroundings, breaker, breaker_among, fallback, fallback_among, ms,
+    response, retry, retry_among, timeout,
 };
 
 const SORRY: &str = "respond = { status = 200, body = \"sorry\" }";
@@ -42,7 +42,11 @@ async fn each_policy_judges_with_its_own_condition() {
     let outer = breaker("handle_if = { status = [\"404\"] }");
     let rig = Rig::new(
         "404,500",
-        [outer.clone(), retry("handle_if = { status = [\"404\"] }\ndelay = \"10ms\""), inner.clone()],
+        [
+            outer.clone(),
+            retry("handle_if = { status = [\"404\"] }\ndelay = \"10ms\""),
+            inner.clone(),
+        ],
     );
     assert_eq!(rig.get().await, (12, Ok(500)));
     assert_eq!(inner.status().counts, counts(1, 1), "both attempts");
@@ -53,10 +57,14 @@ async fn each_policy_judges_with_its_own_condition() {
 #[test]
 fn what_a_call_is_made_of_is_small() {
     let (call, upstream) = (testing::call("1", Observers::default()), Script::new("200"));
-    let future = |policy: Arc<dyn Policy>| size_of_val(&*Pipeline::new([policy]).execute(&call, &upstream));
+    let future =
+        |policy: Arc<dyn Policy>| size_of_val(&*Pipeline::new([policy]).execute(&call, &upstream));
     let futures = [fallback(SORRY), retry(""), breaker(""), timeout(100)].map(future);
     let limits = [384, 448, 640, 256];
-    assert!(futures.iter().zip(limits).all(|(size, limit)| *size <= limit), "{futures:?}, and not up to {limits:?}");
+    assert!(
+        futures.iter().zip(limits).all(|(size, limit)| *size <= limit),
+        "{futures:?}, and not up to {limits:?}"
+    );
     let (outcome, call) = (size_of::<Outcome>(), size_of::<Call>());
     assert!(outcome <= 192 && call <= 416, "{outcome} {call}");
 }
@@ -66,7 +74,10 @@ fn what_a_call_is_made_of_is_small() {
 #[tokio::test(start_paused = true)]
 async fn a_fallbacks_answer_is_a_success_for_a_retry_outside_whatever_its_status() {
     for status in [200, 503] {
-        let rig = Rig::new("503", [retry("delay = \"10ms\""), fallback(&format!("respond = {{ status = {status} }}"))]);
+        let rig = Rig::new(
+            "503",
+            [retry("delay = \"10ms\""), fallback(&format!("respond = {{ status = {status} }}"))],
+        );
         assert_eq!(rig.get().await, (1, Ok(status)));
         assert_eq!(rig.events(), [(1, EventKind::FallbackServed { status, component: None })]);
     }
@@ -141,8 +152,10 @@ async fn every_kind_of_rejection_is_neutral_unless_handle_if_takes_it() {
         ErrorKind::Overloaded,
         ErrorKind::BudgetExceeded,
     ] {
-        let (neutral, failure) = (breaker("failure_threshold = 9"), breaker("handle_if = { failure = [\"any\"] }"));
-        let rig = Rig::around(Answers(move |_| Err(kind.into())), [failure.clone(), neutral.clone()]);
+        let (neutral, failure) =
+            (breaker("failure_threshold = 9"), breaker("handle_if = { failure = [\"any\"] }"));
+        let rig =
+            Rig::around(Answers(move |_| Err(kind.into())), [failure.clone(), neutral.clone()]);
         assert_eq!(rig.get().await, (1, Err(kind)));
         assert_eq!(neutral.status().counts, counts(0, 0), "{kind:?}");
         assert_eq!(failure.status().counts, counts(0, 1), "{kind:?}");
@@ -177,7 +190,8 @@ async fn an_inner_timeout_is_a_failure_and_an_outer_one_is_neutral() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_that_no_condition_names_is_a_success_as_for_the_status_only_handlers_of_failsafe_go() {
+async fn a_timeout_that_no_condition_names_is_a_success_as_for_the_status_only_handlers_of_failsafe_go()
+ {
     let blind = breaker("handle_if = { status = [\"503\"], failure = [] }");
     let rig = Rig::new("hang", [blind.clone(), timeout(30)]);
     rig.run().await;
@@ -205,7 +219,10 @@ async fn a_client_that_left_is_neutral_for_every_breaker() {
     assert!(tokio::time::timeout(ms(50), rig.outcome(&call)).await.is_err());
     for breaker in [outer, inner] {
         let status = breaker.status();
-        assert_eq!((status.state, status.counts, status.trials), (State::HalfOpen, counts(0, 0), 0));
+        assert_eq!(
+            (status.state, status.counts, status.trials),
+            (State::HalfOpen, counts(0, 0), 0)
+        );
     }
     assert_eq!(rig.upstream.alive(), 0);
 }
@@ -214,9 +231,13 @@ async fn a_client_that_left_is_neutral_for_every_breaker() {
 
 #[tokio::test(start_paused = true)]
 async fn a_component_is_asked_about_every_attempt_the_last_one_too() {
-    let asked = Fake::new(|seen| seen.outcome.as_ref().is_ok_and(|response| response.status == 503));
+    let asked =
+        Fake::new(|seen| seen.outcome.as_ref().is_ok_and(|response| response.status == 503));
     let parts = Surroundings::default().predicate("asked", &asked);
-    let policy = retry_among("max_retries = 2\ndelay = \"10ms\"\nhandle_if = { component = \"asked\" }", &parts);
+    let policy = retry_among(
+        "max_retries = 2\ndelay = \"10ms\"\nhandle_if = { component = \"asked\" }",
+        &parts,
+    );
     let rig = Rig::new("503*9", [policy]);
     assert_eq!(rig.get().await, (23, Ok(503)));
     assert_eq!(asked.seen(), [1, 2, 3].map(|attempt| format!("503 \"\" of attempt {attempt}")));
@@ -241,15 +262,21 @@ async fn what_remains_is_the_time_until_the_nearest_timeout_around_the_one_who_a
 async fn the_attempt_that_an_outcome_came_from_is_known_to_every_policy_outside() {
     let asked = Fake::new(|_| false);
     let parts = Surroundings::default().predicate("asked", &asked);
-    let outermost = || fallback_among(&format!("handle_if = {{ component = \"asked\" }}\n{SORRY}"), &parts);
-    let rig =
-        Rig::new("503,close", [outermost(), retry("max_retries = 1\ndelay = \"10ms\"\nreturn_last_failure = false")]);
+    let outermost =
+        || fallback_among(&format!("handle_if = {{ component = \"asked\" }}\n{SORRY}"), &parts);
+    let rig = Rig::new(
+        "503,close",
+        [outermost(), retry("max_retries = 1\ndelay = \"10ms\"\nreturn_last_failure = false")],
+    );
     rig.run().await;
     let open = breaker("");
     open.force(State::Open, &rig.recorder.observers());
     Rig::new("", [outermost(), open]).run().await;
     Rig::new("hang", [outermost(), timeout(10)]).run().await;
-    assert_eq!(asked.seen(), ["retries-exceeded of attempt 2", "circuit-open of attempt 0", "timeout of attempt 1"]);
+    assert_eq!(
+        asked.seen(),
+        ["retries-exceeded of attempt 2", "circuit-open of attempt 0", "timeout of attempt 1"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,11 +288,16 @@ async fn the_history_of_a_call_tells_how_its_attempts_ended() {
     let rig = Rig::around(upstream, [retry("delay = \"10ms\"")]);
     let call = rig.call();
     assert_eq!(rig.send(&call).await, (23, Ok(200)));
-    let history: Vec<_> = call.history().into_iter().map(|past| (past.number, past.outcome, past.elapsed)).collect();
+    let history: Vec<_> =
+        call.history().into_iter().map(|past| (past.number, past.outcome, past.elapsed)).collect();
     use fusebox_resilience::AttemptOutcome::{Failure, Response};
     assert_eq!(
         history,
-        [(1, Failure(ErrorKind::ConnectionRefused), ms(1)), (2, Response(503), ms(1)), (3, Response(200), ms(1))]
+        [
+            (1, Failure(ErrorKind::ConnectionRefused), ms(1)),
+            (2, Response(503), ms(1)),
+            (3, Response(200), ms(1))
+        ]
     );
     assert_eq!(call.attempts(), 3);
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
-    CircuitBreaker, CircuitBreakerConfig, Counts, ErrorKind, Failure, Peek, RequestBody, Response, ResponseBody,
+    CircuitBreaker, CircuitBreakerConfig, Counts, ErrorKind, Failure, Peek, RequestBody, Response,
+    ResponseBody,
 };
 
 use crate::support::{
-    Answers, Fake, Piece, Rig, Surroundings, breaker, breaker_among, fallback_among, ms, problems, request_body,
-    response, response_body, retry_among,
+    Answers, Fake, Piece, Rig, Surroundings, breaker, breaker_among, fallback_among, ms, problems,
+    request_body, response, response_body, retry_among,
 };
 
 /// Whether a breaker with this `handle_if` takes the outcome for a failure.
@@ -125,7 +126,10 @@ fn configuration_errors_name_the_key() {
 /// A breaker whose `handle_if` is this component.
 fn asks(asked: &Arc<Fake>, only: &str) -> Arc<CircuitBreaker> {
     let parts = Surroundings::default().predicate("asked", asked);
-    breaker_among(&format!("failure_threshold = 9\nhandle_if = {{ component = \"asked\"{only} }}"), &parts)
+    breaker_among(
+        &format!("failure_threshold = 9\nhandle_if = {{ component = \"asked\"{only} }}"),
+        &parts,
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +141,10 @@ async fn a_component_decides_alone_about_responses_and_failures() {
             let _ended = rig.get_at(10 * at).await;
         }
         assert_eq!(breaker.status().counts.failures, failures);
-        assert_eq!(answer.seen(), ["200 \"\"… of attempt 1", "503 \"\" of attempt 1", "connection-lost of attempt 1"]);
+        assert_eq!(
+            answer.seen(),
+            ["200 \"\"… of attempt 1", "503 \"\" of attempt 1", "connection-lost of attempt 1"]
+        );
     }
 }
 
@@ -156,9 +163,14 @@ async fn only_narrows_what_a_component_is_asked_about_and_a_list_left_out_is_all
         for at in 0..3 {
             let _ended = rig.get_at(10 * at).await;
         }
-        let seen: Vec<_> = yes.seen().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+        let seen: Vec<_> =
+            yes.seen().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
         assert_eq!(seen, asked_about, "{only}");
-        assert_eq!(breaker.status().counts, Counts { successes: 3 - seen.len(), failures: seen.len() }, "{only}");
+        assert_eq!(
+            breaker.status().counts,
+            Counts { successes: 3 - seen.len(), failures: seen.len() },
+            "{only}"
+        );
     }
 }
 
@@ -195,38 +207,64 @@ async fn a_component_knows_who_asks_what_and_what_the_slot_answers_by_default() 
     let rig = Rig::around(
         upstream,
         [
-            fallback_among(&format!("handle_if = {component}\nrespond = {{ status = 200 }}"), &parts),
-            retry_among(&format!("delay = \"10ms\"\nhandle_if = {component}\nabort_if = {component}"), &parts),
+            fallback_among(
+                &format!("handle_if = {component}\nrespond = {{ status = 200 }}"),
+                &parts,
+            ),
+            retry_among(
+                &format!("delay = \"10ms\"\nhandle_if = {component}\nabort_if = {component}"),
+                &parts,
+            ),
             breaker_among(&format!("handle_if = {component}\nignore_if = {component}"), &parts),
         ],
     );
     assert_eq!(rig.get().await, (12, Ok(200)));
-    // Of the 503: ignore, handle, handle, abort. Of the rejection: ignore, handle, handle, and the fallback's handle.
+    // Of the 503: ignore, handle, handle, abort. Of the rejection: ignore, handle, handle, and the
+    // fallback's handle.
     assert_eq!(looks.seen().len(), 8);
 }
 
 // ===== the peek =====
 
 /// Through a breaker that peeks and takes nothing; what is left of the response.
-async fn peeked(looks: &Arc<Fake>, method: &str, answer: fn() -> Response) -> (u64, Result<Response, ErrorKind>) {
+async fn peeked(
+    looks: &Arc<Fake>,
+    method: &str,
+    answer: fn() -> Response,
+) -> (u64, Result<Response, ErrorKind>) {
     let rig = Rig::around(Answers(move |_| Ok(answer())), [asks(looks, "")]);
-    let call = rig.call_of(http::Request::builder().method(method).uri("http://service-b/"), RequestBody::empty());
+    let call = rig.call_of(
+        http::Request::builder().method(method).uri("http://service-b/"),
+        RequestBody::empty(),
+    );
     let outcome = rig.outcome(&call).await;
     (rig.now(), outcome.map_err(|error| error.kind()))
 }
 
 fn slow(status: u16, headers: &[(&'static str, &str)]) -> Response {
-    let body = [Piece::Data("abc"), Piece::Wait(20), Piece::Data("def"), Piece::Wait(20), Piece::Data("ghi")];
+    let body = [
+        Piece::Data("abc"),
+        Piece::Wait(20),
+        Piece::Data("def"),
+        Piece::Wait(20),
+        Piece::Data("ghi"),
+    ];
     response(status, headers, response_body(body))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_peek_ends_as_soon_as_its_size_is_there_and_shows_no_more_than_it() {
-    for (bytes, ended, shown) in [(3, 1, "abc"), (4, 21, "abcd"), (6, 21, "abcdef"), (7, 41, "abcdefg")] {
+    for (bytes, ended, shown) in
+        [(3, 1, "abc"), (4, 21, "abcd"), (6, 21, "abcdef"), (7, 41, "abcdefg")]
+    {
         let looks = Fake::peeking(bytes, 1000, |_| false);
         let (at, response) = peeked(&looks, "GET", || slow(200, &[])).await;
         assert_eq!((at, looks.seen()), (ended, vec![format!("200 {shown:?}… of attempt 1")]));
-        assert_eq!(read(response.unwrap().body).await.unwrap(), "abcdefghi", "the client gets all of it");
+        assert_eq!(
+            read(response.unwrap().body).await.unwrap(),
+            "abcdefghi",
+            "the client gets all of it"
+        );
     }
 }
 
@@ -249,7 +287,10 @@ async fn a_peek_ends_after_its_timeout_with_what_is_there() {
 #[tokio::test(start_paused = true)]
 async fn a_peek_that_timed_out_is_not_waited_for_again() {
     let looks = Fake::peeking(100, 30, |_| false);
-    let rig = Rig::around(Answers(|_| Ok(slow(200, &[]))), [asks(&looks, ""), asks(&looks, ""), asks(&looks, "")]);
+    let rig = Rig::around(
+        Answers(|_| Ok(slow(200, &[]))),
+        [asks(&looks, ""), asks(&looks, ""), asks(&looks, "")],
+    );
     assert_eq!(rig.get().await, (31, Ok(200)));
     assert_eq!(looks.seen(), ["200 \"abcdef\"… of attempt 1"; 3]);
 }
@@ -294,7 +335,11 @@ fn dies() -> Response {
     response(
         200,
         &[],
-        response_body([Piece::Data("abc"), Piece::Wait(5), Piece::Break(ErrorKind::ConnectionTerminated)]),
+        response_body([
+            Piece::Data("abc"),
+            Piece::Wait(5),
+            Piece::Break(ErrorKind::ConnectionTerminated),
+        ]),
     )
 }
 
@@ -311,7 +356,10 @@ async fn a_body_that_dies_within_the_peek_is_retried() {
     let looks = Fake::peeking(100, 30, |seen| seen.outcome.is_err());
     let parts = Surroundings::default().predicate("looks", &looks);
     let upstream = Answers(|number| Ok(if number == 1 { dies() } else { slow(200, &[]) }));
-    let rig = Rig::around(upstream, [retry_among("delay = \"10ms\"\nhandle_if = { component = \"looks\" }", &parts)]);
+    let rig = Rig::around(
+        upstream,
+        [retry_among("delay = \"10ms\"\nhandle_if = { component = \"looks\" }", &parts)],
+    );
     let response = rig.outcome(&rig.call()).await.unwrap();
     assert_eq!(read(response.body).await.unwrap(), "abcdefghi");
     assert_eq!(looks.seen(), ["connection-lost of attempt 1", "200 \"abcdef\"… of attempt 2"]);
@@ -323,7 +371,10 @@ async fn a_body_that_dies_within_the_peek_is_not_asked_about_if_only_leaves_that
     let breaker = asks(&looks, ", only = { failure = [] }");
     let rig = Rig::around(Answers(|_| Ok(dies())), [breaker.clone()]);
     assert_eq!(rig.get().await, (6, Err(ErrorKind::ConnectionTerminated)));
-    assert_eq!((looks.seen(), breaker.status().counts), (vec![], Counts { successes: 1, failures: 0 }));
+    assert_eq!(
+        (looks.seen(), breaker.status().counts),
+        (vec![], Counts { successes: 1, failures: 0 })
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,13 +382,19 @@ async fn a_body_that_dies_after_the_peek_is_the_clients_to_see() {
     let looks = Fake::peeking(3, 30, |_| false);
     let (at, response) = peeked(&looks, "GET", dies).await;
     assert_eq!(at, 1);
-    assert_eq!(read(response.unwrap().body).await.unwrap_err().kind(), ErrorKind::ConnectionTerminated);
+    assert_eq!(
+        read(response.unwrap().body).await.unwrap_err().kind(),
+        ErrorKind::ConnectionTerminated
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn outside_only_nothing_is_peeked() {
     let looks = Fake::peeking(100, 30, |_| false);
-    let rig = Rig::around(Answers(|_| Ok(slow(200, &[]))), [asks(&looks, ", only = { status = [\"5xx\"] }")]);
+    let rig = Rig::around(
+        Answers(|_| Ok(slow(200, &[]))),
+        [asks(&looks, ", only = { status = [\"5xx\"] }")],
+    );
     assert_eq!(rig.get().await, (1, Ok(200)));
 }
 

@@ -4,11 +4,12 @@ use fusebox_resilience::testing::read;
 use fusebox_resilience::{ErrorKind, EventKind, FallbackConfig, Peek, ResponseBody};
 
 use crate::support::{
-    Answer, Answers, Piece, Rig, Surroundings, breaker, fallback, fallback_among, ms, problems, response,
-    response_body, timeout,
+    Answer, Answers, Piece, Rig, Surroundings, breaker, fallback, fallback_among, ms, problems,
+    response, response_body, timeout,
 };
 
-const STATIC: &str = "respond = { status = 200, headers = { content-type = \"text/plain\" }, body = \"sorry\" }";
+const STATIC: &str =
+    "respond = { status = 200, headers = { content-type = \"text/plain\" }, body = \"sorry\" }";
 
 fn served(at: u64, status: u16) -> (u64, EventKind) {
     (at, EventKind::FallbackServed { status, component: None })
@@ -29,9 +30,11 @@ async fn a_static_response_is_whole_each_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_static_response_is_a_200_without_a_body_unless_it_says_otherwise() {
-    for (respond, status, body) in
-        [("body = \"x\"", 200, "x"), ("status = 204", 204, ""), ("headers = { a = \"b\" }", 200, "")]
-    {
+    for (respond, status, body) in [
+        ("body = \"x\"", 200, "x"),
+        ("status = 204", 204, ""),
+        ("headers = { a = \"b\" }", 200, ""),
+    ] {
         let rig = Rig::new("503", [fallback(&format!("respond = {{ {respond} }}"))]);
         let response = rig.outcome(&rig.call()).await.unwrap();
         assert_eq!(response.status.as_u16(), status);
@@ -53,7 +56,12 @@ async fn by_default_it_replaces_429_5xx_but_501_and_every_failure() {
         let rig = Rig::new(script, [fallback(STATIC)]);
         assert_eq!(rig.get().await, (1, expected), "{script}");
     }
-    for kind in [ErrorKind::CircuitOpen, ErrorKind::BulkheadFull, ErrorKind::RateLimited, ErrorKind::Internal] {
+    for kind in [
+        ErrorKind::CircuitOpen,
+        ErrorKind::BulkheadFull,
+        ErrorKind::RateLimited,
+        ErrorKind::Internal,
+    ] {
         let rig = Rig::around(Answers(move |_| Err(kind.into())), [fallback(STATIC)]);
         assert_eq!(rig.get().await, (1, Ok(200)), "{kind:?}");
     }
@@ -90,7 +98,11 @@ async fn a_component_answers_from_what_it_sees_of_the_original() {
         respond: |seen| {
             let original = seen.outcome.as_ref().ok()?;
             let body = original.body.peeked(8, 0, 8);
-            Some(response(203, &[("x-original", original.status.as_str())], ResponseBody::full(body)))
+            Some(response(
+                203,
+                &[("x-original", original.status.as_str())],
+                ResponseBody::full(body),
+            ))
         },
     };
     let parts = Surroundings::default().responder("answers", answer);
@@ -127,15 +139,21 @@ async fn an_original_that_dies_while_the_component_looks_is_shown_as_lost() {
         peek: Some(Peek { bytes: 8, timeout: ms(100) }),
         respond: |seen| {
             let error = seen.outcome.as_ref().err()?;
-            Some(response(200, &[("x-failure", error.kind().failure().name())], ResponseBody::empty()))
+            Some(response(
+                200,
+                &[("x-failure", error.kind().failure().name())],
+                ResponseBody::empty(),
+            ))
         },
     };
     let parts = Surroundings::default().responder("answers", answer);
     let upstream = Answers(|_| {
-        let body = response_body([Piece::Data("or"), Piece::Break(ErrorKind::ConnectionTerminated)]);
+        let body =
+            response_body([Piece::Data("or"), Piece::Break(ErrorKind::ConnectionTerminated)]);
         Ok(response(503, &[], body))
     });
-    let rig = Rig::around(upstream, [fallback_among("respond = { component = \"answers\" }", &parts)]);
+    let rig =
+        Rig::around(upstream, [fallback_among("respond = { component = \"answers\" }", &parts)]);
     let response = rig.outcome(&rig.call()).await.unwrap();
     assert_eq!(response.headers["x-failure"], "connection-lost");
 }
@@ -144,27 +162,51 @@ async fn an_original_that_dies_while_the_component_looks_is_shown_as_lost() {
 fn configuration_errors_name_the_key() {
     for (text, expected) in [
         ("", "missing field `respond`"),
-        ("respond = {}", "respond: expected `component`, or at least one of `status`, `headers` and `body`"),
+        (
+            "respond = {}",
+            "respond: expected `component`, or at least one of `status`, `headers` and `body`",
+        ),
         ("respond = { component = \"none\" }", "respond.component: no component `none`"),
         ("respond = { status = 199 }", "respond.status: must be within 200 to 599"),
         ("respond = { status = 100 }", "respond.status: must be within 200 to 599"),
         ("respond = { status = 600 }", "respond.status: must be within 200 to 599"),
         ("respond = { status = 0 }", "respond.status: must be within 200 to 599"),
-        ("respond = { headers = { \"a b\" = \"c\" } }", "respond.headers.a b: is not a valid header name"),
-        ("respond = { headers = { a = \"\\u0000\" } }", "respond.headers.a: is not a valid header value: `\u{0}`"),
-        ("respond = { headers = { content-length = \"3\" } }", "respond.headers.content-length: is set by the proxy"),
-        ("respond = { headers = { Connection = \"close\" } }", "respond.headers.Connection: is set by the proxy"),
-        ("respond = { headers = { keep-alive = \"1\" } }", "respond.headers.keep-alive: is set by the proxy"),
+        (
+            "respond = { headers = { \"a b\" = \"c\" } }",
+            "respond.headers.a b: is not a valid header name",
+        ),
+        (
+            "respond = { headers = { a = \"\\u0000\" } }",
+            "respond.headers.a: is not a valid header value: `\u{0}`",
+        ),
+        (
+            "respond = { headers = { content-length = \"3\" } }",
+            "respond.headers.content-length: is set by the proxy",
+        ),
+        (
+            "respond = { headers = { Connection = \"close\" } }",
+            "respond.headers.Connection: is set by the proxy",
+        ),
+        (
+            "respond = { headers = { keep-alive = \"1\" } }",
+            "respond.headers.keep-alive: is set by the proxy",
+        ),
         (
             "respond = { body = \"x\", text = \"y\" }",
             "unknown field `text`, expected one of `component`, `status`, `headers`, `body`",
         ),
-        ("handle_if = { component = \"none\" }\nrespond = { body = \"\" }", "handle_if.component: no component `none`"),
+        (
+            "handle_if = { component = \"none\" }\nrespond = { body = \"\" }",
+            "handle_if.component: no component `none`",
+        ),
     ] {
-        let found = problems(text, |config: FallbackConfig| config.build("f".into(), &Surroundings::default()));
+        let found = problems(text, |config: FallbackConfig| {
+            config.build("f".into(), &Surroundings::default())
+        });
         assert_eq!(found, [expected], "{text}");
     }
-    let parts = Surroundings::default().responder("answers", Answer { peek: None, respond: |_| None });
+    let parts =
+        Surroundings::default().responder("answers", Answer { peek: None, respond: |_| None });
     let both = "respond = { component = \"answers\", status = 200 }";
     let found = problems(both, |config: FallbackConfig| config.build("f".into(), &parts));
     assert_eq!(found, ["respond: either a `component` or a static response"]);

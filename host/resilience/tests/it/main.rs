@@ -1,5 +1,5 @@
-//! The pipeline as its users meet it: policies built from configuration, run against a scripted upstream on a paused clock,
-//! so that every time in these tests is exact.
+//! The pipeline as its users meet it: policies built from configuration, run against a scripted
+//! upstream on a paused clock, so that every time in these tests is exact.
 
 mod bodies;
 mod cancellation;

@@ -1,7 +1,8 @@
 //! failsafe-go as the oracle: every recorded scenario through our pipeline, with exact times.
 //!
-//! Where we deviate on purpose, what we do instead is in `fixtures/deviations.json`, worked out by hand from what each
-//! policy promises, and held against us just as exactly. `FUSEBOX_ORACLE=path` replays another fixture of the same schema.
+//! Where we deviate on purpose, what we do instead is in `fixtures/deviations.json`, worked out by
+//! hand from what each policy promises, and held against us just as exactly. `FUSEBOX_ORACLE=path`
+//! replays another fixture of the same schema.
 
 mod compare;
 mod replay;
@@ -53,7 +54,8 @@ impl Report {
     }
 }
 
-/// Our expectations: of the built-in scenarios, and of others only if they are the same but for what was observed.
+/// Our expectations: of the built-in scenarios, and of others only if they are the same but for
+/// what was observed.
 struct Expectations {
     deviations: BTreeMap<String, Deviation>,
     built_in: Vec<Scenario>,
@@ -80,7 +82,8 @@ async fn replay_all(scenarios: &[Scenario], expectations: &Expectations) -> Repo
     let mut report = Report::default();
     for scenario in scenarios {
         let id = &scenario.id;
-        let mut missing: Vec<_> = scenario.policies.iter().filter_map(scenario::PolicyConfig::uncovered).collect();
+        let mut missing: Vec<_> =
+            scenario.policies.iter().filter_map(scenario::PolicyConfig::uncovered).collect();
         if !missing.is_empty() {
             missing.dedup();
             report.counts.uncovered += 1;
@@ -100,7 +103,10 @@ async fn replay_all(scenarios: &[Scenario], expectations: &Expectations) -> Repo
             (Some(text), None) => {
                 report.counts.unjudged += 1;
                 let did = compare::display(&got);
-                report.line(&format!("deviates   {id}: {text}; not judged, what we did:\n{}", did.trim_end()));
+                report.line(&format!(
+                    "deviates   {id}: {text}; not judged, what we did:\n{}",
+                    did.trim_end()
+                ));
                 continue;
             }
         };
@@ -139,14 +145,16 @@ async fn every_scenario_of_failsafe_go_is_replayed() {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .unwrap_or_else(|error| panic!("FUSEBOX_ORACLE: `{}`: {error}", path.display()));
-            scenario::read(&text).unwrap_or_else(|problems| panic!("FUSEBOX_ORACLE:\n{}", problems.join("\n")))
+            scenario::read(&text)
+                .unwrap_or_else(|problems| panic!("FUSEBOX_ORACLE:\n{}", problems.join("\n")))
         }
     };
     let report = replay_all(&scenarios, &expectations).await;
     print(&report);
     assert_eq!(report.counts.differing, 0, "scenarios differ:\n{}", report.text);
     if path.is_none() {
-        let expected = Counts { replayed: 26, deviating: 3, unjudged: 0, uncovered: 9, differing: 0 };
+        let expected =
+            Counts { replayed: 26, deviating: 3, unjudged: 0, uncovered: 9, differing: 0 };
         assert_eq!((scenarios.len(), report.counts), (38, expected));
     }
 }
@@ -198,20 +206,28 @@ async fn a_sound_scenario_is_replayed_and_each_change_to_what_was_observed_is_a_
         (r#""outcome": "closed""#, r#""outcome": "canceled""#),
         (r#""step": "close""#, r#""step": "hang""#),
         (r#""at": 16"#, r#""at": 15"#),
-        (r#""since_previous_end_of_same_request": 10"#, r#""since_previous_end_of_same_request": 11"#),
+        (
+            r#""since_previous_end_of_same_request": 10"#,
+            r#""since_previous_end_of_same_request": 11"#,
+        ),
         (r#""detail": "attempts=1""#, r#""detail": "attempts=2""#),
         (r#""delay_ms": 10, "at": 6"#, r#""delay_ms": 11, "at": 6"#),
         (r#""at": 6"#, r#""at": 7"#),
         (r#""retry_scheduled""#, r#""retry_aborted""#),
         (r#""error": null"#, r#""error": "EOF", "error_kinds": ["transport"]"#),
     ] {
-        assert_eq!(counts(&fixture(from, to)).await, Counts { differing: 1, ..Counts::default() }, "{to}");
+        assert_eq!(
+            counts(&fixture(from, to)).await,
+            Counts { differing: 1, ..Counts::default() },
+            "{to}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn delays_of_fractions_of_a_millisecond_are_late_by_less_than_one_each() {
-    let fraction = fixture(r#""type": "retry", "delay_ms": 10"#, r#""type": "retry", "delay_ms": 9.5"#);
+    let fraction =
+        fixture(r#""type": "retry", "delay_ms": 10"#, r#""type": "retry", "delay_ms": 9.5"#);
     let fraction = fraction.replace(r#""delay_ms": 10, "at": 6"#, r#""delay_ms": 9.5, "at": 6"#);
     let fraction = fraction.replace(r#""done_at": 17"#, r#""done_at": 16.5"#);
     assert_eq!(counts(&fraction).await, Counts { replayed: 1, ..Counts::default() });
@@ -221,7 +237,8 @@ async fn delays_of_fractions_of_a_millisecond_are_late_by_less_than_one_each() {
 
 #[tokio::test(start_paused = true)]
 async fn what_no_policy_of_ours_covers_and_what_deviates_unjudged_is_not_counted_as_replayed() {
-    let hedge = fixture(r#"{"type": "retry", "delay_ms": 10}"#, r#"{"type": "hedge", "delay_ms": 10}"#);
+    let hedge =
+        fixture(r#"{"type": "retry", "delay_ms": 10}"#, r#"{"type": "hedge", "delay_ms": 10}"#);
     assert_eq!(counts(&hedge).await, Counts { uncovered: 1, ..Counts::default() });
     let deviating = fixture(r#""covers": []"#, r#""covers": [], "deviation": "on purpose""#);
     assert_eq!(counts(&deviating).await, Counts { unjudged: 1, ..Counts::default() });

@@ -1,10 +1,13 @@
 //! Retry: what is repeated, when, how often, and what goes out in the end.
 
 use fusebox_resilience::testing::{Script, read};
-use fusebox_resilience::{BudgetConfig, ErrorKind, EventKind, NoRetry, RequestBody, ResponseBody, RetryConfig};
+use fusebox_resilience::{
+    BudgetConfig, ErrorKind, EventKind, NoRetry, RequestBody, ResponseBody, RetryConfig,
+};
 
 use crate::support::{
-    Answers, Ended, Rig, Surroundings, breaker, budget, ms, problems, response, retry, retry_among, timeout,
+    Answers, Ended, Rig, Surroundings, breaker, budget, ms, problems, response, retry, retry_among,
+    timeout,
 };
 
 fn scheduled(at: u64, retry: u32, delay: u64) -> (u64, EventKind) {
@@ -42,13 +45,20 @@ async fn by_default_it_retries_twice_after_100_and_200_ms_and_the_last_response_
 async fn a_default_backoff_ends_at_5_s() {
     let rig = Rig::new("503*9", [retry("max_retries = 8")]);
     rig.run().await;
-    assert_eq!(delays(&rig), [100, 200, 400, 800, 1600, 3200, 5000, 5000].map(|delay| delay * 1000));
+    assert_eq!(
+        delays(&rig),
+        [100, 200, 400, 800, 1600, 3200, 5000, 5000].map(|delay| delay * 1000)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backoff_grows_by_its_factor_up_to_its_maximum() {
-    let rig =
-        Rig::new("503*9", [retry("max_retries = 4\nbackoff = { delay = \"10ms\", max_delay = \"50ms\", factor = 3 }")]);
+    let rig = Rig::new(
+        "503*9",
+        [retry(
+            "max_retries = 4\nbackoff = { delay = \"10ms\", max_delay = \"50ms\", factor = 3 }",
+        )],
+    );
     assert_eq!(rig.get().await, (145, Ok(503)));
     assert_eq!(delays(&rig), [10_000, 30_000, 50_000, 50_000]);
 }
@@ -78,7 +88,10 @@ async fn a_random_delay_is_drawn_anew_within_its_bounds() {
     let delays = delays(&rig);
     assert_eq!(delays.len(), 99);
     assert!(delays.iter().all(|delay| (10_000..=20_000).contains(delay)));
-    assert!(delays.iter().min() < Some(&11_000) && delays.iter().max() > Some(&19_000), "{delays:?}");
+    assert!(
+        delays.iter().min() < Some(&11_000) && delays.iter().max() > Some(&19_000),
+        "{delays:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +104,10 @@ async fn jitter_spreads_a_delay_both_ways_by_a_factor_or_a_duration() {
         rig.run().await;
         let delays = delays(&rig);
         assert!(delays.iter().all(|delay| (50_000..=150_000).contains(delay)));
-        assert!(delays.iter().min() < Some(&60_000) && delays.iter().max() > Some(&140_000), "{delays:?}");
+        assert!(
+            delays.iter().min() < Some(&60_000) && delays.iter().max() > Some(&140_000),
+            "{delays:?}"
+        );
     }
 }
 
@@ -119,10 +135,14 @@ fn only_unlimited_retries_without_another_bound_are_worth_a_warning() {
 
 #[tokio::test(start_paused = true)]
 async fn max_duration_clips_the_last_delay_and_ends_the_retries_after_a_failure_past_it() {
-    let rig = Rig::new("503*9", [retry("max_retries = -1\ndelay = \"40ms\"\nmax_duration = \"100ms\"")]);
+    let rig =
+        Rig::new("503*9", [retry("max_retries = -1\ndelay = \"40ms\"\nmax_duration = \"100ms\"")]);
     assert_eq!(rig.get().await, (101, Ok(503)));
     assert_eq!(rig.attempts(), [0, 41, 82, 100]);
-    assert_eq!(rig.events(), [scheduled(1, 1, 40), scheduled(42, 2, 40), scheduled(83, 3, 17), exhausted(101, 3)]);
+    assert_eq!(
+        rig.events(),
+        [scheduled(1, 1, 40), scheduled(42, 2, 40), scheduled(83, 3, 17), exhausted(101, 3)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +172,9 @@ async fn max_duration_does_not_cut_a_running_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn retry_after_wins_over_the_own_delay_on_429_and_503_only() {
-    for (script, ended) in [("503:ra=2", 2002), ("429:ra=2", 2002), ("500:ra=2", 12), ("502:ra=2", 12)] {
+    for (script, ended) in
+        [("503:ra=2", 2002), ("429:ra=2", 2002), ("500:ra=2", 12), ("502:ra=2", 12)]
+    {
         let rig = Rig::new(script, [retry("delay = \"10ms\"")]);
         assert_eq!(rig.get().await, (ended, Ok(200)), "{script}");
     }
@@ -166,12 +188,16 @@ async fn retry_after_false_ignores_it() {
 
 #[tokio::test(start_paused = true)]
 async fn retry_after_does_not_advance_the_backoff() {
-    let rig = Rig::new("503,503:ra=1,503,503", [retry("max_retries = 4\nbackoff = { delay = \"10ms\" }")]);
+    let rig = Rig::new(
+        "503,503:ra=1,503,503",
+        [retry("max_retries = 4\nbackoff = { delay = \"10ms\" }")],
+    );
     rig.run().await;
     assert_eq!(delays(&rig), [10_000, 1_000_000, 20_000, 40_000]);
 }
 
-/// How a call ends whose first attempt is answered with this `Retry-After`; the call arrived at the Unix epoch.
+/// How a call ends whose first attempt is answered with this `Retry-After`; the call arrived at the
+/// Unix epoch.
 async fn after(value: &'static str) -> Ended {
     let upstream = Answers(move |number| {
         let headers: &[_] = if number == 1 { &[("retry-after", value)] } else { &[] };
@@ -182,7 +208,11 @@ async fn after(value: &'static str) -> Ended {
 
 #[tokio::test(start_paused = true)]
 async fn retry_after_may_be_a_date_in_each_of_the_three_formats() {
-    for date in ["Thu, 01 Jan 1970 00:00:05 GMT", "Thursday, 01-Jan-70 00:00:05 GMT", "Thu Jan  1 00:00:05 1970"] {
+    for date in [
+        "Thu, 01 Jan 1970 00:00:05 GMT",
+        "Thursday, 01-Jan-70 00:00:05 GMT",
+        "Thu Jan  1 00:00:05 1970",
+    ] {
         assert_eq!(after(date).await, (5001, Ok(200)), "{date}");
     }
 }
@@ -209,15 +239,18 @@ async fn more_than_max_retry_after_means_give_up_and_exactly_that_much_is_grante
     let rig = Rig::new("503:ra=2", [retry("max_retry_after = \"1s\"")]);
     assert_eq!(rig.get().await, (1, Ok(503)));
     assert_eq!(rig.events(), [skipped(1, NoRetry::RetryAfter)]);
-    let rig = Rig::new("503:ra=2", [retry("max_retry_after = \"1s\"\nreturn_last_failure = false")]);
+    let rig =
+        Rig::new("503:ra=2", [retry("max_retry_after = \"1s\"\nreturn_last_failure = false")]);
     assert_eq!(rig.get().await, (1, Err(ErrorKind::RetriesExceeded)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn jitter_on_top_of_retry_after_only_lengthens() {
     for jitter in ["0.5", "\"500ms\""] {
-        let rig =
-            Rig::around(Script::new("").rest("503:ra=1"), [retry(&format!("max_retries = 99\njitter = {jitter}"))]);
+        let rig = Rig::around(
+            Script::new("").rest("503:ra=1"),
+            [retry(&format!("max_retries = 99\njitter = {jitter}"))],
+        );
         rig.run().await;
         let delays = delays(&rig);
         assert!(delays.iter().all(|delay| (1_000_000..=1_500_000).contains(delay)));
@@ -229,7 +262,10 @@ async fn jitter_on_top_of_retry_after_only_lengthens() {
 
 #[tokio::test(start_paused = true)]
 async fn return_last_failure_sends_the_last_response_out_as_it_came() {
-    let rig = Rig::new("503:ra=7:body=first,503:ra=9:body=last", [retry("max_retries = 1\nretry_after = false")]);
+    let rig = Rig::new(
+        "503:ra=7:body=first,503:ra=9:body=last",
+        [retry("max_retries = 1\nretry_after = false")],
+    );
     let response = rig.outcome(&rig.call()).await.unwrap();
     assert_eq!((response.status.as_u16(), response.attempt()), (503, 2));
     assert_eq!(response.headers["retry-after"], "9");
@@ -239,10 +275,15 @@ async fn return_last_failure_sends_the_last_response_out_as_it_came() {
 #[tokio::test(start_paused = true)]
 async fn without_it_exhaustion_is_an_error_that_speaks_of_the_last_failure() {
     let config = "max_retries = 1\ndelay = \"10ms\"\nreturn_last_failure = false";
-    for (script, name) in [("503,503", "http_request_error"), ("503,close", "connection_terminated")] {
+    for (script, name) in
+        [("503,503", "http_request_error"), ("503,close", "connection_terminated")]
+    {
         let rig = Rig::new(script, [retry(config)]);
         let error = rig.outcome(&rig.call()).await.unwrap_err();
-        assert_eq!((error.kind(), error.attempt(), error.name()), (ErrorKind::RetriesExceeded, 2, name));
+        assert_eq!(
+            (error.kind(), error.attempt(), error.name()),
+            (ErrorKind::RetriesExceeded, 2, name)
+        );
         assert_eq!(rig.events(), [scheduled(1, 1, 10), exhausted(12, 1)]);
     }
 }
@@ -312,9 +353,12 @@ async fn by_default_the_idempotent_methods_are_repeated_and_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn methods_replaces_the_list_and_a_star_is_all_of_them() {
-    for (methods, method, attempts) in
-        [("[\"POST\"]", "POST", 2), ("[\"POST\"]", "GET", 1), ("[\"*\"]", "PATCH", 2), ("[]", "GET", 1)]
-    {
+    for (methods, method, attempts) in [
+        ("[\"POST\"]", "POST", 2),
+        ("[\"POST\"]", "GET", 1),
+        ("[\"*\"]", "PATCH", 2),
+        ("[]", "GET", 1),
+    ] {
         let rig = Rig::new("503", [retry(&format!("delay = \"10ms\"\nmethods = {methods}"))]);
         let _ended = rig.request(method, RequestBody::empty()).await;
         assert_eq!(rig.attempts().len(), attempts, "{methods} {method}");
@@ -332,8 +376,10 @@ async fn a_post_that_never_reached_the_upstream_is_repeated() {
         ErrorKind::TlsCertificateError,
     ];
     let perhaps = [ErrorKind::ConnectionTerminated, ErrorKind::ProtocolError, ErrorKind::Timeout];
-    for (kind, expected) in
-        untouched.map(|kind| (kind, (12, Ok(200)))).into_iter().chain(perhaps.map(|kind| (kind, (1, Err(kind)))))
+    for (kind, expected) in untouched
+        .map(|kind| (kind, (12, Ok(200))))
+        .into_iter()
+        .chain(perhaps.map(|kind| (kind, (1, Err(kind)))))
     {
         let upstream = Answers(move |number| match number {
             1 => Err(kind.into()),
@@ -372,12 +418,18 @@ const HANDLES_OPEN: &str = "handle_if = { failure = [\"any\"] }\nmax_retries = 9
 async fn an_open_breaker_is_waited_for_rather_than_burnt_attempts_on() {
     let rig = Rig::new(
         "503",
-        [retry(&format!("{HANDLES_OPEN}delay = \"10ms\"")), breaker("failure_threshold = 1\ndelay = \"300ms\"")],
+        [
+            retry(&format!("{HANDLES_OPEN}delay = \"10ms\"")),
+            breaker("failure_threshold = 1\ndelay = \"300ms\""),
+        ],
     );
     assert_eq!(rig.get().await, (302, Ok(200)));
     assert_eq!(rig.attempts(), [0, 301]);
-    let scheduled: Vec<_> =
-        rig.events().into_iter().filter(|(_, event)| matches!(event, EventKind::RetryScheduled { .. })).collect();
+    let scheduled: Vec<_> = rig
+        .events()
+        .into_iter()
+        .filter(|(_, event)| matches!(event, EventKind::RetryScheduled { .. }))
+        .collect();
     assert_eq!(scheduled, [self::scheduled(1, 1, 10), self::scheduled(11, 2, 290)]);
 }
 
@@ -385,7 +437,10 @@ async fn an_open_breaker_is_waited_for_rather_than_burnt_attempts_on() {
 async fn the_own_delay_counts_if_it_is_longer_than_the_breakers() {
     let rig = Rig::new(
         "503",
-        [retry(&format!("{HANDLES_OPEN}delay = \"80ms\"")), breaker("failure_threshold = 1\ndelay = \"100ms\"")],
+        [
+            retry(&format!("{HANDLES_OPEN}delay = \"80ms\"")),
+            breaker("failure_threshold = 1\ndelay = \"100ms\""),
+        ],
     );
     assert_eq!(rig.get().await, (162, Ok(200)));
 }
@@ -396,12 +451,17 @@ async fn a_breaker_that_stays_open_for_longer_than_the_policy_may_wait_ends_the_
         let rig = Rig::new(
             "503",
             [
-                retry(&format!("{HANDLES_OPEN}return_last_failure = false\ndelay = \"10ms\"\n{limit}")),
+                retry(&format!(
+                    "{HANDLES_OPEN}return_last_failure = false\ndelay = \"10ms\"\n{limit}"
+                )),
                 breaker("failure_threshold = 1\ndelay = \"300ms\""),
             ],
         );
         let error = rig.outcome(&rig.call()).await.unwrap_err();
-        assert_eq!((rig.now(), error.kind(), error.retry_after()), (11, ErrorKind::CircuitOpen, Some(ms(290))));
+        assert_eq!(
+            (rig.now(), error.kind(), error.retry_after()),
+            (11, ErrorKind::CircuitOpen, Some(ms(290)))
+        );
         assert_eq!(rig.events().last(), Some(&skipped(11, NoRetry::CircuitOpen)), "{limit}");
     }
 }
@@ -410,7 +470,10 @@ async fn a_breaker_that_stays_open_for_longer_than_the_policy_may_wait_ends_the_
 async fn an_open_breaker_that_handle_if_does_not_name_goes_out_at_once() {
     let rig = Rig::new(
         "503",
-        [retry("max_retries = 9\ndelay = \"10ms\""), breaker("failure_threshold = 1\ndelay = \"300ms\"")],
+        [
+            retry("max_retries = 9\ndelay = \"10ms\""),
+            breaker("failure_threshold = 1\ndelay = \"300ms\""),
+        ],
     );
     assert_eq!(rig.get().await, (11, Err(ErrorKind::CircuitOpen)));
 }
@@ -418,8 +481,10 @@ async fn an_open_breaker_that_handle_if_does_not_name_goes_out_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_half_open_breaker_whose_trials_are_all_under_way_is_asked_again_after_the_own_delay() {
     let breaker = breaker("failure_threshold = 1\ndelay = \"10ms\"");
-    let rig = Rig::new("503,200:delay=100", [retry(&format!("{HANDLES_OPEN}delay = \"50ms\"")), breaker]);
-    // The first is the trial from 51 to 152; the second is rejected at 60 and 110 and finds the circuit closed at 160.
+    let rig =
+        Rig::new("503,200:delay=100", [retry(&format!("{HANDLES_OPEN}delay = \"50ms\"")), breaker]);
+    // The first is the trial from 51 to 152; the second is rejected at 60 and 110 and finds the
+    // circuit closed at 160.
     let (trial, other) = tokio::join!(rig.get(), rig.get_at(60));
     assert_eq!((trial, other), ((152, Ok(200)), (161, Ok(200))));
 }
@@ -473,7 +538,10 @@ fn configuration_errors_name_the_key() {
     for (text, expected) in [
         ("max_retries = -2", "max_retries: must be at least 0, or -1 for unlimited, is -2"),
         ("max_duration = \"0s\"", "max_duration: must be more than 0"),
-        ("delay = \"1s\"\nbackoff = {}", "delay: exactly one of `delay`, `backoff` and `random_delay`"),
+        (
+            "delay = \"1s\"\nbackoff = {}",
+            "delay: exactly one of `delay`, `backoff` and `random_delay`",
+        ),
         (
             "backoff = {}\nrandom_delay = { min = \"1s\", max = \"2s\" }",
             "delay: exactly one of `delay`, `backoff` and `random_delay`",
@@ -482,8 +550,14 @@ fn configuration_errors_name_the_key() {
         ("backoff = { max_delay = \"0s\" }", "backoff.max_delay: must be more than 0"),
         ("backoff = { factor = 0.5 }", "backoff.factor: must be at least 1, is 0.5"),
         ("backoff = { factor = inf }", "backoff.factor: must be at least 1, is inf"),
-        ("backoff = { step = 2 }", "unknown field `step`, expected one of `delay`, `max_delay`, `factor`"),
-        ("random_delay = { min = \"2s\", max = \"1s\" }", "random_delay.max: must be at least `min`"),
+        (
+            "backoff = { step = 2 }",
+            "unknown field `step`, expected one of `delay`, `max_delay`, `factor`",
+        ),
+        (
+            "random_delay = { min = \"2s\", max = \"1s\" }",
+            "random_delay.max: must be at least `min`",
+        ),
         ("random_delay = { min = \"2s\" }", "missing field `max`"),
         ("jitter = 1.5", "jitter: a factor must be from 0 to 1, is 1.5"),
         ("jitter = -1", "jitter: a factor must be from 0 to 1, is -1"),
@@ -492,12 +566,18 @@ fn configuration_errors_name_the_key() {
             "invalid type: boolean `true`, expected a duration such as \"50ms\", or a factor from 0 to 1",
         ),
         ("budget = \"none\"", "budget: no budget `none`"),
-        ("methods = [\"get\"]", "methods[0]: expected a method in capitals, or [\"*\"] for all of them, found `get`"),
+        (
+            "methods = [\"get\"]",
+            "methods[0]: expected a method in capitals, or [\"*\"] for all of them, found `get`",
+        ),
         (
             "methods = [\"GET\", \"*\"]",
             "methods[1]: expected a method in capitals, or [\"*\"] for all of them, found `*`",
         ),
-        ("methods = [\"A B\"]", "methods[0]: expected a method in capitals, or [\"*\"] for all of them, found `A B`"),
+        (
+            "methods = [\"A B\"]",
+            "methods[0]: expected a method in capitals, or [\"*\"] for all of them, found `A B`",
+        ),
         ("handle_if = { component = \"none\" }", "handle_if.component: no component `none`"),
         ("abort_if = { component = \"none\" }", "abort_if.component: no component `none`"),
         (
@@ -505,7 +585,9 @@ fn configuration_errors_name_the_key() {
             "unknown field `retries`, expected one of `handle_if`, `max_retries`, `delay`, `backoff`, `random_delay`, `jitter`, `retry_after`, `max_retry_after`, `max_duration`, `abort_if`, `return_last_failure`, `methods`, `budget`",
         ),
     ] {
-        let found = problems(text, |config: RetryConfig| config.build("retry".into(), &Surroundings::default()));
+        let found = problems(text, |config: RetryConfig| {
+            config.build("retry".into(), &Surroundings::default())
+        });
         assert_eq!(found, [expected], "{text}");
     }
 }
@@ -513,6 +595,8 @@ fn configuration_errors_name_the_key() {
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let text = "max_retries = -2\nbackoff = { delay = \"0s\", factor = 0 }\nmethods = [\"get\"]\nbudget = \"none\"";
-    let found = problems(text, |config: RetryConfig| config.build("retry".into(), &Surroundings::default()));
+    let found = problems(text, |config: RetryConfig| {
+        config.build("retry".into(), &Surroundings::default())
+    });
     assert_eq!(found.len(), 5, "{found:?}");
 }

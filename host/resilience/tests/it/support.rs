@@ -1,5 +1,5 @@
-//! Policies from TOML, surroundings with fake components, upstreams and bodies made by hand, and the [`Rig`] that runs a
-//! pipeline and tells times in milliseconds.
+//! Policies from TOML, surroundings with fake components, upstreams and bodies made by hand, and
+//! the [`Rig`] that runs a pipeline and tells times in milliseconds.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,9 +14,9 @@ use bytes::Bytes;
 use fusebox_resilience::config::{Parts, Problem};
 use fusebox_resilience::testing::{self, Recorder, Script};
 use fusebox_resilience::{
-    BodyStream, Budget, BudgetConfig, Call, CircuitBreaker, CircuitBreakerConfig, Error, ErrorKind, EventKind,
-    Exchange, FallbackConfig, Outcome, Peek, Pipeline, Policy, Predicate, Random, RequestBody, Responder, Response,
-    ResponseBody, RetryConfig, TimeoutConfig, Upstream, Verdict,
+    BodyStream, Budget, BudgetConfig, Call, CircuitBreaker, CircuitBreakerConfig, Error, ErrorKind,
+    EventKind, Exchange, FallbackConfig, Outcome, Peek, Pipeline, Policy, Predicate, Random,
+    RequestBody, Responder, Response, ResponseBody, RetryConfig, TimeoutConfig, Upstream, Verdict,
 };
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -62,7 +62,9 @@ pub(crate) fn breaker_among(text: &str, parts: &Surroundings) -> Arc<CircuitBrea
 
 #[track_caller]
 pub(crate) fn timeout(limit: u64) -> Arc<dyn Policy> {
-    Arc::new(sound(parse::<TimeoutConfig>(&format!("limit = \"{limit}ms\"")).build("timeout".into())))
+    Arc::new(sound(
+        parse::<TimeoutConfig>(&format!("limit = \"{limit}ms\"")).build("timeout".into()),
+    ))
 }
 
 #[track_caller]
@@ -75,16 +77,18 @@ pub(crate) fn fallback_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy
     Arc::new(sound(parse::<FallbackConfig>(text).build("fallback".into(), parts)))
 }
 
-/// What is wrong with a piece of configuration, as `path: message`; what is wrong with its shape, as TOML says it.
+/// What is wrong with a piece of configuration, as `path: message`; what is wrong with its shape,
+/// as TOML says it.
 pub(crate) fn problems<C: DeserializeOwned, T>(
     text: &str,
     build: impl FnOnce(C) -> Result<T, Vec<Problem>>,
 ) -> Vec<String> {
     match toml::from_str::<C>(text).map(build) {
         Err(error) => vec![error.message().to_owned()],
-        Ok(Err(problems)) => {
-            problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
-        }
+        Ok(Err(problems)) => problems
+            .into_iter()
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect(),
         Ok(Ok(_)) => Vec::new(),
     }
 }
@@ -130,12 +134,14 @@ impl Surroundings {
 
 impl Parts for Surroundings {
     fn predicate(&self, component: &str) -> Result<Arc<dyn Predicate>, String> {
-        let found = self.predicates.get(component).ok_or_else(|| format!("no component `{component}`"))?;
+        let found =
+            self.predicates.get(component).ok_or_else(|| format!("no component `{component}`"))?;
         Ok(found.clone())
     }
 
     fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String> {
-        let found = self.responders.get(component).ok_or_else(|| format!("no component `{component}`"))?;
+        let found =
+            self.responders.get(component).ok_or_else(|| format!("no component `{component}`"))?;
         Ok(found.clone())
     }
 
@@ -164,11 +170,20 @@ impl Fake {
         Arc::new(Self { answer, peek: None, seen: Mutex::default() })
     }
 
-    pub(crate) fn peeking(bytes: usize, timeout: u64, answer: fn(&Exchange<'_>) -> bool) -> Arc<Self> {
-        Arc::new(Self { answer, peek: Some(Peek { bytes, timeout: ms(timeout) }), seen: Mutex::default() })
+    pub(crate) fn peeking(
+        bytes: usize,
+        timeout: u64,
+        answer: fn(&Exchange<'_>) -> bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            answer,
+            peek: Some(Peek { bytes, timeout: ms(timeout) }),
+            seen: Mutex::default(),
+        })
     }
 
-    /// One line for each question, such as `503 "busy" of attempt 1, 60 ms left`; `…` stands for what was not shown.
+    /// One line for each question, such as `503 "busy" of attempt 1, 60 ms left`; `…` stands for
+    /// what was not shown.
     pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -181,11 +196,17 @@ impl Predicate for Fake {
                 let bytes = self.peek.map_or(0, |peek| peek.bytes);
                 let peeked = response.body.peeked(bytes, 0, bytes);
                 let whole = if response.body.is_peeked_whole(bytes) { "" } else { "…" };
-                format!("{} {:?}{whole}", response.status.as_u16(), String::from_utf8_lossy(&peeked))
+                format!(
+                    "{} {:?}{whole}",
+                    response.status.as_u16(),
+                    String::from_utf8_lossy(&peeked)
+                )
             }
             Err(error) => error.kind().failure().name().to_owned(),
         };
-        let left = seen.remaining().map_or(String::new(), |left| format!(", {} ms left", left.as_millis()));
+        let left = seen
+            .remaining()
+            .map_or(String::new(), |left| format!(", {} ms left", left.as_millis()));
         let line = format!("{line} of attempt {}{left}", seen.number());
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         Verdict::native((self.answer)(seen))
@@ -301,19 +322,25 @@ impl<U: Upstream> Rig<U> {
     }
 
     pub(crate) async fn request(&self, method: &str, body: RequestBody) -> Ended {
-        self.send(&self.call_of(http::Request::builder().method(method).uri("http://service-b/"), body)).await
+        self.send(
+            &self.call_of(http::Request::builder().method(method).uri("http://service-b/"), body),
+        )
+        .await
     }
 
     /// What happened, with times.
     pub(crate) fn events(&self) -> Vec<(u64, EventKind)> {
         let recorded = self.recorder.recorded().into_iter();
-        recorded.map(|recorded| ((recorded.at - self.start).as_millis() as u64, recorded.kind)).collect()
+        recorded
+            .map(|recorded| ((recorded.at - self.start).as_millis() as u64, recorded.kind))
+            .collect()
     }
 }
 
 // ===== upstreams by hand =====
 
-/// An upstream that answers each attempt, by its number, after 1 ms, once it has read the request body.
+/// An upstream that answers each attempt, by its number, after 1 ms, once it has read the request
+/// body.
 pub(crate) struct Answers<F>(pub(crate) F);
 
 impl<F: Fn(u32) -> Outcome> Upstream for Answers<F> {
@@ -330,10 +357,16 @@ impl<F: Fn(u32) -> Outcome> Upstream for Answers<F> {
     }
 }
 
-pub(crate) fn response(status: u16, headers: &[(&'static str, &str)], body: ResponseBody) -> Response {
+pub(crate) fn response(
+    status: u16,
+    headers: &[(&'static str, &str)],
+    body: ResponseBody,
+) -> Response {
     let headers: HeaderMap = headers
         .iter()
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::try_from(*value).expect("a valid value")))
+        .map(|(name, value)| {
+            (HeaderName::from_static(name), HeaderValue::try_from(*value).expect("a valid value"))
+        })
         .collect();
     Response::new(StatusCode::from_u16(status).expect("a valid status"), headers, body)
 }
@@ -377,7 +410,10 @@ impl Body for Pieces {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
             if let Some(wait) = &mut self.wait {
                 ready!(wait.as_mut().poll(cx));

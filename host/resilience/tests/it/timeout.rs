@@ -60,7 +60,10 @@ fn configuration_errors_name_the_key() {
     let problems = |text| problems(text, |config: TimeoutConfig| config.build("timeout".into()));
     assert_eq!(problems("limit = \"0s\""), ["limit: must be more than 0"]);
     assert_eq!(problems(""), ["missing field `limit`"]);
-    assert_eq!(problems("limit = 5"), ["invalid type: integer `5`, expected a duration such as \"250ms\""]);
+    assert_eq!(
+        problems("limit = 5"),
+        ["invalid type: integer `5`, expected a duration such as \"250ms\""]
+    );
     assert_eq!(problems("limit = \"5\""), ["expected a duration such as \"250ms\", found `5`"]);
     assert_eq!(problems("limit = \"1s\"\nmax = 1"), ["unknown field `max`, expected `limit`"]);
     assert_eq!(problems("limit = \"1m 30s\""), Vec::<String>::new());

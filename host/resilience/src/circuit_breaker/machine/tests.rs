@@ -10,7 +10,14 @@ const DELAY: Duration = Duration::from_millis(100);
 const TRIAL: Duration = Duration::from_millis(50);
 
 fn settings(failure: FailureThreshold, success: Option<SuccessThreshold>) -> Settings {
-    Settings { failure, success, delay: DELAY, delay_factor: 1.0, max_delay: 8 * DELAY, trial_timeout: TRIAL }
+    Settings {
+        failure,
+        success,
+        delay: DELAY,
+        delay_factor: 1.0,
+        max_delay: 8 * DELAY,
+        trial_timeout: TRIAL,
+    }
 }
 
 fn consecutive(failures: usize) -> FailureThreshold {
@@ -60,7 +67,11 @@ fn a_trial_that_is_not_answered_in_time_gives_its_place_back_and_its_late_result
     let mut machine = half_open(settings(consecutive(1), None), now);
     let late = machine.admit(now).0.unwrap();
     assert!(machine.admit(now + TRIAL - Duration::from_nanos(1)).0.is_err());
-    assert_eq!(machine.record(late, true, None, now + TRIAL), None, "nobody took the place, and still it is late");
+    assert_eq!(
+        machine.record(late, true, None, now + TRIAL),
+        None,
+        "nobody took the place, and still it is late"
+    );
     let late = machine.admit(now + TRIAL).0.unwrap();
     assert!(machine.admit(now + 2 * TRIAL).0.is_ok());
     assert_eq!(machine.record(late, false, None, now + 2 * TRIAL), None);
@@ -70,7 +81,8 @@ fn a_trial_that_is_not_answered_in_time_gives_its_place_back_and_its_late_result
 #[test]
 fn the_delay_grows_with_each_opening_in_a_row_up_to_its_maximum_and_starts_over_once_closed() {
     let mut now = Instant::now();
-    let mut machine = Machine::new(Settings { delay_factor: 3.0, ..settings(consecutive(1), None) }, now);
+    let mut machine =
+        Machine::new(Settings { delay_factor: 3.0, ..settings(consecutive(1), None) }, now);
     let mut fail = |machine: &mut Machine, failed: bool| {
         let permit = machine.admit(now).0.unwrap();
         let delay = machine.record(permit, failed, None, now).unwrap().delay;
@@ -86,10 +98,15 @@ fn the_delay_grows_with_each_opening_in_a_row_up_to_its_maximum_and_starts_over_
 #[test]
 fn what_the_upstream_asks_for_wins_over_the_delay_and_is_capped() {
     let now = Instant::now();
-    for (requested, expected) in [(Duration::ZERO, Duration::ZERO), (2 * DELAY, 2 * DELAY), (100 * DELAY, 8 * DELAY)] {
+    for (requested, expected) in
+        [(Duration::ZERO, Duration::ZERO), (2 * DELAY, 2 * DELAY), (100 * DELAY, 8 * DELAY)]
+    {
         let mut machine = Machine::new(settings(consecutive(1), None), now);
         let permit = machine.admit(now).0.unwrap();
-        assert_eq!(machine.record(permit, true, Some(requested), now).unwrap().delay, Some(expected));
+        assert_eq!(
+            machine.record(permit, true, Some(requested), now).unwrap().delay,
+            Some(expected)
+        );
     }
 }
 
@@ -111,7 +128,8 @@ fn a_rate_is_judged_from_min_calls_on_and_may_open_on_a_success() {
 #[test]
 fn one_third_is_not_rounded_up_to_34_percent() {
     let now = Instant::now();
-    let rate = FailureThreshold::Rate { rate: 0.3349, min_calls: 3, period: Duration::from_secs(1) };
+    let rate =
+        FailureThreshold::Rate { rate: 0.3349, min_calls: 3, period: Duration::from_secs(1) };
     let mut machine = Machine::new(settings(rate, None), now);
     for failed in [true, false, false] {
         let permit = machine.admit(now).0.unwrap();
@@ -140,7 +158,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..300)
 }
 
-/// A count-based breaker told in the plainest words: lists, and everything looked at anew each time.
+/// A count-based breaker told in the plainest words: lists, and everything looked at anew each
+/// time.
 struct Model {
     failures: usize,
     capacity: usize,
@@ -200,7 +219,8 @@ impl Model {
         if !self.take_back(id, epoch, now) || self.state == State::Open {
             return;
         }
-        let capacity = if self.state == State::Closed { self.capacity } else { self.half_open_capacity() };
+        let capacity =
+            if self.state == State::Closed { self.capacity } else { self.half_open_capacity() };
         self.results.push_back(failed);
         while self.results.len() > capacity {
             self.results.pop_front();

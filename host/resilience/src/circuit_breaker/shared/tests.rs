@@ -1,5 +1,5 @@
-//! The shared machine against the plain one: step by step in one thread, and in every order that two or three threads can
-//! get there.
+//! The shared machine against the plain one: step by step in one thread, and in every order that
+//! two or three threads can get there.
 
 use std::sync::Arc;
 
@@ -17,7 +17,14 @@ const PERIOD: Duration = Duration::from_millis(100);
 const SHARDS: usize = 3;
 
 fn settings(failure: FailureThreshold) -> Settings {
-    Settings { failure, success: None, delay: DELAY, delay_factor: 1.0, max_delay: 8 * DELAY, trial_timeout: TRIAL }
+    Settings {
+        failure,
+        success: None,
+        delay: DELAY,
+        delay_factor: 1.0,
+        max_delay: 8 * DELAY,
+        trial_timeout: TRIAL,
+    }
 }
 
 fn count(failures: usize, capacity: usize) -> Settings {
@@ -118,7 +125,8 @@ fn a_success_that_others_have_seen_tells_against_opening() {
         for _ in 0..6 {
             assert_eq!(record(1, 50, false), None);
         }
-        // The first three have left the period. Of what the machine itself has seen since, a third are failures.
+        // The first three have left the period. Of what the machine itself has seen since, a third
+        // are failures.
         assert_eq!(record(0, 105, false), None);
         assert_eq!(shared.status(start + Duration::from_millis(105)).counts.successes, 7);
     });
@@ -151,8 +159,10 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
 
 fn thresholds() -> impl Strategy<Value = FailureThreshold> {
     prop_oneof![
-        (1..4_usize, 0..4_usize)
-            .prop_map(|(failures, more)| FailureThreshold::Count { failures, capacity: failures + more }),
+        (1..4_usize, 0..4_usize).prop_map(|(failures, more)| FailureThreshold::Count {
+            failures,
+            capacity: failures + more
+        }),
         (1..5_usize).prop_map(|failures| FailureThreshold::Period { failures, period: PERIOD }),
         (0.01..1.0, 1..12_usize).prop_map(|(rate, min_calls)| FailureThreshold::Rate {
             rate,
@@ -178,7 +188,10 @@ fn does_what_the_machine_does(settings: Settings, steps: Vec<(usize, Step)>) {
             }
             Step::Answer { which, failed } if !permits.is_empty() => {
                 let permit = permits.swap_remove(which % permits.len());
-                assert_eq!(shared.record(permit, failed, None, now), machine.record(permit, failed, None, now));
+                assert_eq!(
+                    shared.record(permit, failed, None, now),
+                    machine.record(permit, failed, None, now)
+                );
             }
             Step::Release { which } if !permits.is_empty() => {
                 let permit = permits.swap_remove(which % permits.len());
@@ -208,7 +221,8 @@ proptest! {
 
 // ===== in several =====
 
-/// What one thread does, at which millisecond. It answers its permits in the order in which it got them.
+/// What one thread does, at which millisecond. It answers its permits in the order in which it got
+/// them.
 type Script = &'static [(u64, Act)];
 
 #[derive(Clone, Copy, Debug)]
@@ -262,12 +276,18 @@ acting!(&SharedMachine);
 type History = (Vec<Vec<Option<Seen>>>, Status);
 
 /// All that the plain machine can come to when the scripts are dealt into one, after `before`.
-fn possible(settings: Settings, start: Instant, before: Script, scripts: &[Script]) -> Vec<History> {
+fn possible(
+    settings: Settings,
+    start: Instant,
+    before: Script,
+    scripts: &[Script],
+) -> Vec<History> {
     let mut histories = Vec::new();
     let mut orders = vec![Vec::new()];
     while let Some(order) = orders.pop() {
         let done = |thread: usize| order.iter().filter(|other| **other == thread).count();
-        let ready: Vec<usize> = (0..scripts.len()).filter(|thread| done(*thread) < scripts[*thread].len()).collect();
+        let ready: Vec<usize> =
+            (0..scripts.len()).filter(|thread| done(*thread) < scripts[*thread].len()).collect();
         if ready.is_empty() {
             histories.push(in_order(settings, start, before, scripts, &order));
         }
@@ -276,7 +296,13 @@ fn possible(settings: Settings, start: Instant, before: Script, scripts: &[Scrip
     histories
 }
 
-fn in_order(settings: Settings, start: Instant, before: Script, scripts: &[Script], order: &[usize]) -> History {
+fn in_order(
+    settings: Settings,
+    start: Instant,
+    before: Script,
+    scripts: &[Script],
+    order: &[usize],
+) -> History {
     let mut machine = Machine::new(settings, start);
     run(&mut machine, start, before);
     let mut permits = vec![Vec::new(); scripts.len()];
@@ -291,7 +317,12 @@ fn in_order(settings: Settings, start: Instant, before: Script, scripts: &[Scrip
 
 fn run(machine: &mut impl Acting, start: Instant, script: Script) -> Vec<Option<Seen>> {
     let mut permits = Vec::new();
-    script.iter().map(|(millis, act)| machine.act(*act, &mut permits, start + Duration::from_millis(*millis))).collect()
+    script
+        .iter()
+        .map(|(millis, act)| {
+            machine.act(*act, &mut permits, start + Duration::from_millis(*millis))
+        })
+        .collect()
 }
 
 fn end(start: Instant, scripts: &[Script]) -> Instant {
@@ -299,8 +330,9 @@ fn end(start: Instant, scripts: &[Script]) -> Instant {
     start + Duration::from_millis(last.unwrap_or_default())
 }
 
-/// Runs the scripts in threads of their own, in the orders that loom finds, with a shard for each and with one for all:
-/// each must be one of the plain machine's. Of three threads, none is interrupted more than twice, or it would take minutes.
+/// Runs the scripts in threads of their own, in the orders that loom finds, with a shard for each
+/// and with one for all: each must be one of the plain machine's. Of three threads, none is
+/// interrupted more than twice, or it would take minutes.
 fn is_linear(settings: Settings, before: Script, scripts: &[Script]) {
     let start = Instant::now();
     let possible = Arc::new(possible(settings, start, before, scripts));

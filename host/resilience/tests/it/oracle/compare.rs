@@ -57,16 +57,20 @@ fn lines<T: Serialize>(items: &[T]) -> Vec<String> {
 
 /// The two places where the fixture knows less than we do.
 ///
-/// failsafe-go does not say which request moved a breaker where it passes no context. And tokio's timers, unlike Go's, round
-/// up to the millisecond, so that after a delay of 37.5 ms everything of that request is late by less than one; a scenario
-/// of whole milliseconds is held to them exactly.
+/// failsafe-go does not say which request moved a breaker where it passes no context. And tokio's
+/// timers, unlike Go's, round up to the millisecond, so that after a delay of 37.5 ms everything of
+/// that request is late by less than one; a scenario of whole milliseconds is held to them exactly.
 fn adapt(got: &mut Observed, expected: &Observed) {
     for (got, expected) in got.events.iter_mut().zip(&expected.events) {
         if expected.kind == EventName::Breaker && expected.request.is_none() {
             got.request = None;
         }
     }
-    let fractions = expected.events.iter().filter_map(|event| event.delay_ms).filter(|delay| delay.0.fract() != 0.0);
+    let fractions = expected
+        .events
+        .iter()
+        .filter_map(|event| event.delay_ms)
+        .filter(|delay| delay.0.fract() != 0.0);
     let most_late = fractions.count() as f64;
     let forgive = |got: &mut Millis, expected: Millis| {
         if (0.0..most_late).contains(&(got.0 - expected.0)) {
@@ -79,9 +83,10 @@ fn adapt(got: &mut Observed, expected: &Observed) {
     }
     for (got, expected) in got.attempts.iter_mut().zip(&expected.attempts) {
         forgive(&mut got.at, expected.at);
-        if let (Some(got), Some(expected)) =
-            (&mut got.since_previous_end_of_same_request, expected.since_previous_end_of_same_request)
-        {
+        if let (Some(got), Some(expected)) = (
+            &mut got.since_previous_end_of_same_request,
+            expected.since_previous_end_of_same_request,
+        ) {
             forgive(got, expected);
         }
     }

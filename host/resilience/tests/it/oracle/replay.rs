@@ -1,5 +1,5 @@
-//! One scenario through the real pipeline. What the fixture leaves out means failsafe-go's default, which is written out
-//! here, because ours differ.
+//! One scenario through the real pipeline. What the fixture leaves out means failsafe-go's default,
+//! which is written out here, because ours differ.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -8,16 +8,17 @@ use std::time::Duration;
 use fusebox_resilience::config::{ConfigDuration, Problem};
 use fusebox_resilience::testing::{self, Arrived, NoParts, Recorded, Recorder, Script, read};
 use fusebox_resilience::{
-    BackoffConfig, CircuitBreaker, CircuitBreakerConfig, ConditionConfig, Error, ErrorKind, EventKind, FallbackConfig,
-    Pipeline, Policy, RequestBody, RespondConfig, ResponseBody, RetryConfig, StatusConfig, TimeoutConfig,
+    BackoffConfig, CircuitBreaker, CircuitBreakerConfig, ConditionConfig, Error, ErrorKind,
+    EventKind, FallbackConfig, Pipeline, Policy, RequestBody, RespondConfig, ResponseBody,
+    RetryConfig, StatusConfig, TimeoutConfig,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::scenario::{
-    Attempt, AttemptEnd, Breaker, Builder, ClientRequest, ErrorName, Event, EventName, Fallback, Handle, Millis,
-    Observed, PolicyConfig, Request, Retry, Scenario,
+    Attempt, AttemptEnd, Breaker, Builder, ClientRequest, ErrorName, Event, EventName, Fallback,
+    Handle, Millis, Observed, PolicyConfig, Request, Retry, Scenario,
 };
 
 /// No scenario takes a day: one that does not end is a difference like any other.
@@ -47,9 +48,11 @@ pub(crate) async fn replay(scenario: &Scenario) -> Result<Observed, String> {
         }
         Ok::<_, String>(requests)
     };
-    let mut requests = timeout(PATIENCE, all).await.map_err(|_| "it does not end within a day")??;
+    let mut requests =
+        timeout(PATIENCE, all).await.map_err(|_| "it does not end within a day")??;
     requests.sort_by_key(|request| request.request);
-    let retries = scenario.policies.iter().filter(|policy| matches!(policy, PolicyConfig::Retry(_))).count();
+    let retries =
+        scenario.policies.iter().filter(|policy| matches!(policy, PolicyConfig::Retry(_))).count();
     Ok(Observed::new(
         requests,
         attempts(&script, &steps(scenario)),
@@ -77,8 +80,14 @@ async fn send(
     let call = testing::call_with(&index.to_string(), builder, body, recorder.observers());
     let (status, body, error_kinds) = match pipeline.execute(&call, script).await {
         Ok(response) => {
-            let body = read(response.body).await.map_err(|error| format!("client[{index}]: body: {error}"))?;
-            (Some(response.status.as_u16()), String::from_utf8_lossy(&body).into_owned(), Vec::new())
+            let body = read(response.body)
+                .await
+                .map_err(|error| format!("client[{index}]: body: {error}"))?;
+            (
+                Some(response.status.as_u16()),
+                String::from_utf8_lossy(&body).into_owned(),
+                Vec::new(),
+            )
         }
         Err(error) => (None, String::new(), error_kinds(&error)),
     };
@@ -159,23 +168,29 @@ fn attempts(script: &Script, (steps, rest): &(Vec<String>, String)) -> Vec<Attem
     (0..arrivals.len()).map(attempt).collect()
 }
 
-/// `one_retry`: the scenario has one retry policy, whose own numbers are then the numbers of the whole call.
+/// `one_retry`: the scenario has one retry policy, whose own numbers are then the numbers of the
+/// whole call.
 fn events(recorded: &[Recorded], start: Instant, one_retry: bool) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     for Recorded { at, call, kind, .. } in recorded {
-        let request = call.as_ref().map(|call| call.parse().expect("calls are named by their number"));
+        let request =
+            call.as_ref().map(|call| call.parse().expect("calls are named by their number"));
         let (name, detail, delay) = match kind {
             EventKind::RetryScheduled { retry, delay } => {
                 let earlier = events
                     .iter()
-                    .filter(|event| event.kind == EventName::RetryScheduled && event.request == request)
+                    .filter(|event| {
+                        event.kind == EventName::RetryScheduled && event.request == request
+                    })
                     .count();
                 let attempts = if one_retry { *retry as usize } else { earlier + 1 };
                 (EventName::RetryScheduled, Some(format!("attempts={attempts}")), Some(*delay))
             }
             EventKind::RetriesExhausted { .. } => (EventName::RetriesExceeded, None, None),
             EventKind::RetryAborted => (EventName::RetryAborted, None, None),
-            EventKind::RetrySkipped { reason } => (EventName::RetrySkipped, Some(format!("{reason:?}")), None),
+            EventKind::RetrySkipped { reason } => {
+                (EventName::RetrySkipped, Some(format!("{reason:?}")), None)
+            }
             EventKind::TimeoutExceeded { .. } => (EventName::TimeoutExceeded, None, None),
             EventKind::FallbackServed { .. } => (EventName::Fallback, None, None),
             EventKind::FallbackDeclined => (EventName::FallbackDeclined, None, None),
@@ -201,12 +216,16 @@ fn build(
 ) -> Result<Arc<dyn Policy>, String> {
     let key: Arc<str> = name.into();
     let wrong = |problems: Vec<Problem>| {
-        let problems: Vec<_> =
-            problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+        let problems: Vec<_> = problems
+            .iter()
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect();
         format!("{name}: {}", problems.join("; "))
     };
     Ok(match policy {
-        PolicyConfig::Retry(retry) => Arc::new(retry_config(retry).build(key, &NoParts).map_err(wrong)?),
+        PolicyConfig::Retry(retry) => {
+            Arc::new(retry_config(retry).build(key, &NoParts).map_err(wrong)?)
+        }
         PolicyConfig::Breaker(breaker) => {
             let breaker = Arc::new(breaker_config(breaker).build(key, &NoParts).map_err(wrong)?);
             breakers.push(breaker.clone());
@@ -216,7 +235,9 @@ fn build(
             let limit = ConfigDuration(timeout.limit_ms.into());
             Arc::new(TimeoutConfig { limit }.build(key).map_err(wrong)?)
         }
-        PolicyConfig::Fallback(fallback) => Arc::new(fallback_config(fallback).build(key, &NoParts).map_err(wrong)?),
+        PolicyConfig::Fallback(fallback) => {
+            Arc::new(fallback_config(fallback).build(key, &NoParts).map_err(wrong)?)
+        }
         PolicyConfig::Hedge(_) | PolicyConfig::Bulkhead(_) | PolicyConfig::Ratelimiter(_) => {
             return Err(format!("{name}: there is no such policy yet"));
         }
@@ -242,13 +263,16 @@ fn retry_config(retry: &Retry) -> RetryConfig {
     }
     let abort_if = match &retry.abort {
         Some(abort) => condition(Some(abort)),
-        None => ConditionConfig { status: Some(vec![]), failure: Some(vec![]), ..Default::default() },
+        None => {
+            ConditionConfig { status: Some(vec![]), failure: Some(vec![]), ..Default::default() }
+        }
     };
     RetryConfig {
         handle_if: Some(handle_if),
         abort_if: Some(abort_if),
         max_retries: retry.max_retries.unwrap_or(2),
-        delay: duration(retry.delay_ms).or_else(|| backoff.is_none().then_some(ConfigDuration::from_millis(0))),
+        delay: duration(retry.delay_ms)
+            .or_else(|| backoff.is_none().then_some(ConfigDuration::from_millis(0))),
         backoff,
         random_delay: None,
         jitter: None,
@@ -265,7 +289,9 @@ fn breaker_config(breaker: &Breaker) -> CircuitBreakerConfig {
     CircuitBreakerConfig {
         handle_if: Some(condition(breaker.handle.as_ref())),
         ignore_if: None,
-        failure_threshold: breaker.failure_threshold.or_else(|| breaker.failure_rate.is_none().then_some(1)),
+        failure_threshold: breaker
+            .failure_threshold
+            .or_else(|| breaker.failure_rate.is_none().then_some(1)),
         failure_capacity: breaker.failure_capacity,
         period: duration(breaker.period_ms),
         failure_rate: breaker.failure_rate,
@@ -292,10 +318,15 @@ fn fallback_config(fallback: &Fallback) -> FallbackConfig {
     }
 }
 
-/// Without one, failsafe-go handles any error and no status; with one, what it does not name is not handled.
+/// Without one, failsafe-go handles any error and no status; with one, what it does not name is not
+/// handled.
 fn condition(handle: Option<&Handle>) -> ConditionConfig {
     let Some(handle) = handle.filter(|handle| **handle != Handle::default()) else {
-        return ConditionConfig { status: Some(vec![]), failure: Some(vec!["any".into()]), ..Default::default() };
+        return ConditionConfig {
+            status: Some(vec![]),
+            failure: Some(vec!["any".into()]),
+            ..Default::default()
+        };
     };
     let status = |status: &dyn Display| StatusConfig(status.to_string());
     let mut statuses: Vec<_> = handle.status.iter().map(|code| status(code)).collect();
@@ -311,5 +342,9 @@ fn condition(handle: Option<&Handle>) -> ConditionConfig {
         };
         name.to_owned()
     });
-    ConditionConfig { status: Some(statuses), failure: Some(failures.collect()), ..Default::default() }
+    ConditionConfig {
+        status: Some(statuses),
+        failure: Some(failures.collect()),
+        ..Default::default()
+    }
 }

@@ -1,4 +1,5 @@
-//! The fixture's schema. Whatever it does not know is an error, so that no scenario is replayed by half.
+//! The fixture's schema. Whatever it does not know is an error, so that no scenario is replayed by
+//! half.
 
 use std::time::Duration;
 
@@ -214,7 +215,12 @@ fn yes() -> bool {
 }
 
 impl Observed {
-    pub(crate) fn new(requests: Vec<Request>, attempts: Vec<Attempt>, events: Vec<Event>, states: Vec<String>) -> Self {
+    pub(crate) fn new(
+        requests: Vec<Request>,
+        attempts: Vec<Attempt>,
+        events: Vec<Event>,
+        states: Vec<String>,
+    ) -> Self {
         Self { requests, attempts, events, breaker_final_state: states, _runs: None, stable: true }
     }
 }
@@ -314,7 +320,11 @@ impl From<Millis> for Duration {
 
 impl Serialize for Millis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.fract() == 0.0 { serializer.serialize_i64(self.0 as i64) } else { serializer.serialize_f64(self.0) }
+        if self.0.fract() == 0.0 {
+            serializer.serialize_i64(self.0 as i64)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
     }
 }
 
@@ -323,7 +333,8 @@ impl Serialize for Millis {
 /// # Errors
 /// One line for each that cannot be read.
 pub(crate) fn read(text: &str) -> Result<Vec<Scenario>, Vec<String>> {
-    let file: File = serde_json::from_str(text).map_err(|error| vec![format!("not a fixture: {error}")])?;
+    let file: File =
+        serde_json::from_str(text).map_err(|error| vec![format!("not a fixture: {error}")])?;
     if !file.virtual_clock {
         return Err(vec!["not a fixture: its times are not of a virtual clock".into()]);
     }
@@ -347,7 +358,11 @@ pub(crate) fn read(text: &str) -> Result<Vec<Scenario>, Vec<String>> {
 
 fn scenario(value: Value) -> Result<Scenario, String> {
     let scenario: Scenario = serde_json::from_value(value).map_err(|error| error.to_string())?;
-    scenario.upstream.script.parse::<Steps>().map_err(|error| format!("upstream.script: {error}"))?;
+    scenario
+        .upstream
+        .script
+        .parse::<Steps>()
+        .map_err(|error| format!("upstream.script: {error}"))?;
     scenario.upstream.rest.parse::<Step>().map_err(|error| format!("upstream.rest: {error}"))?;
     if scenario.client.is_empty() {
         return Err("no client requests".into());
@@ -360,7 +375,10 @@ fn scenario(value: Value) -> Result<Scenario, String> {
     }
     for request in &scenario.observed.requests {
         if request.error.is_some() == request.error_kinds.is_empty() {
-            return Err(format!("request {}: `error` and `error_kinds` go together", request.request));
+            return Err(format!(
+                "request {}: `error` and `error_kinds` go together",
+                request.request
+            ));
         }
     }
     Ok(scenario)
