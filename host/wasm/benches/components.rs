@@ -1,5 +1,6 @@
-//! What components cost: a call by what the guest looks at, on a reused instance and on a fresh one; a standard HTTP
-//! component; and the steps that lead to a call: compile, load what was compiled, instantiate, swap.
+//! What components cost: a call by what the guest looks at, on a reused instance and on a fresh
+//! one; a standard HTTP component; and the steps that lead to a call: compile, load what was
+//! compiled, instantiate, swap.
 //!
 //! Needs the guests of `make policies`. `cargo bench -p fusebox-wasm`.
 
@@ -12,7 +13,9 @@ use std::sync::Arc;
 use bytesize::ByteSize;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use fusebox_resilience::testing::{call, call_with, exchange, read};
-use fusebox_resilience::{Native, Observers, Outcome, Predicate, RequestBody, Response, ResponseBody, Slot};
+use fusebox_resilience::{
+    Native, Observers, Outcome, Predicate, RequestBody, Response, ResponseBody, Slot,
+};
 use fusebox_wasm::{CodeCache, Compiler, ComponentConfig, Components, Isolation, Reload};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tempfile::TempDir;
@@ -21,11 +24,19 @@ const JSON: &str = "application/json";
 
 /// As long as an answer of a GraphQL server with an error at its end.
 fn graphql_answer() -> String {
-    let data = r#"{"id": "0f8fad5b-d9cb-469f-a165-70867728950e", "name": "hello", "tags": ["a", "b"]}"#;
-    format!(r#"{{"data": {{"items": [{}]}}, "errors": [{{"message": "no"}}]}}"#, [data; 5].join(", "))
+    let data =
+        r#"{"id": "0f8fad5b-d9cb-469f-a165-70867728950e", "name": "hello", "tags": ["a", "b"]}"#;
+    format!(
+        r#"{{"data": {{"items": [{}]}}, "errors": [{{"message": "no"}}]}}"#,
+        [data; 5].join(", ")
+    )
 }
 
-fn outcome(status: StatusCode, content_type: &'static str, body: impl Into<bytes::Bytes>) -> Outcome {
+fn outcome(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<bytes::Bytes>,
+) -> Outcome {
     let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(Response::new(status, HeaderMap::from_iter([content_type]), ResponseBody::full(body)))
 }
@@ -36,10 +47,12 @@ fn guest(name: &str) -> PathBuf {
 
 fn load<const N: usize>(configs: [(&str, ComponentConfig); N], compiler: Compiler) -> Components {
     let configs = BTreeMap::from(configs.map(|(name, config)| (name.to_owned(), config)));
-    Components::load(configs, Path::new(""), compiler, Observers::default()).unwrap_or_else(|failures| {
-        let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
-        panic!("{}; run `make policies`", reasons.join("\n"))
-    })
+    Components::load(configs, Path::new(""), compiler, Observers::default()).unwrap_or_else(
+        |failures| {
+            let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
+            panic!("{}; run `make policies`", reasons.join("\n"))
+        },
+    )
 }
 
 /// Calls by kind: as a policy makes them, the outcome seen and the answer taken.
@@ -59,13 +72,15 @@ fn calling(criterion: &mut Criterion) {
         bencher.iter(|| Native::FAILURES.takes(black_box(busy.outcome)));
     });
     for (isolation, instance) in [(Isolation::Reuse, "reused"), (Isolation::PerCall, "fresh")] {
-        let service_b = ComponentConfig { isolation, ..ComponentConfig::new(guest("service_b.wasm")) };
+        let service_b =
+            ComponentConfig { isolation, ..ComponentConfig::new(guest("service_b.wasm")) };
         let graphql = ComponentConfig {
             isolation,
             peek_body: Some(ByteSize::kib(16)),
             ..ComponentConfig::new(guest("graphql_errors.wasm"))
         };
-        let components = load([("service-b", service_b), ("graphql-errors", graphql)], Compiler::in_process());
+        let components =
+            load([("service-b", service_b), ("graphql-errors", graphql)], Compiler::in_process());
         let responder = components.responder("service-b").expect("it exports one");
         let service_b = components.predicate("service-b").expect("it exports one");
         let graphql = components.predicate("graphql-errors").expect("it exports one");
@@ -89,8 +104,10 @@ fn calling(criterion: &mut Criterion) {
 
 /// What a standard HTTP component costs: a fresh instance for each request, to the end of its body.
 fn handling(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let components = load([("page", ComponentConfig::new(guest("status_page.wasm")))], Compiler::in_process());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let components =
+        load([("page", ComponentConfig::new(guest("status_page.wasm")))], Compiler::in_process());
     let page = components.responder("page").expect("it handles requests");
     let request = http::Request::get("/").header(header::HOST, "b.example");
     let call = call_with("1", request, RequestBody::empty(), Observers::default());
@@ -127,13 +144,15 @@ impl Changing {
 
     /// A compiler that keeps code, beside the component.
     fn caching(&self) -> Compiler {
-        Compiler::in_process().with_cache(CodeCache::open(&self.directory.path().join("code")).expect("a directory"))
+        Compiler::in_process()
+            .with_cache(CodeCache::open(&self.directory.path().join("code")).expect("a directory"))
     }
 
     fn write(&self, version: u64) {
         // A custom section, `v` and a number, which no code depends on.
         let section = [&[0, 10, 1, b'v'], &version.to_le_bytes()[..]].concat();
-        fs::write(self.directory.path().join("guest.wasm"), [&self.bytes[..], &section].concat()).expect("a file");
+        fs::write(self.directory.path().join("guest.wasm"), [&self.bytes[..], &section].concat())
+            .expect("a file");
     }
 
     fn write_new(&mut self) {

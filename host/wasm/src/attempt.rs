@@ -1,12 +1,15 @@
-//! The attempt that a guest asks about, and every conversion between our types and the contract's, in both directions.
+//! The attempt that a guest asks about, and every conversion between our types and the contract's,
+//! in both directions.
 //!
-//! The exchange is lent to the host functions for the time of one call ([`lend`]) through the thread that runs it, since a
-//! store can own things but not borrow them. Outside of a call nothing is lent, and asking is a fault of the guest.
+//! The exchange is lent to the host functions for the time of one call ([`lend`]) through the
+//! thread that runs it, since a store can own things but not borrow them. Outside of a call nothing
+//! is lent, and asking is a fault of the guest.
 
 use std::time::Duration;
 
 use fusebox_resilience::{
-    AttemptOutcome, ErrorKind, Exchange, Failure, PastAttempt, Response, ResponseBody, Slot, is_set_by_host,
+    AttemptOutcome, ErrorKind, Exchange, Failure, PastAttempt, Response, ResponseBody, Slot,
+    is_set_by_host,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use scoped_tls_hkt::scoped_thread_local;
@@ -33,11 +36,17 @@ impl State {
         }
     }
 
-    fn head<R>(&mut self, question: impl FnOnce(&http::request::Parts) -> R) -> wasmtime::Result<R> {
+    fn head<R>(
+        &mut self,
+        question: impl FnOnce(&http::request::Parts) -> R,
+    ) -> wasmtime::Result<R> {
         self.ask(|seen| question(seen.call.head()))
     }
 
-    fn response<R>(&mut self, question: impl FnOnce(&Response) -> R) -> wasmtime::Result<Option<R>> {
+    fn response<R>(
+        &mut self,
+        question: impl FnOnce(&Response) -> R,
+    ) -> wasmtime::Result<Option<R>> {
         self.ask(|seen| seen.outcome.as_ref().ok().map(question))
     }
 }
@@ -119,18 +128,21 @@ impl attempt::Host for State {
 
     fn response_body(&mut self, offset: u32, length: u32) -> wasmtime::Result<Vec<u8>> {
         let limit = self.peek_bytes();
-        let bytes = self.response(|response| response.body.peeked(limit, offset as usize, length as usize))?;
+        let bytes = self
+            .response(|response| response.body.peeked(limit, offset as usize, length as usize))?;
         Ok(bytes.unwrap_or_default())
     }
 
-    /// A character that the peek's limit cuts in two is left out; it does not make the rest unreadable.
+    /// A character that the peek's limit cuts in two is left out; it does not make the rest
+    /// unreadable.
     fn response_body_text(&mut self) -> wasmtime::Result<Option<String>> {
         let limit = self.peek_bytes();
         if limit == 0 {
             return self.ask(|_| None);
         }
-        let seen =
-            self.response(|response| (response.body.peeked(limit, 0, limit), response.body.is_peeked_whole(limit)))?;
+        let seen = self.response(|response| {
+            (response.body.peeked(limit, 0, limit), response.body.is_peeked_whole(limit))
+        })?;
         Ok(seen.and_then(|(bytes, is_whole)| utf8(bytes, is_whole)))
     }
 
@@ -177,7 +189,8 @@ fn failure(kind: ErrorKind) -> types::Failure {
     }
 }
 
-/// The contract has no word for an attempt that was cancelled: it is none of the failures that it names.
+/// The contract has no word for an attempt that was cancelled: it is none of the failures that it
+/// names.
 fn past_attempt(past: PastAttempt) -> types::PastAttempt {
     let outcome = match past.outcome {
         AttemptOutcome::Response(status) => types::Outcome::Response(status),
@@ -191,8 +204,12 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn headers<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Vec<types::Header> {
-    headers.map(|(name, value)| types::Header { name: name.as_str().to_owned(), value: text(value) }).collect()
+fn headers<'a>(
+    headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+) -> Vec<types::Header> {
+    headers
+        .map(|(name, value)| types::Header { name: name.as_str().to_owned(), value: text(value) })
+        .collect()
 }
 
 /// A header value as text: each byte is one character (ISO 8859-1).
@@ -222,16 +239,22 @@ fn utf8(bytes: Vec<u8>, is_whole: bool) -> Option<String> {
 /// Headers of a response: as many as most clients take.
 pub(crate) const MAX_HEADERS: usize = 100;
 
-/// The guest's response as ours. Headers that only the host may set are left out, and so is the body of a status that has
-/// none, with a line on the console.
+/// The guest's response as ours. Headers that only the host may set are left out, and so is the
+/// body of a status that has none, with a line on the console.
 ///
 /// # Errors
-/// The status is not within 200 to 599, a header name is invalid, or a value has a character that no header may have.
-pub(crate) fn into_response(answer: types::Response, console: &Console) -> Result<Response, BadAnswer> {
+/// The status is not within 200 to 599, a header name is invalid, or a value has a character that
+/// no header may have.
+pub(crate) fn into_response(
+    answer: types::Response,
+    console: &Console,
+) -> Result<Response, BadAnswer> {
     let status = StatusCode::from_u16(answer.status)
         .ok()
         .filter(|status| (200..=599).contains(&status.as_u16()))
-        .ok_or_else(|| BadAnswer(format!("answered with status `{}`, expected 200 to 599", answer.status)))?;
+        .ok_or_else(|| {
+            BadAnswer(format!("answered with status `{}`, expected 200 to 599", answer.status))
+        })?;
     if answer.headers.len() > MAX_HEADERS {
         return Err(BadAnswer(format!(
             "answered with {} headers, expected at most {MAX_HEADERS}",
@@ -240,14 +263,16 @@ pub(crate) fn into_response(answer: types::Response, console: &Console) -> Resul
     }
     let mut headers = HeaderMap::with_capacity(answer.headers.len());
     for types::Header { name, value } in answer.headers {
-        let valid =
-            HeaderName::try_from(&name).map_err(|_| BadAnswer(format!("answered with header name `{name}`")))?;
+        let valid = HeaderName::try_from(&name)
+            .map_err(|_| BadAnswer(format!("answered with header name `{name}`")))?;
         if is_set_by_host(&valid) {
-            console.note(&format!("header `{valid}` of the response dropped: only the proxy sets it"));
+            console
+                .note(&format!("header `{valid}` of the response dropped: only the proxy sets it"));
             continue;
         }
-        let value = header_value(&value)
-            .ok_or_else(|| BadAnswer(format!("answered with an invalid value for header `{valid}`")))?;
+        let value = header_value(&value).ok_or_else(|| {
+            BadAnswer(format!("answered with an invalid value for header `{valid}`"))
+        })?;
         headers.append(valid, value);
     }
     let body = match answer.body {
@@ -269,7 +294,8 @@ pub(crate) fn may_have_body(status: StatusCode) -> bool {
 }
 
 pub(crate) fn header_value(text: &str) -> Option<HeaderValue> {
-    let bytes: Vec<u8> = text.chars().map(|character| u8::try_from(character).ok()).collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        text.chars().map(|character| u8::try_from(character).ok()).collect::<Option<_>>()?;
     HeaderValue::try_from(bytes).ok()
 }
 
@@ -279,7 +305,8 @@ mod tests {
 
     #[test]
     fn header_values_keep_every_byte_in_both_directions() {
-        let bytes: Vec<u8> = (0..=255).filter(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 127)).collect();
+        let bytes: Vec<u8> =
+            (0..=255).filter(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 127)).collect();
         let value = HeaderValue::from_bytes(&bytes).expect("all of these are valid");
         assert_eq!(header_value(&text(&value)), Some(value));
         assert_eq!(header_value("a\u{100}"), None);

@@ -1,8 +1,9 @@
 //! Cases: exchanges as a policy might see them, and what a component should say of each.
 //!
-//! They are written by hand as TOML, a `[[case]]` each, for `fusebox policy test` and for the admission of new versions;
-//! or they are captured from traffic, as JSON, one to a line. Both have the same fields. A file of lines may be a piece of the log: lines that
-//! hold no case are passed over.
+//! They are written by hand as TOML, a `[[case]]` each, for `fusebox policy test` and for the
+//! admission of new versions; or they are captured from traffic, as JSON, one to a line. Both have
+//! the same fields. A file of lines may be a piece of the log: lines that hold no case are passed
+//! over.
 
 mod capture;
 mod run;
@@ -61,7 +62,8 @@ pub(crate) struct Case {
     /// for short; the word of RFC 9209, where the failure has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure_detail: Option<String>,
-    /// The number of the attempt; left out: the one after those of `history`, or 0 for a rejection of ours.
+    /// The number of the attempt; left out: the one after those of `history`, or 0 for a rejection
+    /// of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempt: Option<u32>,
     /// The attempts before, oldest first.
@@ -105,7 +107,13 @@ pub(crate) struct Request {
 
 impl Default for Request {
     fn default() -> Self {
-        Self { method: "GET".into(), scheme: None, authority: None, path: "/".into(), headers: Headers::new() }
+        Self {
+            method: "GET".into(),
+            scheme: None,
+            authority: None,
+            path: "/".into(),
+            headers: Headers::new(),
+        }
     }
 }
 
@@ -196,8 +204,8 @@ pub(crate) struct ExpectedResponse {
 // ===== reading =====
 
 impl Cases {
-    /// Reads `file`: TOML if its name ends so, else JSON lines, of which those of other components than `component`, if that is
-    /// named, are passed over.
+    /// Reads `file`: TOML if its name ends so, else JSON lines, of which those of other components
+    /// than `component`, if that is named, are passed over.
     ///
     /// # Errors
     /// It can't be read, or is wrong; with the line.
@@ -205,8 +213,10 @@ impl Cases {
         let place = file.display();
         let text = read_regular(file, LONGEST).and_then(|bytes| Ok(String::from_utf8(bytes)?));
         let text = text.with_context(|| place.to_string())?;
-        let is_toml = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
-        let cases = if is_toml { Self::from_toml(&text) } else { Self::from_lines(&text, component) };
+        let is_toml =
+            file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+        let cases =
+            if is_toml { Self::from_toml(&text) } else { Self::from_lines(&text, component) };
         cases
             .map(|cases| Self { file: file.to_owned(), ..cases })
             .map_err(|(line, error)| anyhow!("{place}:{line}: {error:#}"))
@@ -216,7 +226,10 @@ impl Cases {
         let ends: Vec<_> = text.match_indices('\n').map(|(end, _)| end).collect();
         let line_of = |offset: usize| 1 + ends.partition_point(|end| *end < offset);
         let document: Document = toml::from_str(text).map_err(|error| {
-            (line_of(error.span().map_or(0, |span| span.start)), anyhow!("{}", error.message().replace('\n', "; ")))
+            (
+                line_of(error.span().map_or(0, |span| span.start)),
+                anyhow!("{}", error.message().replace('\n', "; ")),
+            )
         })?;
         let cases = document.case.into_iter().map(|case| {
             let line = line_of(case.span().start);
@@ -246,18 +259,22 @@ impl Cases {
                 };
             let is_of_log = value.get("msg").is_some();
             is_log |= is_of_log;
-            let is_of_other = component.is_some_and(|name| value.get("component").is_some_and(|of| of != name));
+            let is_of_other =
+                component.is_some_and(|name| value.get("component").is_some_and(|of| of != name));
             let case = match value.get("case") {
                 _ if is_of_log && is_of_other => continue,
                 None if is_of_log => continue,
                 Some(case) => Case::deserialize(case),
                 None => Case::deserialize(value),
             };
-            let case = case.map_err(anyhow::Error::from).and_then(|case| checked(Case { line: number, ..case }));
+            let case = case
+                .map_err(anyhow::Error::from)
+                .and_then(|case| checked(Case { line: number, ..case }));
             cases.push(case.map_err(|error| (number, error))?);
         }
         match foreign {
-            // What others wrote between the lines of a log, or half a line at its end, is none of ours.
+            // What others wrote between the lines of a log, or half a line at its end, is none of
+            // ours.
             Some(foreign) if !is_log => Err(foreign),
             _ if cases.is_empty() => Err((1, anyhow!("has no case in it"))),
             // What the component could see when they were captured is all that they have.
@@ -273,7 +290,8 @@ impl Cases {
         &self.cases
     }
 
-    /// The configuration that the cases are for: what the file says of the component, with `component` as its file.
+    /// The configuration that the cases are for: what the file says of the component, with
+    /// `component` as its file.
     ///
     /// # Errors
     /// It says something that no component can be configured with.
@@ -285,9 +303,9 @@ impl Cases {
         }
         let file = component.to_str().context("a path that is no text")?;
         table.insert("file".into(), file.into());
-        let config: ComponentConfig = table
-            .try_into()
-            .map_err(|error: toml::de::Error| anyhow!("{}: component: {}", place(), error.message()))?;
+        let config: ComponentConfig = table.try_into().map_err(|error: toml::de::Error| {
+            anyhow!("{}: component: {}", place(), error.message())
+        })?;
         let problems: Vec<_> = config
             .validate()
             .into_iter()
@@ -310,8 +328,14 @@ fn check(case: &Case) -> Result<()> {
     ensure!(!name.trim().is_empty(), "a case needs a `name`");
     ensure!(!name.contains(char::is_control), "the name {name:?} has a control character");
     let place = |what: &str| format!("`{name}`: {what}");
-    ensure!(response.is_some() != failure.is_some(), place("expected either a `response` or a `failure`"));
-    ensure!(failure.is_some() || failure_detail.is_none(), place("`failure_detail` needs a `failure`"));
+    ensure!(
+        response.is_some() != failure.is_some(),
+        place("expected either a `response` or a `failure`")
+    );
+    ensure!(
+        failure.is_some() || failure_detail.is_none(),
+        place("`failure_detail` needs a `failure`")
+    );
     if let (Some(failure), Some(detail)) = (failure, failure_detail) {
         ensure!(
             kind(*failure, Some(detail)).is_some(),
@@ -319,25 +343,46 @@ fn check(case: &Case) -> Result<()> {
         );
     }
     if let Some(response) = response {
-        ensure!((100..=999).contains(&response.status), place("`response.status` must be within 100 to 999"));
-        ensure!(response.body.is_none() || response.body_bytes.is_none(), place("either `body` or `body_bytes`"));
+        ensure!(
+            (100..=999).contains(&response.status),
+            place("`response.status` must be within 100 to 999")
+        );
+        ensure!(
+            response.body.is_none() || response.body_bytes.is_none(),
+            place("either `body` or `body_bytes`")
+        );
         let narrow = |text: &String| text.chars().all(|character| u8::try_from(character).is_ok());
-        ensure!(response.body_bytes.as_ref().is_none_or(narrow), place("`body_bytes` has a character above U+00FF"));
+        ensure!(
+            response.body_bytes.as_ref().is_none_or(narrow),
+            place("`body_bytes` has a character above U+00FF")
+        );
     }
     let before = u32::try_from(history.len()).unwrap_or(u32::MAX);
-    ensure!(attempt.is_none_or(|attempt| attempt >= before), place("`attempt` is less than the attempts of `history`"));
+    ensure!(
+        attempt.is_none_or(|attempt| attempt >= before),
+        place("`attempt` is less than the attempts of `history`")
+    );
     for past in history {
         ensure!(
             past.status.is_none_or(|status| (100..=999).contains(&status)),
             place("`history`: status within 100 to 999")
         );
-        ensure!(past.status.is_some() != past.failure.is_some(), place("`history`: either a `status` or a `failure`"));
+        ensure!(
+            past.status.is_some() != past.failure.is_some(),
+            place("`history`: either a `status` or a `failure`")
+        );
     }
     let Expect { handled, response, declined, fault, detail } = expect;
     let said = [handled.is_some(), response.is_some(), declined.is_some(), fault.is_some()];
     let count = said.into_iter().filter(|said| *said).count();
-    ensure!(count == 1, place("`expect` needs one of `handled`, `response`, `declined` and `fault`"));
-    ensure!(*declined != Some(false), place("`declined = false`: say which `response` is expected"));
+    ensure!(
+        count == 1,
+        place("`expect` needs one of `handled`, `response`, `declined` and `fault`")
+    );
+    ensure!(
+        *declined != Some(false),
+        place("`declined = false`: say which `response` is expected")
+    );
     ensure!(detail.is_none() || fault.is_some(), place("`detail` is of a `fault`"));
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Compiled code on disk, so that a component is compiled once and not at every start.
 //!
-//! Whoever can write to the directory decides what the proxy runs as machine code. So it must be one that only this user
-//! (and root) can change, and what is in it is still held against a digest: a torn or foreign entry is removed and made
-//! anew. Nothing that goes wrong here is more than a cache miss.
+//! Whoever can write to the directory decides what the proxy runs as machine code. So it must be
+//! one that only this user (and root) can change, and what is in it is still held against a digest:
+//! a torn or foreign entry is removed and made anew. Nothing that goes wrong here is more than a
+//! cache miss.
 //!
-//! An entry is two files, `KEY.code` and, written after it, `KEY.sha256`. Files are put in place by renaming and never
-//! written to again, so any number of processes may share the directory, and code that is mapped stays as it was when its
-//! entry is replaced or removed.
+//! An entry is two files, `KEY.code` and, written after it, `KEY.sha256`. Files are put in place by
+//! renaming and never written to again, so any number of processes may share the directory, and
+//! code that is mapped stays as it was when its entry is replaced or removed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -81,15 +82,16 @@ fn hex(digest: &[u8]) -> String {
 }
 
 impl CodeCache {
-    /// Total size of the code that is kept, unless [`with_max_size`](Self::with_max_size) says otherwise.
+    /// Total size of the code that is kept, unless [`with_max_size`](Self::with_max_size) says
+    /// otherwise.
     pub const DEFAULT_SIZE: ByteSize = ByteSize::gib(1);
 
-    /// Uses `directory`, which is made, for this user alone, if it is not there. Removes what crashed processes left in it
-    /// more than an hour ago.
+    /// Uses `directory`, which is made, for this user alone, if it is not there. Removes what
+    /// crashed processes left in it more than an hour ago.
     ///
     /// # Errors
-    /// It can't be made, is a symbolic link, or somebody other than this user and root could write to it or put another in
-    /// its place.
+    /// It can't be made, is a symbolic link, or somebody other than this user and root could write
+    /// to it or put another in its place.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
         // Those above it that are missing too.
         DirBuilder::new()
@@ -102,16 +104,27 @@ impl CodeCache {
         let directory = fs::canonicalize(directory)?;
         let metadata = fs::symlink_metadata(&directory)?;
         let (shown, uid) = (directory.display(), geteuid().as_raw());
-        ensure!(metadata.uid() == uid, "`{shown}` belongs to user {}, expected {uid}", metadata.uid());
+        ensure!(
+            metadata.uid() == uid,
+            "`{shown}` belongs to user {}, expected {uid}",
+            metadata.uid()
+        );
         let mode = metadata.mode() & 0o7777;
-        ensure!(mode & WRITABLE_BY_OTHERS == 0, "`{shown}` can be written to by others (mode {mode:o}), expected 700");
+        ensure!(
+            mode & WRITABLE_BY_OTHERS == 0,
+            "`{shown}` can be written to by others (mode {mode:o}), expected 700"
+        );
         for above in directory.ancestors().skip(1) {
             let metadata = fs::symlink_metadata(above)?;
             let mode = metadata.mode() & 0o7777;
             let is_ours = metadata.uid() == uid || metadata.uid() == 0;
             // In a sticky one only the owner of an entry may move it.
             let is_fixed = is_ours && (mode & WRITABLE_BY_OTHERS == 0 || mode & STICKY != 0);
-            ensure!(is_fixed, "`{shown}` could be replaced by others: they can write to `{}`", above.display());
+            ensure!(
+                is_fixed,
+                "`{shown}` could be replaced by others: they can write to `{}`",
+                above.display()
+            );
         }
         let cache = Self { directory, max_size: Self::DEFAULT_SIZE };
         cache.clean();
@@ -132,20 +145,27 @@ impl CodeCache {
         self.directory.join(&key.0).with_extension(extension)
     }
 
-    /// The component that was stored under `key`, mapped from its file. An entry that is not as it was stored is removed.
+    /// The component that was stored under `key`, mapped from its file. An entry that is not as it
+    /// was stored is removed.
     pub(crate) fn load(&self, key: &Key, engine: &Engine) -> Option<Component> {
         let code = self.path(key, CODE);
         let loaded = match self.check(key) {
             Ok(()) => {
                 #[expect(unsafe_code, reason = "the only way to run code that was compiled before")]
-                // SAFETY: the file has the digest that was stored with it, and is in a directory in which only this user
-                // can put files; those that do are processes of this program, and put in only what `precompile_component`
-                // made for this key. No file is written to once it has its name, so what is mapped stays what it is.
+                // SAFETY: the file has the digest that was stored with it, and is in a directory in
+                // which only this user can put files; those that do are processes
+                // of this program, and put in only what `precompile_component` made
+                // for this key. No file is written to once it has its name, so what is mapped stays
+                // what it is.
                 let mapped = unsafe { Component::deserialize_file(engine, &code) };
-                // Where programs can't be run from, code can't be mapped from either, but it can be copied.
+                // Where programs can't be run from, code can't be mapped from either, but it can be
+                // copied.
                 mapped.ok().or_else(|| {
                     let code = fs::read(&code).ok()?;
-                    #[expect(unsafe_code, reason = "the only way to run code that was compiled before")]
+                    #[expect(
+                        unsafe_code,
+                        reason = "the only way to run code that was compiled before"
+                    )]
                     // SAFETY: as above.
                     unsafe { Component::deserialize(engine, code) }.ok()
                 })
@@ -185,19 +205,27 @@ impl CodeCache {
     fn open_entry(&self, key: &Key, extension: &str) -> io::Result<File> {
         // Without NONBLOCK a pipe would wait for somebody to write to it.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.path(key, extension))?;
+        let file =
+            OpenOptions::new().read(true).custom_flags(flags).open(self.path(key, extension))?;
         let metadata = file.metadata()?;
-        let is_ours = metadata.uid() == geteuid().as_raw() && metadata.mode() & WRITABLE_BY_OTHERS == 0;
-        if metadata.is_file() && is_ours { Ok(file) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+        let is_ours =
+            metadata.uid() == geteuid().as_raw() && metadata.mode() & WRITABLE_BY_OTHERS == 0;
+        if metadata.is_file() && is_ours {
+            Ok(file)
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
     }
 
-    /// Stores `code` under `key`, and removes what there is no more room for. False: it is not stored, which is no harm.
+    /// Stores `code` under `key`, and removes what there is no more room for. False: it is not
+    /// stored, which is no harm.
     pub(crate) fn store(&self, key: &Key, code: &[u8]) -> bool {
         if code.len() as u64 > self.max_size.as_u64() {
             return false;
         }
         let digest = hex(&Sha256::digest(code));
-        let stored = self.put(key, CODE, code).and_then(|()| self.put(key, DIGEST, digest.as_bytes()));
+        let stored =
+            self.put(key, CODE, code).and_then(|()| self.put(key, DIGEST, digest.as_bytes()));
         if stored.is_err() {
             self.remove(&key.0);
         }
@@ -210,9 +238,11 @@ impl CodeCache {
         // It may have been removed since.
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let unique = RandomState::new().build_hasher().finish();
-        let temporary = self.directory.join(format!("{}.{extension}.{unique:016x}.{TEMPORARY}", key.0));
+        let temporary =
+            self.directory.join(format!("{}.{extension}.{unique:016x}.{TEMPORARY}", key.0));
         let put = || {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&temporary, self.path(key, extension))
@@ -233,19 +263,23 @@ impl CodeCache {
         }
     }
 
-    /// Removes the entries that were used least recently until the rest is within bounds. The one under `newest` stays.
+    /// Removes the entries that were used least recently until the rest is within bounds. The one
+    /// under `newest` stays.
     fn make_room(&self, newest: &Key) {
         let mut entries: BTreeMap<String, (SystemTime, u64)> = BTreeMap::new();
         for (path, metadata) in self.files() {
             let extension = path.extension().and_then(|extension| extension.to_str());
-            let (Some(key), Some(CODE | DIGEST)) = (path.file_stem().and_then(|stem| stem.to_str()), extension) else {
+            let (Some(key), Some(CODE | DIGEST)) =
+                (path.file_stem().and_then(|stem| stem.to_str()), extension)
+            else {
                 continue;
             };
             let entry = entries.entry(key.to_owned()).or_insert((SystemTime::UNIX_EPOCH, 0));
             entry.0 = entry.0.max(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
             entry.1 += metadata.len();
         }
-        let (mut count, mut size) = (entries.len(), entries.values().map(|(_, size)| size).sum::<u64>());
+        let (mut count, mut size) =
+            (entries.len(), entries.values().map(|(_, size)| size).sum::<u64>());
         let mut oldest: Vec<_> = entries.into_iter().filter(|(key, _)| *key != newest.0).collect();
         oldest.sort_by_key(|(_, (used, _))| *used);
         for (key, (_, length)) in oldest {
@@ -268,7 +302,8 @@ impl CodeCache {
         }
     }
 
-    /// What is ours in the directory, as far as it can be seen. Whatever else is there is left alone.
+    /// What is ours in the directory, as far as it can be seen. Whatever else is there is left
+    /// alone.
     fn files(&self) -> impl Iterator<Item = (PathBuf, Metadata)> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
@@ -276,16 +311,24 @@ impl CodeCache {
     }
 }
 
-/// Whether a file of this name is an entry's: `KEY.code` or `KEY.sha256`, or one of these on its way there.
+/// Whether a file of this name is an entry's: `KEY.code` or `KEY.sha256`, or one of these on its
+/// way there.
 fn is_ours(name: &str) -> bool {
     let mut parts = name.split('.');
     let is_hex = |part: Option<&str>, digits: usize| {
-        part.is_some_and(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        part.is_some_and(|part| {
+            part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
     };
     let is_entry = is_hex(parts.next(), 64) && matches!(parts.next(), Some(CODE | DIGEST));
     match parts.next() {
         None => is_entry,
-        unique => is_entry && is_hex(unique, 16) && parts.next() == Some(TEMPORARY) && parts.next().is_none(),
+        unique => {
+            is_entry
+                && is_hex(unique, 16)
+                && parts.next() == Some(TEMPORARY)
+                && parts.next().is_none()
+        }
     }
 }
 
@@ -297,11 +340,23 @@ mod tests {
     #[test]
     fn only_names_of_entries_are_ours() {
         let key = "0f".repeat(32);
-        for ours in [format!("{key}.code"), format!("{key}.sha256"), format!("{key}.code.00112233445566ff.tmp")] {
+        for ours in [
+            format!("{key}.code"),
+            format!("{key}.sha256"),
+            format!("{key}.code.00112233445566ff.tmp"),
+        ] {
             assert!(is_ours(&ours), "{ours}");
         }
-        let others = ["thesis.tmp".into(), "main.code".into(), format!("{key}.tmp"), format!("{key}.code.x.tmp")];
-        for other in others.into_iter().chain([format!("{key}.code.00112233445566ff"), format!("{key}x.code")]) {
+        let others = [
+            "thesis.tmp".into(),
+            "main.code".into(),
+            format!("{key}.tmp"),
+            format!("{key}.code.x.tmp"),
+        ];
+        for other in others
+            .into_iter()
+            .chain([format!("{key}.code.00112233445566ff"), format!("{key}x.code")])
+        {
             assert!(!is_ours(&other), "{other}");
         }
     }

@@ -1,11 +1,13 @@
-//! Where compiled code comes from: the cache, else a process of its own that may use only so much memory and time.
+//! Where compiled code comes from: the cache, else a process of its own that may use only so much
+//! memory and time.
 //!
-//! Compiling is where a hostile file does the most: 2 MB of it can keep a core busy for minutes and take gigabytes. So the
-//! program runs itself once more for each component, as a child that [limits itself](compile_child) before it reads the first byte.
-//! What goes wrong there is a reason to refuse the component, and nothing else.
+//! Compiling is where a hostile file does the most: 2 MB of it can keep a core busy for minutes and
+//! take gigabytes. So the program runs itself once more for each component, as a child that [limits
+//! itself](compile_child) before it reads the first byte. What goes wrong there is a reason to
+//! refuse the component, and nothing else.
 //!
-//! The parent reads the child's output as code and runs it. It trusts it as far as it trusts itself: both are the same
-//! program and make the same engine.
+//! The parent reads the child's output as code and runs it. It trusts it as far as it trusts
+//! itself: both are the same program and make the same engine.
 
 mod child;
 mod steps;
@@ -41,13 +43,15 @@ const LARGEST_CODE: u64 = 512 << 20;
 /// The most of a child's complaint that is kept.
 const LONGEST_COMPLAINT: u64 = 4 << 10;
 
-/// How much longer than its processor time a child may take, since it yields to the workers: so many times as long,
+/// How much longer than its processor time a child may take, since it yields to the workers: so
+/// many times as long,
 const PATIENCE: u64 = 4;
 /// and this.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// mimalloc would else take a gigabyte before the child can set a limit, and then live on that. With it only what is in use
-/// counts, and some 50 MiB that it holds ready; other allocators don't know it.
+/// mimalloc would else take a gigabyte before the child can set a limit, and then live on that.
+/// With it only what is in use counts, and some 50 MiB that it holds ready; other allocators don't
+/// know it.
 const LATE_COMMIT: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
 
 /// How the child says that it was no component; any other failure is its own.
@@ -91,8 +95,8 @@ impl Compiler {
         Self { place: Place::InProcess, cache: None, counts: Arc::default() }
     }
 
-    /// Runs `program` for each component, with `arguments` and those that [`compile_child`] takes. It must be the same
-    /// program as the caller: its output is run as machine code.
+    /// Runs `program` for each component, with `arguments` and those that [`compile_child`] takes.
+    /// It must be the same program as the caller: its output is run as machine code.
     pub fn child(program: PathBuf, arguments: Vec<OsString>) -> Self {
         Self { place: Place::Child { program, arguments }, cache: None, counts: Arc::default() }
     }
@@ -122,11 +126,12 @@ impl Compiler {
         self.counts.cached.load(Ordering::Relaxed)
     }
 
-    /// The code of the component `bytes`, whose SHA-256 is `digest`. Blocks: milliseconds if it is in the cache, else up to
-    /// four times `limits.timeout` and 30 s.
+    /// The code of the component `bytes`, whose SHA-256 is `digest`. Blocks: milliseconds if it is
+    /// in the cache, else up to four times `limits.timeout` and 30 s.
     ///
     /// # Errors
-    /// It is not a valid component, or takes more than `limits` to compile; or the system has no process to spare.
+    /// It is not a valid component, or takes more than `limits` to compile; or the system has no
+    /// process to spare.
     pub(crate) fn compile(
         &self,
         engine: &Engine,
@@ -158,7 +163,8 @@ impl Compiler {
             return Ok(component);
         }
         #[expect(unsafe_code, reason = "the only way to run code that was compiled elsewhere")]
-        // SAFETY: it comes from `precompile_component`, called here or by a child that is our own program.
+        // SAFETY: it comes from `precompile_component`, called here or by a child that is our own
+        // program.
         let component = unsafe { Component::deserialize(engine, &code) };
         component.map_err(anyhow_of).context("the compiler made no code")
     }
@@ -169,7 +175,8 @@ const INVALID: &str = "is not a valid component";
 /// Compiles a component, or a core module that can become one, here and now.
 fn code_of(engine: &Engine, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     let is_module = bytes.get(4..8) == Some(&MODULE);
-    let component = if is_module { Cow::Owned(into_component(bytes)?) } else { Cow::Borrowed(bytes) };
+    let component =
+        if is_module { Cow::Owned(into_component(bytes)?) } else { Cow::Borrowed(bytes) };
     engine.precompile_component(&steps::in_steps(&component)?).map_err(anyhow_of)
 }
 
@@ -178,7 +185,11 @@ pub(crate) const MODULE: [u8; 4] = [1, 0, 0, 0];
 pub(crate) const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
 
 /// Runs `command` with the limits as arguments, the component as input and the code as output.
-fn in_child(mut command: Command, component: &[u8], limits: CompileLimits) -> anyhow::Result<Vec<u8>> {
+fn in_child(
+    mut command: Command,
+    component: &[u8],
+    limits: CompileLimits,
+) -> anyhow::Result<Vec<u8>> {
     let seconds = whole_seconds(limits.timeout);
     command
         .arg(format!("--memory={}", limits.memory.as_u64()))
@@ -193,8 +204,13 @@ fn in_child(mut command: Command, component: &[u8], limits: CompileLimits) -> an
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let wall = Duration::from_secs(PATIENCE * seconds) + GRACE;
-    let Ended { status, code, complaint, overdue } = Running::start(&mut command)?.finish(component, wall)?;
-    ensure!(code.len() as u64 <= LARGEST_CODE, "becomes more than {} of code", ByteSize::b(LARGEST_CODE));
+    let Ended { status, code, complaint, overdue } =
+        Running::start(&mut command)?.finish(component, wall)?;
+    ensure!(
+        code.len() as u64 <= LARGEST_CODE,
+        "becomes more than {} of code",
+        ByteSize::b(LARGEST_CODE)
+    );
     if status.success() {
         return Ok(code);
     }
@@ -209,7 +225,8 @@ fn in_child(mut command: Command, component: &[u8], limits: CompileLimits) -> an
         bail!("takes longer than {seconds}s to compile");
     }
     // The words of the standard library before it aborts.
-    let gave_up = status.signal() == Some(Signal::ABORT.as_raw()) && complaint.contains("memory allocation of ");
+    let gave_up = status.signal() == Some(Signal::ABORT.as_raw())
+        && complaint.contains("memory allocation of ");
     if gave_up || status.code() == Some(OUT_OF_MEMORY.into()) {
         bail!("takes more than {} of memory to compile", limits.memory);
     }
@@ -240,14 +257,15 @@ impl Running {
 
     /// Feeds it, reads what it says, and waits for its end, for no longer than `wall`.
     fn finish(mut self, input: &[u8], wall: Duration) -> anyhow::Result<Ended> {
-        let (stdin, stdout, stderr) = (self.0.stdin.take(), self.0.stdout.take(), self.0.stderr.take());
+        let (stdin, stdout, stderr) =
+            (self.0.stdin.take(), self.0.stdout.take(), self.0.stderr.take());
         let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             bail!("the compiler has no pipes");
         };
         let id = Pid::from_child(&self.0);
         let (ended, end) = channel::<()>();
-        // A pipe that is full blocks both sides, so each has a thread. If there is none, dropping `self` ends the child and
-        // with it those that have begun.
+        // A pipe that is full blocks both sides, so each has a thread. If there is none, dropping
+        // `self` ends the child and with it those that have begun.
         thread::scope(|scope| {
             let this = self;
             // What a child that has died did not read is not missed.
@@ -267,14 +285,20 @@ impl Running {
             let watcher = builder().spawn_scoped(scope, watcher).context(no_thread)?;
             let mut code = Vec::new();
             stdout.take(LARGEST_CODE + 1).read_to_end(&mut code)?;
-            // It stays a zombie until the watcher is gone: its id must not be another's when it is killed.
+            // It stays a zombie until the watcher is gone: its id must not be another's when it is
+            // killed.
             let gone = wait(id);
             drop(ended);
             let overdue = watcher.join().unwrap_or_default();
             gone?;
             let complaint = reader.join().unwrap_or_default();
             let status = this.reap()?;
-            Ok(Ended { status, code, complaint: String::from_utf8_lossy(&complaint).into_owned(), overdue })
+            Ok(Ended {
+                status,
+                code,
+                complaint: String::from_utf8_lossy(&complaint).into_owned(),
+                overdue,
+            })
         })
     }
 

@@ -1,7 +1,8 @@
-//! One version of a component: read, checked, compiled, and ready to be instantiated any number of times.
+//! One version of a component: read, checked, compiled, and ready to be instantiated any number of
+//! times.
 //!
-//! A version never changes. Whoever holds it can go on using it; when another has taken its place it is *retired*, which is
-//! how the instances of it that workers keep learn that they should go.
+//! A version never changes. Whoever holds it can go on using it; when another has taken its place
+//! it is *retired*, which is how the instances of it that workers keep learn that they should go.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -42,10 +43,14 @@ pub const LARGEST_FILE: u64 = 64 << 20;
 /// It can't be read, is none that ends, or is larger.
 pub(crate) fn read_regular(file: &Path, largest: u64) -> anyhow::Result<Vec<u8>> {
     // Opening a pipe would else wait for somebody to write to it.
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(file)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(file)?;
     ensure!(file.metadata()?.is_file(), "is not a regular file");
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too long, even one that grows while it is read.
+    // One byte more than allowed tells a file that is too long, even one that grows while it is
+    // read.
     let read = file.take(largest + 1).read_to_end(&mut bytes)?;
     ensure!(read as u64 <= largest, "larger than {} MiB", largest >> 20);
     Ok(bytes)
@@ -68,7 +73,8 @@ impl Artifact {
 
     /// Of these bytes.
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String =
+            Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         Self { bytes, digest: digest.into() }
     }
 
@@ -96,7 +102,8 @@ impl Artifact {
         }
     }
 
-    /// Compiles it, unless that was done before. Slow: up to 18 s of one core for the largest guest languages.
+    /// Compiles it, unless that was done before. Slow: up to 18 s of one core for the largest guest
+    /// languages.
     ///
     /// # Errors
     /// It is not a valid component, or takes more than `limits` to compile.
@@ -107,9 +114,14 @@ impl Artifact {
         limits: CompileLimits,
     ) -> anyhow::Result<Component> {
         match (self.bytes.get(..4), self.bytes.get(4..8)) {
-            (Some(b"\0asm"), Some(kind)) if [COMPONENT, MODULE].iter().any(|known| known == kind) => {}
-            (Some(b"\0asm"), Some(_)) => bail!("is WebAssembly of an unknown version, expected a component"),
-            (Some(b"\0asm"), None) => bail!("is cut off after {} bytes, expected a component", self.bytes.len()),
+            (Some(b"\0asm"), Some(kind))
+                if [COMPONENT, MODULE].iter().any(|known| known == kind) => {}
+            (Some(b"\0asm"), Some(_)) => {
+                bail!("is WebAssembly of an unknown version, expected a component")
+            }
+            (Some(b"\0asm"), None) => {
+                bail!("is cut off after {} bytes, expected a component", self.bytes.len())
+            }
             (Some(b"\x7fELF"), _) => bail!("is compiled code, expected a component"),
             _ if self.bytes.trim_ascii_start().starts_with(b"(") => {
                 bail!("is WebAssembly text, expected a binary component")
@@ -147,11 +159,17 @@ impl Guest {
 impl Exports {
     fn find(pre: &InstancePre<State>) -> anyhow::Result<Self> {
         let has = |name| pre.component().get_export_index(None, name).is_some();
-        let wrong =
-            |name| move |error| anyhow_of(error).context(format!("export `{name}` is not that of the contract"));
-        let predicate =
-            has(PREDICATE).then(|| predicate::GuestIndices::new(pre).map_err(wrong(PREDICATE))).transpose()?;
-        let fallback = has(FALLBACK).then(|| fallback::GuestIndices::new(pre).map_err(wrong(FALLBACK))).transpose()?;
+        let wrong = |name| {
+            move |error| {
+                anyhow_of(error).context(format!("export `{name}` is not that of the contract"))
+            }
+        };
+        let predicate = has(PREDICATE)
+            .then(|| predicate::GuestIndices::new(pre).map_err(wrong(PREDICATE)))
+            .transpose()?;
+        let fallback = has(FALLBACK)
+            .then(|| fallback::GuestIndices::new(pre).map_err(wrong(FALLBACK)))
+            .transpose()?;
         Ok(Self { predicate, fallback })
     }
 
@@ -159,8 +177,14 @@ impl Exports {
     ///
     /// # Errors
     /// One has another type than the contract says.
-    pub(crate) fn load(&self, store: &mut Store<State>, instance: &component::Instance) -> wasmtime::Result<Guest> {
-        let wrong = |name| move |error: wasmtime::Error| error.context(format!("export `{name}` has a wrong type"));
+    pub(crate) fn load(
+        &self,
+        store: &mut Store<State>,
+        instance: &component::Instance,
+    ) -> wasmtime::Result<Guest> {
+        let wrong = |name| {
+            move |error: wasmtime::Error| error.context(format!("export `{name}` has a wrong type"))
+        };
         Ok(Guest {
             predicate: self
                 .predicate
@@ -193,7 +217,8 @@ impl Exports {
 struct Linked {
     pre: InstancePre<State>,
     exports: Exports,
-    /// If it makes fallback responses by the standard. One that does by the contract too is asked by that.
+    /// If it makes fallback responses by the standard. One that does by the contract too is asked
+    /// by that.
     handler: Option<Handler>,
 }
 
@@ -204,12 +229,22 @@ struct Linked {
 fn link(runtime: &Runtime, component: &Component) -> anyhow::Result<Linked> {
     let is_handler = exports(runtime, component).iter().any(|name| is_handler(name));
     let imports = imports(runtime, component);
-    let refused: Vec<_> = imports.iter().filter_map(|name| grants::refusal(name, is_handler)).collect();
+    let refused: Vec<_> =
+        imports.iter().filter_map(|name| grants::refusal(name, is_handler)).collect();
     ensure!(refused.is_empty(), "{}", refused.join("; "));
-    let pre = runtime.linker().instantiate_pre(component).map_err(anyhow_of).context("an import has a wrong type")?;
+    let pre = runtime
+        .linker()
+        .instantiate_pre(component)
+        .map_err(anyhow_of)
+        .context("an import has a wrong type")?;
     let exports = Exports::find(&pre)?;
-    ensure!(exports.are_any() || is_handler, "missing export `{PREDICATE}` or `{FALLBACK}`, or `{HANDLER}`");
-    let handler = (is_handler && !exports.has_fallback()).then(|| Handler::link(runtime, component)).transpose()?;
+    ensure!(
+        exports.are_any() || is_handler,
+        "missing export `{PREDICATE}` or `{FALLBACK}`, or `{HANDLER}`"
+    );
+    let handler = (is_handler && !exports.has_fallback())
+        .then(|| Handler::link(runtime, component))
+        .transpose()?;
     Ok(Linked { pre, exports, handler })
 }
 
@@ -250,7 +285,8 @@ impl Version {
         runtime: Arc<Runtime>,
         meters: Arc<Meters>,
     ) -> anyhow::Result<Self> {
-        let component = artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits())?;
+        let component =
+            artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits())?;
         Self::link(&component, id, config, runtime, meters)
     }
 
@@ -266,7 +302,8 @@ impl Version {
         meters: Arc<Meters>,
     ) -> anyhow::Result<Self> {
         let Linked { pre, exports, handler } = link(&runtime, component)?;
-        let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let settings =
+            config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let retired = AtomicBool::new(false);
         Ok(Self { id, config, runtime, pre, exports, handler, settings, meters, retired })
     }
@@ -275,9 +312,18 @@ impl Version {
     ///
     /// # Errors
     /// None that linking it the first time did not have.
-    pub(crate) fn with_settings(&self, settings: &BTreeMap<String, String>) -> anyhow::Result<Self> {
+    pub(crate) fn with_settings(
+        &self,
+        settings: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Self> {
         let config = ComponentConfig { settings: settings.clone(), ..(*self.config).clone() };
-        Self::link(self.pre.component(), self.id.clone(), config.into(), self.runtime.clone(), self.meters.clone())
+        Self::link(
+            self.pre.component(),
+            self.id.clone(),
+            config.into(),
+            self.runtime.clone(),
+            self.meters.clone(),
+        )
     }
 
     pub(crate) fn id(&self) -> &ComponentId {
@@ -318,7 +364,8 @@ impl Version {
         &self.meters
     }
 
-    /// Another one has taken its place, or nobody can ask it any longer. A call that has begun may still end.
+    /// Another one has taken its place, or nobody can ask it any longer. A call that has begun may
+    /// still end.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }

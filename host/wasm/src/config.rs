@@ -31,17 +31,20 @@ pub struct ComponentConfig {
     /// How long to wait for that much of a body.
     #[serde(default = "defaults::peek_timeout")]
     pub peek_timeout: ConfigDuration,
-    /// How long a call may run, in processor time of its thread, and how long an instance may take to start. Up to a minute; a
-    /// guest may have up to twice that before it is cut off.
+    /// How long a call may run, in processor time of its thread, and how long an instance may take
+    /// to start. Up to a minute; a guest may have up to twice that before it is cut off.
     #[serde(default = "defaults::timeout")]
     pub timeout: ConfigDuration,
-    /// How long a standard HTTP component may take to answer, waiting included, until the head. Up to 10 minutes.
+    /// How long a standard HTTP component may take to answer, waiting included, until the head. Up
+    /// to 10 minutes.
     #[serde(default = "defaults::response_timeout")]
     pub response_timeout: ConfigDuration,
-    /// How long the body of that answer may take after its head, the client's slowness included. Up to 10 minutes.
+    /// How long the body of that answer may take after its head, the client's slowness included.
+    /// Up to 10 minutes.
     #[serde(default = "defaults::body_timeout")]
     pub body_timeout: ConfigDuration,
-    /// How many requests a standard HTTP component may be handling at once, on all workers together, up to 100,000.
+    /// How many requests a standard HTTP component may be handling at once, on all workers
+    /// together, up to 100,000.
     #[serde(default = "defaults::max_instances")]
     pub max_instances: usize,
     /// How much linear memory an instance may hold, 64 KiB to 4 GiB.
@@ -50,12 +53,14 @@ pub struct ComponentConfig {
     /// After so many calls an instance is replaced by a fresh one.
     #[serde(default = "defaults::recycle_calls")]
     pub recycle_calls: u64,
-    /// An instance that holds more than this after a call is replaced by a fresh one. Default: half of `memory`.
+    /// An instance that holds more than this after a call is replaced by a fresh one. Default:
+    /// half of `memory`.
     pub recycle_memory: Option<ByteSize>,
     /// How much memory compiling it may take, 64 MiB to 16 GiB.
     #[serde(default = "defaults::compile_memory")]
     pub compile_memory: ByteSize,
-    /// How long compiling it may take, in processor time, rounded up to whole seconds. Up to 10 minutes.
+    /// How long compiling it may take, in processor time, rounded up to whole seconds. Up to 10
+    /// minutes.
     #[serde(default = "defaults::compile_timeout")]
     pub compile_timeout: ConfigDuration,
     /// What a predicate answers when the guest does not.
@@ -64,7 +69,8 @@ pub struct ComponentConfig {
     /// Whether an instance serves many calls, one after the other, or one.
     #[serde(default)]
     pub isolation: Isolation,
-    /// What of the host it may use beside the contract: `env:NAME`, `http:HOST[:PORT]`. Default: nothing.
+    /// What of the host it may use beside the contract: `env:NAME`, `http:HOST[:PORT]`. Default:
+    /// nothing.
     #[serde(default)]
     pub grant: Vec<Grant>,
     /// Elements that the tables of an instance may hold together, up to 10,000,000.
@@ -76,8 +82,8 @@ pub struct ComponentConfig {
     /// How much of the thread's stack it may use, 64 KiB to 1 MiB.
     #[serde(default = "defaults::stack")]
     pub stack: ByteSize,
-    /// How many bytes the host copies for it in a call, both ways together, 4 KiB to 64 MiB; so also the longest fallback
-    /// response. Copying cannot be interrupted.
+    /// How many bytes the host copies for it in a call, both ways together, 4 KiB to 64 MiB; so
+    /// also the longest fallback response. Copying cannot be interrupted.
     #[serde(default = "defaults::hostcall_bytes")]
     pub hostcall_bytes: ByteSize,
     /// How many functions of the contract it may call in a call, at least 1.
@@ -89,13 +95,16 @@ pub struct ComponentConfig {
     /// And in a second, on all workers together.
     #[serde(default = "defaults::log_rate")]
     pub log_rate: u32,
-    /// Whether the start goes on without it if its file is no good: `on_error` answers until a good one appears.
+    /// Whether the start goes on without it if its file is no good: `on_error` answers until a
+    /// good one appears.
     #[serde(default)]
     pub optional: bool,
-    /// Whether a version is asked about made-up outcomes before it takes over, and refused if it fails to answer.
+    /// Whether a version is asked about made-up outcomes before it takes over, and refused if it
+    /// fails to answer.
     #[serde(default = "defaults::probe")]
     pub probe: bool,
-    /// A file of [`Cases`](crate::Cases), relative to the configuration, that a version has to pass before it takes over.
+    /// A file of [`Cases`](crate::Cases), relative to the configuration, that a version has to
+    /// pass before it takes over.
     pub cases: Option<PathBuf>,
     /// How many exchanges in a second become events, as cases. Default: none.
     #[serde(default)]
@@ -153,8 +162,10 @@ impl<'de> Deserialize<'de> for Probation {
             }
 
             fn visit_str<E: de::Error>(self, time: &str) -> Result<Probation, E> {
-                let read = ConfigDuration::deserialize(IntoDeserializer::<E>::into_deserializer(time));
-                read.map(Probation::Time).map_err(|_| E::invalid_value(Unexpected::Str(time), &self))
+                let read =
+                    ConfigDuration::deserialize(IntoDeserializer::<E>::into_deserializer(time));
+                read.map(Probation::Time)
+                    .map_err(|_| E::invalid_value(Unexpected::Str(time), &self))
             }
         }
         deserializer.deserialize_any(ProbationVisitor)
@@ -193,8 +204,10 @@ impl TryFrom<&str> for HttpHost {
         let (host, port) = (authority.host(), authority.port());
         let has_port = authority.as_str().len() > host.len();
         let port = if has_port { port.ok_or(())?.as_u16() } else { 80 };
-        // What else an authority may have is no name that anybody resolves: `*` looks like a pattern, and is none.
-        let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte));
+        // What else an authority may have is no name that anybody resolves: `*` looks like a
+        // pattern, and is none.
+        let is_name =
+            host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte));
         if host.is_empty() || !is_name || port == 0 || authority.as_str().contains('@') {
             return Err(());
         }
@@ -213,10 +226,13 @@ impl<'de> Deserialize<'de> for Grant {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match text.split_once(':') {
-            Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => Ok(Self::Env(name.to_owned())),
+            Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => {
+                Ok(Self::Env(name.to_owned()))
+            }
             Some(("http", host)) if let Ok(host) = HttpHost::try_from(host) => Ok(Self::Http(host)),
             _ => {
-                let message = format!("unknown grant `{text}`; expected `env:NAME` or `http:HOST[:PORT]`");
+                let message =
+                    format!("unknown grant `{text}`; expected `env:NAME` or `http:HOST[:PORT]`");
                 Err(de::Error::custom(message))
             }
         }
@@ -285,7 +301,8 @@ mod defaults {
         ByteSize::kib(512)
     }
 
-    /// A guest that asks in a loop for a header with a name of 16 MiB would hold a worker for milliseconds at a time.
+    /// A guest that asks in a loop for a header with a name of 16 MiB would hold a worker for
+    /// milliseconds at a time.
     pub(super) fn hostcall_bytes() -> ByteSize {
         ByteSize::mib(1)
     }
@@ -318,7 +335,8 @@ mod defaults {
         2
     }
 
-    /// A guest that faults on some requests only is not out of order: whoever sends those must not take it from the others.
+    /// A guest that faults on some requests only is not out of order: whoever sends those must not
+    /// take it from the others.
     pub(super) fn quarantine_after() -> u32 {
         20
     }
@@ -339,7 +357,8 @@ mod defaults {
 impl ComponentConfig {
     const PAGE: ByteSize = ByteSize::kib(64);
     const LARGEST_MEMORY: ByteSize = ByteSize::gib(4);
-    /// A guest may ask for all of it again and again within one call, and copying cannot be interrupted.
+    /// A guest may ask for all of it again and again within one call, and copying cannot be
+    /// interrupted.
     const LARGEST_PEEK: ByteSize = ByteSize::mib(1);
     const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
     const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
@@ -394,26 +413,42 @@ impl ComponentConfig {
         let mut problems = Problems::default();
         problems.require(!self.file.as_os_str().is_empty(), "file", || "must not be empty".into());
         if let Some(sha256) = &self.sha256 {
-            let is_digest = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
-            problems.require(is_digest, "sha256", || format!("expected 64 hex digits, found `{sha256}`"));
+            let is_digest =
+                sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+            problems.require(is_digest, "sha256", || {
+                format!("expected 64 hex digits, found `{sha256}`")
+            });
         }
         if let Some(peek) = self.peek_body {
-            problems.require((ByteSize::b(1)..=Self::LARGEST_PEEK).contains(&peek), "peek_body", || {
-                format!("must be within 1 byte and {}, is {peek}", Self::LARGEST_PEEK)
-            });
+            problems.require(
+                (ByteSize::b(1)..=Self::LARGEST_PEEK).contains(&peek),
+                "peek_body",
+                || format!("must be within 1 byte and {}, is {peek}", Self::LARGEST_PEEK),
+            );
         }
         let limit = self.timeout.0;
         problems.require(!limit.is_zero() && limit <= Self::LONGEST_TIMEOUT, "timeout", || {
             format!("must be more than 0 and at most 60s, is {}", self.timeout)
         });
-        for (key, limit) in [("response_timeout", self.response_timeout), ("body_timeout", self.body_timeout)] {
+        for (key, limit) in
+            [("response_timeout", self.response_timeout), ("body_timeout", self.body_timeout)]
+        {
             problems.require(!limit.0.is_zero() && limit.0 <= Self::LONGEST_WAIT, key, || {
                 format!("must be more than 0 and at most 10m, is {limit}")
             });
         }
-        problems.require((Self::PAGE..=Self::LARGEST_MEMORY).contains(&self.memory), "memory", || {
-            format!("must be within {} and {}, is {}", Self::PAGE, Self::LARGEST_MEMORY, self.memory)
-        });
+        problems.require(
+            (Self::PAGE..=Self::LARGEST_MEMORY).contains(&self.memory),
+            "memory",
+            || {
+                format!(
+                    "must be within {} and {}, is {}",
+                    Self::PAGE,
+                    Self::LARGEST_MEMORY,
+                    self.memory
+                )
+            },
+        );
         problems.require(self.recycle_calls > 0, "recycle_calls", || "must be at least 1".into());
         if let Some(recycle) = self.recycle_memory {
             problems.require(recycle <= self.memory, "recycle_memory", || {
@@ -442,21 +477,31 @@ impl ComponentConfig {
         problems.require(self.capture <= Self::MOST_CAPTURED, "capture", || {
             format!("must be at most {}, is {}", Self::MOST_CAPTURED, self.capture)
         });
-        problems.require(self.cases.as_ref().is_none_or(|cases| !cases.as_os_str().is_empty()), "cases", || {
-            "must not be empty".into()
-        });
-        for (key, number) in [("host_calls", self.host_calls), ("quarantine_after", self.quarantine_after)] {
+        problems.require(
+            self.cases.as_ref().is_none_or(|cases| !cases.as_os_str().is_empty()),
+            "cases",
+            || "must not be empty".into(),
+        );
+        for (key, number) in
+            [("host_calls", self.host_calls), ("quarantine_after", self.quarantine_after)]
+        {
             problems.require(number > 0, key, || "must be at least 1".into());
         }
-        problems.require(!self.quarantine_interval.0.is_zero(), "quarantine_interval", || "must be more than 0".into());
+        problems.require(!self.quarantine_interval.0.is_zero(), "quarantine_interval", || {
+            "must be more than 0".into()
+        });
         let (least, largest) = (Self::LEAST_COMPILE_MEMORY, Self::LARGEST_COMPILE_MEMORY);
-        problems.require((least..=largest).contains(&self.compile_memory), "compile_memory", || {
-            format!("must be within {least} and {largest}, is {}", self.compile_memory)
-        });
+        problems.require(
+            (least..=largest).contains(&self.compile_memory),
+            "compile_memory",
+            || format!("must be within {least} and {largest}, is {}", self.compile_memory),
+        );
         let limit = self.compile_timeout.0;
-        problems.require(!limit.is_zero() && limit <= Self::LONGEST_COMPILE_TIMEOUT, "compile_timeout", || {
-            format!("must be more than 0 and at most 10m, is {}", self.compile_timeout)
-        });
+        problems.require(
+            !limit.is_zero() && limit <= Self::LONGEST_COMPILE_TIMEOUT,
+            "compile_timeout",
+            || format!("must be more than 0 and at most 10m, is {}", self.compile_timeout),
+        );
         problems.into_result(()).err().unwrap_or_default()
     }
 

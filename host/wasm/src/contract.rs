@@ -41,7 +41,8 @@ impl World {
         }
     }
 
-    /// The component of a core module that was compiled for this world by a tool that does not make components.
+    /// The component of a core module that was compiled for this world by a tool that does not make
+    /// components.
     ///
     /// # Errors
     /// It is no core module, or does not export what the world wants.
@@ -91,6 +92,8 @@ impl FromStr for World {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|world| world.name() == name);
-        known.ok_or_else(|| format!("unknown world `{name}`; expected {}", Self::ALL.map(Self::name).join(", ")))
+        known.ok_or_else(|| {
+            format!("unknown world `{name}`; expected {}", Self::ALL.map(Self::name).join(", "))
+        })
     }
 }

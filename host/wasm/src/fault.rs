@@ -39,7 +39,8 @@ impl Failure {
                 None if error.is::<TooManyCalls>() => Fault::HostCalls,
                 None if error.is::<Misuse>() => Fault::Misuse,
                 None if is_table_full(error) => Fault::Table,
-                // What is left is what could not be read: pointers out of bounds, text that is not UTF-8, bad values.
+                // What is left is what could not be read: pointers out of bounds, text that is not
+                // UTF-8, bad values.
                 None => Fault::BadAnswer,
             },
         };
@@ -76,8 +77,12 @@ fn reason(error: &wasmtime::Error, state: &State) -> String {
     match (error.downcast_ref::<Trap>(), state.limits().refused()) {
         (Some(Trap::Interrupt), _) => format!("took longer than {}", ConfigDuration(state.limit())),
         (Some(Trap::StackOverflow), _) => format!("needed more than {} of stack", config.stack),
-        (_, Some(Refused::Memory)) => format!("asked for more than {} of memory: {cause}", config.memory),
-        (_, Some(Refused::Table)) => format!("asked for more than {} table elements: {cause}", config.table_elements),
+        (_, Some(Refused::Memory)) => {
+            format!("asked for more than {} of memory: {cause}", config.memory)
+        }
+        (_, Some(Refused::Table)) => {
+            format!("asked for more than {} table elements: {cause}", config.table_elements)
+        }
         (None, None) if is_table_full(error) => {
             format!("asked for more than {RESOURCES} streams and the like: {cause}")
         }
@@ -88,15 +93,19 @@ fn reason(error: &wasmtime::Error, state: &State) -> String {
     }
 }
 
-/// wasmtime keeps the type of this error to itself. A test holds its words against a guest that provokes it.
+/// wasmtime keeps the type of this error to itself. A test holds its words against a guest that
+/// provokes it.
 fn is_hostcall_limit(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted")
 }
 
-/// Of random bytes, or of zeros to be written: wasmtime-wasi's own bounds, which have no type either.
+/// Of random bytes, or of zeros to be written: wasmtime-wasi's own bounds, which have no type
+/// either.
 fn is_oversized(error: &wasmtime::Error) -> bool {
     let cause = error.root_cause().to_string();
-    ["requested len", "Buffer too large", "cannot write more zeroes"].iter().any(|words| cause.starts_with(words))
+    ["requested len", "Buffer too large", "cannot write more zeroes"]
+        .iter()
+        .any(|words| cause.starts_with(words))
 }
 
 fn is_table_full(error: &wasmtime::Error) -> bool {

@@ -1,6 +1,8 @@
-//! What a component may import: the contract, and WASI 0.2; of that HTTP only if it handles requests.
+//! What a component may import: the contract, and WASI 0.2; of that HTTP only if it handles
+//! requests.
 //!
-//! Refused by name before linking, so that the error says what to do; linking itself only says what it did not find.
+//! Refused by name before linking, so that the error says what to do; linking itself only says what
+//! it did not find.
 
 /// The packages of WASI that link (and are empty: see [`wasi`](crate::wasi)).
 const WASI: [&str; 7] = ["cli", "clocks", "config", "filesystem", "io", "random", "sockets"];
@@ -8,11 +10,13 @@ const WASI: [&str; 7] = ["cli", "clocks", "config", "filesystem", "io", "random"
 /// The interfaces of the contract that guests import.
 const CONTRACT: [&str; 3] = ["attempt", "settings", "types"];
 
-/// The interfaces of `wasi:http` that components import which handle requests. Many tool chains import the second whether or
-/// not it is used, so it links without a grant, and is denied when it is called.
+/// The interfaces of `wasi:http` that components import which handle requests. Many tool chains
+/// import the second whether or not it is used, so it links without a grant, and is denied when it
+/// is called.
 const HTTP: [&str; 2] = ["types", "outgoing-handler"];
 
-/// Why the import of this name is not granted, if it is not, to a component that handles requests or not.
+/// Why the import of this name is not granted, if it is not, to a component that handles requests
+/// or not.
 pub(crate) fn refusal(import: &str, is_handler: bool) -> Option<String> {
     let (path, version) = import.split_once('@').unwrap_or((import, ""));
     let (package, interface) = path.split_once('/').unwrap_or((path, ""));
@@ -44,17 +48,25 @@ mod tests {
 
     #[test]
     fn the_contract_and_wasi_0_2_are_granted() {
-        for import in ["fusebox:policy/attempt@0.1.0", "fusebox:policy/types@0.1.7", "wasi:cli/stderr@0.2.6"] {
+        for import in
+            ["fusebox:policy/attempt@0.1.0", "fusebox:policy/types@0.1.7", "wasi:cli/stderr@0.2.6"]
+        {
             assert_eq!(refusal(import, false), None, "{import}");
         }
     }
 
     #[test]
     fn http_is_granted_to_what_handles_requests() {
-        for import in ["wasi:http/types@0.2.3", "wasi:http/outgoing-handler@0.2.9", "wasi:cli/stderr@0.2.6"] {
+        for import in
+            ["wasi:http/types@0.2.3", "wasi:http/outgoing-handler@0.2.9", "wasi:cli/stderr@0.2.6"]
+        {
             assert_eq!(refusal(import, true), None, "{import}");
         }
-        for import in ["wasi:http/types@0.3.0", "wasi:http/incoming-handler@0.2.0", "wasi:keyvalue/store@0.2.0"] {
+        for import in [
+            "wasi:http/types@0.3.0",
+            "wasi:http/incoming-handler@0.2.0",
+            "wasi:keyvalue/store@0.2.0",
+        ] {
             assert!(refusal(import, true).is_some(), "{import}");
         }
     }

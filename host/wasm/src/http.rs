@@ -1,13 +1,15 @@
-//! Standard HTTP components as fallbacks: those that export `wasi:http/incoming-handler`, as many tool chains make them.
+//! Standard HTTP components as fallbacks: those that export `wasi:http/incoming-handler`, as many
+//! tool chains make them.
 //!
-//! Each request gets a fresh instance on a stack of its own: a guest that waits, or has run for an epoch, gives the worker
-//! back. So these may wait, which guests of the contract must not. What bounds them is [`ProcessorTime`], a deadline for the
-//! response head and one for the whole body.
+//! Each request gets a fresh instance on a stack of its own: a guest that waits, or has run for an
+//! epoch, gives the worker back. So these may wait, which guests of the contract must not. What
+//! bounds them is [`ProcessorTime`], a deadline for the response head and one for the whole body.
 //!
-//! Nothing is spawned: whoever waits for the head, and then for the next part of the body, polls the guest itself
-//! ([`Run`]), and so sees a trap at once. A guest that runs ahead of its client waits, since nobody polls it. Dropping the
-//! request or the body ends the guest where it stands. As long as no head has been sent a guest that fails has declined,
-//! even if it had answered; later the body breaks off.
+//! Nothing is spawned: whoever waits for the head, and then for the next part of the body, polls
+//! the guest itself ([`Run`]), and so sees a trap at once. A guest that runs ahead of its client
+//! waits, since nobody polls it. Dropping the request or the body ends the guest where it stands.
+//! As long as no head has been sent a guest that fails has declined, even if it had answered; later
+//! the body breaks off.
 
 mod account;
 mod body;
@@ -76,7 +78,8 @@ impl Handler {
         let pre = runtime.http_linker().instantiate_pre(component);
         let pre = pre.map_err(anyhow_of).context("an import has a wrong type")?;
         let indices = incoming_handler::GuestIndices::new(&pre).map_err(anyhow_of);
-        let indices = indices.with_context(|| format!("export `{HANDLER}` is not that of the standard"))?;
+        let indices =
+            indices.with_context(|| format!("export `{HANDLER}` is not that of the standard"))?;
         Ok(Self { pre, indices })
     }
 }
@@ -87,22 +90,29 @@ const BODY_FACTOR: u32 = 10;
 /// All that has been read ahead, without waiting for more.
 const WHAT_IS_THERE: Peek = Peek { bytes: usize::MAX, timeout: Duration::ZERO };
 
-/// Has `version` answer the request in place of what was seen. None: it declined, and the observers know why. Dropped before
-/// it is ready, it ends the guest.
-pub(crate) async fn respond(slot: Arc<Slot>, version: Arc<Version>, seen: &Exchange<'_>) -> Option<Response> {
+/// Has `version` answer the request in place of what was seen. None: it declined, and the observers
+/// know why. Dropped before it is ready, it ends the guest.
+pub(crate) async fn respond(
+    slot: Arc<Slot>,
+    version: Arc<Version>,
+    seen: &Exchange<'_>,
+) -> Option<Response> {
     let config = version.config();
-    let Some(mut run) = Run::start(&version, head::request(seen), config.timeout.0, Outgoing::granted) else {
+    let Some(mut run) =
+        Run::start(&version, head::request(seen), config.timeout.0, Outgoing::granted)
+    else {
         slot.meters().skipped();
         return None;
     };
     let mut account = Account::open(slot, version.clone(), seen, &run);
-    let Answered { status, headers, length, body } = match run.head(seen, config.response_timeout).await {
-        Ok(answered) => answered,
-        Err(failure) => {
-            account.failed(failure);
-            return None;
-        }
-    };
+    let Answered { status, headers, length, body } =
+        match run.head(seen, config.response_timeout).await {
+            Ok(answered) => answered,
+            Err(failure) => {
+                account.failed(failure);
+                return None;
+            }
+        };
     let body = match body {
         None => {
             account.succeeded();
@@ -113,7 +123,8 @@ pub(crate) async fn respond(slot: Arc<Slot>, version: Arc<Version>, seen: &Excha
             let is_over = run.is_over();
             let body = GuestBody::new(run, body, length, account, config.body_timeout);
             let mut body = ResponseBody::stream(Box::pin(body));
-            // All that there will be is there, so its length can be told, and a body that breaks off need not be sent.
+            // All that there will be is there, so its length can be told, and a body that breaks
+            // off need not be sent.
             if is_over && body.peek(WHAT_IS_THERE).await.is_err() {
                 return None;
             }
@@ -123,7 +134,8 @@ pub(crate) async fn respond(slot: Arc<Slot>, version: Arc<Version>, seen: &Excha
     Some(Response::new(status, headers, body).made_by(version.id().clone()))
 }
 
-/// Starts an instance, and no more, within so much processor time and twice as long in all. Returns what the guest printed.
+/// Starts an instance, and no more, within so much processor time and twice as long in all. Returns
+/// what the guest printed.
 ///
 /// # Errors
 /// It does not start.
@@ -131,8 +143,9 @@ pub(crate) async fn start(version: &Arc<Version>, limit: Duration) -> Result<Vec
     run::start(version, limit).await
 }
 
-/// Has `version` answer a request that nobody sent, and takes its answer to the end, within `limit` for the head and as
-/// much again for the body; one that is still going on then is good enough. Returns what the guest printed.
+/// Has `version` answer a request that nobody sent, and takes its answer to the end, within `limit`
+/// for the head and as much again for the body; one that is still going on then is good enough.
+/// Returns what the guest printed.
 ///
 /// # Errors
 /// It does not start, or fails to answer. What it answers does not matter.
@@ -142,7 +155,9 @@ pub(crate) async fn try_handle(
     processor_time: Duration,
     limit: Duration,
 ) -> Result<Vec<String>, Failure> {
-    let Some(mut run) = Run::start(version, head::request(seen), processor_time, Outgoing::on_trial) else {
+    let Some(mut run) =
+        Run::start(version, head::request(seen), processor_time, Outgoing::on_trial)
+    else {
         return Ok(Vec::new());
     };
     let head = run.head(seen, ConfigDuration(limit)).await?;

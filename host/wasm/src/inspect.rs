@@ -40,10 +40,12 @@ pub struct Inspection {
     pub trial: Option<String>,
 }
 
-/// Reads `file` and puts it through all that a load does, with the default limits. Blocks while `compiler` compiles.
+/// Reads `file` and puts it through all that a load does, with the default limits. Blocks while
+/// `compiler` compiles.
 ///
 /// # Errors
-/// It can't be read, or there is no WebAssembly runtime on this machine. A file that is no good is no error.
+/// It can't be read, or there is no WebAssembly runtime on this machine. A file that is no good is
+/// no error.
 pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
     let artifact = Artifact::read(file).with_context(|| file.display().to_string())?;
     // Whether trial calls succeed depends on settings, which are not known here.
@@ -59,7 +61,8 @@ pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
         admit(component, &artifact, ComponentConfig { probe, ..(*config).clone() }, &runtime)
     };
     let refusal = admit(false).err().map(|error| format!("{error:#}"));
-    let trial = if refusal.is_none() { admit(true).err().map(|error| format!("{error:#}")) } else { None };
+    let trial =
+        if refusal.is_none() { admit(true).err().map(|error| format!("{error:#}")) } else { None };
     Ok(Inspection {
         file: file.to_owned(),
         size: artifact.len(),
@@ -78,8 +81,10 @@ fn admit(
     config: ComponentConfig,
     runtime: &Arc<Runtime>,
 ) -> anyhow::Result<()> {
-    let id = ComponentId { name: "inspected".into(), digest: artifact.digest().clone(), generation: 1 };
-    let version = Version::link(component, id, config.into(), runtime.clone(), Arc::new(Meters::default()))?;
+    let id =
+        ComponentId { name: "inspected".into(), digest: artifact.digest().clone(), generation: 1 };
+    let version =
+        Version::link(component, id, config.into(), runtime.clone(), Arc::new(Meters::default()))?;
     try_out(&Arc::new(version))?;
     Ok(())
 }
@@ -111,7 +116,8 @@ impl Inspection {
         self.refusal.is_none()
     }
 
-    /// The world that it is built for: one of the contract's, or the standard one for HTTP components.
+    /// The world that it is built for: one of the contract's, or the standard one for HTTP
+    /// components.
     pub fn world(&self) -> Option<&'static str> {
         match (self.has(PREDICATE), self.has(FALLBACK), self.handles_requests()) {
             (true, true, _) => Some("fusebox:policy/policy@0.1.0"),
@@ -132,16 +138,21 @@ impl Inspection {
 
     /// What `grant` may open for it, with what it is for.
     pub fn grants(&self) -> Vec<&'static str> {
-        let imports = |name: &str| self.imports.iter().any(|import| import.split('@').next() == Some(name));
+        let imports =
+            |name: &str| self.imports.iter().any(|import| import.split('@').next() == Some(name));
         let mut grants = Vec::new();
         grants.extend(imports("wasi:cli/environment").then_some("env:NAME (to see a variable)"));
-        grants.extend(imports("wasi:http/outgoing-handler").then_some("http:HOST (to send requests)"));
+        grants.extend(
+            imports("wasi:http/outgoing-handler").then_some("http:HOST (to send requests)"),
+        );
         grants
     }
 
     /// The keys of the configuration in which it can be named.
     pub fn serves(&self) -> Vec<&'static str> {
-        let conditions = ["handle_if", "abort_if", "cancel_if", "ignore_if"].iter().filter(|_| self.has(PREDICATE));
+        let conditions = ["handle_if", "abort_if", "cancel_if", "ignore_if"]
+            .iter()
+            .filter(|_| self.has(PREDICATE));
         let can_respond = self.has(FALLBACK) || self.handles_requests();
         conditions.chain(["respond"].iter().filter(|_| can_respond)).copied().collect()
     }
@@ -154,15 +165,25 @@ impl fmt::Display for Inspection {
         writeln!(f, "sha256   {}", self.sha256)?;
         writeln!(f, "world    {}", self.world().unwrap_or("none of `fusebox:policy@0.1.0`"))?;
         let serves = self.serves();
-        writeln!(f, "serves   {}", if serves.is_empty() { "nothing".into() } else { serves.join(", ") })?;
+        writeln!(
+            f,
+            "serves   {}",
+            if serves.is_empty() { "nothing".into() } else { serves.join(", ") }
+        )?;
         if !self.made_by.is_empty() {
             writeln!(f, "made by  {}", self.made_by.join(", "))?;
         }
         let grants = self.grants();
-        writeln!(f, "grants   {}", if grants.is_empty() { "none".into() } else { grants.join(", ") })?;
+        writeln!(
+            f,
+            "grants   {}",
+            if grants.is_empty() { "none".into() } else { grants.join(", ") }
+        )?;
         for (label, names) in [("imports", &self.imports), ("exports", &self.exports)] {
             for (index, name) in names.iter().enumerate() {
-                let note = if label == "imports" && grants::refusal(name, self.handles_requests()).is_some() {
+                let note = if label == "imports"
+                    && grants::refusal(name, self.handles_requests()).is_some()
+                {
                     "  (refused)"
                 } else {
                     ""
@@ -173,7 +194,9 @@ impl fmt::Display for Inspection {
         match &self.refusal {
             None => match &self.trial {
                 None => write!(f, "accepted"),
-                Some(trial) => write!(f, "accepted, with the settings that it needs: without any it {trial}"),
+                Some(trial) => {
+                    write!(f, "accepted, with the settings that it needs: without any it {trial}")
+                }
             },
             Some(refusal) => write!(f, "refused: {refusal}"),
         }

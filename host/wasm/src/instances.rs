@@ -1,9 +1,12 @@
-//! Instances: a guest with its memory, kept by the worker that made it and used for one call at a time.
+//! Instances: a guest with its memory, kept by the worker that made it and used for one call at a
+//! time.
 //!
-//! A worker keeps one instance per component and takes it out while it calls it, so a call that fails simply does not put it
-//! back: the guest's state is gone, and nothing of it can reach a later call. Calls are synchronous; no instance is ever
-//! held across an await. (Those that handle HTTP requests are elsewhere: [`http`](mod@crate::http).) An instance is also dropped when its version was replaced, when it has met its memory limit, and
-//! after a number of calls or above a mark of memory, because some languages' heaps only grow.
+//! A worker keeps one instance per component and takes it out while it calls it, so a call that
+//! fails simply does not put it back: the guest's state is gone, and nothing of it can reach a
+//! later call. Calls are synchronous; no instance is ever held across an await. (Those that handle
+//! HTTP requests are elsewhere: [`http`](mod@crate::http).) An instance is also dropped when its
+//! version was replaced, when it has met its memory limit, and after a number of calls or above a
+//! mark of memory, because some languages' heaps only grow.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -31,10 +34,13 @@ thread_local! {
     static INSTANCES: RefCell<Vec<Instance>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes out this thread's instance of the component with these meters, unless it is of a version that was replaced.
+/// Takes out this thread's instance of the component with these meters, unless it is of a version
+/// that was replaced.
 pub(crate) fn take(meters: &Arc<Meters>) -> Option<Instance> {
     INSTANCES.with_borrow_mut(|instances| {
-        let index = instances.iter().position(|instance| Arc::ptr_eq(instance.version().meters(), meters))?;
+        let index = instances
+            .iter()
+            .position(|instance| Arc::ptr_eq(instance.version().meters(), meters))?;
         Some(instances.swap_remove(index)).filter(|instance| !instance.version().is_retired())
     })
 }
@@ -46,12 +52,15 @@ pub(crate) fn put(instance: Instance) {
 
 /// Whether this thread has an instance of the component with these meters.
 pub(crate) fn has(meters: &Arc<Meters>) -> bool {
-    INSTANCES.with_borrow(|instances| instances.iter().any(|instance| Arc::ptr_eq(instance.version().meters(), meters)))
+    INSTANCES.with_borrow(|instances| {
+        instances.iter().any(|instance| Arc::ptr_eq(instance.version().meters(), meters))
+    })
 }
 
 /// Drops this thread's instances of versions that were replaced.
 pub(crate) fn drop_stale() {
-    INSTANCES.with_borrow_mut(|instances| instances.retain(|instance| !instance.version().is_retired()));
+    INSTANCES
+        .with_borrow_mut(|instances| instances.retain(|instance| !instance.version().is_retired()));
 }
 
 /// What a store holds beside the guest.
@@ -105,8 +114,8 @@ impl State {
         self.clock.limit
     }
 
-    /// An epoch has ended, and the guest still runs, whose time is counted elsewhere, and is all that bounds its calls of the
-    /// host: one that sends a long body makes many.
+    /// An epoch has ended, and the guest still runs, whose time is counted elsewhere, and is all
+    /// that bounds its calls of the host: one that sends a long body makes many.
     pub(crate) fn looked_elsewhere(&mut self, limit: Duration) {
         self.clock.limit = limit;
         self.host_calls = 0;
@@ -119,7 +128,8 @@ impl State {
 }
 
 impl WasiView for State {
-    /// Every function of WASI begins here, and can't be refused here: one call too many is found out when an epoch ends.
+    /// Every function of WASI begins here, and can't be refused here: one call too many is found
+    /// out when an epoch ends.
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.host_calls = self.host_calls.saturating_add(1);
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
@@ -133,10 +143,12 @@ impl WasiHttpView for State {
     }
 }
 
-/// How long a call runs, in processor time of its thread: a guest is not to blame for what the system gives to others
-/// meanwhile, and a container that has used up its quota stands still for longer than most calls may take.
+/// How long a call runs, in processor time of its thread: a guest is not to blame for what the
+/// system gives to others meanwhile, and a container that has used up its quota stands still for
+/// longer than most calls may take.
 ///
-/// Reading that clock is a system call, which no usual call pays for: it is read first when an epoch ends during the call.
+/// Reading that clock is a system call, which no usual call pays for: it is read first when an
+/// epoch ends during the call.
 struct CallClock {
     limit: Duration,
     seen: Option<Duration>,
@@ -164,8 +176,14 @@ pub(crate) fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// A place for one instance of `version`, within all its bounds but that on its time, which is for the caller to keep.
-pub(crate) fn store(version: &Arc<Version>, limit: Duration, console: Console, http: HttpContext) -> Store<State> {
+/// A place for one instance of `version`, within all its bounds but that on its time, which is for
+/// the caller to keep.
+pub(crate) fn store(
+    version: &Arc<Version>,
+    limit: Duration,
+    console: Console,
+    http: HttpContext,
+) -> Store<State> {
     let config = version.config();
     let mut resources = ResourceTable::new();
     resources.set_max_capacity(RESOURCES);
@@ -198,7 +216,8 @@ impl Instance {
     /// A fresh one, if the guest has started within `limit`.
     ///
     /// # Errors
-    /// The guest trapped while it started, overran, asked for too much, or has an export of a wrong type.
+    /// The guest trapped while it started, overran, asked for too much, or has an export of a wrong
+    /// type.
     pub(crate) fn start(version: &Arc<Version>, limit: Duration) -> Result<Self, Failure> {
         let console = Console::new(version.config().log_lines);
         let http = HttpContext::new(Outgoing::none(&console));
@@ -253,7 +272,8 @@ impl Instance {
         state.clock = CallClock::new(limit);
         state.host_calls = 0;
         self.store.set_epoch_deadline(1);
-        question(&self.guest, &mut self.store).map_err(|error| Failure::of_call(&error, self.store.data()))
+        question(&self.guest, &mut self.store)
+            .map_err(|error| Failure::of_call(&error, self.store.data()))
     }
 
     /// Bytes of linear memory that it holds.

@@ -2,25 +2,30 @@
 //!
 //! # The life of a component
 //!
-//! 1. [`Components::load`] reads each file, compiles it, refuses what it may not import or does not export, starts it once
-//!    and asks it about made-up outcomes. What passed sits in a slot under its name, as generation 1.
-//! 2. A policy is built with [`Components::predicate`] or [`Components::responder`], which hold the slot.
-//! 3. When the policy asks, the worker takes its own instance of the current version (or starts one), lends it the exchange,
-//!    and calls it: synchronously, for as long as `timeout` allows. What the guest wants to know it asks for; nothing crosses
-//!    before. The instance stays with the worker for the next call.
-//! 4. A call that traps, overruns, asks for too much or answers nonsense costs only itself: its instance is dropped,
-//!    `ComponentFaulted` says why, and `on_error` answers.
-//! 5. [`Components::reload`] and [`Components::push`] put a new version in the slot, off the workers. Calls under way end on
-//!    the old one, whose instances each worker drops with [`Components::refresh_instances`] when [`Components::changed`]
-//!    fires. A bad version changes nothing.
-//! 6. A new version is on probation: if it faults too often, the one before is put back. [`Components::roll_back`] does it
-//!    by hand. A version that has proved itself and then keeps faulting is set aside, and tried again now and then.
+//! 1. [`Components::load`] reads each file, compiles it, refuses what it may not import or does not
+//!    export, starts it once and asks it about made-up outcomes. What passed sits in a slot under
+//!    its name, as generation 1.
+//! 2. A policy is built with [`Components::predicate`] or [`Components::responder`], which hold the
+//!    slot.
+//! 3. When the policy asks, the worker takes its own instance of the current version (or starts
+//!    one), lends it the exchange, and calls it: synchronously, for as long as `timeout` allows.
+//!    What the guest wants to know it asks for; nothing crosses before. The instance stays with the
+//!    worker for the next call.
+//! 4. A call that traps, overruns, asks for too much or answers nonsense costs only itself: its
+//!    instance is dropped, `ComponentFaulted` says why, and `on_error` answers.
+//! 5. [`Components::reload`] and [`Components::push`] put a new version in the slot, off the
+//!    workers. Calls under way end on the old one, whose instances each worker drops with
+//!    [`Components::refresh_instances`] when [`Components::changed`] fires. A bad version changes
+//!    nothing.
+//! 6. A new version is on probation: if it faults too often, the one before is put back.
+//!    [`Components::roll_back`] does it by hand. A version that has proved itself and then keeps
+//!    faulting is set aside, and tried again now and then.
 //!
 //! # What may block
 //!
-//! Loading, reloading, pushing and inspecting compile, for up to many seconds: keep them off the workers. Asking never blocks: no
-//! function that a guest of the contract can import waits, and a standard HTTP component (`http.rs`) gives its worker back
-//! while it waits.
+//! Loading, reloading, pushing and inspecting compile, for up to many seconds: keep them off the
+//! workers. Asking never blocks: no function that a guest of the contract can import waits, and a
+//! standard HTTP component (`http.rs`) gives its worker back while it waits.
 
 mod attempt;
 mod bindings;
@@ -81,7 +86,8 @@ pub struct Components {
 }
 
 impl Components {
-    /// Loads every component; relative files are relative to `directory`. Blocks while `compiler` compiles.
+    /// Loads every component; relative files are relative to `directory`. Blocks while `compiler`
+    /// compiles.
     ///
     /// # Errors
     /// For each component that is not acceptable its name, and why.
@@ -92,7 +98,8 @@ impl Components {
         observers: Observers,
     ) -> Result<Self, Vec<(String, anyhow::Error)>> {
         let swaps = watch::Sender::new(0);
-        let (mut slots, mut failures, mut runtimes) = (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, &configs));
+        let (mut slots, mut failures, mut runtimes) =
+            (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, &configs));
         for (name, mut config) in configs {
             let file = directory.join(&config.file);
             config.cases = config.cases.map(|cases| directory.join(cases));
@@ -120,8 +127,11 @@ impl Components {
     fn slot(&self, name: &str) -> Result<&Arc<Slot>, String> {
         self.slots.get(name).ok_or_else(|| {
             let names: Vec<_> = self.slots.keys().map(|name| format!("`{name}`")).collect();
-            let there_are =
-                if names.is_empty() { "there are none".into() } else { format!("there are {}", names.join(", ")) };
+            let there_are = if names.is_empty() {
+                "there are none".into()
+            } else {
+                format!("there are {}", names.join(", "))
+            };
             format!("no component `{name}`; {there_are}")
         })
     }
@@ -156,10 +166,11 @@ impl Components {
         self.slots.iter().map(|(name, slot)| (name.as_str(), slot.file()))
     }
 
-    /// Replaces a component by what is in its file now, if that is new and acceptable; the observers hear of it. Blocks
-    /// while it compiles.
+    /// Replaces a component by what is in its file now, if that is new and acceptable; the
+    /// observers hear of it. Blocks while it compiles.
     ///
-    /// The new version must still export what policies were built on. What was rolled back is not taken again.
+    /// The new version must still export what policies were built on. What was rolled back is not
+    /// taken again.
     pub fn reload(&self, name: &str) -> Reload {
         self.slot(name).map_or_else(Reload::Rejected, |slot| slot.reload())
     }
@@ -169,14 +180,14 @@ impl Components {
         self.slots.iter().map(|(name, slot)| (name.clone(), slot.reload())).collect()
     }
 
-    /// Replaces a component by these bytes, and then its file, durably. As [`reload`](Self::reload) otherwise, but what was
-    /// rolled back is taken again.
+    /// Replaces a component by these bytes, and then its file, durably. As [`reload`](Self::reload)
+    /// otherwise, but what was rolled back is taken again.
     pub fn push(&self, name: &str, bytes: Vec<u8>) -> Reload {
         self.slot(name).map_or_else(Reload::Rejected, |slot| slot.push(bytes))
     }
 
-    /// Puts the version before the one in use back, without probation; its file too, if that was replaced by a push. Blocks
-    /// while it writes.
+    /// Puts the version before the one in use back, without probation; its file too, if that was
+    /// replaced by a push. Blocks while it writes.
     ///
     /// # Errors
     /// There is no component of this name, or no earlier version of it is kept.
@@ -184,17 +195,18 @@ impl Components {
         self.slot(name)?.roll_back()
     }
 
-    /// Puts files back whose content was pushed and has been rolled back by itself since, which workers have no time for.
-    /// Blocks while it writes.
+    /// Puts files back whose content was pushed and has been rolled back by itself since, which
+    /// workers have no time for. Blocks while it writes.
     pub fn settle(&self) {
         self.slots.values().for_each(|slot| slot.settle());
     }
 
-    /// Drops this thread's instances of versions that were replaced, and starts those of the versions in use.
+    /// Drops this thread's instances of versions that were replaced, and starts those of the
+    /// versions in use.
     ///
-    /// Each worker calls it when [`changed`](Self::changed) fires. It is no condition for a swap (no call begins on a
-    /// replaced version), but without it an old instance would stay until its component is asked again, and that call would
-    /// wait for the new one to start.
+    /// Each worker calls it when [`changed`](Self::changed) fires. It is no condition for a swap
+    /// (no call begins on a replaced version), but without it an old instance would stay until
+    /// its component is asked again, and that call would wait for the new one to start.
     pub fn refresh_instances(&self) {
         instances::drop_stale();
         self.slots.values().for_each(|slot| slot.warm());
@@ -205,14 +217,15 @@ impl Components {
         self.slots.values().map(|slot| slot.status()).collect()
     }
 
-    /// Changes at each swap and roll-back. Workers then call [`refresh_instances`](Self::refresh_instances).
+    /// Changes at each swap and roll-back. Workers then call
+    /// [`refresh_instances`](Self::refresh_instances).
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.swaps.subscribe()
     }
 }
 
-/// The runtimes that components need: one for each size of stack, which is usually one. No component, no engine and no
-/// ticking thread.
+/// The runtimes that components need: one for each size of stack, which is usually one. No
+/// component, no engine and no ticking thread.
 struct Runtimes {
     compiler: Compiler,
     shortest_timeout: Duration,
@@ -221,7 +234,8 @@ struct Runtimes {
 
 impl Runtimes {
     fn new(compiler: Compiler, configs: &BTreeMap<String, ComponentConfig>) -> Self {
-        let shortest_timeout = configs.values().map(|config| config.timeout.0).min().unwrap_or_default();
+        let shortest_timeout =
+            configs.values().map(|config| config.timeout.0).min().unwrap_or_default();
         Self { compiler, shortest_timeout, by_stack: BTreeMap::new() }
     }
 
@@ -229,7 +243,11 @@ impl Runtimes {
         match self.by_stack.entry(config.stack()) {
             Entry::Occupied(runtime) => Ok(runtime.get().clone()),
             Entry::Vacant(entry) => {
-                let runtime = Arc::new(Runtime::new(self.compiler.clone(), self.shortest_timeout, *entry.key())?);
+                let runtime = Arc::new(Runtime::new(
+                    self.compiler.clone(),
+                    self.shortest_timeout,
+                    *entry.key(),
+                )?);
                 Ok(entry.insert(runtime).clone())
             }
         }

@@ -1,4 +1,5 @@
-//! Which version of a component answers, which stay at hand, and what its faults lead to: the state machine of a slot.
+//! Which version of a component answers, which stay at hand, and what its faults lead to: the state
+//! machine of a slot.
 //!
 //! ```text
 //!              admit                  probation over
@@ -9,9 +10,10 @@
 //!   is back, and serves   v                             quarantined
 //! ```
 //!
-//! What is put back is the latest version that has proved itself, if there is one: a version has done that when its probation
-//! is over. One that was replaced before that goes on with its probation when it is put back. The latest proven version is
-//! kept whatever else is let go. A version that nothing can be rolled back to is quarantined on probation too. Faults of a
+//! What is put back is the latest version that has proved itself, if there is one: a version has
+//! done that when its probation is over. One that was replaced before that goes on with its
+//! probation when it is put back. The latest proven version is kept whatever else is let go. A
+//! version that nothing can be rolled back to is quarantined on probation too. Faults of a
 //! version that is no longer current change nothing.
 
 use std::time::Duration;
@@ -69,7 +71,8 @@ impl Standing {
     }
 }
 
-/// The versions of a slot. `V` is a version; they are told apart by the generation that each was admitted with.
+/// The versions of a slot. `V` is a version; they are told apart by the generation that each was
+/// admitted with.
 #[derive(Clone, Debug)]
 pub(crate) struct Life<V> {
     rules: Rules,
@@ -139,14 +142,21 @@ impl<V: Clone> Life<V> {
         self.generations + 1
     }
 
-    /// Makes `version` the current one, on probation, and keeps the one that it replaces. `calls` is how many calls the
-    /// component has had. Returns what it replaces.
+    /// Makes `version` the current one, on probation, and keeps the one that it replaces. `calls`
+    /// is how many calls the component has had. Returns what it replaces.
     pub(crate) fn admit(&mut self, version: V, now: Instant, calls: u64) -> Option<V> {
         self.generations += 1;
         let probation = Some(OnProbation { since: now, calls_before: calls, faults: 0 });
-        let new = Tenure { generation: self.generations, version, probation, faults_in_a_row: 0, next_trial: None };
+        let new = Tenure {
+            generation: self.generations,
+            version,
+            probation,
+            faults_in_a_row: 0,
+            next_trial: None,
+        };
         let old = self.current.replace(new)?;
-        let on_probation = old.probation.filter(|probation| !probation.is_over(self.rules.probation, now, calls));
+        let on_probation =
+            old.probation.filter(|probation| !probation.is_over(self.rules.probation, now, calls));
         let faults = on_probation.map(|probation| probation.faults);
         self.kept.push(Kept { generation: old.generation, version: old.version.clone(), faults });
         while self.kept.len() > self.rules.keep {
@@ -162,8 +172,8 @@ impl<V: Clone> Life<V> {
         self.kept.iter().rposition(|kept| kept.faults.is_none())
     }
 
-    /// Whether the current version may be called now. In quarantine that is once per interval: a yes is a trial call, and
-    /// the next one comes an interval later.
+    /// Whether the current version may be called now. In quarantine that is once per interval: a
+    /// yes is a trial call, and the next one comes an interval later.
     pub(crate) fn may_call(&mut self, now: Instant) -> bool {
         let interval = self.rules.quarantine_interval;
         match self.current.as_mut().map(|tenure| &mut tenure.next_trial) {
@@ -179,7 +189,8 @@ impl<V: Clone> Life<V> {
         }
     }
 
-    /// A call into the version of this generation has succeeded. True: it was in quarantine, and no longer is.
+    /// A call into the version of this generation has succeeded. True: it was in quarantine, and no
+    /// longer is.
     pub(crate) fn succeeded(&mut self, generation: u64) -> bool {
         match &mut self.current {
             Some(tenure) if tenure.generation == generation => {
@@ -193,7 +204,8 @@ impl<V: Clone> Life<V> {
     /// A call into the version of this generation has failed.
     pub(crate) fn faulted(&mut self, generation: u64, now: Instant, calls: u64) -> Consequence<V> {
         let rules = self.rules;
-        let Some(tenure) = self.current.as_mut().filter(|tenure| tenure.generation == generation) else {
+        let Some(tenure) = self.current.as_mut().filter(|tenure| tenure.generation == generation)
+        else {
             return Consequence::None;
         };
         tenure.faults_in_a_row = tenure.faults_in_a_row.saturating_add(1);
@@ -225,8 +237,8 @@ impl<V: Clone> Life<V> {
         }
     }
 
-    /// Makes the latest of the kept versions the current one, whether it has proved itself or not, and forgets the current
-    /// one. Returns both; none: nothing is kept.
+    /// Makes the latest of the kept versions the current one, whether it has proved itself or not,
+    /// and forgets the current one. Returns both; none: nothing is kept.
     pub(crate) fn roll_back(&mut self, now: Instant, calls: u64) -> Option<(V, V)> {
         self.put_back(self.kept.len().checked_sub(1)?, now, calls)
     }
@@ -234,15 +246,24 @@ impl<V: Clone> Life<V> {
     /// Makes a kept version the current one, and forgets the current one and those in between.
     fn put_back(&mut self, index: usize, now: Instant, calls: u64) -> Option<(V, V)> {
         let Kept { generation, version, faults } = self.kept.drain(index..).next()?;
-        let probation = faults.map(|faults| OnProbation { since: now, calls_before: calls, faults });
-        let tenure = Tenure { generation, version: version.clone(), probation, faults_in_a_row: 0, next_trial: None };
+        let probation =
+            faults.map(|faults| OnProbation { since: now, calls_before: calls, faults });
+        let tenure = Tenure {
+            generation,
+            version: version.clone(),
+            probation,
+            faults_in_a_row: 0,
+            next_trial: None,
+        };
         let out = self.current.replace(tenure)?;
         Some((out.version, version))
     }
 
     /// Whether calls have to ask [`may_call`](Self::may_call) first, and tell of their success.
     pub(crate) fn is_troubled(&self) -> bool {
-        self.current.as_ref().is_none_or(|tenure| tenure.faults_in_a_row > 0 || tenure.next_trial.is_some())
+        self.current
+            .as_ref()
+            .is_none_or(|tenure| tenure.faults_in_a_row > 0 || tenure.next_trial.is_some())
     }
 
     /// Whether the current version has proved itself.
@@ -250,7 +271,9 @@ impl<V: Clone> Life<V> {
     fn is_proven(&self, now: Instant, calls: u64) -> bool {
         let tenure = self.current.as_ref();
         tenure.is_some_and(|tenure| {
-            tenure.probation.is_none_or(|probation| probation.is_over(self.rules.probation, now, calls))
+            tenure
+                .probation
+                .is_none_or(|probation| probation.is_over(self.rules.probation, now, calls))
         })
     }
 
@@ -258,7 +281,9 @@ impl<V: Clone> Life<V> {
         match &self.current {
             None => Standing::Absent,
             Some(tenure) if tenure.next_trial.is_some() => Standing::Quarantined,
-            Some(Tenure { probation: Some(probation), .. }) if !probation.is_over(self.rules.probation, now, calls) => {
+            Some(Tenure { probation: Some(probation), .. })
+                if !probation.is_over(self.rules.probation, now, calls) =>
+            {
                 Standing::Probation
             }
             Some(_) => Standing::Serving,

@@ -1,7 +1,8 @@
 //! What one instance may hold: linear memory, table elements, and how many of each thing.
 //!
-//! A guest that is refused memory usually aborts, which by itself looks like any other trap. So the refusal is remembered: it
-//! names the fault ([`refused`](Limits::refused)), and an instance that has met its bound is not used again.
+//! A guest that is refused memory usually aborts, which by itself looks like any other trap. So the
+//! refusal is remembered: it names the fault ([`refused`](Limits::refused)), and an instance that
+//! has met its bound is not used again.
 
 use wasmtime::ResourceLimiter;
 
@@ -56,7 +57,12 @@ fn grown(held: usize, current: usize, desired: usize, limit: usize) -> Option<us
 }
 
 impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let granted = grown(self.memory, current, desired, self.memory_limit);
         match granted {
             Some(total) => self.memory = total,
@@ -65,7 +71,12 @@ impl ResourceLimiter for Limits {
         Ok(granted.is_some())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let granted = grown(self.table_elements, current, desired, self.table_limit);
         match granted {
             Some(total) => self.table_elements = total,

@@ -9,7 +9,8 @@ use crate::cases::Said;
 use crate::config::OnError;
 use crate::slot::Slot;
 
-/// Asks the component in a slot whether an outcome is a failure. If the guest does not answer, its configuration does.
+/// Asks the component in a slot whether an outcome is a failure. If the guest does not answer, its
+/// configuration does.
 #[derive(Debug)]
 pub(crate) struct ComponentPredicate(pub(crate) Arc<Slot>);
 
@@ -21,7 +22,8 @@ impl Predicate for ComponentPredicate {
             || self.0.current(),
             |guest, store| {
                 let is_handled = guest.predicate().call_handle_if(&mut *store, outcome)?;
-                // The digest is shared by all workers: only what somebody will be told of is worth counting its users.
+                // The digest is shared by all workers: only what somebody will be told of is worth
+                // counting its users.
                 Ok(if is_handled {
                     Verdict::Handled(Some(store.data().version().id().clone()))
                 } else {

@@ -1,6 +1,8 @@
-//! Trying a version out before anybody depends on it: an instance is started, and asked what policies will ask it.
+//! Trying a version out before anybody depends on it: an instance is started, and asked what
+//! policies will ask it.
 //!
-//! A standard HTTP component gets a fresh instance for each request, as it will later, and can't reach anybody outside.
+//! A standard HTTP component gets a fresh instance for each request, as it will later, and can't
+//! reach anybody outside.
 
 use std::io;
 use std::sync::Arc;
@@ -23,12 +25,14 @@ use crate::instances::Instance;
 /// The route and the policy that a guest sees in a probe call.
 const PROBE: &str = "probe";
 
-/// Nobody waits for it yet, so what is done for the first time gets so long at least: a machine that is busy loading, or a
-/// guest that sets itself up on its first call, must not make a good component look bad.
+/// Nobody waits for it yet, so what is done for the first time gets so long at least: a machine
+/// that is busy loading, or a guest that sets itself up on its first call, must not make a good
+/// component look bad.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Starts an instance, and asks it about a success, a 503 and a timeout if its configuration wants that: each twice, first
-/// with patience, then within its `timeout`. Returns what the guest printed.
+/// Starts an instance, and asks it about a success, a 503 and a timeout if its configuration wants
+/// that: each twice, first with patience, then within its `timeout`. Returns what the guest
+/// printed.
 ///
 /// # Errors
 /// It does not start, or fails to answer. What it answers does not matter.
@@ -59,7 +63,10 @@ fn try_questions(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
                 // What it does not export, it is not asked.
                 ask(&mut instance, &seen, limit).map_err(|failure| {
                     let function = if slot == Slot::Respond { "respond" } else { "handle-if" };
-                    anyhow!("fails when `{function}` is called for a trial, about {what}: {}", failure.detail)
+                    anyhow!(
+                        "fails when `{function}` is called for a trial, about {what}: {}",
+                        failure.detail
+                    )
                 })?;
                 printed.extend(instance.printed());
             }
@@ -81,7 +88,10 @@ async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
             let seen = Exchange::of(&call, &outcome, PROBE, Slot::Respond);
             let tried = try_handle(version, &seen, processor_time, time).await;
             printed.extend(tried.map_err(|failure| {
-                anyhow!("fails when `incoming-handler` is called for a trial, about {what}: {}", failure.detail)
+                anyhow!(
+                    "fails when `incoming-handler` is called for a trial, about {what}: {}",
+                    failure.detail
+                )
             })?);
         }
     }
@@ -95,17 +105,21 @@ fn not_started(failure: Failure) -> anyhow::Error {
 /// On a thread of its own, since the caller's may be within another runtime.
 fn on_a_runtime<R: Send, F: Future<Output = R>>(trial: impl FnOnce() -> F + Send) -> io::Result<R> {
     thread::scope(|scope| {
-        let trial = thread::Builder::new().name("fusebox-trial".into()).spawn_scoped(scope, || {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            Ok(runtime.block_on(trial()))
-        })?;
+        let trial =
+            thread::Builder::new().name("fusebox-trial".into()).spawn_scoped(scope, || {
+                let runtime = Builder::new_current_thread().enable_all().build()?;
+                Ok(runtime.block_on(trial()))
+            })?;
         trial.join().map_err(|_| io::Error::other("the trial panicked"))?
     })
 }
 
 fn outcomes() -> [(&'static str, Outcome); 3] {
     let response = |status, body: &'static str| {
-        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let headers = HeaderMap::from_iter([(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        )]);
         Ok(Response::new(status, headers, ResponseBody::full(body)))
     };
     [

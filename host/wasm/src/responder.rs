@@ -10,8 +10,8 @@ use crate::component::Version;
 use crate::http;
 use crate::slot::Slot;
 
-/// Asks the component in a slot for a response: a guest of the contract at once, a standard HTTP component in its own time. A
-/// guest that fails to answer has declined.
+/// Asks the component in a slot for a response: a guest of the contract at once, a standard HTTP
+/// component in its own time. A guest that fails to answer has declined.
 #[derive(Debug)]
 pub(crate) struct ComponentResponder(pub(crate) Arc<Slot>);
 
@@ -22,7 +22,9 @@ impl ComponentResponder {
         let answer = self.0.ask(seen, version, |guest, store| {
             let answer = guest.fallback().call_respond(&mut *store, outcome)?;
             // Within the call, so that an answer that can't be sent is a fault like any other.
-            let answer = answer.map(|answer| attempt::into_response(answer, store.data().console())).transpose()?;
+            let answer = answer
+                .map(|answer| attempt::into_response(answer, store.data().console()))
+                .transpose()?;
             Ok(answer.map(|answer| answer.made_by(store.data().version().id().clone())))
         });
         if let Some(answer) = &answer {
@@ -37,7 +39,11 @@ impl Responder for ComponentResponder {
         // Looked at once: the next version may be of the other kind.
         match self.0.current() {
             Some(version) if version.handler().is_some() => Answer::Later(Box::pin(async move {
-                if self.0.may_call() { http::respond(self.0.clone(), version, seen).await } else { None }
+                if self.0.may_call() {
+                    http::respond(self.0.clone(), version, seen).await
+                } else {
+                    None
+                }
             })),
             version => Answer::Now(self.ask(seen, version)),
         }

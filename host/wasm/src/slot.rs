@@ -1,8 +1,8 @@
 //! A slot: a named place whose component can be replaced while it is in use.
 //!
-//! Policies hold the slot, not the component, so a swap rebuilds no pipeline and resets no breaker. Each call runs on the
-//! version that was current when it began. What takes the place is decided in [`admission`]; what faults lead to, by the
-//! state machine in [`life`](crate::life).
+//! Policies hold the slot, not the component, so a swap rebuilds no pipeline and resets no breaker.
+//! Each call runs on the version that was current when it began. What takes the place is decided in
+//! [`admission`]; what faults lead to, by the state machine in [`life`](crate::life).
 
 mod admission;
 mod storage;
@@ -45,11 +45,13 @@ pub(crate) struct Slot {
     meters: Arc<Meters>,
     swaps: watch::Sender<u64>,
     place: Mutex<Place>,
-    /// Whether a call has to look at `place` first, and tell of its success: a component in good order needs no lock.
+    /// Whether a call has to look at `place` first, and tell of its success: a component in good
+    /// order needs no lock.
     is_troubled: AtomicBool,
     printed: Throttle,
     captured: Throttle,
-    /// Held while a new version is made, so that two don't race for the place. A roll-back does not wait for it.
+    /// Held while a new version is made, so that two don't race for the place. A roll-back does
+    /// not wait for it.
     admitting: Mutex<()>,
     /// Held while the file is replaced.
     storing: Mutex<()>,
@@ -58,11 +60,12 @@ pub(crate) struct Slot {
 struct Place {
     life: Life<Arc<Version>>,
     needs: Needs,
-    /// The digests of what was rolled back since other content was in the file: they are not taken from it again, only when
-    /// they are pushed.
+    /// The digests of what was rolled back since other content was in the file: they are not taken
+    /// from it again, only when they are pushed.
     rolled_back: BTreeSet<Arc<str>>,
     rejection: Option<Rejection>,
-    /// The digest of what was pushed into the file last, as long as the file that it replaced is at hand.
+    /// The digest of what was pushed into the file last, as long as the file that it replaced is
+    /// at hand.
     pushed: Option<Arc<str>>,
     /// The file still has what was rolled back.
     is_unsettled: bool,
@@ -79,7 +82,8 @@ pub(crate) struct Parts {
 }
 
 impl Slot {
-    /// Fills a slot from its file. If what is in it is no good and the component is `optional`, it stays empty.
+    /// Fills a slot from its file. If what is in it is no good and the component is `optional`, it
+    /// stays empty.
     ///
     /// # Errors
     /// What is in the file is not an acceptable component.
@@ -152,15 +156,16 @@ impl Slot {
 
     /// Whether the component may be called now. If not, that is counted.
     pub(crate) fn may_call(&self) -> bool {
-        let may = !self.is_troubled.load(Ordering::Relaxed) || self.place().life.may_call(Instant::now());
+        let may =
+            !self.is_troubled.load(Ordering::Relaxed) || self.place().life.may_call(Instant::now());
         if !may {
             self.meters.skipped();
         }
         may
     }
 
-    /// Asks the component about what was seen, if need be on a new instance of `version`. None: there is none to be asked, or
-    /// the call failed, and the observers know how.
+    /// Asks the component about what was seen, if need be on a new instance of `version`. None:
+    /// there is none to be asked, or the call failed, and the observers know how.
     pub(crate) fn ask<A>(
         &self,
         seen: &Exchange<'_>,
@@ -223,11 +228,14 @@ impl Slot {
         let mut place = self.place();
         match place.life.faulted(version.id().generation, Instant::now(), self.meters.calls()) {
             Consequence::None => self.update(&place),
-            Consequence::RolledBack { from, to, faults } => self.rolled_back(place, &from, &to, Some(faults)),
+            Consequence::RolledBack { from, to, faults } => {
+                self.rolled_back(place, &from, &to, Some(faults))
+            }
             Consequence::Quarantined { faults } => {
                 self.update(&place);
                 drop(place);
-                let (component, interval) = (version.id().clone(), self.config.quarantine_interval.0);
+                let (component, interval) =
+                    (version.id().clone(), self.config.quarantine_interval.0);
                 self.emit(EventKind::ComponentQuarantined { component, faults, interval });
             }
         }
@@ -250,7 +258,13 @@ impl Slot {
         }
     }
 
-    fn rolled_back(&self, mut place: MutexGuard<'_, Place>, from: &Version, to: &Version, faults: Option<u32>) {
+    fn rolled_back(
+        &self,
+        mut place: MutexGuard<'_, Place>,
+        from: &Version,
+        to: &Version,
+        faults: Option<u32>,
+    ) {
         to.reinstate();
         place.rolled_back.insert(from.id().digest.clone());
         place.is_unsettled = true;
@@ -261,7 +275,8 @@ impl Slot {
 
     /// Another version has taken the place.
     fn switched(&self, place: MutexGuard<'_, Place>, old: Option<&Version>) {
-        // Only now, since whoever finds its instance retired must find the new version; and before anybody puts it back.
+        // Only now, since whoever finds its instance retired must find the new version; and before
+        // anybody puts it back.
         old.inspect(|old| old.retire());
         self.update(&place);
         drop(place);
@@ -276,12 +291,18 @@ impl Slot {
     pub(crate) fn printed(&self, call: &Call, policy: &str, version: &Version, lines: Vec<String>) {
         for line in lines {
             let emit = |line: String| {
-                let kind = EventKind::ComponentPrinted { component: version.id().clone(), line: line.into() };
+                let kind = EventKind::ComponentPrinted {
+                    component: version.id().clone(),
+                    line: line.into(),
+                };
                 call.emit(policy, kind);
             };
             if let Passage::Passes { dropped } = self.printed.line(Instant::now()) {
                 if dropped > 0 {
-                    emit(format!("({dropped} lines dropped: more than {} in a second)", self.config.log_rate));
+                    emit(format!(
+                        "({dropped} lines dropped: more than {} in a second)",
+                        self.config.log_rate
+                    ));
                 }
                 emit(line);
             }
@@ -296,18 +317,22 @@ impl Slot {
         if let Some(version) = self.current() {
             let peeked = self.config.peek().map_or(0, |peek| peek.bytes);
             let case = captured(seen, peeked, said).into();
-            seen.call.emit(seen.policy, EventKind::ExchangeCaptured { component: version.id().clone(), case });
+            seen.call.emit(
+                seen.policy,
+                EventKind::ExchangeCaptured { component: version.id().clone(), case },
+            );
         }
     }
 
-    /// Starts this thread's instance of the version in use, if it has none. One that does not start is told of when it is
-    /// asked.
+    /// Starts this thread's instance of the version in use, if it has none. One that does not start
+    /// is told of when it is asked.
     pub(crate) fn warm(&self) {
         if self.config.isolation == Isolation::PerCall || instances::has(&self.meters) {
             return;
         }
         let asked = self.current().filter(|version| version.exports().are_any());
-        let started = asked.and_then(|version| Instance::start(&version, self.config.timeout.0).ok());
+        let started =
+            asked.and_then(|version| Instance::start(&version, self.config.timeout.0).ok());
         started.into_iter().for_each(instances::put);
     }
 
@@ -357,6 +382,9 @@ impl Drop for Slot {
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let component: Option<ComponentId> = self.current().map(|version| version.id().clone());
-        f.debug_struct("Slot").field("name", &self.name).field("component", &component).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("name", &self.name)
+            .field("component", &component)
+            .finish_non_exhaustive()
     }
 }

@@ -33,8 +33,8 @@ pub struct ComponentStatus {
     pub calls: u64,
     /// What they took.
     pub call_times: CallHistogram,
-    /// Questions that `on_error` answered without a call: there was no version, it was in quarantine, or had as many instances as
-    /// it may.
+    /// Questions that `on_error` answered without a call: there was no version, it was in
+    /// quarantine, or had as many instances as it may.
     pub skipped: u64,
     /// How many calls failed, and starts, by how they did; every kind once.
     pub faults: Vec<(Fault, u64)>,
@@ -63,8 +63,8 @@ pub struct CallHistogram {
 }
 
 impl CallHistogram {
-    /// In nanoseconds: close to each other where a predicate's calls are, and where they near their usual limit; then up to those
-    /// of a standard HTTP component.
+    /// In nanoseconds: close to each other where a predicate's calls are, and where they near their
+    /// usual limit; then up to those of a standard HTTP component.
     pub const BOUNDS: [u64; BUCKETS - 1] = [
         250,
         500,
@@ -85,10 +85,11 @@ impl CallHistogram {
 
 const BUCKETS: usize = 15;
 
-/// Counters of one component, of all its versions on all workers. Each is right by itself; together they may be a call apart.
+/// Counters of one component, of all its versions on all workers. Each is right by itself; together
+/// they may be a call apart.
 ///
-/// Every call is counted in the [`Tally`] of the instance that it is made on, so that workers write nothing in common. The
-/// tallies of instances that are gone are kept as a sum.
+/// Every call is counted in the [`Tally`] of the instance that it is made on, so that workers write
+/// nothing in common. The tallies of instances that are gone are kept as a sum.
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
     tallies: Mutex<Tallies>,
@@ -103,7 +104,8 @@ struct Tallies {
     closed: Tally,
 }
 
-/// The calls of one instance. Only one thread may count in it at a time. Aligned, so that it has its cache lines for itself.
+/// The calls of one instance. Only one thread may count in it at a time. Aligned, so that it has
+/// its cache lines for itself.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Tally {
@@ -114,7 +116,8 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn called(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = CallHistogram::BOUNDS.iter().position(|bound| nanos <= *bound).unwrap_or(BUCKETS - 1);
+        let bucket =
+            CallHistogram::BOUNDS.iter().position(|bound| nanos <= *bound).unwrap_or(BUCKETS - 1);
         let mut times = CallHistogram { nanos, ..CallHistogram::default() };
         times.counts[bucket] = 1;
         self.add(&times);
@@ -183,12 +186,20 @@ impl Meters {
     pub(crate) fn call_times(&self) -> CallHistogram {
         let tallies = self.tallies();
         let sum = Tally::default();
-        tallies.open.iter().map(|tally| &**tally).chain([&tallies.closed]).for_each(|tally| sum.add(&tally.times()));
+        tallies
+            .open
+            .iter()
+            .map(|tally| &**tally)
+            .chain([&tallies.closed])
+            .for_each(|tally| sum.add(&tally.times()));
         sum.times()
     }
 
     pub(crate) fn faults(&self) -> Vec<(Fault, u64)> {
-        Fault::ALL.into_iter().map(|fault| (fault, self.faults[fault as usize].load(Relaxed))).collect()
+        Fault::ALL
+            .into_iter()
+            .map(|fault| (fault, self.faults[fault as usize].load(Relaxed)))
+            .collect()
     }
 
     pub(crate) fn skips(&self) -> u64 {

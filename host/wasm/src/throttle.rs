@@ -1,5 +1,5 @@
-//! How many lines of a component reach the log, all workers together: a guest that prints on every call of a busy route
-//! must not drown what others have to say.
+//! How many lines of a component reach the log, all workers together: a guest that prints on every
+//! call of a busy route must not drown what others have to say.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -62,7 +62,10 @@ mod tests {
         let start = Instant::now();
         let passages: Vec<_> = (0..5).map(|_| throttle.line(start)).collect();
         let passes = |dropped| Passage::Passes { dropped };
-        assert_eq!(passages, [passes(0), passes(0), Passage::Dropped, Passage::Dropped, Passage::Dropped]);
+        assert_eq!(
+            passages,
+            [passes(0), passes(0), Passage::Dropped, Passage::Dropped, Passage::Dropped]
+        );
         assert_eq!(throttle.line(start + WINDOW), passes(3));
         assert_eq!(throttle.line(start + WINDOW), passes(0));
         let silent = Throttle::new(0);

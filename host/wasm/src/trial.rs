@@ -1,4 +1,5 @@
-//! A component tried out by itself, without a proxy: what `fusebox policy test` and `fusebox policy bench` do.
+//! A component tried out by itself, without a proxy: what `fusebox policy test` and `fusebox policy
+//! bench` do.
 
 use std::fmt;
 use std::path::Path;
@@ -29,23 +30,36 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Loads the component in `file`, configured so, or else as the cases say. Blocks while `compiler` compiles.
+    /// Loads the component in `file`, configured so, or else as the cases say. Blocks while
+    /// `compiler` compiles.
     ///
     /// # Errors
-    /// It can't be read, is no acceptable component, is a standard HTTP component, or the cases configure it with what is
-    /// impossible.
-    pub fn load(file: &Path, cases: Cases, config: Option<ComponentConfig>, compiler: Compiler) -> Result<Self> {
+    /// It can't be read, is no acceptable component, is a standard HTTP component, or the cases
+    /// configure it with what is impossible.
+    pub fn load(
+        file: &Path,
+        cases: Cases,
+        config: Option<ComponentConfig>,
+        compiler: Compiler,
+    ) -> Result<Self> {
         let place = || file.display().to_string();
         let config = Arc::new(config.map_or_else(|| cases.config(file), Ok)?);
         let artifact = Artifact::read(file).with_context(place)?;
         let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
-        let id = ComponentId { name: "tried".into(), digest: artifact.digest().clone(), generation: 1 };
-        let version = Version::new(&artifact, id, config, runtime, Arc::new(Meters::default())).with_context(place)?;
-        ensure!(version.exports().are_any(), "{}: cases are not for standard HTTP components", place());
+        let id =
+            ComponentId { name: "tried".into(), digest: artifact.digest().clone(), generation: 1 };
+        let version = Version::new(&artifact, id, config, runtime, Arc::new(Meters::default()))
+            .with_context(place)?;
+        ensure!(
+            version.exports().are_any(),
+            "{}: cases are not for standard HTTP components",
+            place()
+        );
         Ok(Self { version: Arc::new(version), artifact, cases })
     }
 
-    /// Asks all cases, in order. Whoever takes longer than the component's `timeout` is asked once more, and has that long then.
+    /// Asks all cases, in order. Whoever takes longer than the component's `timeout` is asked once
+    /// more, and has that long then.
     ///
     /// # Errors
     /// A case holds what can't be asked.
@@ -61,7 +75,11 @@ impl Trial {
         ensure!(calls > 0, "at least one call");
         let (config, runtime) = (self.version.config(), self.version.runtime());
         let compiling = Instant::now();
-        self.artifact.compile(&runtime.compiler().without_cache(), runtime.engine(), config.compile_limits())?;
+        self.artifact.compile(
+            &runtime.compiler().without_cache(),
+            runtime.engine(),
+            config.compile_limits(),
+        )?;
         let compile = compiling.elapsed();
         let loading = Instant::now();
         self.artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits())?;
@@ -82,14 +100,21 @@ impl Trial {
             calls: Vec::new(),
         };
         let mut instance = self.start()?;
-        for case in self.cases.all().iter().filter(|case| case.settings.is_none() && case.expect.fault.is_none()) {
+        for case in self
+            .cases
+            .all()
+            .iter()
+            .filter(|case| case.settings.is_none() && case.expect.fault.is_none())
+        {
             let asked = Asked::of(case).with_context(|| format!("`{}`", case.name))?;
             let mut times = Vec::new();
             for _ in 0..calls {
                 let calling = Instant::now();
                 let answer = asked.ask(&mut instance, config.timeout.0.max(PATIENCE));
                 times.push(calling.elapsed());
-                answer.map_err(|failure| anyhow!("`{}`: {}: {}", case.name, failure.fault.name(), failure.detail))?;
+                answer.map_err(|failure| {
+                    anyhow!("`{}`: {}: {}", case.name, failure.fault.name(), failure.detail)
+                })?;
                 instance.printed();
                 if !instance.is_reusable() {
                     instance = self.start()?;
@@ -159,7 +184,9 @@ struct Times {
 impl Times {
     fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
-        let at = |share: usize| times.get(times.len() * share / 100).or(times.last()).copied().unwrap_or_default();
+        let at = |share: usize| {
+            times.get(times.len() * share / 100).or(times.last()).copied().unwrap_or_default()
+        };
         Self { median: at(50), p99: at(99) }
     }
 }
@@ -181,7 +208,12 @@ impl fmt::Display for BenchReport {
         )?;
         write!(f, "call           median      p99")?;
         for CallTimes { name, median, p99 } in &self.calls {
-            write!(f, "\n               {:<11} {:<11} {name}", format!("{median:.1?}"), format!("{p99:.1?}"))?;
+            write!(
+                f,
+                "\n               {:<11} {:<11} {name}",
+                format!("{median:.1?}"),
+                format!("{p99:.1?}")
+            )?;
         }
         Ok(())
     }

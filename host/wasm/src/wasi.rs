@@ -1,16 +1,18 @@
 //! WASI 0.2 as guests find it: all of it links, and all of it is empty.
 //!
-//! No arguments or directories, and of the environment only what was granted; files, sockets and names are refused when they are asked for. Languages link
-//! more than they use (a Python guest imports 25 interfaces), so an interface that is missing would keep them from loading.
+//! No arguments or directories, and of the environment only what was granted; files, sockets and
+//! names are refused when they are asked for. Languages link more than they use (a Python guest
+//! imports 25 interfaces), so an interface that is missing would keep them from loading.
 //!
-//! **No host function may block or enter a runtime.** Guests run on a worker, inside its runtime, and epochs interrupt
-//! guests but not the host. wasmtime-wasi's synchronous functions wait with `block_on`, which panics there. So whatever can
-//! wait is ours: [`io`] (streams and polling), [`clock`] (what can be waited for), [`console`] (stdout and stderr), and the
-//! one socket constructor that is asynchronous underneath. The rest of wasmtime-wasi never waits and is used as it is; its
-//! files and sockets cannot be reached, since nothing hands out the first descriptor.
+//! **No host function may block or enter a runtime.** Guests run on a worker, inside its runtime,
+//! and epochs interrupt guests but not the host. wasmtime-wasi's synchronous functions wait with
+//! `block_on`, which panics there. So whatever can wait is ours: [`io`] (streams and polling),
+//! [`clock`] (what can be waited for), [`console`] (stdout and stderr), and the one socket
+//! constructor that is asynchronous underneath. The rest of wasmtime-wasi never waits and is used
+//! as it is; its files and sockets cannot be reached, since nothing hands out the first descriptor.
 //!
-//! Standard HTTP components may wait ([`http`](mod@crate::http)): they get wasmtime-wasi's asynchronous functions throughout, and
-//! the same [`context`].
+//! Standard HTTP components may wait ([`http`](mod@crate::http)): they get wasmtime-wasi's
+//! asynchronous functions throughout, and the same [`context`].
 
 mod clock;
 mod console;
@@ -60,8 +62,12 @@ pub(crate) fn context(console: &Console, grants: &[Grant]) -> WasiCtx {
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     // Ours.
     sync::io::poll::add_to_linker::<State, HasIo>(linker, |state| NonBlocking(state.ctx().table))?;
-    sync::io::streams::add_to_linker::<State, HasIo>(linker, |state| NonBlocking(state.ctx().table))?;
-    clocks::monotonic_clock::add_to_linker::<State, HasIo>(linker, |state| NonBlocking(state.ctx().table))?;
+    sync::io::streams::add_to_linker::<State, HasIo>(linker, |state| {
+        NonBlocking(state.ctx().table)
+    })?;
+    clocks::monotonic_clock::add_to_linker::<State, HasIo>(linker, |state| {
+        NonBlocking(state.ctx().table)
+    })?;
     refuse_udp(linker)?;
 
     // wasmtime-wasi's.
@@ -101,9 +107,10 @@ impl HasData for HasTable {
 
 /// wasmtime-wasi would enter a runtime even to refuse.
 fn refuse_udp(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker
-        .instance("wasi:sockets/udp-create-socket@0.2.0")?
-        .func_wrap("create-udp-socket", |_, (_family,): (IpAddressFamily,)| {
+    linker.instance("wasi:sockets/udp-create-socket@0.2.0")?.func_wrap(
+        "create-udp-socket",
+        |_, (_family,): (IpAddressFamily,)| {
             Ok((Err::<Resource<UdpSocket>, _>(ErrorCode::AccessDenied),))
-        })
+        },
+    )
 }

@@ -3,7 +3,9 @@
 use fusebox_resilience::{AttemptOutcome, Exchange, Response as Answered, Slot};
 use http::{HeaderMap, HeaderValue};
 
-use super::{Case, Expect, ExpectedResponse, Headers, Past, Request, Response, Values, millis, run};
+use super::{
+    Case, Expect, ExpectedResponse, Headers, Past, Request, Response, Values, millis, run,
+};
 use crate::attempt::text;
 
 /// In place of a value that is nobody's business.
@@ -71,7 +73,9 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
             scheme: head.uri.scheme_str().map(str::to_owned),
             authority: head.uri.authority().map(ToString::to_string),
             path: without_secrets(head.uri.path_and_query().map_or("/", |path| path.as_str())),
-            headers: headers(&seen.call.headers().map(|(name, value)| (name.clone(), value.clone())).collect()),
+            headers: headers(
+                &seen.call.headers().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            ),
         },
         attempt: Some(seen.number()),
         elapsed: Some(millis(seen.call.elapsed())),
@@ -88,9 +92,12 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
             let bytes = response.body.peeked(peeked.min(BODY), 0, BODY);
             let (body, body_bytes) = match String::from_utf8(bytes) {
                 Ok(text) => (Some(text).filter(|text| !text.is_empty()), None),
-                Err(error) => (None, Some(error.into_bytes().into_iter().map(char::from).collect())),
+                Err(error) => {
+                    (None, Some(error.into_bytes().into_iter().map(char::from).collect()))
+                }
             };
-            case.response = Some(Response { status, headers: headers(&response.headers), body, body_bytes });
+            case.response =
+                Some(Response { status, headers: headers(&response.headers), body, body_bytes });
             status.to_string()
         }
         Err(error) => {
@@ -104,7 +111,9 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
     case.expect = match said {
         Said::Handled(handled) => Expect { handled: Some(*handled), ..Expect::default() },
         Said::Responded(None) => Expect { declined: Some(true), ..Expect::default() },
-        Said::Responded(Some(response)) => Expect { response: Some(expected(response)), ..Expect::default() },
+        Said::Responded(Some(response)) => {
+            Expect { response: Some(expected(response)), ..Expect::default() }
+        }
     };
     serde_json::to_string(&case).unwrap_or_default()
 }
@@ -130,9 +139,16 @@ fn expected(response: &Answered) -> ExpectedResponse {
     ExpectedResponse {
         status: Some(response.status.as_u16()),
         // What was not captured can't be expected.
-        headers: headers(&response.headers).into_iter().filter(|(_, values)| !is_redacted(values)).collect(),
+        headers: headers(&response.headers)
+            .into_iter()
+            .filter(|(_, values)| !is_redacted(values))
+            .collect(),
         body: is_whole.then(|| body.clone()),
-        contains: if is_whole { Vec::new() } else { vec![body[..body.floor_char_boundary(BODY)].to_owned()] },
+        contains: if is_whole {
+            Vec::new()
+        } else {
+            vec![body[..body.floor_char_boundary(BODY)].to_owned()]
+        },
     }
 }
 
@@ -161,7 +177,8 @@ fn is_secret(name: &str) -> bool {
         || SECRET_PARTS.iter().any(|part| joined.contains(part))
 }
 
-/// A path or a URL, in whose query the values of parameters that are secret by their names are not shown.
+/// A path or a URL, in whose query the values of parameters that are secret by their names are not
+/// shown.
 fn without_secrets(url: &str) -> String {
     let Some((path, query)) = url.split_once('?') else { return url.to_owned() };
     let shown = query.split('&').map(|parameter| match parameter.split_once('=') {

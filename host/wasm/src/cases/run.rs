@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use fusebox_resilience::{
-    AttemptOutcome, Call, Error, Exchange, Failure as FailureKind, Fault, Observers, Outcome, PastAttempt, RequestBody,
-    Response, ResponseBody, Slot,
+    AttemptOutcome, Call, Error, Exchange, Failure as FailureKind, Fault, Observers, Outcome,
+    PastAttempt, RequestBody, Response, ResponseBody, Slot,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use similar::TextDiff;
@@ -72,7 +72,11 @@ impl Difference {
         let mut text = String::new();
         for hunk in diff.unified_diff().context_radius(2).iter_hunks() {
             for change in hunk.iter_changes() {
-                text.push_str(&format!("{} {}", change.tag(), change.value().trim_end_matches('\n')));
+                text.push_str(&format!(
+                    "{} {}",
+                    change.tag(),
+                    change.value().trim_end_matches('\n')
+                ));
                 text.push('\n');
             }
         }
@@ -90,19 +94,32 @@ impl fmt::Display for Difference {
 
 fn short(text: &str) -> String {
     let line = text.replace('\n', "\\n");
-    if line.len() <= SHOWN { line } else { format!("{}…", &line[..line.floor_char_boundary(SHOWN)]) }
+    if line.len() <= SHOWN {
+        line
+    } else {
+        format!("{}…", &line[..line.floor_char_boundary(SHOWN)])
+    }
 }
 
 /// Asks all of them, each call within `limit` or the component's own timeout if that is longer.
 ///
 /// # Errors
 /// An instance does not start, or a case can't be asked.
-pub(crate) fn run_all(version: &Arc<Version>, cases: &[Case], limit: Duration) -> Result<Vec<CaseReport>> {
+pub(crate) fn run_all(
+    version: &Arc<Version>,
+    cases: &[Case],
+    limit: Duration,
+) -> Result<Vec<CaseReport>> {
     let limit = limit.max(version.config().timeout.0);
     let mut kept = None;
     let ask = |case: &Case| {
         let place = || format!("`{}`", case.name);
-        let other = case.settings.as_ref().map(|settings| version.with_settings(settings)).transpose()?.map(Arc::new);
+        let other = case
+            .settings
+            .as_ref()
+            .map(|settings| version.with_settings(settings))
+            .transpose()?
+            .map(Arc::new);
         let started = match (other.as_ref(), kept.take()) {
             (Some(other), instance) => {
                 kept = instance;
@@ -112,16 +129,18 @@ pub(crate) fn run_all(version: &Arc<Version>, cases: &[Case], limit: Duration) -
             (None, None) => Instance::start(version, limit),
         };
         let (answer, printed) = match started {
-            Ok(mut instance) => match Asked::of(case).with_context(place)?.ask_in_time(&mut instance, limit) {
-                Ok(answer) => {
-                    let printed = instance.printed();
-                    if other.is_none() {
-                        kept = Some(instance).filter(Instance::is_reusable);
+            Ok(mut instance) => {
+                match Asked::of(case).with_context(place)?.ask_in_time(&mut instance, limit) {
+                    Ok(answer) => {
+                        let printed = instance.printed();
+                        if other.is_none() {
+                            kept = Some(instance).filter(Instance::is_reusable);
+                        }
+                        (answer, printed)
                     }
-                    (answer, printed)
+                    Err(failure) => Answer::of(failure),
                 }
-                Err(failure) => Answer::of(failure),
-            },
+            }
             Err(failure) => Answer::of(failure),
         };
         let differences = case.expect.differences(&answer);
@@ -150,7 +169,9 @@ impl Asked {
             number,
             outcome: match (past.status, past.failure) {
                 (Some(status), _) => AttemptOutcome::Response(status),
-                (None, Some(failure)) => kind(failure, None).map_or(AttemptOutcome::Cancelled, AttemptOutcome::Failure),
+                (None, Some(failure)) => {
+                    kind(failure, None).map_or(AttemptOutcome::Cancelled, AttemptOutcome::Failure)
+                }
                 (None, None) => AttemptOutcome::Cancelled,
             },
             elapsed: past.elapsed.map_or(Duration::ZERO, |elapsed| elapsed.0),
@@ -174,24 +195,34 @@ impl Asked {
         let slot = match (case.asked, &case.expect) {
             (Some(asked), _) => asked,
             (None, Expect { handled: Some(_), .. }) => Slot::HandleIf,
-            (None, Expect { response: Some(_), .. } | Expect { declined: Some(_), .. }) => Slot::Respond,
+            (None, Expect { response: Some(_), .. } | Expect { declined: Some(_), .. }) => {
+                Slot::Respond
+            }
             (None, _) => Slot::HandleIf,
         };
         let policy = case.policy.clone().unwrap_or_else(|| POLICY.into());
-        Ok(Self { call, outcome, policy, slot, remaining: case.remaining.map(|remaining| remaining.0) })
+        Ok(Self {
+            call,
+            outcome,
+            policy,
+            slot,
+            remaining: case.remaining.map(|remaining| remaining.0),
+        })
     }
 
     /// # Errors
     /// The guest came to nothing; its instance must not be used again.
     pub(crate) fn ask(&self, instance: &mut Instance, limit: Duration) -> Result<Answer, Failure> {
         // A case of a fault may be about a component that only responds.
-        let slot = if instance.version().exports().has_predicate() { self.slot } else { Slot::Respond };
+        let slot =
+            if instance.version().exports().has_predicate() { self.slot } else { Slot::Respond };
         let deadline = self.remaining.and_then(|remaining| Instant::now().checked_add(remaining));
         let seen = Exchange::of(&self.call, &self.outcome, &self.policy, slot).until(deadline);
         ask(instance, &seen, limit)
     }
 
-    /// The same; but whoever was slow is asked once more, now that everything has been done once, and has its own timeout then.
+    /// The same; but whoever was slow is asked once more, now that everything has been done once,
+    /// and has its own timeout then.
     fn ask_in_time(&self, instance: &mut Instance, patience: Duration) -> Result<Answer, Failure> {
         let timeout = instance.version().config().timeout.0;
         let began = Instant::now();
@@ -204,7 +235,11 @@ impl Asked {
 ///
 /// # Errors
 /// The guest came to nothing; its instance must not be used again.
-pub(crate) fn ask(instance: &mut Instance, seen: &Exchange<'_>, limit: Duration) -> Result<Answer, Failure> {
+pub(crate) fn ask(
+    instance: &mut Instance,
+    seen: &Exchange<'_>,
+    limit: Duration,
+) -> Result<Answer, Failure> {
     let outcome = attempt::outcome(seen);
     let exports = instance.version().exports();
     match seen.slot {
@@ -215,12 +250,16 @@ pub(crate) fn ask(instance: &mut Instance, seen: &Exchange<'_>, limit: Duration)
     }
     attempt::lend(seen, || {
         if seen.slot != Slot::Respond {
-            let asked = instance.call_within(limit, |guest, store| guest.predicate().call_handle_if(store, outcome));
+            let asked = instance.call_within(limit, |guest, store| {
+                guest.predicate().call_handle_if(store, outcome)
+            });
             return asked.map(Answer::Handled);
         }
         let answer = instance.call_within(limit, |guest, store| {
             let answer = guest.fallback().call_respond(&mut *store, outcome)?;
-            Ok(answer.map(|answer| attempt::into_response(answer, store.data().console())).transpose()?)
+            Ok(answer
+                .map(|answer| attempt::into_response(answer, store.data().console()))
+                .transpose()?)
         })?;
         Ok(answer.map_or(Answer::Declined, |answer| Answer::Response(answer.into())))
     })
@@ -231,27 +270,44 @@ fn outcome(case: &Case) -> Result<Outcome> {
         let status = StatusCode::from_u16(response.status).context("response.status")?;
         let body = match (&response.body, &response.body_bytes) {
             (Some(text), _) => text.clone().into_bytes(),
-            (None, Some(bytes)) => bytes.chars().map(|character| u8::try_from(character).unwrap_or(b'?')).collect(),
+            (None, Some(bytes)) => {
+                bytes.chars().map(|character| u8::try_from(character).unwrap_or(b'?')).collect()
+            }
             (None, None) => Vec::new(),
         };
-        return Ok(Ok(Response::new(status, headers(&response.headers)?, ResponseBody::full(body))));
+        return Ok(Ok(Response::new(
+            status,
+            headers(&response.headers)?,
+            ResponseBody::full(body),
+        )));
     }
     let failure = case.failure.unwrap_or(FailureKind::Other);
     let kind = kind(failure, case.failure_detail.as_deref()).context("no such failure")?;
-    Ok(Err(if failure == FailureKind::RetriesExceeded { Error::retries_exceeded(0, None) } else { Error::new(kind) }))
+    Ok(Err(if failure == FailureKind::RetriesExceeded {
+        Error::retries_exceeded(0, None)
+    } else {
+        Error::new(kind)
+    }))
 }
 
 fn head(case: &Case) -> Result<http::request::Parts> {
     let request = &case.request;
-    ensure!(request.path.starts_with('/'), "request.path: expected one that begins with `/`, found `{}`", request.path);
+    ensure!(
+        request.path.starts_with('/'),
+        "request.path: expected one that begins with `/`, found `{}`",
+        request.path
+    );
     let mut uri = http::Uri::builder().path_and_query(request.path.as_str());
     let authority = request.authority.as_deref().unwrap_or(AUTHORITY);
     if let Some(scheme) = &request.scheme {
         uri = uri.scheme(scheme.as_str()).authority(authority);
     }
     let method = request.method.as_str();
-    let built =
-        http::Request::builder().method(method).uri(uri.build().context("request")?).body(()).context("request")?;
+    let built = http::Request::builder()
+        .method(method)
+        .uri(uri.build().context("request")?)
+        .body(())
+        .context("request")?;
     let (mut head, ()) = built.into_parts();
     head.headers = headers(&request.headers)?;
     if !head.headers.contains_key(header::HOST) {
@@ -267,8 +323,9 @@ fn headers(named: &Headers) -> Result<HeaderMap> {
         for value in values.iter() {
             let name = HeaderName::try_from(name).with_context(place)?;
             let value = attempt::header_value(value);
-            let value =
-                value.with_context(|| format!("{}: a value with a character that no header may have", place()))?;
+            let value = value.with_context(|| {
+                format!("{}: a value with a character that no header may have", place())
+            })?;
             headers.try_append(name, value).context("more headers than a message may have")?;
         }
     }
@@ -300,7 +357,9 @@ impl Answer {
     fn short(&self) -> String {
         match self {
             Self::Handled(handled) => format!("handled = {handled}"),
-            Self::Response(response) => format!("a response with status {}", response.status.as_u16()),
+            Self::Response(response) => {
+                format!("a response with status {}", response.status.as_u16())
+            }
             Self::Declined => "declined".into(),
             Self::Fault { fault, detail } => format!("the fault `{}`: {detail}", fault.name()),
             Self::Missing(export) => format!("no export `fusebox:policy/{export}@0.1.0`"),
@@ -327,15 +386,22 @@ impl Expect {
 
     fn differences(&self, answer: &Answer) -> Vec<Difference> {
         let is_same = match (self, answer) {
-            (Self { response: Some(expected), .. }, Answer::Response(found)) => return expected.differences(found),
+            (Self { response: Some(expected), .. }, Answer::Response(found)) => {
+                return expected.differences(found);
+            }
             (Self { handled, .. }, Answer::Handled(found)) => *handled == Some(*found),
             (Self { declined, .. }, Answer::Declined) => *declined == Some(true),
-            (Self { fault: Some(expected), detail, .. }, Answer::Fault { fault, detail: found }) => {
-                expected == fault && detail.as_ref().is_none_or(|detail| found.contains(detail))
-            }
+            (
+                Self { fault: Some(expected), detail, .. },
+                Answer::Fault { fault, detail: found },
+            ) => expected == fault && detail.as_ref().is_none_or(|detail| found.contains(detail)),
             _ => false,
         };
-        if is_same { Vec::new() } else { vec![Difference::new("answer", self.short(), answer.short())] }
+        if is_same {
+            Vec::new()
+        } else {
+            vec![Difference::new("answer", self.short(), answer.short())]
+        }
     }
 }
 
@@ -348,11 +414,17 @@ impl ExpectedResponse {
         }
         for (name, values) in &self.headers {
             let expected: Vec<_> = values.iter().map(str::to_owned).collect();
-            let values: Vec<_> = found.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-            let found: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
+            let values: Vec<_> =
+                found.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+            let found: Vec<_> =
+                values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
             if expected != found {
                 let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-                differences.push(Difference::new(format!("header `{name}`"), expected.join(", "), found));
+                differences.push(Difference::new(
+                    format!("header `{name}`"),
+                    expected.join(", "),
+                    found,
+                ));
             }
         }
         let body = text_of(found);
@@ -360,7 +432,11 @@ impl ExpectedResponse {
             differences.push(Difference::new("body", expected.clone(), body.clone()));
         }
         for part in self.contains.iter().filter(|part| !body.contains(*part)) {
-            differences.push(Difference::new("body", format!("one that contains `{part}`"), body.clone()));
+            differences.push(Difference::new(
+                "body",
+                format!("one that contains `{part}`"),
+                body.clone(),
+            ));
         }
         differences
     }

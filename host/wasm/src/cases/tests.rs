@@ -35,15 +35,20 @@ fn a_file_has_a_configuration_and_cases_with_their_lines() {
     let cases = from_toml(WHOLE).expect("it is right");
     assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 20]);
     let config = cases.config(Path::new("a.wasm")).expect("it is possible");
-    assert_eq!((config.settings["codes"].as_str(), config.peek().map(|peek| peek.bytes)), ("-32603", Some(16 << 10)));
+    assert_eq!(
+        (config.settings["codes"].as_str(), config.peek().map(|peek| peek.bytes)),
+        ("-32603", Some(16 << 10))
+    );
 }
 
 #[test]
 fn a_case_survives_being_written_as_a_line() {
     for case in from_toml(WHOLE).expect("it is right").all() {
         let line = serde_json::to_string(case).expect("it can be written");
-        let read =
-            Cases::from_lines(&format!("\n{{\"msg\":\"200: OK\"}}\n{line}\n{{\"msg\":\"x\",\"case\":{line}}}\n"), None);
+        let read = Cases::from_lines(
+            &format!("\n{{\"msg\":\"200: OK\"}}\n{line}\n{{\"msg\":\"x\",\"case\":{line}}}\n"),
+            None,
+        );
         let read = read.expect("it can be read").cases;
         let expected = |line| Case { line, ..case.clone() };
         assert_eq!(read, [expected(3), expected(4)]);
@@ -60,13 +65,31 @@ fn mistakes_are_said_with_their_line() {
         ("[[caes]]\n".into(), "1: unknown field `caes`, expected `component` or `case`"),
         (of_response("expct = {}"), "5: unknown field `expct`"),
         (of_response(""), "2: missing field `expect`"),
-        (of_response("expect = {}"), "2: `a`: `expect` needs one of `handled`, `response`, `declined` and `fault`"),
-        (of_response("expect = { handled = true, declined = true }"), "2: `a`: `expect` needs one of"),
-        (of_response("expect = { handled = 'yes' }"), "5: invalid type: string \"yes\", expected a boolean"),
+        (
+            of_response("expect = {}"),
+            "2: `a`: `expect` needs one of `handled`, `response`, `declined` and `fault`",
+        ),
+        (
+            of_response("expect = { handled = true, declined = true }"),
+            "2: `a`: `expect` needs one of",
+        ),
+        (
+            of_response("expect = { handled = 'yes' }"),
+            "5: invalid type: string \"yes\", expected a boolean",
+        ),
         (of_response("expect = { declined = false }"), "2: `a`: `declined = false`: say which"),
-        (of_response("expect = { handled = true, detail = 'x' }"), "2: `a`: `detail` is of a `fault`"),
-        (of_response("expect = { fault = 'tarp' }"), "5: unknown variant `tarp`, expected one of `trap`"),
-        (of_response("asked = 'respnd'\nexpect = { handled = true }"), "5: unknown variant `respnd`"),
+        (
+            of_response("expect = { handled = true, detail = 'x' }"),
+            "2: `a`: `detail` is of a `fault`",
+        ),
+        (
+            of_response("expect = { fault = 'tarp' }"),
+            "5: unknown variant `tarp`, expected one of `trap`",
+        ),
+        (
+            of_response("asked = 'respnd'\nexpect = { handled = true }"),
+            "5: unknown variant `respnd`",
+        ),
         (
             of_response("elapsed = '5'\nexpect = { handled = true }"),
             "5: expected a duration such as \"250ms\", found `5`",
@@ -75,16 +98,30 @@ fn mistakes_are_said_with_their_line() {
             of_response("failure = 'dns'\nexpect = { handled = true }"),
             "2: `a`: expected either a `response` or a `failure`",
         ),
-        (case("expect = { handled = true }"), "2: `a`: expected either a `response` or a `failure`"),
-        (case("failure = 'dsn'\nexpect = { handled = true }"), "4: unknown variant `dsn`, expected one of `dns`"),
-        (case("failure = 'dns'\nfailure_detail = 'x'\nexpect = { handled = true }"), "2: `a`: `dns` has no detail `x`"),
+        (
+            case("expect = { handled = true }"),
+            "2: `a`: expected either a `response` or a `failure`",
+        ),
+        (
+            case("failure = 'dsn'\nexpect = { handled = true }"),
+            "4: unknown variant `dsn`, expected one of `dns`",
+        ),
+        (
+            case("failure = 'dns'\nfailure_detail = 'x'\nexpect = { handled = true }"),
+            "2: `a`: `dns` has no detail `x`",
+        ),
         (
             of_response("request = { headers = { a = 1 } }\nexpect = { handled = true }"),
             "5: expected a header value, or a list of them",
         ),
-        (case("response = { status = 20 }\nexpect = { handled = true }"), "2: `a`: `response.status` must be within"),
         (
-            of_response("request = { headers = { a = \"x\\r\\ny\" } }\nexpect = { handled = true }"),
+            case("response = { status = 20 }\nexpect = { handled = true }"),
+            "2: `a`: `response.status` must be within",
+        ),
+        (
+            of_response(
+                "request = { headers = { a = \"x\\r\\ny\" } }\nexpect = { handled = true }",
+            ),
             "2: `a`: header `a`: a value with a character that no header may have",
         ),
         (
@@ -99,7 +136,10 @@ fn mistakes_are_said_with_their_line() {
             of_response("attempt = 0\nhistory = [{ status = 503 }]\nexpect = { handled = true }"),
             "2: `a`: `attempt` is less",
         ),
-        (of_response("history = [{ status = 7 }]\nexpect = { handled = true }"), "2: `a`: `history`: status within"),
+        (
+            of_response("history = [{ status = 7 }]\nexpect = { handled = true }"),
+            "2: `a`: `history`: status within",
+        ),
         (case("x = 1").replace("'a'", "'a\\u0007'").replace('\'', "\""), "4: unknown field `x`"),
         (
             of_response("history = [{ elapsed = '1s' }]\nexpect = { handled = true }"),
@@ -109,31 +149,42 @@ fn mistakes_are_said_with_their_line() {
         let error = from_toml(&text).expect_err(expected);
         assert!(error.starts_with(expected), "{text}\nexpected {expected}\nfound    {error}");
     }
-    let error =
-        |text: &str| Cases::from_lines(text, None).map_err(|(line, error)| format!("{line}: {error:#}")).unwrap_err();
+    let error = |text: &str| {
+        Cases::from_lines(text, None)
+            .map_err(|(line, error)| format!("{line}: {error:#}"))
+            .unwrap_err()
+    };
     assert_eq!(error("{\"msg\":\"x\"}\n"), "1: has no case in it");
     assert!(error("{\"nam\":1}\n").starts_with("1: unknown field `nam`"));
     let edited = "{\"msg\":\"x\"}\n{\"msg\":\"x\",\"case\":{\"nam\":1}}\n";
-    assert!(error(edited).starts_with("2: unknown field `nam`"), "a case in a log is held to the same");
+    assert!(
+        error(edited).starts_with("2: unknown field `nam`"),
+        "a case in a log is held to the same"
+    );
     assert!(error("no JSON").starts_with("1: expected a case as JSON on one line: "));
 }
 
 #[test]
 fn what_no_component_can_be_configured_with_is_an_error() {
     let error = |component: &str| {
-        let text =
-            format!("[component]\n{component}\n[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = {{ handled = true }}");
+        let text = format!(
+            "[component]\n{component}\n[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = {{ handled = true }}"
+        );
         let error = from_toml(&text).expect("the cases are right").config(Path::new("a.wasm"));
         error.expect_err(component).to_string()
     };
     assert!(error("setings = {}").contains(": component: unknown field `setings`"));
     assert!(error("file = 'b.wasm'").ends_with(": component: `file` is not for a file of cases"));
-    assert_eq!(error("timeout = '0s'"), ": component.timeout: must be more than 0 and at most 60s, is 0s");
+    assert_eq!(
+        error("timeout = '0s'"),
+        ": component.timeout: must be more than 0 and at most 60s, is 0s"
+    );
 }
 
 #[test]
 fn what_others_wrote_into_a_log_is_passed_over_and_so_are_other_components() {
-    let [case, other] = [1, 2].map(|line| Case { line, ..from_toml(WHOLE).expect("it is right").cases.remove(0) });
+    let [case, other] =
+        [1, 2].map(|line| Case { line, ..from_toml(WHOLE).expect("it is right").cases.remove(0) });
     let json = serde_json::to_string(&case).expect("it can be written");
     let log = format!(
         "{{\"msg\":\"x\",\"component\":\"a\",\"case\":{json}}}\nthread panicked\n\
@@ -148,7 +199,8 @@ fn what_others_wrote_into_a_log_is_passed_over_and_so_are_other_components() {
 
 #[test]
 fn many_cases_are_read_at_once() {
-    let many = "[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = { handled = true }\n".repeat(20_000);
+    let many =
+        "[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = { handled = true }\n".repeat(20_000);
     let cases = from_toml(&many).expect("they are right");
     assert_eq!(cases.all().last().map(|case| case.line), Some(4 * 19_999 + 1));
 }

@@ -15,9 +15,10 @@ use crate::engine::{anyhow_of, config};
 /// How far it steps back behind those who serve requests.
 const NICENESS: i32 = 10;
 
-/// Compiles the component on stdin to stdout, within `memory` bytes and `cpu` seconds of processor time, and only for as
-/// long as the process `parent` lives. It is the whole of a child that [`Compiler::child`](crate::Compiler::child) starts;
-/// the exit code is for the parent, and so is what is said on stderr.
+/// Compiles the component on stdin to stdout, within `memory` bytes and `cpu` seconds of processor
+/// time, and only for as long as the process `parent` lives. It is the whole of a child that
+/// [`Compiler::child`](crate::Compiler::child) starts; the exit code is for the parent, and so is
+/// what is said on stderr.
 pub fn compile_child(memory: u64, cpu: u64, parent: i32) -> ExitCode {
     match limit(memory, cpu, parent).and_then(|()| compile()) {
         Ok(code) => code,
@@ -34,7 +35,8 @@ fn limit(memory: u64, cpu: u64, parent: i32) -> anyhow::Result<()> {
     anyhow::ensure!(getppid() == Pid::from_raw(parent), "the parent is gone");
     lower(Resource::Core, 0, 0)?;
     lower(Resource::Fsize, 0, 0)?;
-    // The first is a signal that the parent can tell from others, the second is for one that does not heed it.
+    // The first is a signal that the parent can tell from others, the second is for one that does
+    // not heed it.
     lower(Resource::Cpu, cpu, cpu + 1)?;
     lower(Resource::Data, memory, memory)?;
     // It may well be lower already.
@@ -46,7 +48,8 @@ fn limit(memory: u64, cpu: u64, parent: i32) -> anyhow::Result<()> {
 fn lower(resource: Resource, current: u64, maximum: u64) -> anyhow::Result<()> {
     let had = getrlimit(resource);
     let least = |had: Option<u64>, new: u64| Some(had.map_or(new, |had| had.min(new)));
-    let limit = Rlimit { current: least(had.current, current), maximum: least(had.maximum, maximum) };
+    let limit =
+        Rlimit { current: least(had.current, current), maximum: least(had.maximum, maximum) };
     setrlimit(resource, limit).with_context(|| format!("limit {resource:?}"))
 }
 
@@ -54,7 +57,9 @@ fn compile() -> anyhow::Result<ExitCode> {
     let engine = Engine::new(&config()).map_err(anyhow_of).context("WebAssembly engine")?;
     let mut component = Vec::new();
     match io::stdin().take(LARGEST_FILE).read_to_end(&mut component) {
-        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => return Ok(ExitCode::from(OUT_OF_MEMORY)),
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            return Ok(ExitCode::from(OUT_OF_MEMORY));
+        }
         read => read?,
     };
     match code_of(&engine, &component) {

@@ -1,23 +1,27 @@
 //! Memory is filled and copied in steps, so that a guest can be cut off between two of them.
 //!
-//! An epoch is looked at where a loop begins anew and where a function begins. `memory.fill`, `memory.copy` and
-//! `memory.init` are one instruction each, however much they move: 64 MiB of fresh memory keep a worker for 100 ms. So
-//! before a component is compiled, each of these instructions becomes the call of a function, added at the end of its
-//! module, that does the same in a loop. Where a constant says that it moves little, it stays.
+//! An epoch is looked at where a loop begins anew and where a function begins. `memory.fill`,
+//! `memory.copy` and `memory.init` are one instruction each, however much they move: 64 MiB of
+//! fresh memory keep a worker for 100 ms. So before a component is compiled, each of these
+//! instructions becomes the call of a function, added at the end of its module, that does the same
+//! in a loop. Where a constant says that it moves little, it stays.
 //!
-//! All else is carried over byte by byte. One thing shows: what would begin to write out of bounds traps after it has
-//! written what was within, and no instance outlives its trap.
+//! All else is carried over byte by byte. One thing shows: what would begin to write out of bounds
+//! traps after it has written what was within, and no instance outlives its trap.
 
 use std::borrow::Cow;
 
 use anyhow::{Context as _, Result};
-use wasm_encoder::{BlockType, Encode as _, Function, Instruction, RawSection, Section as _, ValType};
+use wasm_encoder::{
+    BlockType, Encode as _, Function, Instruction, RawSection, Section as _, ValType,
+};
 use wasmparser::{
-    BinaryReader, CodeSectionReader, FunctionSectionReader, ImportSectionReader, MemorySectionReader, Operator,
-    TypeRef, TypeSectionReader,
+    BinaryReader, CodeSectionReader, FunctionSectionReader, ImportSectionReader,
+    MemorySectionReader, Operator, TypeRef, TypeSectionReader,
 };
 
-/// Bytes of a step: at a tenth of what memory can do, and with every page fresh, half a millisecond.
+/// Bytes of a step: at a tenth of what memory can do, and with every page fresh, half a
+/// millisecond.
 const STEP: u32 = 256 << 10;
 
 /// Magic number, version, and the layer that tells a component from a module.
@@ -36,7 +40,11 @@ pub(super) fn in_steps(wasm: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn rewritten(wasm: &[u8], step: u32, depth: usize) -> Result<Vec<u8>> {
-    if wasm.get(6..HEADER) == Some(&LAYER_OF_COMPONENT) { component(wasm, step, depth) } else { module(wasm, step) }
+    if wasm.get(6..HEADER) == Some(&LAYER_OF_COMPONENT) {
+        component(wasm, step, depth)
+    } else {
+        module(wasm, step)
+    }
 }
 
 // ===== sections =====
@@ -87,7 +95,9 @@ fn with_sections<'a>(
 }
 
 fn component(wasm: &[u8], step: u32, depth: usize) -> Result<Vec<u8>> {
-    let depth = depth.checked_sub(1).with_context(|| format!("components are nested more than {DEPTH} deep"))?;
+    let depth = depth
+        .checked_sub(1)
+        .with_context(|| format!("components are nested more than {DEPTH} deep"))?;
     with_sections(wasm, &sections(wasm)?, |section| {
         Ok(match section.id {
             CORE_MODULE | COMPONENT => rewritten(section.content, step, depth)?.into(),
@@ -110,8 +120,12 @@ impl Move {
     fn of(operator: &Operator<'_>) -> Option<Self> {
         match *operator {
             Operator::MemoryFill { mem } => Some(Self::Fill { memory: mem }),
-            Operator::MemoryCopy { dst_mem, src_mem } => Some(Self::Copy { to: dst_mem, from: src_mem }),
-            Operator::MemoryInit { data_index, mem } => Some(Self::Init { memory: mem, data: data_index }),
+            Operator::MemoryCopy { dst_mem, src_mem } => {
+                Some(Self::Copy { to: dst_mem, from: src_mem })
+            }
+            Operator::MemoryInit { data_index, mem } => {
+                Some(Self::Init { memory: mem, data: data_index })
+            }
             _ => None,
         }
     }
@@ -140,13 +154,22 @@ fn module(wasm: &[u8], step: u32) -> Result<Vec<u8>> {
     with_sections(wasm, &sections, |section| {
         let added = module.moves.len();
         Ok(match section.id {
-            TYPES => extended(section.content, added, |index, types| module.encode_type(index, types))?.into(),
-            FUNCTIONS => {
-                extended(section.content, added, |index, types| (module.types + to_u32(index)).encode(types))?.into()
+            TYPES => {
+                extended(section.content, added, |index, types| module.encode_type(index, types))?
+                    .into()
             }
+            FUNCTIONS => extended(section.content, added, |index, types| {
+                (module.types + to_u32(index)).encode(types)
+            })?
+            .into(),
             CODE => module.code(&code, step).into(),
             // What is said there of instructions is said of their places, which have moved.
-            CUSTOM if section.content.get(1..).is_some_and(|name| name.starts_with(b"metadata.code.")) => {
+            CUSTOM
+                if section
+                    .content
+                    .get(1..)
+                    .is_some_and(|name| name.starts_with(b"metadata.code.")) =>
+            {
                 b"\x07dropped".into()
             }
             _ => section.content.into(),
@@ -215,7 +238,9 @@ impl Module {
                     for import in ImportSectionReader::new(reader)?.into_imports() {
                         match import?.ty {
                             TypeRef::Func(_) | TypeRef::FuncExact(_) => module.functions += 1,
-                            TypeRef::Memory(memory) => module.memories.push(address(memory.memory64)),
+                            TypeRef::Memory(memory) => {
+                                module.memories.push(address(memory.memory64))
+                            }
                             TypeRef::Table(_) | TypeRef::Global(_) | TypeRef::Tag(_) => {}
                         }
                     }
@@ -256,7 +281,11 @@ impl Module {
             Move::Init { memory, .. } => [self.memory(memory), ValType::I32, ValType::I32],
             Move::Copy { to, from } => {
                 let (to, from) = (self.memory(to), self.memory(from));
-                [to, from, if [to, from].contains(&ValType::I32) { ValType::I32 } else { ValType::I64 }]
+                [
+                    to,
+                    from,
+                    if [to, from].contains(&ValType::I32) { ValType::I32 } else { ValType::I64 },
+                ]
             }
         }
     }
@@ -285,17 +314,25 @@ impl Module {
         let mut body = Body { function: Function::new([]), step };
         let instruction = match it {
             Move::Fill { memory } => Instruction::MemoryFill(memory),
-            Move::Init { memory, data } => Instruction::MemoryInit { mem: memory, data_index: data },
+            Move::Init { memory, data } => {
+                Instruction::MemoryInit { mem: memory, data_index: data }
+            }
             Move::Copy { to, from } => Instruction::MemoryCopy { dst_mem: to, src_mem: from },
         };
         match it {
             // Upwards; what is filled in stays the same from step to step.
             Move::Fill { .. } => body.upwards(&instruction, to, from, length, &[to]),
             Move::Init { .. } => body.upwards(&instruction, to, from, length, &[to, from]),
-            // What overlaps must be read before it is overwritten. (Two memories, and addresses of two types, do not.)
-            Move::Copy { .. } if to_type != from_type => body.upwards(&instruction, to, from, length, &[to, from]),
+            // What overlaps must be read before it is overwritten. (Two memories, and addresses of
+            // two types, do not.)
+            Move::Copy { .. } if to_type != from_type => {
+                body.upwards(&instruction, to, from, length, &[to, from])
+            }
             Move::Copy { .. } => {
-                body.get(to).get(from).push(greater(to_type)).push(Instruction::If(BlockType::Empty));
+                body.get(to)
+                    .get(from)
+                    .push(greater(to_type))
+                    .push(Instruction::If(BlockType::Empty));
                 body.downwards(&instruction, to, from, length);
                 body.push(Instruction::Else);
                 body.upwards(&instruction, to, from, length, &[to, from]);
@@ -381,11 +418,23 @@ impl Body {
         });
     }
 
-    fn downwards(&mut self, instruction: &Instruction<'_>, to: Parameter, from: Parameter, length: Parameter) {
+    fn downwards(
+        &mut self,
+        instruction: &Instruction<'_>,
+        to: Parameter,
+        from: Parameter,
+        length: Parameter,
+    ) {
         let add = if to.1 == ValType::I64 { Instruction::I64Add } else { Instruction::I32Add };
         self.repeat(length, |body| {
             body.change(length, false);
-            body.get(to).get(length).push(add.clone()).get(from).get(length).push(add).step(length.1);
+            body.get(to)
+                .get(length)
+                .push(add.clone())
+                .get(from)
+                .get(length)
+                .push(add)
+                .step(length.1);
             body.push(instruction.clone());
         });
     }

@@ -1,8 +1,9 @@
 //! Core modules are taken too, if they say which world they are for.
 //!
-//! wit-bindgen embeds that in a custom section, whatever the language. For `wasm32-wasip2` the linker then makes the
-//! component; `wasm32-unknown-unknown` and `wasm32-wasip1` leave it to us, and what the latter imports of WASI's first
-//! preview is translated by the adapter that belongs to our wasmtime.
+//! wit-bindgen embeds that in a custom section, whatever the language. For `wasm32-wasip2` the
+//! linker then makes the component; `wasm32-unknown-unknown` and `wasm32-wasip1` leave it to us,
+//! and what the latter imports of WASI's first preview is translated by the adapter that belongs to
+//! our wasmtime.
 
 use anyhow::{Context as _, Result, ensure};
 use wasi_preview1_component_adapter_provider::{
@@ -27,7 +28,10 @@ pub(crate) fn into_component(module: &[u8]) -> Result<Vec<u8>> {
         .validate(true)
         .module(module)
         .and_then(|encoder| {
-            encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)
+            encoder.adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+            )
         })
         .and_then(|mut encoder| encoder.encode())
         .context("no component can be made of the core module")

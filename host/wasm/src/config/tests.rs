@@ -15,7 +15,8 @@ fn a_file_is_enough() {
 
 #[test]
 fn sizes_and_durations_have_units_and_unknown_keys_are_refused() {
-    let config = read("file = 'a.wasm'\npeek_body = '16KiB'\npeek_timeout = '50ms'\non_error = 'unhandled'");
+    let config =
+        read("file = 'a.wasm'\npeek_body = '16KiB'\npeek_timeout = '50ms'\non_error = 'unhandled'");
     let config = config.expect("it is valid");
     assert_eq!(config.peek(), Some(Peek { bytes: 16 << 10, timeout: Duration::from_millis(50) }));
     assert_eq!(config.on_error, OnError::Unhandled);
@@ -24,7 +25,8 @@ fn sizes_and_durations_have_units_and_unknown_keys_are_refused() {
 
 #[test]
 fn probation_is_a_time_or_a_number_of_calls_and_grants_are_words_that_are_known() {
-    let config = read("file = 'a.wasm'\nprobation = 1000\ngrant = ['env:REGION']\nisolation = 'per-call'");
+    let config =
+        read("file = 'a.wasm'\nprobation = 1000\ngrant = ['env:REGION']\nisolation = 'per-call'");
     let config = config.expect("it is valid");
     assert_eq!((config.probation, config.isolation), (Probation::Calls(1000), Isolation::PerCall));
     assert_eq!(config.grant, [Grant::Env("REGION".into())]);
@@ -36,7 +38,9 @@ fn probation_is_a_time_or_a_number_of_calls_and_grants_are_words_that_are_known(
     ] {
         assert_eq!(HttpHost::try_from(text), Ok(HttpHost { host: host.into(), port }), "{text}");
     }
-    for wrong in ["", ":80", "a:", "a:0", "a:65536", "a:b", "u@a", "a/b", "*", "*.example", "a b", "::1"] {
+    for wrong in
+        ["", ":80", "a:", "a:0", "a:65536", "a:b", "u@a", "a/b", "*", "*.example", "a b", "::1"]
+    {
         assert_eq!(HttpHost::try_from(wrong), Err(()), "{wrong}");
     }
     let timed = read("file = 'a.wasm'\nprobation = '5m'").expect("it is valid");
@@ -76,9 +80,28 @@ fn everything_impossible_is_said_at_once() {
         ..ComponentConfig::new("")
     };
     let paths: Vec<_> = config.validate().into_iter().map(|problem| problem.path).collect();
-    let limits = ["file", "sha256", "peek_body", "timeout", "memory", "recycle_calls", "recycle_memory", "stack"];
+    let limits = [
+        "file",
+        "sha256",
+        "peek_body",
+        "timeout",
+        "memory",
+        "recycle_calls",
+        "recycle_memory",
+        "stack",
+    ];
     assert_eq!(paths[..8], limits);
-    let counts = ["hostcall_bytes", "table_elements", "core_instances", "log_lines", "keep_versions", "host_calls"];
+    let counts = [
+        "hostcall_bytes",
+        "table_elements",
+        "core_instances",
+        "log_lines",
+        "keep_versions",
+        "host_calls",
+    ];
     assert_eq!(paths[8..14], counts);
-    assert_eq!(paths[14..], ["quarantine_after", "quarantine_interval", "compile_memory", "compile_timeout"]);
+    assert_eq!(
+        paths[14..],
+        ["quarantine_after", "quarantine_interval", "compile_memory", "compile_timeout"]
+    );
 }

@@ -1,4 +1,5 @@
-//! What a request to a guest came to, told once, whatever ends it: it succeeded, it failed, or its client has left.
+//! What a request to a guest came to, told once, whatever ends it: it succeeded, it failed, or its
+//! client has left.
 
 use std::sync::Arc;
 
@@ -23,7 +24,12 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn open(slot: Arc<Slot>, version: Arc<Version>, seen: &Exchange<'_>, run: &Run) -> Self {
+    pub(super) fn open(
+        slot: Arc<Slot>,
+        version: Arc<Version>,
+        seen: &Exchange<'_>,
+        run: &Run,
+    ) -> Self {
         Self {
             slot,
             version,

@@ -14,8 +14,8 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use super::{Account, Run};
 use crate::fault::Failure;
 
-/// Polling it polls the guest, and what the guest has written is sent before anything that went wrong since: then it breaks
-/// off. At its end the guest is dropped, whatever it is still doing.
+/// Polling it polls the guest, and what the guest has written is sent before anything that went
+/// wrong since: then it breaks off. At its end the guest is dropped, whatever it is still doing.
 pub(super) struct GuestBody {
     /// None: it has ended.
     parts: Option<Parts>,
@@ -62,10 +62,15 @@ impl Body for GuestBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
         let is_late = this.deadline.as_mut().poll(cx).is_ready();
-        let Some(Parts { run, body, failure, .. }) = &mut this.parts else { return Poll::Ready(None) };
+        let Some(Parts { run, body, failure, .. }) = &mut this.parts else {
+            return Poll::Ready(None);
+        };
         if let Err(new) = run.poll(cx) {
             *failure = Some(new);
         }
@@ -93,7 +98,8 @@ impl Body for GuestBody {
                     Poll::Ready(None)
                 }
                 (None, Poll::Pending) if is_late => {
-                    let failure = run.failure(Fault::Timeout, format!("body took longer than {}", this.limit));
+                    let failure = run
+                        .failure(Fault::Timeout, format!("body took longer than {}", this.limit));
                     this.fail(failure)
                 }
                 (None, Poll::Pending) => Poll::Pending,
@@ -116,7 +122,10 @@ impl Body for GuestBody {
 
 /// The guest has dropped its body, or made it shorter or longer than it had said.
 fn unfinished(run: &Run) -> Failure {
-    run.failure(Fault::BadAnswer, "did not finish its body, or not with the length that it had announced".to_owned())
+    run.failure(
+        Fault::BadAnswer,
+        "did not finish its body, or not with the length that it had announced".to_owned(),
+    )
 }
 
 /// Reads on to the end of what the guest sends, for nobody.

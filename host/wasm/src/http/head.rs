@@ -1,4 +1,5 @@
-//! The heads of both messages: the client's request as the guest gets it, and the guest's response as the client gets it.
+//! The heads of both messages: the client's request as the guest gets it, and the guest's response
+//! as the client gets it.
 
 use fusebox_resilience::{Exchange, is_set_by_host};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -13,7 +14,8 @@ use crate::wasi::Console;
 /// What the headers begin with that tell of the failure. A client's own never reach the guest.
 const OURS: &str = "fusebox-";
 
-/// The request that `seen` came from, without its body, with what is to be known of the failure in its headers.
+/// The request that `seen` came from, without its body, with what is to be known of the failure in
+/// its headers.
 pub(super) fn request(seen: &Exchange<'_>) -> GuestRequest {
     let head = seen.call.head();
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
@@ -56,8 +58,8 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    /// What only the host may set is left out of the headers, and so is the body of a status that has none, with a line on the
-    /// console.
+    /// What only the host may set is left out of the headers, and so is the body of a status that
+    /// has none, with a line on the console.
     ///
     /// # Errors
     /// The status or the number of headers is no answer.
@@ -68,14 +70,19 @@ impl Answered {
             return Err(format!("answered with status `{}`, expected 200 to 599", status.as_u16()));
         }
         if headers.len() > MAX_HEADERS {
-            return Err(format!("answered with {} headers, expected at most {MAX_HEADERS}", headers.len()));
+            return Err(format!(
+                "answered with {} headers, expected at most {MAX_HEADERS}",
+                headers.len()
+            ));
         }
         // The body is held to it, so it can be said again.
         let length = headers.remove(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        let refused: Vec<HeaderName> = headers.keys().filter(|name| is_set_by_host(name)).cloned().collect();
+        let refused: Vec<HeaderName> =
+            headers.keys().filter(|name| is_set_by_host(name)).cloned().collect();
         for name in refused {
-            console.note(&format!("header `{name}` of the response dropped: only the proxy sets it"));
+            console
+                .note(&format!("header `{name}` of the response dropped: only the proxy sets it"));
             headers.remove(name);
         }
         let mut body = Some(body).filter(|body| !body.is_end_stream());

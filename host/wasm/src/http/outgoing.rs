@@ -1,7 +1,9 @@
-//! What guests may ask of others: plain HTTP to the hosts that were granted, within limits of the host's own.
+//! What guests may ask of others: plain HTTP to the hosts that were granted, within limits of the
+//! host's own.
 //!
-//! Each request has a connection of its own, which ends with the response's body, with the guest, and so at the latest with
-//! the guest's deadline. Redirects are the guest's business, and are held against the grants again.
+//! Each request has a connection of its own, which ends with the response's body, with the guest,
+//! and so at the latest with the guest's deadline. Redirects are the guest's business, and are held
+//! against the grants again.
 
 use std::fmt;
 use std::pin::Pin;
@@ -35,7 +37,8 @@ const CONCURRENT: usize = 8;
 const LARGEST_BODY: u64 = 16 << 20;
 /// The longest response head, in bytes.
 const LARGEST_HEAD: usize = 64 << 10;
-/// Bytes that a guest may write to a body at once: with the one that waits, what is in the host's memory of it.
+/// Bytes that a guest may write to a body at once: with the one that waits, what is in the host's
+/// memory of it.
 const WRITE: usize = 64 << 10;
 
 /// The way out for one instance.
@@ -73,7 +76,10 @@ impl Outgoing {
             Grant::Env(_) => None,
         };
         let hosts = version.config().grant.iter().filter_map(host).collect();
-        Self { way: Way::Granted { hosts, places: Arc::new(Semaphore::new(CONCURRENT)) }, console: console.clone() }
+        Self {
+            way: Way::Granted { hosts, places: Arc::new(Semaphore::new(CONCURRENT)) },
+            console: console.clone(),
+        }
     }
 
     /// Where to, if the guest may.
@@ -88,7 +94,8 @@ impl Outgoing {
             Way::Granted { hosts, places } => (hosts, places),
         };
         let host = uri.authority().and_then(HttpHost::of).ok_or(Error::HttpRequestUriInvalid)?;
-        // Before the grant: that of a host is for plain HTTP, and a note that asks for it would mislead.
+        // Before the grant: that of a host is for plain HTTP, and a note that asks for it would
+        // mislead.
         if uri.scheme() != Some(&Scheme::HTTP) {
             let reason = "only http is spoken here: there is no TLS for components";
             self.console.note(&format!("request to {uri} denied: {reason}"));
@@ -100,7 +107,8 @@ impl Outgoing {
         if method == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
         }
-        let place = places.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
+        let place =
+            places.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
         Ok((host, place))
     }
 }
@@ -122,7 +130,8 @@ impl WasiHttpHooks for Outgoing {
         let admitted = self.admit(request.uri(), request.method());
         Box::new(async move {
             let (host, place) = admitted?;
-            let (response, connection) = exchange(request, host, options.unwrap_or_default(), place).await?;
+            let (response, connection) =
+                exchange(request, host, options.unwrap_or_default(), place).await?;
             let rest: Rest = Box::new(async move {
                 connection.await;
                 Ok(())
@@ -189,8 +198,13 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)?) else { return Poll::Ready(None) };
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)?) else {
+            return Poll::Ready(None);
+        };
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         Poll::Ready(Some(match self.left.checked_sub(length) {
             Some(left) => {

@@ -50,8 +50,8 @@ enum Guest {
 }
 
 impl Run {
-    /// Prepares an instance that may use so much processor time until it has answered; it starts with the first poll. None:
-    /// there are as many as there may be.
+    /// Prepares an instance that may use so much processor time until it has answered; it starts
+    /// with the first poll. None: there are as many as there may be.
     pub(super) fn start(
         version: &Arc<Version>,
         request: GuestRequest,
@@ -63,7 +63,15 @@ impl Run {
         let time = Arc::new(ProcessorTime::new(processor_time));
         let console = Console::new(version.config().log_lines);
         let outgoing = outgoing(version, &console);
-        let handled = handle(place, version.clone(), request, sender, time.clone(), console.clone(), outgoing);
+        let handled = handle(
+            place,
+            version.clone(),
+            request,
+            sender,
+            time.clone(),
+            console.clone(),
+            outgoing,
+        );
         Some(Self { guest: Guest::Running(Box::pin(handled)), head, time, console })
     }
 
@@ -96,24 +104,34 @@ impl Run {
         }
     }
 
-    /// Lets the guest go on until it has answered. A guest that has answered and then failed, all in one go, has failed:
-    /// nothing of its answer has been sent.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<GuestResponse, Failure>> {
+    /// Lets the guest go on until it has answered. A guest that has answered and then failed, all
+    /// in one go, has failed: nothing of its answer has been sent.
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<GuestResponse, Failure>> {
         self.poll(cx)?;
         Poll::Ready(match ready!(Pin::new(&mut self.head).poll(cx)) {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(code)) => Err(self.failure(Fault::BadAnswer, format!("answered with an error: {code}"))),
+            Ok(Err(code)) => {
+                Err(self.failure(Fault::BadAnswer, format!("answered with an error: {code}")))
+            }
             // It may still run, but has nothing left to answer with.
             Err(_) => Err(self.failure(Fault::BadAnswer, "gave no answer".to_owned())),
         })
     }
 
-    /// Lets the guest go on until it has answered with something that can be sent, for no longer than `limit`. It may ask about
-    /// what was seen meanwhile.
-    pub(super) async fn head(&mut self, seen: &Exchange<'_>, limit: ConfigDuration) -> Result<Answered, Failure> {
+    /// Lets the guest go on until it has answered with something that can be sent, for no longer
+    /// than `limit`. It may ask about what was seen meanwhile.
+    pub(super) async fn head(
+        &mut self,
+        seen: &Exchange<'_>,
+        limit: ConfigDuration,
+    ) -> Result<Answered, Failure> {
         let head = poll_fn(|cx| attempt::lend(seen, || self.poll_head(cx)));
         match timeout(limit.0, head).await {
-            Ok(head) => Answered::new(head?, &self.console).map_err(|reason| self.failure(Fault::BadAnswer, reason)),
+            Ok(head) => Answered::new(head?, &self.console)
+                .map_err(|reason| self.failure(Fault::BadAnswer, reason)),
             Err(_) => Err(self.failure(Fault::Timeout, format!("gave no answer within {limit}"))),
         }
     }
@@ -184,7 +202,8 @@ async fn instantiate(
     }
 }
 
-/// Starts an instance, and no more. Returns what it printed. `limit` is for its processor time, and for waiting beside that.
+/// Starts an instance, and no more. Returns what it printed. `limit` is for its processor time, and
+/// for waiting beside that.
 pub(super) async fn start(version: &Arc<Version>, limit: Duration) -> Result<Vec<String>, Failure> {
     let time = Arc::new(ProcessorTime::new(limit));
     let console = Console::new(version.config().log_lines);
@@ -193,7 +212,13 @@ pub(super) async fn start(version: &Arc<Version>, limit: Duration) -> Result<Vec
     let started = poll_fn(|cx| time.count(|| started.as_mut().poll(cx)));
     match timeout(limit * 2, started).await {
         Ok(started) => drop(started?),
-        Err(_) => return Err(Failure::of_answer(Fault::Instantiation, "waited while it started".to_owned(), &console)),
+        Err(_) => {
+            return Err(Failure::of_answer(
+                Fault::Instantiation,
+                "waited while it started".to_owned(),
+                &console,
+            ));
+        }
     }
     Ok(console.take())
 }

@@ -8,8 +8,8 @@ use wasmtime::{Trap, UpdateDeadline};
 
 use crate::instances::thread_time;
 
-/// Counts it from poll to poll. Shared by who polls the guest and by the store's callback within a poll, on one thread at a
-/// time.
+/// Counts it from poll to poll. Shared by who polls the guest and by the store's callback within a
+/// poll, on one thread at a time.
 #[derive(Debug)]
 pub(crate) struct ProcessorTime {
     limit: AtomicU64,
@@ -20,7 +20,11 @@ pub(crate) struct ProcessorTime {
 
 impl ProcessorTime {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit: AtomicU64::new(nanos(limit)), spent: AtomicU64::new(0), began: AtomicU64::new(0) }
+        Self {
+            limit: AtomicU64::new(nanos(limit)),
+            spent: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+        }
     }
 
     /// Lets the guest use so much more.
@@ -45,7 +49,8 @@ impl ProcessorTime {
         result
     }
 
-    /// An epoch has ended within a poll, and the guest still runs: others have their turn, unless its own time is up.
+    /// An epoch has ended within a poll, and the guest still runs: others have their turn, unless
+    /// its own time is up.
     pub(super) fn look(&self) -> wasmtime::Result<UpdateDeadline> {
         let poll = nanos(thread_time()).saturating_sub(self.began.load(Relaxed));
         if self.spent.load(Relaxed) + poll >= self.limit.load(Relaxed) {

@@ -13,7 +13,10 @@ const RULES: Rules = Rules {
 };
 
 /// With these versions admitted, an hour apart.
-fn life(rules: Rules, versions: impl IntoIterator<Item = &'static str>) -> (Life<&'static str>, Instant) {
+fn life(
+    rules: Rules,
+    versions: impl IntoIterator<Item = &'static str>,
+) -> (Life<&'static str>, Instant) {
     let (mut life, mut now) = (Life::new(rules), Instant::now());
     for version in versions {
         now += 3600 * SECOND;
@@ -55,7 +58,11 @@ fn after_probation_faults_in_a_row_set_it_aside_and_a_trial_brings_it_back() {
     assert!(!life.may_call(now + 5 * SECOND - Duration::from_nanos(1)));
     assert!(life.may_call(now + 5 * SECOND));
     assert!(!life.may_call(now + 5 * SECOND), "one trial at a time");
-    assert_eq!(life.faulted(2, now + 6 * SECOND, 9), Consequence::None, "it failed, and quarantine goes on");
+    assert_eq!(
+        life.faulted(2, now + 6 * SECOND, 9),
+        Consequence::None,
+        "it failed, and quarantine goes on"
+    );
     assert!(life.may_call(now + 10 * SECOND));
     assert!(life.succeeded(2), "it is back");
     assert!(life.may_call(now + 10 * SECOND));
@@ -104,11 +111,18 @@ fn a_version_that_has_not_proved_itself_is_passed_over_and_let_go_first() {
     for bad in ["b", "c", "d"] {
         life.admit(bad, now, 0);
     }
-    assert_eq!(life.kept().copied().collect::<Vec<_>>(), ["c", "good"], "the one that is known to be good stays");
+    assert_eq!(
+        life.kept().copied().collect::<Vec<_>>(),
+        ["c", "good"],
+        "the one that is known to be good stays"
+    );
     for calls in 1..3 {
         life.faulted(4, now, calls);
     }
-    assert_eq!(life.faulted(4, now, 3), Consequence::RolledBack { from: "d", to: "good", faults: 3 });
+    assert_eq!(
+        life.faulted(4, now, 3),
+        Consequence::RolledBack { from: "d", to: "good", faults: 3 }
+    );
     assert_eq!((life.standing(now, 3), life.kept().count()), (Standing::Serving, 0));
 }
 

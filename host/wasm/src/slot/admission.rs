@@ -1,7 +1,9 @@
-//! How a version takes the place: from a file or from a push, by way of everything that may keep it out.
+//! How a version takes the place: from a file or from a push, by way of everything that may keep it
+//! out.
 //!
-//! A version takes the place only after it was read, compiled, linked and tried out; whatever is wrong with it, what is
-//! there stays. All of it blocks, for as long as compiling takes: never call it on a worker.
+//! A version takes the place only after it was read, compiled, linked and tried out; whatever is
+//! wrong with it, what is there stays. All of it blocks, for as long as compiling takes: never call
+//! it on a worker.
 
 use std::io;
 use std::path::Path;
@@ -49,10 +51,11 @@ enum Source {
 impl Slot {
     /// The first version.
     pub(super) fn fill(&self) -> anyhow::Result<()> {
-        let first = Artifact::read(&self.file).map_err(|error| (None, error)).and_then(|artifact| {
-            let digest = artifact.digest().clone();
-            self.prepare(&artifact).map_err(|error| (Some(digest), error))
-        });
+        let first =
+            Artifact::read(&self.file).map_err(|error| (None, error)).and_then(|artifact| {
+                let digest = artifact.digest().clone();
+                self.prepare(&artifact).map_err(|error| (Some(digest), error))
+            });
         match first {
             Ok(version) => {
                 self.switch(version);
@@ -99,7 +102,9 @@ impl Slot {
         let is_in_use = self.current().is_some_and(|version| version.id().digest == *digest);
         let done = match source {
             Source::File if is_in_use => return Reload::Unchanged,
-            Source::File => self.check_not_rolled_back(digest).and_then(|()| self.prepare(artifact)).map(Some),
+            Source::File => {
+                self.check_not_rolled_back(digest).and_then(|()| self.prepare(artifact)).map(Some)
+            }
             // The file may have something else by now.
             Source::Push if is_in_use => self.store(artifact).map(|()| None),
             Source::Push => self.prepare(artifact).and_then(|version| {
@@ -122,7 +127,10 @@ impl Slot {
 
     fn check_not_rolled_back(&self, digest: &Arc<str>) -> anyhow::Result<()> {
         let is_out = self.place().rolled_back.contains(digest);
-        ensure!(!is_out, "has the content that was rolled back; change it, or push it to have it all the same");
+        ensure!(
+            !is_out,
+            "has the content that was rolled back; change it, or push it to have it all the same"
+        );
         Ok(())
     }
 
@@ -130,11 +138,15 @@ impl Slot {
     fn prepare(&self, artifact: &Artifact) -> anyhow::Result<Arc<Version>> {
         artifact.check_digest(self.config.sha256.as_deref())?;
         let generation = self.place().life.next_generation();
-        let id = ComponentId { name: self.name.clone(), digest: artifact.digest().clone(), generation };
+        let id =
+            ComponentId { name: self.name.clone(), digest: artifact.digest().clone(), generation };
         let (config, runtime) = (self.config.clone(), self.runtime.clone());
         let version = Arc::new(Version::new(artifact, id, config, runtime, self.meters.clone())?);
         for line in try_out(&version)? {
-            self.emit(EventKind::ComponentPrinted { component: version.id().clone(), line: line.into() });
+            self.emit(EventKind::ComponentPrinted {
+                component: version.id().clone(),
+                line: line.into(),
+            });
         }
         check_exports(&version, self.place().needs)?;
         if let Some(file) = &self.config.cases {
@@ -160,20 +172,25 @@ impl Slot {
 
     fn reject(&self, digest: Option<Arc<str>>, reason: String) -> Reload {
         let said: Arc<str> = reason.as_str().into();
-        let rejection = Rejection { digest: digest.clone(), reason: said.clone(), at: Instant::now() };
+        let rejection =
+            Rejection { digest: digest.clone(), reason: said.clone(), at: Instant::now() };
         self.place().rejection = Some(rejection);
         self.emit(EventKind::ComponentRejected { name: self.name.clone(), digest, reason: said });
         Reload::Rejected(reason)
     }
 
-    /// Puts the version before the one in use back in its place, and its file if it was replaced by a push.
+    /// Puts the version before the one in use back in its place, and its file if it was replaced by
+    /// a push.
     ///
     /// # Errors
     /// No earlier version is kept.
     pub(crate) fn roll_back(&self) -> Result<RollBack, String> {
         let mut place = self.place();
         let Some((from, to)) = place.life.roll_back(Instant::now(), self.meters.calls()) else {
-            return Err(format!("component `{}` has no earlier version to roll back to", self.name));
+            return Err(format!(
+                "component `{}` has no earlier version to roll back to",
+                self.name
+            ));
         };
         self.rolled_back(place, &from, &to, None);
         let settled = self.settle_file().and_then(|()| {
@@ -181,12 +198,13 @@ impl Slot {
             ensure!(is_there, "{} has other content", self.file.display());
             Ok(())
         });
-        let warning = settled.err().map(|error| format!("a restart takes what is in the file: {error:#}"));
+        let warning =
+            settled.err().map(|error| format!("a restart takes what is in the file: {error:#}"));
         Ok(RollBack { component: to.id().clone(), from: from.id().clone(), warning })
     }
 
-    /// After a roll-back of what was pushed: puts the file back that the push replaced. Does nothing if there is nothing to
-    /// do.
+    /// After a roll-back of what was pushed: puts the file back that the push replaced. Does
+    /// nothing if there is nothing to do.
     pub(crate) fn settle(&self) {
         if !self.place().is_unsettled {
             return;
@@ -205,12 +223,15 @@ impl Slot {
         let mut guard = self.place();
         let place = &mut *guard;
         let is_unsettled = std::mem::take(&mut place.is_unsettled);
-        let rolled_back = place.pushed.take_if(|pushed| is_unsettled && place.rolled_back.contains(pushed));
+        let rolled_back =
+            place.pushed.take_if(|pushed| is_unsettled && place.rolled_back.contains(pushed));
         let current = place.life.current().map(|version| version.id().digest.clone());
         drop(guard);
         match (rolled_back, current) {
             (Some(pushed), Some(current)) => storage::put_back(&self.file, &pushed, &current)
-                .with_context(|| format!("{}: can't be put back as it was before the push", self.file.display())),
+                .with_context(|| {
+                    format!("{}: can't be put back as it was before the push", self.file.display())
+                }),
             _ => Ok(()),
         }
     }
@@ -238,7 +259,8 @@ impl Slot {
 fn pass(version: &Arc<Version>, file: &Path) -> anyhow::Result<()> {
     ensure!(version.exports().are_any(), "`cases` are not for standard HTTP components");
     let cases = Cases::read(file, None)?;
-    let reports = run_all(version, cases.all(), PATIENCE).with_context(|| file.display().to_string())?;
+    let reports =
+        run_all(version, cases.all(), PATIENCE).with_context(|| file.display().to_string())?;
     let failed: Vec<_> = reports.iter().filter(|report| !report.passed()).collect();
     if let Some(first) = failed.first() {
         let differences: Vec<_> = first.differences.iter().map(ToString::to_string).collect();

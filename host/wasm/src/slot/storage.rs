@@ -1,4 +1,5 @@
-//! A component's file, replaced so that whoever reads it finds the old or the new one, whole, whenever the power goes.
+//! A component's file, replaced so that whoever reads it finds the old or the new one, whole,
+//! whenever the power goes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -38,14 +39,16 @@ pub(super) fn store(file: &Path, artifact: &Artifact) -> anyhow::Result<bool> {
     new.as_file().set_permissions(old.clone().unwrap_or_else(|| Permissions::from_mode(0o644)))?;
     new.as_file().sync_all()?;
     if old.is_some() {
-        keep(&file).with_context(|| format!("can't keep what was there as {}", kept(&file).display()))?;
+        keep(&file)
+            .with_context(|| format!("can't keep what was there as {}", kept(&file).display()))?;
     }
     new.persist(&file).map_err(|error| error.error)?;
     sync(directory)?;
     Ok(old.is_some())
 }
 
-/// Puts back what was in `file` before it was replaced by `replaced`, if both are as they were left: digests in hex.
+/// Puts back what was in `file` before it was replaced by `replaced`, if both are as they were
+/// left: digests in hex.
 ///
 /// # Errors
 /// They are not, or the directory can't be written to.
@@ -100,7 +103,8 @@ fn temporary_prefix(file: &Path) -> OsString {
     prefix
 }
 
-/// What a push has left behind that was killed. There is one push at a time, and one process that takes them.
+/// What a push has left behind that was killed. There is one push at a time, and one process that
+/// takes them.
 fn remove_abandoned(directory: &Path, file: &Path) {
     let prefix = temporary_prefix(file);
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -130,7 +134,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("c.wasm");
         let reads = |path: &Path| fs::read_to_string(path).expect("a file");
-        assert!(!store(&file, &artifact("one")).expect("nothing was there"), "there is nothing to put back");
+        assert!(
+            !store(&file, &artifact("one")).expect("nothing was there"),
+            "there is nothing to put back"
+        );
         fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("it is ours");
         assert!(!store(&file, &artifact("one")).expect("it is there"));
         assert!(store(&file, &artifact("two")).expect("it is written"));
@@ -166,7 +173,10 @@ mod tests {
         assert_eq!(error.to_string(), "is a symbolic link to nothing");
         fs::remove_file(&file).expect("it was there");
         fs::create_dir(&file).expect("a directory");
-        assert_eq!(store(&file, &artifact("one")).expect_err("a directory").to_string(), "is not a regular file");
+        assert_eq!(
+            store(&file, &artifact("one")).expect_err("a directory").to_string(),
+            "is not a regular file"
+        );
         fs::remove_dir(&file).expect("it was there");
         let long = File::create(&file).expect("a file");
         long.set_len(100 << 20).expect("it is sparse");

@@ -1,7 +1,8 @@
-//! A guest's stdout and stderr: a bounded number of bounded lines, which the host takes after each call.
+//! A guest's stdout and stderr: a bounded number of bounded lines, which the host takes after each
+//! call.
 //!
-//! Both streams go to one place, in the order in which the guest wrote. A guest's exception or panic is always a trap, and
-//! what it says of itself is only here.
+//! Both streams go to one place, in the order in which the guest wrote. A guest's exception or
+//! panic is always a trap, and what it says of itself is only here.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,10 +36,16 @@ struct Printed {
 impl Console {
     /// Of which at most so many lines are kept.
     pub(crate) fn new(most: usize) -> Self {
-        Self(Arc::new(Mutex::new(Printed { most, lines: Vec::new(), dropped: 0, line: Vec::new() })))
+        Self(Arc::new(Mutex::new(Printed {
+            most,
+            lines: Vec::new(),
+            dropped: 0,
+            line: Vec::new(),
+        })))
     }
 
-    /// What was printed since the last time, a line under way included. Lines beyond the bound are counted in a last one.
+    /// What was printed since the last time, a line under way included. Lines beyond the bound are
+    /// counted in a last one.
     pub(crate) fn take(&self) -> Vec<String> {
         let mut printed = self.lock();
         printed.end_line();
@@ -58,7 +65,8 @@ impl Console {
         printed.end_line();
     }
 
-    /// It can only be poisoned by running out of memory between two lines; what was printed is still good.
+    /// It can only be poisoned by running out of memory between two lines; what was printed is
+    /// still good.
     fn lock(&self) -> MutexGuard<'_, Printed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,7 +116,8 @@ impl StdoutStream for Console {
 
 impl OutputStream for Console {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        // Looking for lines cannot be interrupted either: a megabyte of line ends takes a worker as long as a whole timeout.
+        // Looking for lines cannot be interrupted either: a megabyte of line ends takes a worker as
+        // long as a whole timeout.
         self.lock().write(&bytes[..bytes.len().min(WRITE)]);
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! `wasi:io/poll` and `wasi:io/streams` without waiting.
 //!
-//! wasmtime-wasi's asynchronous implementation is polled once. What is ready then is done, which is everything that a guest
-//! does with its console. What is not would have to wait, and that is a fault of the guest.
+//! wasmtime-wasi's asynchronous implementation is polled once. What is ready then is done, which is
+//! everything that a guest does with its console. What is not would have to wait, and that is a
+//! fault of the guest.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -59,7 +60,10 @@ impl poll::HostPollable for NonBlocking<'_> {
 }
 
 impl streams::Host for NonBlocking<'_> {
-    fn convert_stream_error(&mut self, error: StreamError) -> wasmtime::Result<streams::StreamError> {
+    fn convert_stream_error(
+        &mut self,
+        error: StreamError,
+    ) -> wasmtime::Result<streams::StreamError> {
         Ok(AsyncStreams::convert_stream_error(self.0, error)?.into())
     }
 }
@@ -69,7 +73,11 @@ impl streams::HostInputStream for NonBlocking<'_> {
         AsyncInput::read(self.0, stream, length)
     }
 
-    fn blocking_read(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<Vec<u8>> {
+    fn blocking_read(
+        &mut self,
+        stream: Resource<DynInputStream>,
+        length: u64,
+    ) -> StreamResult<Vec<u8>> {
         stream_at_once(AsyncInput::blocking_read(self.0, stream, length))
     }
 
@@ -77,11 +85,18 @@ impl streams::HostInputStream for NonBlocking<'_> {
         AsyncInput::skip(self.0, stream, length)
     }
 
-    fn blocking_skip(&mut self, stream: Resource<DynInputStream>, length: u64) -> StreamResult<u64> {
+    fn blocking_skip(
+        &mut self,
+        stream: Resource<DynInputStream>,
+        length: u64,
+    ) -> StreamResult<u64> {
         stream_at_once(AsyncInput::blocking_skip(self.0, stream, length))
     }
 
-    fn subscribe(&mut self, stream: Resource<DynInputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+    fn subscribe(
+        &mut self,
+        stream: Resource<DynInputStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
         AsyncInput::subscribe(self.0, stream)
     }
 
@@ -99,7 +114,11 @@ impl streams::HostOutputStream for NonBlocking<'_> {
         AsyncOutput::write(self.0, stream, bytes)
     }
 
-    fn blocking_write_and_flush(&mut self, stream: Resource<DynOutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
+    fn blocking_write_and_flush(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+        bytes: Vec<u8>,
+    ) -> StreamResult<()> {
         stream_at_once(AsyncOutput::blocking_write_and_flush(self.0, stream, bytes))
     }
 
@@ -115,7 +134,11 @@ impl streams::HostOutputStream for NonBlocking<'_> {
         AsyncOutput::write_zeroes(self.0, stream, length)
     }
 
-    fn blocking_write_zeroes_and_flush(&mut self, stream: Resource<DynOutputStream>, length: u64) -> StreamResult<()> {
+    fn blocking_write_zeroes_and_flush(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+        length: u64,
+    ) -> StreamResult<()> {
         stream_at_once(AsyncOutput::blocking_write_zeroes_and_flush(self.0, stream, length))
     }
 
@@ -137,7 +160,10 @@ impl streams::HostOutputStream for NonBlocking<'_> {
         stream_at_once(AsyncOutput::blocking_splice(self.0, target, source, length))
     }
 
-    fn subscribe(&mut self, stream: Resource<DynOutputStream>) -> wasmtime::Result<Resource<DynPollable>> {
+    fn subscribe(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
         AsyncOutput::subscribe(self.0, stream)
     }
 

@@ -12,12 +12,16 @@ use crate::guest::{Exports, guest, handle_if, predicate, respond, tells};
 use crate::support::{Seen, load, load_with};
 
 /// The body of a guest that takes 5xx for failures.
-const SERVER_ERRORS: &str = "(i32.and (i32.eqz (local.get $case)) (i32.ge_u (local.get $value) (i32.const 500)))";
+const SERVER_ERRORS: &str =
+    "(i32.and (i32.eqz (local.get $case)) (i32.ge_u (local.get $value) (i32.const 500)))";
 
 #[test]
 fn a_guest_decides_by_status() {
     let tested = load(&predicate(SERVER_ERRORS));
-    assert_eq!([200, 499, 500, 503].map(|status| tested.handles(status)), [false, false, true, true]);
+    assert_eq!(
+        [200, 499, 500, 503].map(|status| tested.handles(status)),
+        [false, false, true, true]
+    );
     assert!(!tested.handles(ErrorKind::Timeout));
     let status = &tested.components.status()[0];
     assert_eq!((status.calls, status.instances, tested.generation()), (5, 1, Some(1)));
@@ -77,7 +81,9 @@ fn told_header(function: &str, name: &str, seen: Seen) -> String {
            (call $ask (i32.const 64) (i32.const {length}) (i32.const 12))"#,
         length = name.len()
     );
-    let import = format!(r#"(import "attempt" "{function}" (func $ask (param i32 i32 i32))) (data $name "{name}")"#);
+    let import = format!(
+        r#"(import "attempt" "{function}" (func $ask (param i32 i32 i32))) (data $name "{name}")"#
+    );
     load(&tells(&import, &body)).tells(seen)
 }
 
@@ -92,7 +98,8 @@ fn request() -> Seen {
 }
 
 fn response() -> Seen {
-    let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, HeaderValue::from_static("7"))]);
+    let headers =
+        HeaderMap::from_iter([(http::header::RETRY_AFTER, HeaderValue::from_static("7"))]);
     Seen::response(200, headers, "0123456789")
 }
 
@@ -101,8 +108,12 @@ fn a_guest_learns_who_asks() {
     assert_eq!(told_text("route", request()), "test");
     assert_eq!(told_text("policy", request()), "test");
     let asked = r#"(import "attempt" "asked" (func $asked (result i32)))"#;
-    let tested = load(&guest(Exports::Predicate, &format!("{asked} {}", handle_if("(call $asked)"))));
-    let asks = |slot| Seen::from(503).asked(&tested.recorder, slot, |seen| tested.predicate().judge(seen).is_handled());
+    let tested =
+        load(&guest(Exports::Predicate, &format!("{asked} {}", handle_if("(call $asked)"))));
+    let asks = |slot| {
+        Seen::from(503)
+            .asked(&tested.recorder, slot, |seen| tested.predicate().judge(seen).is_handled())
+    };
     assert_eq!((asks(Slot::HandleIf), asks(Slot::AbortIf)), (false, true));
 }
 
@@ -122,7 +133,10 @@ fn a_guest_sees_the_request() {
 fn a_guest_sees_the_response() {
     assert_eq!(told_header("response-header", "Retry-After", response()), "7");
     assert_eq!(told_header("response-header", "retry-after", ErrorKind::Timeout.into()), "");
-    assert_eq!(told_option("failure-detail", ErrorKind::ConnectionRefused.into()), "connection_refused");
+    assert_eq!(
+        told_option("failure-detail", ErrorKind::ConnectionRefused.into()),
+        "connection_refused"
+    );
     assert_eq!(told_option("failure-detail", response()), "");
 }
 
@@ -134,7 +148,10 @@ fn a_guest_sees_as_much_of_the_body_as_it_may() {
         let body = format!("(call $ask (i32.const {offset}) (i32.const {length}) (i32.const 16))");
         told("response-body", "(param i32 i32 i32)", &body, response())
     };
-    assert_eq!([part(2, 3), part(6, 100), part(9, 1), part(0, u32::MAX)], ["234", "67", "", "01234567"]);
+    assert_eq!(
+        [part(2, 3), part(6, 100), part(9, 1), part(0, u32::MAX)],
+        ["234", "67", "", "01234567"]
+    );
 }
 
 #[test]
@@ -149,7 +166,8 @@ fn a_guest_without_peek_body_sees_none_of_it() {
 fn a_guest_knows_whether_it_sees_the_whole_body() {
     let import = r#"(import "attempt" "response-body-complete" (func $complete (result i32)))"#;
     let bytes = guest(Exports::Predicate, &format!("{import} {}", handle_if("(call $complete)")));
-    let tested = load_with(&bytes, |config: &mut ComponentConfig| config.peek_body = Some(ByteSize::b(8)));
+    let tested =
+        load_with(&bytes, |config: &mut ComponentConfig| config.peek_body = Some(ByteSize::b(8)));
     let peek = Peek { bytes: 8, timeout: Duration::from_millis(100) };
     assert_eq!(tested.predicate().peek(), Some(peek));
     let of = |body: &'static str| tested.handles(Seen::response(200, HeaderMap::new(), body));
@@ -158,7 +176,8 @@ fn a_guest_knows_whether_it_sees_the_whole_body() {
 
 #[test]
 fn a_guest_reads_its_settings() {
-    let imports = r#"(import "settings" "get" (func $get (param i32 i32 i32))) (data $name "busy-status")"#;
+    let imports =
+        r#"(import "settings" "get" (func $get (param i32 i32 i32))) (data $name "busy-status")"#;
     let body = "(memory.init $name (i32.const 64) (i32.const 0) (i32.const 11))
         (call $get (i32.const 64) (i32.const 11) (i32.const 12))";
     let bytes = tells(imports, body);
@@ -173,7 +192,8 @@ fn a_guest_reads_its_settings() {
 fn a_guest_knows_the_attempts_before() {
     let imports = r#"(import "attempt" "history" (func $history (param i32)))
         (import "attempt" "number" (func $number (result i32)))"#;
-    // Two ended; the first, number 1, with a response of 503; the second, number 2, with failure 5 (timeout).
+    // Two ended; the first, number 1, with a response of 503; the second, number 2, with failure 5
+    // (timeout).
     let body = "(call $history (i32.const 16))
         (i32.and (i32.eq (call $number) (i32.const 2))
         (i32.and (i32.eq (i32.load (i32.const 20)) (i32.const 2))
@@ -184,7 +204,8 @@ fn a_guest_knows_the_attempts_before() {
                  (i32.eq (i32.load8_u offset=18 (i32.load (i32.const 16))) (i32.const 5))))))))";
     let tested = load(&guest(Exports::Predicate, &format!("{imports} {}", handle_if(body))));
     let call = call("1", Observers::default());
-    let response = Response::new(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new(), ResponseBody::empty());
+    let response =
+        Response::new(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new(), ResponseBody::empty());
     let first = call.begin_attempt().finish(Ok(response));
     assert!(!tested.predicate().judge(&exchange(&call, &first, Slot::HandleIf, None)).is_handled());
     let second = call.begin_attempt().finish(Err(Error::new(ErrorKind::Timeout)));
@@ -199,7 +220,10 @@ fn a_guest_knows_how_much_time_is_left() {
     let tested = load(&guest(Exports::Predicate, &format!("{import} {}", handle_if(body))));
     assert!(!tested.handles(503));
     assert!(tested.handles(Seen { remaining: Some(Duration::from_secs(3600)), ..503.into() }));
-    assert!(tested.handles(Seen { remaining: Some(Duration::from_secs(1 << 40)), ..503.into() }), "it saturates");
+    assert!(
+        tested.handles(Seen { remaining: Some(Duration::from_secs(1 << 40)), ..503.into() }),
+        "it saturates"
+    );
 }
 
 /// A response of status 404 with the header that `name` and `value` spell and the bytes `body`.
@@ -227,7 +251,8 @@ fn answers(status: u16, name: &str, value: &str) -> Vec<u8> {
 
 #[test]
 fn a_guest_answers_in_place_of_the_upstream() {
-    let response = load(&answers(404, "X-Made-By", "a guest: grün")).responds(503).expect("it answers");
+    let response =
+        load(&answers(404, "X-Made-By", "a guest: grün")).responds(503).expect("it answers");
     assert_eq!(response.status, StatusCode::NOT_FOUND);
     assert_eq!(response.headers.len(), 1);
     assert_eq!(response.headers["x-made-by"].as_bytes(), b"a guest: gr\xfcn");
@@ -247,7 +272,10 @@ fn headers_of_the_connection_are_left_to_the_proxy() {
     let tested = load(&answers(200, "Content-Length", "9999"));
     let response = tested.responds(503).expect("it answers");
     assert!(response.headers.is_empty());
-    assert_eq!(tested.printed(), ["header `content-length` of the response dropped: only the proxy sets it"]);
+    assert_eq!(
+        tested.printed(),
+        ["header `content-length` of the response dropped: only the proxy sets it"]
+    );
 }
 
 #[test]
@@ -255,9 +283,15 @@ fn a_status_without_a_body_goes_without_the_one_that_came_with_it() {
     for status in [204, 205, 304] {
         let tested = load(&answers(status, "a", "b"));
         let response = tested.responds(503).expect("it answers");
-        assert_eq!((response.status.as_u16(), &response.headers["a"]), (status, &HeaderValue::from_static("b")));
+        assert_eq!(
+            (response.status.as_u16(), &response.headers["a"]),
+            (status, &HeaderValue::from_static("b"))
+        );
         assert_eq!(crate::support::body(response), "");
-        assert_eq!(tested.printed(), [format!("body of the response dropped: `{status}` has none")]);
+        assert_eq!(
+            tested.printed(),
+            [format!("body of the response dropped: `{status}` has none")]
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Cases: what a component is asked by them, what is said of its answers, and how they guard a swap.
+//! Cases: what a component is asked by them, what is said of its answers, and how they guard a
+//! swap.
 
 use std::fs;
 use std::path::Path;
@@ -42,12 +43,22 @@ fn a_condition_is_held_against_its_cases() {
          [[case]]\nname = 'no fallback'\nfailure = 'timeout'\nexpect = { declined = true }\n\
          [[case]]\nname = 'no fault'\nfailure = 'timeout'\nexpect = { fault = 'trap', detail = 'x' }\n",
     );
-    let reports: Vec<_> = reports.iter().map(|(name, differences)| (name.as_str(), said(differences))).collect();
+    let reports: Vec<_> =
+        reports.iter().map(|(name, differences)| (name.as_str(), said(differences))).collect();
     let expected = [
         ("right", vec![]),
         ("wrong", vec!["answer: expected handled = true, found handled = false".to_owned()]),
-        ("no fallback", vec!["answer: expected declined, found no export `fusebox:policy/fallback@0.1.0`".to_owned()]),
-        ("no fault", vec!["answer: expected the fault `trap`: …x…, found handled = false".to_owned()]),
+        (
+            "no fallback",
+            vec![
+                "answer: expected declined, found no export `fusebox:policy/fallback@0.1.0`"
+                    .to_owned(),
+            ],
+        ),
+        (
+            "no fault",
+            vec!["answer: expected the fault `trap`: …x…, found handled = false".to_owned()],
+        ),
     ];
     assert_eq!(reports, expected);
 }
@@ -120,9 +131,11 @@ fn a_guest_that_is_too_slow_fails_its_case() {
     // It takes its time at every call, not only at the first.
     let slow = "(local $left i32) (local.set $left (i32.const 300000000))
         (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))) (i32.const 1)";
-    let case = "[[case]]\nname = 'slow'\nresponse = { status = 503 }\nexpect = { handled = true }\n";
+    let case =
+        "[[case]]\nname = 'slow'\nresponse = { status = 503 }\nexpect = { handled = true }\n";
     let reports = tested(&predicate(slow), &format!("[component]\ntimeout = '1ms'\n{case}"));
-    let expected = "answer: expected handled = true, found the fault `timeout`: took longer than 1ms";
+    let expected =
+        "answer: expected handled = true, found the fault `timeout`: took longer than 1ms";
     assert_eq!(said(&reports[0].1), [expected]);
     let reports = tested(&predicate(slow), &format!("[component]\ntimeout = '20s'\n{case}"));
     assert_eq!(reports[0].1, []);
@@ -134,7 +147,10 @@ fn a_bench_measures_every_case() {
     let text = "[[case]]\nname = 'a'\nresponse = { status = 503 }\nexpect = { handled = true }\n\
                 [[case]]\nname = 'b'\nresponse = { status = 200 }\nexpect = { handled = false }\n";
     let report = trial(directory.path(), &predicate(BUSY), text).bench(1000).expect("it answers");
-    assert_eq!(report.calls.iter().map(|times| times.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        report.calls.iter().map(|times| times.name.as_str()).collect::<Vec<_>>(),
+        ["a", "b"]
+    );
     assert!(report.calls.iter().all(|times| !times.median.is_zero() && times.median <= times.p99));
     assert_eq!((report.memory, report.memory_after, report.instances), (1 << 16, 1 << 16, 1));
     assert!(report.load.is_none() && !report.compile.is_zero() && !report.start.is_zero());
@@ -157,16 +173,22 @@ fn a_version_that_fails_a_case_does_not_take_over() {
                     answer: expected handled = true, found handled = false";
     assert!(reason.ends_with(expected), "{reason}");
     assert!(tested.handles(503) && tested.generation() == Some(1), "the old one goes on");
-    assert!(matches!(tested.components.push(NAME, never.clone()), Reload::Rejected(_)), "a push is no way around");
+    assert!(
+        matches!(tested.components.push(NAME, never.clone()), Reload::Rejected(_)),
+        "a push is no way around"
+    );
     // What the cases say now counts.
     fs::write(&file, cases.replace("true", "false")).expect("a file");
     assert!(matches!(tested.components.push(NAME, never.clone()), Reload::Replaced(_)));
     fs::write(&file, "[[case]]\n").expect("a file");
-    let Reload::Rejected(reason) = tested.components.push(NAME, predicate(BUSY)) else { panic!("it was taken") };
+    let Reload::Rejected(reason) = tested.components.push(NAME, predicate(BUSY)) else {
+        panic!("it was taken")
+    };
     assert!(reason.ends_with("cases.toml:1: missing field `name`"), "{reason}");
     // And at the start.
-    let error =
-        try_load_with(&never, |config| config.cases = Some(file.clone())).map(drop).expect_err("they are wrong");
+    let error = try_load_with(&never, |config| config.cases = Some(file.clone()))
+        .map(drop)
+        .expect_err("they are wrong");
     assert!(error.ends_with("cases.toml:1: missing field `name`"), "{error}");
 }
 
@@ -175,10 +197,18 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     let both = guest(Exports::Both, &format!("{} {}", handle_if(BUSY), respond("(i32.const 128)")));
     let tested = load_with(&both, |config| config.capture = 3);
     let mut seen = crate::support::Seen::from(503);
-    seen.request = http::Request::post("/orders?id=7&access_token=z1").header("accept", "text/html");
-    for name in
-        ["authorization", "x-auth-token", "x-key", "X_Api_Key", "x-functions-key", "x-sid", "x-hub-signature", "x-jwt"]
-    {
+    seen.request =
+        http::Request::post("/orders?id=7&access_token=z1").header("accept", "text/html");
+    for name in [
+        "authorization",
+        "x-auth-token",
+        "x-key",
+        "X_Api_Key",
+        "x-functions-key",
+        "x-sid",
+        "x-hub-signature",
+        "x-jwt",
+    ] {
         seen.request = seen.request.header(name, "z2");
     }
     seen.request = seen.request.header("referer", "http://a/b?token=z3&page=2");
@@ -193,18 +223,25 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     assert_eq!(captured.len(), 3, "only so many in a second");
     let first = &captured[0].0;
     assert!(!["z1", "z2", "z3"].iter().any(|secret| first.contains(secret)), "{first}");
-    for shown in ["/orders?id=7&access_token=(redacted)", "http://a/b?token=(redacted)&page=2", "text/html"] {
+    for shown in
+        ["/orders?id=7&access_token=(redacted)", "http://a/b?token=(redacted)&page=2", "text/html"]
+    {
         assert!(first.contains(shown), "{first}");
     }
     // They are cases that the component passes.
     let directory = TempDir::new().expect("a directory");
-    let (file, lines) = (directory.path().join("guest.wasm"), directory.path().join("captured.jsonl"));
+    let (file, lines) =
+        (directory.path().join("guest.wasm"), directory.path().join("captured.jsonl"));
     fs::write(&file, &both).expect("a file");
-    fs::write(&lines, captured.iter().map(|(case, _)| format!("{case}\n")).collect::<String>()).expect("a file");
+    fs::write(&lines, captured.iter().map(|(case, _)| format!("{case}\n")).collect::<String>())
+        .expect("a file");
     let cases = Cases::read(&lines, None).expect("right ones");
-    let reports =
-        Trial::load(&file, cases, None, Compiler::in_process()).expect("it loads").test().expect("all can be asked");
-    let names: Vec<_> = reports.iter().map(|report| (report.name.as_str(), report.passed())).collect();
+    let reports = Trial::load(&file, cases, None, Compiler::in_process())
+        .expect("it loads")
+        .test()
+        .expect("all can be asked");
+    let names: Vec<_> =
+        reports.iter().map(|report| (report.name.as_str(), report.passed())).collect();
     assert_eq!(names[0], ("captured: POST /orders, 503", true));
     assert_eq!(names[1], ("captured: GET /, 200", true));
 }

@@ -56,7 +56,9 @@ impl Place {
 
     /// The names in the cache with this end.
     fn entries(&self, extension: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.cache()).expect("a directory").map(|entry| entry.expect("an entry").path());
+        let entries = fs::read_dir(self.cache())
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path());
         entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
     }
 
@@ -92,7 +94,11 @@ fn a_component_is_compiled_once_and_not_at_each_start() {
     place.write(&predicate(ALWAYS));
     assert_eq!(place.started(), CACHED);
     let compiler = place.compiler();
-    assert!(inspect(&place.0.path().join("guest.wasm"), compiler.clone()).expect("it can be read").is_acceptable());
+    assert!(
+        inspect(&place.0.path().join("guest.wasm"), compiler.clone())
+            .expect("it can be read")
+            .is_acceptable()
+    );
     assert_eq!((compiler.compiled(), compiler.cached()), CACHED, "and an inspection needs it once");
 }
 
@@ -100,7 +106,10 @@ fn a_component_is_compiled_once_and_not_at_each_start() {
 fn nobody_else_can_read_or_write_it() {
     let place = Place::new();
     place.started();
-    assert_eq!([mode(&place.cache()), mode(&place.entry("code")), mode(&place.entry("sha256"))], [0o700, 0o600, 0o600]);
+    assert_eq!(
+        [mode(&place.cache()), mode(&place.entry("code")), mode(&place.entry("sha256"))],
+        [0o700, 0o600, 0o600]
+    );
     assert!(place.entries("tmp").is_empty());
 }
 
@@ -131,7 +140,8 @@ fn an_entry_that_is_not_as_it_was_stored_is_made_anew() {
         }),
         ("what is no code, with the right digest", &|| {
             fs::write(&code, "hello").expect("a file");
-            fs::write(&digest, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824").expect("a file");
+            fs::write(&digest, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
+                .expect("a file");
         }),
     ];
     for (what, spoil) in ways {
@@ -145,7 +155,8 @@ fn an_entry_that_is_not_as_it_was_stored_is_made_anew() {
 #[test]
 fn a_directory_that_others_can_write_to_is_refused() {
     let place = Place::new();
-    let refusal = |directory: &Path| format!("{:#}", CodeCache::open(directory).expect_err("it is not safe"));
+    let refusal =
+        |directory: &Path| format!("{:#}", CodeCache::open(directory).expect_err("it is not safe"));
     let cache = place.cache();
     fs::create_dir(&cache).expect("a directory");
     for (bad, shown) in [(0o777, "777"), (0o770, "770"), (0o702, "702"), (0o1777, "1777")] {
@@ -183,7 +194,8 @@ fn what_was_used_least_recently_makes_room() {
     let length = fs::metadata(place.entry("code")).expect("a file").len();
     let small = |entries: u64| {
         let cache = CodeCache::open(&place.cache()).expect("it is ours");
-        Compiler::in_process().with_cache(cache.with_max_size(ByteSize::b(entries * (length + 100))))
+        Compiler::in_process()
+            .with_cache(cache.with_max_size(ByteSize::b(entries * (length + 100))))
     };
     let load = |number_of: usize| {
         place.write(&number(number_of));
@@ -195,7 +207,8 @@ fn what_was_used_least_recently_makes_room() {
     let age = || {
         for path in place.entries("code").into_iter().chain(place.entries("sha256")) {
             let file = File::open(path).expect("a file");
-            let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+            let modified =
+                file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
             file.set_modified(modified - Duration::from_secs(60)).expect("it is ours");
         }
     };
@@ -220,14 +233,19 @@ fn what_was_used_least_recently_makes_room() {
 fn what_a_crash_left_is_removed_in_time() {
     let place = Place::new();
     place.started();
-    let of = |digit: &str| place.cache().join(format!("{}.code.0123456789abcdef.tmp", digit.repeat(64)));
+    let of =
+        |digit: &str| place.cache().join(format!("{}.code.0123456789abcdef.tmp", digit.repeat(64)));
     let (old, new, others) = (of("a"), of("b"), place.cache().join("thesis.tmp"));
     for file in [&old, &new, &others] {
         fs::write(file, "half").expect("a file");
     }
     let hours_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     for file in [&old, &others] {
-        File::options().write(true).open(file).and_then(|file| file.set_modified(hours_ago)).expect("it is ours");
+        File::options()
+            .write(true)
+            .open(file)
+            .and_then(|file| file.set_modified(hours_ago))
+            .expect("it is ours");
     }
     assert_eq!(place.started(), CACHED);
     assert_eq!(place.entries("tmp"), [new, others], "what is not ours stays");
@@ -239,7 +257,9 @@ fn many_may_share_it() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                (0..8).map(|_| place.started()).for_each(|(compiled, cached)| assert_eq!(compiled + cached, 1))
+                (0..8)
+                    .map(|_| place.started())
+                    .for_each(|(compiled, cached)| assert_eq!(compiled + cached, 1))
             });
         }
     });
@@ -253,7 +273,10 @@ fn many_may_share_it() {
 fn script(script: &str) -> String {
     let place = Place::new();
     let compiler = Compiler::child("/bin/sh".into(), vec!["-c".into(), script.into()]);
-    place.load(&compiler).expect_err("it makes no code").replace(&place.0.path().display().to_string(), "")
+    place
+        .load(&compiler)
+        .expect_err("it makes no code")
+        .replace(&place.0.path().display().to_string(), "")
 }
 
 #[test]
@@ -285,7 +308,9 @@ fn a_child_that_ends_otherwise_than_it_should_is_a_reason() {
 #[test]
 fn a_program_that_is_not_there_is_said_so() {
     let place = Place::new();
-    let said = place.load(&Compiler::child("/nowhere/fusebox".into(), Vec::new())).expect_err("there is none");
+    let said = place
+        .load(&Compiler::child("/nowhere/fusebox".into(), Vec::new()))
+        .expect_err("there is none");
     assert!(said.contains("the compiler can't be started: No such file or directory"), "{said}");
 }
 
@@ -294,5 +319,7 @@ fn no_child_is_needed_for_what_is_in_the_cache() {
     let place = Place::new();
     place.started();
     let nobody = Compiler::child("/nowhere/fusebox".into(), Vec::new());
-    place.load(&nobody.with_cache(CodeCache::open(&place.cache()).expect("it is ours"))).expect("it is there");
+    place
+        .load(&nobody.with_cache(CodeCache::open(&place.cache()).expect("it is ours")))
+        .expect("it is there");
 }

@@ -1,7 +1,8 @@
-//! The promise of the contract: what was built for its first version keeps loading, and means the same.
+//! The promise of the contract: what was built for its first version keeps loading, and means the
+//! same.
 //!
-//! `fixtures/policy-0.1.0.wit` is the contract as it was first published, and `fixtures/policy-0.1.0.wat` a component of it with all
-//! its imports. Neither ever changes.
+//! `fixtures/policy-0.1.0.wit` is the contract as it was first published, and
+//! `fixtures/policy-0.1.0.wat` a component of it with all its imports. Neither ever changes.
 
 use fusebox_resilience::ErrorKind;
 use fusebox_wasm::WIT;
@@ -18,7 +19,8 @@ fn the_contract_has_all_that_its_first_version_had() {
     for world in ["policy", "predicate-policy", "fallback-policy"] {
         let mut both = Resolve::default();
         let mut add = |text: &str, version: &str| {
-            let text = text.replace("fusebox:policy@0.1.0", &format!("fusebox:policy@0.1.{version}"));
+            let text =
+                text.replace("fusebox:policy@0.1.0", &format!("fusebox:policy@0.1.{version}"));
             let package = both.push_str("policy.wit", &text).expect("valid text");
             both.select_world(&[package], Some(world)).expect("there is one")
         };

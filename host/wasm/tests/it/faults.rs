@@ -18,7 +18,10 @@ fn faults_on_500(fault: &str) -> Vec<u8> {
         "(if (i32.eq (local.get $value) (i32.const 500)) (then {fault}))
          (global.get $asked) (global.set $asked (i32.const 1))"
     ));
-    guest(Exports::Predicate, &format!("(global $asked (mut i32) (i32.const 0)) {fields} (func $deep (call $deep))"))
+    guest(
+        Exports::Predicate,
+        &format!("(global $asked (mut i32) (i32.const 0)) {fields} (func $deep (call $deep))"),
+    )
 }
 
 #[test]
@@ -28,15 +31,20 @@ fn a_trap_costs_its_own_call_and_the_guests_memory() {
     assert!(tested.handles(500), "the default answer");
     assert_eq!(tested.components.status()[0].instances, 0);
     assert_eq!([200, 200].map(|status| tested.handles(status)), [false, true]);
-    assert_eq!(tested.faulted(), [(Fault::Trap, "wasm `unreachable` instruction executed".to_owned())]);
+    assert_eq!(
+        tested.faulted(),
+        [(Fault::Trap, "wasm `unreachable` instruction executed".to_owned())]
+    );
     assert!(tested.components.status()[0].faults.contains(&(Fault::Trap, 1)));
 }
 
 #[test]
 fn the_configuration_answers_for_a_guest_that_does_not() {
-    for (on_error, answers) in
-        [(OnError::Default, [true, false]), (OnError::Handled, [true, true]), (OnError::Unhandled, [false, false])]
-    {
+    for (on_error, answers) in [
+        (OnError::Default, [true, false]),
+        (OnError::Handled, [true, true]),
+        (OnError::Unhandled, [false, false]),
+    ] {
         let tested = load_with(&predicate("unreachable"), |config| config.on_error = on_error);
         assert_eq!([503, 200].map(|status| tested.handles(status)), answers, "{on_error:?}");
     }
@@ -70,7 +78,8 @@ fn used() -> Duration {
 #[test]
 fn whatever_a_guest_does_it_holds_its_worker_for_its_time_and_two_ticks() {
     let timeout = Duration::from_millis(20);
-    // Half the timeout. The first tick finds that it still runs, and the last may come a whole one after its time.
+    // Half the timeout. The first tick finds that it still runs, and the last may come a whole one
+    // after its time.
     let tick = timeout / 2;
     // A step of what can't be interrupted, and unoptimised code of the host.
     let slack = Duration::from_millis(15);
@@ -80,8 +89,14 @@ fn whatever_a_guest_does_it_holds_its_worker_for_its_time_and_two_ticks() {
         ("loops", "(br $for-ever)".to_owned()),
         ("fills", format!("(memory.fill $own (i32.const 0) (i32.const 1) {all})")),
         ("copies upwards", format!("(memory.copy $own $own (i32.const 1000) (i32.const 0) {all})")),
-        ("copies downwards", format!("(memory.copy $own $own (i32.const 0) (i32.const 1000) {all})")),
-        ("copies data", "(memory.init $own $data (i32.const 0) (i32.const 0) (i32.const 16000000))".to_owned()),
+        (
+            "copies downwards",
+            format!("(memory.copy $own $own (i32.const 0) (i32.const 1000) {all})"),
+        ),
+        (
+            "copies data",
+            "(memory.init $own $data (i32.const 0) (i32.const 0) (i32.const 16000000))".to_owned(),
+        ),
         ("asks", "(call $header (i32.const 0) (i32.const 1000000) (i32.const 16))".to_owned()),
     ] {
         let data = if name == "copies data" { "x".repeat(16_000_000) } else { String::new() };
@@ -89,13 +104,15 @@ fn whatever_a_guest_does_it_holds_its_worker_for_its_time_and_two_ticks() {
             "(drop (memory.grow 0 (i32.const 20))) (drop (memory.grow $own (i32.const 980)))
              (loop $for-ever {body} (br $for-ever)) (i32.const 1)"
         );
-        let fields = format!(r#"{import} (memory $own 1) (data $data "{data}") {}"#, handle_if(&body));
+        let fields =
+            format!(r#"{import} (memory $own 1) (data $data "{data}") {}"#, handle_if(&body));
         let tested = load_with(&guest(Exports::Predicate, &fields), |config| {
             config.timeout = ConfigDuration(timeout);
             config.host_calls = u32::MAX;
             config.memory = ByteSize::mib(72);
         });
-        // A machine that is busy ticks late, so one call in time tells; each begins with fresh memory.
+        // A machine that is busy ticks late, so one call in time tells; each begins with fresh
+        // memory.
         let held = (0..5).map(|_| {
             let before = used();
             tested.handles(503);
@@ -117,7 +134,10 @@ fn figure(name: &str, held: Duration) {
 fn a_stack_is_bounded() {
     let tested = load(&faults_on_500("(call $deep)"));
     assert!(tested.handles(500));
-    assert_eq!(tested.faulted(), [(Fault::Stack, "needed more than 512.0 KiB of stack".to_owned())]);
+    assert_eq!(
+        tested.faulted(),
+        [(Fault::Stack, "needed more than 512.0 KiB of stack".to_owned())]
+    );
     assert!(!tested.handles(200));
 }
 
@@ -174,7 +194,12 @@ fn lists_that_lie_about_their_length_are_bad_answers() {
     for (headers, length) in [(256, 100_000), (65_528, 1), (256, u32::MAX), (u32::MAX, 1)] {
         let tested = lies(headers, length);
         assert!(tested.responds(503).is_none());
-        assert_eq!(tested.faults(), [Fault::BadAnswer], "{headers} {length}: {:?}", tested.faulted());
+        assert_eq!(
+            tested.faults(),
+            [Fault::BadAnswer],
+            "{headers} {length}: {:?}",
+            tested.faulted()
+        );
     }
 }
 
@@ -185,7 +210,9 @@ fn what_a_guest_hands_to_the_host_at_once_is_bounded() {
         (call $header (i32.const 0) (i32.const 2000000) (i32.const 16)) (i32.const 1)";
     let tested = load(&guest(Exports::Predicate, &format!("{import} {}", handle_if(body))));
     assert!(!tested.handles(200));
-    let [(Fault::HostBytes, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
+    let [(Fault::HostBytes, detail)] = &tested.faulted()[..] else {
+        panic!("{:?}", tested.faulted())
+    };
     assert!(detail.contains("more than 1.0 MiB in one call"), "{detail}");
 }
 

@@ -1,8 +1,9 @@
 //! Guests written in WAT: the whole of each is in the test that uses it.
 //!
-//! [`guest`] makes a component of a core module's fields. They may import any function of `attempt` and `settings` (module
-//! names `attempt` and `settings`, lowered) and find a memory of one page with a bump allocator from 4096 up, `$alloc`. They
-//! define what they export: `$handle-if (param i32 i32) (result i32)`, `$respond (param i32 i32) (result i32)`.
+//! [`guest`] makes a component of a core module's fields. They may import any function of `attempt`
+//! and `settings` (module names `attempt` and `settings`, lowered) and find a memory of one page
+//! with a bump allocator from 4096 up, `$alloc`. They define what they export: `$handle-if (param
+//! i32 i32) (result i32)`, `$respond (param i32 i32) (result i32)`.
 
 /// The interfaces of the contract as a component imports them.
 const IMPORTS: &str = r#"
@@ -79,7 +80,8 @@ const ATTEMPT: [&str; 19] = [
     "response-body-complete",
 ];
 
-/// Memory and an allocator, in a module of their own because lowered imports need them before the guest exists.
+/// Memory and an allocator, in a module of their own because lowered imports need them before the
+/// guest exists.
 const ALLOCATOR: &str = r#"
   (core module $allocator
     (memory (export "memory") 1)
@@ -111,8 +113,8 @@ pub(crate) fn guest(exports: Exports, fields: &str) -> Vec<u8> {
     encode(&text(exports, "", "", fields))
 }
 
-/// A predicate whose `handle-if` has this body: it finds the outcome's case in `$case` (0: a response, 1: a failure) and its
-/// status, or number of the failure, in `$value`.
+/// A predicate whose `handle-if` has this body: it finds the outcome's case in `$case` (0: a
+/// response, 1: a failure) and its status, or number of the failure, in `$value`.
 #[track_caller]
 pub(crate) fn predicate(body: &str) -> Vec<u8> {
     guest(Exports::Predicate, &handle_if(body))
@@ -120,7 +122,9 @@ pub(crate) fn predicate(body: &str) -> Vec<u8> {
 
 /// The field for that.
 pub(crate) fn handle_if(body: &str) -> String {
-    format!(r#"(func (export "handle-if") (param $case i32) (param $value i32) (result i32) {body})"#)
+    format!(
+        r#"(func (export "handle-if") (param $case i32) (param $value i32) (result i32) {body})"#
+    )
 }
 
 /// The field for a `respond` with this body, which returns the address of an `option<response>`.
@@ -128,7 +132,8 @@ pub(crate) fn respond(body: &str) -> String {
     format!(r#"(func (export "respond") (param $case i32) (param $value i32) (result i32) {body})"#)
 }
 
-/// A fallback that answers 200 with the text at the address and length that `body` leaves at 16 and 20: what it would know.
+/// A fallback that answers 200 with the text at the address and length that `body` leaves at 16 and
+/// 20: what it would know.
 #[track_caller]
 pub(crate) fn tells(imports: &str, body: &str) -> Vec<u8> {
     let respond = respond(&format!(
@@ -147,8 +152,8 @@ pub(crate) fn tells(imports: &str, body: &str) -> Vec<u8> {
     guest(Exports::Fallback, &format!("{reset} {imports} {respond}"))
 }
 
-/// The text of such a component, with more imports and definitions of the component (`outer`) and more arguments for the
-/// guest's module (`arguments`).
+/// The text of such a component, with more imports and definitions of the component (`outer`) and
+/// more arguments for the guest's module (`arguments`).
 pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str) -> String {
     let lowered: String = ATTEMPT
         .iter()
@@ -158,7 +163,8 @@ pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str)
             )
         })
         .collect();
-    let attempt: String = ATTEMPT.iter().map(|name| format!(r#"(export "{name}" (func ${name}))"#)).collect();
+    let attempt: String =
+        ATTEMPT.iter().map(|name| format!(r#"(export "{name}" (func ${name}))"#)).collect();
     let predicate = r#"
       (func $handle-if (param "outcome" $outcome) (result bool) (canon lift (core func $guest "handle-if")))
       (instance $predicate (export "handle-if" (func $handle-if)))
@@ -173,7 +179,8 @@ pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str)
         Exports::Fallback => fallback.to_owned(),
         Exports::Both => format!("{predicate} {fallback}"),
     };
-    // The allocator's memory is imported first, so that every guest can name its functions' imports after it.
+    // The allocator's memory is imported first, so that every guest can name its functions' imports
+    // after it.
     format!(
         r#"(component {IMPORTS} {ALLOCATOR} {lowered}
           (core func $get (canon lower (func $settings "get") (memory $memory) (realloc (core func $realloc))))

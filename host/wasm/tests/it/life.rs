@@ -43,8 +43,11 @@ fn roll_backs(tested: &Tested) -> Vec<(u64, u64, Option<u32>)> {
 #[test]
 fn a_version_that_fails_a_trial_call_is_not_taken() {
     let loops = "(loop $for-ever (br $for-ever)) unreachable";
-    let on_failure =
-        |body: &str| predicate(&format!("(if (result i32) (local.get $case) (then {body}) (else (i32.const 0)))"));
+    let on_failure = |body: &str| {
+        predicate(&format!(
+            "(if (result i32) (local.get $case) (then {body}) (else (i32.const 0)))"
+        ))
+    };
     let answers_nonsense = guest(
         Exports::Fallback,
         &respond(
@@ -52,10 +55,16 @@ fn a_version_that_fails_a_trial_call_is_not_taken() {
         ),
     );
     for (bytes, why) in [
-        (predicate("unreachable"), "fails when `handle-if` is called for a trial, about a 200: wasm `unreachable`"),
+        (
+            predicate("unreachable"),
+            "fails when `handle-if` is called for a trial, about a 200: wasm `unreachable`",
+        ),
         (on_failure("unreachable"), "`handle-if` is called for a trial, about a timeout"),
         (on_failure(loops), "about a timeout: took longer than 1s"),
-        (answers_nonsense, "fails when `respond` is called for a trial, about a 200: answered with status `99`"),
+        (
+            answers_nonsense,
+            "fails when `respond` is called for a trial, about a 200: answered with status `99`",
+        ),
     ] {
         let refused = try_load_with(&bytes, |config| {
             config.probe = true;
@@ -69,7 +78,10 @@ fn a_version_that_fails_a_trial_call_is_not_taken() {
     tested.overwrite(&predicate("unreachable"));
     assert!(matches!(tested.components.reload(NAME), Reload::Rejected(_)));
     let rejection = tested.components.status()[0].rejection.clone().expect("it is remembered");
-    assert!(rejection.digest.is_some() && rejection.reason.contains("for a trial"), "{rejection:?}");
+    assert!(
+        rejection.digest.is_some() && rejection.reason.contains("for a trial"),
+        "{rejection:?}"
+    );
     assert!(tested.handles(200), "the old one goes on");
 }
 
@@ -95,7 +107,9 @@ fn faults_on_probation_bring_the_previous_version_back() {
     assert!(tested.handles(503) && !tested.handles(200));
 
     // The file still has it, and it is not taken again from there.
-    let Reload::Rejected(reason) = tested.components.reload(NAME) else { panic!("it was rolled back") };
+    let Reload::Rejected(reason) = tested.components.reload(NAME) else {
+        panic!("it was rolled back")
+    };
     assert!(reason.contains("has the content that was rolled back"), "{reason}");
     // But after other content was there, or by somebody who says so.
     tested.overwrite(&version(1));
@@ -104,7 +118,10 @@ fn faults_on_probation_bring_the_previous_version_back() {
     assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)));
     assert!(tested.components.roll_back(NAME).is_ok());
     assert!(matches!(tested.components.reload(NAME), Reload::Rejected(_)));
-    assert!(matches!(tested.components.push(NAME, version(2)), Reload::Replaced(ComponentId { generation: 4, .. })));
+    assert!(matches!(
+        tested.components.push(NAME, version(2)),
+        Reload::Replaced(ComponentId { generation: 4, .. })
+    ));
 }
 
 #[test]
@@ -133,7 +150,13 @@ fn a_version_that_has_proved_itself_is_set_aside_and_comes_back_by_a_trial_call(
         tested.handles(200);
     }
     assert_eq!(tested.components.status()[0].calls, before + 1, "one trial was enough");
-    assert!(tested.recorder.kinds().iter().any(|kind| matches!(kind, EventKind::ComponentReleased { .. })));
+    assert!(
+        tested
+            .recorder
+            .kinds()
+            .iter()
+            .any(|kind| matches!(kind, EventKind::ComponentReleased { .. }))
+    );
     assert!(!tested.handles(200), "it is asked again");
 }
 
@@ -153,7 +176,10 @@ fn an_optional_component_waits_for_a_good_file() {
     tested.overwrite(&guest(Exports::Fallback, &respond("(i32.const 2048)")));
     assert!(matches!(tested.components.reload(NAME), Reload::Rejected(_)));
     tested.overwrite(&version(1));
-    assert!(matches!(tested.components.reload(NAME), Reload::Replaced(ComponentId { generation: 1, .. })));
+    assert!(matches!(
+        tested.components.reload(NAME),
+        Reload::Replaced(ComponentId { generation: 1, .. })
+    ));
     assert!(!tested.handles(200));
     drop(asked);
 }
@@ -171,7 +197,13 @@ fn a_push_replaces_the_file_and_a_roll_back_puts_it_back() {
     assert_eq!((back.component.generation, back.from.generation, back.warning), (1, 2, None));
     assert!(has(&tested, &version(1)));
     assert_eq!(roll_backs(&tested), [(1, 2, None)]);
-    assert!(tested.components.roll_back(NAME).expect_err("there is none").contains("no earlier version"));
+    assert!(
+        tested
+            .components
+            .roll_back(NAME)
+            .expect_err("there is none")
+            .contains("no earlier version")
+    );
 
     // By itself it is put back by whoever may block: the next push, or who looks after the files.
     for bad in [3, 4] {
@@ -199,7 +231,12 @@ fn a_file_that_others_have_changed_since_is_not_touched_by_a_roll_back() {
     let tested = load(&version(1));
     tested.overwrite(&version(2));
     assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)));
-    let warning = tested.components.roll_back(NAME).expect("there is one").warning.expect("a restart takes it");
+    let warning = tested
+        .components
+        .roll_back(NAME)
+        .expect("there is one")
+        .warning
+        .expect("a restart takes it");
     assert!(warning.ends_with("guest.wasm has other content"), "{warning}");
     assert!(has(&tested, &version(2)));
 }
@@ -231,13 +268,13 @@ fn every_limit_has_a_fault_of_its_own() {
              (i32.const 1)"
         )
     );
-    let tested = load_with(&guest(Exports::Predicate, &table), |config| config.table_elements = 1009);
+    let tested =
+        load_with(&guest(Exports::Predicate, &table), |config| config.table_elements = 1009);
     assert!(!tested.handles(200));
     let [(Fault::Table, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
     assert!(detail.starts_with("asked for more than 1009 table elements"), "{detail}");
 
-    let shallow =
-        "(func $deep (param i32) (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1))))))";
+    let shallow = "(func $deep (param i32) (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1))))))";
     let deep = format!("{shallow} {}", handle_if("(call $deep (i32.const 8000)) (i32.const 1)"));
     for (stack, goes) in [(ByteSize::kib(64), false), (ByteSize::mib(1), true)] {
         let tested = load_with(&guest(Exports::Predicate, &deep), |config| config.stack = stack);

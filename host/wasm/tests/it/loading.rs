@@ -18,7 +18,8 @@ const ALWAYS: &str = "(i32.const 1)";
 #[test]
 fn an_acceptable_component_is_loaded_and_said_so() {
     let tested = load(&predicate(ALWAYS));
-    let [EventKind::ComponentLoaded { component, replaced: None }] = &tested.recorder.kinds()[..] else {
+    let [EventKind::ComponentLoaded { component, replaced: None }] = &tested.recorder.kinds()[..]
+    else {
         panic!("{:?}", tested.recorder.kinds())
     };
     assert_eq!((&*component.name, component.generation, component.digest.len()), (NAME, 1, 64));
@@ -29,7 +30,10 @@ fn an_acceptable_component_is_loaded_and_said_so() {
 fn an_error_names_the_component_and_its_file() {
     let refusal = refusal(b"(component)");
     assert!(refusal.starts_with(&format!("component `{NAME}` (/")), "{refusal}");
-    assert!(refusal.ends_with("guest.wasm): is WebAssembly text, expected a binary component"), "{refusal}");
+    assert!(
+        refusal.ends_with("guest.wasm): is WebAssembly text, expected a binary component"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -105,7 +109,9 @@ fn with_world(mut module: Vec<u8>, world: &str) -> Vec<u8> {
 fn a_component_for_another_world_is_refused() {
     let refusal = refusal(&encode("(component)"));
     assert!(
-        refusal.contains("missing export `fusebox:policy/predicate@0.1.0` or `fusebox:policy/fallback@0.1.0`"),
+        refusal.contains(
+            "missing export `fusebox:policy/predicate@0.1.0` or `fusebox:policy/fallback@0.1.0`"
+        ),
         "{refusal}"
     );
 }
@@ -119,10 +125,14 @@ fn an_export_of_a_wrong_type_is_refused() {
         (instance $predicate (export "NAME" (func $handle-if)))
         (export "fusebox:policy/predicate@0.1.0" (instance $predicate)))"#;
     let type_refusal = refusal(&encode(&wrong.replace("NAME", "handle-if")));
-    assert!(type_refusal.contains("export `fusebox:policy/predicate@0.1.0` has a wrong type"), "{type_refusal}");
+    assert!(
+        type_refusal.contains("export `fusebox:policy/predicate@0.1.0` has a wrong type"),
+        "{type_refusal}"
+    );
     let name_refusal = refusal(&encode(&wrong.replace("NAME", "handles")));
     assert!(
-        name_refusal.contains("export `fusebox:policy/predicate@0.1.0` is not that of the contract"),
+        name_refusal
+            .contains("export `fusebox:policy/predicate@0.1.0` is not that of the contract"),
         "{name_refusal}"
     );
 }
@@ -156,21 +166,32 @@ fn an_import_of_a_wrong_type_is_refused() {
         &handle_if(ALWAYS),
     );
     let refusal = refusal(&encode(&component));
-    assert!(refusal.contains("an import has a wrong type") && refusal.contains("get-random-u64"), "{refusal}");
+    assert!(
+        refusal.contains("an import has a wrong type") && refusal.contains("get-random-u64"),
+        "{refusal}"
+    );
 }
 
 #[test]
 fn a_guest_that_fails_to_start_is_refused() {
-    let starts =
-        |body: &str| guest(Exports::Predicate, &format!("(func $start {body}) (start $start) {}", handle_if(ALWAYS)));
+    let starts = |body: &str| {
+        guest(
+            Exports::Predicate,
+            &format!("(func $start {body}) (start $start) {}", handle_if(ALWAYS)),
+        )
+    };
     let trap = refusal(&starts("unreachable"));
-    assert!(trap.contains("can't be instantiated: wasm `unreachable` instruction executed"), "{trap}");
+    assert!(
+        trap.contains("can't be instantiated: wasm `unreachable` instruction executed"),
+        "{trap}"
+    );
     let endless = try_load_with(&starts("(loop $for-ever (br $for-ever))"), |config| {
         config.timeout = fusebox_resilience::config::ConfigDuration::from_millis(10);
     });
     let endless = endless.err().expect("it is refused");
     assert!(endless.contains("can't be instantiated: took longer than 1s"), "{endless}");
-    let large = refusal(&guest(Exports::Predicate, &format!("(memory 2000) {}", handle_if(ALWAYS))));
+    let large =
+        refusal(&guest(Exports::Predicate, &format!("(memory 2000) {}", handle_if(ALWAYS))));
     assert!(large.contains("asked for more than 64"), "{large}");
 }
 
@@ -179,18 +200,28 @@ fn a_pinned_digest_is_kept_to() {
     let bytes = predicate(ALWAYS);
     let digest = load(&bytes).loaded()[0].digest.to_string();
     load_with(&bytes, |config| config.sha256 = Some(digest.to_uppercase()));
-    let refusal = try_load_with(&bytes, |config| config.sha256 = Some("00".repeat(32))).err().expect("it is refused");
-    assert!(refusal.contains(&format!("expected sha256 `{}`, found `{digest}`", "00".repeat(32))), "{refusal}");
+    let refusal = try_load_with(&bytes, |config| config.sha256 = Some("00".repeat(32)))
+        .err()
+        .expect("it is refused");
+    assert!(
+        refusal.contains(&format!("expected sha256 `{}`, found `{digest}`", "00".repeat(32))),
+        "{refusal}"
+    );
 }
 
 #[test]
 fn everything_that_fails_to_load_is_said_at_once() {
     let directory = TempDir::new().expect("a directory");
     fs::write(directory.path().join("good.wasm"), predicate(ALWAYS)).expect("a file");
-    let configs =
-        ["good.wasm", "absent.wasm", "lost.wasm"].map(|file| (file.replace(".wasm", ""), ComponentConfig::new(file)));
-    let failures =
-        Components::load(BTreeMap::from(configs), directory.path(), Compiler::in_process(), Observers::default()).err();
+    let configs = ["good.wasm", "absent.wasm", "lost.wasm"]
+        .map(|file| (file.replace(".wasm", ""), ComponentConfig::new(file)));
+    let failures = Components::load(
+        BTreeMap::from(configs),
+        directory.path(),
+        Compiler::in_process(),
+        Observers::default(),
+    )
+    .err();
     let failures = failures.expect("two are not there");
     assert_eq!(failures.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["absent", "lost"]);
     assert!(format!("{:#}", failures[0].1).contains("No such file"), "{:#}", failures[0].1);
@@ -202,10 +233,21 @@ fn a_name_or_an_export_that_is_not_there_is_said_so() {
     let absent = tested.components.predicate("absent").expect_err("there is none");
     assert_eq!(absent, format!("no component `absent`; there are `{NAME}`"));
     let none = tested.components.responder(NAME).expect_err("it exports none");
-    assert!(none.ends_with("guest.wasm): missing export `fusebox:policy/fallback@0.1.0`"), "{none}");
-    let empty = Components::load(BTreeMap::new(), Path::new(""), Compiler::in_process(), Observers::default())
-        .expect("nothing to load");
-    assert_eq!(empty.predicate("any").expect_err("there is none"), "no component `any`; there are none");
+    assert!(
+        none.ends_with("guest.wasm): missing export `fusebox:policy/fallback@0.1.0`"),
+        "{none}"
+    );
+    let empty = Components::load(
+        BTreeMap::new(),
+        Path::new(""),
+        Compiler::in_process(),
+        Observers::default(),
+    )
+    .expect("nothing to load");
+    assert_eq!(
+        empty.predicate("any").expect_err("there is none"),
+        "no component `any`; there are none"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Real components in the real engine. Guests are WAT in the test that uses them, or the ones that `make policies` builds.
+//! Real components in the real engine. Guests are WAT in the test that uses them, or the ones that
+//! `make policies` builds.
 
 mod answers;
 mod cases;

@@ -33,8 +33,8 @@ fn service_b_reads_its_settings() {
     assert_eq!(tested.tells(503), r#"{"message": "\"busy\"\n"}"#);
 }
 
-/// Inside a runtime, where a panic that prints would panic the host with wasmtime-wasi's own console. (The Debian route builds
-/// guests that have no stderr to print it on.)
+/// Inside a runtime, where a panic that prints would panic the host with wasmtime-wasi's own
+/// console. (The Debian route builds guests that have no stderr to print it on.)
 #[tokio::test(flavor = "current_thread")]
 async fn a_rust_panic_is_a_trap_with_its_message() {
     let bytes = built("service_b.wasm");
@@ -44,7 +44,11 @@ async fn a_rust_panic_is_a_trap_with_its_message() {
     });
     assert!(tested.handles(503), "the default answer");
     let [(Fault::Trap, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
-    assert_eq!(detail.contains("setting `busy-status`: expected a status, found `busy`"), has_stderr, "{detail}");
+    assert_eq!(
+        detail.contains("setting `busy-status`: expected a status, found `busy`"),
+        has_stderr,
+        "{detail}"
+    );
 }
 
 fn graphql() -> Tested {
@@ -61,7 +65,10 @@ fn graphql_errors_looks_into_the_body_of_a_200() {
     let tested = graphql();
     assert!(tested.handles(json(200, r#"{"errors": [{"message": "no"}], "data": null}"#)));
     assert!(!tested.handles(json(200, r#"{"data": {"errors": ["mine"]}, "errors": []}"#)));
-    assert!(!tested.handles(Seen::response(200, HeaderMap::new(), r#"{"errors": [1]}"#)), "not declared as json");
+    assert!(
+        !tested.handles(Seen::response(200, HeaderMap::new(), r#"{"errors": [1]}"#)),
+        "not declared as json"
+    );
     assert!(!tested.handles(json(404, r#"{"errors": [1]}"#)));
     assert!(tested.handles(502));
     assert!(tested.handles(ErrorKind::ConnectionRefused));

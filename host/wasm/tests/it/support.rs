@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fusebox_resilience::testing::{Recorder, call_with, exchange, read};
 use fusebox_resilience::{
-    Answer, Call, ComponentId, Error, ErrorKind, EventKind, Exchange, Fault, Observers, Outcome, Predicate,
-    RequestBody, Responder, Response, ResponseBody, Slot,
+    Answer, Call, ComponentId, Error, ErrorKind, EventKind, Exchange, Fault, Observers, Outcome,
+    Predicate, RequestBody, Responder, Response, ResponseBody, Slot,
 };
 use fusebox_wasm::{Compiler, ComponentConfig, Components};
 use http::{HeaderMap, Request, StatusCode};
@@ -46,21 +46,29 @@ pub(crate) fn refusal(bytes: &[u8]) -> String {
     }
 }
 
-pub(crate) fn try_load_with(bytes: &[u8], configure: impl FnOnce(&mut ComponentConfig)) -> Result<Tested, String> {
+pub(crate) fn try_load_with(
+    bytes: &[u8],
+    configure: impl FnOnce(&mut ComponentConfig),
+) -> Result<Tested, String> {
     let directory = TempDir::new().expect("a directory");
     fs::write(directory.path().join("guest.wasm"), bytes).expect("a file");
     let mut config = ComponentConfig::new("guest.wasm");
-    // Generous: a busy machine must not look like a slow guest. Tests of the deadline set their own.
+    // Generous: a busy machine must not look like a slow guest. Tests of the deadline set their
+    // own.
     config.timeout = fusebox_resilience::config::ConfigDuration::from_secs(20);
-    // What a guest does wrong is to be seen when a test asks it. Tests of admission try it out before.
+    // What a guest does wrong is to be seen when a test asks it. Tests of admission try it out
+    // before.
     config.probe = false;
     configure(&mut config);
     let recorder = Recorder::default();
     let configs = BTreeMap::from([(NAME.to_owned(), config)]);
-    match Components::load(configs, directory.path(), Compiler::in_process(), recorder.observers()) {
+    match Components::load(configs, directory.path(), Compiler::in_process(), recorder.observers())
+    {
         Ok(components) => Ok(Tested { components, recorder, directory }),
         Err(failures) => {
-            let [(name, error)] = &failures[..] else { panic!("one component, {} failures", failures.len()) };
+            let [(name, error)] = &failures[..] else {
+                panic!("one component, {} failures", failures.len())
+            };
             assert_eq!(name, NAME);
             Err(format!("{error:#}"))
         }
@@ -91,14 +99,18 @@ impl Tested {
 
     /// What it says of an outcome.
     pub(crate) fn handles(&self, outcome: impl Into<Seen>) -> bool {
-        outcome.into().asked(&self.recorder, Slot::HandleIf, |seen| self.predicate().judge(seen).is_handled())
+        outcome
+            .into()
+            .asked(&self.recorder, Slot::HandleIf, |seen| self.predicate().judge(seen).is_handled())
     }
 
     /// What it answers instead of an outcome.
     pub(crate) fn responds(&self, outcome: impl Into<Seen>) -> Option<Response> {
-        outcome.into().asked(&self.recorder, Slot::Respond, |seen| match self.responder().respond(seen) {
-            Answer::Now(response) => response,
-            Answer::Later(_) => panic!("it is no component of the contract"),
+        outcome.into().asked(&self.recorder, Slot::Respond, |seen| {
+            match self.responder().respond(seen) {
+                Answer::Now(response) => response,
+                Answer::Later(_) => panic!("it is no component of the contract"),
+            }
         })
     }
 
@@ -158,14 +170,20 @@ impl Seen {
     }
 
     /// Asks about it, for the policy `test` of the route `test`.
-    pub(crate) fn asked<R>(self, recorder: &Recorder, slot: Slot, question: impl FnOnce(&Exchange<'_>) -> R) -> R {
+    pub(crate) fn asked<R>(
+        self,
+        recorder: &Recorder,
+        slot: Slot,
+        question: impl FnOnce(&Exchange<'_>) -> R,
+    ) -> R {
         let call = self.call(recorder.observers());
         let deadline = self.remaining.map(|remaining| Instant::now() + remaining);
         question(&exchange(&call, &self.outcome, slot, deadline))
     }
 
     fn call(&self, observers: Observers) -> Call {
-        let mut request = Request::builder().method(self.request.method_ref().cloned().unwrap_or_default());
+        let mut request =
+            Request::builder().method(self.request.method_ref().cloned().unwrap_or_default());
         request = request.uri(self.request.uri_ref().cloned().unwrap_or_default());
         if let (Some(to), Some(from)) = (request.headers_mut(), self.request.headers_ref()) {
             *to = from.clone();
@@ -204,5 +222,6 @@ pub(crate) fn body(response: Response) -> String {
 #[track_caller]
 pub(crate) fn built(name: &str) -> Vec<u8> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/build").join(name);
-    fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; run `make policies`", file.display()))
+    fs::read(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `make policies`", file.display()))
 }

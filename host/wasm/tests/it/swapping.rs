@@ -18,7 +18,10 @@ const NEVER: &str = "(i32.const 0)";
 fn a_new_version_answers_from_the_next_call_on() {
     let tested = load(&predicate(ALWAYS));
     let (asked, changed) = (tested.predicate(), tested.components.changed());
-    let handles = || Seen::from(503).asked(&tested.recorder, Slot::HandleIf, |seen| asked.judge(seen).is_handled());
+    let handles = || {
+        Seen::from(503)
+            .asked(&tested.recorder, Slot::HandleIf, |seen| asked.judge(seen).is_handled())
+    };
     assert!(handles());
     assert_eq!(tested.components.reload(NAME), Reload::Unchanged);
     assert!(!changed.has_changed().expect("it is still there"));
@@ -36,11 +39,16 @@ fn a_new_version_answers_from_the_next_call_on() {
 #[test]
 fn a_bad_file_changes_nothing() {
     let tested = load(&predicate(ALWAYS));
-    for bad in [&b"not wasm"[..], &predicate(NEVER)[..100], &guest(Exports::Predicate, "(start 0) (func unreachable)")]
-    {
+    for bad in [
+        &b"not wasm"[..],
+        &predicate(NEVER)[..100],
+        &guest(Exports::Predicate, "(start 0) (func unreachable)"),
+    ] {
         tested.overwrite(bad);
         let Reload::Rejected(reason) = tested.components.reload(NAME) else { panic!("it is bad") };
-        let Some(EventKind::ComponentRejected { name, reason: said, .. }) = tested.recorder.kinds().pop() else {
+        let Some(EventKind::ComponentRejected { name, reason: said, .. }) =
+            tested.recorder.kinds().pop()
+        else {
             panic!("it is not said")
         };
         assert_eq!((&*name, &*said), (NAME, &*reason));
@@ -59,8 +67,13 @@ fn a_new_version_must_export_what_is_in_use() {
     let tested = load(&both);
     tested.predicate();
     tested.overwrite(&guest(Exports::Fallback, &respond("unreachable")));
-    let Reload::Rejected(reason) = tested.components.reload(NAME) else { panic!("the predicate is in use") };
-    assert!(reason.contains("missing export `fusebox:policy/predicate@0.1.0`, which is in use"), "{reason}");
+    let Reload::Rejected(reason) = tested.components.reload(NAME) else {
+        panic!("the predicate is in use")
+    };
+    assert!(
+        reason.contains("missing export `fusebox:policy/predicate@0.1.0`, which is in use"),
+        "{reason}"
+    );
     tested.overwrite(&predicate(NEVER));
     assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)), "the fallback is not");
 }
@@ -93,13 +106,16 @@ fn calls_under_way_end_on_the_old_version() {
             let recorder = fusebox_resilience::testing::Recorder::default();
             let sender = sender;
             while !stop.load(SeqCst) {
-                let answer = Seen::from(503).asked(&recorder, Slot::HandleIf, |seen| asked.judge(seen).is_handled());
+                let answer = Seen::from(503)
+                    .asked(&recorder, Slot::HandleIf, |seen| asked.judge(seen).is_handled());
                 sender.send(answer).expect("somebody listens");
             }
             recorder.kinds()
         });
         assert!(answers.recv().expect("it is running"));
-        for (round, (body, expected)) in [(NEVER, false), (ALWAYS, true)].repeat(5).into_iter().enumerate() {
+        for (round, (body, expected)) in
+            [(NEVER, false), (ALWAYS, true)].repeat(5).into_iter().enumerate()
+        {
             tested.overwrite(&predicate(body));
             assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)), "round {round}");
             // It may take a call that had begun before; then all are of the new version.
@@ -109,5 +125,9 @@ fn calls_under_way_end_on_the_old_version() {
         assert_eq!(caller.join().expect("no panic"), [], "no call failed");
     });
     assert_eq!(tested.generation(), Some(11));
-    assert_eq!(tested.components.status()[0].instances, 0, "a thread that ends takes its instances along");
+    assert_eq!(
+        tested.components.status()[0].instances,
+        0,
+        "a thread that ends takes its instances along"
+    );
 }

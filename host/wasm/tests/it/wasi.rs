@@ -1,4 +1,5 @@
-//! WASI inside a running current-thread runtime, where a worker calls: printing works, waiting is a fault.
+//! WASI inside a running current-thread runtime, where a worker calls: printing works, waiting is a
+//! fault.
 
 use fusebox_resilience::Fault;
 use fusebox_wasm::{ComponentConfig, Grant};
@@ -6,7 +7,8 @@ use fusebox_wasm::{ComponentConfig, Grant};
 use crate::guest::{Exports, encode, handle_if, text};
 use crate::support::{Tested, load_with};
 
-/// Imports that wasi-libc's `write` and `nanosleep` come down to, and their lowered forms for the guest.
+/// Imports that wasi-libc's `write` and `nanosleep` come down to, and their lowered forms for the
+/// guest.
 const IMPORTS: &str = r#"
   (import "wasi:io/error@0.2.3" (instance $error (export "error" (type (sub resource)))))
   (alias export $error "error" (type $error))
@@ -65,7 +67,8 @@ fn with_wasi(body: &str) -> Tested {
 }
 
 fn with_wasi_and(body: &str, configure: impl FnOnce(&mut ComponentConfig)) -> Tested {
-    let guest = text(Exports::Predicate, IMPORTS, ARGUMENTS, &format!("{GUEST} {}", handle_if(body)));
+    let guest =
+        text(Exports::Predicate, IMPORTS, ARGUMENTS, &format!("{GUEST} {}", handle_if(body)));
     load_with(&encode(&guest), configure)
 }
 

@@ -48,7 +48,9 @@ impl Tested {
 
     /// Whether it went well.
     fn call(&mut self, name: &str, parameters: [u64; 3]) -> bool {
-        if let Ok(narrow) = self.instance.get_typed_func::<(u32, u32, u32), ()>(&mut self.store, name) {
+        if let Ok(narrow) =
+            self.instance.get_typed_func::<(u32, u32, u32), ()>(&mut self.store, name)
+        {
             let parameters = parameters.map(|value| u32::try_from(value).expect("it fits"));
             return narrow.call(&mut self.store, parameters.into()).is_ok();
         }
@@ -103,10 +105,14 @@ proptest! {
 
 #[test]
 fn what_is_short_stays_and_so_does_a_module_that_moves_nothing() {
-    let short = format!("(module (memory 1) (func (memory.fill (i32.const 0) (i32.const 1) (i32.const {STEP}))))");
+    let short = format!(
+        "(module (memory 1) (func (memory.fill (i32.const 0) (i32.const 1) (i32.const {STEP}))))"
+    );
     let long = short.replace(&STEP.to_string(), &(STEP + 1).to_string());
     let negative = short.replace(&STEP.to_string(), "-1");
-    for (text, is_changed) in [("(module)", false), (&*short, false), (&*long, true), (&*negative, true)] {
+    for (text, is_changed) in
+        [("(module)", false), (&*short, false), (&*long, true), (&*negative, true)]
+    {
         let wasm = wat::parse_str(text).expect("valid text");
         assert_eq!(in_steps(&wasm).expect("it can be read") != wasm, is_changed, "{text}");
     }
@@ -114,13 +120,17 @@ fn what_is_short_stays_and_so_does_a_module_that_moves_nothing() {
 
 #[test]
 fn components_are_stepped_wherever_their_modules_are() {
-    let inner =
-        "(core module $m (memory 1) (func (param i32) (memory.fill (i32.const 0) (i32.const 1) (local.get 0))))";
+    let inner = "(core module $m (memory 1) (func (param i32) (memory.fill (i32.const 0) (i32.const 1) (local.get 0))))";
     let wasm =
-        wat::parse_str(format!("(component {inner} (component {inner} (component {inner})))")).expect("valid text");
+        wat::parse_str(format!("(component {inner} (component {inner} (component {inner})))"))
+            .expect("valid text");
     let stepped = in_steps(&wasm).expect("it can be read");
     let fill = |wasm: &[u8]| wasm.windows(3).filter(|bytes| *bytes == [0xfc, 0x0b, 0]).count();
-    assert_eq!((fill(&wasm), fill(&stepped)), (3, 6), "each has one within a loop and one after it instead");
+    assert_eq!(
+        (fill(&wasm), fill(&stepped)),
+        (3, 6),
+        "each has one within a loop and one after it instead"
+    );
     wasmtime::component::Component::new(&Engine::default(), stepped).expect("a valid component");
     let deep = (0..=DEPTH).fold(String::new(), |inner, _| format!("(component {inner})"));
     let error = in_steps(&wat::parse_str(deep).expect("valid text")).expect_err("it is too deep");
