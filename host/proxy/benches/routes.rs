@@ -23,7 +23,9 @@ fn table(routes: impl Iterator<Item = RouteMatch>) -> RouteTable {
 fn routes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
     for count in [1, 2, 3, 10, 100, 1_000, 10_000] {
-        let path = |index: usize| if index == 0 { "/".to_owned() } else { format!("/api/service-{index}") };
+        let path = |index: usize| {
+            if index == 0 { "/".to_owned() } else { format!("/api/service-{index}") }
+        };
         let by_path = table((0..count).map(|index| RouteMatch::new(None, &path(index), None)));
         let wanted = format!("{}/orders/17", path(count / 2));
         group.bench_function(BenchmarkId::new("by path", count), |bencher| {
@@ -33,11 +35,13 @@ fn routes(criterion: &mut Criterion) {
         let by_host = table((0..count).map(|index| RouteMatch::new(Some(&host(index)), "/", None)));
         let wanted = host(count / 2);
         group.bench_function(BenchmarkId::new("by host", count), |bencher| {
-            bencher.iter(|| by_host.find(black_box(&wanted), black_box("/orders/17"), &Method::GET));
+            bencher
+                .iter(|| by_host.find(black_box(&wanted), black_box("/orders/17"), &Method::GET));
         });
     }
     let slashes = "/".repeat(60_000);
-    let deep = table((0..10_000).map(|index| RouteMatch::new(None, &format!("/a/b/{index}"), None)));
+    let deep =
+        table((0..10_000).map(|index| RouteMatch::new(None, &format!("/a/b/{index}"), None)));
     group.bench_function("60,000 slashes", |bencher| {
         bencher.iter(|| deep.find(black_box("b.example"), black_box(&slashes), &Method::GET));
     });

@@ -1,7 +1,8 @@
 //! What `swaps.sh` pushes: good, bad, trapping, looping and oversized components, in turn.
 //!
-//! `swaps --first` writes the first good one to stdout. `swaps ADMIN PID SWAPS` pushes, checks each answer, waits for the
-//! roll-backs, and prints memory, file descriptors and threads of the process on the way.
+//! `swaps --first` writes the first good one to stdout. `swaps ADMIN PID SWAPS` pushes, checks each
+//! answer, waits for the roll-backs, and prints memory, file descriptors and threads of the process
+//! on the way.
 
 #![expect(clippy::print_stdout, reason = "figures are what it is for")]
 
@@ -28,7 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--first"] => Ok(io::stdout().write_all(&good(0))?),
         [admin, process, swaps] => swap(admin.parse()?, process, swaps.parse()?),
-        // As one benchmark among all, or one test, with whatever those are asked for: it has nothing to push to.
+        // As one benchmark among all, or one test, with whatever those are asked for: it has
+        // nothing to push to.
         _ => {
             println!("usage: swaps --first | swaps ADMIN PID SWAPS");
             Ok(())
@@ -41,7 +43,8 @@ fn swap(admin: SocketAddr, process: &str, swaps: usize) -> Result<(), Box<dyn Er
     let mut tally = [0; 3];
     println!("before: {}", figures(process)?);
     for number in 1..=swaps {
-        // What it does is found out on live traffic only: a body of more than the two bytes of a trial call.
+        // What it does is found out on live traffic only: a body of more than the two bytes of a
+        // trial call.
         let on_live = |body: &str| {
             component(
                 number,
@@ -69,7 +72,11 @@ fn swap(admin: SocketAddr, process: &str, swaps: usize) -> Result<(), Box<dyn Er
         }
         tally[usize::from(expected == 422) + 2 * usize::from(is_rolled_back)] += 1;
         if number % (swaps / LINES).max(1) == 0 {
-            println!("{number} swaps, {:.0} s: {}", began.elapsed().as_secs_f64(), figures(process)?);
+            println!(
+                "{number} swaps, {:.0} s: {}",
+                began.elapsed().as_secs_f64(),
+                figures(process)?
+            );
         }
     }
     let [taken, refused, rolled_back] = tally;
@@ -104,7 +111,8 @@ fn generation(admin: SocketAddr) -> Result<u64, Box<dyn Error>> {
 
 fn figures(process: &str) -> io::Result<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map_or("?", str::trim);
+    let of =
+        |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map_or("?", str::trim);
     let files = fs::read_dir(format!("/proc/{process}/fd"))?.count();
     Ok(format!("resident {}, {} threads, {files} files", of("VmRSS:"), of("Threads:")))
 }

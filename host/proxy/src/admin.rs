@@ -1,7 +1,7 @@
 //! The second listener: health, metrics, state, and the switches.
 //!
-//! Reading is open to whoever reaches the listener, which is why it belongs on loopback. Whatever changes something needs
-//! the bearer token of `token_file`; without one it is refused.
+//! Reading is open to whoever reaches the listener, which is why it belongs on loopback. Whatever
+//! changes something needs the bearer token of `token_file`; without one it is refused.
 
 mod components;
 mod state;
@@ -48,7 +48,8 @@ pub(crate) struct Admin {
     pub(crate) kinds: BTreeMap<Arc<str>, PolicyKind>,
     pub(crate) breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
     pub(crate) components: Components,
-    /// One change that may take long is made at a time: a component may take 64 MiB, and its compiling minutes.
+    /// One change that may take long is made at a time: a component may take 64 MiB, and its
+    /// compiling minutes.
     pub(crate) changes: Arc<Semaphore>,
     pub(crate) observers: Observers,
     pub(crate) metrics: Arc<Metrics>,
@@ -96,7 +97,9 @@ impl Admin {
             (&Method::GET | &Method::HEAD, ["readyz"]) if self.ready.load(Ordering::Relaxed) => {
                 text(StatusCode::OK, "ready\n")
             }
-            (&Method::GET | &Method::HEAD, ["readyz"]) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            (&Method::GET | &Method::HEAD, ["readyz"]) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+            }
             (&Method::GET | &Method::HEAD, ["metrics"]) => self.metrics(),
             (&Method::GET | &Method::HEAD, ["state"]) => self.state(),
             (&Method::POST, ["policies", name, action]) => match self.authorize(&request).await {
@@ -107,10 +110,12 @@ impl Admin {
                 Ok(()) => self.reload().await,
                 Err(refusal) => refusal,
             },
-            (&Method::POST, ["components", name, "rollback"]) => match self.authorize(&request).await {
-                Ok(()) => self.roll_back((*name).to_owned()).await,
-                Err(refusal) => refusal,
-            },
+            (&Method::POST, ["components", name, "rollback"]) => {
+                match self.authorize(&request).await {
+                    Ok(()) => self.roll_back((*name).to_owned()).await,
+                    Err(refusal) => refusal,
+                }
+            }
             (&Method::PUT, ["components", name]) => match self.authorize(&request).await {
                 Ok(()) => {
                     let name = (*name).to_owned();
@@ -119,7 +124,9 @@ impl Admin {
                 Err(refusal) => refusal,
             },
             (_, ["healthz" | "readyz" | "metrics" | "state"]) => not_allowed("GET, HEAD"),
-            (_, ["policies", _, _] | ["reload"] | ["components", _, "rollback"]) => not_allowed("POST"),
+            (_, ["policies", _, _] | ["reload"] | ["components", _, "rollback"]) => {
+                not_allowed("POST")
+            }
             (_, ["components", _]) => not_allowed("PUT"),
             _ => text(
                 StatusCode::NOT_FOUND,
@@ -130,7 +137,8 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
-        let breakers = self.breakers.iter().map(|(name, breaker)| (name.clone(), breaker.status())).collect();
+        let breakers =
+            self.breakers.iter().map(|(name, breaker)| (name.clone(), breaker.status())).collect();
         let components = self.components.status().into_iter().map(|status| ComponentSample {
             name: status.name,
             version: status.version,
@@ -143,7 +151,9 @@ impl Admin {
         let components = components.collect();
         let scrape = Scrape { breakers, components, log_lines_dropped: self.log.dropped() };
         let mut response = text(StatusCode::OK, self.metrics.render(&scrape));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(observe::CONTENT_TYPE));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(observe::CONTENT_TYPE));
         response
     }
 
@@ -156,7 +166,12 @@ impl Admin {
             "open" => State::Open,
             "close" => State::Closed,
             "half-open" => State::HalfOpen,
-            _ => return text(StatusCode::NOT_FOUND, format!("no action `{action}`; open, close or half-open\n")),
+            _ => {
+                return text(
+                    StatusCode::NOT_FOUND,
+                    format!("no action `{action}`; open, close or half-open\n"),
+                );
+            }
         };
         let Some(breaker) = self.breakers.get(name) else {
             return text(StatusCode::NOT_FOUND, format!("no circuit breaker `{name}`\n"));
@@ -165,13 +180,20 @@ impl Admin {
         text(StatusCode::OK, format!("{name}: {}\n", breaker.status().state.name()))
     }
 
-    /// Whether the request carries the token. The file is read each time, so that a rotated token takes effect.
+    /// Whether the request carries the token. The file is read each time, so that a rotated token
+    /// takes effect.
     async fn authorize(&self, request: &Request<Incoming>) -> Result<(), Response<Full<Bytes>>> {
         let Some(file) = &self.token_file else {
-            return Err(text(StatusCode::FORBIDDEN, "nothing can be changed here without `[admin] token_file`\n"));
+            return Err(text(
+                StatusCode::FORBIDDEN,
+                "nothing can be changed here without `[admin] token_file`\n",
+            ));
         };
         let Some(expected) = read_token(file).await else {
-            return Err(text(StatusCode::FORBIDDEN, "the `[admin] token_file` can't be read, or is empty\n"));
+            return Err(text(
+                StatusCode::FORBIDDEN,
+                "the `[admin] token_file` can't be read, or is empty\n",
+            ));
         };
         let given = request
             .headers()
@@ -190,7 +212,9 @@ impl Admin {
 
 async fn read_token(file: &Path) -> Option<String> {
     let file = file.to_owned();
-    let read = move || std::fs::metadata(&file).ok()?.is_file().then(|| std::fs::read_to_string(&file).ok())?;
+    let read = move || {
+        std::fs::metadata(&file).ok()?.is_file().then(|| std::fs::read_to_string(&file).ok())?
+    };
     let text = spawn_blocking(read).await.ok()??;
     let token = text.trim();
     (!token.is_empty()).then(|| token.to_owned())
@@ -199,13 +223,17 @@ async fn read_token(file: &Path) -> Option<String> {
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
 fn json(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     let mut response = text(status, format!("{value:#}\n"));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

@@ -1,4 +1,5 @@
-//! The client of a running proxy's admin listener, for `fusebox push`, `fusebox rollback` and `fusebox reload`.
+//! The client of a running proxy's admin listener, for `fusebox push`, `fusebox rollback` and
+//! `fusebox reload`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -35,7 +36,9 @@ impl Client {
         let expected = || format!("expected a URL such as `http://127.0.0.1:9901`, found `{url}`");
         let uri: Uri = url.parse().with_context(expected)?;
         let authority = match (uri.scheme_str(), uri.authority(), uri.path()) {
-            (Some("http"), Some(authority), "" | "/") if !authority.as_str().contains('@') => authority,
+            (Some("http"), Some(authority), "" | "/") if !authority.as_str().contains('@') => {
+                authority
+            }
             _ => bail!(expected()),
         };
         let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
@@ -68,39 +71,54 @@ impl Client {
     }
 
     fn ask(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<String> {
-        let mut request =
-            Request::builder().method(method).uri(path).header(header::HOST, &self.authority).body(Full::new(body))?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.authority)
+            .body(Full::new(body))?;
         if let Some(token) = &self.token {
             request.headers_mut().insert(header::AUTHORIZATION, token.clone());
         }
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (status, text) = runtime.block_on(async {
             let asked = timeout(ANSWER_TIMEOUT, self.send(request)).await;
-            let late = || anyhow!("no answer within {} s; it may still be done", ANSWER_TIMEOUT.as_secs());
+            let late =
+                || anyhow!("no answer within {} s; it may still be done", ANSWER_TIMEOUT.as_secs());
             let response = asked.unwrap_or_else(|_| Err(late()));
             response.with_context(|| self.address.clone())
         })?;
         let text = text.trim_end();
-        if status.is_success() { Ok(text.to_owned()) } else { bail!("{}: {status}: {text}", self.address) }
+        if status.is_success() {
+            Ok(text.to_owned())
+        } else {
+            bail!("{}: {status}: {text}", self.address)
+        }
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, String)> {
-        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await.context("can't be reached")?;
+        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address))
+            .await
+            .context("can't be reached")?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream?)).await?;
         // It is done when the answer is.
         tokio::spawn(connection);
         let sent = sender.send_request(request).await;
         // Whoever refuses does not read a long component to its end.
-        let response: Response<_> = sent.context("it did not take all of it: is the token right, and the name?")?;
+        let response: Response<_> =
+            sent.context("it did not take all of it: is the token right, and the name?")?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| anyhow!("{error}"))?;
+        let body = Limited::new(body, LONGEST_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| anyhow!("{error}"))?;
         Ok((head.status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     }
 }
 
 /// A name as the configuration has them: nothing that would mean something in a path.
 fn checked(name: &str) -> anyhow::Result<&str> {
-    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let is_name = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     ensure!(is_name, "`{name}` is no name of a component: it has letters, digits, `-` and `_`");
     Ok(name)
 }

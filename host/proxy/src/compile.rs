@@ -1,6 +1,8 @@
-//! From what the file says to what runs: names are looked up, meanings checked, components loaded, pipelines built.
+//! From what the file says to what runs: names are looked up, meanings checked, components loaded,
+//! pipelines built.
 //!
-//! The one place that knows everybody; straight-line code. Nothing keeps the configuration afterwards.
+//! The one place that knows everybody; straight-line code. Nothing keeps the configuration
+//! afterwards.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -8,13 +10,16 @@ use std::sync::Arc;
 
 use fusebox_resilience::config::{Parts, Problem};
 use fusebox_resilience::{
-    Answer, Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random, Responder, Verdict,
+    Answer, Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random,
+    Responder, Verdict,
 };
 use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
 use http::Method;
 
 use crate::code_cache;
-use crate::config::{Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig, UpstreamConfig};
+use crate::config::{
+    Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig, UpstreamConfig,
+};
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::upstream::Target;
 
@@ -33,8 +38,8 @@ pub struct Compiled {
     pub warnings: Vec<ConfigError>,
 }
 
-/// Builds everything that `config` describes. Relative paths are relative to `directory`; `seed` fixes chance. What
-/// `document` has and `config` lacks is wrong, and the caller knows it.
+/// Builds everything that `config` describes. Relative paths are relative to `directory`; `seed`
+/// fixes chance. What `document` has and `config` lacks is wrong, and the caller knows it.
 ///
 /// # Errors
 /// Everything that is wrong with it, components that can't be loaded included.
@@ -49,15 +54,30 @@ pub fn compile(
     let mut compiler = Compiler { document, config, errors: Vec::new(), warnings: Vec::new() };
     let budgets = compiler.budgets();
     let components = compiler.components(directory, component_compiler, observers);
-    let parts = Surroundings { document, components: components.as_ref(), budgets, random: Random::with_seed(seed) };
+    let parts = Surroundings {
+        document,
+        components: components.as_ref(),
+        budgets,
+        random: Random::with_seed(seed),
+    };
     let policies = compiler.policies(&parts);
     let routes = compiler.routes(&policies);
     compiler.unused();
     let Compiler { errors, warnings, .. } = compiler;
     match components {
         Some(components) if errors.is_empty() => {
-            let kinds = config.policies.iter().map(|(name, policy)| (name.as_str().into(), policy.kind())).collect();
-            Ok(Compiled { routes: Arc::new(routes), kinds, breakers: policies.breakers, components, warnings })
+            let kinds = config
+                .policies
+                .iter()
+                .map(|(name, policy)| (name.as_str().into(), policy.kind()))
+                .collect();
+            Ok(Compiled {
+                routes: Arc::new(routes),
+                kinds,
+                breakers: policies.breakers,
+                components,
+                warnings,
+            })
         }
         _ => Err(errors),
     }
@@ -108,15 +128,22 @@ impl Compiler<'_> {
         observers: &Observers,
     ) -> Option<Components> {
         // What is impossible about the others has been said.
-        let possible = self.config.components.iter().filter(|(_, component)| component.validate().is_empty());
-        let possible: BTreeMap<_, _> = possible.map(|(name, component)| (name.clone(), component.clone())).collect();
-        let compiler = if possible.is_empty() { compiler } else { self.with_cache(compiler, directory) };
+        let possible =
+            self.config.components.iter().filter(|(_, component)| component.validate().is_empty());
+        let possible: BTreeMap<_, _> =
+            possible.map(|(name, component)| (name.clone(), component.clone())).collect();
+        let compiler =
+            if possible.is_empty() { compiler } else { self.with_cache(compiler, directory) };
         match Components::load(possible, directory, compiler, observers.clone()) {
             Ok(components) => {
                 for ComponentStatus { name, rejection, .. } in components.status() {
                     if let Some(rejection) = rejection {
-                        let message = format!("{}; `on_error` answers until there is a good one", rejection.reason);
-                        self.warnings.push(self.document.error(&format!("components.{name}.file"), message));
+                        let message = format!(
+                            "{}; `on_error` answers until there is a good one",
+                            rejection.reason
+                        );
+                        self.warnings
+                            .push(self.document.error(&format!("components.{name}.file"), message));
                     }
                 }
                 Some(components)
@@ -130,15 +157,19 @@ impl Compiler<'_> {
         }
     }
 
-    /// Adds the cache to it. That one which nobody asked for can't be had is no reason not to start.
+    /// Adds the cache to it. That one which nobody asked for can't be had is no reason not to
+    /// start.
     fn with_cache(&mut self, compiler: ComponentCompiler, directory: &Path) -> ComponentCompiler {
         let config = &self.config.code_cache;
         // What is impossible about it has been said.
-        let is_empty = config.directory.as_ref().is_some_and(|directory| directory.as_os_str().is_empty());
+        let is_empty =
+            config.directory.as_ref().is_some_and(|directory| directory.as_os_str().is_empty());
         match if is_empty { Ok(None) } else { code_cache::open(config, directory) } {
             Ok(Some(cache)) => return compiler.with_cache(cache),
             Ok(None) => {}
-            Err(error) if config.directory.is_some() => self.error("code_cache.directory", format!("{error:#}")),
+            Err(error) if config.directory.is_some() => {
+                self.error("code_cache.directory", format!("{error:#}"))
+            }
             Err(error) => {
                 let message = format!("{error:#}; components are compiled at each start");
                 self.warnings.push(self.document.error("code_cache.directory", message));
@@ -153,20 +184,27 @@ impl Compiler<'_> {
             let path = format!("policies.{name}");
             let name: Arc<str> = name.as_str().into();
             let built: Result<Arc<dyn Policy>, Vec<Problem>> = match config.clone() {
-                PolicyConfig::Timeout(config) => config.build(name.clone()).map(|it| Arc::new(it) as _),
-                PolicyConfig::Fallback(config) => config.build(name.clone(), parts).map(|it| Arc::new(it) as _),
+                PolicyConfig::Timeout(config) => {
+                    config.build(name.clone()).map(|it| Arc::new(it) as _)
+                }
+                PolicyConfig::Fallback(config) => {
+                    config.build(name.clone(), parts).map(|it| Arc::new(it) as _)
+                }
                 PolicyConfig::Retry(config) => {
                     if config.is_unbounded() {
                         let message = "unlimited retries without `max_duration` or a `budget`";
-                        self.warnings.push(self.document.error(&format!("{path}.max_retries"), message));
+                        self.warnings
+                            .push(self.document.error(&format!("{path}.max_retries"), message));
                     }
                     config.build(name.clone(), parts).map(|it| Arc::new(it) as _)
                 }
-                PolicyConfig::CircuitBreaker(config) => config.build(name.clone(), parts).map(|breaker| {
-                    let breaker = Arc::new(breaker);
-                    policies.breakers.insert(name.clone(), breaker.clone());
-                    breaker as _
-                }),
+                PolicyConfig::CircuitBreaker(config) => {
+                    config.build(name.clone(), parts).map(|breaker| {
+                        let breaker = Arc::new(breaker);
+                        policies.breakers.insert(name.clone(), breaker.clone());
+                        breaker as _
+                    })
+                }
             };
             match built {
                 Ok(policy) => {
@@ -210,9 +248,12 @@ impl Compiler<'_> {
             }
             claims.extend(matches.claims());
             names.insert(name.clone());
-            let asks_twice =
-                route.policies.iter().any(|name| matches!(config.policies.get(name), Some(PolicyConfig::Retry(_))));
-            let replay_limit = usize::try_from(route.max_replay_body.as_u64()).unwrap_or(usize::MAX);
+            let asks_twice = route
+                .policies
+                .iter()
+                .any(|name| matches!(config.policies.get(name), Some(PolicyConfig::Retry(_))));
+            let replay_limit =
+                usize::try_from(route.max_replay_body.as_u64()).unwrap_or(usize::MAX);
             routes.push(Route {
                 name,
                 matches: matches.clone(),
@@ -228,12 +269,20 @@ impl Compiler<'_> {
         let path = format!("routes[{}]", route.index);
         let before = self.errors.len();
         if !route.path.starts_with('/') || route.path.contains(['?', '#', ' ']) {
-            self.error(&format!("{path}.path"), format!("expected a path such as \"/api\", found `{}`", route.path));
+            self.error(
+                &format!("{path}.path"),
+                format!("expected a path such as \"/api\", found `{}`", route.path),
+            );
         }
         if let Some(host) = &route.host
-            && (host.is_empty() || host.contains(['/', ' ', '@']) || host.contains(':') && !host.starts_with('['))
+            && (host.is_empty()
+                || host.contains(['/', ' ', '@'])
+                || host.contains(':') && !host.starts_with('['))
         {
-            self.error(&format!("{path}.host"), format!("expected a host name without port, found `{host}`"));
+            self.error(
+                &format!("{path}.host"),
+                format!("expected a host name without port, found `{host}`"),
+            );
         }
         if let Some(name) = &route.name
             && (name.is_empty() || name.len() > 64 || name.chars().any(char::is_control))
@@ -243,7 +292,10 @@ impl Compiler<'_> {
         let mut methods = None;
         if let Some(names) = &route.methods {
             if names.is_empty() {
-                self.error(&format!("{path}.methods"), "an empty list takes no request; leave it out to take any");
+                self.error(
+                    &format!("{path}.methods"),
+                    "an empty list takes no request; leave it out to take any",
+                );
             }
             let mut known = Vec::new();
             for (index, name) in names.iter().enumerate() {
@@ -257,7 +309,8 @@ impl Compiler<'_> {
             }
             methods = Some(known);
         }
-        (self.errors.len() == before).then(|| RouteMatch::new(route.host.as_deref(), &route.path, methods))
+        (self.errors.len() == before)
+            .then(|| RouteMatch::new(route.host.as_deref(), &route.path, methods))
     }
 
     fn pipeline(&mut self, route: &RouteConfig, policies: &Policies, path: &str) -> Pipeline {
@@ -277,9 +330,11 @@ impl Compiler<'_> {
     }
 
     fn unused(&mut self) {
-        let used: BTreeSet<&String> = self.config.routes.iter().flat_map(|route| &route.policies).collect();
+        let used: BTreeSet<&String> =
+            self.config.routes.iter().flat_map(|route| &route.policies).collect();
         for name in self.config.policies.keys().filter(|name| !used.contains(name)) {
-            self.warnings.push(self.document.error(&format!("policies.{name}"), "no route uses it"));
+            self.warnings
+                .push(self.document.error(&format!("policies.{name}"), "no route uses it"));
         }
     }
 }
@@ -309,7 +364,9 @@ impl Surroundings<'_> {
     /// None: it is there but wrong.
     fn component(&self, name: &str) -> Result<Option<&Components>, String> {
         if self.document.has_key("components", name) {
-            Ok(self.components.filter(|components| components.files().any(|(loaded, _)| loaded == name)))
+            Ok(self
+                .components
+                .filter(|components| components.files().any(|(loaded, _)| loaded == name)))
         } else {
             Err(unknown("component", name, &names(self.document, "components")))
         }
@@ -318,11 +375,13 @@ impl Surroundings<'_> {
 
 impl Parts for Surroundings<'_> {
     fn predicate(&self, component: &str) -> Result<Arc<dyn Predicate>, String> {
-        self.component(component)?.map_or(Ok(Arc::new(NotLoaded)), |components| components.predicate(component))
+        self.component(component)?
+            .map_or(Ok(Arc::new(NotLoaded)), |components| components.predicate(component))
     }
 
     fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String> {
-        self.component(component)?.map_or(Ok(Arc::new(NotLoaded)), |components| components.responder(component))
+        self.component(component)?
+            .map_or(Ok(Arc::new(NotLoaded)), |components| components.responder(component))
     }
 
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
@@ -339,8 +398,8 @@ impl Parts for Surroundings<'_> {
     }
 }
 
-/// Stands in for a component that can't be loaded, so that the rest of the file is checked too. The errors are known by
-/// then, so nothing that holds it ever runs.
+/// Stands in for a component that can't be loaded, so that the rest of the file is checked too. The
+/// errors are known by then, so nothing that holds it ever runs.
 #[derive(Debug)]
 struct NotLoaded;
 

@@ -1,8 +1,9 @@
 //! What the configuration file says: plain values, no lookups.
 //!
-//! A file is read in two steps. [`Config::parse`] takes it table by table, so that one wrong table does not hide what is
-//! wrong in the others; [`compile`](crate::compile) then looks up names and checks meanings in what there is. Everything
-//! that is wrong is reported at once, each problem with its line, its path and what was expected.
+//! A file is read in two steps. [`Config::parse`] takes it table by table, so that one wrong table
+//! does not hide what is wrong in the others; [`compile`](crate::compile) then looks up names and
+//! checks meanings in what there is. Everything that is wrong is reported at once, each problem
+//! with its line, its path and what was expected.
 
 mod document;
 
@@ -14,7 +15,9 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use fusebox_resilience::config::{ConfigDuration, Problem};
-use fusebox_resilience::{BudgetConfig, CircuitBreakerConfig, FallbackConfig, RetryConfig, TimeoutConfig};
+use fusebox_resilience::{
+    BudgetConfig, CircuitBreakerConfig, FallbackConfig, RetryConfig, TimeoutConfig,
+};
 use fusebox_wasm::{CodeCache, ComponentConfig};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -58,9 +61,11 @@ pub struct ListenerConfig {
     pub body_timeout: ConfigDuration,
     /// The largest request head, 8 KiB to 1 MiB. Default 64 KiB; beyond it the client gets a 431.
     pub max_header: ByteSize,
-    /// The largest request body; it is never held in memory whole. Default 1 GiB; beyond it the client gets a 413.
+    /// The largest request body; it is never held in memory whole. Default 1 GiB; beyond it the
+    /// client gets a 413.
     pub max_body: ByteSize,
-    /// Connections at once; up to 1,000,000; further ones wait in the kernel's queue. Default 10,000.
+    /// Connections at once; up to 1,000,000; further ones wait in the kernel's queue. Default
+    /// 10,000.
     pub max_connections: usize,
     /// How long calls in flight may take to end after SIGTERM. Default 30 s.
     pub drain_timeout: ConfigDuration,
@@ -86,7 +91,8 @@ impl Default for ListenerConfig {
 pub struct AdminConfig {
     /// Where. Whoever reaches it can read everything it shows, so keep it on loopback.
     pub listen: SocketAddr,
-    /// The file with the bearer token that whatever changes something asks for. Default: none, and nothing can be changed.
+    /// The file with the bearer token that whatever changes something asks for. Default: none, and
+    /// nothing can be changed.
     pub token_file: Option<PathBuf>,
 }
 
@@ -110,8 +116,8 @@ impl Default for LogConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CodeCacheConfig {
-    /// A directory that only this user can write to; it is made if it is not there. Default: `$CACHE_DIRECTORY`, else
-    /// `$XDG_CACHE_HOME/fusebox`, else `$HOME/.cache/fusebox`.
+    /// A directory that only this user can write to; it is made if it is not there. Default:
+    /// `$CACHE_DIRECTORY`, else `$XDG_CACHE_HOME/fusebox`, else `$HOME/.cache/fusebox`.
     pub directory: Option<PathBuf>,
     /// Whether there is one at all. Default true.
     pub enabled: bool,
@@ -220,7 +226,8 @@ pub struct UpstreamConfig {
     pub host: HostHeader,
     /// How long a connection may take to be made. Default 5 s.
     pub connect_timeout: ConfigDuration,
-    /// How long a response head may take, from the request on; the bound where no timeout policy is nearer. Default 5 min.
+    /// How long a response head may take, from the request on; the bound where no timeout policy
+    /// is nearer. Default 5 min.
     pub response_timeout: ConfigDuration,
     /// How long an unused connection is kept. Default 60 s.
     pub idle_timeout: ConfigDuration,
@@ -286,7 +293,10 @@ impl<'de> Deserialize<'de> for UpstreamConfig {
                 Ok(UpstreamTable { url: Some(url.to_owned()), ..UpstreamTable::default() })
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<UpstreamTable, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<UpstreamTable, A::Error> {
                 UpstreamTable::deserialize(serde::de::value::MapAccessDeserializer::new(map))
             }
         }
@@ -302,7 +312,16 @@ impl<'de> Deserialize<'de> for UpstreamConfig {
             max_header,
             ..
         } = table;
-        Ok(Self { url, host, connect_timeout, response_timeout, idle_timeout, body_timeout, max_idle, max_header })
+        Ok(Self {
+            url,
+            host,
+            connect_timeout,
+            response_timeout,
+            idle_timeout,
+            body_timeout,
+            max_idle,
+            max_header,
+        })
     }
 }
 
@@ -312,15 +331,16 @@ impl Config {
     /// # Errors
     /// All that has not the right shape.
     pub fn read(file: &Path) -> Result<Self, Vec<ConfigError>> {
-        let text = std::fs::read_to_string(file).map_err(|error| vec![ConfigError::unreadable(file, &error)])?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| vec![ConfigError::unreadable(file, &error)])?;
         let document = Document::parse(file, &text, |name| std::env::var(name).ok())?;
         let (config, errors) = Self::parse(&document);
         let problems = document.problems(errors);
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
-    /// Reads what a document says, as far as it has the right shape, and says what is wrong with the rest: every such
-    /// table has one problem at least.
+    /// Reads what a document says, as far as it has the right shape, and says what is wrong with
+    /// the rest: every such table has one problem at least.
     pub fn parse(document: &Document<'_>) -> (Self, Vec<ConfigError>) {
         let mut reader = Reader { document, errors: Vec::new() };
         reader.known_keys(
@@ -340,7 +360,9 @@ impl Config {
         );
         let listen = reader.value("listen");
         if document.value("listen").is_none() {
-            reader.errors.push(document.error("listen", "missing; expected an address such as \"127.0.0.1:3002\""));
+            reader.errors.push(
+                document.error("listen", "missing; expected an address such as \"127.0.0.1:3002\""),
+            );
         }
         let config = Self {
             listen: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -374,7 +396,11 @@ impl Reader<'_> {
         })
     }
 
-    fn named<T>(&mut self, section: &str, read: impl Fn(&mut Self, &str) -> Option<T>) -> BTreeMap<String, T> {
+    fn named<T>(
+        &mut self,
+        section: &str,
+        read: impl Fn(&mut Self, &str) -> Option<T>,
+    ) -> BTreeMap<String, T> {
         let names = match self.document.keys(section) {
             Ok(names) => names,
             Err(error) => {
@@ -385,8 +411,11 @@ impl Reader<'_> {
         let mut values = BTreeMap::new();
         for name in names {
             let path = format!("{section}.{name}");
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-                self.errors.push(self.document.error(&path, "a name has letters, digits, `-` and `_`"));
+            if name.is_empty()
+                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            {
+                self.errors
+                    .push(self.document.error(&path, "a name has letters, digits, `-` and `_`"));
             } else if let Some(value) = read(self, &path) {
                 values.insert(name, value);
             }
@@ -396,14 +425,17 @@ impl Reader<'_> {
 
     fn policy(&mut self, path: &str) -> Option<PolicyConfig> {
         let kind_path = format!("{path}.kind");
-        let expected = || format!("expected one of {}", PolicyKind::ALL.map(PolicyKind::name).join(", "));
+        let expected =
+            || format!("expected one of {}", PolicyKind::ALL.map(PolicyKind::name).join(", "));
         if self.document.value(&kind_path).is_none() {
             self.errors.push(self.document.error(path, format!("missing `kind`; {}", expected())));
             return None;
         }
         let name: String = self.value(&kind_path)?;
         let Some(kind) = PolicyKind::ALL.into_iter().find(|kind| kind.name() == name) else {
-            self.errors.push(self.document.error(&kind_path, format!("unknown kind `{name}`; {}", expected())));
+            self.errors.push(
+                self.document.error(&kind_path, format!("unknown kind `{name}`; {}", expected())),
+            );
             return None;
         };
         match kind {
@@ -424,11 +456,15 @@ impl Reader<'_> {
     fn routes(&mut self) -> Vec<RouteConfig> {
         match self.document.length("routes") {
             Ok(0) => {
-                self.errors.push(self.document.error("routes", "missing; expected at least one `[[routes]]`"));
+                self.errors.push(
+                    self.document.error("routes", "missing; expected at least one `[[routes]]`"),
+                );
                 Vec::new()
             }
             Ok(length) => (0..length)
-                .filter_map(|index| Some(RouteConfig { index, ..self.value(&format!("routes[{index}]"))? }))
+                .filter_map(|index| {
+                    Some(RouteConfig { index, ..self.value(&format!("routes[{index}]"))? })
+                })
                 .collect(),
             Err(error) => {
                 self.errors.push(error);
@@ -472,23 +508,37 @@ impl Reader<'_> {
             "listener.max_connections",
             "must be within 1 to 1,000,000",
         );
-        require(config.code_cache.max_size >= ByteSize::mib(1), "code_cache.max_size", "must be at least 1 MiB");
+        require(
+            config.code_cache.max_size >= ByteSize::mib(1),
+            "code_cache.max_size",
+            "must be at least 1 MiB",
+        );
         if let Some(directory) = &config.code_cache.directory {
             require(!directory.as_os_str().is_empty(), "code_cache.directory", "must not be empty");
         }
         for route in &config.routes {
             let at = |key: &str| format!("routes[{}].{key}", route.index);
-            require(route.max_replay_body <= ByteSize::mib(16), &at("max_replay_body"), "must be at most 16 MiB");
+            require(
+                route.max_replay_body <= ByteSize::mib(16),
+                &at("max_replay_body"),
+                "must be at most 16 MiB",
+            );
             require(is_head_size(route.upstream.max_header), &at("upstream.max_header"), HEAD_SIZE);
-            for (name, duration) in
-                [("connect_timeout", route.upstream.connect_timeout), ("body_timeout", route.upstream.body_timeout)]
-            {
-                require(!duration.0.is_zero(), &at(&format!("upstream.{name}")), "must be more than 0");
+            for (name, duration) in [
+                ("connect_timeout", route.upstream.connect_timeout),
+                ("body_timeout", route.upstream.body_timeout),
+            ] {
+                require(
+                    !duration.0.is_zero(),
+                    &at(&format!("upstream.{name}")),
+                    "must be more than 0",
+                );
             }
         }
         for (name, component) in &config.components {
             for Problem { path, message } in component.validate() {
-                self.errors.push(self.document.error(&format!("components.{name}.{path}"), message));
+                self.errors
+                    .push(self.document.error(&format!("components.{name}.{path}"), message));
             }
         }
     }

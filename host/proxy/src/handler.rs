@@ -34,8 +34,8 @@ pub(crate) struct Handler {
     routes: Arc<RouteTable>,
     /// One for each of the routes' targets, in their order.
     upstreams: Box<[HttpUpstream]>,
-    /// Those of the routes, in their order: the worker's own, since each call has one, and counting who has it would otherwise
-    /// be done by all workers in the same place.
+    /// Those of the routes, in their order: the worker's own, since each call has one, and
+    /// counting who has it would otherwise be done by all workers in the same place.
     names: Box<[Arc<str>]>,
     observers: Observers,
     max_body: u64,
@@ -49,10 +49,18 @@ pub(crate) struct Handler {
 
 impl Handler {
     /// A handler with its own, still unconnected upstreams.
-    pub(crate) fn new(routes: Arc<RouteTable>, limits: &ListenerConfig, observers: Observers) -> Self {
+    pub(crate) fn new(
+        routes: Arc<RouteTable>,
+        limits: &ListenerConfig,
+        observers: Observers,
+    ) -> Self {
         let buffers = Rc::<Buffers>::default();
         Self {
-            upstreams: routes.targets().iter().map(|target| HttpUpstream::new(target.clone(), &buffers)).collect(),
+            upstreams: routes
+                .targets()
+                .iter()
+                .map(|target| HttpUpstream::new(target.clone(), &buffers))
+                .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             routes,
             observers,
@@ -72,11 +80,17 @@ impl Handler {
     }
 
     /// Answers a request. Dropped before it has, the call is cancelled with everything it runs.
-    pub(crate) async fn handle(&self, request: Request<Incoming>, hop: &Hop, pause: HeadPause) -> Response<ClientBody> {
+    pub(crate) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        hop: &Hop,
+        pause: HeadPause,
+    ) -> Response<ClientBody> {
         let (mut head, incoming) = request.into_parts();
         let id = self.request_id(&head);
         let host = self.hosts.canonical(&mut head);
-        let place = host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
+        let place =
+            host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
 
         let added = headers::forward_request(&mut head.headers, head.version, hop);
         head.headers.insert(headers::REQUEST_ID, id.clone());
@@ -129,6 +143,8 @@ impl Handler {
 
     /// Letters, digits and a few signs: fit for a header, a log line and JSON as they are.
     fn request_id(&self, head: &request::Parts) -> HeaderValue {
-        headers::client_request_id(&head.headers).cloned().unwrap_or_else(|| self.request_ids.next())
+        headers::client_request_id(&head.headers)
+            .cloned()
+            .unwrap_or_else(|| self.request_ids.next())
     }
 }

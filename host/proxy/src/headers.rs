@@ -1,7 +1,8 @@
 //! Every header rule of a proxy, both directions: what ends at this hop, what this hop adds.
 //!
-//! RFC 9110, section 7.6.1: headers that concern one connection, those that `Connection` names among them, end here. RFC
-//! 9110, section 7.6.3: `Via`. `X-Forwarded-*` has no standard; these are the customs of nginx and Envoy.
+//! RFC 9110, section 7.6.1: headers that concern one connection, those that `Connection` names
+//! among them, end here. RFC 9110, section 7.6.3: `Via`. `X-Forwarded-*` has no standard; these are
+//! the customs of nginx and Envoy.
 
 use std::net::IpAddr;
 
@@ -9,7 +10,8 @@ use bytes::Bytes;
 use fusebox_resilience::Added;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
-/// The request id's header: taken from the client if it is sane, else made; it goes upstream, back, and into every line.
+/// The request id's header: taken from the client if it is sane, else made; it goes upstream, back,
+/// and into every line.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -36,8 +38,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Headers that `Connection` can't take away: they are meant for all on the way, and what the route was chosen by, or what an
-/// earlier proxy vouched for, must not vanish at a client's word.
+/// Headers that `Connection` can't take away: they are meant for all on the way, and what the route
+/// was chosen by, or what an earlier proxy vouched for, must not vanish at a client's word.
 const END_TO_END: [HeaderName; 11] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
@@ -71,11 +73,14 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The headers that `Connection` names; none in the usual case, where it is absent or only says `keep-alive` or `close`.
+/// The headers that `Connection` names; none in the usual case, where it is absent or only says
+/// `keep-alive` or `close`.
 fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     let first = headers.get(header::CONNECTION)?;
     let usual = |value: &HeaderValue| {
-        ["keep-alive", "close"].iter().any(|it| value.as_bytes().eq_ignore_ascii_case(it.as_bytes()))
+        ["keep-alive", "close"]
+            .iter()
+            .any(|it| value.as_bytes().eq_ignore_ascii_case(it.as_bytes()))
     };
     if usual(first) && headers.get_all(header::CONNECTION).iter().count() == 1 {
         return None;
@@ -98,18 +103,22 @@ pub struct Hop {
 impl Hop {
     /// From a client at this address.
     pub fn new(address: IpAddr) -> Self {
-        let address = HeaderValue::try_from(address.to_string()).expect("an address is a valid value");
-        let usual = [(header::VIA, VIA_11), (X_FORWARDED_FOR, address.clone()), (X_FORWARDED_PROTO, PROTO)];
+        let address =
+            HeaderValue::try_from(address.to_string()).expect("an address is a valid value");
+        let usual =
+            [(header::VIA, VIA_11), (X_FORWARDED_FOR, address.clone()), (X_FORWARDED_PROTO, PROTO)];
         Self { address, usual: usual.into() }
     }
 }
 
-/// Makes a client's request headers those that the upstream gets, together with those that it returns.
+/// Makes a client's request headers those that the upstream gets, together with those that it
+/// returns.
 pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> Option<Added> {
     strip_hop_by_hop(headers);
     // Grown once, if at all.
     headers.reserve(5);
-    let (mut via, mut forwarded_for, mut proto, mut host, mut expect) = (false, false, false, false, false);
+    let (mut via, mut forwarded_for, mut proto, mut host, mut expect) =
+        (false, false, false, false, false);
     for name in headers.keys() {
         via |= *name == header::VIA;
         expect |= *name == header::EXPECT;
@@ -136,7 +145,8 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
     None
 }
 
-/// Makes an upstream's response headers those that the client gets; the upstream's hop has been stripped already.
+/// Makes an upstream's response headers those that the client gets; the upstream's hop has been
+/// stripped already.
 pub fn forward_response(headers: &mut HeaderMap) {
     if headers.keys().any(|name| *name == header::VIA) {
         append(headers, header::VIA, &VIA_11);
@@ -177,7 +187,9 @@ mod tests {
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
         fields
             .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            })
             .collect()
     }
 
@@ -197,18 +209,34 @@ mod tests {
 
     #[test]
     fn a_hop_adds_who_asked_and_how_whatever_an_earlier_one_has_said() {
-        let theirs = [("via", "1.1 edge"), ("x-forwarded-for", "198.51.100.1"), ("x-forwarded-proto", "https")];
+        let theirs = [
+            ("via", "1.1 edge"),
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-proto", "https"),
+        ];
         for chosen in 0..8 {
-            for (version, own) in [(Version::HTTP_10, "1.0 fusebox"), (Version::HTTP_11, "1.1 fusebox")] {
+            for (version, own) in
+                [(Version::HTTP_10, "1.0 fusebox"), (Version::HTTP_11, "1.1 fusebox")]
+            {
                 let said = |index: usize| (chosen >> index & 1 == 1).then_some(theirs[index]);
-                let fields: Vec<_> = [Some(("host", "b"))].into_iter().chain((0..3).map(said)).flatten().collect();
+                let fields: Vec<_> =
+                    [Some(("host", "b"))].into_iter().chain((0..3).map(said)).flatten().collect();
                 let headers = forwarded_as(version, &fields);
-                let list =
-                    |index: usize, own: &str| said(index).map_or(own.to_owned(), |(_, it)| format!("{it}, {own}"));
+                let list = |index: usize, own: &str| {
+                    said(index).map_or(own.to_owned(), |(_, it)| format!("{it}, {own}"))
+                };
                 assert_eq!(headers["via"], list(0, own), "{fields:?}");
                 assert_eq!(headers["x-forwarded-for"], list(1, "192.0.2.7"), "{fields:?}");
-                assert_eq!(headers["x-forwarded-proto"], said(2).map_or("http", |(_, it)| it), "{fields:?}");
-                assert_eq!((headers["x-forwarded-host"].as_bytes(), headers.len()), (&b"b"[..], 5), "{fields:?}");
+                assert_eq!(
+                    headers["x-forwarded-proto"],
+                    said(2).map_or("http", |(_, it)| it),
+                    "{fields:?}"
+                );
+                assert_eq!(
+                    (headers["x-forwarded-host"].as_bytes(), headers.len()),
+                    (&b"b"[..], 5),
+                    "{fields:?}"
+                );
             }
         }
     }
@@ -233,7 +261,10 @@ mod tests {
         ]);
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-kept"]);
+        assert_eq!(
+            names,
+            ["host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-kept"]
+        );
     }
 
     #[test]

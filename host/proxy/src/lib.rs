@@ -6,7 +6,8 @@
 //! - `handler`: one request: route, call, pipeline, reply
 //! - [`route`]: which pipeline and upstream it gets
 //! - [`headers`]: what ends at this hop, what this hop adds
-//! - the pipeline itself: the crate `fusebox-resilience`, whose questions components answer through `fusebox-wasm`
+//! - the pipeline itself: the crate `fusebox-resilience`, whose questions components answer through
+//!   `fusebox-wasm`
 //! - [`upstream`]: the only way out
 //! - [`reply`]: what the client sees when there is no upstream response
 //!

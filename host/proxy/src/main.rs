@@ -168,7 +168,8 @@ struct SubjectArguments {
 
 impl SubjectArguments {
     fn find(&self) -> anyhow::Result<Subject> {
-        Subject::find(&self.path, self.cases.clone())?.named(self.component.clone(), self.config.as_deref())
+        Subject::find(&self.path, self.cases.clone())?
+            .named(self.component.clone(), self.config.as_deref())
     }
 }
 
@@ -177,7 +178,9 @@ fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Check { config } => check(&config),
         Command::Push { name, file, admin } => push(&name, &file, &admin),
-        Command::Rollback { name, admin } => admin.client().and_then(|client| client.roll_back(&name)).map(said),
+        Command::Rollback { name, admin } => {
+            admin.client().and_then(|client| client.roll_back(&name)).map(said)
+        }
         Command::Reload { admin } => admin.client().and_then(|client| client.reload()).map(said),
         Command::CompileComponent { memory, cpu, parent } => Ok(compile_child(memory, cpu, parent)),
         Command::Wit => Ok(said(WIT.trim_end().to_owned())),
@@ -189,8 +192,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// This program once more, for each component. The name under `/proc` is the program that runs, even if its file has been
-/// replaced by another since.
+/// This program once more, for each component. The name under `/proc` is the program that runs,
+/// even if its file has been replaced by another since.
 fn compiler() -> anyhow::Result<Compiler> {
     let running = Path::new("/proc/self/exe");
     let program = if running.exists() { running.to_owned() } else { std::env::current_exe()? };
@@ -235,7 +238,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// When so many of them have come.

@@ -1,9 +1,9 @@
 //! What an operator sees: the one seam between what happens and who is told.
 //!
-//! Everything below emits [`EventKind`](fusebox_resilience::EventKind)s and nothing else. [`Log`] turns them into JSON
-//! lines and [`Metrics`] into time series; both match every kind, so a new one does not compile until each has decided
-//! what to do with it. Both are called on the workers: neither blocks on I/O, and what is called for every request
-//! allocates nothing.
+//! Everything below emits [`EventKind`](fusebox_resilience::EventKind)s and nothing else. [`Log`]
+//! turns them into JSON lines and [`Metrics`] into time series; both match every kind, so a new one
+//! does not compile until each has decided what to do with it. Both are called on the workers:
+//! neither blocks on I/O, and what is called for every request allocates nothing.
 
 mod log;
 mod metrics;

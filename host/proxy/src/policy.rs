@@ -1,6 +1,7 @@
 //! The tools of those who write components: `fusebox policy new`, `build`, `test` and `bench`.
 //!
-//! A policy is a folder with its source, [`policy.toml`](manifest::Manifest), cases and whatever its language's tools want.
+//! A policy is a folder with its source, [`policy.toml`](manifest::Manifest), cases and whatever
+//! its language's tools want.
 
 pub mod build;
 pub mod manifest;
@@ -43,8 +44,8 @@ pub fn component_of(path: &Path) -> Result<PathBuf> {
 }
 
 impl Subject {
-    /// What `path` means, a policy's folder or a component, with the cases in a file of their own or not: then they are those of
-    /// the folder, or `cases.toml` beside the component.
+    /// What `path` means, a policy's folder or a component, with the cases in a file of their own
+    /// or not: then they are those of the folder, or `cases.toml` beside the component.
     ///
     /// # Errors
     /// It is a folder without a manifest, or the manifest is wrong.
@@ -58,12 +59,15 @@ impl Subject {
         let cases = match cases {
             Some(cases) => cases,
             None if beside.exists() => beside,
-            None => bail!("{}: not there: name the cases, or the policy's folder", beside.display()),
+            None => {
+                bail!("{}: not there: name the cases, or the policy's folder", beside.display())
+            }
         };
         Ok(Self { component: path.to_owned(), cases, name: None, config: None })
     }
 
-    /// The same, as the component of this name; configured as in the configuration `file`, if there is one.
+    /// The same, as the component of this name; configured as in the configuration `file`, if there
+    /// is one.
     ///
     /// # Errors
     /// The configuration can't be read or is wrong, or has no such component.
@@ -75,10 +79,19 @@ impl Subject {
             anyhow!("{}", errors.join("; "))
         })?;
         let component = config.components.remove(&name);
-        let component = component.with_context(|| format!("{}: no component `{name}`", file.display()))?;
-        let problems: Vec<_> =
-            component.validate().into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-        ensure!(problems.is_empty(), "{}: component `{name}`: {}", file.display(), problems.join("; "));
+        let component =
+            component.with_context(|| format!("{}: no component `{name}`", file.display()))?;
+        let problems: Vec<_> = component
+            .validate()
+            .into_iter()
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect();
+        ensure!(
+            problems.is_empty(),
+            "{}: component `{name}`: {}",
+            file.display(),
+            problems.join("; ")
+        );
         Ok(Self { name: Some(name), config: Some(component), ..self })
     }
 

@@ -19,8 +19,8 @@ use crate::observe::{Level, Log, Metrics};
 use crate::server::{Server, Shared, bind};
 use crate::watch::watch;
 
-/// Reads a configuration file whole, without running it: what it says, and what it comes to. Blocks while `compiler`
-/// compiles; the cache that the file asks for is added to it.
+/// Reads a configuration file whole, without running it: what it says, and what it comes to. Blocks
+/// while `compiler` compiles; the cache that the file asks for is added to it.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -29,7 +29,8 @@ pub fn load(
     compiler: Compiler,
     observers: impl FnOnce(&Config) -> Observers,
 ) -> Result<(Config, Compiled), Vec<ConfigError>> {
-    let text = std::fs::read_to_string(file).map_err(|error| vec![ConfigError::unreadable(file, &error)])?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| vec![ConfigError::unreadable(file, &error)])?;
     let document = Document::parse(file, &text, |name| std::env::var(name).ok())?;
     let (mut config, mut errors) = Config::parse(&document);
     let directory = file.parent().unwrap_or(Path::new(""));
@@ -44,7 +45,9 @@ pub fn load(
         Some(mut compiled) if problems.is_empty() => {
             let token_file = config.admin.as_ref().and_then(|admin| admin.token_file.as_ref());
             if let Some(Err(error)) = token_file.map(std::fs::metadata) {
-                compiled.warnings.push(document.error("admin.token_file", format!("can't be read: {error}")));
+                compiled
+                    .warnings
+                    .push(document.error("admin.token_file", format!("can't be read: {error}")));
             }
             Ok((config, compiled))
         }
@@ -103,7 +106,8 @@ impl Proxy {
         }
         components.status().iter().for_each(|status| metrics.announce_component(&status.name));
 
-        let workers = config.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
+        let workers =
+            config.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
         let shared = Shared {
             routes: routes.clone(),
             limits: config.listener,
@@ -149,7 +153,8 @@ impl Proxy {
         &self.components
     }
 
-    /// Serves until `shutdown`, then lets the calls in flight end, but for no longer than until `hurry`.
+    /// Serves until `shutdown`, then lets the calls in flight end, but for no longer than until
+    /// `hurry`.
     pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
         let Self { server, admin, tasks, log, .. } = self;
         let announced = async {

@@ -1,7 +1,9 @@
-//! What a client sees when there is no upstream response: one table from [`ErrorKind`] to status and words.
+//! What a client sees when there is no upstream response: one table from [`ErrorKind`] to status
+//! and words.
 //!
-//! Body RFC 9457 (`application/problem+json`), header `Proxy-Status` RFC 9209, `Retry-After` when it is known. The client
-//! learns the kind of failure; causes and names of ours go to the log alone.
+//! Body RFC 9457 (`application/problem+json`), header `Proxy-Status` RFC 9209, `Retry-After` when
+//! it is known. The client learns the kind of failure; causes and names of ours go to the log
+//! alone.
 
 use std::time::Duration;
 
@@ -96,7 +98,9 @@ impl Refusal {
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        if let Ok(value) = HeaderValue::try_from(format!("fusebox; error={name}; details=\"{title}\"")) {
+        if let Ok(value) =
+            HeaderValue::try_from(format!("fusebox; error={name}; details=\"{title}\""))
+        {
             headers.insert(headers::PROXY_STATUS, value);
         }
         if let Self::Failed { retry_after: Some(after), .. } = self {
@@ -142,12 +146,16 @@ mod tests {
         ] {
             assert_eq!(refused(kind), (status, name), "{kind}");
         }
-        assert_eq!((Refusal::NoRoute.status().as_u16(), Refusal::NoRoute.name()), (404, "destination_not_found"));
+        assert_eq!(
+            (Refusal::NoRoute.status().as_u16(), Refusal::NoRoute.name()),
+            (404, "destination_not_found")
+        );
     }
 
     #[test]
     fn retry_after_is_rounded_up_to_whole_seconds() {
-        let error = Error::new(ErrorKind::CircuitOpen).with_retry_after(Some(Duration::from_millis(1200)));
+        let error =
+            Error::new(ErrorKind::CircuitOpen).with_retry_after(Some(Duration::from_millis(1200)));
         let response = Refusal::from(&error).response("id");
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         assert_eq!(

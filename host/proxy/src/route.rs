@@ -1,6 +1,7 @@
 //! Which pipeline and upstream a request gets: by host, then the longest path prefix, then methods.
 //!
-//! If the most particular route by host and path does not take the method, the next one is asked, and so on.
+//! If the most particular route by host and path does not take the method, the next one is asked,
+//! and so on.
 
 mod index;
 
@@ -27,7 +28,8 @@ pub struct Route {
     pub pipeline: Pipeline,
     /// Where its requests go: the place in [`RouteTable::targets`].
     pub upstream: usize,
-    /// How much of a request body is kept for replay, in bytes; 0 if none of its policies asks twice.
+    /// How much of a request body is kept for replay, in bytes; 0 if none of its policies asks
+    /// twice.
     pub replay_limit: usize,
 }
 
@@ -43,7 +45,8 @@ pub struct RouteMatch {
 }
 
 impl RouteMatch {
-    /// Takes `host` (any if none), paths below `path`, which begins with a slash, and `methods` (any if none).
+    /// Takes `host` (any if none), paths below `path`, which begins with a slash, and `methods`
+    /// (any if none).
     pub fn new(host: Option<&str>, path: &str, methods: Option<Vec<Method>>) -> Self {
         Self {
             host: host.map(|host| host.to_ascii_lowercase().into()),
@@ -52,8 +55,8 @@ impl RouteMatch {
         }
     }
 
-    /// What it takes in the first place. Two routes with a claim in common would both take the same requests, and neither
-    /// comes first.
+    /// What it takes in the first place. Two routes with a claim in common would both take the same
+    /// requests, and neither comes first.
     pub fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
         let methods = self.methods.as_deref();
         // The one with methods comes first, so any method is a claim of its own.
@@ -67,7 +70,9 @@ impl RouteMatch {
 
     fn takes(&self, host: &str, path: &str, method: &Method) -> bool {
         self.host.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
-            && path.strip_prefix(&*self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            && path
+                .strip_prefix(&*self.prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             && self.takes_method(method)
     }
 
@@ -120,7 +125,8 @@ impl RouteTable {
     /// A table of routes of which no two collide.
     pub fn new(mut routes: Vec<Route>, targets: Vec<Arc<Target>>) -> Self {
         routes.sort_by_key(|route| route.matches.rank());
-        let index = (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
+        let index =
+            (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
         Self { routes: routes.into(), index, targets: targets.into() }
     }
 
@@ -129,7 +135,8 @@ impl RouteTable {
         &self.targets
     }
 
-    /// The place of the route that takes a request, in the order of [`routes`](Self::routes). `host` is without port.
+    /// The place of the route that takes a request, in the order of [`routes`](Self::routes).
+    /// `host` is without port.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
         let Some(index) = &self.index else {
             return self.routes.iter().position(|route| route.matches.takes(host, path, method));
@@ -149,7 +156,12 @@ mod tests {
 
     use super::*;
 
-    fn first<'a>(matches: &'a [RouteMatch], host: &str, path: &str, method: Method) -> Option<String> {
+    fn first<'a>(
+        matches: &'a [RouteMatch],
+        host: &str,
+        path: &str,
+        method: Method,
+    ) -> Option<String> {
         let mut matches: Vec<&'a RouteMatch> = matches.iter().collect();
         matches.sort_by_key(|it| it.rank());
         matches.iter().find(|it| it.takes(host, path, &method)).map(ToString::to_string)
@@ -182,7 +194,9 @@ mod tests {
 
     #[test]
     fn routes_claim_the_same_when_neither_comes_first() {
-        let collide = |a: &RouteMatch, b: &RouteMatch| a.claims().any(|claim| b.claims().any(|other| claim == other));
+        let collide = |a: &RouteMatch, b: &RouteMatch| {
+            a.claims().any(|claim| b.claims().any(|other| claim == other))
+        };
         let any = RouteMatch::new(None, "/a", None);
         let get = RouteMatch::new(None, "/a/", Some(vec![Method::GET, Method::HEAD]));
         assert!(collide(&any, &RouteMatch::new(None, "/a/", None)));
@@ -190,7 +204,10 @@ mod tests {
         assert!(!collide(&get, &RouteMatch::new(None, "/a", Some(vec![Method::PUT]))));
         assert!(!collide(&any, &get));
         assert!(!collide(&any, &RouteMatch::new(Some("b"), "/a", None)));
-        assert!(collide(&RouteMatch::new(Some("B"), "/", None), &RouteMatch::new(Some("b"), "/", None)));
+        assert!(collide(
+            &RouteMatch::new(Some("B"), "/", None),
+            &RouteMatch::new(Some("b"), "/", None)
+        ));
     }
 
     fn methods() -> impl Strategy<Value = Option<Vec<Method>>> {

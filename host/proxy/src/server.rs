@@ -1,9 +1,10 @@
 //! Sockets and threads: one acceptor, a worker per core, graceful shutdown.
 //!
-//! A worker is a thread with a current-thread runtime of its own, its own upstream connections and its own component
-//! instances. A connection, and every request on it, lives and ends on one worker. The acceptor hands each connection to
-//! the worker that has the fewest. (Sharing the port among the workers with `SO_REUSEPORT` was measured and left: a second
-//! process then binds silently, few connections spread badly, and closing a listener resets what is queued on it.)
+//! A worker is a thread with a current-thread runtime of its own, its own upstream connections and
+//! its own component instances. A connection, and every request on it, lives and ends on one
+//! worker. The acceptor hands each connection to the worker that has the fewest. (Sharing the port
+//! among the workers with `SO_REUSEPORT` was measured and left: a second process then binds
+//! silently, few connections spread badly, and closing a listener resets what is queued on it.)
 
 mod connection;
 mod course;
@@ -69,7 +70,12 @@ impl Server {
     ///
     /// # Errors
     /// A thread can't be started.
-    pub(crate) fn start(listener: TcpListener, workers: usize, shared: Shared, log: Log) -> io::Result<Self> {
+    pub(crate) fn start(
+        listener: TcpListener,
+        workers: usize,
+        shared: Shared,
+        log: Log,
+    ) -> io::Result<Self> {
         let limits = shared.limits.clone();
         Ok(Self { listener, workers: Workers::start(workers, &Arc::new(shared))?, limits, log })
     }
@@ -79,9 +85,14 @@ impl Server {
         self.workers.loads()
     }
 
-    /// Accepts until `shutdown`, then lets the calls in flight end. Connections that are still there after
-    /// `drain_timeout`, or once `hurry` is ready, are cut. Returns how many those were.
-    pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) -> usize {
+    /// Accepts until `shutdown`, then lets the calls in flight end. Connections that are still
+    /// there after `drain_timeout`, or once `hurry` is ready, are cut. Returns how many those
+    /// were.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> usize {
         let Self { listener, workers, limits, log } = self;
         tokio::select! {
             () = accept(&listener, &workers, limits.max_connections, &log) => {}
@@ -104,7 +115,8 @@ async fn accept(listener: &TcpListener, workers: &Workers, max_connections: usiz
             });
         }
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        match listener.accept().await.and_then(|(stream, client)| Ok((stream.into_std()?, client))) {
+        match listener.accept().await.and_then(|(stream, client)| Ok((stream.into_std()?, client)))
+        {
             Ok((stream, client)) => workers.give(Accepted { stream, client: client.ip(), place }),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -119,6 +131,8 @@ async fn accept(listener: &TcpListener, workers: &Workers, max_connections: usiz
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
     )
 }

@@ -21,7 +21,9 @@ pub(crate) fn prepare(stream: &TcpStream) {
 /// Out of ports, of files, of memory: our own trouble, and not the other side's.
 pub(crate) fn is_of_our_own(error: &io::Error) -> bool {
     let exhausted = [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
+    error
+        .raw_os_error()
+        .is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// Lets the process open as many files as it is allowed to; the usual limit is far below.

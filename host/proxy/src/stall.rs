@@ -6,8 +6,9 @@ use std::time::Duration;
 use fusebox_resilience::{Timer, clock, poll_until};
 use tokio::time::{Instant, sleep_until};
 
-/// Runs while nothing comes. No timer is made for what is never waited for, and one serves for all later waits: it stays armed
-/// when something comes, and is set to the end of a later wait only when it fires.
+/// Runs while nothing comes. No timer is made for what is never waited for, and one serves for all
+/// later waits: it stays armed when something comes, and is set to the end of a later wait only
+/// when it fires.
 #[derive(Debug)]
 pub(crate) struct Stall {
     limit: Duration,

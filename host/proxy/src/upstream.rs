@@ -1,16 +1,19 @@
 //! The only way out: one attempt over HTTP/1.1, on a connection of the worker's own.
 //!
-//! Connections are kept per worker and upstream, and used last in, first out. A request that comes back unsent, because
-//! the upstream had closed an idle connection, goes on a fresh one: the upstream saw nothing of it, so it is no attempt.
+//! Connections are kept per worker and upstream, and used last in, first out. A request that comes
+//! back unsent, because the upstream had closed an idle connection, goes on a fresh one: the
+//! upstream saw nothing of it, so it is no attempt.
 //!
-//! The connection is written and read by the attempt itself, with the codec of `fusebox-http1`; no task and no channel is
-//! between them. Only a request body that is still being sent when its response begins gets a task.
+//! The connection is written and read by the attempt itself, with the codec of `fusebox-http1`; no
+//! task and no channel is between them. Only a request body that is still being sent when its
+//! response begins gets a task.
 //!
-//! A connection goes back when its response body has ended and its request body was sent whole. A response that is dropped
-//! before gives the connection to a task that reads on for a moment: a short rest keeps it alive, a long one is cheaper to
-//! cut off. An attempt that is dropped before the response head closes its connection, which is how the upstream sees that
-//! nobody waits any longer; and a request body that is still being sent ends with its attempt, so that it takes nothing from
-//! the next one.
+//! A connection goes back when its response body has ended and its request body was sent whole. A
+//! response that is dropped before gives the connection to a task that reads on for a moment: a
+//! short rest keeps it alive, a long one is cheaper to cut off. An attempt that is dropped before
+//! the response head closes its connection, which is how the upstream sees that nobody waits any
+//! longer; and a request body that is still being sent ends with its attempt, so that it takes
+//! nothing from the next one.
 
 mod body;
 mod buffers;
@@ -94,7 +97,8 @@ impl HttpUpstream {
         let connection = Box::pin(self.connect()).await?;
         self.talk(self.lease(connection), &mut message, call).await.unwrap_or_else(|| {
             // A connection that was closed as soon as it was made is as good as none.
-            Err(Error::new(ErrorKind::ConnectionRefused).with_source("closed before the request was sent"))
+            Err(Error::new(ErrorKind::ConnectionRefused)
+                .with_source("closed before the request was sent"))
         })
     }
 
@@ -103,7 +107,10 @@ impl HttpUpstream {
     }
 
     /// Sends the message and reads the response. None: nothing of it has been sent.
-    #[expect(clippy::manual_async_fn, reason = "what an `async fn` is given has room in its future twice")]
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "what an `async fn` is given has room in its future twice"
+    )]
     fn talk<'a>(
         &'a self,
         mut lease: Lease,
@@ -120,7 +127,9 @@ impl HttpUpstream {
                 {
                     sending = match sent {
                         Ok(()) => Sending::Whole,
-                        Err(SendError::Body(error)) => return Poll::Ready(Err(Lost::Request(error))),
+                        Err(SendError::Body(error)) => {
+                            return Poll::Ready(Err(Lost::Request(error)));
+                        }
                         // It may have answered all the same, and taken no more because of that.
                         Err(SendError::Io(error)) => Sending::Broken(error),
                     };
@@ -155,11 +164,19 @@ impl HttpUpstream {
         }
     }
 
-    fn respond(&self, head: Head, mut lease: Lease, sending: Sending, message: &mut Message) -> Outcome {
+    fn respond(
+        &self,
+        head: Head,
+        mut lease: Lease,
+        sending: Sending,
+        message: &mut Message,
+    ) -> Outcome {
         let Head { status, mut headers, framing, keep_alive } = head;
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // `Upgrade` ends at this hop, so nobody asked for it.
-            return Err(Error::new(ErrorKind::ProtocolError).with_source("switched protocols unasked"));
+            return Err(
+                Error::new(ErrorKind::ProtocolError).with_source("switched protocols unasked")
+            );
         }
         headers::strip_hop_by_hop(&mut headers);
         lease.keep_alive = keep_alive;
@@ -183,7 +200,11 @@ impl HttpUpstream {
                 Sending::Whole => {}
                 Sending::Broken(_) => lease.keep_alive = false,
             }
-            ResponseBody::stream(Box::pin(UpstreamBody::new(decoder, lease, self.target.limits.body_timeout)))
+            ResponseBody::stream(Box::pin(UpstreamBody::new(
+                decoder,
+                lease,
+                self.target.limits.body_timeout,
+            )))
         };
         Ok(Response::new(status, headers, body))
     }
@@ -195,10 +216,12 @@ impl HttpUpstream {
         }
     }
 
-    /// Tries each address in turn, none for longer than its share of the limit: a silent one must not hide those after it.
+    /// Tries each address in turn, none for longer than its share of the limit: a silent one must
+    /// not hide those after it.
     async fn tcp(&self) -> Result<TcpStream, Error> {
         let addresses = self.target.resolve().await?;
-        let share = self.target.limits.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        let share = self.target.limits.connect_timeout
+            / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut last = Error::from(ErrorKind::DnsError);
         for address in addresses {
             match timeout(share, TcpStream::connect(address)).await {

@@ -1,7 +1,8 @@
 //! Component files that change: each is loaded again once it has stopped changing.
 //!
-//! Files are looked at rather than subscribed to: a look follows symbolic links (Kubernetes swings one to replace a mounted
-//! file), sees a rename over the name, works on every file system, and costs microseconds.
+//! Files are looked at rather than subscribed to: a look follows symbolic links (Kubernetes swings
+//! one to replace a mounted file), sees a rename over the name, works on every file system, and
+//! costs microseconds.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -14,17 +15,18 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often the files are looked at. A file that looks the same twice in a row, and other than when it was loaded, has
-/// been replaced and is complete.
+/// How often the files are looked at. A file that looks the same twice in a row, and other than
+/// when it was loaded, has been replaced and is complete.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// How many components are loaded at a time: one that takes long to compile holds back no other, and a hundred that change
-/// at once do not become a hundred compilers.
+/// How many components are loaded at a time: one that takes long to compile holds back no other,
+/// and a hundred that change at once do not become a hundred compilers.
 const LOADS: usize = 2;
 
 /// Watches until it is dropped. What comes of each change is told by the components' own events.
 pub(crate) async fn watch(components: Components) {
-    let mut files: Vec<File> = components.files().map(|(name, path)| File::new(name, path)).collect();
+    let mut files: Vec<File> =
+        components.files().map(|(name, path)| File::new(name, path)).collect();
     if files.is_empty() {
         return;
     }
@@ -39,7 +41,11 @@ pub(crate) async fn watch(components: Components) {
         // A look can hang on a dead file server, and this runtime accepts connections.
         let looked = spawn_blocking(move || {
             settling.settle();
-            let anew: Vec<_> = files.iter_mut().filter_map(File::settled_anew).map(|file| file.name.clone()).collect();
+            let anew: Vec<_> = files
+                .iter_mut()
+                .filter_map(File::settled_anew)
+                .map(|file| file.name.clone())
+                .collect();
             (files, anew)
         });
         let Ok((looked, anew)) = looked.await else { return };
@@ -79,7 +85,8 @@ struct Stamp {
 }
 
 impl File {
-    /// The first look loads it again, which does nothing but find a file that was replaced while the proxy started.
+    /// The first look loads it again, which does nothing but find a file that was replaced while
+    /// the proxy started.
     fn new(name: &str, path: &Path) -> Self {
         Self { name: name.to_owned(), path: path.to_owned(), loaded: None, last: None }
     }

@@ -1,4 +1,5 @@
-//! The switches of components: reload, push, roll back. All of them work on a thread that may block.
+//! The switches of components: reload, push, roll back. All of them work on a thread that may
+//! block.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +31,8 @@ impl Admin {
         let Ok(reloads) = reloads.await else { return gone() };
         let is_rejected = reloads.values().any(|reload| matches!(reload, Reload::Rejected(_)));
         let status = if is_rejected { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-        let results: BTreeMap<_, _> = reloads.iter().map(|(name, reload)| (name, result(reload))).collect();
+        let results: BTreeMap<_, _> =
+            reloads.iter().map(|(name, reload)| (name, result(reload))).collect();
         json(status, &json!({ "components": results }))
     }
 
@@ -51,8 +53,12 @@ impl Admin {
         let bytes = match timeout(UPLOAD_TIMEOUT, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
-            Ok(Err(_)) => return text(StatusCode::BAD_REQUEST, "the component did not arrive whole\n"),
-            Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the component did not arrive in time\n"),
+            Ok(Err(_)) => {
+                return text(StatusCode::BAD_REQUEST, "the component did not arrive whole\n");
+            }
+            Err(_) => {
+                return text(StatusCode::REQUEST_TIMEOUT, "the component did not arrive in time\n");
+            }
         };
         let components = self.components.clone();
         let reload = spawn_blocking(move || {
@@ -105,7 +111,8 @@ fn result(reload: &Reload) -> Value {
 }
 
 fn busy() -> Response<Full<Bytes>> {
-    let mut refusal = text(StatusCode::SERVICE_UNAVAILABLE, "another component is being pushed or reloaded\n");
+    let mut refusal =
+        text(StatusCode::SERVICE_UNAVAILABLE, "another component is being pushed or reloaded\n");
     refusal.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     refusal
 }

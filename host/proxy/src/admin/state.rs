@@ -20,7 +20,8 @@ pub(super) fn of(admin: &Admin) -> Value {
 }
 
 fn route(admin: &Admin, route: &Route) -> Value {
-    let policies: Vec<_> = route.pipeline.policies().iter().map(|policy| policy.name().to_string()).collect();
+    let policies: Vec<_> =
+        route.pipeline.policies().iter().map(|policy| policy.name().to_string()).collect();
     json!({
         "name": &*route.name,
         "matches": route.matches.to_string(),
@@ -49,7 +50,8 @@ fn policies(admin: &Admin) -> Value {
 
 fn components(admin: &Admin) -> Value {
     let components = admin.components.status().into_iter().map(|status| {
-        let faults = status.faults.iter().map(|(fault, count)| (fault.name().to_owned(), json!(count)));
+        let faults =
+            status.faults.iter().map(|(fault, count)| (fault.name().to_owned(), json!(count)));
         let component = json!({
             "file": status.file.display().to_string(),
             "digest": status.version.as_ref().map(|version| &*version.digest),

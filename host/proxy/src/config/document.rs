@@ -1,4 +1,5 @@
-//! A TOML file with its places: every value knows its path and line, so that every error can say where it is.
+//! A TOML file with its places: every value knows its path and line, so that every error can say
+//! where it is.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -67,19 +68,25 @@ impl<'t> Document<'t> {
         let file = file.display().to_string();
         let (table, errors) = DeTable::parse_recoverable(text);
         let root = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
-        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset).collect();
+        let newlines = text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(offset, _)| offset)
+            .collect();
         let mut document = Self { file, text, newlines, root, unset: Vec::new() };
         if !errors.is_empty() {
             return Err(errors.iter().map(|error| document.syntax_error(error)).collect());
         }
         let mut unset = Vec::new();
         expand_all(&mut document.root, String::new(), &variable, &mut unset);
-        document.unset = unset.into_iter().map(|(path, message)| document.error(&path, message)).collect();
+        document.unset =
+            unset.into_iter().map(|(path, message)| document.error(&path, message)).collect();
         Ok(document)
     }
 
-    /// All that is wrong, in the file's order: the variables that are not set, and `others`, but for those that only follow
-    /// from them.
+    /// All that is wrong, in the file's order: the variables that are not set, and `others`, but
+    /// for those that only follow from them.
     pub fn problems(&self, others: impl IntoIterator<Item = ConfigError>) -> Vec<ConfigError> {
         let unset: HashSet<&str> = self.unset.iter().map(|unset| unset.path.as_str()).collect();
         let follows = |other: &ConfigError| unset.contains(other.path.as_str());
@@ -99,7 +106,8 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// The value at `path`, such as `policies.retry` or `routes[0].path`; the empty path is the whole.
+    /// The value at `path`, such as `policies.retry` or `routes[0].path`; the empty path is the
+    /// whole.
     pub fn value(&self, path: &str) -> Option<&Spanned<DeValue<'t>>> {
         let mut value = &self.root;
         for step in steps(path) {
@@ -112,23 +120,35 @@ impl<'t> Document<'t> {
         Some(value)
     }
 
-    /// What the table at `path` says, without the keys in `except`. None: there is nothing at `path`.
-    pub(super) fn read<T: DeserializeOwned>(&self, path: &str, except: &[&str]) -> Option<Result<T, ConfigError>> {
+    /// What the table at `path` says, without the keys in `except`. None: there is nothing at
+    /// `path`.
+    pub(super) fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        except: &[&str],
+    ) -> Option<Result<T, ConfigError>> {
         let mut value = self.value(path)?.clone();
         if let DeValue::Table(table) = value.get_mut() {
             for key in except {
                 table.remove(*key);
             }
         }
-        Some(T::deserialize(value.into_deserializer()).map_err(|error| self.toml_error(&error, path.to_owned())))
+        Some(
+            T::deserialize(value.into_deserializer())
+                .map_err(|error| self.toml_error(&error, path.to_owned())),
+        )
     }
 
     /// The keys of the table at `path`, sorted; none if there is nothing.
     pub(crate) fn keys(&self, path: &str) -> Result<Vec<String>, ConfigError> {
         match self.value(path).map(Spanned::get_ref) {
             None => Ok(Vec::new()),
-            Some(DeValue::Table(table)) => Ok(table.keys().map(|key| key.get_ref().to_string()).collect()),
-            Some(other) => Err(self.error(path, format!("expected a table, found {}", other.type_str()))),
+            Some(DeValue::Table(table)) => {
+                Ok(table.keys().map(|key| key.get_ref().to_string()).collect())
+            }
+            Some(other) => {
+                Err(self.error(path, format!("expected a table, found {}", other.type_str())))
+            }
         }
     }
 
@@ -142,7 +162,8 @@ impl<'t> Document<'t> {
         match self.value(path).map(Spanned::get_ref) {
             None => Ok(0),
             Some(DeValue::Array(array)) => Ok(array.len()),
-            Some(other) => Err(self.error(path, format!("expected an array of tables, found {}", other.type_str()))),
+            Some(other) => Err(self
+                .error(path, format!("expected an array of tables, found {}", other.type_str()))),
         }
     }
 
@@ -180,18 +201,24 @@ impl<'t> Document<'t> {
     /// An error of the TOML crate, whose span leads to the path. `within` is where it was looking.
     fn toml_error(&self, error: &toml::de::Error, within: String) -> ConfigError {
         let path = match error.span() {
-            Some(span) => self.value(&within).map(|value| deepest(value, within.clone(), span.start)),
+            Some(span) => {
+                self.value(&within).map(|value| deepest(value, within.clone(), span.start))
+            }
             None => None,
         };
         ConfigError {
             file: self.file.clone(),
-            line: error.span().map(|span| self.line_at(span.start)).or_else(|| self.line_of(&within)),
+            line: error
+                .span()
+                .map(|span| self.line_at(span.start))
+                .or_else(|| self.line_of(&within)),
             path: path.unwrap_or(within),
             message: in_plain_words(error.message()),
         }
     }
 
-    /// Likewise, of text that is no document yet. A key that is there twice is not found by its place.
+    /// Likewise, of text that is no document yet. A key that is there twice is not found by its
+    /// place.
     fn syntax_error(&self, error: &toml::de::Error) -> ConfigError {
         let mut syntax_error = self.toml_error(error, String::new());
         if let Some(key) = error.span().and_then(|span| self.text.get(span))
@@ -251,9 +278,11 @@ enum Step<'a> {
 }
 
 fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
-    path.split(['.', '[']).filter(|step| !step.is_empty()).map(|step| match step.strip_suffix(']') {
-        Some(index) => index.parse().map_or(Step::Key(step), Step::Index),
-        None => Step::Key(step),
+    path.split(['.', '[']).filter(|step| !step.is_empty()).map(|step| {
+        match step.strip_suffix(']') {
+            Some(index) => index.parse().map_or(Step::Key(step), Step::Index),
+            None => Step::Key(step),
+        }
     })
 }
 
@@ -282,7 +311,8 @@ fn expand_all(
     }
 }
 
-/// Expands `${VAR}` and `${VAR:-default}`; `$${` is a literal `${`. As in a shell, an empty variable takes the default.
+/// Expands `${VAR}` and `${VAR:-default}`; `$${` is a literal `${`. As in a shell, an empty
+/// variable takes the default.
 fn expand(text: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;

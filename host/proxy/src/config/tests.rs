@@ -42,8 +42,7 @@ fn what_is_left_out_has_its_default() {
 
 #[test]
 fn an_upstream_is_a_url_or_a_table() {
-    let text =
-        "listen = \"[::1]:80\"\n[[routes]]\nupstream = { url = \"http://b\", host = \"upstream\", max_idle = 1 }";
+    let text = "listen = \"[::1]:80\"\n[[routes]]\nupstream = { url = \"http://b\", host = \"upstream\", max_idle = 1 }";
     let upstream = &read(text).unwrap().routes[0].upstream;
     assert_eq!((upstream.host, upstream.max_idle), (HostHeader::Upstream, 1));
     assert_eq!(upstream.connect_timeout.0, Duration::from_secs(5));
@@ -55,7 +54,10 @@ fn an_upstream_is_a_url_or_a_table() {
          or a table with `url`",
         ],
     );
-    refused(&format!("{listen}[[routes]]\nupstream = {{}}"), &["x.toml:3: routes[0].upstream: missing field `url`"]);
+    refused(
+        &format!("{listen}[[routes]]\nupstream = {{}}"),
+        &["x.toml:3: routes[0].upstream: missing field `url`"],
+    );
 }
 
 #[test]
@@ -104,7 +106,9 @@ fn impossible_values_are_refused_with_their_bounds() {
     );
     refused(
         &around("[log]\nlevel = \"loud\""),
-        &["x.toml:3: log.level: unknown variant `loud`, expected one of `debug`, `info`, `warn`, `error`"],
+        &[
+            "x.toml:3: log.level: unknown variant `loud`, expected one of `debug`, `info`, `warn`, `error`",
+        ],
     );
     refused(
         &around("[policies.a]\nkind = \"timeout\"\nlimit = \"3\""),
@@ -118,7 +122,8 @@ fn impossible_values_are_refused_with_their_bounds() {
 
 #[test]
 fn a_route_of_a_wrong_shape_does_not_move_the_others() {
-    let text = "[[routes]]\nupstream = 3\n[[routes]]\nupstream = \"http://b\"\nmax_replay_body = \"1GiB\"";
+    let text =
+        "[[routes]]\nupstream = 3\n[[routes]]\nupstream = \"http://b\"\nmax_replay_body = \"1GiB\"";
     let errors = read(&around(text)).unwrap_err();
     assert_eq!(errors[1], "x.toml:6: routes[1].max_replay_body: must be at most 16 MiB");
     assert_eq!(errors.len(), 2, "{errors:?}");
@@ -137,7 +142,8 @@ fn what_follows_from_a_missing_variable_is_not_said_too() {
 
 #[test]
 fn what_is_no_toml_is_said_with_its_line() {
-    let errors = read("listen = \"127.0.0.1:0\"\nworkers = \n[policies.a]\n[policies.a]\n").unwrap_err();
+    let errors =
+        read("listen = \"127.0.0.1:0\"\nworkers = \n[policies.a]\n[policies.a]\n").unwrap_err();
     let lines: Vec<&str> = errors.iter().map(|error| error.split(": ").next().unwrap()).collect();
     assert_eq!(lines, ["x.toml:2", "x.toml:4"], "{errors:?}");
     assert!(errors[1].contains("duplicate key"), "{errors:?}");
@@ -146,7 +152,9 @@ fn what_is_no_toml_is_said_with_its_line() {
 #[test]
 fn variables_are_expanded_inside_strings_only() {
     let text = |listen: &str| {
-        format!("listen = \"{listen}\"\n[[routes]]\nname = \"$${{PORT}} $5 $\"\nupstream = \"http://b\"")
+        format!(
+            "listen = \"{listen}\"\n[[routes]]\nname = \"$${{PORT}} $5 $\"\nupstream = \"http://b\""
+        )
     };
     let config = read(&text("127.0.0.1:${PORT}")).unwrap();
     assert_eq!(config.listen.port(), 3002);
@@ -155,9 +163,14 @@ fn variables_are_expanded_inside_strings_only() {
     assert_eq!(read(&text("${UNSET:-127.0.0.1:2}")).unwrap().listen.port(), 2);
     refused(
         &text("${UNSET}"),
-        &["x.toml:1: listen: environment variable `UNSET` is not set; `${UNSET:-default}` gives it a default"],
+        &[
+            "x.toml:1: listen: environment variable `UNSET` is not set; `${UNSET:-default}` gives it a default",
+        ],
     );
-    refused(&text("${PORT"), &["x.toml:1: listen: `${` without `}`; write `$${` for a literal one"]);
+    refused(
+        &text("${PORT"),
+        &["x.toml:1: listen: `${` without `}`; write `$${` for a literal one"],
+    );
 }
 
 #[test]

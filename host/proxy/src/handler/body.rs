@@ -1,4 +1,5 @@
-//! The bodies between client and proxy: the request's with its limits, and the response's, whose end is the call's end.
+//! The bodies between client and proxy: the request's with its limits, and the response's, whose
+//! end is the call's end.
 
 use std::cell::Cell;
 use std::error::Error as _;
@@ -20,7 +21,8 @@ use crate::server::HeadPause;
 use crate::stall::Stall;
 use crate::upstream::Buffers;
 
-/// A request body as it comes from the client, no larger than it may be and never silent for too long.
+/// A request body as it comes from the client, no larger than it may be and never silent for too
+/// long.
 pub(super) struct ClientRequestBody {
     incoming: Incoming,
     left: u64,
@@ -30,7 +32,12 @@ pub(super) struct ClientRequestBody {
 
 impl ClientRequestBody {
     /// Sets `gone` if the client leaves before it has sent all of it.
-    pub(super) fn new(incoming: Incoming, limit: u64, stall: Duration, gone: Rc<Cell<bool>>) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        limit: u64,
+        stall: Duration,
+        gone: Rc<Cell<bool>>,
+    ) -> Self {
         Self { incoming, left: limit, stall: Stall::new(stall), gone }
     }
 }
@@ -38,20 +45,26 @@ impl ClientRequestBody {
 /// Whether the connection broke, rather than that something else than a body came over it.
 fn is_of_connection(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| !matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+    cause.is_some_and(|cause| {
+        !matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+    })
 }
 
 impl Body for ClientRequestBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
         let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(this.stall.poll(cx));
-                let stalled = Error::new(ErrorKind::RequestIncomplete).with_source("request body stalled");
+                let stalled =
+                    Error::new(ErrorKind::RequestIncomplete).with_source("request body stalled");
                 return Poll::Ready(Some(Err(stalled)));
             }
         };
@@ -61,7 +74,8 @@ impl Body for ClientRequestBody {
             Some(Err(error)) => {
                 let gone = is_of_connection(&error);
                 this.gone.set(gone);
-                let kind = if gone { ErrorKind::RequestIncomplete } else { ErrorKind::RequestInvalid };
+                let kind =
+                    if gone { ErrorKind::RequestIncomplete } else { ErrorKind::RequestInvalid };
                 Some(Err(Error::new(kind).with_source(error)))
             }
             Some(Ok(frame)) => {
@@ -86,7 +100,8 @@ impl Body for ClientRequestBody {
     }
 }
 
-/// A call until its end, which it reports when it is dropped: after the last byte of the response, or when the client left.
+/// A call until its end, which it reports when it is dropped: after the last byte of the response,
+/// or when the client left.
 #[derive(Debug)]
 pub(super) struct Finish {
     call: Box<Call>,
@@ -103,8 +118,22 @@ pub(super) struct Finish {
 
 impl Finish {
     /// The call's headers go to `buffers` in the end.
-    pub(super) fn new(call: Call, gone: Option<Rc<Cell<bool>>>, pause: HeadPause, buffers: Rc<Buffers>) -> Self {
-        Self { call: Box::new(call), status: None, failure: None, detail: None, bytes: 0, gone, buffers, _pause: pause }
+    pub(super) fn new(
+        call: Call,
+        gone: Option<Rc<Cell<bool>>>,
+        pause: HeadPause,
+        buffers: Rc<Buffers>,
+    ) -> Self {
+        Self {
+            call: Box::new(call),
+            status: None,
+            failure: None,
+            detail: None,
+            bytes: 0,
+            gone,
+            buffers,
+            _pause: pause,
+        }
     }
 
     pub(super) fn call(&self) -> &Call {
@@ -177,7 +206,10 @@ impl Body for ClientBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
@@ -188,7 +220,8 @@ impl Body for ClientBody {
             }
             Some(Err(error)) => {
                 self.finish.call.emit_own(EventKind::ResponseIncomplete { kind: error.kind() });
-                // hyper ends a connection at once when a body fails, with what it has not yet written. So it gets a turn to write.
+                // hyper ends a connection at once when a body fails, with what it has not yet
+                // written. So it gets a turn to write.
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use http::{HeaderValue, Method, Version, header, request};
 
-/// Finds the host of requests. It remembers the last one, since most clients send one request after the other to the same.
+/// Finds the host of requests. It remembers the last one, since most clients send one request after
+/// the other to the same.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(RefCell<Option<Known>>);
 
@@ -16,20 +17,24 @@ struct Known {
 }
 
 impl Hosts {
-    /// The host that a request is for, without port; none if it is missing or unusable. An absolute target wins over the Host
-    /// header and becomes it (RFC 9112, section 3.2.2); HTTP/1.0 may do without.
+    /// The host that a request is for, without port; none if it is missing or unusable. An absolute
+    /// target wins over the Host header and becomes it (RFC 9112, section 3.2.2); HTTP/1.0 may
+    /// do without.
     pub(super) fn canonical(&self, head: &mut request::Parts) -> Option<Rc<str>> {
         if head.method == Method::CONNECT {
             return None;
         }
         if let Some(authority) = head.uri.authority() {
-            // Without a scheme it is the target of a CONNECT, and nobody in front has looked at it as a host.
+            // Without a scheme it is the target of a CONNECT, and nobody in front has looked at it
+            // as a host.
             head.uri.scheme()?;
             let value = HeaderValue::from_str(authority.as_str()).ok()?;
             head.headers.insert(header::HOST, value);
         }
         let mut headers = head.headers.get_all(header::HOST).iter();
-        let Some(header) = headers.next() else { return (head.version == Version::HTTP_10).then(|| "".into()) };
+        let Some(header) = headers.next() else {
+            return (head.version == Version::HTTP_10).then(|| "".into());
+        };
         if headers.next().is_some() {
             return None;
         }

@@ -8,7 +8,8 @@ use http::HeaderValue;
 /// Digits of an id.
 const LENGTH: usize = 32;
 
-/// Made so many at a time, which share their memory: a header value of its own would be two allocations.
+/// Made so many at a time, which share their memory: a header value of its own would be two
+/// allocations.
 const BATCH: usize = 64;
 
 /// Makes a worker's request ids.
@@ -32,7 +33,8 @@ impl RequestIds {
             }
             batch.unused = digits.freeze();
         }
-        HeaderValue::from_maybe_shared(batch.unused.split_to(LENGTH)).expect("hex digits are a valid value")
+        HeaderValue::from_maybe_shared(batch.unused.split_to(LENGTH))
+            .expect("hex digits are a valid value")
     }
 }
 
@@ -54,7 +56,10 @@ mod tests {
         let ids = RequestIds::default();
         let made: HashSet<HeaderValue> = (0..3 * BATCH).map(|_| ids.next()).collect();
         assert_eq!(made.len(), 3 * BATCH);
-        assert!(made.iter().all(|id| id.len() == LENGTH && id.as_bytes().iter().all(u8::is_ascii_hexdigit)));
+        assert!(
+            made.iter()
+                .all(|id| id.len() == LENGTH && id.as_bytes().iter().all(u8::is_ascii_hexdigit))
+        );
         assert_eq!(&hex(0x0123_4567_89ab_cdef), b"0123456789abcdef");
     }
 }

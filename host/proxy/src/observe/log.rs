@@ -1,6 +1,7 @@
 //! The log: JSON lines, written by one thread so that no worker waits for a pipe or a disk.
 //!
-//! The field names are a contract. Fields are added, never renamed; one that is not known is left out.
+//! The field names are a contract. Fields are added, never renamed; one that is not known is left
+//! out.
 //!
 //! | lines | fields |
 //! |---|---|
@@ -35,19 +36,24 @@
 //! | `Component released` | `INFO` | |
 //! | `3 log lines dropped` | `WARN` | `dropped` |
 //!
-//! `request` has `time`, `method`, `host`, `path`, `query`, `route`, `ip`, `referer`, `user_agent` and `length` (bytes of the
-//! body as announced, else 0); `response` has `time` (when its body ended), `latency` (nanoseconds from the request's arrival
-//! until then), `status` and `length` (bytes of the body that were sent). `failure` is the word of RFC 9209 for what is
+//! `request` has `time`, `method`, `host`, `path`, `query`, `route`, `ip`, `referer`, `user_agent`
+//! and `length` (bytes of the body as announced, else 0); `response` has `time` (when its body
+//! ended), `latency` (nanoseconds from the request's arrival until then), `status` and `length`
+//! (bytes of the body that were sent). `failure` is the word of RFC 9209 for what is
 //! behind a status of our own making, `detail` what is beneath that.
 //!
-//! Text that a client or a component wrote is cut at 4 KiB and then ends in `…`; bytes that are no UTF-8 become U+FFFD.
+//! Text that a client or a component wrote is cut at 4 KiB and then ends in `…`; bytes that are no
+//! UTF-8 become U+FFFD.
 //!
 //! # How a line gets out
 //!
-//! The worker formats it into a buffer of its thread and appends it to the thread's pending ones, which are bounded: when the
-//! output does not keep up, the line is dropped and counted, and a line says so when there is room again. The writer takes
-//! all that a thread has pending at once, so lines of one thread are in order, and those of two may be some milliseconds apart. After an idle time a line is written immediately; under load the writer lets a few milliseconds'
-//! worth gather, so that workers wake it seldom (a wake is a system call, several times the price of the line itself).
+//! The worker formats it into a buffer of its thread and appends it to the thread's pending ones,
+//! which are bounded: when the output does not keep up, the line is dropped and counted, and a line
+//! says so when there is room again. The writer takes all that a thread has pending at once, so
+//! lines of one thread are in order, and those of two may be some milliseconds apart. After an idle
+//! time a line is written immediately; under load the writer lets a few milliseconds' worth gather,
+//! so that workers wake it seldom (a wake is a system call, several times the price of the line
+//! itself).
 
 mod access;
 mod line;
@@ -115,12 +121,16 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log of lines from `level` on, with or without a line per request, and its writer, which the caller keeps until
-    /// everything has been said.
+    /// A log of lines from `level` on, with or without a line per request, and its writer, which
+    /// the caller keeps until everything has been said.
     ///
     /// # Panics
     /// The system gives no thread.
-    pub fn start(output: impl Write + Send + 'static, level: Level, access: bool) -> (Self, LogWriter) {
+    pub fn start(
+        output: impl Write + Send + 'static,
+        level: Level,
+        access: bool,
+    ) -> (Self, LogWriter) {
         Self::start_with(output, level, access, CAPACITY)
     }
 
@@ -152,10 +162,17 @@ impl Log {
     }
 
     /// A line about the event: with its call's and its policy's fields before its own.
-    fn say(&self, event: &Event<'_>, level: Level, message: impl Serialize, fields: impl FnOnce(&mut Line<'_>)) {
+    fn say(
+        &self,
+        event: &Event<'_>,
+        level: Level,
+        message: impl Serialize,
+        fields: impl FnOnce(&mut Line<'_>),
+    ) {
         self.write(level, message, |line| {
             if let Some(call) = event.call {
-                line.text("request_id", call.id().as_bytes()).text("route", call.route().as_bytes());
+                line.text("request_id", call.id().as_bytes())
+                    .text("route", call.route().as_bytes());
             }
             if let Some(policy) = event.policy {
                 line.text("policy", policy.as_bytes());
@@ -193,7 +210,9 @@ impl Log {
 impl Observer for Log {
     fn observe(&self, event: &Event<'_>) {
         match event.kind {
-            &EventKind::AttemptFinished { attempt, outcome, elapsed } => self.attempt(event, attempt, outcome, elapsed),
+            &EventKind::AttemptFinished { attempt, outcome, elapsed } => {
+                self.attempt(event, attempt, outcome, elapsed)
+            }
             &EventKind::RetryScheduled { retry, delay } => {
                 let message = format_args!("Retry {retry} after delay of {}", Human(delay));
                 self.say(event, Level::Info, message, |line| {
@@ -211,7 +230,9 @@ impl Observer for Log {
                     NoRetry::Method => "Not retried: the method is not idempotent",
                     NoRetry::Body => "Not retried: the request body is too long to be kept",
                     NoRetry::RetryAfter => "Not retried: the upstream asks for too long a wait",
-                    NoRetry::CircuitOpen => "Not retried: the circuit breaker stays open for too long",
+                    NoRetry::CircuitOpen => {
+                        "Not retried: the circuit breaker stays open for too long"
+                    }
                     NoRetry::Budget => "Not retried: the retry budget is spent",
                 };
                 self.say(event, Level::Info, message, |line| {
@@ -227,12 +248,15 @@ impl Observer for Log {
                 let (from, to) = (from.name(), to.name());
                 let message = format_args!("circuit breaker state changed from {from} to {to}");
                 self.say(event, Level::Info, message, |line| {
-                    line.field("from", from).field("to", to).maybe("delay_ms", delay.map(milliseconds));
+                    line.field("from", from)
+                        .field("to", to)
+                        .maybe("delay_ms", delay.map(milliseconds));
                 });
             }
             &EventKind::CallRejected { kind, retry_after } => {
                 self.say(event, Level::Info, format_args!("Call rejected: {kind}"), |line| {
-                    line.field("reason", kind.failure().name()).maybe("retry_after_ms", retry_after.map(milliseconds));
+                    line.field("reason", kind.failure().name())
+                        .maybe("retry_after_ms", retry_after.map(milliseconds));
                 });
             }
             EventKind::FallbackServed { status, component } => {
@@ -243,11 +267,15 @@ impl Observer for Log {
                     });
                 });
             }
-            EventKind::FallbackDeclined => self.say(event, Level::Info, "Fallback declined", |_| {}),
+            EventKind::FallbackDeclined => {
+                self.say(event, Level::Info, "Fallback declined", |_| {})
+            }
             EventKind::ComponentFaulted { component, fault, detail } => {
                 let fault = fault.name();
                 self.say(event, Level::Error, format_args!("Component faulted: {fault}"), |line| {
-                    line.component(component).field("fault", fault).text("detail", detail.as_bytes());
+                    line.component(component)
+                        .field("fault", fault)
+                        .text("detail", detail.as_bytes());
                 });
             }
             EventKind::ComponentPrinted { component, line: printed } => {
@@ -261,11 +289,18 @@ impl Observer for Log {
                 });
             }
             EventKind::ComponentLoaded { component, replaced } => {
-                let message = if replaced.is_some() { "Component replaced" } else { "Component loaded" };
+                let message =
+                    if replaced.is_some() { "Component replaced" } else { "Component loaded" };
                 self.say(event, Level::Info, message, |line| {
                     line.component(component)
-                        .maybe("replaced_digest", replaced.as_ref().map(|replaced| &*replaced.digest))
-                        .maybe("replaced_generation", replaced.as_ref().map(|replaced| replaced.generation));
+                        .maybe(
+                            "replaced_digest",
+                            replaced.as_ref().map(|replaced| &*replaced.digest),
+                        )
+                        .maybe(
+                            "replaced_generation",
+                            replaced.as_ref().map(|replaced| replaced.generation),
+                        );
                 });
             }
             EventKind::ComponentRejected { name, digest, reason } => {
@@ -285,7 +320,9 @@ impl Observer for Log {
             }
             EventKind::ComponentQuarantined { component, faults, interval } => {
                 self.say(event, Level::Error, "Component quarantined", |line| {
-                    line.component(component).field("faults", *faults).field("interval_ms", milliseconds(*interval));
+                    line.component(component)
+                        .field("faults", *faults)
+                        .field("interval_ms", milliseconds(*interval));
                 });
             }
             EventKind::ComponentReleased { component } => {
@@ -301,7 +338,10 @@ impl Observer for Log {
             EventKind::CallFinished { status, failure, detail, bytes, elapsed } => {
                 if let Some(call) = event.call {
                     let (status, failure, bytes, elapsed) = (*status, *failure, *bytes, *elapsed);
-                    self.access(call, &Ended { status, failure, detail: detail.as_deref(), bytes, elapsed });
+                    self.access(
+                        call,
+                        &Ended { status, failure, detail: detail.as_deref(), bytes, elapsed },
+                    );
                 }
             }
         }

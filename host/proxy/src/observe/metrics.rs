@@ -1,17 +1,20 @@
-//! The metrics: counters and durations of everything that happens, in the text format of Prometheus.
+//! The metrics: counters and durations of everything that happens, in the text format of
+//! Prometheus.
 //!
-//! Names begin with `fusebox_` (those about the process itself have the names that all programs share), units are base
-//! units. Labels come from bounded sets only: the names of routes, policies and components in the configuration, statuses,
-//! and the words of our enums; never a path, a message, or anything else that a client or a guest chooses. `outcome` and
-//! `reason` speak with the words of conditions and guests (`connect`, `timeout`, `circuit-open`, …).
+//! Names begin with `fusebox_` (those about the process itself have the names that all programs
+//! share), units are base units. Labels come from bounded sets only: the names of routes, policies
+//! and components in the configuration, statuses, and the words of our enums; never a path, a
+//! message, or anything else that a client or a guest chooses. `outcome` and `reason` speak with
+//! the words of conditions and guests (`connect`, `timeout`, `circuit-open`, …).
 //!
-//! Some values are known elsewhere, a breaker's state for one. They are handed in when somebody asks, as a [`Scrape`], so
-//! that nothing is kept twice and what no longer exists vanishes.
+//! Some values are known elsewhere, a breaker's state for one. They are handed in when somebody
+//! asks, as a [`Scrape`], so that nothing is kept twice and what no longer exists vanishes.
 //!
 //! # What a request costs
 //!
-//! Two events happen to every request: an attempt ends, the call ends. They count in plain counters of the thread that they
-//! happen on, which a scrape adds up: [`requests`]. The rarer events take the library's way by labels.
+//! Two events happen to every request: an attempt ends, the call ends. They count in plain counters
+//! of the thread that they happen on, which a scrape adds up: [`requests`]. The rarer events take
+//! the library's way by labels.
 
 mod calls;
 mod counts;
@@ -22,7 +25,9 @@ mod requests;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use fusebox_resilience::{ComponentId, ErrorKind, Event, EventKind, NoRetry, Observer, State, Status};
+use fusebox_resilience::{
+    ComponentId, ErrorKind, Event, EventKind, NoRetry, Observer, State, Status,
+};
 use fusebox_wasm::{CallHistogram, Standing};
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -113,24 +118,38 @@ impl Metrics {
         Self {
             requests: Arc::default(),
             retries: new.counters("retries", "Retries that were scheduled"),
-            retries_exhausted: new.counters("retries_exhausted", "Calls that failed still after the last retry"),
+            retries_exhausted: new
+                .counters("retries_exhausted", "Calls that failed still after the last retry"),
             retries_aborted: new.counters("retries_aborted", "Calls whose retries abort_if ended"),
-            retries_skipped: new.counters("retries_skipped", "Failures that were not retried, by the reason"),
+            retries_skipped: new
+                .counters("retries_skipped", "Failures that were not retried, by the reason"),
             timeouts: new.counters("timeouts", "Calls and attempts that a timeout policy cut off"),
-            transitions: new.counters("circuit_breaker_transitions", "Changes of a circuit breaker's state"),
+            transitions: new
+                .counters("circuit_breaker_transitions", "Changes of a circuit breaker's state"),
             rejections: new.counters("rejections", "Calls and attempts that a policy turned away"),
             fallbacks: new.counters("fallbacks", "Answers that a fallback gave"),
-            fallbacks_declined: new.counters("fallbacks_declined", "Calls that a fallback's component did not answer"),
-            incomplete: new.counters("responses_incomplete", "Responses that broke off after their head was sent"),
-            faults: Faults::new(new.counters("component_faults", "Calls into a component that failed")),
-            loads: new.counters("component_loads", "Versions of a component that were loaded, rejected or put back"),
-            quarantines: new.counters("component_quarantines", "Times that a component was set aside"),
+            fallbacks_declined: new
+                .counters("fallbacks_declined", "Calls that a fallback's component did not answer"),
+            incomplete: new.counters(
+                "responses_incomplete",
+                "Responses that broke off after their head was sent",
+            ),
+            faults: Faults::new(
+                new.counters("component_faults", "Calls into a component that failed"),
+            ),
+            loads: new.counters(
+                "component_loads",
+                "Versions of a component that were loaded, rejected or put back",
+            ),
+            quarantines: new
+                .counters("component_quarantines", "Times that a component was set aside"),
             started: process::start_time(),
             registry,
         }
     }
 
-    /// Makes the series of a route appear, at 0: an alert on a rate needs the first increment to be one.
+    /// Makes the series of a route appear, at 0: an alert on a rate needs the first increment to be
+    /// one.
     pub fn announce_route(&self, route: &Arc<str>) {
         self.requests.announce(route);
     }
@@ -180,7 +199,9 @@ impl Metrics {
     pub fn render(&self, scrape: &Scrape) -> String {
         let mut text = String::with_capacity(16 << 10);
         let requests = self.requests.registry();
-        for registry in [&requests, &self.registry, &scrape.registry(), &process::registry(self.started)] {
+        for registry in
+            [&requests, &self.registry, &scrape.registry(), &process::registry(self.started)]
+        {
             // A `String` takes everything.
             let _ = prometheus_text::encode(&mut text, registry);
         }
@@ -214,7 +235,10 @@ impl Observer for Metrics {
             }
             EventKind::TimeoutExceeded { .. } => increment(&self.timeouts, &of_policy()),
             &EventKind::CircuitStateChanged { from, to, .. } => {
-                increment(&self.transitions, &transition(event.policy.unwrap_or_default(), from, to));
+                increment(
+                    &self.transitions,
+                    &transition(event.policy.unwrap_or_default(), from, to),
+                );
             }
             EventKind::CallRejected { kind, .. } => {
                 increment(&self.rejections, &with_reason(of_policy(), kind.failure().name()));
@@ -228,7 +252,9 @@ impl Observer for Metrics {
                 increment(&self.loads, &load(&component.name, "loaded"));
                 self.faults.announce(component);
             }
-            EventKind::ComponentRejected { name, .. } => increment(&self.loads, &load(name, "rejected")),
+            EventKind::ComponentRejected { name, .. } => {
+                increment(&self.loads, &load(name, "rejected"))
+            }
             EventKind::ComponentRolledBack { component, .. } => {
                 increment(&self.loads, &load(&component.name, "rolled-back"));
                 self.faults.announce(component);
@@ -295,40 +321,62 @@ impl Scrape {
     fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("fusebox");
         let mut new = Families(&mut registry);
-        let states: Gauges<2> = new.gauges("circuit_breaker_state", "Where a circuit breaker stands: 1 for one state");
+        let states: Gauges<2> =
+            new.gauges("circuit_breaker_state", "Where a circuit breaker stands: 1 for one state");
         for (policy, status) in &self.breakers {
             for state in STATES {
-                let gauge = states.get_or_create_owned(&[("policy", owned(policy)), ("state", state.name().into())]);
+                let gauge = states.get_or_create_owned(&[
+                    ("policy", owned(policy)),
+                    ("state", state.name().into()),
+                ]);
                 gauge.set(i64::from(state == status.state));
             }
         }
         let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
-        let instances: Gauges<1> = new.gauges("component_instances", "Instances of a component that are alive");
+        let instances: Gauges<1> =
+            new.gauges("component_instances", "Instances of a component that are alive");
         let skipped: Counters<1> = new.counters(
             "component_calls_skipped",
             "Questions that on_error answered because the component was set aside",
         );
-        let standings: Gauges<2> = new.gauges("component_state", "Where a component stands: 1 for one state");
-        let info: Gauges<3> = new.gauges("component_info", "The versions of a component that are in use");
+        let standings: Gauges<2> =
+            new.gauges("component_state", "Where a component stands: 1 for one state");
+        let info: Gauges<3> =
+            new.gauges("component_info", "The versions of a component that are in use");
         for component in &self.components {
             let labels = [("component", owned(&component.name))];
             calls.get_or_create(&labels).inc_by(component.calls);
-            instances.get_or_create(&labels).inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
+            instances
+                .get_or_create(&labels)
+                .inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
             skipped.get_or_create(&labels).inc_by(component.skipped);
             let [name] = labels;
             for standing in Standing::ALL {
-                let gauge = standings.get_or_create_owned(&[name.clone(), ("state", standing.name().into())]);
+                let gauge = standings
+                    .get_or_create_owned(&[name.clone(), ("state", standing.name().into())]);
                 gauge.set(i64::from(standing == component.standing));
             }
             if let Some(ComponentId { digest, generation, .. }) = &component.version {
-                let labels = [name, ("digest", owned(digest)), ("generation", generation.to_string().into())];
+                let labels = [
+                    name,
+                    ("digest", owned(digest)),
+                    ("generation", generation.to_string().into()),
+                ];
                 info.get_or_create(&labels).set(1);
             }
         }
         let durations = CallDurations::of(&self.components);
-        new.0.register("component_call_seconds", "Time that calls into a component took", durations);
+        new.0.register(
+            "component_call_seconds",
+            "Time that calls into a component took",
+            durations,
+        );
         let dropped = ConstCounter::new(self.log_lines_dropped);
-        new.0.register("log_lines_dropped", "Log lines that were lost because the output did not keep up", dropped);
+        new.0.register(
+            "log_lines_dropped",
+            "Log lines that were lost because the output did not keep up",
+            dropped,
+        );
         let build: Gauges<1> = new.gauges("build_info", "The version of fusebox");
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").into())]).set(1);
         registry

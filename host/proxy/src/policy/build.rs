@@ -1,7 +1,9 @@
-//! `fusebox policy build`: runs the tools that a language's people know, and looks at what they made.
+//! `fusebox policy build`: runs the tools that a language's people know, and looks at what they
+//! made.
 //!
-//! A tool is looked for in the folder (`node_modules/.bin`, `.venv/bin`), where its version is pinned, then on the path. What
-//! does not make components by itself makes core modules, which are wrapped here.
+//! A tool is looked for in the folder (`node_modules/.bin`, `.venv/bin`), where its version is
+//! pinned, then on the path. What does not make components by itself makes core modules, which are
+//! wrapped here.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
@@ -37,8 +39,8 @@ pub struct Built {
 /// Builds the policy in `folder`; `say` hears what is run.
 ///
 /// # Errors
-/// A tool is missing (and how it is to be had), or fails; or the component imports more than its manifest says. What was
-/// built before stays then.
+/// A tool is missing (and how it is to be had), or fails; or the component imports more than its
+/// manifest says. What was built before stays then.
 pub fn build(folder: &Path, mut say: impl FnMut(&str)) -> Result<Built> {
     let manifest = Manifest::read(folder)?;
     // Some tools take only paths that are relative to where they run, and some only absolute ones.
@@ -47,8 +49,13 @@ pub fn build(folder: &Path, mut say: impl FnMut(&str)) -> Result<Built> {
     let place = || build.display().to_string();
     fs::create_dir_all(&build).with_context(place)?;
     let scratch = TempDir::with_prefix_in(".scratch-", &build).with_context(place)?;
-    let mut shop =
-        Workshop { folder: absolute, scratch: scratch.path(), shown: folder, manifest: &manifest, say: &mut say };
+    let mut shop = Workshop {
+        folder: absolute,
+        scratch: scratch.path(),
+        shown: folder,
+        manifest: &manifest,
+        say: &mut say,
+    };
     let wasm = match manifest.language {
         Language::Rust => shop.rust(),
         Language::JavaScript => shop.javascript(),
@@ -86,7 +93,9 @@ fn check_imports(manifest: &Manifest, wasm: &[u8]) -> Result<()> {
     let name = |import: &str| import.split('@').next().unwrap_or_default().to_owned();
     let imported = imports(wasm)?.into_iter().map(|import| name(&import));
     let more: Vec<_> = imported
-        .filter(|import| !import.starts_with("fusebox:policy/") && !manifest.imports.contains(import))
+        .filter(|import| {
+            !import.starts_with("fusebox:policy/") && !manifest.imports.contains(import)
+        })
         .map(|import| format!("`{import}`"))
         .collect();
     ensure!(
@@ -112,13 +121,22 @@ impl Workshop<'_> {
     fn rust(&mut self) -> Result<Vec<u8>> {
         let cargo = self.tool(&["cargo"], "install Rust with rustup")?;
         let target = self.rust_target(&cargo)?;
-        let arguments = ["build", "--release", "--target", &target, "--message-format", "json-render-diagnostics"];
+        let arguments = [
+            "build",
+            "--release",
+            "--target",
+            &target,
+            "--message-format",
+            "json-render-diagnostics",
+        ];
         let output = self.output(&cargo, &arguments, &[])?;
-        let built = output.lines().filter_map(|line| serde_json::from_str::<CargoMessage>(line).ok());
+        let built =
+            output.lines().filter_map(|line| serde_json::from_str::<CargoMessage>(line).ok());
         let modules = built.filter(CargoMessage::is_library).flat_map(|message| message.filenames);
         // The last one made is that of the folder; those before are of what it depends on.
-        let file = modules
-            .fold(None, |last, file| if file.extension() == Some(OsStr::new("wasm")) { Some(file) } else { last });
+        let file = modules.fold(None, |last, file| {
+            if file.extension() == Some(OsStr::new("wasm")) { Some(file) } else { last }
+        });
         let file =
             file.context("`cargo` made no WebAssembly: `Cargo.toml` needs `[lib]` with `crate-type = [\"cdylib\"]`")?;
         let wasm = fs::read(&file).with_context(|| file.display().to_string())?;
@@ -129,7 +147,8 @@ impl Workshop<'_> {
     fn rust_target(&mut self, cargo: &Path) -> Result<String> {
         let rustc = cargo.with_file_name("rustc");
         let rustc = if rustc.exists() { rustc } else { PathBuf::from("rustc") };
-        let asked = Command::new(rustc).args(["--print", "sysroot"]).current_dir(&self.folder).output();
+        let asked =
+            Command::new(rustc).args(["--print", "sysroot"]).current_dir(&self.folder).output();
         let sysroot = String::from_utf8_lossy(&asked.context("`rustc`")?.stdout).trim().to_owned();
         let libraries = Path::new(&sysroot).join("lib/rustlib");
         let target = RUST_TARGETS.into_iter().find(|target| libraries.join(target).exists());
@@ -138,9 +157,15 @@ impl Workshop<'_> {
     }
 
     fn javascript(&mut self) -> Result<Vec<u8>> {
-        let install = if self.folder.join("package-lock.json").exists() { "npm ci" } else { "npm install" };
-        let npm = if find(&self.folder, &["npm"]).is_some() { "" } else { " (`npm` comes with Node.js 20 or newer)" };
-        let jco = self.tool(&["jco"], &format!("run `{install}` in `{}`{npm}", self.shown.display()))?;
+        let install =
+            if self.folder.join("package-lock.json").exists() { "npm ci" } else { "npm install" };
+        let npm = if find(&self.folder, &["npm"]).is_some() {
+            ""
+        } else {
+            " (`npm` comes with Node.js 20 or newer)"
+        };
+        let jco =
+            self.tool(&["jco"], &format!("run `{install}` in `{}`{npm}", self.shown.display()))?;
         let out = self.scratch.join("component.wasm");
         let world = self.manifest.world.name();
         let (source, wit) = (self.manifest.source().to_owned(), self.manifest.wit.clone());
@@ -171,8 +196,11 @@ impl Workshop<'_> {
         let out = self.scratch.join("component.wasm");
         let source = self.manifest.source();
         let module = source.file_stem().context("`source` is no Python file")?.to_owned();
-        let place =
-            source.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let place = source
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+            .to_owned();
         let (wit, world) = (self.manifest.wit.clone(), self.manifest.world.name());
         self.run(
             &tool,
@@ -203,15 +231,24 @@ impl Workshop<'_> {
         let is_zig = compiler.file_name() != Some(OsStr::new("clang"));
         let mut arguments: Vec<&OsStr> = Vec::new();
         arguments.extend(is_zig.then_some(OsStr::new("cc")));
-        arguments.extend(["--target=wasm32-wasi", "-mexec-model=reactor", "-Os", "-Wall", "-Wextra"].map(OsStr::new));
+        arguments.extend(
+            ["--target=wasm32-wasi", "-mexec-model=reactor", "-Os", "-Wall", "-Wextra"]
+                .map(OsStr::new),
+        );
         arguments.extend(["-Wl,-z,stack-size=65536", "-I"].map(OsStr::new));
-        arguments.extend([bindings.as_os_str(), source.as_os_str(), code.as_os_str(), world.as_os_str()]);
+        arguments.extend([
+            bindings.as_os_str(),
+            source.as_os_str(),
+            code.as_os_str(),
+            world.as_os_str(),
+        ]);
         arguments.extend([OsStr::new("-o"), out.as_os_str()]);
         self.run(&compiler, &arguments, &[])?;
         self.manifest.world.componentize(&take(&out)?)
     }
 
-    /// `policy.h` and what belongs to it, made of the contract in the folder. They have that name in every world.
+    /// `policy.h` and what belongs to it, made of the contract in the folder. They have that name
+    /// in every world.
     fn bindings(&mut self) -> Result<PathBuf> {
         let folder = self.folder.join(BUILD).join("bindings");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -219,7 +256,10 @@ impl Workshop<'_> {
         let wit = self.folder.join(&self.manifest.wit);
         let (package, _) = contract.push_path(&wit).with_context(|| wit.display().to_string())?;
         let world = contract.select_world(&[package], Some(self.manifest.world.name()))?;
-        let options = wit_bindgen_c::Opts { rename_world: Some("policy".into()), ..wit_bindgen_c::Opts::default() };
+        let options = wit_bindgen_c::Opts {
+            rename_world: Some("policy".into()),
+            ..wit_bindgen_c::Opts::default()
+        };
         let mut files = Files::default();
         options.build().generate(&mut contract, world, &mut files)?;
         for (name, content) in files.iter() {
@@ -234,10 +274,21 @@ impl Workshop<'_> {
     fn go(&mut self) -> Result<Vec<u8>> {
         let go = self.tool(&["go"], &format!("install Go 1.24 or newer, or {}", self.venv()))?;
         let out = self.scratch.join("core.wasm");
-        let arguments = ["build", "-buildmode=c-shared", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o"];
+        let arguments = [
+            "build",
+            "-buildmode=c-shared",
+            "-buildvcs=false",
+            "-trimpath",
+            "-ldflags=-s -w",
+            "-o",
+        ];
         let mut arguments: Vec<&OsStr> = arguments.map(OsStr::new).into();
         arguments.extend([out.as_os_str(), OsStr::new(".")]);
-        self.run(&go, &arguments, &[("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOTOOLCHAIN", "local")])?;
+        self.run(
+            &go,
+            &arguments,
+            &[("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOTOOLCHAIN", "local")],
+        )?;
         self.manifest.world.componentize(&take(&out)?)
     }
 
@@ -245,7 +296,9 @@ impl Workshop<'_> {
 
     fn venv(&self) -> String {
         let folder = self.shown.display();
-        format!("run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in `{folder}`")
+        format!(
+            "run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in `{folder}`"
+        )
     }
 
     /// The first that is there.
@@ -260,23 +313,39 @@ impl Workshop<'_> {
         })
     }
 
-    fn output(&mut self, tool: &Path, arguments: &[impl AsRef<OsStr>], variables: &[(&str, &str)]) -> Result<String> {
+    fn output(
+        &mut self,
+        tool: &Path,
+        arguments: &[impl AsRef<OsStr>],
+        variables: &[(&str, &str)],
+    ) -> Result<String> {
         let name = tool.strip_prefix(&self.folder).unwrap_or(tool).display().to_string();
         let shown = self.shown_command(&name, arguments, variables);
         (self.say)(&format!("$ {shown}"));
         let mut command = Command::new(tool);
         command.args(arguments).envs(variables.iter().copied()).current_dir(&self.folder);
-        let ended = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(|| name.clone())?;
+        let ended = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| name.clone())?;
         if !ended.status.success() {
             // What cargo says for programs is not for people.
             let said = String::from_utf8_lossy(&ended.stdout);
-            said.lines().filter(|line| !line.starts_with("{\"reason\"")).for_each(|line| (self.say)(line));
+            said.lines()
+                .filter(|line| !line.starts_with("{\"reason\""))
+                .for_each(|line| (self.say)(line));
             bail!("`{name}` failed: {}", ended.status);
         }
         Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
     }
 
-    fn shown_command(&self, name: &str, arguments: &[impl AsRef<OsStr>], variables: &[(&str, &str)]) -> String {
+    fn shown_command(
+        &self,
+        name: &str,
+        arguments: &[impl AsRef<OsStr>],
+        variables: &[(&str, &str)],
+    ) -> String {
         let place = self.folder.to_string_lossy();
         let quoted = |argument: &OsStr| {
             let text = argument.to_string_lossy().replace(&format!("{place}/"), "");
@@ -317,7 +386,10 @@ fn find(folder: &Path, names: &[&str]) -> Option<PathBuf> {
     let own = ["node_modules/.bin", ".venv/bin"].map(|place| folder.join(place));
     let path: OsString = env::var_os("PATH").unwrap_or_default();
     let places: Vec<_> = own.into_iter().chain(env::split_paths(&path)).collect();
-    names.iter().flat_map(|name| places.iter().map(move |place| place.join(name))).find(|tool| tool.is_file())
+    names
+        .iter()
+        .flat_map(|name| places.iter().map(move |place| place.join(name)))
+        .find(|tool| tool.is_file())
 }
 
 /// What a tool made.

@@ -33,7 +33,8 @@ pub struct Manifest {
     /// What it is tested by.
     #[serde(default = "cases")]
     pub cases: PathBuf,
-    /// What it may import beside the contract, without versions: `wasi:cli/stderr`. A build that needs more fails.
+    /// What it may import beside the contract, without versions: `wasi:cli/stderr`. A build that
+    /// needs more fails.
     #[serde(default)]
     pub imports: Vec<String>,
 }
@@ -86,7 +87,9 @@ impl Manifest {
         let place = file.display();
         let text = match fs::read_to_string(&file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                bail!("{place}: not there, so this is no policy's folder; `fusebox policy new` makes one")
+                bail!(
+                    "{place}: not there, so this is no policy's folder; `fusebox policy new` makes one"
+                )
             }
             read => read.with_context(|| place.to_string())?,
         };
@@ -94,7 +97,8 @@ impl Manifest {
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
             anyhow!("{place}:{line}: {}", error.message())
         })?;
-        if manifest.source.is_none() && ![Language::Rust, Language::Go].contains(&manifest.language) {
+        if manifest.source.is_none() && ![Language::Rust, Language::Go].contains(&manifest.language)
+        {
             bail!("{place}: a policy in {} needs a `source`", manifest.language);
         }
         if manifest.component.extension() != Some(OsStr::new("wasm")) {

@@ -72,23 +72,37 @@ impl Language {
 /// The name is none, or is taken, or the folder can't be written.
 pub fn new(directory: &Path, name: &str, language: Language, kind: Kind) -> Result<Vec<String>> {
     let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !name.ends_with('-');
-    ensure!(is_name, "`{name}`: expected a name of lower case letters, digits and `-`, such as `busy-is-failure`");
+    ensure!(
+        is_name,
+        "`{name}`: expected a name of lower case letters, digits and `-`, such as `busy-is-failure`"
+    );
     let Some(templates) = TEMPLATES.get_dir(language.template()) else {
-        bail!("there is no template in {language}; `policies/deploy-window` of the repository is an example")
+        bail!(
+            "there is no template in {language}; `policies/deploy-window` of the repository is an example"
+        )
     };
     let folder = directory.join(name);
     // Not over anything that is there.
     fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
-    let values = [("{{name}}", name), ("{{name_snake}}", &name.replace('-', "_")), ("{{world}}", kind.world().name())];
+    let values = [
+        ("{{name}}", name),
+        ("{{name_snake}}", &name.replace('-', "_")),
+        ("{{world}}", kind.world().name()),
+    ];
     let mut pending = vec![templates];
     while let Some(templates) = pending.pop() {
         for template in templates.files() {
             let path = template.path().strip_prefix(language.template())?;
             let Some(path) = name_of(&path.to_string_lossy(), kind) else { continue };
             let text = template.contents_utf8().context("a template that is no text")?;
-            write(&folder.join(path), &values.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to)))?;
+            write(
+                &folder.join(path),
+                &values.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to)),
+            )?;
         }
         pending.extend(templates.dirs());
     }

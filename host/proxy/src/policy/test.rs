@@ -13,7 +13,8 @@ use super::Subject;
 /// How often `--watch` looks.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Asks the component what its cases ask. Returns whether it answers all of them as expected; `say` hears how.
+/// Asks the component what its cases ask. Returns whether it answers all of them as expected; `say`
+/// hears how.
 ///
 /// # Errors
 /// The component or the cases are no good.
@@ -48,11 +49,16 @@ fn told(report: &CaseReport, file: &Path, say: &mut impl FnMut(&str)) {
 }
 
 /// [`test()`] again and again, whenever one of the files has changed, until the process is ended.
-pub fn watch(find: impl Fn() -> Result<Subject>, compiler: &Compiler, mut say: impl FnMut(&str)) -> ! {
+pub fn watch(
+    find: impl Fn() -> Result<Subject>,
+    compiler: &Compiler,
+    mut say: impl FnMut(&str),
+) -> ! {
     let mut seen = None;
     loop {
         let found = find();
-        let now = found.as_ref().map(|subject| [&subject.component, &subject.cases].map(changed)).ok();
+        let now =
+            found.as_ref().map(|subject| [&subject.component, &subject.cases].map(changed)).ok();
         if seen != Some(now) {
             seen = Some(now);
             let tested = found.and_then(|subject| test(&subject, compiler.clone(), &mut say));

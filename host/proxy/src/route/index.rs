@@ -1,11 +1,13 @@
-//! Routes by host and path, so that finding one costs by the length of the path and not by the number of routes.
+//! Routes by host and path, so that finding one costs by the length of the path and not by the
+//! number of routes.
 
 use hashbrown::HashMap;
 use uncased::{Uncased, UncasedStr};
 
 use super::RouteMatch;
 
-/// Paths by segment, below a host or any host. What routes are called here is their place in a list of them.
+/// Paths by segment, below a host or any host. What routes are called here is their place in a list
+/// of them.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     nodes: Vec<Node>,
@@ -61,8 +63,14 @@ impl Index {
         node
     }
 
-    /// The first route in their order that is of this host and path, and `takes` the rest of the request.
-    pub(super) fn find(&self, host: &str, path: &str, takes: impl Fn(usize) -> bool) -> Option<usize> {
+    /// The first route in their order that is of this host and path, and `takes` the rest of the
+    /// request.
+    pub(super) fn find(
+        &self,
+        host: &str,
+        path: &str,
+        takes: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         let of_host = self.hosts.get(UncasedStr::new(host)).copied();
         of_host.into_iter().chain(self.any_host).find_map(|root| self.longest(root, path, &takes))
     }

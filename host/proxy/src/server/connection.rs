@@ -1,9 +1,11 @@
-//! One client connection: HTTP/1.1 with keep-alive, limits on a client that is slow, and an end when the proxy drains.
+//! One client connection: HTTP/1.1 with keep-alive, limits on a client that is slow, and an end
+//! when the proxy drains.
 //!
-//! [`ClientStream`] has three limits: on the time from the end of one exchange to the next request, on that of a request head
-//! that has begun, and on that in which a client takes nothing of what it is sent. What a client may do between a head and the
-//! end of the response is its body's business, so a [`HeadPause`] stops the first two for that time. (hyper has such limits,
-//! but makes a timer for each request.)
+//! [`ClientStream`] has three limits: on the time from the end of one exchange to the next request,
+//! on that of a request head that has begun, and on that in which a client takes nothing of what it
+//! is sent. What a client may do between a head and the end of the response is its body's business,
+//! so a [`HeadPause`] stops the first two for that time. (hyper has such limits, but makes a timer
+//! for each request.)
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -30,11 +32,18 @@ use crate::headers::Hop;
 use crate::sockets;
 use crate::stall::Stall;
 
-/// What a client gets that never finishes its request head. hyper knows nothing of it, so it is written bare.
-const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// What a client gets that never finishes its request head. hyper knows nothing of it, so it is
+/// written bare.
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves a connection to its end.
-pub(super) async fn serve(accepted: Accepted, handler: Rc<Handler>, shared: Arc<Shared>, course: Rc<Course>) {
+pub(super) async fn serve(
+    accepted: Accepted,
+    handler: Rc<Handler>,
+    shared: Arc<Shared>,
+    course: Rc<Course>,
+) {
     let Accepted { stream, client, place } = accepted;
     let _place = place;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
@@ -77,11 +86,13 @@ enum Client {
     Idle,
     /// Within the head of one.
     InHead,
-    /// From the end of the head to that of the response. Silent: it has sent nothing since, so no head has begun either.
+    /// From the end of the head to that of the response. Silent: it has sent nothing since, so no
+    /// head has begun either.
     InExchange { is_silent: bool },
 }
 
-/// From a request's head to the end of its response: what the client sends meanwhile is not held against it.
+/// From a request's head to the end of its response: what the client sends meanwhile is not held
+/// against it.
 #[derive(Debug)]
 pub(crate) struct HeadPause(Rc<Cell<Client>>);
 
@@ -99,9 +110,9 @@ impl Drop for HeadPause {
     }
 }
 
-/// A client's stream, which ends when no request comes for long, when a request head has begun and does not end in time, or
-/// when the client takes nothing of what it is sent. The usual head comes in one piece, the usual answer goes out in one, and
-/// neither costs a timer.
+/// A client's stream, which ends when no request comes for long, when a request head has begun and
+/// does not end in time, or when the client takes nothing of what it is sent. The usual head comes
+/// in one piece, the usual answer goes out in one, and neither costs a timer.
 struct ClientStream {
     stream: TcpStream,
     client: Rc<Cell<Client>>,
@@ -150,7 +161,11 @@ impl ClientStream {
 }
 
 impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
             Poll::Pending => this.poll_silence(cx),
@@ -167,7 +182,11 @@ impl AsyncRead for ClientStream {
 }
 
 impl AsyncWrite for ClientStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buffer);
         self.owes = !matches!(written, Poll::Ready(Ok(length)) if length == buffer.len());
         if written.is_pending() {

@@ -1,5 +1,5 @@
-//! The course of a worker: it serves, it drains, it ends. Its connections learn of it without a lock, for they look at it with
-//! every turn.
+//! The course of a worker: it serves, it drains, it ends. Its connections learn of it without a
+//! lock, for they look at it with every turn.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -50,7 +50,12 @@ impl Course {
     /// Another connection.
     pub(super) fn join(self: &Rc<Self>) -> Participant {
         self.joined.set(self.joined.get() + 1);
-        Participant { course: self.clone(), number: self.joined.get(), is_known: false, told: Phase::Serving }
+        Participant {
+            course: self.clone(),
+            number: self.joined.get(),
+            is_known: false,
+            told: Phase::Serving,
+        }
     }
 }
 
@@ -65,7 +70,8 @@ pub(super) struct Participant {
 }
 
 impl Participant {
-    /// The phase, if it is another than the last time. The task, which must be the same each time, is woken by the next.
+    /// The phase, if it is another than the last time. The task, which must be the same each time,
+    /// is woken by the next.
     pub(super) fn poll_change(&mut self, cx: &Context<'_>) -> Option<Phase> {
         if !self.is_known {
             self.is_known = true;

@@ -76,7 +76,10 @@ struct Worker {
 impl Workers {
     /// Starts them, and returns when each has what it needs.
     pub(super) fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Self> {
-        (0..count).map(|index| Worker::start(index, shared.clone())).collect::<io::Result<_>>().map(Self)
+        (0..count)
+            .map(|index| Worker::start(index, shared.clone()))
+            .collect::<io::Result<_>>()
+            .map(Self)
     }
 
     pub(super) fn loads(&self) -> Vec<Arc<WorkerLoad>> {
@@ -85,13 +88,15 @@ impl Workers {
 
     /// To the worker that has the fewest.
     pub(super) fn give(&self, accepted: Accepted) {
-        let Some(worker) = self.0.iter().min_by_key(|worker| worker.load.connections()) else { return };
+        let Some(worker) = self.0.iter().min_by_key(|worker| worker.load.connections()) else {
+            return;
+        };
         // A worker ends after its connections have: it takes all that come.
         worker.connections.send((accepted, Counted::new(&worker.load))).ok();
     }
 
-    /// Ends all connections, those with a call in flight after it, or after `limit`, or once `hurry` is ready. Returns how many
-    /// were cut.
+    /// Ends all connections, those with a call in flight after it, or after `limit`, or once
+    /// `hurry` is ready. Returns how many were cut.
     pub(super) async fn drain(self, limit: Duration, hurry: impl Future<Output = ()>) -> usize {
         let enter = |phases: &[watch::Sender<Phase>], phase| {
             for sender in phases {
@@ -106,7 +111,9 @@ impl Workers {
             threads.push(thread);
         }
         enter(&phases, Phase::Draining);
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().for_each(|thread| drop(thread.join()))
+        });
         let mut joined = std::pin::pin!(joined);
         tokio::select! {
             _ = joined.as_mut() => return 0,
@@ -128,7 +135,8 @@ impl Worker {
         let (phase, phases) = watch::channel(Phase::Serving);
         let (ready, started) = std::sync::mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let runtime =
+                Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
             let runtime = match runtime {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(ready.send(Err(error))),
@@ -148,7 +156,11 @@ fn work(
     phase: watch::Receiver<Phase>,
 ) {
     runtime.block_on(async {
-        let handler = Rc::new(Handler::new(shared.routes.clone(), &shared.limits, shared.observers.unshared()));
+        let handler = Rc::new(Handler::new(
+            shared.routes.clone(),
+            &shared.limits,
+            shared.observers.unshared(),
+        ));
         tokio::task::spawn_local(refresh_instances(shared.components.clone()));
         tokio::task::spawn_local(reap(handler.clone()));
         let course = Rc::new(Course::default());

@@ -19,7 +19,8 @@ const DRAIN_BYTES: u64 = 16 * 1024;
 /// and for how long.
 const DRAIN_TIME: Duration = Duration::from_millis(50);
 
-/// A response body from the wire. At its end its connection goes back; dropped before, a task reads on for a moment.
+/// A response body from the wire. At its end its connection goes back; dropped before, a task reads
+/// on for a moment.
 pub(super) struct UpstreamBody {
     /// None: it has ended.
     rest: Option<Rest>,
@@ -52,7 +53,9 @@ impl Rest {
         loop {
             match self.decoder.decode(&mut connection.buffer).map_err(broken_off)? {
                 Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
-                Decoded::Trailers(trailers) => return Poll::Ready(Ok(Some(Frame::trailers(trailers)))),
+                Decoded::Trailers(trailers) => {
+                    return Poll::Ready(Ok(Some(Frame::trailers(trailers))));
+                }
                 Decoded::End => return Poll::Ready(Ok(None)),
                 Decoded::More => {}
             }
@@ -91,13 +94,18 @@ impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
         let Some(rest) = &mut this.rest else { return Poll::Ready(None) };
         let Poll::Ready(next) = rest.poll_frame(cx) else {
             ready!(this.stall.poll(cx));
             this.rest = None;
-            return Poll::Ready(Some(Err(Error::new(ErrorKind::Timeout).with_source("response body stalled"))));
+            return Poll::Ready(Some(Err(
+                Error::new(ErrorKind::Timeout).with_source("response body stalled")
+            )));
         };
         this.stall.reset();
         if next.is_err() {

@@ -10,8 +10,8 @@ use http::HeaderMap;
 /// So many of each are kept at most.
 const KEPT: usize = 64;
 
-/// So many rest before one is read into again: the headers and the body of the response that was read into it last are still in
-/// use for a moment.
+/// So many rest before one is read into again: the headers and the body of the response that was
+/// read into it last are still in use for a moment.
 const RESTING: usize = 8;
 
 /// Most heads, with what comes with them, are shorter.
@@ -23,7 +23,8 @@ const LONGEST: usize = 32 * 1024;
 /// Maps with room for more headers are not kept: they take a hundred bytes for each.
 const MOST_HEADERS: usize = 64;
 
-/// What requests are written from, and what responses and their headers are read into, as long as no exchange uses it.
+/// What requests are written from, and what responses and their headers are read into, as long as
+/// no exchange uses it.
 #[derive(Default)]
 pub struct Buffers {
     /// First in, first out.

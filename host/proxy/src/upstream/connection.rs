@@ -26,8 +26,9 @@ pub(super) struct Connection {
 pub(super) enum Writing {
     /// Nothing, or what comes next.
     Free(OwnedWriteHalf),
-    /// A task sends the rest of a request whose response has begun. (It must go on whether or not the client takes the
-    /// response, or a client that first sends all of its request would wait for ever.)
+    /// A task sends the rest of a request whose response has begun. (It must go on whether or not
+    /// the client takes the response, or a client that first sends all of its request would
+    /// wait for ever.)
     Rest(Rest),
     /// It can't be used any more.
     Broken,
@@ -49,16 +50,26 @@ impl Connection {
     }
 
     /// Reads up to `most` bytes into the buffer; 0 is the end.
-    pub(super) fn poll_read(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_read(
+        &mut self,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         self.buffer.reserve(most);
         pin!(self.reader.read_buf(&mut self.buffer)).poll(cx)
     }
 
     /// Sends as much of the message as can be sent now.
-    pub(super) fn poll_send(&mut self, message: &mut Message, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+    pub(super) fn poll_send(
+        &mut self,
+        message: &mut Message,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
         match &mut self.writing {
             Writing::Free(writer) => message.poll_send(writer, cx),
-            Writing::Rest(_) | Writing::Broken => Poll::Ready(Err(io::Error::from(io::ErrorKind::BrokenPipe).into())),
+            Writing::Rest(_) | Writing::Broken => {
+                Poll::Ready(Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
+            }
         }
     }
 
@@ -76,8 +87,12 @@ impl Connection {
     /// Whether the task that sends the rest of the request has come to an end.
     ///
     /// # Errors
-    /// The request's body is no good. (That the upstream takes no more of it is none of the response's business.)
-    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Result<(), fusebox_resilience::Error> {
+    /// The request's body is no good. (That the upstream takes no more of it is none of the
+    /// response's business.)
+    pub(super) fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Result<(), fusebox_resilience::Error> {
         let Writing::Rest(rest) = &mut self.writing else { return Ok(()) };
         let Poll::Ready(ended) = Pin::new(&mut rest.0).poll(cx) else { return Ok(()) };
         self.writing = match ended {
@@ -96,8 +111,8 @@ impl Connection {
         matches!(self.writing, Writing::Free(_))
     }
 
-    /// Whether nothing has come on a connection that nobody uses, neither its end nor what nobody has asked for: as far as the
-    /// runtime knows, which costs nothing.
+    /// Whether nothing has come on a connection that nobody uses, neither its end nor what nobody
+    /// has asked for: as far as the runtime knows, which costs nothing.
     pub(super) fn looks_alive(&self) -> bool {
         is_pending(self.reader.try_read(&mut [0]).map(drop))
     }

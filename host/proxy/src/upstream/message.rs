@@ -16,8 +16,8 @@ use tokio::io::AsyncWrite;
 
 use super::{Buffers, Target};
 
-/// Pieces of a body up to this size are copied behind the head, so that they go out with it; larger ones are written from where
-/// they are.
+/// Pieces of a body up to this size are copied behind the head, so that they go out with it; larger
+/// ones are written from where they are.
 const COPY: usize = 8 * 1024;
 
 /// So much is gathered before it is written.
@@ -98,7 +98,11 @@ impl Message {
         let others = call.headers().filter(|(name, _)| **name != header::HOST);
         let headers = iter::once(host).chain(others);
         encode_head(&mut encoded, &head.method, &target.path(&head.uri), headers, framing);
-        let trailers = if framing == RequestFraming::Chunked { Trailers::announced(&head.headers) } else { None };
+        let trailers = if framing == RequestFraming::Chunked {
+            Trailers::announced(&head.headers)
+        } else {
+            None
+        };
         Self {
             encoded,
             written: 0,
@@ -156,7 +160,8 @@ impl Message {
         }
     }
 
-    /// Encodes what there is of the body, up to a piece that is too large to be copied. True: its sender has no more just now.
+    /// Encodes what there is of the body, up to a piece that is too large to be copied. True: its
+    /// sender has no more just now.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, SendError> {
         while !self.has_ended && self.piece.is_empty() && self.encoded.len() < GATHER {
             let frame = match Pin::new(&mut self.body).poll_frame(cx) {
@@ -195,7 +200,11 @@ impl Message {
         self.encoder.end(&trailers.announced, trailers.fields.as_ref(), &mut self.encoded)
     }
 
-    fn poll_write(&mut self, writer: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(
+        &mut self,
+        writer: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         let encoded = &self.encoded[self.written..];
         let writer = Pin::new(writer);
         let written = if self.piece.is_empty() {

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 
-/// A connection that has been idle for so long is looked at with a system call before it is used: the end that its upstream
-/// has put to it may not have been noticed yet, and a request that meets it is lost if it can't be repeated.
+/// A connection that has been idle for so long is looked at with a system call before it is used:
+/// the end that its upstream has put to it may not have been noticed yet, and a request that meets
+/// it is lost if it can't be repeated.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Pool {
@@ -31,7 +32,8 @@ impl Pool {
         Self { idle: RefCell::default(), idle_timeout, max_idle }
     }
 
-    /// The connection that was used last, if it still looks alive. It may prove dead; then the request comes back unsent.
+    /// The connection that was used last, if it still looks alive. It may prove dead; then the
+    /// request comes back unsent.
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { connection, since }) = idle.pop() {
@@ -41,7 +43,8 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            let is_alive = if unused < LOOK_AFTER { connection.looks_alive() } else { connection.is_alive() };
+            let is_alive =
+                if unused < LOOK_AFTER { connection.looks_alive() } else { connection.is_alive() };
             if is_alive {
                 return Some(connection);
             }
@@ -51,7 +54,9 @@ impl Pool {
 
     pub(super) fn reap(&self) {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| idle.connection.looks_alive() && idle.since.elapsed() < self.idle_timeout);
+        idle.retain(|idle| {
+            idle.connection.looks_alive() && idle.since.elapsed() < self.idle_timeout
+        });
     }
 
     fn put(&self, connection: Connection) {
@@ -83,14 +88,15 @@ impl Lease {
         Self { connection, pool, keep_alive: false }
     }
 
-    /// Whether the connection can serve another request once the response has ended: not while a request body is still being
-    /// sent on it.
+    /// Whether the connection can serve another request once the response has ended: not while a
+    /// request body is still being sent on it.
     pub(super) fn is_reusable(&self) -> bool {
         self.keep_alive && self.connection.is_free()
     }
 
-    /// The response has ended. What came after it nobody has asked for, and it would be taken for the answer to the next request.
-    /// Returns what it was read into, unless the connection is of no more use: an unused one holds no memory but its own.
+    /// The response has ended. What came after it nobody has asked for, and it would be taken for
+    /// the answer to the next request. Returns what it was read into, unless the connection is
+    /// of no more use: an unused one holds no memory but its own.
     pub(super) fn give_back(mut self) -> Option<BytesMut> {
         (self.is_reusable() && self.connection.buffer.is_empty()).then(|| {
             let buffer = std::mem::take(&mut self.connection.buffer);

@@ -54,11 +54,14 @@ impl Target {
     /// The URL is not `http://host[:port][/base]`.
     pub fn new(config: &UpstreamConfig) -> Result<Self, String> {
         let url = &config.url;
-        let wrong = |what: &str| format!("expected `http://host[:port][/base]`, found `{url}`{what}");
+        let wrong =
+            |what: &str| format!("expected `http://host[:port][/base]`, found `{url}`{what}");
         let uri: Uri = url.parse().map_err(|_| wrong(""))?;
         match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(scheme) if *scheme == Scheme::HTTPS => return Err(wrong(": TLS to upstreams is not there yet")),
+            Some(scheme) if *scheme == Scheme::HTTPS => {
+                return Err(wrong(": TLS to upstreams is not there yet"));
+            }
             _ => return Err(wrong("")),
         }
         let authority = uri.authority().ok_or_else(|| wrong(""))?;
@@ -117,8 +120,10 @@ impl Target {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
         }
-        let dns_error = |source: std::io::Error| Error::new(ErrorKind::DnsError).with_source(source);
-        let addresses: Vec<_> = lookup_host((&*self.host, self.port)).await.map_err(dns_error)?.collect();
+        let dns_error =
+            |source: std::io::Error| Error::new(ErrorKind::DnsError).with_source(source);
+        let addresses: Vec<_> =
+            lookup_host((&*self.host, self.port)).await.map_err(dns_error)?.collect();
         if addresses.is_empty() { Err(ErrorKind::DnsError.into()) } else { Ok(addresses) }
     }
 }
@@ -138,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_base_path_is_put_in_front() {
-        let uri = |base: &str, uri: &str| target(base).unwrap().path(&uri.parse().unwrap()).concat();
+        let uri =
+            |base: &str, uri: &str| target(base).unwrap().path(&uri.parse().unwrap()).concat();
         assert_eq!(uri("http://b:3001", "/x?y=1"), "/x?y=1");
         assert_eq!(uri("http://b:3001/", "/x"), "/x");
         assert_eq!(uri("http://b:3001/base/", "/x?y=1"), "/base/x?y=1");

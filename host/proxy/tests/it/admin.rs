@@ -3,7 +3,9 @@
 use fusebox_resilience::Fault;
 use serde_json::{Value, json};
 
-use crate::support::{Origin, Proxy, ROUTE, answer, eventually, get, metrics, ok, predicate, wat_component};
+use crate::support::{
+    Origin, Proxy, ROUTE, answer, eventually, get, metrics, ok, predicate, wat_component,
+};
 use crate::support::{handle_if, responds};
 
 const BREAKER: &str = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\ndelay = '1h'\n\
@@ -72,7 +74,9 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
     let response = proxy.admin("GET /state");
     assert_eq!(response.header("content-type"), Some("application/json"));
     // Each worker makes its own once it runs.
-    eventually("the instances", || (proxy.state()["components"]["c"]["instances"] == 2).then_some(()));
+    eventually("the instances", || {
+        (proxy.state()["components"]["c"]["instances"] == 2).then_some(())
+    });
     let mut state = proxy.state();
     assert!(state["components"]["c"]["digest"].as_str().is_some_and(|digest| digest.len() == 64));
     state["components"]["c"]["digest"] = "…".into();
@@ -159,7 +163,8 @@ fn metrics_are_in_the_format_of_prometheus() {
     assert_eq!(of(&proxy.fault_series("trap")), Some(1.0));
     // What can be counted is there before it is, for a rate needs a beginning.
     let counted = |name: &&String| name.contains("_total{") && !name.contains("requests_total");
-    let absent: Vec<_> = series.keys().filter(counted).filter(|name| !fresh.contains_key(*name)).collect();
+    let absent: Vec<_> =
+        series.keys().filter(counted).filter(|name| !fresh.contains_key(*name)).collect();
     assert!(absent.is_empty(), "{absent:?}");
     // Buckets grow, and the last one has all.
     for family in ["fusebox_request_duration_seconds", "fusebox_attempt_duration_seconds"] {
@@ -172,7 +177,10 @@ fn metrics_are_in_the_format_of_prometheus() {
             })
             .collect();
         buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
-        assert!(buckets.len() > 5 && buckets.is_sorted_by(|one, other| one.1 <= other.1), "{buckets:?}");
+        assert!(
+            buckets.len() > 5 && buckets.is_sorted_by(|one, other| one.1 <= other.1),
+            "{buckets:?}"
+        );
         let count = of(&format!("{family}_count{{{route}}}")).expect("a count");
         assert_eq!(buckets.last(), Some(&(f64::INFINITY, count)));
         assert!(count > 0.0 && of(&format!("{family}_sum{{{route}}}")).expect("a sum") > 0.0);
@@ -210,7 +218,11 @@ fn a_missing_or_wrong_token_changes_nothing() {
         "authorization: B\r\n",
     ] {
         let response = proxy.admin_with("POST /policies/breaker/open", token);
-        assert_eq!((response.status(), response.header("www-authenticate")), (401, Some("Bearer")), "{token}");
+        assert_eq!(
+            (response.status(), response.header("www-authenticate")),
+            (401, Some("Bearer")),
+            "{token}"
+        );
     }
     // Who may not change anything does not learn what there is.
     assert_eq!(proxy.admin("POST /policies/elsewhere/open").status(), 401);
@@ -227,7 +239,10 @@ fn the_token_is_read_anew_each_time() {
     assert_eq!(proxy.admin_with("POST /policies/breaker/open", rotated).status(), 200);
     for broken in ["", "\n"] {
         std::fs::write(proxy.path("token"), broken).expect("a file");
-        assert_eq!(proxy.admin_with("POST /policies/breaker/close", "authorization: Bearer \r\n").status(), 403);
+        assert_eq!(
+            proxy.admin_with("POST /policies/breaker/close", "authorization: Bearer \r\n").status(),
+            403
+        );
     }
     std::fs::remove_file(proxy.path("token")).expect("a file");
     assert_eq!(proxy.admin_with("POST /policies/breaker/close", rotated).status(), 403);
@@ -238,7 +253,8 @@ fn the_token_is_read_anew_each_time() {
 fn a_breaker_is_moved_by_hand() {
     let origin = Origin::answering([ok("")]);
     let proxy = Proxy::before(&origin, BREAKER);
-    let message = |from: &str, to: &str| format!("circuit breaker state changed from {from} to {to}");
+    let message =
+        |from: &str, to: &str| format!("circuit breaker state changed from {from} to {to}");
     let switch = |action: &str| {
         let response = proxy.admin_with(&format!("POST /policies/breaker/{action}"), TOKEN);
         assert_eq!(response.status(), 200);
@@ -261,8 +277,15 @@ fn a_breaker_is_moved_by_hand() {
     proxy.line(&message("open", "closed"));
     assert_eq!(switch("close"), "breaker: closed\n");
     assert_eq!(proxy.ask(get("/", "3")).status(), 200);
-    assert_eq!(proxy.lines(&message("open", "closed")).len(), 1, "what changes nothing is no event");
-    proxy.counts(&[(r#"fusebox_circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"}"#, 2.0)]);
+    assert_eq!(
+        proxy.lines(&message("open", "closed")).len(),
+        1,
+        "what changes nothing is no event"
+    );
+    proxy.counts(&[(
+        r#"fusebox_circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"}"#,
+        2.0,
+    )]);
 }
 
 #[test]
@@ -285,7 +308,9 @@ fn connections_are_counted_while_they_are_there() {
     let proxy = Proxy::before(&origin, &format!("workers = 1\n{ROUTE}"));
     let clients: Vec<_> = (0..3).map(|_| proxy.connect()).collect();
     let connections = |expected: u64| {
-        eventually("so many connections", || (proxy.state()["workers"][0]["connections"] == expected).then_some(()));
+        eventually("so many connections", || {
+            (proxy.state()["workers"][0]["connections"] == expected).then_some(())
+        });
     };
     connections(3);
     drop(clients);

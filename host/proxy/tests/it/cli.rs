@@ -1,4 +1,5 @@
-//! The command line: what it says of a bad configuration or component, its exit codes, and how the program ends.
+//! The command line: what it says of a bad configuration or component, its exit codes, and how the
+//! program ends.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -8,8 +9,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
-    Origin, Proxy, ROUTE, Ran, eventually, fusebox, fusebox_elsewhere, get, handle_if, is_status, ok, predicate,
-    responds, wat_component,
+    Origin, Proxy, ROUTE, Ran, eventually, fusebox, fusebox_elsewhere, get, handle_if, is_status,
+    ok, predicate, responds, wat_component,
 };
 
 pub(crate) fn directory(config: &str) -> TempDir {
@@ -55,9 +56,14 @@ fn help_is_there_for_every_command() {
 #[test]
 fn wrong_usage_is_exit_code_2() {
     let here = tempfile::tempdir().expect("a directory");
-    for arguments in
-        [&[][..], &["walk"], &["run", "a.toml", "b.toml"], &["check", "--fast"], &["policy"], &["policy", "new"]]
-    {
+    for arguments in [
+        &[][..],
+        &["walk"],
+        &["run", "a.toml", "b.toml"],
+        &["check", "--fast"],
+        &["policy"],
+        &["policy", "new"],
+    ] {
         let Ran { code, out, error } = fusebox(here.path(), arguments);
         assert_eq!((code, &*out), (Some(2), ""), "{arguments:?}");
         assert!(error.contains("Usage: fusebox"), "{arguments:?}: {error}");
@@ -78,18 +84,30 @@ fn a_good_configuration_is_ok() {
 #[test]
 fn a_missing_configuration_is_named() {
     let here = tempfile::tempdir().expect("a directory");
-    assert_eq!(complaints(here.path()), ["fusebox.toml: can't be read: No such file or directory (os error 2)"]);
+    assert_eq!(
+        complaints(here.path()),
+        ["fusebox.toml: can't be read: No such file or directory (os error 2)"]
+    );
     let ran = fusebox(here.path(), &["run", "elsewhere/x.toml"]);
-    assert_eq!(ran.error, "elsewhere/x.toml: can't be read: No such file or directory (os error 2)\n");
+    assert_eq!(
+        ran.error,
+        "elsewhere/x.toml: can't be read: No such file or directory (os error 2)\n"
+    );
     let ran = fusebox(here.path(), &["check", "."]);
-    assert_eq!((ran.code, &*ran.error), (Some(1), ".: can't be read: Is a directory (os error 21)\n"));
+    assert_eq!(
+        (ran.code, &*ran.error),
+        (Some(1), ".: can't be read: Is a directory (os error 21)\n")
+    );
 }
 
 #[test]
 fn a_configuration_that_is_not_text_is_named() {
     let directory = directory("");
     fs::write(directory.path().join("fusebox.toml"), b"listen = '\xff'").expect("a file");
-    assert_eq!(complaints(directory.path()), ["fusebox.toml: can't be read: stream did not contain valid UTF-8"]);
+    assert_eq!(
+        complaints(directory.path()),
+        ["fusebox.toml: can't be read: stream did not contain valid UTF-8"]
+    );
 }
 
 #[test]
@@ -145,17 +163,24 @@ fn what_is_there_twice_is_refused() {
             "[policies.a]\nkind = 'retry'\n[policies.a]\nkind = 'retry'\n".to_owned() + &route(""),
             vec!["fusebox.toml:5: duplicate key `a`", "fusebox.toml:6: duplicate key `kind`"],
         ),
-        ("workers = 1\nworkers = 1\n".to_owned() + &route(""), vec!["fusebox.toml:4: duplicate key `workers`"]),
         (
-            route("path = '/api'\nmethods = ['GET']\n") + &route("path = '/api/'\nmethods = ['PUT', 'GET']\n"),
-            vec!["fusebox.toml:7: routes[1]: takes the same requests as another route: `PUT,GET /api`"],
+            "workers = 1\nworkers = 1\n".to_owned() + &route(""),
+            vec!["fusebox.toml:4: duplicate key `workers`"],
+        ),
+        (
+            route("path = '/api'\nmethods = ['GET']\n")
+                + &route("path = '/api/'\nmethods = ['PUT', 'GET']\n"),
+            vec![
+                "fusebox.toml:7: routes[1]: takes the same requests as another route: `PUT,GET /api`",
+            ],
         ),
         (
             route("name = 'b'\n") + &route("name = 'b'\npath = '/api'\n"),
             vec!["fusebox.toml:8: routes[1].name: another route is called `b`"],
         ),
         (
-            "[policies.a]\nkind = 'timeout'\nlimit = '1s'\n".to_owned() + &route("policies = ['a', 'a']\n"),
+            "[policies.a]\nkind = 'timeout'\nlimit = '1s'\n".to_owned()
+                + &route("policies = ['a', 'a']\n"),
             vec!["fusebox.toml:8: routes[0].policies[1]: `a` stands here twice"],
         ),
     ] {
@@ -167,10 +192,15 @@ fn what_is_there_twice_is_refused() {
 fn the_readmes_configuration_is_ok() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     let readme = fs::read_to_string(readme).expect("a README");
-    let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a configuration");
+    let text = readme
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("a configuration");
     let directory = directory(text);
     fs::create_dir_all(directory.path().join("policies/build")).expect("a directory");
-    let component = wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, "later")));
+    let component =
+        wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, "later")));
     fs::write(directory.path().join("policies/build/service_b.wasm"), component).expect("a file");
     let Ran { code, out, error } = fusebox(directory.path(), &["check"]);
     assert_eq!((code, &*out, &*error), (Some(0), "fusebox.toml: ok\n", ""));
@@ -182,11 +212,14 @@ fn variables_come_from_the_environment() {
         "[components.c]\nfile = '${FUSEBOX_TEST}.wasm'\n\
          [[routes]]\nupstream = '${FUSEBOX_TEST_UNSET:-http://b}'\nname = '$${FUSEBOX_TEST}'\n",
     ));
-    fs::write(directory.path().join("from the environment.wasm"), predicate("(i32.const 1)")).expect("a file");
+    fs::write(directory.path().join("from the environment.wasm"), predicate("(i32.const 1)"))
+        .expect("a file");
     assert_eq!(fusebox(directory.path(), &["check"]).code, Some(0));
     fs::write(
         directory.path().join("fusebox.toml"),
-        config("[[routes]]\nupstream = '${FUSEBOX_TEST_UNSET}'\nname = '${FUSEBOX_TEST_UNSET_TOO}'\n"),
+        config(
+            "[[routes]]\nupstream = '${FUSEBOX_TEST_UNSET}'\nname = '${FUSEBOX_TEST_UNSET_TOO}'\n",
+        ),
     )
     .expect("a file");
     assert_eq!(
@@ -248,23 +281,37 @@ pub(crate) fn bad_components() -> Vec<(Vec<u8>, &'static str)> {
         (b"(component)".to_vec(), "is WebAssembly text, expected a binary component"),
         (good[..4].to_vec(), "is cut off after 4 bytes, expected a component"),
         (good[..good.len() / 2].to_vec(), "is not a valid component: "),
-        (wat("(module)"), "is not a valid component: a core module that does not say which world it is for: build it"),
-        (wat("(component)"), "missing export `fusebox:policy/predicate@0.1.0` or `fusebox:policy/fallback@0.1.0`"),
+        (
+            wat("(module)"),
+            "is not a valid component: a core module that does not say which world it is for: build it",
+        ),
+        (
+            wat("(component)"),
+            "missing export `fusebox:policy/predicate@0.1.0` or `fusebox:policy/fallback@0.1.0`",
+        ),
         (
             wat(r#"(component (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#),
             "import `wasi:http/outgoing-handler@0.2.0` is not granted: policies have no network",
         ),
         (
-            wat(r#"(component (import "fusebox:policy/attempt@0.2.0" (instance)) (import "acme:log/log" (func)))"#),
+            wat(
+                r#"(component (import "fusebox:policy/attempt@0.2.0" (instance)) (import "acme:log/log" (func)))"#,
+            ),
             "import `fusebox:policy/attempt@0.2.0`: expected `fusebox:policy` in version 0.1; \
              import `acme:log/log` is not known here",
         ),
         (
-            wat_component(&format!("{} (func $start unreachable) (start $start)", handle_if("(i32.const 1)"))),
+            wat_component(&format!(
+                "{} (func $start unreachable) (start $start)",
+                handle_if("(i32.const 1)")
+            )),
             "can't be instantiated: ",
         ),
         (
-            wat_component(&format!("{} (func $start (loop (br 0))) (start $start)", handle_if("(i32.const 1)"))),
+            wat_component(&format!(
+                "{} (func $start (loop (br 0))) (start $start)",
+                handle_if("(i32.const 1)")
+            )),
             "can't be instantiated: ",
         ),
     ]
@@ -285,7 +332,10 @@ fn a_component_that_is_no_policy_is_refused_by_file_and_reason() {
         let place = format!("fusebox.toml:4: components.c.file: component `c` (c.wasm): {reason}");
         assert!(first.starts_with(&place), "expected {place}\nfound    {first}");
         // What else is wrong is said too.
-        assert!(second.starts_with("fusebox.toml:10: routes[0].policies[1]: unknown policy"), "{second}");
+        assert!(
+            second.starts_with("fusebox.toml:10: routes[0].policies[1]: unknown policy"),
+            "{second}"
+        );
         let Ran { code, out, error } = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
         assert_eq!((code, &*error), (Some(1), ""), "{out}");
         assert!(out.contains(&format!("refused: {reason}")), "expected {reason}\nfound\n{out}");
@@ -313,7 +363,8 @@ fn a_component_that_lacks_the_export_in_use_is_refused_where_it_is_used() {
         ["fusebox.toml:8: policies.fallback.respond.component: component `c` (c.wasm): \
           missing export `fusebox:policy/fallback@0.1.0`"]
     );
-    fs::write(directory.path().join("c.wasm"), wat_component(&responds(200, "hello"))).expect("a file");
+    fs::write(directory.path().join("c.wasm"), wat_component(&responds(200, "hello")))
+        .expect("a file");
     assert_eq!(
         complaints(directory.path()),
         ["fusebox.toml:7: policies.fallback.handle_if.component: component `c` (c.wasm): \
@@ -328,7 +379,12 @@ fn a_pinned_component_must_be_that_one() {
     let file = |name: &str| directory.path().join(name);
     fs::write(file("c.wasm"), &good).expect("a file");
     let inspected = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
-    let digest = inspected.out.lines().find_map(|line| line.strip_prefix("sha256 ")).expect("a digest").trim();
+    let digest = inspected
+        .out
+        .lines()
+        .find_map(|line| line.strip_prefix("sha256 "))
+        .expect("a digest")
+        .trim();
     let pinned = |digest: &str| {
         let pin = format!(
             "[components.c]\nfile = 'c.wasm'\nsha256 = '{digest}'\n\
@@ -400,19 +456,29 @@ fn inspect_tells_what_made_a_component_and_that_it_needs_settings() {
 #[test]
 fn a_port_in_use_is_one_line() {
     let directory = directory("");
-    let write = |text: String| fs::write(directory.path().join("fusebox.toml"), text).expect("a file");
+    let write =
+        |text: String| fs::write(directory.path().join("fusebox.toml"), text).expect("a file");
     let somebody = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = somebody.local_addr().expect("an address");
     let route = "[[routes]]\nupstream = 'http://b'\n";
     for (text, what) in [
         (format!("listen = '{address}'\n{route}"), "listen"),
-        (format!("listen = '127.0.0.1:0'\nadmin = {{ listen = '{address}' }}\n{route}"), "admin.listen"),
+        (
+            format!("listen = '127.0.0.1:0'\nadmin = {{ listen = '{address}' }}\n{route}"),
+            "admin.listen",
+        ),
     ] {
         write(text);
-        assert_eq!(fusebox(directory.path(), &["check"]).code, Some(0), "which is none of `check`'s business");
+        assert_eq!(
+            fusebox(directory.path(), &["check"]).code,
+            Some(0),
+            "which is none of `check`'s business"
+        );
         let Ran { code, out, error } = fusebox(directory.path(), &["run"]);
         assert_eq!((code, &*out), (Some(1), ""));
-        let expected = format!("fusebox: {what}: can't listen on `{address}`: Address already in use (os error 98)\n");
+        let expected = format!(
+            "fusebox: {what}: can't listen on `{address}`: Address already in use (os error 98)\n"
+        );
         assert_eq!(error, expected);
     }
     write(format!("listen = '192.0.2.1:80'\n{route}"));
@@ -425,11 +491,14 @@ fn a_port_in_use_is_one_line() {
 fn a_port_that_another_fusebox_has_is_in_use_and_the_other_one_does_not_notice() {
     let origin = Origin::answering([ok("")]);
     let proxy = Proxy::before(&origin, ROUTE);
-    let second = directory(&format!("listen = '{}'\n[[routes]]\nupstream = 'http://b'\n", proxy.address()));
+    let second =
+        directory(&format!("listen = '{}'\n[[routes]]\nupstream = 'http://b'\n", proxy.address()));
     let Ran { code, error, .. } = fusebox(second.path(), &["run"]);
     assert_eq!(code, Some(1));
-    let expected =
-        format!("fusebox: listen: can't listen on `{}`: Address already in use (os error 98)\n", proxy.address());
+    let expected = format!(
+        "fusebox: listen: can't listen on `{}`: Address already in use (os error 98)\n",
+        proxy.address()
+    );
     assert_eq!(error, expected);
     assert_eq!(proxy.ask(get("/", "1")).status(), 200);
 }
@@ -504,7 +573,8 @@ fn a_response_body_in_flight_is_not_cut_short_by_the_end() {
 #[test]
 fn what_is_not_done_after_the_drain_timeout_is_cut() {
     let (origin, _go) = waiting_origin();
-    let mut proxy = Proxy::before(&origin, &format!("[listener]\ndrain_timeout = '200ms'\n{ROUTE}"));
+    let mut proxy =
+        Proxy::before(&origin, &format!("[listener]\ndrain_timeout = '200ms'\n{ROUTE}"));
     let mut client = proxy.connect();
     client.send(get("/", "1"));
     eventually("the request at the origin", || (origin.seen().len() == 1).then_some(()));

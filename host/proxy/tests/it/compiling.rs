@@ -10,16 +10,19 @@ use serde_json::json;
 use crate::cli::{complaints, config, directory};
 use crate::components::{FALLBACK, says, with_component};
 use crate::support::{
-    Origin, Proxy, Ran, answer, eventually, fusebox, get, handle_if, is_status, predicate, wat_component,
+    Origin, Proxy, Ran, answer, eventually, fusebox, get, handle_if, is_status, predicate,
+    wat_component,
 };
 
-/// A predicate beside a function that is small and takes long to compile: the value of each local on each level of the
-/// loops is one of its own.
+/// A predicate beside a function that is small and takes long to compile: the value of each local
+/// on each level of the loops is one of its own.
 fn tangle(loops: usize, locals: usize) -> Vec<u8> {
-    let mut text = format!("(func (param i32) (local{}) {}", " i32".repeat(locals), "loop ".repeat(loops));
+    let mut text =
+        format!("(func (param i32) (local{}) {}", " i32".repeat(locals), "loop ".repeat(loops));
     for local in 1..=locals {
         let next = local % locals + 1;
-        write!(text, "(local.set {next} (i32.add (local.get {local}) (i32.const 1)))").expect("a string");
+        write!(text, "(local.set {next} (i32.add (local.get {local}) (i32.const 1)))")
+            .expect("a string");
     }
     text += &"(br_if 0 (local.get 0)) end ".repeat(loops);
     wat_component(&format!("{text}) {}", handle_if(&is_status(503))))
@@ -35,7 +38,8 @@ fn large() -> Vec<u8> {
     tangle(300, 10_000)
 }
 
-/// Whether this is what is said of it, if it may take a second. Where others keep the machine busy, it does not get that.
+/// Whether this is what is said of it, if it may take a second. Where others keep the machine busy,
+/// it does not get that.
 fn is_too_slow(reason: &str) -> bool {
     reason.ends_with(": takes longer than 1s to compile")
         || reason.ends_with(": could not be compiled within 12s; the machine is busy")
@@ -86,12 +90,18 @@ fn a_component_that_takes_too_much_to_compile_stops_the_start() {
     let place = directory(&with_options(SMALL));
     fs::write(place.path().join("c.wasm"), large()).expect("a file");
     let expected = "fusebox.toml:4: components.c.file: component `c` (c.wasm): ";
-    assert_eq!(complaints(place.path()), [format!("{expected}takes more than 64.0 MiB of memory to compile")]);
+    assert_eq!(
+        complaints(place.path()),
+        [format!("{expected}takes more than 64.0 MiB of memory to compile")]
+    );
     let place = directory(&with_options(SHORT));
     fs::write(place.path().join("c.wasm"), slow()).expect("a file");
     for command in ["check", "run"] {
         let Ran { code, error, .. } = fusebox(place.path(), &[command]);
-        assert!(code == Some(1) && error.starts_with(expected) && is_too_slow(error.trim_end()), "{error}");
+        assert!(
+            code == Some(1) && error.starts_with(expected) && is_too_slow(error.trim_end()),
+            "{error}"
+        );
     }
 }
 
@@ -158,7 +168,8 @@ fn a_compiler_that_somebody_kills_is_a_reason() {
     let proxy = with_component(&origin, &says("good"), FALLBACK, "");
     by_rename(&proxy, &slow());
     let compiler = eventually("a compiler", || children(proxy.id()).pop());
-    let killed = std::process::Command::new("kill").args(["-s", "KILL", &compiler.to_string()]).status();
+    let killed =
+        std::process::Command::new("kill").args(["-s", "KILL", &compiler.to_string()]).status();
     assert!(killed.expect("`kill`").success());
     let reason = proxy.line("Component rejected")["reason"].as_str().expect("a reason").to_owned();
     assert!(reason.ends_with("c.wasm: the compiler crashed: signal: 9 (SIGKILL)"), "{reason}");
@@ -168,7 +179,8 @@ fn a_compiler_that_somebody_kills_is_a_reason() {
 // ===== the cache =====
 
 fn entries(cache: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(cache).into_iter().flatten().map(|entry| entry.expect("an entry").path());
+    let entries =
+        fs::read_dir(cache).into_iter().flatten().map(|entry| entry.expect("an entry").path());
     entries.filter(|path| path.extension().is_some_and(|extension| extension == "code")).collect()
 }
 
@@ -220,8 +232,11 @@ fn a_directory_of_ones_own_must_be_safe() {
     let place = directory("");
     let write = |cache: &str| {
         fs::write(place.path().join("c.wasm"), &good).expect("a file");
-        fs::write(place.path().join("fusebox.toml"), format!("{}[code_cache]\n{cache}\n", with_options("")))
-            .expect("it");
+        fs::write(
+            place.path().join("fusebox.toml"),
+            format!("{}[code_cache]\n{cache}\n", with_options("")),
+        )
+        .expect("it");
     };
     let code = place.path().join("code");
     fs::create_dir(&code).expect("a directory");

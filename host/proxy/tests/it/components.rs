@@ -1,4 +1,5 @@
-//! Components: what they decide and answer, what a bad one costs, and how one takes another's place while traffic flows.
+//! Components: what they decide and answer, what a bad one costs, and how one takes another's place
+//! while traffic flows.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +11,8 @@ use serde_json::json;
 
 use crate::cli::bad_components;
 use crate::support::{
-    Ends, Origin, Proxy, answer, eventually, get, handle_if, is_status, ok, predicate, responds, wat_component,
+    Ends, Origin, Proxy, answer, eventually, get, handle_if, is_status, ok, predicate, responds,
+    wat_component,
 };
 
 /// One retry of what the component `c` takes; `OPTIONS` are more keys of the component.
@@ -24,7 +26,12 @@ pub(crate) const FALLBACK: &str = "[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback']\n";
 
 #[track_caller]
-pub(crate) fn with_component(origin: &Origin, component: &[u8], config: &str, options: &str) -> Proxy {
+pub(crate) fn with_component(
+    origin: &Origin,
+    component: &[u8],
+    config: &str,
+    options: &str,
+) -> Proxy {
     Proxy::with_files(origin, &[("c.wasm", component)], &config.replace("OPTIONS", options))
 }
 
@@ -37,7 +44,8 @@ pub(crate) fn says(text: &str) -> Vec<u8> {
 
 #[test]
 fn a_predicate_decides_what_is_retried() {
-    let origin = Origin::answering([answer(418, "", ""), ok("second"), answer(503, "", "as it came")]);
+    let origin =
+        Origin::answering([answer(418, "", ""), ok("second"), answer(503, "", "as it came")]);
     let proxy = with_component(&origin, &predicate(&is_status(418)), RETRY, "");
     assert_eq!(proxy.ask(get("/", "1")).text(), "second");
     assert_eq!(proxy.told("1"), ["Retry 1 after delay of 1ms", "200: OK"]);
@@ -51,7 +59,10 @@ fn a_predicate_decides_what_is_retried() {
     let loaded = proxy.line("Component loaded");
     let story = proxy.story("1");
     let decided_by = json!({ "component": "c", "digest": loaded["digest"], "generation": 1 });
-    assert_eq!((&story[0]["msg"], &story[0]["decided_by"]), (&json!("Retry 1 after delay of 1ms"), &decided_by));
+    assert_eq!(
+        (&story[0]["msg"], &story[0]["decided_by"]),
+        (&json!("Retry 1 after delay of 1ms"), &decided_by)
+    );
     assert_eq!((&loaded["component"], &loaded["generation"]), (&json!("c"), &json!(1)));
     let state = proxy.state()["components"]["c"].clone();
     assert_eq!((&state["digest"], &state["calls"]), (&loaded["digest"], &json!(3)));
@@ -62,7 +73,10 @@ fn a_responder_answers() {
     let origin = Origin::answering([answer(503, "x-of-b: 1\r\n", "busy"), ok("fine")]);
     let proxy = with_component(&origin, &says("from the guest"), FALLBACK, "");
     let response = proxy.ask(get("/", "1"));
-    assert_eq!((response.status(), response.text(), response.header("x-of-b")), (200, "from the guest", None));
+    assert_eq!(
+        (response.status(), response.text(), response.header("x-of-b")),
+        (200, "from the guest", None)
+    );
     assert_eq!(proxy.told("1"), ["Fallback executed result", "200: OK"]);
     let (decided, loaded) = (proxy.story("1")[0].clone(), proxy.line("Component loaded"));
     assert_eq!((&decided["component"], &decided["digest"]), (&json!("c"), &loaded["digest"]));
@@ -90,7 +104,10 @@ fn a_breaker_that_opens_tells_which_version_said_so() {
 #[test]
 fn only_what_only_says_is_asked_about() {
     let origin = Origin::answering([answer(503, "", ""), answer(418, "", ""), ok("")]);
-    let config = RETRY.replace("{ component = 'c' }", "{ component = 'c', only = { status = ['4xx'], failure = [] } }");
+    let config = RETRY.replace(
+        "{ component = 'c' }",
+        "{ component = 'c', only = { status = ['4xx'], failure = [] } }",
+    );
     let proxy = with_component(&origin, &predicate("(i32.const 1)"), &config, "");
     assert_eq!(proxy.ask(get("/", "1")).status(), 503);
     assert_eq!(proxy.state()["components"]["c"]["calls"], 0);
@@ -118,7 +135,12 @@ fn a_predicate_that_looks_at_the_body_leaves_all_of_it_to_the_client() {
         long.len()
     );
     let origin = Origin::answering([ok("!not this one"), ok(&long), chunked, ok(""), ok("x")]);
-    let proxy = with_component(&origin, &begins_badly(), RETRY, "peek_body = '16KiB'\npeek_timeout = '10s'");
+    let proxy = with_component(
+        &origin,
+        &begins_badly(),
+        RETRY,
+        "peek_body = '16KiB'\npeek_timeout = '10s'",
+    );
     assert!(proxy.ask(get("/", "1")).text() == long, "after a retry");
     assert!(proxy.ask(get("/", "2")).text() == format!("{long}."), "chunked");
     assert_eq!(proxy.ask(get("/", "3")).text(), "");
@@ -138,7 +160,12 @@ fn a_predicate_that_looks_at_the_body_does_not_hold_the_rest_of_it_back() {
         connection.wire.send("012345678901234567890123456789");
     });
     // It wants more than there is yet, and does not get it in time.
-    let proxy = with_component(&origin, &begins_badly(), RETRY, "peek_body = '1KiB'\npeek_timeout = '50ms'");
+    let proxy = with_component(
+        &origin,
+        &begins_badly(),
+        RETRY,
+        "peek_body = '1KiB'\npeek_timeout = '50ms'",
+    );
     let mut client = proxy.connect();
     client.send(get("/", "1"));
     assert_eq!(client.head().expect("a head").status(), 200);
@@ -167,29 +194,48 @@ fn a_body_that_dies_while_it_is_looked_at_is_a_lost_connection() {
 
 const FOREVER: &str = "(loop $forever (br $forever)) unreachable";
 /// 2,000 pages are 125 MiB.
-const GREEDY: &str = "(if (i32.eq (memory.grow (i32.const 2000)) (i32.const -1)) (then unreachable)) (i32.const 0)";
+const GREEDY: &str =
+    "(if (i32.eq (memory.grow (i32.const 2000)) (i32.const -1)) (then unreachable)) (i32.const 0)";
 
 #[test]
 fn a_guest_that_fails_costs_its_own_call_and_on_error_answers() {
     for (body, fault) in [("unreachable", "trap"), (FOREVER, "timeout"), (GREEDY, "memory")] {
         // The default takes 503 and not 418.
-        for (on_error, retried) in
-            [("", [true, false]), ("on_error = 'handled'", [true, true]), ("on_error = 'unhandled'", [false, false])]
-        {
+        for (on_error, retried) in [
+            ("", [true, false]),
+            ("on_error = 'handled'", [true, true]),
+            ("on_error = 'unhandled'", [false, false]),
+        ] {
             for (status, retried) in [503, 418].into_iter().zip(retried) {
                 let origin = Origin::answering([answer(status, "", "first"), ok("second")]);
                 // It fails once only: the second answer is of another kind.
-                let fails = format!("(if (result i32) {} (then {body}) (else (i32.const 0)))", is_status(status));
+                let fails = format!(
+                    "(if (result i32) {} (then {body}) (else (i32.const 0)))",
+                    is_status(status)
+                );
                 let options = format!("probe = false\n{on_error}");
                 let proxy = with_component(&origin, &predicate(&fails), RETRY, &options);
                 let answered = if retried { "second" } else { "first" };
-                assert_eq!(proxy.ask(get("/", "1")).text(), answered, "{fault} {on_error} {status}");
+                assert_eq!(
+                    proxy.ask(get("/", "1")).text(),
+                    answered,
+                    "{fault} {on_error} {status}"
+                );
                 let story = proxy.story("1");
                 assert_eq!(story[0]["msg"], format!("Component faulted: {fault}"), "{story:?}");
-                let told = [&story[0]["component"], &story[0]["fault"], &story[0]["policy"], &story[0]["level"]];
+                let told = [
+                    &story[0]["component"],
+                    &story[0]["fault"],
+                    &story[0]["policy"],
+                    &story[0]["level"],
+                ];
                 assert_eq!(told, ["c", fault, "retry", "ERROR"]);
                 assert_ne!(story[0]["detail"], "");
-                assert_eq!(proxy.ask(get("/", "2")).text(), "second", "the next call is as good as any");
+                assert_eq!(
+                    proxy.ask(get("/", "2")).text(),
+                    "second",
+                    "the next call is as good as any"
+                );
                 proxy.counts(&[(&proxy.fault_series(fault), 1.0)]);
                 assert_eq!(proxy.state()["components"]["c"]["faults"][fault], 1);
             }
@@ -207,7 +253,8 @@ fn a_guest_that_loops_does_not_hurt_the_others_on_its_worker() {
     });
     let loops = format!("(if {} (then {FOREVER})) (i32.const 0)", is_status(418));
     let options = "timeout = '5ms'\nquarantine_after = 1000";
-    let proxy = with_component(&origin, &predicate(&loops), &format!("workers = 1\n{RETRY}"), options);
+    let proxy =
+        with_component(&origin, &predicate(&loops), &format!("workers = 1\n{RETRY}"), options);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..4)
             .map(|client| {
@@ -229,7 +276,10 @@ fn a_responder_that_fails_lets_the_original_outcome_out() {
     let proxy = with_component(&origin, &component, FALLBACK, "probe = false");
     let response = proxy.ask(get("/", "1"));
     assert_eq!((response.status(), response.text()), (503, "as it came"));
-    assert_eq!(proxy.told("1"), ["Component faulted: trap", "Fallback declined", "503: Service Unavailable"]);
+    assert_eq!(
+        proxy.told("1"),
+        ["Component faulted: trap", "Fallback declined", "503: Service Unavailable"]
+    );
     proxy.counts(&[(r#"fusebox_fallbacks_declined_total{route="/",policy="fallback"}"#, 1.0)]);
 }
 
@@ -237,11 +287,15 @@ fn a_responder_that_fails_lets_the_original_outcome_out() {
 fn a_responder_that_answers_nonsense_lets_the_original_outcome_out() {
     let origin = Origin::answering([answer(503, "", "as it came")]);
     for status in [99, 101, 600] {
-        let component = wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(status, "x")));
+        let component =
+            wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(status, "x")));
         let proxy = with_component(&origin, &component, FALLBACK, "probe = false");
         assert_eq!(proxy.ask(get("/", "1")).text(), "as it came");
         let told = proxy.told("1");
-        assert_eq!(told, ["Component faulted: bad-answer", "Fallback declined", "503: Service Unavailable"]);
+        assert_eq!(
+            told,
+            ["Component faulted: bad-answer", "Fallback declined", "503: Service Unavailable"]
+        );
     }
 }
 
@@ -252,13 +306,18 @@ fn what_a_guest_prints_is_in_the_log_with_the_request() {
         r#"(import "wasi" "stderr" (func $stderr (result i32)))
            (import "wasi" "write" (func $write (param i32 i32 i32 i32)))
            (data (i32.const 64) "a \"quoted\" word\0aand a line\0a") {}"#,
-        handle_if("(call $write (call $stderr) (i32.const 64) (i32.const 27) (i32.const 16)) (i32.const 0)")
+        handle_if(
+            "(call $write (call $stderr) (i32.const 64) (i32.const 27) (i32.const 16)) (i32.const 0)"
+        )
     );
     let proxy = with_component(&origin, &wat_component(&prints), RETRY, "");
     assert_eq!(proxy.ask(get("/", "1")).status(), 200);
     let story = proxy.story("1");
     assert_eq!(proxy.told("1"), ["Component printed", "Component printed", "200: OK"]);
-    assert_eq!((&story[0]["line"], &story[1]["line"]), (&json!("a \"quoted\" word"), &json!("and a line")));
+    assert_eq!(
+        (&story[0]["line"], &story[1]["line"]),
+        (&json!("a \"quoted\" word"), &json!("and a line"))
+    );
     assert_eq!((&story[0]["component"], &story[0]["policy"]), (&json!("c"), &json!("retry")));
 }
 
@@ -315,7 +374,10 @@ fn a_component_is_replaced_while_traffic_flows_and_no_request_fails() {
                     let mut wire = proxy.connect();
                     while !done.load(Ordering::SeqCst) {
                         let response = wire.ask(get("/", "traffic"));
-                        assert!(response.status() == 200 && response.text().starts_with("version "), "{response:?}");
+                        assert!(
+                            response.status() == 200 && response.text().starts_with("version "),
+                            "{response:?}"
+                        );
                         answered.fetch_add(1, Ordering::SeqCst);
                     }
                 })
@@ -333,7 +395,9 @@ fn a_component_is_replaced_while_traffic_flows_and_no_request_fails() {
                 assert_eq!(proxy.ask(get("/", "after")).text(), format!("version {version}"));
             }
             let before = answered.load(Ordering::SeqCst);
-            eventually("more traffic", || (answered.load(Ordering::SeqCst) > before + 8).then_some(()));
+            eventually("more traffic", || {
+                (answered.load(Ordering::SeqCst) > before + 8).then_some(())
+            });
         }
         drop(ends);
         clients.into_iter().for_each(|client| client.join().expect("no request failed"));
@@ -365,7 +429,10 @@ fn a_bad_file_is_rejected_and_the_old_component_goes_on() {
     by_rename(&proxy, &predicate("(i32.const 1)"));
     let line = proxy.line_after(bad_components().len(), "Component rejected");
     let said = line["reason"].as_str().expect("a reason");
-    assert!(said.ends_with("missing export `fusebox:policy/fallback@0.1.0`, which is in use"), "{said}");
+    assert!(
+        said.ends_with("missing export `fusebox:policy/fallback@0.1.0`, which is in use"),
+        "{said}"
+    );
     let rejected = bad_components().len() + 1;
     assert_eq!(proxy.state()["components"]["c"]["generation"], 1);
     proxy.counts(&[
@@ -397,7 +464,8 @@ fn a_pinned_component_is_not_replaced_by_another() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("c.wasm"), &good).expect("a file");
     let inspected = crate::support::fusebox(directory.path(), &["policy", "inspect", "c.wasm"]).out;
-    let digest = inspected.lines().find_map(|line| line.strip_prefix("sha256 ")).expect("a digest").trim();
+    let digest =
+        inspected.lines().find_map(|line| line.strip_prefix("sha256 ")).expect("a digest").trim();
     let proxy = with_component(&origin, &good, FALLBACK, &format!("sha256 = '{digest}'"));
     by_rename(&proxy, &says("better"));
     let reason = proxy.line("Component rejected")["reason"].as_str().expect("a reason").to_owned();

@@ -4,20 +4,35 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{ClosedDoor, Message, Origin, Proxy, ROUTE, Wire, answer, eventually, get, ok, post};
+use crate::support::{
+    ClosedDoor, Message, Origin, Proxy, ROUTE, Wire, answer, eventually, get, ok, post,
+};
 
-/// Holds an answer of our own making against the design's table, and sees that it says nothing else.
+/// Holds an answer of our own making against the design's table, and sees that it says nothing
+/// else.
 #[track_caller]
 pub(crate) fn is_problem(response: &Message, id: &str, status: u16, error: &str, title: &str) {
     assert_eq!(response.status(), status, "{response:?}");
     let body: serde_json::Value = serde_json::from_str(response.text()).expect("JSON");
-    assert_eq!(body, json!({ "type": "about:blank", "title": title, "status": status, "request_id": id }));
+    assert_eq!(
+        body,
+        json!({ "type": "about:blank", "title": title, "status": status, "request_id": id })
+    );
     let proxy_status = format!("fusebox; error={error}; details=\"{title}\"");
     assert_eq!(response.header("proxy-status"), Some(proxy_status.as_str()));
     assert_eq!(response.header("content-type"), Some("application/problem+json"));
     assert_eq!(response.header("x-request-id"), Some(id));
-    let known = ["connection", "content-length", "content-type", "date", "proxy-status", "retry-after", "x-request-id"];
-    let told: Vec<_> = response.headers.iter().filter(|(name, _)| !known.contains(&name.as_str())).collect();
+    let known = [
+        "connection",
+        "content-length",
+        "content-type",
+        "date",
+        "proxy-status",
+        "retry-after",
+        "x-request-id",
+    ];
+    let told: Vec<_> =
+        response.headers.iter().filter(|(name, _)| !known.contains(&name.as_str())).collect();
     assert!(told.is_empty(), "{told:?}");
 }
 
@@ -41,14 +56,16 @@ pub(crate) fn hanging() -> Origin {
 #[test]
 fn a_timeout_is_a_504() {
     let origin = hanging();
-    let config =
-        "[policies.limit]\nkind = 'timeout'\nlimit = '100ms'\n[[routes]]\nupstream = 'ORIGIN'\npolicies = ['limit']";
+    let config = "[policies.limit]\nkind = 'timeout'\nlimit = '100ms'\n[[routes]]\nupstream = 'ORIGIN'\npolicies = ['limit']";
     let proxy = Proxy::before(&origin, config);
     is_problem(&proxy.ask(get("/", "1")), "1", 504, "http_response_timeout", "timeout exceeded");
     let story = proxy.story("1");
     assert_eq!(proxy.told("1"), ["Connection timed out", "504: Gateway Timeout"]);
     assert_eq!((&story[0]["policy"], &story[0]["limit_ms"]), (&json!("limit"), &json!(100.0)));
-    assert_eq!((&story[1]["failure"], &story[1]["level"]), (&json!("http_response_timeout"), &json!("ERROR")));
+    assert_eq!(
+        (&story[1]["failure"], &story[1]["level"]),
+        (&json!("http_response_timeout"), &json!("ERROR"))
+    );
     proxy.counts(&[
         (r#"fusebox_timeouts_total{route="/",policy="limit"}"#, 1.0),
         (r#"fusebox_attempts_total{route="/",outcome="cancelled"}"#, 1.0),
@@ -67,7 +84,10 @@ fn a_refused_connection_is_a_502() {
 #[test]
 fn a_connection_that_is_not_made_in_time_is_a_504() {
     let door = ClosedDoor::full();
-    let proxy = Proxy::before(&door, "[[routes]]\nupstream = { url = 'ORIGIN', connect_timeout = '200ms' }");
+    let proxy = Proxy::before(
+        &door,
+        "[[routes]]\nupstream = { url = 'ORIGIN', connect_timeout = '200ms' }",
+    );
     is_problem(&proxy.ask(get("/", "1")), "1", 504, "connection_timeout", "connection timed out");
 }
 
@@ -108,18 +128,35 @@ fn what_is_no_http_is_a_502() {
 
 #[test]
 fn an_upgrade_that_nobody_asked_for_is_a_502() {
-    let origin =
-        Origin::answering(["HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n", &ok("")]);
+    let origin = Origin::answering([
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+        &ok(""),
+    ]);
     let proxy = Proxy::before(&origin, ROUTE);
-    is_problem(&proxy.ask(get("/", "1")), "1", 502, "http_protocol_error", "upstream sent invalid http");
+    is_problem(
+        &proxy.ask(get("/", "1")),
+        "1",
+        502,
+        "http_protocol_error",
+        "upstream sent invalid http",
+    );
     lives_on(&proxy);
 }
 
 #[test]
 fn a_response_head_over_the_limit_is_a_502() {
-    let origin = Origin::answering([answer(200, &format!("x-long: {}\r\n", "x".repeat(70_000)), ""), ok("")]);
+    let origin = Origin::answering([
+        answer(200, &format!("x-long: {}\r\n", "x".repeat(70_000)), ""),
+        ok(""),
+    ]);
     let proxy = Proxy::before(&origin, ROUTE);
-    is_problem(&proxy.ask(get("/", "1")), "1", 502, "http_protocol_error", "upstream sent invalid http");
+    is_problem(
+        &proxy.ask(get("/", "1")),
+        "1",
+        502,
+        "http_protocol_error",
+        "upstream sent invalid http",
+    );
     lives_on(&proxy);
 }
 
@@ -143,7 +180,8 @@ fn an_open_circuit_is_a_503_that_says_when_to_come_back() {
     assert_eq!(proxy.ask(get("/", "1")).status(), 500);
     let response = proxy.ask(get("/", "2"));
     is_problem(&response, "2", 503, "destination_unavailable", "circuit breaker open");
-    let retry_after: u64 = response.header("retry-after").and_then(|it| it.parse().ok()).expect("seconds");
+    let retry_after: u64 =
+        response.header("retry-after").and_then(|it| it.parse().ok()).expect("seconds");
     assert!((60..=90).contains(&retry_after), "{retry_after}");
     assert_eq!(origin.seen().len(), 1);
 }
@@ -166,10 +204,16 @@ fn a_request_body_over_the_limit_is_a_413_whether_or_not_its_length_is_announced
     is_problem(&announced.response(), "1", 413, "http_request_error", "request body too large");
     assert_eq!(origin.seen().len(), 0, "nobody was asked");
     let mut chunked = proxy.connect();
-    chunked.send("POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 2\r\ntransfer-encoding: chunked\r\n\r\n");
+    chunked.send(
+        "POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 2\r\ntransfer-encoding: chunked\r\n\r\n",
+    );
     chunked.send(format!("400\r\n{}\r\n1\r\nx\r\n", "x".repeat(1024)));
     is_problem(&chunked.response(), "2", 413, "http_request_error", "request body too large");
-    assert_eq!(proxy.ask(post(&"x".repeat(1024), "3")).status(), 200, "the limit itself is allowed");
+    assert_eq!(
+        proxy.ask(post(&"x".repeat(1024), "3")).status(),
+        200,
+        "the limit itself is allowed"
+    );
 }
 
 #[test]
@@ -179,13 +223,21 @@ fn the_same_errors_to_head_have_no_body() {
     client.send("HEAD / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\n\r\n");
     let head = client.head().expect("a response");
     assert_eq!(head.status(), 502);
-    assert_eq!(head.header("proxy-status"), Some("fusebox; error=connection_refused; details=\"connection refused\""));
-    assert_eq!(client.ask(get("/", "2")).status(), 502, "and the next response is where it should be");
+    assert_eq!(
+        head.header("proxy-status"),
+        Some("fusebox; error=connection_refused; details=\"connection refused\"")
+    );
+    assert_eq!(
+        client.ask(get("/", "2")).status(),
+        502,
+        "and the next response is where it should be"
+    );
 }
 
 // ===== an upstream that breaks off =====
 
-/// Sends this in place of an answer to the first request, then closes the connection. The next ones are answered.
+/// Sends this in place of an answer to the first request, then closes the connection. The next ones
+/// are answered.
 fn breaking_off(with: &'static str) -> Origin {
     Origin::start(move |connection| {
         while let Some(seen) = connection.request() {
@@ -215,8 +267,14 @@ fn a_response_that_breaks_off_does_not_look_whole() {
         assert_eq!(client.rest(), b"", "and its connection is closed");
         let story = proxy.story("1");
         assert_eq!(proxy.told("1"), ["Response incomplete: connection lost", "200: OK"]);
-        assert_eq!((&story[0]["failure"], &story[0]["level"]), (&json!("connection_terminated"), &json!("WARN")));
-        proxy.counts(&[(r#"fusebox_responses_incomplete_total{route="/",failure="connection-lost"}"#, 1.0)]);
+        assert_eq!(
+            (&story[0]["failure"], &story[0]["level"]),
+            (&json!("connection_terminated"), &json!("WARN"))
+        );
+        proxy.counts(&[(
+            r#"fusebox_responses_incomplete_total{route="/",failure="connection-lost"}"#,
+            1.0,
+        )]);
         lives_on(&proxy);
     }
 }
@@ -228,7 +286,8 @@ fn a_response_body_that_stalls_is_cut_off() {
         connection.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
         connection.wire.rest();
     });
-    let proxy = Proxy::before(&origin, "[[routes]]\nupstream = { url = 'ORIGIN', body_timeout = '150ms' }");
+    let proxy =
+        Proxy::before(&origin, "[[routes]]\nupstream = { url = 'ORIGIN', body_timeout = '150ms' }");
     let mut client = proxy.connect();
     client.send(get("/", "1"));
     let response = client.any_response();
@@ -248,7 +307,8 @@ fn a_response_body_that_trickles_is_not_cut_off() {
             connection.wire.send("x");
         }
     });
-    let proxy = Proxy::before(&origin, "[[routes]]\nupstream = { url = 'ORIGIN', body_timeout = '1s' }");
+    let proxy =
+        Proxy::before(&origin, "[[routes]]\nupstream = { url = 'ORIGIN', body_timeout = '1s' }");
     assert_eq!(proxy.ask(get("/", "1")).text(), "xxxxxxxx");
 }
 
@@ -257,7 +317,8 @@ fn a_response_body_that_trickles_is_not_cut_off() {
 /// A proxy with short limits on clients, before an origin that answers.
 fn strict() -> (Origin, Proxy) {
     let origin = Origin::answering([ok("")]);
-    let limits = "[listener]\nheader_timeout = '200ms'\nbody_timeout = '200ms'\nmax_header = '8KiB'\n";
+    let limits =
+        "[listener]\nheader_timeout = '200ms'\nbody_timeout = '200ms'\nmax_header = '8KiB'\n";
     let proxy = Proxy::before(&origin, &format!("{limits}{ROUTE}"));
     (origin, proxy)
 }
@@ -269,7 +330,11 @@ fn half_a_head_is_a_408_after_the_limit() {
         let mut client = proxy.connect();
         client.send(half);
         let response = client.response();
-        assert_eq!((response.status(), response.header("connection")), (408, Some("close")), "{half}");
+        assert_eq!(
+            (response.status(), response.header("connection")),
+            (408, Some("close")),
+            "{half}"
+        );
         assert_eq!(client.rest(), b"");
     }
     assert_eq!(origin.seen().len(), 0);
@@ -327,7 +392,9 @@ fn a_client_that_sends_nothing_at_all_is_let_go_after_the_idle_limit() {
 fn a_huge_header_is_a_431() {
     let (origin, proxy) = strict();
     let mut client = proxy.connect();
-    client.try_send(format!("GET / HTTP/1.1\r\nhost: b\r\nx-huge: {}\r\n\r\n", "x".repeat(16 * 1024))).ok();
+    client
+        .try_send(format!("GET / HTTP/1.1\r\nhost: b\r\nx-huge: {}\r\n\r\n", "x".repeat(16 * 1024)))
+        .ok();
     assert_eq!(client.response().status(), 431);
     let mut endless = proxy.connect();
     let mut sender = endless.sender();
@@ -346,7 +413,10 @@ fn as_much_as_the_limit_allows_goes_through() {
     let origin = Origin::answering([ok("")]);
     let proxy = Proxy::before(&origin, ROUTE);
     let long = "x".repeat(60 * 1024);
-    assert_eq!(proxy.ask(format!("GET / HTTP/1.1\r\nhost: b\r\nx-long: {long}\r\n\r\n")).status(), 200);
+    assert_eq!(
+        proxy.ask(format!("GET / HTTP/1.1\r\nhost: b\r\nx-long: {long}\r\n\r\n")).status(),
+        200
+    );
     assert_eq!(origin.only().header("x-long"), Some(long.as_str()));
 }
 
@@ -409,7 +479,9 @@ fn a_request_body_that_stalls_is_a_408() {
     for framing in ["content-length: 10", "transfer-encoding: chunked"] {
         let mut client = proxy.connect();
         let half = if framing.ends_with("10") { "half" } else { "4\r\nhalf\r\n" };
-        client.send(format!("POST / HTTP/1.1\r\nhost: b\r\nx-request-id: {framing}\r\n{framing}\r\n\r\n{half}"));
+        client.send(format!(
+            "POST / HTTP/1.1\r\nhost: b\r\nx-request-id: {framing}\r\n{framing}\r\n\r\n{half}"
+        ));
         let response = client.response();
         assert_eq!(response.status(), 408);
         let details = "fusebox; error=http_request_error; details=\"request incomplete\"";
@@ -430,7 +502,10 @@ fn a_chunk_that_is_none_ends_the_request() {
     client.send("POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ntransfer-encoding: chunked\r\n\r\nhello\r\n");
     let response = client.any_response();
     assert!(matches!(response.status(), 400 | 408), "{response:?}");
-    assert!(origin.seen().iter().all(|seen| seen.request.broken.is_some()), "the origin does not take it for whole");
+    assert!(
+        origin.seen().iter().all(|seen| seen.request.broken.is_some()),
+        "the origin does not take it for whole"
+    );
     lives_on(&proxy);
 }
 
@@ -443,7 +518,9 @@ fn a_client_that_leaves_in_the_middle_of_an_upload_ends_its_call() {
     drop(client);
     let story = proxy.story("1");
     assert_eq!(story.len(), 1, "{story:?}");
-    eventually("a broken request", || origin.seen().first().map(|seen| assert!(seen.request.broken.is_some())));
+    eventually("a broken request", || {
+        origin.seen().first().map(|seen| assert!(seen.request.broken.is_some()))
+    });
     assert_eq!(story[0]["msg"], "client closed request");
     lives_on(&proxy);
 }

@@ -32,7 +32,8 @@ fn in_two_parts(before: &'static str, after: &'static str) -> (Origin, Sender<()
 fn connections_are_used_again_on_both_sides() {
     let origin = Origin::answering([
         ok("with a length"),
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\nchunks\r\n0\r\n\r\n".into(),
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\nchunks\r\n0\r\n\r\n"
+            .into(),
         answer(204, "", "").replace("content-length: 0\r\n", ""),
         answer(404, "", "not there"),
     ]);
@@ -51,11 +52,11 @@ fn a_request_with_a_body_leaves_its_connection_for_the_next_one() {
     let proxy = alone(&origin);
     let mut client = proxy.connect();
     assert_eq!(client.ask(post("with a length", "1")).status(), 200);
-    let chunked =
-        "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\nchunks\r\n0\r\n\r\n";
+    let chunked = "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\nchunks\r\n0\r\n\r\n";
     assert_eq!(client.ask(chunked).status(), 200);
     assert_eq!(client.ask(post("", "2")).status(), 200);
-    let bodies: Vec<String> = origin.seen().iter().map(|seen| seen.request.text().to_owned()).collect();
+    let bodies: Vec<String> =
+        origin.seen().iter().map(|seen| seen.request.text().to_owned()).collect();
     assert_eq!(bodies, ["with a length", "in chunks", ""]);
     assert_eq!(origin.connections(), 1);
 }
@@ -72,15 +73,20 @@ fn a_connection_that_the_upstream_closes_with_its_answer_is_not_used_again() {
     let mut client = proxy.connect();
     for _ in 0..3 {
         let response = client.ask(get("/", "1"));
-        assert_eq!((response.status(), response.header("connection")), (200, None), "the client's stays open");
+        assert_eq!(
+            (response.status(), response.header("connection")),
+            (200, None),
+            "the client's stays open"
+        );
     }
     assert_eq!(origin.connections(), 3);
 }
 
 #[test]
 fn a_connection_that_the_upstream_has_closed_meanwhile_costs_no_attempt() {
-    // Closes each connection after its first answer, without having said so. (A request that crosses the close on its way
-    // may have been processed: that one is lost, and the policies' business.)
+    // Closes each connection after its first answer, without having said so. (A request that
+    // crosses the close on its way may have been processed: that one is lost, and the policies'
+    // business.)
     let (closed, closes) = channel();
     let closed = Mutex::new(closed);
     let origin = Origin::start(move |connection| {
@@ -89,7 +95,8 @@ fn a_connection_that_the_upstream_has_closed_meanwhile_costs_no_attempt() {
         connection.wire.finish();
         closed.lock().expect("no panic").send(()).ok();
     });
-    let proxy = Proxy::before(&origin, &format!("workers = 1\nlog = {{ level = 'debug' }}\n{ROUTE}"));
+    let proxy =
+        Proxy::before(&origin, &format!("workers = 1\nlog = {{ level = 'debug' }}\n{ROUTE}"));
     let mut client = proxy.connect();
     for round in 0..30 {
         let id = format!("round-{round}");
@@ -116,8 +123,10 @@ fn a_connection_is_let_go_after_its_idle_time() {
         connection.wire.rest();
         closed.lock().expect("no panic").send(()).ok();
     });
-    let proxy =
-        Proxy::before(&origin, "workers = 1\n[[routes]]\nupstream = { url = 'ORIGIN', idle_timeout = '100ms' }");
+    let proxy = Proxy::before(
+        &origin,
+        "workers = 1\n[[routes]]\nupstream = { url = 'ORIGIN', idle_timeout = '100ms' }",
+    );
     assert_eq!(proxy.ask(get("/", "1")).status(), 200);
     closes.recv_timeout(LIMIT).expect("it is closed");
 }
@@ -151,7 +160,9 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn a_client_of_http_1_0_gets_an_answer_that_it_understands() {
-    let origin = Origin::answering(["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]);
+    let origin = Origin::answering([
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ]);
     let proxy = alone(&origin);
     let mut client = proxy.connect();
     let response = client.ask("GET / HTTP/1.0\r\n\r\n");
@@ -175,7 +186,11 @@ fn an_upstream_of_http_1_0_is_understood() {
     let proxy = alone(&origin);
     let mut client = proxy.connect();
     assert_eq!(client.ask(get("/", "1")).text(), "until the end");
-    assert_eq!(client.ask(get("/", "2")).text(), "until the end", "the client's connection stays open");
+    assert_eq!(
+        client.ask(get("/", "2")).text(),
+        "until the end",
+        "the client's connection stays open"
+    );
 }
 
 // ===== discarded responses =====
@@ -185,7 +200,8 @@ const RETRY: &str = "workers = 1\n[policies.retry]\nkind = 'retry'\nmax_retries 
 
 #[test]
 fn a_short_response_that_is_discarded_leaves_its_connection() {
-    let chunked = "HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\n\r\n".to_owned();
+    let chunked =
+        "HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\n\r\n".to_owned();
     for busy in [answer(503, "", ""), answer(503, "", &"x".repeat(16_000)), chunked] {
         let origin = Origin::answering([busy, ok("fine")]);
         let proxy = Proxy::before(&origin, RETRY);
@@ -197,7 +213,10 @@ fn a_short_response_that_is_discarded_leaves_its_connection() {
 #[test]
 fn a_long_response_that_is_discarded_is_cut_off() {
     let chunk = format!("1000\r\n{}\r\n", "x".repeat(4096));
-    let chunked = format!("HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(2000));
+    let chunked = format!(
+        "HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        chunk.repeat(2000)
+    );
     for busy in [answer(503, "", &"x".repeat(8_000_000)), chunked] {
         let origin = Origin::answering([busy, ok("fine")]);
         let proxy = Proxy::before(&origin, RETRY);
@@ -230,7 +249,10 @@ fn a_discarded_response_that_does_not_end_is_cut_off() {
 fn a_response_streams() {
     for (before, after) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst", "after"),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n", "5\r\nafter\r\n0\r\n\r\n"),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n",
+            "5\r\nafter\r\n0\r\n\r\n",
+        ),
     ] {
         let (origin, go) = in_two_parts(before, after);
         let proxy = alone(&origin);
@@ -255,7 +277,9 @@ fn a_request_streams() {
     let seen = Mutex::new(seen);
     let origin = Origin::start(move |connection| {
         while let Some(head) = connection.head() {
-            let tell = |bytes: Vec<u8>| seen.lock().expect("no panic").send(bytes).expect("somebody listens");
+            let tell = |bytes: Vec<u8>| {
+                seen.lock().expect("no panic").send(bytes).expect("somebody listens")
+            };
             if head.request.header("content-length").is_some() {
                 tell(connection.wire.exactly(5));
                 tell(connection.wire.exactly(5));
@@ -289,7 +313,9 @@ fn large_bodies_pass_both_ways_byte_for_byte() {
         while let Some(seen) = connection.request() {
             let length = seen.request.body.len();
             if seen.request.header("content-length").is_some() {
-                connection.wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n"));
+                connection
+                    .wire
+                    .send(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n"));
                 connection.wire.send(&seen.request.body);
             } else {
                 connection.wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -303,7 +329,9 @@ fn large_bodies_pass_both_ways_byte_for_byte() {
         }
     });
     let proxy = alone(&origin);
-    let body: Vec<u8> = (0..10_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let body: Vec<u8> = (0..10_000_000_u32)
+        .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     let mut client = proxy.connect();
     client.send(format!("POST / HTTP/1.1\r\nhost: b\r\ncontent-length: {}\r\n\r\n", body.len()));
     client.send(&body);
@@ -385,8 +413,7 @@ fn answers_without_a_body_have_none() {
 
 #[test]
 fn trailers_pass_both_ways() {
-    let chunked =
-        "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n";
     let origin = Origin::answering([chunked]);
     let proxy = alone(&origin);
     let response = proxy.ask(
@@ -400,9 +427,14 @@ fn trailers_pass_both_ways() {
 #[test]
 fn who_expects_100_is_told_to_continue_if_the_body_is_wanted() {
     let origin = Origin::answering([ok("thanks")]);
-    let proxy = Proxy::before(&origin, "[listener]\nmax_body = '10B'\n[[routes]]\npath = '/api'\nupstream = 'ORIGIN'");
+    let proxy = Proxy::before(
+        &origin,
+        "[listener]\nmax_body = '10B'\n[[routes]]\npath = '/api'\nupstream = 'ORIGIN'",
+    );
     let expects = |path: &str, length: u32| {
-        format!("POST {path} HTTP/1.1\r\nhost: b\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n")
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: b\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        )
     };
     let mut client = proxy.connect();
     client.send(expects("/api", 5));
@@ -421,7 +453,8 @@ fn who_expects_100_is_told_to_continue_if_the_body_is_wanted() {
 #[test]
 fn an_interim_answer_of_the_upstream_is_not_the_answer() {
     let hints = format!("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{}", ok("the answer"));
-    let origin = Origin::answering([hints, format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok("the answer"))]);
+    let origin =
+        Origin::answering([hints, format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok("the answer"))]);
     let proxy = alone(&origin);
     let mut client = proxy.connect();
     assert_eq!(client.ask(get("/", "1")).text(), "the answer");
@@ -572,7 +605,8 @@ fn a_request_goes_on_as_it_came_but_for_what_a_proxy_changes() {
     let mut request = origin.only();
     assert_eq!(request.start, "PATCH /a%20b//c/../d?x=1&y=%2F HTTP/1.1");
     request.headers.sort();
-    let headers: Vec<String> = request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let headers: Vec<String> =
+        request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     assert_eq!(
         headers,
         [
@@ -600,7 +634,8 @@ fn a_response_goes_on_as_it_came_but_for_what_a_proxy_changes() {
     let mut response = proxy.ask(get("/", "mine"));
     assert_eq!((response.status(), response.text()), (299, "hello"));
     response.headers.sort();
-    let headers: Vec<String> = response.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let headers: Vec<String> =
+        response.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     assert_eq!(
         headers,
         [
@@ -623,7 +658,10 @@ fn a_request_id_is_made_if_the_client_has_none_that_is_sane() {
     for header in ["", "x-request-id: not sane\r\n", "x-request-id: \"}\r\n"] {
         let response = proxy.ask(format!("GET / HTTP/1.1\r\nhost: b\r\n{header}\r\n"));
         let id = response.header("x-request-id").expect("an id").to_owned();
-        assert_eq!(origin.seen().last().expect("a request").request.header("x-request-id"), Some(&*id));
+        assert_eq!(
+            origin.seen().last().expect("a request").request.header("x-request-id"),
+            Some(&*id)
+        );
         assert_eq!(proxy.told(&id), ["200: OK"], "and it is in the log");
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
         made.push(id);
@@ -631,7 +669,10 @@ fn a_request_id_is_made_if_the_client_has_none_that_is_sane() {
     made.sort();
     made.dedup();
     assert_eq!(made.len(), 3);
-    assert_eq!(proxy.ask(get("/", "trace:1/2.3=a@b+c")).header("x-request-id"), Some("trace:1/2.3=a@b+c"));
+    assert_eq!(
+        proxy.ask(get("/", "trace:1/2.3=a@b+c")).header("x-request-id"),
+        Some("trace:1/2.3=a@b+c")
+    );
 }
 
 #[test]
@@ -654,7 +695,8 @@ fn a_base_path_is_put_in_front() {
     let proxy = Proxy::before(&origin, "[[routes]]\npath = '/api'\nupstream = 'ORIGIN/base/'");
     proxy.ask(get("/api/x?y=1", "1"));
     proxy.ask(get("http://c.example/api", "2"));
-    let targets: Vec<String> = origin.seen().iter().map(|seen| seen.request.target().to_owned()).collect();
+    let targets: Vec<String> =
+        origin.seen().iter().map(|seen| seen.request.target().to_owned()).collect();
     assert_eq!(targets, ["/base/api/x?y=1", "/base/api"]);
 }
 
@@ -662,13 +704,19 @@ fn a_base_path_is_put_in_front() {
 fn an_absolute_target_wins_over_the_host_header() {
     let origin = Origin::answering([ok("")]);
     let proxy = alone(&origin);
-    for (target, expected) in
-        [("http://c.example:81/x?y=1", "/x?y=1"), ("http://c.example:81", "/"), ("http://c.example:81?y=1", "/?y=1")]
-    {
+    for (target, expected) in [
+        ("http://c.example:81/x?y=1", "/x?y=1"),
+        ("http://c.example:81", "/"),
+        ("http://c.example:81?y=1", "/?y=1"),
+    ] {
         let before = origin.seen().len();
         assert_eq!(proxy.ask(get(target, "1")).status(), 200);
         let request = origin.seen()[before].request.clone();
-        assert_eq!((request.target(), request.header("host")), (expected, Some("c.example:81")), "{target}");
+        assert_eq!(
+            (request.target(), request.header("host")),
+            (expected, Some("c.example:81")),
+            "{target}"
+        );
     }
 }
 

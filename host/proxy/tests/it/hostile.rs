@@ -1,8 +1,9 @@
 //! Guests that mean harm: each costs its own call, and neither its worker nor anybody else on it.
 //!
-//! Every guest runs in a proxy of one worker, as a predicate and as a fallback, twice each, while two neighbours go on
-//! asking: one on a route without components, one on a route with a good one. [`FAULTS`] says what each is called. The
-//! figures are printed; `cargo test hostile -- --nocapture` shows them.
+//! Every guest runs in a proxy of one worker, as a predicate and as a fallback, twice each, while
+//! two neighbours go on asking: one on a route without components, one on a route with a good one.
+//! [`FAULTS`] says what each is called. The figures are printed; `cargo test hostile --
+//! --nocapture` shows them.
 
 mod answers;
 mod files;
@@ -17,7 +18,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::{Ends, Origin, Proxy, answer, eventually, get, is_status, metrics, ok, predicate};
+use crate::support::{
+    Ends, Origin, Proxy, answer, eventually, get, is_status, metrics, ok, predicate,
+};
 use guest::Guest;
 
 /// What the guests that fail are called in log and metrics, and what the log says in detail.
@@ -90,12 +93,20 @@ const FAULTS: [(&str, &str, &str); 78] = [
     ("has a name of a megabyte", "bad-answer", "answered with header name `xxx"),
     ("has a value with a line end", "bad-answer", "answered with an invalid value for header `x`"),
     ("has a value with a NUL", "bad-answer", "answered with an invalid value for header `x`"),
-    ("has a value with a wide character", "bad-answer", "answered with an invalid value for header `x`"),
+    (
+        "has a value with a wide character",
+        "bad-answer",
+        "answered with an invalid value for header `x`",
+    ),
     ("has a name that is no text", "bad-answer", "invalid utf-8"),
     ("has a value that is no text", "bad-answer", "invalid utf-8"),
     ("has a body that is no text", "bad-answer", "invalid utf-8"),
     ("has too many headers", "bad-answer", "answered with 101 headers, expected at most 100"),
-    ("has as many headers as fit", "bad-answer", "answered with 20000 headers, expected at most 100"),
+    (
+        "has as many headers as fit",
+        "bad-answer",
+        "answered with 20000 headers, expected at most 100",
+    ),
     ("has a million headers", "host-bytes", "more than 1.0 MiB in one call"),
     ("has headers without end", "bad-answer", "out of bounds"),
     ("has headers at the end of the world", "bad-answer", "out of bounds"),
@@ -114,7 +125,8 @@ const ON_TIME: Duration = Duration::from_secs(1);
 /// More than this the proxy never has, whatever guests ask for.
 const MEMORY: u64 = 300 << 20;
 
-/// The configuration of them all: the hostile component `c`, of which `options` are more keys, and a good one.
+/// The configuration of them all: the hostile component `c`, of which `options` are more keys, and
+/// a good one.
 fn config(options: &str) -> String {
     format!(
         "workers = 1\n\
@@ -135,8 +147,8 @@ fn good() -> Vec<u8> {
     predicate(&is_status(418))
 }
 
-/// Each request of `/predicate` and `/good` has two attempts, of which the first fails; `/fallback` always does. Below `/big`
-/// what fails has a body of 1 MiB.
+/// Each request of `/predicate` and `/good` has two attempts, of which the first fails; `/fallback`
+/// always does. Below `/big` what fails has a body of 1 MiB.
 fn origin() -> Origin {
     let seen = Mutex::new(BTreeSet::new());
     Origin::start(move |connection| {
@@ -144,7 +156,11 @@ fn origin() -> Origin {
             let (target, id) = (request.request.target(), request.request.header("x-request-id"));
             let id = id.unwrap_or_default().to_owned();
             let is_first = seen.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-            let first = if target.ends_with("/big") { "first".repeat((1 << 20) / 5) } else { "first".to_owned() };
+            let first = if target.ends_with("/big") {
+                "first".repeat((1 << 20) / 5)
+            } else {
+                "first".to_owned()
+            };
             let answer = match target.split('/').nth(1).unwrap_or_default() {
                 "plain" => ok("plain"),
                 "good" if is_first => answer(418, "", ""),
@@ -181,7 +197,15 @@ impl<'a> Hostile<'a> {
     /// One that takes too long.
     fn slow(name: &'a str, guest: Guest) -> Self {
         let later = Duration::ZERO;
-        Self { name, guest, options: "timeout = '20ms'", below: "", headers: "", later, only_responds: false }
+        Self {
+            name,
+            guest,
+            options: "timeout = '20ms'",
+            below: "",
+            headers: "",
+            later,
+            only_responds: false,
+        }
     }
 
     /// One that fails whatever the time; a busy machine must not cut it off before.
@@ -189,12 +213,13 @@ impl<'a> Hostile<'a> {
         Self { options: "timeout = '10s'", ..Self::slow(name, guest) }
     }
 
-    /// Asks it as a predicate and as a fallback, twice, and holds all that can be seen of it against [`FAULTS`]. A guest that
-    /// is not there answers.
+    /// Asks it as a predicate and as a fallback, twice, and holds all that can be seen of it
+    /// against [`FAULTS`]. A guest that is not there answers.
     #[track_caller]
     fn costs_only_its_own_call(&self) {
         let Self { name, guest, options, below, headers, later, only_responds } = self;
-        let (_, fault, detail) = FAULTS.iter().find(|(known, ..)| known == name).copied().unwrap_or((name, "", ""));
+        let (_, fault, detail) =
+            FAULTS.iter().find(|(known, ..)| known == name).copied().unwrap_or((name, "", ""));
         let origin = origin();
         let proxy = proxy(&origin, &guest.component(), options);
         let loaded = Instant::now();
@@ -207,31 +232,44 @@ impl<'a> Hostile<'a> {
                 for &(route, status, text, _) in asked {
                     let request = get(&format!("/{route}{below}"), &format!("{route}-{round}"));
                     let began = Instant::now();
-                    let response = proxy.ask(request.replacen("\r\n\r\n", &format!("\r\n{headers}\r\n"), 1));
+                    let response =
+                        proxy.ask(request.replacen("\r\n\r\n", &format!("\r\n{headers}\r\n"), 1));
                     longest = longest.max(began.elapsed());
                     assert_eq!(response.status(), status, "{name} {route} {round}");
                     assert!(response.text().starts_with(text), "{name} {route} {round}");
                 }
             }
         });
-        let ids = ["1", "2"].into_iter().flat_map(|round| asked.iter().map(move |asked| (asked, round)));
+        let ids =
+            ["1", "2"].into_iter().flat_map(|round| asked.iter().map(move |asked| (asked, round)));
         let mut expected = 0_u32;
         for ((route, .., faults), round) in ids {
-            let (id, faults) = (format!("{route}-{round}"), if fault.is_empty() { 0 } else { *faults });
+            let (id, faults) =
+                (format!("{route}-{round}"), if fault.is_empty() { 0 } else { *faults });
             expected += faults;
             let story = proxy.story(&id);
             let faulted = story.iter().filter(|line| line.get("fault").is_some());
             assert_eq!(faulted.clone().count(), faults as usize, "{name} {id}: {story:?}");
             for line in faulted {
-                assert_eq!(line["msg"], format!("Component faulted: {fault}"), "{name} {id}: {line}");
+                assert_eq!(
+                    line["msg"],
+                    format!("Component faulted: {fault}"),
+                    "{name} {id}: {line}"
+                );
                 let policy = if *route == "predicate" { "retry" } else { "fallback" };
-                assert_eq!([&line["component"], &line["fault"], &line["policy"]], ["c", fault, policy], "{name}");
+                assert_eq!(
+                    [&line["component"], &line["fault"], &line["policy"]],
+                    ["c", fault, policy],
+                    "{name}"
+                );
                 let said = line["detail"].as_str().unwrap_or_default();
                 assert!(said.contains(detail), "{name} {id}\nexpected {detail}\nfound    {said}");
             }
         }
         let counted = metrics(proxy.admin("GET /metrics").text());
-        let counted = counted.into_iter().filter(|(name, count)| name.contains("_component_faults_") && *count > 0.0);
+        let counted = counted
+            .into_iter()
+            .filter(|(name, count)| name.contains("_component_faults_") && *count > 0.0);
         let expected = (expected > 0).then(|| (proxy.fault_series(fault), f64::from(expected)));
         assert_eq!(counted.collect::<Vec<_>>(), Vec::from_iter(expected), "{name}");
         let peak = proxy.peak_memory();
@@ -245,8 +283,8 @@ impl<'a> Hostile<'a> {
 struct Neighbours {
     /// What the slowest answer took.
     longest: Duration,
-    /// How long threads of the test or of the proxy were ready to run and did not: guests are cut off by processor time, so
-    /// others on the machine make everybody wait longer.
+    /// How long threads of the test or of the proxy were ready to run and did not: guests are cut
+    /// off by processor time, so others on the machine make everybody wait longer.
     queued: Duration,
 }
 
@@ -288,9 +326,13 @@ impl Neighbours {
                 })
                 .collect();
             let all_got_one_more = |what: &str| {
-                let before: Vec<_> = answered.iter().map(|answered| answered.load(Ordering::SeqCst)).collect();
+                let before: Vec<_> =
+                    answered.iter().map(|answered| answered.load(Ordering::SeqCst)).collect();
                 eventually(what, || {
-                    let more = answered.iter().zip(&before).all(|(now, before)| now.load(Ordering::SeqCst) > *before);
+                    let more = answered
+                        .iter()
+                        .zip(&before)
+                        .all(|(now, before)| now.load(Ordering::SeqCst) > *before);
                     more.then_some(())
                 });
             };
@@ -298,7 +340,11 @@ impl Neighbours {
             hostile();
             all_got_one_more("the neighbours' last answers");
             drop(ends);
-            let longest = clients.into_iter().map(|client| client.join().expect("no panic")).max().unwrap_or_default();
+            let longest = clients
+                .into_iter()
+                .map(|client| client.join().expect("no panic"))
+                .max()
+                .unwrap_or_default();
             Self { longest, queued: proxy.queued().saturating_sub(queued) }
         })
     }

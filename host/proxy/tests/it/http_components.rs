@@ -1,4 +1,5 @@
-//! Standard HTTP components as fallbacks: what they are told and send, what a bad one costs, whom they may ask.
+//! Standard HTTP components as fallbacks: what they are told and send, what a bad one costs, whom
+//! they may ask.
 //!
 //! The guests are those of `make policies`: `http-hostile` does what the request's path says.
 
@@ -13,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::components::says;
 use crate::support::{
-    ClosedDoor, Message, Origin, Proxy, answer, eventually, fusebox, get, handle_if, is_status, ok, responds,
-    wat_component,
+    ClosedDoor, Message, Origin, Proxy, answer, eventually, fusebox, get, handle_if, is_status, ok,
+    responds, wat_component,
 };
 
 /// A fallback for every failure, which is the component `c`.
@@ -28,7 +29,8 @@ const PATIENT: &str = "quarantine_after = 1000000\n";
 
 fn built(name: &str) -> Vec<u8> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/build").join(name);
-    fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; run `make policies`", file.display()))
+    fs::read(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `make policies`", file.display()))
 }
 
 /// Says 503 to all but `/good`.
@@ -36,7 +38,11 @@ fn failing() -> Origin {
     Origin::start(|connection| {
         while let Some(seen) = connection.request() {
             let is_good = seen.request.target().starts_with("/good");
-            connection.wire.send(if is_good { ok("as it came") } else { answer(503, "", "no good") });
+            connection.wire.send(if is_good {
+                ok("as it came")
+            } else {
+                answer(503, "", "no good")
+            });
         }
     })
 }
@@ -62,7 +68,11 @@ fn get_with(path: &str, id: &str, headers: &str) -> String {
 #[track_caller]
 fn told_of(proxy: &Proxy, id: &str, message: &str) -> Value {
     let story = proxy.story(id);
-    story.iter().find(|line| line["msg"] == message).unwrap_or_else(|| panic!("{message}: {story:#?}")).clone()
+    story
+        .iter()
+        .find(|line| line["msg"] == message)
+        .unwrap_or_else(|| panic!("{message}: {story:#?}"))
+        .clone()
 }
 
 fn instances(proxy: &Proxy) -> Value {
@@ -81,16 +91,22 @@ fn a_page_tells_what_failed() {
     assert_eq!(page.status(), 503);
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(page.header("x-request-id"), Some("1"));
-    for part in
-        ["<p>Page: /a?b=%3Ci&amp;c</p>", "<p>Why: it answered 503</p>", "<p>Attempts: 3</p>", "<p>Route: all</p>"]
-    {
+    for part in [
+        "<p>Page: /a?b=%3Ci&amp;c</p>",
+        "<p>Why: it answered 503</p>",
+        "<p>Attempts: 3</p>",
+        "<p>Route: all</p>",
+    ] {
         assert!(page.text().contains(part), "{part}: {}", page.text());
     }
     let served = told_of(&proxy, "1", "Fallback executed result");
     let loaded = proxy.line("Component loaded");
     assert_eq!([&served["component"], &served["generation"]], [&json!("c"), &json!(1)]);
     assert_eq!(served["digest"], loaded["digest"]);
-    proxy.counts(&[(r#"fusebox_component_calls_total{component="c"}"#, 1.0), (&proxy.fault_series("trap"), 0.0)]);
+    proxy.counts(&[
+        (r#"fusebox_component_calls_total{component="c"}"#, 1.0),
+        (&proxy.fault_series("trap"), 0.0),
+    ]);
 
     let proxy = self::proxy(&ClosedDoor::refusing(), &built("status_page.wasm"), "");
     assert!(proxy.ask(get("/", "1")).text().contains("<p>Why: no answer: connect</p>"));
@@ -117,7 +133,8 @@ fn the_request_comes_without_its_body_and_with_no_word_of_the_clients_about_the_
 fn lengths_are_told_where_they_are_known() {
     let (_origin, proxy) = hostile("");
     let length = |message: &Message| message.header("content-length").map(str::to_owned);
-    // The length is known of an answer whose guest has returned by then: on a busy machine it may have had to give way before.
+    // The length is known of an answer whose guest has returned by then: on a busy machine it may
+    // have had to give way before.
     eventually("an answer that was whole at once", || {
         let whole = proxy.ask(get("/", "1"));
         assert_eq!(whole.text(), "good");
@@ -145,7 +162,8 @@ fn a_guest_may_wait_and_others_have_their_turn() {
     let (_origin, proxy) = hostile("response_timeout = '30s'");
     let began = Instant::now();
     thread::scope(|scope| {
-        let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| proxy.ask(get("/later/1500", "w")))).collect();
+        let waiting: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| proxy.ask(get("/later/1500", "w")))).collect();
         eventually("all of them", || (instances(&proxy) == 8).then_some(()));
         assert_eq!(proxy.ask(get("/good", "1")).text(), "as it came");
         assert_eq!(instances(&proxy), 8, "on the same worker, meanwhile");
@@ -191,10 +209,17 @@ fn a_guest_that_gives_no_answer_has_declined() {
         assert_eq!((response.status(), response.text()), (503, "no good"), "{path}");
         let mut told = proxy.told(path);
         told.retain(|line| line != "Component printed");
-        assert_eq!(told[..2], [format!("Component faulted: {fault}"), "Fallback declined".to_owned()], "{path}");
+        assert_eq!(
+            told[..2],
+            [format!("Component faulted: {fault}"), "Fallback declined".to_owned()],
+            "{path}"
+        );
         let fault = told_of(&proxy, path, &format!("Component faulted: {fault}"));
         let [component, generation] = ["component", "generation"].map(|key| fault[key].clone());
-        assert_eq!((component, generation, &fault["policy"]), (json!("c"), json!(1), &json!("fallback")));
+        assert_eq!(
+            (component, generation, &fault["policy"]),
+            (json!("c"), json!(1), &json!("fallback"))
+        );
         assert_eq!(fault["digest"], proxy.line("Component loaded")["digest"]);
         assert!(fault["detail"].as_str().is_some_and(|said| said.contains(detail)), "{fault}");
         assert_eq!(proxy.ask(get("/", "next")).text(), "good", "the next one is as good as any");
@@ -244,7 +269,8 @@ fn a_guest_that_loops_takes_turns_with_the_others_on_its_worker() {
             assert_eq!(wire.ask(get("/good", "g")).text(), "as it came");
             asked += 1;
         }
-        // A request has a few turns to wait for, of at most a tick (here 100 ms) each; the loop takes 20 of them.
+        // A request has a few turns to wait for, of at most a tick (here 100 ms) each; the loop
+        // takes 20 of them.
         assert!(asked >= 4, "{asked}");
         assert_eq!(looping.join().expect("no panic").status(), 503);
     });
@@ -254,7 +280,8 @@ fn a_guest_that_loops_takes_turns_with_the_others_on_its_worker() {
 fn there_are_no_more_instances_than_there_may_be() {
     let (_origin, proxy) = hostile("max_instances = 2\nresponse_timeout = '30s'");
     thread::scope(|scope| {
-        let waiting: Vec<_> = (0..2).map(|_| scope.spawn(|| proxy.ask(get("/later/1500", "w")))).collect();
+        let waiting: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| proxy.ask(get("/later/1500", "w")))).collect();
         eventually("both", || (instances(&proxy) == 2).then_some(()));
         assert_eq!(proxy.ask(get("/", "1")).text(), "no good");
         assert_eq!(proxy.told("1")[0], "Fallback declined");
@@ -291,8 +318,9 @@ fn a_guest_waits_for_its_client() {
     wire.exactly(1 << 20);
     let calls = || proxy.state()["components"]["c"].clone();
     let spent = || fs::read_to_string(format!("/proc/{}/stat", proxy.id())).expect("it runs");
-    let ticks =
-        |stat: &str| stat.split(' ').skip(13).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum::<u64>();
+    let ticks = |stat: &str| {
+        stat.split(' ').skip(13).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum::<u64>()
+    };
     // It has filled what there is, and stands still.
     let still = eventually("a guest that waits", || {
         let before = ticks(&spent());
@@ -319,7 +347,10 @@ fn a_client_that_leaves_ends_the_guest() {
         }
         drop(wire);
         eventually("its end", || (instances(&proxy) == 0).then_some(()));
-        assert!(!proxy.told(path).iter().any(|line| line.starts_with("Component faulted")), "{path}");
+        assert!(
+            !proxy.told(path).iter().any(|line| line.starts_with("Component faulted")),
+            "{path}"
+        );
     }
 }
 
@@ -385,12 +416,23 @@ fn a_trial_keeps_out_what_does_not_answer() {
     let silent = wat_component(r#"(func (export "handle") (param i32 i32))"#);
     let greedy = built("http_hostile.wasm");
     for (guest, options, why) in [
-        (silent, "", "fails when `incoming-handler` is called for a trial, about a 200: gave no answer"),
-        (greedy, "memory = '64KiB'", "can't be instantiated: asked for more than 64.0 KiB of memory"),
+        (
+            silent,
+            "",
+            "fails when `incoming-handler` is called for a trial, about a 200: gave no answer",
+        ),
+        (
+            greedy,
+            "memory = '64KiB'",
+            "can't be instantiated: asked for more than 64.0 KiB of memory",
+        ),
     ] {
         let proxy = proxy(&origin, &guest, &format!("optional = true\n{options}"));
         let rejected = proxy.line("Component rejected");
-        assert!(rejected["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{rejected}");
+        assert!(
+            rejected["reason"].as_str().is_some_and(|reason| reason.contains(why)),
+            "{rejected}"
+        );
         assert_eq!(proxy.ask(get("/", "1")).text(), "no good");
     }
 }
@@ -413,7 +455,11 @@ fn check_and_inspect_know_them() {
         )
     };
     for (respond, grant, wrong) in [
-        ("respond = { component = 'c' }", "'http:a.example', 'http:a.example:81', 'http:[::1]:81'", None),
+        (
+            "respond = { component = 'c' }",
+            "'http:a.example', 'http:a.example:81', 'http:[::1]:81'",
+            None,
+        ),
         (
             "handle_if = { component = 'c' }\nrespond = { body = '' }",
             "",
@@ -424,9 +470,21 @@ fn check_and_inspect_know_them() {
             "'https:a.example'",
             Some("unknown grant `https:a.example`; expected `env:NAME` or `http:HOST[:PORT]`"),
         ),
-        ("respond = { component = 'c' }", "'http:u@a.example'", Some("unknown grant `http:u@a.example`")),
-        ("respond = { component = 'c' }", "'http:a.example:0'", Some("unknown grant `http:a.example:0`")),
-        ("respond = { component = 'c' }", "'http:a.example/b'", Some("unknown grant `http:a.example/b`")),
+        (
+            "respond = { component = 'c' }",
+            "'http:u@a.example'",
+            Some("unknown grant `http:u@a.example`"),
+        ),
+        (
+            "respond = { component = 'c' }",
+            "'http:a.example:0'",
+            Some("unknown grant `http:a.example:0`"),
+        ),
+        (
+            "respond = { component = 'c' }",
+            "'http:a.example/b'",
+            Some("unknown grant `http:a.example/b`"),
+        ),
         ("respond = { component = 'c' }", "'http:*'", Some("unknown grant `http:*`")),
     ] {
         fs::write(directory.path().join("fusebox.toml"), config(respond, grant)).expect("a file");
@@ -445,9 +503,14 @@ fn what_the_contract_answers_is_asked_by_the_contract() {
     assert_eq!(proxy.ask(get("/", "1")).text(), "by the contract");
 
     let judge = wat_component(&format!("{silent} {}", handle_if(&is_status(418))));
-    let origin = Origin::answering([answer(503, "", "not its business"), answer(418, "", "as it came")]);
+    let origin =
+        Origin::answering([answer(503, "", "not its business"), answer(418, "", "as it came")]);
     let config = FALLBACK.replace("respond", "handle_if = { component = 'c' }\nrespond");
-    let proxy = Proxy::with_files(&origin, &[("c.wasm", &judge)], &config.replace("OPTIONS", "probe = false"));
+    let proxy = Proxy::with_files(
+        &origin,
+        &[("c.wasm", &judge)],
+        &config.replace("OPTIONS", "probe = false"),
+    );
     assert_eq!(proxy.ask(get("/", "1")).text(), "not its business");
     assert_eq!(proxy.told("1").len(), 1, "the predicate has answered");
     assert_eq!(proxy.ask(get("/", "2")).text(), "as it came");
@@ -472,7 +535,10 @@ fn a_guest_asks_nobody_who_was_not_granted() {
     let printed = told_of(&proxy, "1", "Component printed");
     let line = printed["line"].as_str().expect("text");
     let authority = other.to_string().replace("http://", "");
-    assert!(line.ends_with(&format!("denied: `grant = [\"http:{authority}\"]` would allow it")), "{line}");
+    assert!(
+        line.ends_with(&format!("denied: `grant = [\"http:{authority}\"]` would allow it")),
+        "{line}"
+    );
     assert_eq!(fetch(&proxy, "fetch", &"u@localhost", "2"), "ErrorCode::HttpRequestUriInvalid\n");
     assert_eq!(other.connections(), 0);
 }
@@ -484,9 +550,15 @@ fn a_guest_asks_who_was_granted() {
     let (_origin, proxy) = hostile(&format!("grant = ['http:{authority}']"));
     assert_eq!(fetch(&proxy, "fetch", &other, "1"), "418 3 tea whole\n");
     let asked = other.only();
-    assert_eq!((asked.start.as_str(), asked.header("host")), ("GET /fetched HTTP/1.1", Some(authority.as_str())));
+    assert_eq!(
+        (asked.start.as_str(), asked.header("host")),
+        ("GET /fetched HTTP/1.1", Some(authority.as_str()))
+    );
     let refused = fetch(&proxy, "fetch-tls", &other, "2");
-    assert!(refused.contains("only http is spoken here: there is no TLS for components"), "{refused}");
+    assert!(
+        refused.contains("only http is spoken here: there is no TLS for components"),
+        "{refused}"
+    );
     assert_eq!(other.connections(), 1);
 }
 
@@ -501,14 +573,18 @@ fn a_guest_asks_a_few_at_once_and_reads_so_much() {
         }
     });
     let authority = other.to_string().replace("http://", "");
-    let (_origin, proxy) = hostile(&format!("timeout = '2s'\nresponse_timeout = '20s'\ngrant = ['http:{authority}']"));
+    let (_origin, proxy) =
+        hostile(&format!("timeout = '2s'\nresponse_timeout = '20s'\ngrant = ['http:{authority}']"));
     let text = thread::scope(|scope| {
         let fetching = scope.spawn(|| fetch(&proxy, "fetch-many", &other, "1"));
         eventually("the most that there may be", || (other.seen().len() == 8).then_some(()));
         drop(go);
         fetching.join().expect("no panic")
     });
-    assert_eq!(text, "200 1 x whole\n".repeat(8) + &"ErrorCode::ConnectionLimitReached\n".repeat(12));
+    assert_eq!(
+        text,
+        "200 1 x whole\n".repeat(8) + &"ErrorCode::ConnectionLimitReached\n".repeat(12)
+    );
 
     let endless = Origin::start(|connection| {
         if connection.request().is_some() {
@@ -518,7 +594,8 @@ fn a_guest_asks_a_few_at_once_and_reads_so_much() {
         }
     });
     let authority = endless.to_string().replace("http://", "");
-    let (_origin, proxy) = hostile(&format!("timeout = '5s'\nresponse_timeout = '20s'\ngrant = ['http:{authority}']"));
+    let (_origin, proxy) =
+        hostile(&format!("timeout = '5s'\nresponse_timeout = '20s'\ngrant = ['http:{authority}']"));
     let text = fetch(&proxy, "fetch", &endless, "1");
     assert!(text.contains("HTTP response body size exceeds limit"), "{text}");
 }
@@ -530,7 +607,8 @@ fn whom_a_guest_waits_for_ends_with_its_deadline() {
         connection.wire.rest();
     });
     let authority = other.to_string().replace("http://", "");
-    let (_origin, proxy) = hostile(&format!("response_timeout = '300ms'\ngrant = ['http:{authority}']"));
+    let (_origin, proxy) =
+        hostile(&format!("response_timeout = '300ms'\ngrant = ['http:{authority}']"));
     let response = proxy.ask(get_with("/fetch", "1", &format!("x-fetch: {authority}")));
     assert_eq!((response.status(), response.text()), (503, "no good"));
     told_of(&proxy, "1", "Component faulted: timeout");

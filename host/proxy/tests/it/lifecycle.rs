@@ -1,4 +1,5 @@
-//! How a component comes, goes wrong, is set aside and put back, while traffic flows: pushes, reloads, roll-backs.
+//! How a component comes, goes wrong, is set aside and put back, while traffic flows: pushes,
+//! reloads, roll-backs.
 
 use std::fs;
 use std::thread;
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::components::{FALLBACK, says, with_component};
 use crate::support::{
-    Message, Origin, Proxy, answer, eventually, fusebox, get, handle_if, is_status, ok, responds, try_admin,
-    wat_component,
+    Message, Origin, Proxy, answer, eventually, fusebox, get, handle_if, is_status, ok, responds,
+    try_admin, wat_component,
 };
 
 const TOKEN: &str = "authorization: Bearer open sesame\r\n";
@@ -46,7 +47,8 @@ fn component(proxy: &Proxy) -> Value {
 }
 
 fn json_of(message: &Message) -> Value {
-    serde_json::from_str(message.text()).unwrap_or_else(|error| panic!("{error}: {}", message.text()))
+    serde_json::from_str(message.text())
+        .unwrap_or_else(|error| panic!("{error}: {}", message.text()))
 }
 
 #[test]
@@ -55,13 +57,20 @@ fn a_push_takes_effect_at_once_and_outlives_a_restart() {
     let mut proxy = guarded(&origin, &says("one"), "");
     let taken = push(&proxy, &says("two"), TOKEN);
     let told = json_of(&taken);
-    assert_eq!((taken.status(), &told["result"], &told["generation"]), (200, &json!("replaced"), &json!(2)));
+    assert_eq!(
+        (taken.status(), &told["result"], &told["generation"]),
+        (200, &json!("replaced"), &json!(2))
+    );
     assert_eq!(proxy.ask(get("/", "1")).text(), "two");
     assert_eq!(component(&proxy)["digest"], told["digest"]);
     assert_eq!(json_of(&push(&proxy, &says("two"), TOKEN)), json!({ "result": "unchanged" }));
     let refused = push(&proxy, b"not wasm", TOKEN);
     assert_eq!((refused.status(), &json_of(&refused)["result"]), (422, &json!("rejected")));
-    assert!(refused.text().contains("pushed: is not WebAssembly, expected a component"), "{}", refused.text());
+    assert!(
+        refused.text().contains("pushed: is not WebAssembly, expected a component"),
+        "{}",
+        refused.text()
+    );
     assert_eq!(component(&proxy)["rejected"]["reason"], json_of(&refused)["reason"]);
     assert_eq!(proxy.ask(get("/", "2")).text(), "two");
     // The watcher has nothing to add.
@@ -76,7 +85,9 @@ fn a_push_takes_effect_at_once_and_outlives_a_restart() {
 fn a_push_is_refused_without_the_token_and_when_it_is_no_component_of_ours() {
     let origin = Origin::answering([answer(503, "", "")]);
     let proxy = guarded(&origin, &says("one"), "");
-    for headers in ["", "authorization: Bearer open sesam\r\n", "authorization: Basic open sesame\r\n"] {
+    for headers in
+        ["", "authorization: Bearer open sesam\r\n", "authorization: Basic open sesame\r\n"]
+    {
         assert_eq!(push(&proxy, &says("two"), headers).status(), 401, "{headers}");
         assert_eq!(proxy.admin_with("POST /components/c/rollback", headers).status(), 401);
         assert_eq!(proxy.admin_with("POST /reload", headers).status(), 401);
@@ -86,12 +97,16 @@ fn a_push_is_refused_without_the_token_and_when_it_is_no_component_of_ours() {
     assert_eq!(proxy.admin_with("POST /components/c", TOKEN).header("allow"), Some("PUT"));
     assert_eq!(proxy.admin_with("GET /reload", TOKEN).header("allow"), Some("POST"));
     // 64 MiB and a byte, of which none is sent.
-    let announced = proxy.admin_with("PUT /components/c", &format!("{TOKEN}content-length: 67108865\r\n"));
+    let announced =
+        proxy.admin_with("PUT /components/c", &format!("{TOKEN}content-length: 67108865\r\n"));
     assert_eq!(announced.status(), 413, "{}", announced.text());
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("c.wasm"), says("one")).expect("a file");
     let config = FALLBACK.replace("OPTIONS", "").replace("ORIGIN", &origin.to_string());
-    let untold = Proxy::run(directory, &format!("listen = '127.0.0.1:0'\nadmin.listen = '127.0.0.1:0'\n{config}"));
+    let untold = Proxy::run(
+        directory,
+        &format!("listen = '127.0.0.1:0'\nadmin.listen = '127.0.0.1:0'\n{config}"),
+    );
     assert_eq!(push(&untold, &says("two"), TOKEN).status(), 403);
     assert_eq!(component(&untold)["generation"], 1);
     assert_eq!(fs::read(proxy.path("c.wasm")).expect("a file").len(), says("one").len());
@@ -127,20 +142,41 @@ fn the_program_pushes_rolls_back_and_reloads() {
     assert!(back.out.contains(r#""result": "rolled-back""#), "{back:?}");
     assert_eq!(proxy.ask(get("/", "2")).text(), "one");
     let line = proxy.line("Component rolled back");
-    assert_eq!((&line["generation"], &line["from_generation"], &line["faults"]), (&json!(1), &json!(2), &Value::Null));
+    assert_eq!(
+        (&line["generation"], &line["from_generation"], &line["faults"]),
+        (&json!(1), &json!(2), &Value::Null)
+    );
     let more = run(&["rollback", "c"]);
     assert_eq!(more.code, Some(1));
-    assert!(more.error.contains("409 Conflict: component `c` has no earlier version to roll back to"), "{more:?}");
+    assert!(
+        more.error.contains("409 Conflict: component `c` has no earlier version to roll back to"),
+        "{more:?}"
+    );
     assert!(run(&["reload"]).out.contains(r#""result": "unchanged""#));
 
     for (arguments, complaint) in [
         (&["push", "c", "absent.wasm", "--admin", &url][..], "absent.wasm"),
-        (&["push", "../reload", "new.wasm", "--admin", &url], "`../reload` is no name of a component"),
+        (
+            &["push", "../reload", "new.wasm", "--admin", &url],
+            "`../reload` is no name of a component",
+        ),
         (&["rollback", "c?x", "--admin", &url], "`c?x` is no name of a component"),
-        (&["push", "c", "new.wasm", "--admin", &url], "401 Unauthorized: the bearer token is missing or wrong"),
-        (&["push", "c", "new.wasm", "--admin", "127.0.0.1:1"], "expected a URL such as `http://127.0.0.1:9901`"),
-        (&["push", "c", "new.wasm", "--admin", "http://127.0.0.1:1"], "127.0.0.1:1: Connection refused"),
-        (&["push", "c", "new.wasm", "--admin", &url, "--token-file", "absent"], "absent: No such file"),
+        (
+            &["push", "c", "new.wasm", "--admin", &url],
+            "401 Unauthorized: the bearer token is missing or wrong",
+        ),
+        (
+            &["push", "c", "new.wasm", "--admin", "127.0.0.1:1"],
+            "expected a URL such as `http://127.0.0.1:9901`",
+        ),
+        (
+            &["push", "c", "new.wasm", "--admin", "http://127.0.0.1:1"],
+            "127.0.0.1:1: Connection refused",
+        ),
+        (
+            &["push", "c", "new.wasm", "--admin", &url, "--token-file", "absent"],
+            "absent: No such file",
+        ),
     ] {
         let ran = fusebox(&proxy.path(""), arguments);
         assert_eq!((ran.code, ran.error.lines().count()), (Some(1), 1), "{ran:?}");
@@ -161,7 +197,9 @@ fn a_reload_and_a_hangup_load_what_has_changed_and_say_what_became_of_it() {
     assert_eq!(reloaded.status(), 422);
     assert_eq!(json_of(&reloaded)["components"]["c"]["result"], "rejected");
     let known = proxy.lines("Component rejected").len();
-    eventually("the watcher to have seen it", || (proxy.lines("Component rejected").len() > 1).then_some(()));
+    eventually("the watcher to have seen it", || {
+        (proxy.lines("Component rejected").len() > 1).then_some(())
+    });
     proxy.signal("HUP");
     proxy.line_after(known.max(2), "Component rejected");
     assert_eq!(proxy.ask(get("/", "1")).text(), "one", "and nobody ended");
@@ -176,21 +214,32 @@ fn a_version_that_faults_on_live_traffic_is_rolled_back_by_itself() {
     assert_eq!(proxy.ask(get("/503", "1")).text(), "two");
     for request in 2..5 {
         assert_eq!(component(&proxy)["state"], "probation");
-        // The slot's default takes a 500, and the component answers: that much works. The last time it is the old one.
+        // The slot's default takes a 500, and the component answers: that much works. The last time
+        // it is the old one.
         let answers = if request < 4 { "two" } else { "one" };
         assert_eq!(proxy.ask(get("/500", &request.to_string())).text(), answers);
     }
     let line = proxy.line("Component rolled back");
-    assert_eq!((&line["level"], &line["faults"], &line["from_generation"]), (&json!("WARN"), &json!(3), &json!(2)));
+    assert_eq!(
+        (&line["level"], &line["faults"], &line["from_generation"]),
+        (&json!("WARN"), &json!(3), &json!(2))
+    );
     assert_eq!(proxy.ask(get("/503", "5")).text(), "one");
     let state = component(&proxy);
-    assert_eq!((&state["state"], &state["generation"]), (&json!("probation"), &json!(1)), "as it was");
+    assert_eq!(
+        (&state["state"], &state["generation"]),
+        (&json!("probation"), &json!(1)),
+        "as it was"
+    );
     proxy.counts(&[(r#"fusebox_component_loads_total{component="c",result="rolled-back"}"#, 1.0)]);
 
     // The file still has it; touching it or asking for it does not bring it back, a push does.
     fs::write(proxy.path("c.wasm"), traps_on_500("two")).expect("a file");
     let line = proxy.line("Component rejected");
-    assert!(line["reason"].as_str().is_some_and(|reason| reason.contains("was rolled back")), "{line}");
+    assert!(
+        line["reason"].as_str().is_some_and(|reason| reason.contains("was rolled back")),
+        "{line}"
+    );
     assert_eq!(proxy.admin_with("POST /reload", TOKEN).status(), 422);
     assert_eq!(push(&proxy, &traps_on_500("two"), TOKEN).status(), 200);
     assert_eq!(proxy.ask(get("/503", "6")).text(), "two");
@@ -203,7 +252,9 @@ fn a_pushed_version_that_is_rolled_back_by_itself_does_not_come_back_with_a_rest
     assert_eq!(push(&proxy, &traps_on_500("two"), TOKEN).status(), 200);
     proxy.ask(get("/500", "1"));
     proxy.line("Component rolled back");
-    eventually("the old file", || (fs::read(proxy.path("c.wasm")).ok()? == says("one")).then_some(()));
+    eventually("the old file", || {
+        (fs::read(proxy.path("c.wasm")).ok()? == says("one")).then_some(())
+    });
     proxy.signal("TERM");
     proxy.end();
     assert_eq!(proxy.again().ask(get("/503", "2")).text(), "one");
@@ -212,19 +263,24 @@ fn a_pushed_version_that_is_rolled_back_by_itself_does_not_come_back_with_a_rest
 #[test]
 fn a_component_that_keeps_faulting_is_set_aside_until_a_trial_call_succeeds() {
     let origin = by_path();
-    let options = "probation = 0\nquarantine_after = 3\nquarantine_interval = '50ms'\non_error = 'unhandled'";
+    let options =
+        "probation = 0\nquarantine_after = 3\nquarantine_interval = '50ms'\non_error = 'unhandled'";
     let proxy = guarded(&origin, &traps_on_500("one"), options);
     for request in 0..3 {
         assert_eq!(proxy.ask(get("/500", &request.to_string())).text(), "from b");
     }
     let line = proxy.line("Component quarantined");
-    assert_eq!((&line["level"], &line["faults"], &line["generation"]), (&json!("ERROR"), &json!(3), &json!(1)));
+    assert_eq!(
+        (&line["level"], &line["faults"], &line["generation"]),
+        (&json!("ERROR"), &json!(3), &json!(1))
+    );
     assert_eq!(component(&proxy)["state"], "quarantined");
     proxy.counts(&[
         (r#"fusebox_component_quarantines_total{component="c"}"#, 1.0),
         (r#"fusebox_component_state{component="c",state="quarantined"}"#, 1.0),
     ]);
-    // A trial that fails does not bring it back; whatever is answered meanwhile is answered by `on_error`.
+    // A trial that fails does not bring it back; whatever is answered meanwhile is answered by
+    // `on_error`.
     eventually("a failed trial", || {
         assert_eq!(proxy.ask(get("/500", "trial")).text(), "from b");
         (component(&proxy)["faults"]["trap"] == 4).then_some(())
@@ -238,11 +294,19 @@ fn a_component_that_keeps_faulting_is_set_aside_until_a_trial_call_succeeds() {
 
 #[test]
 fn an_optional_component_may_be_missing_at_the_start() {
-    let origin = Origin::answering([answer(503, "", "as it came"), answer(503, "", "as it came"), ok("")]);
-    let proxy = Proxy::with_files(&origin, &[], &FALLBACK.replace("OPTIONS", "optional = true\non_error = 'handled'"));
+    let origin =
+        Origin::answering([answer(503, "", "as it came"), answer(503, "", "as it came"), ok("")]);
+    let proxy = Proxy::with_files(
+        &origin,
+        &[],
+        &FALLBACK.replace("OPTIONS", "optional = true\non_error = 'handled'"),
+    );
     assert_eq!(proxy.admin("GET /readyz").status(), 200);
     let line = proxy.line("Component rejected");
-    assert!(line["reason"].as_str().is_some_and(|reason| reason.contains("No such file")), "{line}");
+    assert!(
+        line["reason"].as_str().is_some_and(|reason| reason.contains("No such file")),
+        "{line}"
+    );
     assert_eq!(proxy.ask(get("/", "1")).text(), "as it came");
     assert_eq!(proxy.told("1"), ["Fallback declined", "503: Service Unavailable"]);
     fs::write(proxy.path("c.wasm"), says("here now")).expect("a file");
@@ -253,8 +317,10 @@ fn an_optional_component_may_be_missing_at_the_start() {
 #[test]
 fn a_check_warns_of_an_optional_component_that_is_no_good() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = FALLBACK.replace("OPTIONS", "optional = true").replace("ORIGIN", "http://127.0.0.1:1");
-    fs::write(directory.path().join("fusebox.toml"), format!("listen = '127.0.0.1:0'\n{config}")).expect("a file");
+    let config =
+        FALLBACK.replace("OPTIONS", "optional = true").replace("ORIGIN", "http://127.0.0.1:1");
+    fs::write(directory.path().join("fusebox.toml"), format!("listen = '127.0.0.1:0'\n{config}"))
+        .expect("a file");
     let checked = fusebox(directory.path(), &["check"]);
     assert_eq!(checked.code, Some(0), "{checked:?}");
     let warning = "warning: fusebox.toml:3: components.c.file: c.wasm: No such file or directory";
@@ -278,11 +344,9 @@ fn whatever_kills_it_during_a_push_the_next_start_has_the_old_version_or_the_new
         let admin = proxy.admin_address();
         thread::scope(|scope| {
             let pushing = scope.spawn(|| {
-                let sent = versions
-                    .iter()
-                    .cycle()
-                    .skip(1)
-                    .try_for_each(|version| try_admin(admin, "PUT /components/c", TOKEN, version).map(drop));
+                let sent = versions.iter().cycle().skip(1).try_for_each(|version| {
+                    try_admin(admin, "PUT /components/c", TOKEN, version).map(drop)
+                });
                 assert!(sent.is_err(), "until it is gone");
             });
             proxy.line("Component replaced");
@@ -298,7 +362,8 @@ fn whatever_kills_it_during_a_push_the_next_start_has_the_old_version_or_the_new
     }
     assert_eq!(push(&proxy, &versions[0], TOKEN).status(), 200);
     assert_eq!(push(&proxy, &versions[1], TOKEN).status(), 200);
-    let names = fs::read_dir(proxy.path("")).expect("a directory").flatten().map(|entry| entry.file_name());
+    let names =
+        fs::read_dir(proxy.path("")).expect("a directory").flatten().map(|entry| entry.file_name());
     let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains(".push-")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -313,7 +378,8 @@ fn components_are_isolated_by_call_if_that_is_asked_for() {
     for (isolation, second) in [("reuse", "asked before"), ("per-call", "from b")] {
         let options = format!("probe = false\nisolation = '{isolation}'");
         let origin = by_path();
-        let proxy = with_component(&origin, &remembers, &format!("workers = 1\n{FALLBACK}"), &options);
+        let proxy =
+            with_component(&origin, &remembers, &format!("workers = 1\n{FALLBACK}"), &options);
         assert_eq!(proxy.ask(get("/200", "1")).text(), "from b");
         assert_eq!(proxy.ask(get("/200", "2")).text(), second, "{isolation}");
     }

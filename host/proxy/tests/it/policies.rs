@@ -1,4 +1,5 @@
-//! Policies over real sockets: what the origin sees, what the client gets, what the operator is told.
+//! Policies over real sockets: what the origin sees, what the client gets, what the operator is
+//! told.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -22,13 +23,19 @@ fn a_retry_sends_the_same_request_again() {
     let seen = origin.seen();
     assert_eq!(seen.len(), 2);
     assert!(seen[0].request.text() == body && seen[0].request == seen[1].request);
-    assert_eq!(proxy.told("1"), ["Attempt 1: 503", "Retry 1 after delay of 1ms", "Attempt 2: 200", "200: OK"]);
+    assert_eq!(
+        proxy.told("1"),
+        ["Attempt 1: 503", "Retry 1 after delay of 1ms", "Attempt 2: 200", "200: OK"]
+    );
     let story = proxy.story("1");
     assert_eq!(
         (&story[1]["policy"], &story[1]["retry"], &story[1]["delay_ms"]),
         (&json!("retry"), &json!(1), &json!(1.0))
     );
-    assert_eq!((&story[3]["attempts"], &story[3]["request"]["length"]), (&json!(2), &json!(64 * 1024)));
+    assert_eq!(
+        (&story[3]["attempts"], &story[3]["request"]["length"]),
+        (&json!(2), &json!(64 * 1024))
+    );
     proxy.counts(&[
         (r#"fusebox_retries_total{route="/",policy="retry"}"#, 1.0),
         (r#"fusebox_attempts_total{route="/",outcome="5xx"}"#, 1.0),
@@ -41,10 +48,10 @@ fn a_retry_sends_the_same_request_again() {
 fn a_retry_replays_a_chunked_body_too() {
     let origin = Origin::answering([answer(503, "", "busy"), ok("fine")]);
     let proxy = Proxy::before(&origin, RETRY);
-    let chunked =
-        "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\nchunks\r\n0\r\n\r\n";
+    let chunked = "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\nchunks\r\n0\r\n\r\n";
     assert_eq!(proxy.ask(chunked).text(), "fine");
-    let bodies: Vec<String> = origin.seen().iter().map(|seen| seen.request.text().to_owned()).collect();
+    let bodies: Vec<String> =
+        origin.seen().iter().map(|seen| seen.request.text().to_owned()).collect();
     assert_eq!(bodies, ["in chunks", "in chunks"]);
 }
 
@@ -89,10 +96,16 @@ fn a_body_that_is_too_long_to_be_kept_has_one_attempt() {
     let body = "x".repeat(64 * 1024 + 1);
     let response = proxy.ask(post(&body, "1"));
     assert_eq!((response.status(), response.text()), (503, "busy"));
-    assert_eq!(proxy.told("1"), ["Not retried: the request body is too long to be kept", "503: Service Unavailable"]);
+    assert_eq!(
+        proxy.told("1"),
+        ["Not retried: the request body is too long to be kept", "503: Service Unavailable"]
+    );
     assert_eq!(proxy.story("1")[0]["reason"], "body");
     assert!(origin.only().text() == body, "it is sent whole");
-    proxy.counts(&[(r#"fusebox_retries_skipped_total{route="/",policy="retry",reason="body"}"#, 1.0)]);
+    proxy.counts(&[(
+        r#"fusebox_retries_skipped_total{route="/",policy="retry",reason="body"}"#,
+        1.0,
+    )]);
 }
 
 #[test]
@@ -100,7 +113,10 @@ fn a_method_that_is_not_idempotent_has_one_attempt_unless_it_has_a_key() {
     let origin = Origin::answering([answer(503, "", "busy"), answer(503, "", "busy"), ok("fine")]);
     let proxy = Proxy::before(&origin, &RETRY.replace("methods = ['*']\n", ""));
     assert_eq!(proxy.ask(post("x", "1")).status(), 503);
-    assert_eq!(proxy.told("1"), ["Not retried: the method is not idempotent", "503: Service Unavailable"]);
+    assert_eq!(
+        proxy.told("1"),
+        ["Not retried: the method is not idempotent", "503: Service Unavailable"]
+    );
     let keyed = post("x", "2").replace("host:", "idempotency-key: 1\r\nhost:");
     assert_eq!(proxy.ask(keyed).text(), "fine");
 }
@@ -121,17 +137,27 @@ fn a_retry_after_that_asks_for_too_much_goes_out() {
     let proxy = Proxy::before(&origin, RETRY);
     let response = proxy.ask(get("/", "1"));
     assert_eq!((response.status(), response.header("retry-after")), (503, Some("3600")));
-    assert_eq!(proxy.told("1"), ["Not retried: the upstream asks for too long a wait", "503: Service Unavailable"]);
+    assert_eq!(
+        proxy.told("1"),
+        ["Not retried: the upstream asks for too long a wait", "503: Service Unavailable"]
+    );
 }
 
 #[test]
 fn when_the_retries_are_used_up_the_last_response_goes_out() {
-    let origin = Origin::answering([answer(503, "", "first"), answer(502, "x-of-b: 1\r\n", "last")]);
+    let origin =
+        Origin::answering([answer(503, "", "first"), answer(502, "x-of-b: 1\r\n", "last")]);
     let proxy = Proxy::before(&origin, RETRY);
     let response = proxy.ask(get("/", "1"));
-    assert_eq!((response.status(), response.text(), response.header("x-of-b")), (502, "last", Some("1")));
+    assert_eq!(
+        (response.status(), response.text(), response.header("x-of-b")),
+        (502, "last", Some("1"))
+    );
     assert_eq!(response.header("proxy-status"), None, "it is the upstream's, not ours");
-    assert_eq!(proxy.told("1"), ["Retry 1 after delay of 1ms", "Retries exceeded", "502: Bad Gateway"]);
+    assert_eq!(
+        proxy.told("1"),
+        ["Retry 1 after delay of 1ms", "Retries exceeded", "502: Bad Gateway"]
+    );
     proxy.counts(&[(r#"fusebox_retries_exhausted_total{route="/",policy="retry"}"#, 1.0)]);
 }
 
@@ -166,7 +192,10 @@ fn a_breaker_is_one_for_all_routes_and_workers() {
         let response = client.ask(get(path, path));
         assert_eq!(response.status(), 503);
         assert!(response.header("retry-after").is_some());
-        assert_eq!(proxy.told(path), ["Call rejected: circuit breaker open", "503: Service Unavailable"]);
+        assert_eq!(
+            proxy.told(path),
+            ["Call rejected: circuit breaker open", "503: Service Unavailable"]
+        );
     }
     assert_eq!((origin.seen().len(), origin.connections()), (4, 2));
     let line = proxy.line("circuit breaker state changed from closed to open");
@@ -220,7 +249,10 @@ fn a_fallback_answers_each_time_anew() {
         assert_eq!((response.status(), response.text()), (203, r#"{"message": "later"}"#));
         assert_eq!(response.header("content-type"), Some("application/json"));
         assert_eq!((response.header("x-of-b"), response.header("x-request-id")), (None, Some(id)));
-        assert_eq!(proxy.told(id), ["Fallback executed result", "203: Non Authoritative Information"]);
+        assert_eq!(
+            proxy.told(id),
+            ["Fallback executed result", "203: Non Authoritative Information"]
+        );
         assert_eq!(proxy.story(id)[0]["status"], 203);
     }
     client.send("HEAD / HTTP/1.1\r\nhost: b\r\n\r\n");
@@ -289,8 +321,14 @@ fn a_budget_bounds_the_retries_of_all() {
         scope.spawn(move || assert_eq!(first.response().status(), 503));
         assert_eq!(proxy.ask(get("/", "2")).text(), "busy");
     });
-    assert_eq!(proxy.told("2"), ["Not retried: the retry budget is spent", "503: Service Unavailable"]);
-    assert_eq!(proxy.told("1"), ["Retry 1 after delay of 300ms", "Retries exceeded", "503: Service Unavailable"]);
+    assert_eq!(
+        proxy.told("2"),
+        ["Not retried: the retry budget is spent", "503: Service Unavailable"]
+    );
+    assert_eq!(
+        proxy.told("1"),
+        ["Retry 1 after delay of 300ms", "Retries exceeded", "503: Service Unavailable"]
+    );
 }
 
 #[test]

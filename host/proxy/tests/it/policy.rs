@@ -1,4 +1,5 @@
-//! The tools of those who write components: `fusebox wit` and `fusebox policy new|build|test|bench`.
+//! The tools of those who write components: `fusebox wit` and `fusebox policy
+//! new|build|test|bench`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -9,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::components::{RETRY, with_component};
 use crate::support::{
-    Origin, Proxy, Ran, answer, fusebox, fusebox_with, get, handle_if, is_status, ok, predicate, responds,
-    wat_component,
+    Origin, Proxy, Ran, answer, fusebox, fusebox_with, get, handle_if, is_status, ok, predicate,
+    responds, wat_component,
 };
 
 fn here() -> TempDir {
@@ -43,26 +44,39 @@ const LANGUAGES: [&str; 4] = ["rust", "javascript", "python", "c"];
 #[test]
 fn a_new_policy_is_whole_in_each_language_and_kind() {
     for language in LANGUAGES {
-        for (kind, world) in [("predicate", "predicate-policy"), ("fallback", "fallback-policy"), ("both", "policy")] {
+        for (kind, world) in
+            [("predicate", "predicate-policy"), ("fallback", "fallback-policy"), ("both", "policy")]
+        {
             let here = here();
-            let ran = fusebox(here.path(), &["policy", "new", "my-policy", "--lang", language, "--kind", kind]);
+            let ran = fusebox(
+                here.path(),
+                &["policy", "new", "my-policy", "--lang", language, "--kind", kind],
+            );
             let next = done(&ran).lines().skip(1).map(str::trim).collect::<Vec<_>>();
             assert_eq!(
                 (next[0], next[next.len() - 2], next[next.len() - 1]),
                 ("cd my-policy", "fusebox policy build", "fusebox policy test")
             );
             let folder = here.path().join("my-policy");
-            let read =
-                |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_else(|_| panic!("{language}: no {file}"));
+            let read = |file: &str| {
+                fs::read_to_string(folder.join(file))
+                    .unwrap_or_else(|_| panic!("{language}: no {file}"))
+            };
             assert_eq!(read("wit/policy.wit"), include_str!("../../../../wit/policy.wit"));
             let manifest = read("policy.toml");
             assert!(manifest.contains(&format!("world = \"{world}\"")), "{manifest}");
             assert!(read("cases.toml").contains("[[case]]"));
-            assert!(read("README.md").contains("my-policy") && read(".gitignore").contains("build"));
+            assert!(
+                read("README.md").contains("my-policy") && read(".gitignore").contains("build")
+            );
             for file in files(&folder) {
                 let text = fs::read_to_string(&file).expect("text");
                 assert!(!text.contains("{{"), "{}", file.display());
-                assert!(!file.to_string_lossy().contains(&format!(".{kind}.")), "{}", file.display());
+                assert!(
+                    !file.to_string_lossy().contains(&format!(".{kind}.")),
+                    "{}",
+                    file.display()
+                );
             }
         }
     }
@@ -82,7 +96,10 @@ fn new_overwrites_nothing_and_takes_only_names() {
     assert_eq!(files(&here.path().join("taken")), [""; 0].map(std::path::PathBuf::from));
     for name in ["", "A", "a/b", "../a", "1a", "a_b", "a-", "ä"] {
         let said = new(name);
-        assert!(refused(&said).contains("expected a name of lower case letters"), "{name}: {said:?}");
+        assert!(
+            refused(&said).contains("expected a name of lower case letters"),
+            "{name}: {said:?}"
+        );
     }
     let said = fusebox(here.path(), &["policy", "new", "a", "--lang", "cobol"]);
     assert_eq!(said.code, Some(2));
@@ -91,17 +108,15 @@ fn new_overwrites_nothing_and_takes_only_names() {
 
 // ===== build =====
 
-const MANIFEST: &str =
-    "language = 'LANGUAGE'\nworld = 'predicate-policy'\nsource = 'guest.x'\ncomponent = 'build/guest.wasm'\n";
+const MANIFEST: &str = "language = 'LANGUAGE'\nworld = 'predicate-policy'\nsource = 'guest.x'\ncomponent = 'build/guest.wasm'\n";
 
 #[test]
 fn a_build_says_what_is_missing_in_one_line() {
     let here = here();
     let build = || fusebox_with(here.path(), &["policy", "build"], &[("PATH", "/nonexistent")]);
-    assert!(
-        refused(&build())
-            .contains("policy.toml: not there, so this is no policy's folder; `fusebox policy new` makes one")
-    );
+    assert!(refused(&build()).contains(
+        "policy.toml: not there, so this is no policy's folder; `fusebox policy new` makes one"
+    ));
     for (language, expected) in [
         ("rust", "no `cargo`: install Rust with rustup"),
         ("javascript", "no `jco`: run `npm install` in `.` (`npm` comes with Node.js 20 or newer)"),
@@ -109,10 +124,14 @@ fn a_build_says_what_is_missing_in_one_line() {
             "python",
             "no `componentize-py`: run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in `.`",
         ),
-        ("c", "no `python-zig`: run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in `.`"),
+        (
+            "c",
+            "no `python-zig`: run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in `.`",
+        ),
         ("go", "no `go`: install Go 1.24 or newer, or run `python3 -m venv"),
     ] {
-        fs::write(here.path().join("policy.toml"), MANIFEST.replace("LANGUAGE", language)).expect("a file");
+        fs::write(here.path().join("policy.toml"), MANIFEST.replace("LANGUAGE", language))
+            .expect("a file");
         let said = build();
         assert!(refused(&said).contains(expected), "{said:?}");
     }
@@ -121,12 +140,18 @@ fn a_build_says_what_is_missing_in_one_line() {
             MANIFEST.replace("LANGUAGE", "c").replace("build/guest.wasm", "guest.x"),
             "policy.toml: `component`: expected a file that ends in `.wasm`, found `guest.x`",
         ),
-        (MANIFEST.replace("LANGUAGE", "cobol"), "policy.toml:1: unknown variant `cobol`, expected one of `rust`"),
+        (
+            MANIFEST.replace("LANGUAGE", "cobol"),
+            "policy.toml:1: unknown variant `cobol`, expected one of `rust`",
+        ),
         (
             MANIFEST.replace("LANGUAGE", "c").replace("source = 'guest.x'\n", ""),
             "policy.toml: a policy in C needs a `source`",
         ),
-        (MANIFEST.replace("LANGUAGE", "c") + "impots = []", "policy.toml:5: unknown field `impots`"),
+        (
+            MANIFEST.replace("LANGUAGE", "c") + "impots = []",
+            "policy.toml:5: unknown field `impots`",
+        ),
         (
             MANIFEST.replace("LANGUAGE", "c").replace("predicate-policy", "proxy"),
             "policy.toml:2: unknown variant `proxy`",
@@ -148,7 +173,8 @@ fn tools(folder: &Path, made: &[u8]) {
         "#!/bin/sh\nfor last; do :; done\n[ -e fails ] && { echo because; exit 7; }\ncp made.wasm \"$last\"\n",
     )
     .expect("a file");
-    fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("a mode");
     let manifest = MANIFEST.replace("LANGUAGE", "python").replace("guest.x", "guest.py");
     fs::write(folder.join("policy.toml"), manifest).expect("a file");
 }
@@ -159,7 +185,10 @@ fn a_build_that_fails_or_needs_more_than_it_may_leaves_what_was_there() {
     tools(here.path(), &predicate(&is_status(503)));
     let build = || fusebox(here.path(), &["policy", "build"]);
     let built = build();
-    assert!(done(&built).starts_with("./build/guest.wasm: ") && !built.out.contains("unchanged"), "{built:?}");
+    assert!(
+        done(&built).starts_with("./build/guest.wasm: ") && !built.out.contains("unchanged"),
+        "{built:?}"
+    );
     let shown = "$ .venv/bin/componentize-py -q -d wit -w predicate-policy componentize guest -p . -o build/.scratch-";
     assert!(built.error.starts_with(shown), "{built:?}");
     let left = files(&here.path().join("build"));
@@ -171,27 +200,34 @@ fn a_build_that_fails_or_needs_more_than_it_may_leaves_what_was_there() {
     let failed = build();
     assert_eq!(failed.code, Some(1));
     assert!(
-        failed.error.contains("because\nfusebox: `.venv/bin/componentize-py` failed: exit status: 7"),
+        failed
+            .error
+            .contains("because\nfusebox: `.venv/bin/componentize-py` failed: exit status: 7"),
         "{failed:?}"
     );
     fs::remove_file(here.path().join("fails")).expect("it was there");
 
-    let more = wat::parse_str(r#"(component (import "wasi:cli/stderr@0.2.6" (instance)) (import "a:b/c" (instance)))"#);
+    let more = wat::parse_str(
+        r#"(component (import "wasi:cli/stderr@0.2.6" (instance)) (import "a:b/c" (instance)))"#,
+    );
     fs::write(here.path().join("made.wasm"), more.expect("valid text")).expect("a file");
     let refused = build();
-    let said =
-        "fusebox: .: the component imports `wasi:cli/stderr`, `a:b/c`, which `imports` in `policy.toml` does not name";
+    let said = "fusebox: .: the component imports `wasi:cli/stderr`, `a:b/c`, which `imports` in `policy.toml` does not name";
     assert!(refused.code == Some(1) && refused.error.contains(said), "{refused:?}");
     assert_eq!(fs::read(here.path().join("build/guest.wasm")).expect("it is there"), before);
 }
 
-/// Debian's tools, where rustup has none, can build guests only with the standard library as a source, which no newcomer does.
+/// Debian's tools, where rustup has none, can build guests only with the standard library as a
+/// source, which no newcomer does.
 fn can_build() -> bool {
     let asked = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc");
-    Path::new(String::from_utf8_lossy(&asked.stdout).trim()).join("lib/rustlib/wasm32-wasip2").exists()
+    Path::new(String::from_utf8_lossy(&asked.stdout).trim())
+        .join("lib/rustlib/wasm32-wasip2")
+        .exists()
 }
 
-/// From nothing, with the tools that this repository is built with. (The other languages' are heavy: `make policies-all`.)
+/// From nothing, with the tools that this repository is built with. (The other languages' are
+/// heavy: `make policies-all`.)
 #[test]
 fn a_new_policy_in_rust_builds_passes_and_decides() {
     if !can_build() {
@@ -202,10 +238,17 @@ fn a_new_policy_in_rust_builds_passes_and_decides() {
     let folder = here.path().join("busy");
     // Compiled crates are shared with our own guests.
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/target");
-    let build = || fusebox_with(&folder, &["policy", "build"], &[("CARGO_TARGET_DIR", target.to_str().expect("text"))]);
+    let build = || {
+        fusebox_with(
+            &folder,
+            &["policy", "build"],
+            &[("CARGO_TARGET_DIR", target.to_str().expect("text"))],
+        )
+    };
     let built = build();
     assert!(
-        built.error.starts_with("$ ") && built.error.contains("cargo build --release --target wasm32-wasip2"),
+        built.error.starts_with("$ ")
+            && built.error.contains("cargo build --release --target wasm32-wasip2"),
         "{built:?}"
     );
     assert!(done(&built).starts_with("./build/busy.wasm: "), "{built:?}");
@@ -261,16 +304,32 @@ fn a_test_shows_what_is_different() {
 #[test]
 fn mistakes_in_what_is_tested_are_one_line() {
     let here = subject(&predicate("unreachable"), CASES);
-    let test = |arguments: &[&str]| fusebox(here.path(), &[&["policy", "test"], arguments].concat());
-    assert!(refused(&test(&["."])).contains("./policy.toml: not there, so this is no policy's folder"));
+    let test =
+        |arguments: &[&str]| fusebox(here.path(), &[&["policy", "test"], arguments].concat());
+    assert!(
+        refused(&test(&["."])).contains("./policy.toml: not there, so this is no policy's folder")
+    );
     assert!(refused(&test(&["missing.wasm"])).contains("missing.wasm: No such file or directory"));
-    assert!(refused(&test(&["guest.wasm", "missing.toml"])).contains("missing.toml: No such file or directory"));
-    assert!(refused(&test(&["cases.toml"])).contains("cases.toml: is not WebAssembly, expected a component"));
-    fs::write(here.path().join("wrong.toml"), CASES.replace("handled", "handeled")).expect("a file");
+    assert!(
+        refused(&test(&["guest.wasm", "missing.toml"]))
+            .contains("missing.toml: No such file or directory")
+    );
+    assert!(
+        refused(&test(&["cases.toml"]))
+            .contains("cases.toml: is not WebAssembly, expected a component")
+    );
+    fs::write(here.path().join("wrong.toml"), CASES.replace("handled", "handeled"))
+        .expect("a file");
     fs::remove_file(here.path().join("cases.toml")).expect("it was there");
-    assert!(refused(&test(&["guest.wasm"])).contains("cases.toml: not there: name the cases, or the policy's folder"));
+    assert!(
+        refused(&test(&["guest.wasm"]))
+            .contains("cases.toml: not there: name the cases, or the policy's folder")
+    );
     fs::write(here.path().join("cases.toml"), CASES).expect("a file");
-    assert!(refused(&test(&["guest.wasm", "wrong.toml"])).contains("wrong.toml:4: unknown field `handeled`"));
+    assert!(
+        refused(&test(&["guest.wasm", "wrong.toml"]))
+            .contains("wrong.toml:4: unknown field `handeled`")
+    );
     let faulted = test(&["guest.wasm"]);
     let expected = "answer: expected handled = true, found the fault `trap`: wasm `unreachable` instruction executed";
     assert!(faulted.code == Some(1) && faulted.out.contains(expected), "{faulted:?}");
@@ -288,8 +347,9 @@ fn a_watching_test_runs_again_when_something_changes() {
         .spawn()
         .expect("it runs");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let mut lines =
-        lines.map(|line| line.expect("text")).filter(|line| line.contains("case") && !line.contains("cases.toml"));
+    let mut lines = lines
+        .map(|line| line.expect("text"))
+        .filter(|line| line.contains("case") && !line.contains("cases.toml"));
     let mut next = || lines.next().expect("it goes on");
     assert_eq!(next(), "1 of 1 cases failed");
     fs::write(here.path().join("guest.wasm"), predicate("(i32.const 1)")).expect("a file");
@@ -305,15 +365,21 @@ fn a_bench_prints_what_a_component_costs() {
     let here = subject(&predicate(&is_status(503)), CASES);
     let ran = fusebox(here.path(), &["policy", "bench", "guest.wasm", "--calls", "100"]);
     let printed = done(&ran);
-    for part in
-        ["size  ", "compile  ", "instantiate  ", "memory  ", "call           median      p99\n", " busy is a failure\n"]
-    {
+    for part in [
+        "size  ",
+        "compile  ",
+        "instantiate  ",
+        "memory  ",
+        "call           median      p99\n",
+        " busy is a failure\n",
+    ] {
         assert!(printed.contains(part), "{printed}");
     }
     fs::write(here.path().join("guest.wasm"), predicate("unreachable")).expect("a file");
     let failed = fusebox(here.path(), &["policy", "bench", "guest.wasm"]);
     assert!(
-        refused(&failed).contains("`busy is a failure`: trap: wasm `unreachable` instruction executed"),
+        refused(&failed)
+            .contains("`busy is a failure`: trap: wasm `unreachable` instruction executed"),
         "{failed:?}"
     );
 }
@@ -331,23 +397,35 @@ fn cases_guard_the_start_and_every_swap() {
     let expected = "guest.wasm): cases.toml: 1 of 1 cases failed; line 1, `busy is a failure`: answer: expected handled = true, found handled = false";
     assert!(refused(&said).contains(expected), "{said:?}");
 
-    let origin = Origin::answering([answer(503, "", ""), ok("second"), answer(503, "", ""), ok("second")]);
+    let origin =
+        Origin::answering([answer(503, "", ""), ok("second"), answer(503, "", ""), ok("second")]);
     let good = predicate(&is_status(503));
     let config = RETRY.replace("OPTIONS", "cases = 'cases.toml'");
-    let proxy = Proxy::with_files(&origin, &[("c.wasm", &good), ("cases.toml", CASES.as_bytes())], &config);
+    let proxy =
+        Proxy::with_files(&origin, &[("c.wasm", &good), ("cases.toml", CASES.as_bytes())], &config);
     assert_eq!(proxy.ask(get("/", "1")).text(), "second");
     fs::write(proxy.path("c.wasm"), &never).expect("a file");
     let line = proxy.line("Component rejected");
     let reason = line["reason"].as_str().unwrap_or_default();
-    assert!(reason.ends_with("`busy is a failure`: answer: expected handled = true, found handled = false"), "{line}");
+    assert!(
+        reason.ends_with(
+            "`busy is a failure`: answer: expected handled = true, found handled = false"
+        ),
+        "{line}"
+    );
     assert_eq!(proxy.ask(get("/", "2")).text(), "second", "the one that passed goes on");
     assert_eq!(proxy.state()["components"]["c"]["rejected"]["reason"], line["reason"]);
 }
 
 #[test]
 fn what_was_captured_tests_the_next_version() {
-    let origin = Origin::answering([answer(503, "x-secret-token: abc\r\n", "busy"), ok("second"), answer(500, "", "")]);
-    let both = wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, "instead")));
+    let origin = Origin::answering([
+        answer(503, "x-secret-token: abc\r\n", "busy"),
+        ok("second"),
+        answer(500, "", ""),
+    ]);
+    let both =
+        wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, "instead")));
     let proxy = with_component(&origin, &both, RETRY, "capture = 100\npeek_body = '1KiB'");
     assert_eq!(proxy.ask(get("/orders?id=7", "1")).text(), "second");
     assert_eq!(proxy.ask(get("/", "2")).status(), 500);
@@ -368,7 +446,16 @@ fn what_was_captured_tests_the_next_version() {
     )
     .expect("a file");
     let with = |name: &str| {
-        let arguments = ["policy", "test", "guest.wasm", "proxy.log", "--config", "fusebox.toml", "--component", name];
+        let arguments = [
+            "policy",
+            "test",
+            "guest.wasm",
+            "proxy.log",
+            "--config",
+            "fusebox.toml",
+            "--component",
+            name,
+        ];
         fusebox(here.path(), &arguments)
     };
     assert!(done(&with("c")).ends_with("3 cases, all as expected\n"));
@@ -397,8 +484,13 @@ fn the_guide_is_true() {
         let (info, content) = block.split_once('\n').expect("a first line");
         match info.split_once(' ').unwrap_or((info, "")) {
             ("sh", "") => script += content,
-            ("toml", file) if !file.is_empty() => script += &format!("cat > {file} << 'END'\n{content}END\n"),
-            (kind, rest) => assert!(["text"].contains(&kind) && rest.is_empty(), "a block that is not tested: {info}"),
+            ("toml", file) if !file.is_empty() => {
+                script += &format!("cat > {file} << 'END'\n{content}END\n")
+            }
+            (kind, rest) => assert!(
+                ["text"].contains(&kind) && rest.is_empty(),
+                "a block that is not tested: {info}"
+            ),
         }
     }
     let ran = Command::new("bash")
@@ -408,7 +500,8 @@ fn the_guide_is_true() {
         .env("CARGO_TARGET_DIR", target)
         .output()
         .expect("bash");
-    let said = [ran.stdout, ran.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    let said =
+        [ran.stdout, ran.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
     assert!(ran.status.success(), "{said}");
     assert!(said.contains("cases, all as expected") && said.contains("busy.toml: ok"), "{said}");
 }

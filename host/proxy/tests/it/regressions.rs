@@ -12,7 +12,9 @@ use serde_json::json;
 use crate::cli::{complaints, config, directory, waiting_origin};
 use crate::components::{FALLBACK, begins_badly, says, with_component};
 use crate::errors::{hanging, is_problem};
-use crate::support::{ClosedDoor, LIMIT, Message, Origin, Proxy, ROUTE, answer, eventually, fusebox, get, ok, post};
+use crate::support::{
+    ClosedDoor, LIMIT, Message, Origin, Proxy, ROUTE, answer, eventually, fusebox, get, ok, post,
+};
 
 /// A channel whose sender threads may share.
 fn shared_channel<T>() -> (Mutex<Sender<T>>, Receiver<T>) {
@@ -50,7 +52,8 @@ fn retrying(max_replay_body: &str) -> String {
 
 // ===== request bodies =====
 
-/// The first attempt went on reading the client's body after its 503, and took it from the second one.
+/// The first attempt went on reading the client's body after its 503, and took it from the second
+/// one.
 #[test]
 fn an_upload_that_is_refused_early_is_sent_whole_by_the_retry() {
     let (arrived, retry) = shared_channel();
@@ -77,7 +80,11 @@ fn an_upload_that_is_refused_early_is_sent_whole_by_the_retry() {
     let response = client.response();
     assert_eq!((response.status(), response.text()), (200, "thanks"));
     assert!(retry.recv_timeout(LIMIT).expect("a body") == body, "all of it, in order");
-    assert_eq!(leftover.recv_timeout(LIMIT).expect("its connection ends"), b"", "the first attempt got no more");
+    assert_eq!(
+        leftover.recv_timeout(LIMIT).expect("its connection ends"),
+        b"",
+        "the first attempt got no more"
+    );
     assert_eq!(attempts(&proxy, "1"), 2);
 }
 
@@ -110,7 +117,8 @@ fn a_chunked_upload_that_is_refused_early_is_sent_whole_by_the_retry() {
     let proxy = Proxy::before(&origin, &retrying("64KiB"));
     let body = upload();
     let mut client = proxy.connect();
-    client.send("PUT / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ntransfer-encoding: chunked\r\n\r\n");
+    client
+        .send("PUT / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ntransfer-encoding: chunked\r\n\r\n");
     client.send(format!("{HALF:x}\r\n"));
     client.send(&body[..HALF]);
     client.send("\r\n");
@@ -137,19 +145,25 @@ fn an_upload_over_the_replay_limit_that_is_refused_early_has_its_one_answer() {
     client.send(put_head("1", body.len()));
     client.send(&body[..HALF]);
     let response = client.response();
-    assert_eq!((response.status(), response.text(), response.header("x-why")), (503, "busy", Some("early")));
+    assert_eq!(
+        (response.status(), response.text(), response.header("x-why")),
+        (503, "busy", Some("early"))
+    );
     assert_eq!(attempts(&proxy, "1"), 1);
     assert_eq!(origin.seen().len(), 1);
 }
 
-/// The predicate looks at the body of the 503 while the origin reads on, until there is more than can be repeated.
+/// The predicate looks at the body of the 503 while the origin reads on, until there is more than
+/// can be repeated.
 #[test]
 fn an_upload_that_outgrows_the_replay_limit_while_its_answer_is_looked_at_has_that_answer() {
     let (looking, looks) = shared_channel();
     let origin = Origin::start(move |connection| {
         connection.head();
         connection.wire.exactly(HALF);
-        connection.wire.send("HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n4\r\n!bus\r\n");
+        connection
+            .wire
+            .send("HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n4\r\n!bus\r\n");
         tell(&looking, ());
         connection.wire.exactly(HALF);
         connection.wire.send("1\r\ny\r\n0\r\n\r\n");
@@ -158,7 +172,12 @@ fn an_upload_that_outgrows_the_replay_limit_while_its_answer_is_looked_at_has_th
     let config = "workers = 1\n[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
         [policies.retry]\nkind = 'retry'\nhandle_if = { component = 'c' }\ndelay = '1ms'\nmax_retries = 1\n\
         [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\nmax_replay_body = '32KiB'\n";
-    let proxy = with_component(&origin, &begins_badly(), config, "peek_body = '1KiB'\npeek_timeout = '10s'");
+    let proxy = with_component(
+        &origin,
+        &begins_badly(),
+        config,
+        "peek_body = '1KiB'\npeek_timeout = '10s'",
+    );
     let body = upload();
     let mut client = proxy.connect();
     client.send(put_head("1", body.len()));
@@ -186,12 +205,22 @@ fn a_chunked_body_goes_on_whatever_the_method_and_leaves_its_connection() {
     }
     for (method, seen) in methods.into_iter().zip(origin.seen()) {
         let request = seen.request;
-        assert_eq!((request.start.as_str(), request.text()), (format!("{method} / HTTP/1.1").as_str(), "in chunks"));
-        assert_eq!((request.header("transfer-encoding"), request.header("content-length")), (Some("chunked"), None));
+        assert_eq!(
+            (request.start.as_str(), request.text()),
+            (format!("{method} / HTTP/1.1").as_str(), "in chunks")
+        );
+        assert_eq!(
+            (request.header("transfer-encoding"), request.header("content-length")),
+            (Some("chunked"), None)
+        );
     }
     assert_eq!((origin.seen().len(), origin.connections()), (5, 1));
     assert_eq!(client.ask(get("/", "1")).status(), 200);
-    assert_eq!(origin.seen()[5].request.header("transfer-encoding"), None, "and without a body there is none");
+    assert_eq!(
+        origin.seen()[5].request.header("transfer-encoding"),
+        None,
+        "and without a body there is none"
+    );
     assert_eq!(origin.connections(), 1);
 }
 
@@ -216,7 +245,9 @@ fn a_chunk_that_is_none_is_a_400_and_one_that_stalls_a_408() {
         is_problem(&response, "1", status, "http_request_error", title);
         assert_eq!(client.rest(), b"", "{body:?}");
     }
-    eventually("broken requests", || origin.seen().iter().all(|seen| seen.request.broken.is_some()).then_some(()));
+    eventually("broken requests", || {
+        origin.seen().iter().all(|seen| seen.request.broken.is_some()).then_some(())
+    });
     assert_eq!(proxy.ask(post("whole", "2")).status(), 200);
 }
 
@@ -239,7 +270,11 @@ fn a_length_beside_chunks_does_not_go_on() {
         let mut client = proxy.connect();
         for id in ["1", "2"] {
             let response = client.ask(get("/", id));
-            assert_eq!((response.text(), response.header("content-length")), ("hello", None), "{length}");
+            assert_eq!(
+                (response.text(), response.header("content-length")),
+                ("hello", None),
+                "{length}"
+            );
             assert_eq!(response.header("transfer-encoding"), Some("chunked"));
         }
         assert_eq!(client.ask(get("/", "3")).text(), "the next");
@@ -281,7 +316,10 @@ fn a_client_that_takes_nothing_of_what_it_asked_for_is_cut() {
         let mut client = proxy.connect();
         client.send(get("/", "1"));
         let error = cuts.recv_timeout(LIMIT).expect("the origin sees it go");
-        assert!(matches!(error, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{framing}: {error}");
+        assert!(
+            matches!(error, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
+            "{framing}: {error}"
+        );
         proxy.story("1");
         let mut client = client;
         assert!(client.any_response().broken.is_some(), "{framing}: it does not look whole");
@@ -291,7 +329,10 @@ fn a_client_that_takes_nothing_of_what_it_asked_for_is_cut() {
 #[test]
 fn an_upstream_that_never_answers_has_a_limit_of_its_own() {
     let origin = hanging();
-    let proxy = Proxy::before(&origin, "[[routes]]\nupstream = { url = 'ORIGIN', response_timeout = '200ms' }");
+    let proxy = Proxy::before(
+        &origin,
+        "[[routes]]\nupstream = { url = 'ORIGIN', response_timeout = '200ms' }",
+    );
     for (id, request) in [("1", get("/", "1")), ("2", post("a body", "2"))] {
         is_problem(&proxy.ask(request), id, 504, "http_response_timeout", "timeout exceeded");
         assert_eq!(proxy.told(id), ["504: Gateway Timeout"]);
@@ -307,7 +348,10 @@ fn the_limit_on_an_answer_is_none_on_its_body() {
         connection.wire.stays_silent(Duration::from_millis(900));
         connection.wire.send("half");
     });
-    let proxy = Proxy::before(&origin, "[[routes]]\nupstream = { url = 'ORIGIN', response_timeout = '600ms' }");
+    let proxy = Proxy::before(
+        &origin,
+        "[[routes]]\nupstream = { url = 'ORIGIN', response_timeout = '600ms' }",
+    );
     assert_eq!(proxy.ask(get("/", "1")).text(), "halfhalf");
 }
 
@@ -329,7 +373,8 @@ fn the_cause_of_a_failure_is_in_the_access_line_and_not_in_the_answer() {
 
 // ===== heads =====
 
-/// `Connection: host` took away what the request had been routed by, and what an earlier proxy had vouched for.
+/// `Connection: host` took away what the request had been routed by, and what an earlier proxy had
+/// vouched for.
 #[test]
 fn connection_takes_along_what_it_names_but_not_what_is_meant_for_all() {
     let origin = Origin::answering([ok("")]);
@@ -364,7 +409,13 @@ fn an_authority_alone_is_no_target() {
     let origin = Origin::answering([ok("")]);
     let proxy = Proxy::before(&origin, ROUTE);
     for target in ["b.example", "b.example:80"] {
-        is_problem(&proxy.ask(get(target, "1")), "1", 400, "http_request_error", "host missing or not valid");
+        is_problem(
+            &proxy.ask(get(target, "1")),
+            "1",
+            400,
+            "http_request_error",
+            "host missing or not valid",
+        );
     }
     assert_eq!(origin.seen().len(), 0);
 }
@@ -381,7 +432,13 @@ fn a_target_that_is_too_long_with_the_base_path_is_a_414() {
     assert_eq!(proxy.ask(get(&path(longest), "1")).status(), 200);
     assert!(origin.only().target() == format!("/base{}", path(longest)));
     for length in [longest + 1, longest + 2, 65_533] {
-        is_problem(&proxy.ask(get(&path(length), "2")), "2", 414, "http_request_error", "target too long");
+        is_problem(
+            &proxy.ask(get(&path(length), "2")),
+            "2",
+            414,
+            "http_request_error",
+            "target too long",
+        );
     }
     let mut client = proxy.connect();
     client.send(get(&path(70_000), "3"));
@@ -404,22 +461,32 @@ fn numbers_that_nobody_can_mean_are_refused() {
     for (place, problem) in [
         ("listener.idle_timeout", "must be at most 10 years, is `300000000000years`"),
         ("policies.limit.limit", "must be at most 10 years, is `18446744073709551615s`"),
-        ("policies.breaker.delay_factor", "needs a `delay` of more than 0, which it could make grow"),
+        (
+            "policies.breaker.delay_factor",
+            "needs a `delay` of more than 0, which it could make grow",
+        ),
     ] {
-        assert!(all.lines().any(|line| line.ends_with(&format!("{place}: {problem}"))), "{place}:\n{all}");
+        assert!(
+            all.lines().any(|line| line.ends_with(&format!("{place}: {problem}"))),
+            "{place}:\n{all}"
+        );
     }
 }
 
 #[test]
 fn as_many_connections_as_nobody_can_have_are_refused() {
-    for (number, good) in [("9223372036854775807", false), ("1000001", false), ("0", false), ("1000000", true)] {
+    for (number, good) in
+        [("9223372036854775807", false), ("1000001", false), ("0", false), ("1000000", true)]
+    {
         let directory = directory(
-            &config(&format!("[listener]\nmax_connections = {number}\n{ROUTE}")).replace("ORIGIN", "http://b"),
+            &config(&format!("[listener]\nmax_connections = {number}\n{ROUTE}"))
+                .replace("ORIGIN", "http://b"),
         );
         if good {
             assert_eq!(fusebox(directory.path(), &["check"]).code, Some(0));
         } else {
-            let expected = "fusebox.toml:4: listener.max_connections: must be within 1 to 1,000,000";
+            let expected =
+                "fusebox.toml:4: listener.max_connections: must be within 1 to 1,000,000";
             assert_eq!(complaints(directory.path()), [expected], "{number}");
         }
     }
@@ -435,12 +502,17 @@ fn the_token_file_is_beside_the_configuration() {
     fs::create_dir(directory.path().join("conf")).expect("a directory");
     fs::write(directory.path().join("conf/token"), "beside\n").expect("a file");
     fs::write(directory.path().join("token"), "elsewhere\n").expect("a file");
-    let config =
-        format!("listen = '127.0.0.1:0'\nadmin = {{ listen = '127.0.0.1:0', token_file = 'token' }}\n{BREAKER}");
+    let config = format!(
+        "listen = '127.0.0.1:0'\nadmin = {{ listen = '127.0.0.1:0', token_file = 'token' }}\n{BREAKER}"
+    );
     let proxy = Proxy::run_file(directory, "conf/fusebox.toml", &config);
     for (token, status) in [("elsewhere", 401), ("beside", 200)] {
         let token = format!("authorization: Bearer {token}\r\n");
-        assert_eq!(proxy.admin_with("POST /policies/breaker/open", &token).status(), status, "{token}");
+        assert_eq!(
+            proxy.admin_with("POST /policies/breaker/open", &token).status(),
+            status,
+            "{token}"
+        );
     }
 }
 
@@ -450,7 +522,9 @@ fn a_token_file_that_is_missing_is_a_warning() {
     fs::create_dir(directory.path().join("conf")).expect("a directory");
     // Not the one that is meant.
     fs::write(directory.path().join("token"), "elsewhere\n").expect("a file");
-    let config = format!("listen = '127.0.0.1:0'\n[admin]\nlisten = '127.0.0.1:0'\ntoken_file = 'token'\n{BREAKER}");
+    let config = format!(
+        "listen = '127.0.0.1:0'\n[admin]\nlisten = '127.0.0.1:0'\ntoken_file = 'token'\n{BREAKER}"
+    );
     fs::write(directory.path().join("conf/fusebox.toml"), config).expect("a file");
     let check = || fusebox(directory.path(), &["check", "conf/fusebox.toml"]);
     let checked = check();
@@ -469,7 +543,10 @@ fn a_token_file_that_is_missing_is_a_warning() {
 fn a_second_signal_ends_it_at_once() {
     for signals in [["TERM", "TERM"], ["INT", "TERM"]] {
         let (origin, _go) = waiting_origin();
-        let mut proxy = Proxy::before(&origin, &format!("workers = 1\n[listener]\ndrain_timeout = '1h'\n{ROUTE}"));
+        let mut proxy = Proxy::before(
+            &origin,
+            &format!("workers = 1\n[listener]\ndrain_timeout = '1h'\n{ROUTE}"),
+        );
         let mut idle = proxy.connect();
         let mut client = proxy.connect();
         client.send(get("/", "1"));
@@ -502,7 +579,11 @@ fn an_output_that_is_full_is_no_panic() {
             .output()
             .expect("the program");
         let error = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(matches!(done.status.code(), Some(0 | 1)), "{arguments:?}: {:?} {error}", done.status);
+        assert!(
+            matches!(done.status.code(), Some(0 | 1)),
+            "{arguments:?}: {:?} {error}",
+            done.status
+        );
         assert!(!error.contains("panicked"), "{arguments:?}: {error}");
     }
 }

@@ -49,7 +49,11 @@ fn a_host_comes_before_a_path_and_methods_come_last() {
         proxy.ask(format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n\r\n"))
     };
     assert_eq!(ask("GET", "b.example", "/a/long/path").text(), "host");
-    assert_eq!(ask("GET", "b.EXAMPLE:8080", "/a/long/path").text(), "host", "without port, in any case");
+    assert_eq!(
+        ask("GET", "b.EXAMPLE:8080", "/a/long/path").text(),
+        "host",
+        "without port, in any case"
+    );
     assert_eq!(ask("PUT", "b.example", "/x").text(), "posts");
     assert_eq!(ask("GET", "c.example", "/a/long/path").text(), "any");
     let nowhere = ask("GET", "c.example", "/a/long");
@@ -62,7 +66,10 @@ fn a_host_comes_before_a_path_and_methods_come_last() {
 #[test]
 fn a_request_that_no_route_takes_is_counted_and_its_connection_lives() {
     let origin = named("b");
-    let proxy = Proxy::before(&origin, "[[routes]]\npath = '/api'\nmethods = ['GET']\nupstream = 'ORIGIN'\n");
+    let proxy = Proxy::before(
+        &origin,
+        "[[routes]]\npath = '/api'\nmethods = ['GET']\nupstream = 'ORIGIN'\n",
+    );
     let mut client = proxy.connect();
     assert_eq!(client.ask(get("/other", "1")).status(), 404);
     assert_eq!(client.ask("DELETE /api HTTP/1.1\r\nhost: b\r\n\r\n").status(), 404);
@@ -80,7 +87,10 @@ fn a_route_has_the_name_that_it_is_given() {
     let proxy = Proxy::before(&origin, "[[routes]]\nname = 'the \"b\"'\nupstream = 'ORIGIN'\n");
     assert_eq!(proxy.ask(get("/", "1")).status(), 200);
     let line = &proxy.story("1")[0];
-    assert_eq!((&line["route"], &line["request"]["route"]), (&"the \"b\"".into(), &"the \"b\"".into()));
+    assert_eq!(
+        (&line["route"], &line["request"]["route"]),
+        (&"the \"b\"".into(), &"the \"b\"".into())
+    );
     proxy.counts(&[(r#"fusebox_requests_total{route="the \"b\"",status="200"}"#, 1.0)]);
     assert_eq!(proxy.state()["routes"][0]["name"], "the \"b\"");
 }

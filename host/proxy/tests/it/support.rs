@@ -1,8 +1,9 @@
-//! The only helpers: [`Proxy`], the real program with a configuration in a directory of its own; [`Origin`], an upstream
-//! that sends exactly what it is told and remembers what it got; [`Wire`], HTTP/1 over a socket as bytes, for both sides;
-//! [`wat_component`], guests as text.
+//! The only helpers: [`Proxy`], the real program with a configuration in a directory of its own;
+//! [`Origin`], an upstream that sends exactly what it is told and remembers what it got; [`Wire`],
+//! HTTP/1 over a socket as bytes, for both sides; [`wat_component`], guests as text.
 //!
-//! Nothing here sleeps and hopes: whatever has to come is waited for, up to [`LIMIT`], which only a failing test reaches.
+//! Nothing here sleeps and hopes: whatever has to come is waited for, up to [`LIMIT`], which only a
+//! failing test reaches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -40,7 +41,8 @@ pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) ->
     }
 }
 
-/// Tells the traffic of a test to end, even when the test fails: without it the test would wait for that for ever.
+/// Tells the traffic of a test to end, even when the test fails: without it the test would wait for
+/// that for ever.
 pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -79,7 +81,8 @@ impl Message {
     /// A header that must not be there twice.
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let mut values =
+            self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let first = values.next();
         assert_eq!(values.next(), None, "`{name}` is there twice");
         first
@@ -160,7 +163,9 @@ impl Wire {
 
     fn until(&mut self, end: &str, what: &str) -> io::Result<String> {
         loop {
-            if let Some(at) = self.ahead.windows(end.len()).position(|window| window == end.as_bytes()) {
+            if let Some(at) =
+                self.ahead.windows(end.len()).position(|window| window == end.as_bytes())
+            {
                 let text = String::from_utf8_lossy(&self.ahead[..at]).into_owned();
                 self.ahead.drain(..at + end.len());
                 return Ok(text);
@@ -186,7 +191,8 @@ impl Wire {
     fn try_chunk(&mut self) -> io::Result<Vec<u8>> {
         let line = self.until("\r\n", "a chunk")?;
         let length = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16);
-        let data = self.take(length.map_err(|_| io::Error::other(format!("no chunk length: {line:?}")))?)?;
+        let data =
+            self.take(length.map_err(|_| io::Error::other(format!("no chunk length: {line:?}")))?)?;
         if !data.is_empty() {
             self.until("\r\n", "a chunk")?;
         }
@@ -199,7 +205,8 @@ impl Wire {
         self.try_chunk().expect("a chunk")
     }
 
-    /// The head of whatever comes next. None: the other side has closed the connection, or left half a head.
+    /// The head of whatever comes next. None: the other side has closed the connection, or left
+    /// half a head.
     pub(crate) fn head(&mut self) -> Option<Message> {
         Some(Message::parse(&self.until("\r\n\r\n", "a head").ok()?))
     }
@@ -221,7 +228,8 @@ impl Wire {
                 message.trailers.extend(fields([line.as_str()].into_iter()));
             }
         }
-        let length: Option<usize> = message.header("content-length").map(|length| length.parse().expect("a length"));
+        let length: Option<usize> =
+            message.header("content-length").map(|length| length.parse().expect("a length"));
         match length {
             Some(length) => loop {
                 let missing = length - message.body.len();
@@ -306,7 +314,9 @@ pub(crate) fn get(path: &str, id: &str) -> String {
 /// A POST of this body to `/` whose request id is `id`.
 pub(crate) fn post(body: &str, id: &str) -> String {
     let length = body.len();
-    format!("POST / HTTP/1.1\r\nhost: b.example\r\nx-request-id: {id}\r\ncontent-length: {length}\r\n\r\n{body}")
+    format!(
+        "POST / HTTP/1.1\r\nhost: b.example\r\nx-request-id: {id}\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// A response with this status, more headers (each with its line end), and this body.
@@ -351,7 +361,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// The next request, whole, which the origin remembers. None: the proxy has closed the connection.
+    /// The next request, whole, which the origin remembers. None: the proxy has closed the
+    /// connection.
     pub(crate) fn request(&mut self) -> Option<Seen> {
         let request = self.wire.request()?;
         Some(self.remember(request))
@@ -377,7 +388,8 @@ impl Origin {
     }
 
     fn on(listener: TcpListener, serve: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
-        let origin = Self { address: listener.local_addr().expect("an address"), shared: Arc::default() };
+        let origin =
+            Self { address: listener.local_addr().expect("an address"), shared: Arc::default() };
         let (shared, serve) = (origin.shared.clone(), Arc::new(serve));
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
@@ -393,8 +405,8 @@ impl Origin {
         origin
     }
 
-    /// Answers each request with the next of these, and with the last one for ever. An empty one: it closes the connection
-    /// in place of an answer.
+    /// Answers each request with the next of these, and with the last one for ever. An empty one:
+    /// it closes the connection in place of an answer.
     pub(crate) fn answering(answers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let answers: Vec<String> = answers.into_iter().map(Into::into).collect();
         Self::start(move |connection| {
@@ -452,7 +464,8 @@ pub(crate) struct ClosedDoor {
 }
 
 impl ClosedDoor {
-    /// A port that is taken, so that nobody else gets it, but where nobody listens: connections are refused.
+    /// A port that is taken, so that nobody else gets it, but where nobody listens: connections are
+    /// refused.
     pub(crate) fn refusing() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
@@ -485,7 +498,12 @@ impl ClosedDoor {
 
 impl fmt::Display for ClosedDoor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.socket.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
+        let address = self
+            .socket
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket())
+            .expect("an address");
         write!(f, "http://{address}")
     }
 }
@@ -511,7 +529,8 @@ struct LogLines {
 impl LogLines {
     fn read(&self, output: impl Read) {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let line = serde_json::from_str(&line).unwrap_or_else(|_| format!("not JSON: {line}").into());
+            let line =
+                serde_json::from_str(&line).unwrap_or_else(|_| format!("not JSON: {line}").into());
             lock(&self.lines).push(line);
             self.changed.notify_all();
         }
@@ -527,7 +546,8 @@ impl LogLines {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "the log never had {what}:\n{}", print(&lines));
-            lines = self.changed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+            lines =
+                self.changed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -537,8 +557,8 @@ fn print(lines: &[Value]) -> String {
 }
 
 impl Proxy {
-    /// In front of `origin`, whose URL takes the place of `ORIGIN` in `config`. The listeners are there already; `config`
-    /// may begin with more top-level keys.
+    /// In front of `origin`, whose URL takes the place of `ORIGIN` in `config`. The listeners are
+    /// there already; `config` may begin with more top-level keys.
     #[track_caller]
     pub(crate) fn before(origin: &impl fmt::Display, config: &str) -> Self {
         Self::with_files(origin, &[], config)
@@ -546,14 +566,22 @@ impl Proxy {
 
     /// Likewise, with files beside the configuration.
     #[track_caller]
-    pub(crate) fn with_files(origin: &impl fmt::Display, files: &[(&str, &[u8])], config: &str) -> Self {
+    pub(crate) fn with_files(
+        origin: &impl fmt::Display,
+        files: &[(&str, &[u8])],
+        config: &str,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         for (name, bytes) in files {
             fs::write(directory.path().join(name), bytes).expect("a file");
         }
         fs::write(directory.path().join("token"), "open sesame\n").expect("a file");
-        let listeners = "listen = '127.0.0.1:0'\nadmin = { listen = '127.0.0.1:0', token_file = 'token' }\n";
-        Self::run(directory, &format!("{listeners}{}", config.replace("ORIGIN", &origin.to_string())))
+        let listeners =
+            "listen = '127.0.0.1:0'\nadmin = { listen = '127.0.0.1:0', token_file = 'token' }\n";
+        Self::run(
+            directory,
+            &format!("{listeners}{}", config.replace("ORIGIN", &origin.to_string())),
+        )
     }
 
     /// With this whole configuration, which has an admin listener.
@@ -562,7 +590,8 @@ impl Proxy {
         Self::spawn(directory, config).listening()
     }
 
-    /// With this whole configuration in a file of that name, which the program, running in the directory, is told.
+    /// With this whole configuration in a file of that name, which the program, running in the
+    /// directory, is told.
     #[track_caller]
     pub(crate) fn run_file(directory: TempDir, file: &str, config: &str) -> Self {
         Self::spawn_file(directory, file, config).listening()
@@ -674,7 +703,10 @@ impl Proxy {
     /// The messages of that.
     #[track_caller]
     pub(crate) fn told(&self, id: &str) -> Vec<String> {
-        self.story(id).iter().map(|line| line["msg"].as_str().unwrap_or_default().to_owned()).collect()
+        self.story(id)
+            .iter()
+            .map(|line| line["msg"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     // ----- the admin listener -----
@@ -689,7 +721,9 @@ impl Proxy {
     pub(crate) fn admin_with(&self, request: &str, headers: &str) -> Message {
         let mut wire = Wire::new(TcpStream::connect(self.admin).expect("it listens"));
         let head = request.starts_with("HEAD");
-        wire.send(format!("{request} HTTP/1.1\r\nhost: admin\r\n{headers}connection: close\r\n\r\n"));
+        wire.send(format!(
+            "{request} HTTP/1.1\r\nhost: admin\r\n{headers}connection: close\r\n\r\n"
+        ));
         if head { wire.head().expect("a response") } else { wire.response() }
     }
 
@@ -714,7 +748,9 @@ impl Proxy {
         let deadline = Instant::now() + LIMIT;
         loop {
             let series = metrics(self.admin("GET /metrics").text());
-            let found = expected.iter().map(|(name, _)| (*name, series.get(*name).copied().unwrap_or(f64::NAN)));
+            let found = expected
+                .iter()
+                .map(|(name, _)| (*name, series.get(*name).copied().unwrap_or(f64::NAN)));
             let found: Vec<(&str, f64)> = found.collect();
             if found == expected {
                 return;
@@ -728,21 +764,27 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn fault_series(&self, fault: &str) -> String {
         let digest = self.state()["components"]["c"]["digest"].clone();
-        format!(r#"fusebox_component_faults_total{{component="c",digest={digest},fault="{fault}"}}"#)
+        format!(
+            r#"fusebox_component_faults_total{{component="c",digest={digest},fault="{fault}"}}"#
+        )
     }
 
     /// The most memory that it has had so far, in bytes.
     #[track_caller]
     pub(crate) fn peak_memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
         peak.map(|kib: u64| kib << 10).unwrap_or_else(|| panic!("no peak: {status}"))
     }
 
     /// How long its threads and ours have been ready to run while the processors were with others.
     #[track_caller]
     pub(crate) fn queued(&self) -> Duration {
-        let tasks = ["self".to_owned(), self.child.id().to_string()].map(|id| fs::read_dir(format!("/proc/{id}/task")));
+        let tasks = ["self".to_owned(), self.child.id().to_string()]
+            .map(|id| fs::read_dir(format!("/proc/{id}/task")));
         let tasks = tasks.into_iter().flat_map(|tasks| tasks.expect("it runs")).flatten();
         // A thread that has ended since has no file.
         let times = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
@@ -779,11 +821,17 @@ impl Drop for Proxy {
 }
 
 /// Asks an admin listener that may be on its way out.
-pub(crate) fn try_admin(admin: SocketAddr, request: &str, headers: &str, body: &[u8]) -> io::Result<Message> {
+pub(crate) fn try_admin(
+    admin: SocketAddr,
+    request: &str,
+    headers: &str,
+    body: &[u8],
+) -> io::Result<Message> {
     let mut wire = Wire::new(TcpStream::connect(admin)?);
     let length = body.len();
-    let head =
-        format!("{request} HTTP/1.1\r\nhost: admin\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!(
+        "{request} HTTP/1.1\r\nhost: admin\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
     wire.try_send(head)?;
     // What is refused is not read to its end.
     wire.try_send(body).ok();
@@ -806,7 +854,11 @@ pub(crate) fn fusebox(directory: &Path, arguments: &[&str]) -> Ran {
 
 /// Likewise, with these variables.
 #[track_caller]
-pub(crate) fn fusebox_with(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+pub(crate) fn fusebox_with(
+    directory: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Ran {
     ran(directory, &directory.join("cache"), arguments, variables)
 }
 
@@ -876,8 +928,11 @@ pub(crate) fn metrics(text: &str) -> BTreeMap<String, f64> {
             let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
             let value: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
             let (metric, labels) = name.split_once('{').unwrap_or((name, "}"));
-            let suffix = metric.strip_prefix(family.as_str()).unwrap_or_else(|| panic!("outside its family: {line}"));
-            let suffixes: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+            let suffix = metric
+                .strip_prefix(family.as_str())
+                .unwrap_or_else(|| panic!("outside its family: {line}"));
+            let suffixes: &[&str] =
+                if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
             assert!(suffixes.contains(&suffix), "{line}");
             assert!(metric.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{line}");
             labels_are_well_formed(labels, line);
@@ -895,7 +950,10 @@ fn labels_are_well_formed(labels: &str, line: &str) {
     let mut rest = labels;
     while rest != "}" {
         let (name, value) = rest.split_once("=\"").unwrap_or_else(|| panic!("no label: {line}"));
-        assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{line}");
+        assert!(
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+            "{line}"
+        );
         let mut escaped = false;
         let end = value.find(|letter| {
             let end = letter == '"' && !escaped;
@@ -909,9 +967,10 @@ fn labels_are_well_formed(labels: &str, line: &str) {
 
 // ===== guests =====
 
-/// A component around these fields of a core module. It exports the predicate if they export `handle-if`, the fallback if
-/// they export `respond`, and the standard handler of requests if they export `handle`. They find an imported memory of four pages, whose second page the host writes lists to, and may
-/// import `response-body` and, from `wasi`, `stderr` and `write`.
+/// A component around these fields of a core module. It exports the predicate if they export
+/// `handle-if`, the fallback if they export `respond`, and the standard handler of requests if they
+/// export `handle`. They find an imported memory of four pages, whose second page the host writes
+/// lists to, and may import `response-body` and, from `wasi`, `stderr` and `write`.
 #[track_caller]
 pub(crate) fn wat_component(fields: &str) -> Vec<u8> {
     let wasi = if fields.contains(r#"(import "wasi""#) { WASI } else { "" };
@@ -1013,8 +1072,8 @@ const HTTP: &str = r#"
   (alias export $http "response-outparam" (type $out))
 "#;
 
-/// A predicate whose `handle-if` has this body: the outcome's case is in `$case` (0: a response, 1: a failure), its status
-/// or the number of its failure in `$value`.
+/// A predicate whose `handle-if` has this body: the outcome's case is in `$case` (0: a response, 1:
+/// a failure), its status or the number of its failure in `$value`.
 #[track_caller]
 pub(crate) fn predicate(body: &str) -> Vec<u8> {
     wat_component(&handle_if(body))
@@ -1022,7 +1081,9 @@ pub(crate) fn predicate(body: &str) -> Vec<u8> {
 
 /// The field for that.
 pub(crate) fn handle_if(body: &str) -> String {
-    format!(r#"(func (export "handle-if") (param $case i32) (param $value i32) (result i32) {body})"#)
+    format!(
+        r#"(func (export "handle-if") (param $case i32) (param $value i32) (result i32) {body})"#
+    )
 }
 
 /// The fields of a fallback that answers this, which has no quotes.
@@ -1043,5 +1104,7 @@ pub(crate) fn responds(status: u16, text: &str) -> String {
 
 /// `handle-if` of a guest that takes this status alone.
 pub(crate) fn is_status(status: u16) -> String {
-    format!("(i32.and (i32.eqz (local.get $case)) (i32.eq (local.get $value) (i32.const {status})))")
+    format!(
+        "(i32.and (i32.eqz (local.get $case)) (i32.eq (local.get $value) (i32.const {status})))"
+    )
 }

@@ -1,5 +1,5 @@
-//! The access line. It is the one line that every request pays for, so it is put together from whole pieces rather than field
-//! by field.
+//! The access line. It is the one line that every request pays for, so it is put together from
+//! whole pieces rather than field by field.
 
 use std::time::Duration;
 
@@ -24,7 +24,9 @@ impl Log {
     pub(super) fn access(&self, call: &Call, ended: &Ended<'_>) {
         let level = ended.status.map_or(Level::Info, Level::of);
         if self.access && level >= self.level {
-            Scratch::with(|scratch| self.queue.push(scratch.written(|line| ended.write(level, call, line))));
+            Scratch::with(|scratch| {
+                self.queue.push(scratch.written(|line| ended.write(level, call, line)))
+            });
         }
     }
 }
@@ -57,7 +59,8 @@ impl Ended<'_> {
         line.piece("\",\"length\":").number(announced_length(&head.headers));
 
         line.piece("},\"response\":{\"time\":").time(now);
-        line.piece(",\"latency\":").number(u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX));
+        line.piece(",\"latency\":")
+            .number(u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX));
         if let Some(status) = self.status {
             line.piece(",\"status\":").number(status.into());
         }
@@ -76,7 +79,9 @@ impl Ended<'_> {
             return;
         };
         line.number(status.into());
-        if let Some(reason) = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
+        if let Some(reason) =
+            StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason())
+        {
             line.piece(": ").piece(reason);
         }
     }
@@ -87,7 +92,10 @@ fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
 }
 
 fn announced_length(headers: &HeaderMap) -> u64 {
-    headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0)
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The last element of `X-Forwarded-For`: the only one that we wrote ourselves.

@@ -63,7 +63,9 @@ impl Line<'_> {
     #[cold]
     fn escaped(&mut self, bytes: &[u8]) {
         let text = match bytes.get(..MAX_TEXT) {
-            Some(start) if bytes.len() > MAX_TEXT => format!("{}…", String::from_utf8_lossy(start)).into(),
+            Some(start) if bytes.len() > MAX_TEXT => {
+                format!("{}…", String::from_utf8_lossy(start)).into()
+            }
             _ => String::from_utf8_lossy(bytes),
         };
         let quoted = serde_json::to_string(&text).unwrap_or_default();
@@ -138,7 +140,8 @@ fn odd_bytes(word: [u8; 8]) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
     let word = u64::from_ne_bytes(word);
-    // Sets the high bit of bytes that are below `limit`, which is at most 128; others may follow one that is.
+    // Sets the high bit of bytes that are below `limit`, which is at most 128; others may follow
+    // one that is.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
     let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
     (word | below(word, 0x20) | is(b'"') | is(b'\\') | is(0x7f)) & HIGH
@@ -164,15 +167,24 @@ impl Scratch {
                 use_it(&mut scratch);
             }
         });
-        // A value that logs when it is formatted meets an empty one; and a thread at its very end has none.
+        // A value that logs when it is formatted meets an empty one; and a thread at its very end
+        // has none.
         if let Some(use_it) = use_it {
             use_it(&mut Self::default());
         }
     }
 
-    pub(super) fn line(&mut self, level: Level, message: impl Serialize, fields: impl FnOnce(&mut Line<'_>)) -> &[u8] {
+    pub(super) fn line(
+        &mut self,
+        level: Level,
+        message: impl Serialize,
+        fields: impl FnOnce(&mut Line<'_>),
+    ) -> &[u8] {
         self.written(|line| {
-            line.piece("\"time\":").time(SinceEpoch::of(now())).field("level", level.name()).field("msg", message);
+            line.piece("\"time\":")
+                .time(SinceEpoch::of(now()))
+                .field("level", level.name())
+                .field("msg", message);
             fields(line);
         })
     }

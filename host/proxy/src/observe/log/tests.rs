@@ -54,7 +54,9 @@ fn without_time(line: &str) -> String {
 }
 
 fn line_of(call: Option<&Call>, policy: Option<&str>, kind: &EventKind) -> String {
-    let mut lines = logged(Level::Debug, true, |log| log.observe(&Event { call, policy, decided_by: None, kind }));
+    let mut lines = logged(Level::Debug, true, |log| {
+        log.observe(&Event { call, policy, decided_by: None, kind })
+    });
     assert_eq!(lines.len(), 1, "{kind:?}");
     lines.remove(0)
 }
@@ -70,7 +72,11 @@ fn second(count: u64) -> Duration {
 #[test]
 fn every_event_has_its_line() {
     let call = call("r-1", Observers::default());
-    let attempt = |outcome| EventKind::AttemptFinished { attempt: 1, outcome, elapsed: Duration::from_micros(1500) };
+    let attempt = |outcome| EventKind::AttemptFinished {
+        attempt: 1,
+        outcome,
+        elapsed: Duration::from_micros(1500),
+    };
     let skipped = |reason| EventKind::RetrySkipped { reason };
     let of_policies = [
         (
@@ -89,7 +95,10 @@ fn every_event_has_its_line() {
             EventKind::RetryScheduled { retry: 1, delay: second(1) },
             r#"{"level":"INFO","msg":"Retry 1 after delay of 1s",HEAD,"retry":1,"delay_ms":1000.0}"#,
         ),
-        (EventKind::RetriesExhausted { retries: 2 }, r#"{"level":"WARN","msg":"Retries exceeded",HEAD,"retries":2}"#),
+        (
+            EventKind::RetriesExhausted { retries: 2 },
+            r#"{"level":"WARN","msg":"Retries exceeded",HEAD,"retries":2}"#,
+        ),
         (EventKind::RetryAborted, r#"{"level":"INFO","msg":"Retry aborted",HEAD}"#),
         (
             skipped(NoRetry::Method),
@@ -116,7 +125,11 @@ fn every_event_has_its_line() {
             r#"{"level":"INFO","msg":"Connection timed out",HEAD,"limit_ms":10000.0}"#,
         ),
         (
-            EventKind::CircuitStateChanged { from: State::Closed, to: State::Open, delay: Some(second(60)) },
+            EventKind::CircuitStateChanged {
+                from: State::Closed,
+                to: State::Open,
+                delay: Some(second(60)),
+            },
             r#"{"level":"INFO","msg":"circuit breaker state changed from closed to open",HEAD,"from":"closed","to":"open","delay_ms":60000.0}"#,
         ),
         (
@@ -145,7 +158,11 @@ fn every_event_has_its_line() {
             r#"{"level":"WARN","msg":"Response incomplete: connection lost",HEAD,"failure":"connection_terminated"}"#,
         ),
         (
-            EventKind::ComponentFaulted { component: component(), fault: Fault::BadAnswer, detail: "status 0".into() },
+            EventKind::ComponentFaulted {
+                component: component(),
+                fault: Fault::BadAnswer,
+                detail: "status 0".into(),
+            },
             r#"{"level":"ERROR","msg":"Component faulted: bad-answer",HEAD,"component":"service-b","digest":"0a1b","generation":2,"fault":"bad-answer","detail":"status 0"}"#,
         ),
         (
@@ -154,7 +171,8 @@ fn every_event_has_its_line() {
         ),
     ];
     for (kind, expected) in of_policies {
-        let expected = expected.replace("HEAD", r#""request_id":"r-1","route":"test","policy":"p""#);
+        let expected =
+            expected.replace("HEAD", r#""request_id":"r-1","route":"test","policy":"p""#);
         assert_eq!(line_of(Some(&call), Some("p"), &kind), expected);
     }
 }
@@ -172,7 +190,11 @@ fn what_concerns_no_call_has_a_line_without_one() {
             r#"{"level":"INFO","msg":"Component replaced","component":"service-b","digest":"0a1b","generation":2,"replaced_digest":"ffff","replaced_generation":1}"#,
         ),
         (
-            EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: "no export".into() },
+            EventKind::ComponentRejected {
+                name: "service-b".into(),
+                digest: None,
+                reason: "no export".into(),
+            },
             r#"{"level":"ERROR","msg":"Component rejected","component":"service-b","reason":"no export"}"#,
         ),
         (
@@ -184,15 +206,27 @@ fn what_concerns_no_call_has_a_line_without_one() {
             r#"{"level":"ERROR","msg":"Component rejected","component":"service-b","rejected_digest":"ffff","reason":"no export"}"#,
         ),
         (
-            EventKind::ComponentRolledBack { component: component(), from: replaced.clone(), faults: Some(4) },
+            EventKind::ComponentRolledBack {
+                component: component(),
+                from: replaced.clone(),
+                faults: Some(4),
+            },
             r#"{"level":"WARN","msg":"Component rolled back","component":"service-b","digest":"0a1b","generation":2,"from_digest":"ffff","from_generation":1,"faults":4}"#,
         ),
         (
-            EventKind::ComponentRolledBack { component: component(), from: replaced.clone(), faults: None },
+            EventKind::ComponentRolledBack {
+                component: component(),
+                from: replaced.clone(),
+                faults: None,
+            },
             r#"{"level":"WARN","msg":"Component rolled back","component":"service-b","digest":"0a1b","generation":2,"from_digest":"ffff","from_generation":1}"#,
         ),
         (
-            EventKind::ComponentQuarantined { component: component(), faults: 20, interval: Duration::from_secs(5) },
+            EventKind::ComponentQuarantined {
+                component: component(),
+                faults: 20,
+                interval: Duration::from_secs(5),
+            },
             r#"{"level":"ERROR","msg":"Component quarantined","component":"service-b","digest":"0a1b","generation":2,"faults":20,"interval_ms":5000.0}"#,
         ),
         (
@@ -248,7 +282,12 @@ fn an_access_line_says_how_the_call_ended() {
         (finished(503, None), plain("ERROR", "503: Service Unavailable", r#""status":503,"#, "")),
         (
             finished(504, Some(ErrorKind::Timeout)),
-            plain("ERROR", "504: Gateway Timeout", r#""status":504,"#, r#","failure":"http_response_timeout""#),
+            plain(
+                "ERROR",
+                "504: Gateway Timeout",
+                r#""status":504,"#,
+                r#","failure":"http_response_timeout""#,
+            ),
         ),
         (finished(299, None), plain("INFO", "299", r#""status":299,"#, "")),
         (finished(None, None), plain("INFO", "client closed request", "", "")),
@@ -266,8 +305,11 @@ fn an_access_line_says_how_the_call_ended() {
 fn levels_and_the_switch_for_access_lines_hold() {
     let call = call("r-1", Observers::default());
     let all = |log: &Log| {
-        let attempt =
-            EventKind::AttemptFinished { attempt: 1, outcome: AttemptOutcome::Cancelled, elapsed: Duration::ZERO };
+        let attempt = EventKind::AttemptFinished {
+            attempt: 1,
+            outcome: AttemptOutcome::Cancelled,
+            elapsed: Duration::ZERO,
+        };
         for kind in [attempt, EventKind::RetryAborted, finished(200, None), finished(500, None)] {
             log.observe(&Event { call: Some(&call), policy: None, decided_by: None, kind: &kind });
         }
@@ -282,7 +324,9 @@ fn levels_and_the_switch_for_access_lines_hold() {
 fn the_program_has_lines_of_its_own() {
     let lines = logged(Level::Info, true, |log| {
         log.line(Level::Info, "listening", |line| {
-            line.field("address", "127.0.0.1:3002").maybe("workers", Some(2)).maybe("nothing", None::<u8>);
+            line.field("address", "127.0.0.1:3002")
+                .maybe("workers", Some(2))
+                .maybe("nothing", None::<u8>);
         });
         log.line(Level::Debug, "not said", |_| panic!("not asked either"));
         log.line(Level::Warn, "a \"quoted\"\nmessage", |_| {});
@@ -315,7 +359,10 @@ fn a_value_that_logs_while_it_is_written_spoils_no_line() {
             line.field("value", 1);
         });
     });
-    assert_eq!(lines, [r#"{"level":"INFO","msg":"inner"}"#, r#"{"level":"INFO","msg":"outer","value":1}"#]);
+    assert_eq!(
+        lines,
+        [r#"{"level":"INFO","msg":"inner"}"#, r#"{"level":"INFO","msg":"outer","value":1}"#]
+    );
 }
 
 #[test]
@@ -328,7 +375,8 @@ fn hostile_bytes_stay_within_their_string() {
         .header("host", "\"")
         .header("content-length", "-1");
     let call = call_with("r-1", request, RequestBody::empty(), Observers::default());
-    let line: Value = serde_json::from_str(&line_of(Some(&call), None, &finished(200, None))).unwrap();
+    let line: Value =
+        serde_json::from_str(&line_of(Some(&call), None, &finished(200, None))).unwrap();
     assert_eq!(line["msg"], "200: OK");
     assert_eq!(line["level"], "INFO");
     let request = &line["request"];
@@ -340,7 +388,8 @@ fn hostile_bytes_stay_within_their_string() {
     assert!(request["user_agent"].as_str().unwrap().starts_with(" !\"#$%&'"));
 
     let printed: String = (0..=0x2fff_u32).filter_map(char::from_u32).take(1000).collect();
-    let kind = EventKind::ComponentPrinted { component: component(), line: printed.as_str().into() };
+    let kind =
+        EventKind::ComponentPrinted { component: component(), line: printed.as_str().into() };
     let line: Value = serde_json::from_str(&line_of(None, None, &kind)).unwrap();
     assert_eq!(line["line"], printed);
 }
@@ -364,7 +413,8 @@ fn a_byte_that_needs_an_escape_is_found_wherever_it_is() {
 fn a_long_text_is_cut() {
     for (length, expected) in [(MAX_TEXT, MAX_TEXT), (MAX_TEXT + 1, MAX_TEXT + "…".len())] {
         let detail = "x".repeat(length).into();
-        let kind = EventKind::ComponentFaulted { component: component(), fault: Fault::Trap, detail };
+        let kind =
+            EventKind::ComponentFaulted { component: component(), fault: Fault::Trap, detail };
         let line: Value = serde_json::from_str(&line_of(None, None, &kind)).unwrap();
         assert_eq!(line["detail"].as_str().unwrap().len(), expected);
     }
@@ -445,7 +495,10 @@ fn lines_that_find_no_room_are_dropped_and_counted() {
     assert_eq!(lines.len() as u64, 1 + (100 - dropped) + 1);
     assert_eq!(
         lines.last().map(String::as_str),
-        Some(format!(r#"{{"level":"WARN","msg":"{dropped} log lines dropped","dropped":{dropped}}}"#)).as_deref()
+        Some(format!(
+            r#"{{"level":"WARN","msg":"{dropped} log lines dropped","dropped":{dropped}}}"#
+        ))
+        .as_deref()
     );
     assert_eq!(log.dropped(), dropped);
 }
@@ -466,7 +519,10 @@ fn lines_that_the_output_refuses_are_counted_too() {
     let lines: Vec<String> = sink.lines().iter().map(|line| without_time(line)).collect();
     assert_eq!(
         lines,
-        [r#"{"level":"INFO","msg":"written"}"#, r#"{"level":"WARN","msg":"1 log lines dropped","dropped":1}"#]
+        [
+            r#"{"level":"INFO","msg":"written"}"#,
+            r#"{"level":"WARN","msg":"1 log lines dropped","dropped":1}"#
+        ]
     );
 }
 

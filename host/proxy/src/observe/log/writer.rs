@@ -22,8 +22,8 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Lines on their way from the workers to the writer.
 ///
-/// Threads share nothing that one of them writes for a line: each has a lane, whose lock it meets the writer at a few times in a
-/// second.
+/// Threads share nothing that one of them writes for a line: each has a lane, whose lock it meets
+/// the writer at a few times in a second.
 pub(super) struct Queue {
     lanes: Mutex<Vec<Arc<Lane>>>,
     /// Bytes that may wait in one lane.
@@ -85,7 +85,8 @@ impl Queue {
         }
         lines.extend_from_slice(line);
         drop(lines);
-        // If the writer has been here before, it had said that it is idle before that; else it finds the line.
+        // If the writer has been here before, it had said that it is idle before that; else it
+        // finds the line.
         if self.is_idle.load(Ordering::Relaxed)
             && self.is_idle.swap(false, Ordering::AcqRel)
             && let Some(writer) = self.writer.get()
@@ -148,7 +149,8 @@ impl Queue {
         batch.shrink_to(KEPT);
     }
 
-    /// The lanes of all threads, without those of threads that have ended and of which everything is written.
+    /// The lanes of all threads, without those of threads that have ended and of which everything
+    /// is written.
     fn lanes(&self) -> Vec<Arc<Lane>> {
         let mut lanes = lock(&self.lanes);
         lanes.retain_mut(|lane| Arc::get_mut(lane).is_none_or(|orphan| !lock(orphan).is_empty()));
@@ -158,13 +160,16 @@ impl Queue {
     /// Waits for a line, or the end.
     fn wait(&self) {
         self.is_idle.store(true, Ordering::Release);
-        if self.lanes().iter().all(|lane| lock(lane).is_empty()) && !self.is_closed.load(Ordering::Acquire) {
+        if self.lanes().iter().all(|lane| lock(lane).is_empty())
+            && !self.is_closed.load(Ordering::Acquire)
+        {
             thread::park();
         }
         self.is_idle.store(false, Ordering::Relaxed);
     }
 
-    /// Lets lines come together, unless it is the end. (Now and then it is over at once, by a wake that came late.)
+    /// Lets lines come together, unless it is the end. (Now and then it is over at once, by a wake
+    /// that came late.)
     fn gather(&self) {
         if !self.is_closed.load(Ordering::Acquire) {
             thread::park_timeout(GATHER);
@@ -186,8 +191,8 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// Keeps the log's writer going. Dropping it ends the log: what was logged before is written out, for as long as the output
-/// takes something within 5 s; what is logged after that is dropped.
+/// Keeps the log's writer going. Dropping it ends the log: what was logged before is written out,
+/// for as long as the output takes something within 5 s; what is logged after that is dropped.
 #[derive(Debug)]
 #[must_use = "the log ends with its writer"]
 pub struct LogWriter {

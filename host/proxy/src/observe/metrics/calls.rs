@@ -30,11 +30,19 @@ impl CallDurations {
 impl EncodeMetric for CallDurations {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         for (name, CallHistogram { counts, nanos }) in &self.0 {
-            let bounds = CallHistogram::BOUNDS.iter().map(|nanos| *nanos as f64 / 1e9).chain([f64::INFINITY]);
+            let bounds = CallHistogram::BOUNDS
+                .iter()
+                .map(|nanos| *nanos as f64 / 1e9)
+                .chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(*counts).collect();
             let labels = [("component", &**name)];
             let mut encoder = encoder.encode_family(&labels)?;
-            encoder.encode_histogram::<NoLabelSet>(*nanos as f64 / 1e9, counts.iter().sum(), &buckets, None)?;
+            encoder.encode_histogram::<NoLabelSet>(
+                *nanos as f64 / 1e9,
+                counts.iter().sum(),
+                &buckets,
+                None,
+            )?;
         }
         Ok(())
     }

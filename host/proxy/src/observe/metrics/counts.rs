@@ -1,4 +1,5 @@
-//! Counters that one thread writes and any thread reads, without a lock and without an atomic addition.
+//! Counters that one thread writes and any thread reads, without a lock and without an atomic
+//! addition.
 
 use std::array;
 use std::sync::OnceLock;
@@ -23,8 +24,8 @@ impl Count {
 
 /// The bounds of durations, in microseconds: from a cache's answer to a patient client's limit.
 pub(super) const BOUNDS: [u64; 16] = [
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
-    10_000_000, 30_000_000, 60_000_000,
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
 
 /// Durations, by the bound that they are within; the last are beyond all.
@@ -34,7 +35,8 @@ pub(super) const BUCKETS: usize = BOUNDS.len() + 1;
 #[derive(Debug, Default)]
 pub(super) struct Durations {
     buckets: [Count; BUCKETS],
-    /// The bits of a float: the nanoseconds of ten thousand patient clients would overflow in three weeks.
+    /// The bits of a float: the nanoseconds of ten thousand patient clients would overflow in
+    /// three weeks.
     seconds: AtomicU64,
 }
 
@@ -57,9 +59,11 @@ impl Durations {
     }
 }
 
-/// The statuses that are counted by themselves. A response may have any of three digits; the rest is `other`.
+/// The statuses that are counted by themselves. A response may have any of three digits; the rest
+/// is `other`.
 pub(super) const STATUSES: std::ops::Range<u16> = 100..600;
-/// Counters of this many statuses come together, when the first of them is seen: few routes see many.
+/// Counters of this many statuses come together, when the first of them is seen: few routes see
+/// many.
 const PAGE: usize = 50;
 const PAGES: usize = (STATUSES.end - STATUSES.start) as usize / PAGE;
 
@@ -68,7 +72,8 @@ pub(super) const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx
 pub(super) const CANCELLED: usize = CLASSES.len() + Failure::ALL.len();
 pub(super) const OUTCOMES: usize = CANCELLED + 1;
 
-/// What one thread counts of a route. Aligned, so that no other thread writes into its first and last cache lines.
+/// What one thread counts of a route. Aligned, so that no other thread writes into its first and
+/// last cache lines.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Counts {
@@ -83,7 +88,9 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn attempt(&self, outcome: AttemptOutcome, elapsed: Duration) {
         let index = match outcome {
-            AttemptOutcome::Response(status) => Some(usize::from(status / 100)).filter(|class| *class < CLASSES.len()),
+            AttemptOutcome::Response(status) => {
+                Some(usize::from(status / 100)).filter(|class| *class < CLASSES.len())
+            }
             AttemptOutcome::Failure(kind) => Some(failure_index(kind.failure())),
             AttemptOutcome::Cancelled => Some(CANCELLED),
         };
@@ -95,8 +102,8 @@ impl Counts {
         let counter = match status {
             Some(status) if STATUSES.contains(&status) => {
                 let index = usize::from(status - STATUSES.start);
-                &self.statuses[index / PAGE].get_or_init(|| Box::new(array::from_fn(|_| Count::default())))
-                    [index % PAGE]
+                &self.statuses[index / PAGE]
+                    .get_or_init(|| Box::new(array::from_fn(|_| Count::default())))[index % PAGE]
             }
             Some(_) => &self.other_status,
             None => &self.no_status,
@@ -113,12 +120,15 @@ impl Counts {
     /// Each status that was seen, with its count.
     pub(super) fn statuses(&self) -> impl Iterator<Item = (u16, u64)> {
         let pages = (STATUSES.start..).step_by(PAGE).zip(&self.statuses);
-        let counts = pages.flat_map(|(first, page)| (first..).zip(page.get().into_iter().flat_map(|page| page.iter())));
+        let counts = pages.flat_map(|(first, page)| {
+            (first..).zip(page.get().into_iter().flat_map(|page| page.iter()))
+        });
         counts.map(|(status, count)| (status, count.get())).filter(|(_, count)| *count > 0)
     }
 }
 
-/// `Failure::ALL` has them in the order of their declaration. What is none of the others is counted with the statuses that are.
+/// `Failure::ALL` has them in the order of their declaration. What is none of the others is counted
+/// with the statuses that are.
 pub(super) fn failure_index(failure: Failure) -> usize {
     if failure == Failure::Other { 0 } else { CLASSES.len() + failure as usize }
 }

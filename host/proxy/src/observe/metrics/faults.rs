@@ -6,10 +6,12 @@ use fusebox_resilience::{ComponentId, Fault};
 
 use super::{Counters, Labels, appear, increment, owned};
 
-/// How many versions of a component have series of faults: more than are kept, and few enough for years of swaps.
+/// How many versions of a component have series of faults: more than are kept, and few enough for
+/// years of swaps.
 const VERSIONS: usize = 8;
 
-/// The faults of components by version, since the first question about a fault is which version has it.
+/// The faults of components by version, since the first question about a fault is which version has
+/// it.
 #[derive(Debug)]
 pub(super) struct Faults {
     counters: Counters<3>,
@@ -23,14 +25,20 @@ impl Faults {
     }
 
     fn labels(component: &ComponentId, fault: Fault) -> Labels<3> {
-        [("component", owned(&component.name)), ("digest", owned(&component.digest)), ("fault", fault.name().into())]
+        [
+            ("component", owned(&component.name)),
+            ("digest", owned(&component.digest)),
+            ("fault", fault.name().into()),
+        ]
     }
 
     /// Makes the series of a version appear, at 0, and those of the oldest of too many vanish.
     pub(super) fn announce(&self, component: &ComponentId) {
         // What a panic elsewhere could leave here is a version without its zeros.
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |other: &ComponentId| (&other.name, &other.digest) == (&component.name, &component.digest);
+        let is_same = |other: &ComponentId| {
+            (&other.name, &other.digest) == (&component.name, &component.digest)
+        };
         versions.retain(|version| !is_same(version));
         versions.push(component.clone());
         for fault in Fault::ALL {

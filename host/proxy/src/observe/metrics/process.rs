@@ -1,4 +1,5 @@
-//! What Linux says of this process, in the names that Prometheus gives it. Elsewhere there is nothing.
+//! What Linux says of this process, in the names that Prometheus gives it. Elsewhere there is
+//! nothing.
 
 use std::fs;
 
@@ -12,23 +13,40 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(super) fn registry(started: Option<f64>) -> Registry {
     let mut registry = Registry::default();
     if let Some(seconds) = read("/proc/self/stat").as_deref().and_then(cpu_seconds) {
-        registry.register("process_cpu_seconds", "User and system CPU time", ConstCounter::new(seconds));
+        registry.register(
+            "process_cpu_seconds",
+            "User and system CPU time",
+            ConstCounter::new(seconds),
+        );
     }
     if let Some(bytes) = read("/proc/self/status").as_deref().and_then(resident_bytes) {
-        registry.register("process_resident_memory_bytes", "Resident memory", ConstGauge::new(bytes));
+        registry.register(
+            "process_resident_memory_bytes",
+            "Resident memory",
+            ConstGauge::new(bytes),
+        );
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         let count = i64::try_from(open.count()).unwrap_or(i64::MAX);
         registry.register("process_open_fds", "Open file descriptors", ConstGauge::new(count));
     }
     if let Some(started) = started {
-        registry.register("process_start_time_seconds", "When the process started", ConstGauge::new(started));
+        registry.register(
+            "process_start_time_seconds",
+            "When the process started",
+            ConstGauge::new(started),
+        );
     }
     registry
 }
 
 pub(super) fn start_time() -> Option<f64> {
-    let booted: f64 = read("/proc/stat")?.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let booted: f64 = read("/proc/stat")?
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?
+        .trim()
+        .parse()
+        .ok()?;
     Some(booted + start_after_boot(&read("/proc/self/stat")?)?)
 }
 
@@ -36,7 +54,8 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// The field of proc_pid_stat(5) with this number, of those after the program's name (which may hold anything).
+/// The field of proc_pid_stat(5) with this number, of those after the program's name (which may
+/// hold anything).
 fn field(stat: &str, number: usize) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()

@@ -1,9 +1,10 @@
 //! What happens to every request, by route.
 //!
-//! Each thread counts for itself, in a shard that nobody else writes, and finds a route's counters by the address of the
-//! route's name: no lock, no hash of a string, no cache line that another worker writes. Only a name that the thread has not
-//! met goes by way of the shard's map, whose lock it may have to share with a scrape. A scrape adds the shards up. What a thread
-//! has counted outlives it, and the next thread that comes goes on in its shard.
+//! Each thread counts for itself, in a shard that nobody else writes, and finds a route's counters
+//! by the address of the route's name: no lock, no hash of a string, no cache line that another
+//! worker writes. Only a name that the thread has not met goes by way of the shard's map, whose
+//! lock it may have to share with a scrape. A scrape adds the shards up. What a thread has counted
+//! outlives it, and the next thread that comes goes on in its shard.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,7 +17,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use rustc_hash::FxBuildHasher;
 
-use super::counts::{BOUNDS, BUCKETS, CANCELLED, CLASSES, Counts, Durations, OUTCOMES, failure_index};
+use super::counts::{
+    BOUNDS, BUCKETS, CANCELLED, CLASSES, Counts, Durations, OUTCOMES, failure_index,
+};
 
 /// Counts requests and attempts, on any thread.
 #[derive(Debug, Default)]
@@ -83,7 +86,8 @@ impl Requests {
         let shards = lock(&self.shards).clone();
         for shard in shards {
             // Nobody waits for the sums.
-            let routes: Vec<_> = lock(&shard).iter().map(|(name, counts)| (name.clone(), counts.clone())).collect();
+            let routes: Vec<_> =
+                lock(&shard).iter().map(|(name, counts)| (name.clone(), counts.clone())).collect();
             for (name, counts) in routes {
                 totals.entry(name).or_default().add(&counts);
             }
@@ -91,13 +95,21 @@ impl Requests {
         let totals = Arc::new(totals);
         let mut registry = Registry::with_prefix("fusebox");
         for (shown, name, help) in [
-            (Shown::Requests, "requests", "Requests by the status that the client got; none if it left before"),
+            (
+                Shown::Requests,
+                "requests",
+                "Requests by the status that the client got; none if it left before",
+            ),
             (
                 Shown::RequestDurations,
                 "request_duration_seconds",
                 "From a request's arrival to the end of its response",
             ),
-            (Shown::Attempts, "attempts", "Attempts on the upstream by class of status or by failure"),
+            (
+                Shown::Attempts,
+                "attempts",
+                "Attempts on the upstream by class of status or by failure",
+            ),
             (
                 Shown::AttemptDurations,
                 "attempt_duration_seconds",
@@ -146,7 +158,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// For tests: how many shards there are, and how many names this thread knows.
 #[cfg(test)]
 pub(super) fn sizes(requests: &Requests) -> (usize, usize) {
-    (lock(&requests.shards).len(), OWN.with_borrow(|own| own.as_ref().map_or(0, |own| own.routes.len())))
+    (
+        lock(&requests.shards).len(),
+        OWN.with_borrow(|own| own.as_ref().map_or(0, |own| own.routes.len())),
+    )
 }
 
 /// The sums over all shards.
@@ -182,10 +197,13 @@ impl Totals {
     fn requests(&self) -> impl Iterator<Item = (String, u64)> {
         let others = [("none", self.no_status), ("other", self.other_status)];
         let statuses = self.statuses.iter().map(|(status, count)| (status.to_string(), *count));
-        statuses.chain(others.map(|(name, count)| (name.to_owned(), count))).filter(|(_, count)| *count > 0)
+        statuses
+            .chain(others.map(|(name, count)| (name.to_owned(), count)))
+            .filter(|(_, count)| *count > 0)
     }
 
-    /// Counts by the label `outcome`; those that are 0 have no series, but for what an alert needs the first increment of.
+    /// Counts by the label `outcome`; those that are 0 have no series, but for what an alert needs
+    /// the first increment of.
     fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         // What an attempt can come to: its failures are those of the way to the upstream.
         let failures = [
@@ -197,8 +215,9 @@ impl Totals {
             Failure::Timeout,
         ]
         .map(failure_index);
-        let is_expected =
-            move |index: usize| (2..CLASSES.len()).contains(&index) || index == CANCELLED || failures.contains(&index);
+        let is_expected = move |index: usize| {
+            (2..CLASSES.len()).contains(&index) || index == CANCELLED || failures.contains(&index)
+        };
         let all = self.attempts.iter().copied().enumerate();
         all.filter(move |(index, count)| *count > 0 || is_expected(*index)).map(|(index, count)| {
             let outcome = match index {
@@ -220,7 +239,12 @@ impl DurationTotals {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(self.buckets).collect();
-        encoder.encode_histogram::<NoLabelSet>(self.seconds, self.buckets.iter().sum(), &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(
+            self.seconds,
+            self.buckets.iter().sum(),
+            &buckets,
+            None,
+        )
     }
 }
 
@@ -247,18 +271,18 @@ impl EncodeMetric for Series {
                 encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)
             };
             match self.shown {
-                Shown::Requests => {
-                    totals.requests().try_for_each(|(status, count)| counter("status", &status, count))?
-                }
-                Shown::Attempts => {
-                    totals.attempts().try_for_each(|(outcome, count)| counter("outcome", outcome, count))?
-                }
-                Shown::RequestDurations => {
-                    totals.request_durations.encode(encoder.encode_family(&[("route", &**route)])?)?
-                }
-                Shown::AttemptDurations => {
-                    totals.attempt_durations.encode(encoder.encode_family(&[("route", &**route)])?)?
-                }
+                Shown::Requests => totals
+                    .requests()
+                    .try_for_each(|(status, count)| counter("status", &status, count))?,
+                Shown::Attempts => totals
+                    .attempts()
+                    .try_for_each(|(outcome, count)| counter("outcome", outcome, count))?,
+                Shown::RequestDurations => totals
+                    .request_durations
+                    .encode(encoder.encode_family(&[("route", &**route)])?)?,
+                Shown::AttemptDurations => totals
+                    .attempt_durations
+                    .encode(encoder.encode_family(&[("route", &**route)])?)?,
             }
         }
         Ok(())
@@ -273,7 +297,9 @@ impl EncodeMetric for Series {
 
     fn is_empty(&self) -> bool {
         match self.shown {
-            Shown::Requests => self.totals.values().all(|totals| totals.requests().next().is_none()),
+            Shown::Requests => {
+                self.totals.values().all(|totals| totals.requests().next().is_none())
+            }
             _ => self.totals.is_empty(),
         }
     }

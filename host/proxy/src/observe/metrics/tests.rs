@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use fusebox_resilience::testing::call;
-use fusebox_resilience::{AttemptOutcome, Call, ComponentId, Counts, Fault, Observers, RequestBody};
+use fusebox_resilience::{
+    AttemptOutcome, Call, ComponentId, Counts, Fault, Observers, RequestBody,
+};
 
 use super::*;
 
@@ -18,7 +20,13 @@ fn attempt(outcome: AttemptOutcome) -> EventKind {
 }
 
 fn finished(status: Option<u16>) -> EventKind {
-    EventKind::CallFinished { status, failure: None, detail: None, bytes: 1, elapsed: Duration::from_millis(40) }
+    EventKind::CallFinished {
+        status,
+        failure: None,
+        detail: None,
+        bytes: 1,
+        elapsed: Duration::from_millis(40),
+    }
 }
 
 fn on_route(route: &str) -> Call {
@@ -48,7 +56,9 @@ fn series(text: &str) -> BTreeMap<String, f64> {
 
 fn counted(metrics: &Metrics, scrape: &Scrape) -> Vec<String> {
     let ours = |name: &str| {
-        name.starts_with("fusebox_") && !name.contains("_duration_seconds") && !name.contains("build_info")
+        name.starts_with("fusebox_")
+            && !name.contains("_duration_seconds")
+            && !name.contains("build_info")
     };
     series(&metrics.render(scrape))
         .into_iter()
@@ -80,16 +90,30 @@ fn events_are_counted() {
     of_policy("retry", EventKind::RetryAborted);
     of_policy("retry", EventKind::RetrySkipped { reason: NoRetry::Method });
     of_policy("timeout", EventKind::TimeoutExceeded { limit: Duration::ZERO });
-    of_policy("breaker", EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after: None });
+    of_policy(
+        "breaker",
+        EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after: None },
+    );
     of_policy("fallback", EventKind::FallbackServed { status: 200, component: None });
     of_policy("fallback", EventKind::FallbackDeclined);
-    let opened = EventKind::CircuitStateChanged { from: State::Closed, to: State::Open, delay: None };
+    let opened =
+        EventKind::CircuitStateChanged { from: State::Closed, to: State::Open, delay: None };
     observe(&metrics, None, Some("breaker"), opened);
-    let faulted = EventKind::ComponentFaulted { component: component(), fault: Fault::Trap, detail: "x".into() };
-    observe(&metrics, None, None, EventKind::ComponentLoaded { component: component(), replaced: None });
+    let faulted = EventKind::ComponentFaulted {
+        component: component(),
+        fault: Fault::Trap,
+        detail: "x".into(),
+    };
+    observe(
+        &metrics,
+        None,
+        None,
+        EventKind::ComponentLoaded { component: component(), replaced: None },
+    );
     of_policy("retry", faulted);
     of_policy("retry", EventKind::ComponentPrinted { component: component(), line: "x".into() });
-    let rejected = EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: "x".into() };
+    let rejected =
+        EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: "x".into() };
     observe(&metrics, None, None, rejected);
     own(EventKind::ResponseIncomplete { kind: ErrorKind::ConnectionTerminated });
     own(finished(Some(200)));
@@ -105,7 +129,8 @@ fn events_are_counted() {
             r#"attempts_total{route="test",outcome="5xx"} 1"#,
             r#"attempts_total{route="test",outcome="cancelled"} 1"#,
             r#"attempts_total{route="test",outcome="connect"} 1"#,
-            // A failure that is none of the upstream's is counted like a status that is none: 799 and an inner fault.
+            // A failure that is none of the upstream's is counted like a status that is none: 799
+            // and an inner fault.
             r#"attempts_total{route="test",outcome="other"} 2"#,
             r#"circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"} 1"#,
             r#"component_faults_total{component="service-b",digest="0a1b",fault="trap"} 1"#,
@@ -130,7 +155,10 @@ fn events_are_counted() {
     let of = |name: &str| all.get(name).copied();
     assert_eq!(of(r#"fusebox_attempt_duration_seconds_count{route="test"}"#), Some(7.0));
     assert_eq!(of(r#"fusebox_request_duration_seconds_count{route="test"}"#), Some(5.0));
-    assert_eq!(of(r#"fusebox_request_duration_seconds_bucket{route="test",le="0.025"}"#), Some(0.0));
+    assert_eq!(
+        of(r#"fusebox_request_duration_seconds_bucket{route="test",le="0.025"}"#),
+        Some(0.0)
+    );
     assert_eq!(of(r#"fusebox_request_duration_seconds_bucket{route="test",le="0.05"}"#), Some(5.0));
 }
 
@@ -142,10 +170,15 @@ fn what_is_announced_is_there_at_0() {
     metrics.announce_component(&policy);
     let component = ComponentId { name: policy.clone(), ..component() };
     observe(&metrics, None, None, EventKind::ComponentLoaded { component, replaced: None });
-    for kind in [PolicyKind::Retry, PolicyKind::CircuitBreaker, PolicyKind::Timeout, PolicyKind::Fallback] {
+    for kind in
+        [PolicyKind::Retry, PolicyKind::CircuitBreaker, PolicyKind::Timeout, PolicyKind::Fallback]
+    {
         metrics.announce_policy(&route, &policy, kind);
     }
-    assert_eq!(counted(&metrics, &Scrape::default()), [r#"component_loads_total{component="p",result="loaded"} 1"#]);
+    assert_eq!(
+        counted(&metrics, &Scrape::default()),
+        [r#"component_loads_total{component="p",result="loaded"} 1"#]
+    );
     let all = series(&metrics.render(&Scrape::default()));
     for name in [
         r#"attempts_total{route="r",outcome="5xx"}"#,
@@ -171,10 +204,19 @@ fn what_is_announced_is_there_at_0() {
 #[test]
 fn faults_are_told_apart_by_version_and_only_the_last_versions_have_series() {
     let metrics = Metrics::new();
-    let version = |generation: u64| ComponentId { digest: format!("{generation:x}").into(), generation, ..component() };
+    let version = |generation: u64| ComponentId {
+        digest: format!("{generation:x}").into(),
+        generation,
+        ..component()
+    };
     let other = ComponentId { name: "other".into(), ..component() };
     let fault = |component, fault| {
-        observe(&metrics, None, None, EventKind::ComponentFaulted { component, fault, detail: "x".into() });
+        observe(
+            &metrics,
+            None,
+            None,
+            EventKind::ComponentFaulted { component, fault, detail: "x".into() },
+        );
     };
     fault(other.clone(), Fault::Trap);
     for generation in 1..=1000 {
@@ -208,7 +250,11 @@ fn a_scrape_shows_what_is_known_elsewhere() {
     };
     let sample = |generation, calls, instances| ComponentSample {
         name: "service-b".into(),
-        version: Some(ComponentId { name: "service-b".into(), digest: format!("d{generation}").into(), generation }),
+        version: Some(ComponentId {
+            name: "service-b".into(),
+            digest: format!("d{generation}").into(),
+            generation,
+        }),
         standing: Standing::Serving,
         calls,
         call_times: CallHistogram {
@@ -224,7 +270,8 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         log_lines_dropped: 7,
     };
     let is_of_duration = |line: &String| line.starts_with("component_call_seconds");
-    let (durations, others): (Vec<_>, Vec<_>) = counted(&metrics, &scrape).into_iter().partition(is_of_duration);
+    let (durations, others): (Vec<_>, Vec<_>) =
+        counted(&metrics, &scrape).into_iter().partition(is_of_duration);
     assert_eq!(
         others,
         [
@@ -239,7 +286,10 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         ]
     );
     let text = metrics.render(&scrape);
-    assert!(text.contains("fusebox_circuit_breaker_state{policy=\"breaker\",state=\"open\"} 0\n"), "{text}");
+    assert!(
+        text.contains("fusebox_circuit_breaker_state{policy=\"breaker\",state=\"open\"} 0\n"),
+        "{text}"
+    );
     assert!(text.contains("# TYPE fusebox_component_calls_total counter\n"), "{text}");
     // Those that were within 0.5 µs are none.
     assert_eq!(durations.len(), CallHistogram::BOUNDS.len() - 1 + 2, "{durations:?}");
@@ -264,11 +314,16 @@ fn no_client_and_no_guest_makes_a_series() {
         let text: Arc<str> = number.to_string().into();
         observe(&metrics, Some(&route), None, finished(Some(number)));
         observe(&metrics, Some(&route), None, attempt(AttemptOutcome::Response(number)));
-        let faulted = EventKind::ComponentFaulted { component: component(), fault: Fault::Trap, detail: text.clone() };
+        let faulted = EventKind::ComponentFaulted {
+            component: component(),
+            fault: Fault::Trap,
+            detail: text.clone(),
+        };
         observe(&metrics, Some(&route), Some("p"), faulted);
         let printed = EventKind::ComponentPrinted { component: component(), line: text.clone() };
         observe(&metrics, Some(&route), Some("p"), printed);
-        let rejected = EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: text };
+        let rejected =
+            EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: text };
         observe(&metrics, None, None, rejected);
     }
     let all = series(&metrics.render(&Scrape::default()));
@@ -286,7 +341,10 @@ fn names_are_escaped() {
     let metrics = Metrics::new();
     observe(&metrics, Some(&on_route("a\"b\\c\nd")), None, finished(Some(200)));
     let text = metrics.render(&Scrape::default());
-    assert!(text.contains(r#"fusebox_requests_total{route="a\"b\\c\nd",status="200"} 1"#), "{text}");
+    assert!(
+        text.contains(r#"fusebox_requests_total{route="a\"b\\c\nd",status="200"} 1"#),
+        "{text}"
+    );
 }
 
 #[test]
@@ -295,7 +353,10 @@ fn a_route_is_found_by_its_name() {
     let metrics = Metrics::new();
     observe(&metrics, Some(&on_route("r")), None, finished(Some(200)));
     observe(&metrics, Some(&on_route("r")), None, finished(Some(200)));
-    assert_eq!(counted(&metrics, &Scrape::default()), [r#"requests_total{route="r",status="200"} 2"#]);
+    assert_eq!(
+        counted(&metrics, &Scrape::default()),
+        [r#"requests_total{route="r",status="200"} 2"#]
+    );
 }
 
 #[test]
@@ -320,8 +381,12 @@ fn threads_lose_no_count() {
         }
     });
     let all = series(&metrics.render(&Scrape::default()));
-    let sum = |name: &str| all.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum();
-    for name in ["requests_total", "attempts_total", "retries_total", "request_duration_seconds_count"] {
+    let sum = |name: &str| {
+        all.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum()
+    };
+    for name in
+        ["requests_total", "attempts_total", "retries_total", "request_duration_seconds_count"]
+    {
         let total: f64 = sum(&format!("fusebox_{name}"));
         assert_eq!(total, 8000.0, "{name}");
     }
@@ -332,10 +397,16 @@ fn what_a_thread_has_counted_outlives_it_and_the_next_goes_on() {
     let metrics = Metrics::new();
     for _ in 0..10 {
         thread::scope(|scope| {
-            scope.spawn(|| observe(&metrics, Some(&on_route("r")), None, finished(Some(200)))).join().unwrap();
+            scope
+                .spawn(|| observe(&metrics, Some(&on_route("r")), None, finished(Some(200))))
+                .join()
+                .unwrap();
         });
     }
-    assert_eq!(counted(&metrics, &Scrape::default()), [r#"requests_total{route="r",status="200"} 10"#]);
+    assert_eq!(
+        counted(&metrics, &Scrape::default()),
+        [r#"requests_total{route="r",status="200"} 10"#]
+    );
     // A scope waits for what it runs, not for what a thread drops last.
     let (shards, _) = requests::sizes(&metrics.requests);
     assert!(shards < 10, "{shards}");
@@ -352,7 +423,10 @@ fn names_that_a_reload_has_replaced_are_forgotten() {
     assert!(known < 50, "{known}");
     assert_eq!(
         counted(&metrics, &Scrape::default()),
-        [r#"requests_total{route="a",status="200"} 1000"#, r#"requests_total{route="b",status="200"} 1000"#]
+        [
+            r#"requests_total{route="a",status="200"} 1000"#,
+            r#"requests_total{route="b",status="200"} 1000"#
+        ]
     );
 }
 
@@ -365,7 +439,10 @@ fn two_registries_on_one_thread_do_not_mix() {
         observe(&other, Some(&route), None, finished(Some(503)));
     }
     assert_eq!(counted(&one, &Scrape::default()), [r#"requests_total{route="r",status="200"} 5"#]);
-    assert_eq!(counted(&other, &Scrape::default()), [r#"requests_total{route="r",status="503"} 5"#]);
+    assert_eq!(
+        counted(&other, &Scrape::default()),
+        [r#"requests_total{route="r",status="503"} 5"#]
+    );
 }
 
 #[test]
@@ -375,11 +452,18 @@ fn a_duration_counts_up_to_its_bound_and_in_the_sum() {
     for micros in [0, 500, 501, 60_000_000, 60_000_001] {
         let elapsed = Duration::from_micros(micros);
         let outcome = AttemptOutcome::Response(200);
-        observe(&metrics, Some(&route), None, EventKind::AttemptFinished { attempt: 1, outcome, elapsed });
+        observe(
+            &metrics,
+            Some(&route),
+            None,
+            EventKind::AttemptFinished { attempt: 1, outcome, elapsed },
+        );
     }
     let text = metrics.render(&Scrape::default());
-    let shown: Vec<_> =
-        text.lines().filter_map(|line| line.strip_prefix("fusebox_attempt_duration_seconds_")).collect();
+    let shown: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("fusebox_attempt_duration_seconds_"))
+        .collect();
     let [first, second, .., last_bound, beyond, sum, count] = &shown[..] else { panic!("{text}") };
     assert_eq!(*first, r#"bucket{route="r",le="0.0005"} 2"#);
     assert_eq!(*second, r#"bucket{route="r",le="0.001"} 3"#);
@@ -405,7 +489,8 @@ fn what_linux_says_of_the_process_is_read() {
 #[cfg(target_os = "linux")]
 fn the_process_shows_itself() {
     let all = series(&Metrics::new().render(&Scrape::default()));
-    for name in ["process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds"] {
+    for name in ["process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds"]
+    {
         assert!(all.get(name).is_some_and(|value| *value > 0.0), "{name}: {:?}", all.get(name));
     }
     assert!(all.contains_key("process_cpu_seconds_total"));

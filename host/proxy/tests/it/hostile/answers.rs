@@ -34,7 +34,8 @@ fn address(length: usize) -> u32 {
     u32::try_from(length).expect("it fits into a guest")
 }
 
-/// Answers with a list of headers and a content at these addresses and of these lengths, in a memory of 19 MiB.
+/// Answers with a list of headers and a content at these addresses and of these lengths, in a
+/// memory of 19 MiB.
 fn lies(status: u16, (list, headers): (u32, u32), (kind, body, length): (u8, u32, u32)) -> Guest {
     Guest::answering(&format!(
         "(if (i32.lt_u (memory.size) (i32.const 300)) (then (drop (memory.grow (i32.const 300)))))
@@ -100,7 +101,10 @@ fn answers_that_lie_are_not_read() {
         ("has a giant body", lies(200, (LIST, 0), (1, 0, 2_000_000))),
         ("has a body without end", lies(200, (LIST, 0), (0, 0, u32::MAX))),
         ("has a body of no kind", lies(200, (LIST, 0), (2, 0, 0))),
-        ("is no answer", Guest::answering("(i32.store8 (i32.const 128) (i32.const 2)) (i32.const 128)")),
+        (
+            "is no answer",
+            Guest::answering("(i32.store8 (i32.const 128) (i32.const 2)) (i32.const 128)"),
+        ),
         ("is nowhere", Guest::answering("(i32.const -16)")),
         ("is in between", Guest::answering("(i32.const 129)")),
     ] {

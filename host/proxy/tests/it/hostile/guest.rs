@@ -1,7 +1,8 @@
 //! Guests as text, with everything at hand that a hostile one may want.
 //!
-//! Their module finds a memory of four pages that may grow, in which `realloc` gives out what lies from 64 KiB up and takes
-//! all of it back at each `reset`, and all of [`FUNCTIONS`] imported under the names there. It has no data but its own.
+//! Their module finds a memory of four pages that may grow, in which `realloc` gives out what lies
+//! from 64 KiB up and takes all of it back at each `reset`, and all of [`FUNCTIONS`] imported under
+//! the names there. It has no data but its own.
 
 use crate::support::TYPES;
 
@@ -27,7 +28,8 @@ const REALLOC: &str = "(local $start i32)
       (br $more)))
     (local.get $start)";
 
-/// The lowered functions: the name that guests use, its type, what it lowers, and whether the host writes through `realloc`.
+/// The lowered functions: the name that guests use, its type, what it lowers, and whether the host
+/// writes through `realloc`.
 const FUNCTIONS: [(&str, &str, &str, bool); 19] = [
     ("request-header", "(param i32 i32 i32)", r#"$attempt "request-header""#, true),
     ("request-headers", "(param i32)", r#"$attempt "request-headers""#, true),
@@ -36,8 +38,18 @@ const FUNCTIONS: [(&str, &str, &str, bool); 19] = [
     ("stderr", "(result i32)", r#"$stderr "get-stderr""#, false),
     ("stdin", "(result i32)", r#"$stdin "get-stdin""#, false),
     ("write", "(param i32 i32 i32 i32)", r#"$streams "[method]output-stream.write""#, false),
-    ("write-zeroes", "(param i32 i64 i32)", r#"$streams "[method]output-stream.write-zeroes""#, false),
-    ("print", "(param i32 i32 i32 i32)", r#"$streams "[method]output-stream.blocking-write-and-flush""#, false),
+    (
+        "write-zeroes",
+        "(param i32 i64 i32)",
+        r#"$streams "[method]output-stream.write-zeroes""#,
+        false,
+    ),
+    (
+        "print",
+        "(param i32 i32 i32 i32)",
+        r#"$streams "[method]output-stream.blocking-write-and-flush""#,
+        false,
+    ),
     ("read", "(param i32 i64 i32)", r#"$streams "[method]input-stream.blocking-read""#, true),
     ("after", "(param i64) (result i32)", r#"$clock "subscribe-duration""#, false),
     ("now", "(result i64)", r#"$clock "now""#, false),
@@ -62,7 +74,8 @@ impl Guest {
         }
     }
 
-    /// Leaves everything alone, until this response is asked for: the address of an `option<response>`.
+    /// Leaves everything alone, until this response is asked for: the address of an
+    /// `option<response>`.
     pub(super) fn answering(respond: &str) -> Self {
         Self { respond: respond.to_owned(), ..Self::doing("") }
     }
@@ -98,7 +111,9 @@ impl Guest {
         let (mut lowered, mut given, mut imports) = (String::new(), String::new(), String::new());
         for (name, kind, function, allocates) in FUNCTIONS {
             let realloc = if allocates { "(realloc (core func $realloc))" } else { "" };
-            lowered += &format!("(core func ${name} (canon lower (func {function}) (memory $memory) {realloc}))\n");
+            lowered += &format!(
+                "(core func ${name} (canon lower (func {function}) (memory $memory) {realloc}))\n"
+            );
             given += &format!(r#"(export "{name}" (func ${name}))"#);
             imports += &format!(r#"(import "host" "{name}" (func ${name} {kind}))"#);
         }
@@ -151,7 +166,8 @@ impl Guest {
     }
 }
 
-/// What they import beside the types of the contract: its functions, and WASI as far as it is interesting.
+/// What they import beside the types of the contract: its functions, and WASI as far as it is
+/// interesting.
 const INTERFACES: &str = r#"
   (import "fusebox:policy/attempt@0.1.0" (instance $attempt
     (alias outer 1 $header (type $header')) (export "header" (type $header (eq $header')))

@@ -33,15 +33,23 @@ fn asking() -> Guest {
 
 /// So much memory, then this for ever.
 fn for_ever(pages: u32, body: &str) -> Guest {
-    Guest::doing(&format!("(drop (memory.grow (i32.const {pages}))) (loop $for-ever {body} (br $for-ever))"))
+    Guest::doing(&format!(
+        "(drop (memory.grow (i32.const {pages}))) (loop $for-ever {body} (br $for-ever))"
+    ))
 }
 
 #[test]
 fn guests_that_keep_the_processor_busy_in_one_instruction_are_cut_off() {
     let bytes = 64_000_000;
     for (name, body) in [
-        ("fills its memory for ever", format!("(memory.fill (i32.const 0) (i32.const 1) (i32.const {bytes}))")),
-        ("copies its memory for ever", format!("(memory.copy (i32.const 0) (i32.const 1024) (i32.const {bytes}))")),
+        (
+            "fills its memory for ever",
+            format!("(memory.fill (i32.const 0) (i32.const 1) (i32.const {bytes}))"),
+        ),
+        (
+            "copies its memory for ever",
+            format!("(memory.copy (i32.const 0) (i32.const 1024) (i32.const {bytes}))"),
+        ),
     ] {
         Hostile::slow(name, for_ever(1000, &body)).costs_only_its_own_call();
     }
@@ -50,7 +58,8 @@ fn guests_that_keep_the_processor_busy_in_one_instruction_are_cut_off() {
 #[test]
 fn guests_that_keep_the_host_busy_are_cut_off() {
     let blank = "(memory.fill (i32.const 262144) (i32.const 10) (i32.const 1000000))";
-    let headers: String = (0..60).map(|index| format!("x-{index}: {}\r\n", "v".repeat(900))).collect();
+    let headers: String =
+        (0..60).map(|index| format!("x-{index}: {}\r\n", "v".repeat(900))).collect();
     for hostile in [
         Hostile::slow(
             "asks for a huge header for ever",
@@ -214,7 +223,10 @@ fn guests_that_do_what_they_must_not_are_told_so() {
             Guest::doing("(call $request-header (i32.const 64) (i32.const 4) (i32.const 16))")
                 .with(r#"(data (i32.const 64) "\ff\fe\fd\fc")"#),
         ),
-        ("waits for nothing", Guest::doing("(call $poll (i32.const 64) (i32.const 0) (i32.const 16))")),
+        (
+            "waits for nothing",
+            Guest::doing("(call $poll (i32.const 64) (i32.const 0) (i32.const 16))"),
+        ),
         ("has a handle of nothing", Guest::doing("(call $block (i32.const 9999))")),
     ] {
         Hostile::failing(name, guest).costs_only_its_own_call();
@@ -274,6 +286,7 @@ fn guests_that_no_longer_start_are_asked_in_vain() {
         let guest = Guest::doing("").starting(&later);
         // A worker starts its instance at once, so only one that is not kept starts later.
         let options = "timeout = '20ms'\nisolation = 'per-call'";
-        Hostile { later: Duration::from_millis(300), options, ..Hostile::slow(name, guest) }.costs_only_its_own_call();
+        Hostile { later: Duration::from_millis(300), options, ..Hostile::slow(name, guest) }
+            .costs_only_its_own_call();
     }
 }

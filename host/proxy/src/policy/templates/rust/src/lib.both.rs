@@ -1,7 +1,8 @@
-//! A predicate: takes a response for a failure if it has the status of the setting `status` (default 503) and says when to
-//! come back.
+//! A predicate: takes a response for a failure if it has the status of the setting `status`
+//! (default 503) and says when to come back.
 //!
-//! A fallback: answers 503 in its place, with the reason, and `Retry-After` from the setting `retry-after` (default 5).
+//! A fallback: answers 503 in its place, with the reason, and `Retry-After` from the setting
+//! `retry-after` (default 5).
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,8 +18,8 @@ struct Guest;
 
 export!(Guest);
 
-// Settings don't change while an instance lives, so each is read once. A panic ends the call: the host logs its message,
-// and then `on_error` decides, or the fallback declines.
+// Settings don't change while an instance lives, so each is read once. A panic ends the call: the
+// host logs its message, and then `on_error` decides, or the fallback declines.
 static STATUS: LazyLock<u16> =
     LazyLock::new(|| setting("status", 503, "a status").unwrap_or_else(|error| panic!("{error}")));
 static RETRY_AFTER: LazyLock<u32> = LazyLock::new(|| {
@@ -56,10 +57,7 @@ impl fallback::Guest for Guest {
 }
 
 fn header(name: &str, value: &str) -> Header {
-    Header {
-        name: name.into(),
-        value: value.into(),
-    }
+    Header { name: name.into(), value: value.into() }
 }
 
 /// A setting that is not what it should be.
@@ -72,11 +70,7 @@ struct SettingError {
 
 impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "setting `{}`: expected {}, found `{}`",
-            self.name, self.expected, self.found
-        )
+        write!(f, "setting `{}`: expected {}, found `{}`", self.name, self.expected, self.found)
     }
 }
 
@@ -89,10 +83,6 @@ fn setting<T: FromStr>(
 ) -> Result<T, SettingError> {
     match settings::get(name) {
         None => Ok(default),
-        Some(found) => found.parse().map_err(|_| SettingError {
-            name,
-            expected,
-            found,
-        }),
+        Some(found) => found.parse().map_err(|_| SettingError { name, expected, found }),
     }
 }

@@ -1,4 +1,5 @@
-//! Answers 503 in place of the upstream, with the reason, and `Retry-After` from the setting `retry-after` (default 5).
+//! Answers 503 in place of the upstream, with the reason, and `Retry-After` from the setting
+//! `retry-after` (default 5).
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,8 +15,8 @@ struct Guest;
 
 export!(Guest);
 
-// Settings don't change while an instance lives, so each is read once. A panic ends the call: the host logs its message,
-// and the original outcome goes out.
+// Settings don't change while an instance lives, so each is read once. A panic ends the call: the
+// host logs its message, and the original outcome goes out.
 static RETRY_AFTER: LazyLock<u32> = LazyLock::new(|| {
     setting("retry-after", 5, "whole seconds").unwrap_or_else(|error| panic!("{error}"))
 });
@@ -40,10 +41,7 @@ impl fallback::Guest for Guest {
 }
 
 fn header(name: &str, value: &str) -> Header {
-    Header {
-        name: name.into(),
-        value: value.into(),
-    }
+    Header { name: name.into(), value: value.into() }
 }
 
 /// A setting that is not what it should be.
@@ -56,11 +54,7 @@ struct SettingError {
 
 impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "setting `{}`: expected {}, found `{}`",
-            self.name, self.expected, self.found
-        )
+        write!(f, "setting `{}`: expected {}, found `{}`", self.name, self.expected, self.found)
     }
 }
 
@@ -73,10 +67,6 @@ fn setting<T: FromStr>(
 ) -> Result<T, SettingError> {
     match settings::get(name) {
         None => Ok(default),
-        Some(found) => found.parse().map_err(|_| SettingError {
-            name,
-            expected,
-            found,
-        }),
+        Some(found) => found.parse().map_err(|_| SettingError { name, expected, found }),
     }
 }

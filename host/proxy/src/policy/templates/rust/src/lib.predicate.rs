@@ -1,4 +1,5 @@
-//! Takes a response for a failure if it has the status of the setting `status` (default 503) and says when to come back.
+//! Takes a response for a failure if it has the status of the setting `status` (default 503) and
+//! says when to come back.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,8 +15,8 @@ struct Guest;
 
 export!(Guest);
 
-// Settings don't change while an instance lives, so each is read once. A panic ends the call: the host logs its message,
-// and the `on_error` of the component decides.
+// Settings don't change while an instance lives, so each is read once. A panic ends the call: the
+// host logs its message, and the `on_error` of the component decides.
 static STATUS: LazyLock<u16> =
     LazyLock::new(|| setting("status", 503, "a status").unwrap_or_else(|error| panic!("{error}")));
 
@@ -40,11 +41,7 @@ struct SettingError {
 
 impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "setting `{}`: expected {}, found `{}`",
-            self.name, self.expected, self.found
-        )
+        write!(f, "setting `{}`: expected {}, found `{}`", self.name, self.expected, self.found)
     }
 }
 
@@ -57,10 +54,6 @@ fn setting<T: FromStr>(
 ) -> Result<T, SettingError> {
     match settings::get(name) {
         None => Ok(default),
-        Some(found) => found.parse().map_err(|_| SettingError {
-            name,
-            expected,
-            found,
-        }),
+        Some(found) => found.parse().map_err(|_| SettingError { name, expected, found }),
     }
 }
