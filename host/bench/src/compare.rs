@@ -1,4 +1,5 @@
-//! All contestants, side by side: each is started once, and every round loads each of them once, in another order.
+//! All contestants, side by side: each is started once, and every round loads each of them once, in
+//! another order.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,7 +38,8 @@ pub(crate) struct Arguments {
     programs: ProgramArguments,
 }
 
-/// The load before the first round of a scenario. It counts as round 0, of which only the connections are of interest.
+/// The load before the first round of a scenario. It counts as round 0, of which only the
+/// connections are of interest.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
@@ -57,10 +59,16 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
     let (rounds, seconds) = (u32::from(arguments.rounds), f64::from(arguments.seconds));
     let mut total = Duration::ZERO;
     for scenario in &scenarios {
-        let count = contestants.iter().filter(|contestant| takes_part(scenario, contestant)).count() as u32;
+        let count =
+            contestants.iter().filter(|contestant| takes_part(scenario, contestant)).count() as u32;
         total += (WARM_UP + scenario.duration(seconds) * rounds) * count;
     }
-    say!("compare: {} contestants, {} scenarios, about {}", contestants.len(), scenarios.len(), run::minutes(total));
+    say!(
+        "compare: {} contestants, {} scenarios, about {}",
+        contestants.len(),
+        scenarios.len(),
+        run::minutes(total)
+    );
 
     let work = tempfile::tempdir()?;
     let (servers, mut ports) = (Servers::start()?, Ports::new());
@@ -76,10 +84,13 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
     let (mut half_rate, mut failed) = (None, 0);
     for scenario in &scenarios {
         say!("\n{}: {}", scenario.name, scenario.title);
-        let mut turn: Vec<_> = running.iter().filter(|running| takes_part(scenario, &running.contestant)).collect();
+        let mut turn: Vec<_> =
+            running.iter().filter(|running| takes_part(scenario, &running.contestant)).collect();
         let duration = scenario.duration(seconds);
         let rate = match scenario.generator {
-            Generator::OpenLoop => Some(half_rate.context("the fixed rate follows from the scenario `get`")?),
+            Generator::OpenLoop => {
+                Some(half_rate.context("the fixed rate follows from the scenario `get`")?)
+            }
             Generator::Wrk | Generator::H2load => None,
         };
         for running in &turn {
@@ -93,14 +104,15 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
             fastrand::shuffle(&mut turn);
             for running in &turn {
                 // What the others have done is not to be lost for it.
-                let mut measured = match measure(scenario, running, duration, rate, work.path()).await {
-                    Ok(measured) => measured,
-                    Err(error) => {
-                        say!("{round:>2} {error:#}");
-                        failed += 1;
-                        continue;
-                    }
-                };
+                let mut measured =
+                    match measure(scenario, running, duration, rate, work.path()).await {
+                        Ok(measured) => measured,
+                        Err(error) => {
+                            say!("{round:>2} {error:#}");
+                            failed += 1;
+                            continue;
+                        }
+                    };
                 measured.round = round;
                 if measured.contestant == REFERENCE {
                     throughput.insert(round, measured.throughput());
@@ -110,7 +122,8 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
             }
         }
         if scenario.name == "get" {
-            half_rate = spread(throughput.into_values()).map(|spread| (spread.median / 2.0).round());
+            half_rate =
+                spread(throughput.into_values()).map(|spread| (spread.median / 2.0).round());
         }
     }
     drop(running);
@@ -121,12 +134,15 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
 
 /// Those that were asked for, and the one that all are compared with.
 fn chosen(all: Vec<Contestant>, names: &[String]) -> Result<Vec<Contestant>> {
-    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|contestant| &contestant.name == *name)) {
+    if let Some(unknown) =
+        names.iter().find(|name| !all.iter().any(|contestant| &contestant.name == *name))
+    {
         let known: Vec<_> = all.iter().map(|contestant| contestant.name.as_str()).collect();
         bail!("there is no contestant `{unknown}`; there are {}", known.join(", "));
     }
-    let wanted =
-        |contestant: &Contestant| names.is_empty() || contestant.name == REFERENCE || names.contains(&contestant.name);
+    let wanted = |contestant: &Contestant| {
+        names.is_empty() || contestant.name == REFERENCE || names.contains(&contestant.name)
+    };
     Ok(all.into_iter().filter(wanted).collect())
 }
 

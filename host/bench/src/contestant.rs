@@ -1,5 +1,5 @@
-//! The proxies that are measured: each is started once, with a service of its own behind it, so that the connections it
-//! opens can be told from those of others.
+//! The proxies that are measured: each is started once, with a service of its own behind it, so
+//! that the connections it opens can be told from those of others.
 
 pub(crate) mod envoy;
 pub(crate) mod fusebox;
@@ -95,9 +95,11 @@ impl Contestant {
         Self::new(REFERENCE, Kind::Nginx)
     }
 
-    /// Those that are measured as things grow: nginx, and fusebox with native policies and with a component.
+    /// Those that are measured as things grow: nginx, and fusebox with native policies and with a
+    /// component.
     pub(crate) fn scaled(programs: &Programs) -> [Self; 3] {
-        let [_, native, wasm, ..] = Self::fuseboxes("fusebox", &programs.fusebox, &programs.component);
+        let [_, native, wasm, ..] =
+            Self::fuseboxes("fusebox", &programs.fusebox, &programs.component);
         [Self::nginx(), native, wasm]
     }
 
@@ -126,7 +128,12 @@ impl Contestant {
     /// A fusebox in each way of using it.
     pub(crate) fn fuseboxes(prefix: &str, binary: &Path, component: &Path) -> [Self; 5] {
         let new = |name: &str, policies, access_log| {
-            let kind = Kind::Fusebox { binary: binary.into(), component: component.into(), policies, access_log };
+            let kind = Kind::Fusebox {
+                binary: binary.into(),
+                component: component.into(),
+                policies,
+                access_log,
+            };
             Self::new(&format!("{prefix}{name}"), kind)
         };
         let plain = Self { retries: false, main: false, ..new("", fusebox::Policies::None, false) };
@@ -186,12 +193,19 @@ impl Contestant {
         let log = setup.directory.join("log");
         // Only a log may fill it. It is appended to, so that it can be emptied.
         let stdout = matches!(self.kind, Kind::Fusebox { access_log: true, .. });
-        let open = || File::options().create(true).append(true).open(setup.directory.join("stdout"));
+        let open =
+            || File::options().create(true).append(true).open(setup.directory.join("stdout"));
         let stdout = stdout.then(open).transpose()?;
         let output = stdout.as_ref().map(File::try_clone).transpose()?;
         let program = Program::start(self.command(&setup)?, stdout, &log)?;
-        let mut running =
-            Running { contestant: self.clone(), program, address: setup.listen, admin: setup.admin, upstream, output };
+        let mut running = Running {
+            contestant: self.clone(),
+            program,
+            address: setup.listen,
+            admin: setup.admin,
+            upstream,
+            output,
+        };
         let ready = running.ready().await;
         ready.with_context(|| {
             let log = fs::read_to_string(&log).unwrap_or_default();

@@ -27,8 +27,8 @@ pub(crate) struct Load {
     pub(crate) p99: Option<Duration>,
 }
 
-/// Loads `address` for so long. `rate` is for the open loop alone. `started` hears when the load begins; the open loop has
-/// made its connections then.
+/// Loads `address` for so long. `rate` is for the open loop alone. `started` hears when the load
+/// begins; the open loop has made its connections then.
 pub(crate) async fn run(
     scenario: &Scenario,
     address: SocketAddr,
@@ -49,8 +49,13 @@ pub(crate) async fn run(
             h2load_load(&output(h2load(scenario, address, duration)?, duration).await?)
         }
         Generator::OpenLoop => {
-            let Request::Get(target) = scenario.request else { bail!("the open loop sends one request only") };
-            ensure!(scenario.protocol == Protocol::Http1 && !scenario.tls, "the open loop speaks plain HTTP/1.1 only");
+            let Request::Get(target) = scenario.request else {
+                bail!("the open loop sends one request only")
+            };
+            ensure!(
+                scenario.protocol == Protocol::Http1 && !scenario.tls,
+                "the open loop speaks plain HTTP/1.1 only"
+            );
             let plan = open_loop::Plan {
                 address,
                 request: format!("GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n"),
@@ -67,7 +72,10 @@ pub(crate) async fn run(
 async fn output(command: Command, duration: Duration) -> Result<String> {
     let mut command = tokio::process::Command::from(command);
     let program = format!("{:?}", command.as_std());
-    let output = tokio::time::timeout(duration + Duration::from_secs(30), command.kill_on_drop(true).output());
+    let output = tokio::time::timeout(
+        duration + Duration::from_secs(30),
+        command.kill_on_drop(true).output(),
+    );
     let output = output.await.with_context(|| format!("{program} does not end"))??;
     ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
@@ -83,7 +91,12 @@ fn url(scenario: &Scenario, address: SocketAddr) -> String {
     }
 }
 
-fn wrk(scenario: &Scenario, address: SocketAddr, duration: Duration, script: &Path) -> Result<Command> {
+fn wrk(
+    scenario: &Scenario,
+    address: SocketAddr,
+    duration: Duration,
+    script: &Path,
+) -> Result<Command> {
     ensure!(scenario.protocol == Protocol::Http1, "wrk speaks HTTP/1.1 only");
     let mut command = process::command("wrk");
     // It takes whole seconds.
@@ -102,11 +115,14 @@ fn wrk(scenario: &Scenario, address: SocketAddr, duration: Duration, script: &Pa
     Ok(command)
 }
 
-/// Prints as JSON what came of it. A `request` function costs wrk time for each request, so only what needs one has one.
+/// Prints as JSON what came of it. A `request` function costs wrk time for each request, so only
+/// what needs one has one.
 fn wrk_script(request: Request) -> String {
     let request = match request {
         Request::Get(_) => String::new(),
-        Request::Bodies => format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {LARGE_BODY})\n"),
+        Request::Bodies => {
+            format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {LARGE_BODY})\n")
+        }
         Request::RetryTenth => "\
 local sent, run = 0, os.time()
 local usual = 'GET /retry/ok HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n'
@@ -128,7 +144,9 @@ end
         ),
         // `Host` is one of them.
         Request::Headers { count, size } => {
-            format!("for n = 2, {count} do wrk.headers['X-Question-' .. n] = string.rep('q', {size}) end\n")
+            format!(
+                "for n = 2, {count} do wrk.headers['X-Question-' .. n] = string.rep('q', {size}) end\n"
+            )
         }
     };
     request
@@ -153,7 +171,10 @@ fn wrk_load(output: &str) -> Result<Load> {
         p50_micros: u64,
         p99_micros: u64,
     }
-    let line = output.lines().rfind(|line| line.starts_with('{')).with_context(|| format!("wrk printed {output}"))?;
+    let line = output
+        .lines()
+        .rfind(|line| line.starts_with('{'))
+        .with_context(|| format!("wrk printed {output}"))?;
     let done: Done = serde_json::from_str(line)?;
     Ok(Load {
         requests: done.requests,
@@ -167,7 +188,14 @@ fn wrk_load(output: &str) -> Result<Load> {
 fn h2load(scenario: &Scenario, address: SocketAddr, duration: Duration) -> Result<Command> {
     ensure!(matches!(scenario.request, Request::Get(_)), "h2load sends one request only");
     let mut command = process::command("h2load");
-    command.args(["-t", "1", "-c", &scenario.connections.to_string(), "-D", &duration.as_secs_f64().to_string()]);
+    command.args([
+        "-t",
+        "1",
+        "-c",
+        &scenario.connections.to_string(),
+        "-D",
+        &duration.as_secs_f64().to_string(),
+    ]);
     if scenario.protocol == Protocol::Http1 {
         command.arg("--h1");
     }
@@ -194,7 +222,11 @@ fn h2load_load(output: &str) -> Result<Load> {
         let good = count("status codes: ", " 2xx")?;
         let rate = number("finished in", " req/s")?;
         let broken = count("requests: ", " errored")? + count("requests: ", " timeout")?;
-        let elapsed = if rate > 0.0 { Duration::from_secs_f64(requests as f64 / rate) } else { Duration::ZERO };
+        let elapsed = if rate > 0.0 {
+            Duration::from_secs_f64(requests as f64 / rate)
+        } else {
+            Duration::ZERO
+        };
         Some(Load { requests, errors: requests - good + broken, elapsed, p50: None, p99: None })
     };
     load().with_context(|| format!("h2load printed {output}"))
@@ -204,7 +236,8 @@ fn h2load_load(output: &str) -> Result<Load> {
 mod tests {
     use super::*;
 
-    const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+    const ADDRESS: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
     #[test]
     fn a_scenario_says_how_it_is_generated() {
@@ -214,7 +247,8 @@ mod tests {
         let plain = Scenario::on_axis("", Request::Get("/"), 3, Generator::Wrk);
         let four = Duration::from_secs(4);
         assert!(
-            arguments(wrk(&plain, ADDRESS, four, Path::new("x")).unwrap()).ends_with(&["http://127.0.0.1:1/".into()])
+            arguments(wrk(&plain, ADDRESS, four, Path::new("x")).unwrap())
+                .ends_with(&["http://127.0.0.1:1/".into()])
         );
         assert!(arguments(h2load(&plain, ADDRESS, four).unwrap()).contains(&"--h1".into()));
 

@@ -25,11 +25,18 @@ impl Machine {
         let memory = field("/proc/meminfo", "MemTotal", ':');
         let memory: Option<u64> = memory.and_then(|value| value.strip_suffix(" kB")?.parse().ok());
         Self {
-            processor: field("/proc/cpuinfo", "model name", ':').unwrap_or_else(|| std::env::consts::ARCH.into()),
+            processor: field("/proc/cpuinfo", "model name", ':')
+                .unwrap_or_else(|| std::env::consts::ARCH.into()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_mib: memory.unwrap_or(0) / 1024,
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-            system: field("/etc/os-release", "PRETTY_NAME", '=').unwrap_or_default().trim_matches('"').to_owned(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            system: field("/etc/os-release", "PRETTY_NAME", '=')
+                .unwrap_or_default()
+                .trim_matches('"')
+                .to_owned(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The benchmark of fusebox: beside other proxies, and as things grow. [docs/performance.md](../../../docs/performance.md)
-//! tells the method and what came of it.
+//! The benchmark of fusebox: beside other proxies, and as things grow.
+//! [docs/performance.md](../../../docs/performance.md) tells the method and what came of it.
 
 mod compare;
 mod contestant;
@@ -45,7 +45,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Load fusebox and other proxies in turn: processor time per request, throughput, latency, memory, connections
+    /// Load fusebox and other proxies in turn: processor time per request, throughput, latency,
+    /// memory, connections
     Compare(compare::Arguments),
     /// Load fusebox and nginx with more and more connections, routes, components, headers, workers
     Scale(scale::Arguments),
@@ -95,7 +96,8 @@ fn raise_file_limit() -> Result<()> {
 
 /// Ends what `work` has started, by dropping it, when the process is asked to end.
 async fn until_signal(work: impl Future<Output = Result<()>>) -> Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         result = work => result,
         _ = interrupt.recv() => anyhow::bail!("interrupted"),

@@ -33,7 +33,8 @@ pub(crate) async fn measure(
     };
     let (before, load) = tokio::try_join!(before, load)?;
     let used = running.program.usage()?.since(&before);
-    let calls = running.component_calls().await?.zip(calls).map(|(after, before)| after.since(&before));
+    let calls =
+        running.component_calls().await?.zip(calls).map(|(after, before)| after.since(&before));
     let memory = running.program.memory()?;
     running.empty_output()?;
     ensure!(load.requests > 0, "{name} answers nothing in {}", scenario.name);

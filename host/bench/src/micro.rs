@@ -24,7 +24,11 @@ pub(crate) struct Arguments {
 pub(crate) fn micro(arguments: Arguments) -> Result<()> {
     let mut found = Vec::new();
     collect(&arguments.criterion, &mut found)?;
-    ensure!(!found.is_empty(), "nothing in {}: run `cargo bench` first", arguments.criterion.display());
+    ensure!(
+        !found.is_empty(),
+        "nothing in {}: run `cargo bench` first",
+        arguments.criterion.display()
+    );
     found.sort_by(|one, other| one.name.cmp(&other.name));
     let run = run::describe_with(vec![run::version("rustc", Path::new("rustc"), "--version")])?;
     let mut recorder = Recorder::start(&arguments.out, run)?;
@@ -89,12 +93,19 @@ mod tests {
     #[test]
     fn what_was_found_last_is_collected_from_all_groups() {
         let directory = tempfile::tempdir().unwrap();
-        for (of, id, median) in [("a/b/new", "a/b", 2.0), ("a/b/base", "a/b", 1.0), ("c/new", "c", 3.0)] {
+        for (of, id, median) in
+            [("a/b/new", "a/b", 2.0), ("a/b/base", "a/b", 1.0), ("c/new", "c", 3.0)]
+        {
             let path = directory.path().join(of);
             fs::create_dir_all(&path).unwrap();
-            fs::write(path.join("benchmark.json"), format!(r#"{{"group_id":"x","full_id":"{id}"}}"#)).unwrap();
+            fs::write(
+                path.join("benchmark.json"),
+                format!(r#"{{"group_id":"x","full_id":"{id}"}}"#),
+            )
+            .unwrap();
             let interval = r#"{"confidence_level":0.95,"lower_bound":0.5,"upper_bound":4.0}"#;
-            let median = format!(r#"{{"point_estimate":{median},"confidence_interval":{interval}}}"#);
+            let median =
+                format!(r#"{{"point_estimate":{median},"confidence_interval":{interval}}}"#);
             fs::write(path.join("estimates.json"), format!(r#"{{"median":{median}}}"#)).unwrap();
         }
         let mut found = Vec::new();

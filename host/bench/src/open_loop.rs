@@ -1,6 +1,7 @@
-//! A load at a fixed rate, whose latencies are free of coordinated omission: each request is due at a time that was
-//! fixed before the first was sent, and its latency counts from then. A stall delays all that fall due in it, as it
-//! would delay users, and not just the few that were under way.
+//! A load at a fixed rate, whose latencies are free of coordinated omission: each request is due at
+//! a time that was fixed before the first was sent, and its latency counts from then. A stall
+//! delays all that fall due in it, as it would delay users, and not just the few that were under
+//! way.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -61,8 +62,9 @@ impl Latencies {
     fn load(&self, elapsed: Duration) -> Load {
         let mut all: Vec<_> = self.answered.iter().chain(&self.failed).copied().collect();
         all.sort_unstable();
-        let percentile =
-            |percent: usize| all.get((all.len() * percent / 100).min(all.len().saturating_sub(1))).copied();
+        let percentile = |percent: usize| {
+            all.get((all.len() * percent / 100).min(all.len().saturating_sub(1))).copied()
+        };
         Load {
             requests: self.answered.len() as u64,
             errors: self.bad_status + self.failed.len() as u64,
@@ -90,7 +92,11 @@ impl Due {
 async fn latencies(plan: &Plan, started: oneshot::Sender<()>) -> Result<Latencies> {
     let mut streams = Vec::new();
     for _ in 0..plan.connections {
-        streams.push(connect(plan.address).await.with_context(|| format!("no connection to {}", plan.address))?);
+        streams.push(
+            connect(plan.address)
+                .await
+                .with_context(|| format!("no connection to {}", plan.address))?,
+        );
     }
     let due = Rc::new(Due { times: RefCell::default(), waiting: Semaphore::new(0) });
     let latencies = Rc::new(RefCell::new(Latencies::default()));
@@ -98,7 +104,8 @@ async fn latencies(plan: &Plan, started: oneshot::Sender<()>) -> Result<Latencie
     let mut connections = JoinSet::new();
     for (index, stream) in streams.into_iter().enumerate() {
         under_way.borrow_mut().push(None);
-        let (due, latencies, under_way, plan) = (due.clone(), latencies.clone(), under_way.clone(), plan.clone());
+        let (due, latencies, under_way, plan) =
+            (due.clone(), latencies.clone(), under_way.clone(), plan.clone());
         connections.spawn_local(async move {
             let mut stream = Some(stream);
             let mut buffer = Vec::new();
@@ -133,11 +140,14 @@ async fn latencies(plan: &Plan, started: oneshot::Sender<()>) -> Result<Latencie
     connections.shutdown().await;
     let mut latencies = latencies.take();
     let unsent = due.times.borrow();
-    latencies.failed.extend(under_way.borrow().iter().flatten().chain(&*unsent).map(Instant::elapsed));
+    latencies
+        .failed
+        .extend(under_way.borrow().iter().flatten().chain(&*unsent).map(Instant::elapsed));
     Ok(latencies)
 }
 
-/// Hands out each request when it is due. The runtime's timers are too coarse for that: they have milliseconds.
+/// Hands out each request when it is due. The runtime's timers are too coarse for that: they have
+/// milliseconds.
 async fn schedule(total: usize, rate: f64, due: &Due) -> Result<()> {
     // More wake-ups than this cost too much; several requests then fall due in one.
     const SHORTEST: Duration = Duration::from_micros(20);
@@ -163,7 +173,11 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// One request and its answer, on a connection that is made anew if the last one broke.
-async fn exchange(stream: &mut Option<TcpStream>, plan: &Plan, buffer: &mut Vec<u8>) -> io::Result<u16> {
+async fn exchange(
+    stream: &mut Option<TcpStream>,
+    plan: &Plan,
+    buffer: &mut Vec<u8>,
+) -> io::Result<u16> {
     let stream = match stream {
         Some(stream) => stream,
         None => stream.insert(connect(plan.address).await?),
@@ -190,9 +204,13 @@ async fn exchange(stream: &mut Option<TcpStream>, plan: &Plan, buffer: &mut Vec<
 fn response(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(head) = response.parse(bytes).map_err(io::Error::other)? else { return Ok(None) };
-    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok());
+    let httparse::Status::Complete(head) = response.parse(bytes).map_err(io::Error::other)? else {
+        return Ok(None);
+    };
+    let length =
+        response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length =
+        length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok());
     let length = length.ok_or_else(|| io::Error::other("an answer without content-length"))?;
     Ok(Some((response.code.unwrap_or(0), head + length)))
 }
@@ -203,7 +221,8 @@ struct Timer(pipe::Receiver);
 
 impl Timer {
     fn every(interval: Duration) -> Result<Self> {
-        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
+        let timer =
+            rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
         let interval = Timespec::try_from(interval)?;
         let times = Itimerspec { it_interval: interval, it_value: interval };
         rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
@@ -233,7 +252,9 @@ mod tests {
                 if count == stall_after {
                     tokio::time::sleep(stall).await;
                 }
-                if stream.read_exact(&mut request).await.is_err() || stream.write_all(ANSWER).await.is_err() {
+                if stream.read_exact(&mut request).await.is_err()
+                    || stream.write_all(ANSWER).await.is_err()
+                {
                     return;
                 }
             }
@@ -243,16 +264,27 @@ mod tests {
 
     fn plan(address: SocketAddr) -> Plan {
         let request = "GET / HTTP/1.1\r\n\r\n".into();
-        Plan { address, request, connections: 1, rate: 1000.0, duration: Duration::from_millis(600) }
+        Plan {
+            address,
+            request,
+            connections: 1,
+            rate: 1000.0,
+            duration: Duration::from_millis(600),
+        }
     }
 
     #[tokio::test]
     async fn a_stall_shows_in_every_request_that_falls_due_in_it() {
         let address = server(200, Duration::from_millis(200)).await;
         let plan = plan(address);
-        let latencies = LocalSet::new().run_until(latencies(&plan, oneshot::channel().0)).await.unwrap();
-        assert_eq!((latencies.answered.len(), latencies.failed.len(), latencies.bad_status), (600, 0, 0));
-        // 200 fall due in the 200 ms; half of them wait for at least half of it. A closed loop would see one.
+        let latencies =
+            LocalSet::new().run_until(latencies(&plan, oneshot::channel().0)).await.unwrap();
+        assert_eq!(
+            (latencies.answered.len(), latencies.failed.len(), latencies.bad_status),
+            (600, 0, 0)
+        );
+        // 200 fall due in the 200 ms; half of them wait for at least half of it. A closed loop
+        // would see one.
         let slow = |least| latencies.answered.iter().filter(|latency| **latency >= least).count();
         assert!(slow(Duration::from_millis(100)) >= 95, "{}", slow(Duration::from_millis(100)));
         assert!(slow(Duration::from_millis(195)) >= 1);
@@ -262,7 +294,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_never_answered_counts_with_the_time_it_has_waited() {
         let address = server(500, Duration::from_secs(3600)).await;
-        let latencies = LocalSet::new().run_until(latencies(&plan(address), oneshot::channel().0)).await.unwrap();
+        let latencies = LocalSet::new()
+            .run_until(latencies(&plan(address), oneshot::channel().0))
+            .await
+            .unwrap();
         assert_eq!((latencies.answered.len(), latencies.failed.len()), (500, 100));
         assert!(latencies.failed.iter().all(|latency| *latency >= GRACE));
         assert!(latencies.load(Duration::from_secs(1)).p99 >= Some(GRACE));

@@ -1,4 +1,5 @@
-//! The programs that are measured: how they start and surely end, and what the kernel counts of them.
+//! The programs that are measured: how they start and surely end, and what the kernel counts of
+//! them.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// A command that ends with this process, even if this one is killed: the kernel then sends SIGTERM, at which nginx
-/// ends its workers too.
+/// A command that ends with this process, even if this one is killed: the kernel then sends
+/// SIGTERM, at which nginx ends its workers too.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "--"]).arg(program).stdin(Stdio::null());
@@ -26,7 +27,8 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it in a process group of its own, with stderr, and stdout if the command says nothing of it, in `log`.
+    /// Starts it in a process group of its own, with stderr, and stdout if the command says nothing
+    /// of it, in `log`.
     pub(crate) fn start(mut command: Command, stdout: Option<File>, log: &Path) -> Result<Self> {
         let log = File::create(log)?;
         let stdout = match stdout {
@@ -52,10 +54,15 @@ impl Program {
                 // A thread that ends while it is looked at has nothing more to say.
                 let Ok(text) = fs::read_to_string(path.join("schedstat")) else { continue };
                 let time = text.split(' ').next().and_then(|field| field.parse().ok());
-                usage.threads.insert(path.into_os_string(), time.context("schedstat is not as expected")?);
+                usage
+                    .threads
+                    .insert(path.into_os_string(), time.context("schedstat is not as expected")?);
             }
         }
-        anyhow::ensure!(!usage.threads.is_empty(), "no /proc/PID/task/TID/schedstat: this kernel does not count");
+        anyhow::ensure!(
+            !usage.threads.is_empty(),
+            "no /proc/PID/task/TID/schedstat: this kernel does not count"
+        );
         Ok(usage)
     }
 
@@ -78,10 +85,13 @@ impl Program {
     fn processes(&self) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc")? {
-            let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             // The name, in parentheses, may hold anything; behind it are state, parent and group.
             let Ok(text) = fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
-            let group = text.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
+            let group =
+                text.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
             if group == Some(self.child.id()) {
                 found.push(id);
             }
@@ -107,7 +117,8 @@ impl Drop for Program {
     }
 }
 
-/// Processor time by thread, in nanoseconds. Threads come and go: a sum alone would shrink when one goes.
+/// Processor time by thread, in nanoseconds. Threads come and go: a sum alone would shrink when one
+/// goes.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     threads: HashMap<std::ffi::OsString, u64>,
@@ -116,7 +127,8 @@ pub(crate) struct Usage {
 impl Usage {
     /// What was used since `before` was taken.
     pub(crate) fn since(&self, before: &Self) -> Duration {
-        let used = self.threads.iter().map(|(thread, now)| now - before.threads.get(thread).unwrap_or(&0));
+        let used =
+            self.threads.iter().map(|(thread, now)| now - before.threads.get(thread).unwrap_or(&0));
         Duration::from_nanos(used.sum())
     }
 }
@@ -155,7 +167,9 @@ mod tests {
             let stats = fs::read_dir("/proc")
                 .unwrap()
                 .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
-            stats.filter(|stat| stat.contains(&format!(" {group} ")) && !stat.contains(") Z ")).count()
+            stats
+                .filter(|stat| stat.contains(&format!(" {group} ")) && !stat.contains(") Z "))
+                .count()
         };
         let killed = tokio::time::Instant::now();
         while running() > 0 {

@@ -136,7 +136,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Measured>> {
         let place = || format!("{}, line {}", path.display(), index + 1);
         let run = runs.last_mut().context("a measurement before any run").with_context(place);
         match serde_json::from_str(&line?).with_context(place)? {
-            Record::Run(run) => runs.push(Measured { run, measurements: Vec::new(), micros: Vec::new() }),
+            Record::Run(run) => {
+                runs.push(Measured { run, measurements: Vec::new(), micros: Vec::new() })
+            }
             Record::Measurement(measurement) => run?.measurements.push(measurement),
             Record::Micro(micro) => run?.micros.push(micro),
         }

@@ -18,7 +18,8 @@ use figures::Figures;
 /// One measurement, for whoever waits.
 pub(crate) fn line(measured: &Measurement) -> String {
     let latency = |micros: Option<f64>| micros.map_or("-".into(), milliseconds);
-    let errors = if measured.errors > 0 { format!(", {} errors", measured.errors) } else { String::new() };
+    let errors =
+        if measured.errors > 0 { format!(", {} errors", measured.errors) } else { String::new() };
     format!(
         "{:>2} {:18} {:7.2} µs {:7.0}/s, p50 {} ms, p99 {} ms{errors}",
         measured.round,

@@ -33,11 +33,20 @@ impl ProgramArguments {
     /// Those that are there; an error if one is missing without which nothing can be said.
     pub(crate) fn find(&self) -> Result<Programs> {
         for program in ["nginx", "wrk", "h2load", "setpriv"] {
-            ensure!(in_path(program).is_some(), "{program} is missing: host/bench/install.sh installs it");
+            ensure!(
+                in_path(program).is_some(),
+                "{program} is missing: host/bench/install.sh installs it"
+            );
         }
-        for file in [Some(&self.fusebox), Some(&self.component), self.before.as_ref(), self.envoy.as_ref()] {
+        for file in
+            [Some(&self.fusebox), Some(&self.component), self.before.as_ref(), self.envoy.as_ref()]
+        {
             let Some(file) = file else { continue };
-            ensure!(file.is_file(), "{} is not there: `make bench` builds what is missing", file.display());
+            ensure!(
+                file.is_file(),
+                "{} is not there: `make bench` builds what is missing",
+                file.display()
+            );
         }
         let installed = Path::new(DIRECTORY).join("venv/bin/envoy");
         let envoy = self.envoy.clone().or_else(|| installed.is_file().then_some(installed));

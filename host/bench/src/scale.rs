@@ -108,7 +108,9 @@ impl Axis {
     fn load(self, point: u64) -> Scenario {
         let (request, connections, generator) = match self {
             Self::Connections => (Request::Get("/"), point as usize, Generator::OpenLoop),
-            Self::Routes | Self::Components => (Request::Spread { routes: point }, 64, Generator::Wrk),
+            Self::Routes | Self::Components => {
+                (Request::Spread { routes: point }, 64, Generator::Wrk)
+            }
             Self::Headers => (Request::Headers { count: point, size: 32 }, 64, Generator::Wrk),
             Self::HeaderSize => (Request::Headers { count: 5, size: point }, 64, Generator::Wrk),
             Self::Workers => (Request::Get("/"), 64, Generator::Wrk),
@@ -117,8 +119,8 @@ impl Axis {
     }
 }
 
-/// What a proxy may have open is for clients and services, of which the latter need far fewer connections at a modest rate; a
-/// few files are its own.
+/// What a proxy may have open is for clients and services, of which the latter need far fewer
+/// connections at a modest rate; a few files are its own.
 fn most_connections() -> Result<u64> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     (limit / 4 * 3).checked_sub(100).context("too few files may be open")
@@ -127,7 +129,8 @@ fn most_connections() -> Result<u64> {
 pub(crate) async fn scale(arguments: Arguments) -> Result<()> {
     let programs = arguments.programs.find()?;
     let axes = if arguments.axes.is_empty() { Axis::value_variants() } else { &arguments.axes };
-    let (rounds, duration) = (usize::from(arguments.rounds), Duration::from_secs(arguments.seconds.into()));
+    let (rounds, duration) =
+        (usize::from(arguments.rounds), Duration::from_secs(arguments.seconds.into()));
     let contestants = Contestant::scaled(&programs);
     let mut count = 0;
     for axis in axes {
@@ -147,12 +150,16 @@ pub(crate) async fn scale(arguments: Arguments) -> Result<()> {
             for contestant in axis.contestants(contestants.clone()) {
                 let options = axis.options(point);
                 // Where only the load grows, one and the same bears it.
-                let same =
-                    |(of, running): &(Options, Running)| *of == options && running.contestant.name == contestant.name;
+                let same = |(of, running): &(Options, Running)| {
+                    *of == options && running.contestant.name == contestant.name
+                };
                 let index = match running.iter().position(same) {
                     Some(index) => index,
                     None => {
-                        running.push((options, contestant.start(&servers, &mut ports, &options, work.path()).await?));
+                        running.push((
+                            options,
+                            contestant.start(&servers, &mut ports, &options, work.path()).await?,
+                        ));
                         running.len() - 1
                     }
                 };

@@ -14,7 +14,8 @@ pub(crate) struct Scenario {
     pub(crate) generator: Generator,
     pub(crate) protocol: Protocol,
     pub(crate) tls: bool,
-    /// Of the seconds asked for: what is only looked at for its ratio of processor time needs fewer.
+    /// Of the seconds asked for: what is only looked at for its ratio of processor time needs
+    /// fewer.
     pub(crate) share: f64,
     /// Only of those that people would choose between; all of them otherwise.
     pub(crate) main_contestants: bool,
@@ -83,7 +84,12 @@ impl Scenario {
             generator: Generator::H2load,
             ..Self::MAIN
         },
-        Self { name: "one-connection", title: "small answers, 1 connection", connections: 1, ..Self::MAIN },
+        Self {
+            name: "one-connection",
+            title: "small answers, 1 connection",
+            connections: 1,
+            ..Self::MAIN
+        },
         Self {
             name: "thousand-connections",
             title: "small answers, 1,000 connections, saturated",

@@ -14,7 +14,11 @@ pub(crate) fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
     values.sort_unstable_by(f64::total_cmp);
     let (&min, &max) = (values.first()?, values.last()?);
     let middle = values.len() / 2;
-    let median = if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
+    let median = if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    };
     Some(Spread { median, min, max })
 }
 

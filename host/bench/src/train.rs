@@ -1,5 +1,5 @@
-//! A load to compile by: `make release` builds the program so that it says what it does, trains it with this, and builds it
-//! again for what it has then done most.
+//! A load to compile by: `make release` builds the program so that it says what it does, trains it
+//! with this, and builds it again for what it has then done most.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,9 +35,9 @@ struct Lesson {
 
 /// Mostly what most programs ask of each other most of the time.
 fn lessons() -> [Lesson; 4] {
-    let get = |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\nHost: bench\r\n{more}\r\n");
-    let usual =
-        "User-Agent: train/1\r\nAccept: application/json\r\nAccept-Encoding: gzip\r\nAuthorization: Bearer x\r\n";
+    let get =
+        |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\nHost: bench\r\n{more}\r\n");
+    let usual = "User-Agent: train/1\r\nAccept: application/json\r\nAccept-Encoding: gzip\r\nAuthorization: Bearer x\r\n";
     let large = format!(
         "POST /bodies HTTP/1.1\r\nHost: bench\r\nContent-Length: {LARGE_BODY}\r\n\r\n{}",
         "x".repeat(LARGE_BODY)
@@ -52,7 +52,8 @@ fn lessons() -> [Lesson; 4] {
 }
 
 pub(crate) async fn train(arguments: Arguments) -> Result<()> {
-    let absolute = |path: &Path| std::path::absolute(path).with_context(|| path.display().to_string());
+    let absolute =
+        |path: &Path| std::path::absolute(path).with_context(|| path.display().to_string());
     let (fusebox, component) = (absolute(&arguments.fusebox)?, absolute(&arguments.component)?);
     for file in [&fusebox, &component] {
         ensure!(file.is_file(), "{} is not there", file.display());
@@ -60,7 +61,8 @@ pub(crate) async fn train(arguments: Arguments) -> Result<()> {
     let work = tempfile::tempdir()?;
     let (servers, mut ports) = (Servers::start()?, Ports::new());
     for contestant in Contestant::fuseboxes("fusebox", &fusebox, &component) {
-        let running = contestant.start(&servers, &mut ports, &Options::default(), work.path()).await?;
+        let running =
+            contestant.start(&servers, &mut ports, &Options::default(), work.path()).await?;
         let mut answered = 0;
         for Lesson { request, rate, connections, duration } in lessons() {
             let plan = Plan { address: running.address, request, connections, rate, duration };
@@ -69,7 +71,8 @@ pub(crate) async fn train(arguments: Arguments) -> Result<()> {
             ensure!(load.errors == 0, "{}: {} errors", contestant.name, load.errors);
             answered += load.requests;
         }
-        // So that failures are not taken for what never happens: first those that pass, then those that open a breaker.
+        // So that failures are not taken for what never happens: first those that pass, then those
+        // that open a breaker.
         let targets = (0..RETRIES).map(|index| format!("/retry/fail-once/train-{index}"));
         for target in targets.chain(std::iter::repeat_n("/unavailable".to_owned(), RETRIES)) {
             let answer = running.get(&target).await?;

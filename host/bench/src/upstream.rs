@@ -1,5 +1,5 @@
-//! The service behind every proxy: as little of a server as answers what the scenarios ask, so that it is never what
-//! limits them.
+//! The service behind every proxy: as little of a server as answers what the scenarios ask, so that
+//! it is never what limits them.
 //!
 //! | target | answer |
 //! |---|---|
@@ -152,12 +152,15 @@ impl<'a> Request<'a> {
         let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message);
         let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut []);
-        let parsed = request.parse_with_uninit_headers(bytes, &mut headers).map_err(io::Error::other)?;
+        let parsed =
+            request.parse_with_uninit_headers(bytes, &mut headers).map_err(io::Error::other)?;
         let httparse::Status::Complete(head) = parsed else { return Ok(None) };
         let mut body = 0;
         for header in &*request.headers {
             if header.name.eq_ignore_ascii_case("content-length") {
-                let value = std::str::from_utf8(header.value).ok().and_then(|value| value.parse::<usize>().ok());
+                let value = std::str::from_utf8(header.value)
+                    .ok()
+                    .and_then(|value| value.parse::<usize>().ok());
                 body = value.ok_or_else(|| invalid("content-length is no number"))?;
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 return Err(invalid("no scenario sends a chunked body, so no proxy should"));
@@ -203,7 +206,8 @@ impl Answers {
             }
             (Some(size), Some(count), Some("headers")) => {
                 let (size, count) = (size.parse().unwrap_or(0), count.parse().unwrap_or(0));
-                let headers: String = (3..count).map(|n| format!("x-answer-{n}: {}\r\n", "a".repeat(size))).collect();
+                let headers: String =
+                    (3..count).map(|n| format!("x-answer-{n}: {}\r\n", "a".repeat(size))).collect();
                 answer("200 OK", &headers, b"{}").into()
             }
             _ => (&self.small).into(),
@@ -220,8 +224,8 @@ fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Addresses for proxies and services. They are below those that the kernel gives to outgoing connections, of which a run
-/// makes thousands.
+/// Addresses for proxies and services. They are below those that the kernel gives to outgoing
+/// connections, of which a run makes thousands.
 #[derive(Debug)]
 pub(crate) struct Ports {
     next: u16,
@@ -254,7 +258,8 @@ mod tests {
 
     /// What comes back for all that is sent, on one connection.
     async fn answers(requests: &[u8]) -> (String, u64) {
-        let upstream = Servers::start().unwrap().service(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let upstream =
+            Servers::start().unwrap().service(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let mut stream = TcpStream::connect(upstream.address).await.unwrap();
         let (mut reader, mut writer) = stream.split();
         let send = async {

@@ -38,8 +38,16 @@ pub(super) fn command(setup: &Setup, binary: &Path, filter: bool) -> Result<Comm
         "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
     }));
     let mut command = process::command(binary);
-    command.arg("--config-path").arg(setup.write("envoy.json", config(setup, filters).to_string())?);
-    command.args(["--concurrency", &setup.workers.to_string(), "--disable-hot-restart", "--log-level", "warning"]);
+    command
+        .arg("--config-path")
+        .arg(setup.write("envoy.json", config(setup, filters).to_string())?);
+    command.args([
+        "--concurrency",
+        &setup.workers.to_string(),
+        "--disable-hot-restart",
+        "--log-level",
+        "warning",
+    ]);
     Ok(command)
 }
 

@@ -39,16 +39,22 @@ pub(crate) struct Calls {
 impl Calls {
     pub(super) fn of(metrics: &str) -> Result<Self> {
         let mut calls = Self { seconds: 0.0, within: Vec::new() };
-        for line in metrics.lines().filter(|line| line.starts_with("fusebox_component_call_seconds_")) {
+        for line in
+            metrics.lines().filter(|line| line.starts_with("fusebox_component_call_seconds_"))
+        {
             let value = || {
                 let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
                 value.with_context(|| format!("`{line}` in the metrics"))
             };
             if line.starts_with("fusebox_component_call_seconds_sum{") {
                 calls.seconds += value()?;
-            } else if let Some(bound) = line.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()) {
-                let bound =
-                    bound.trim_start_matches('+').parse().with_context(|| format!("`{line}` in the metrics"))?;
+            } else if let Some(bound) =
+                line.split("le=\"").nth(1).and_then(|rest| rest.split('"').next())
+            {
+                let bound = bound
+                    .trim_start_matches('+')
+                    .parse()
+                    .with_context(|| format!("`{line}` in the metrics"))?;
                 match calls.within.iter_mut().find(|(known, _)| *known == bound) {
                     Some((_, count)) => *count += value()?,
                     None => calls.within.push((bound, value()?)),
@@ -60,7 +66,10 @@ impl Calls {
 
     pub(crate) fn since(mut self, before: &Self) -> Self {
         self.seconds -= before.seconds;
-        self.within.iter_mut().zip(&before.within).for_each(|((_, now), (_, before))| *now -= before);
+        self.within
+            .iter_mut()
+            .zip(&before.within)
+            .for_each(|((_, now), (_, before))| *now -= before);
         self
     }
 
@@ -104,7 +113,9 @@ code_cache = {{ directory = \"{cache}\" }}
     for index in 0..if policies.ask_component() { setup.components } else { 0 } {
         let handle_if = match policies {
             Policies::WasmOnly => {
-                format!("{{ component = \"c{index}\", only = {{ status = [\"5xx\"], failure = [] }} }}")
+                format!(
+                    "{{ component = \"c{index}\", only = {{ status = [\"5xx\"], failure = [] }} }}"
+                )
             }
             _ => format!("{{ component = \"c{index}\" }}"),
         };
@@ -148,10 +159,15 @@ limit = \"10s\"
     let retried = match policies {
         Policies::None => String::new(),
         Policies::Native => r#""visible-fallback", "retry", "tolerant-breaker", "timeout""#.into(),
-        Policies::Wasm | Policies::WasmOnly => r#""visible-fallback", "retry-0", "tolerant-breaker", "timeout""#.into(),
+        Policies::Wasm | Policies::WasmOnly => {
+            r#""visible-fallback", "retry-0", "tolerant-breaker", "timeout""#.into()
+        }
     };
     let mut route = |path: &str, policies: &str| {
-        writeln!(config, "[[routes]]\npath = \"{path}\"\nupstream = \"http://{upstream}\"\npolicies = [{policies}]")
+        writeln!(
+            config,
+            "[[routes]]\npath = \"{path}\"\nupstream = \"http://{upstream}\"\npolicies = [{policies}]"
+        )
     };
     let usual = |index: u64| match policies {
         Policies::None => String::new(),

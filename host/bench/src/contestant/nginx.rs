@@ -45,6 +45,10 @@ http {{
         connections = 2 * setup.connections + 64,
     );
     let mut command = process::command("nginx");
-    command.arg("-c").arg(setup.write("nginx.conf", config)?).arg("-e").arg(setup.directory.join("errors"));
+    command
+        .arg("-c")
+        .arg(setup.write("nginx.conf", config)?)
+        .arg("-e")
+        .arg(setup.directory.join("errors"));
     Ok(command)
 }

@@ -1,4 +1,5 @@
-//! Figures of several rounds, and their ratios, each within its round: what else the machine did then, it did to both.
+//! Figures of several rounds, and their ratios, each within its round: what else the machine did
+//! then, it did to both.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,9 @@ impl<'a> Figures<'a> {
             for measurement in measurements {
                 found.entry(measurement.scenario.as_str()).or_default().push(measurement);
             }
-            scenarios.extend(found.into_iter().map(|(scenario, measurements)| (scenario, (run, measurements))));
+            scenarios.extend(
+                found.into_iter().map(|(scenario, measurements)| (scenario, (run, measurements))),
+            );
         }
         Self { scenarios, micros: newest }
     }
@@ -44,12 +47,16 @@ impl<'a> Figures<'a> {
 
     /// The newest run in which something grew.
     pub(crate) fn newest_scale(&self) -> Option<&'a Run> {
-        Axis::value_variants().iter().filter_map(|axis| self.run(axis.scenario())).max_by_key(|run| run.time)
+        Axis::value_variants()
+            .iter()
+            .filter_map(|axis| self.run(axis.scenario()))
+            .max_by_key(|run| run.time)
     }
 
     /// Sorted by name.
     pub(crate) fn contestants(&self, scenario: &str) -> Vec<&'a str> {
-        let mut names: Vec<_> = self.measurements(scenario).map(|measured| measured.contestant.as_str()).collect();
+        let mut names: Vec<_> =
+            self.measurements(scenario).map(|measured| measured.contestant.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -57,18 +64,26 @@ impl<'a> Figures<'a> {
 
     /// The points on its axis.
     pub(crate) fn points(&self, scenario: &str) -> Vec<u64> {
-        let mut points: Vec<_> = self.measurements(scenario).filter_map(|measured| measured.point).collect();
+        let mut points: Vec<_> =
+            self.measurements(scenario).filter_map(|measured| measured.point).collect();
         points.sort_unstable();
         points.dedup();
         points
     }
 
     fn measurements(&self, scenario: &str) -> impl Iterator<Item = &'a Measurement> {
-        self.scenarios.get(scenario).into_iter().flat_map(|(_, measurements)| measurements.iter().copied())
+        self.scenarios
+            .get(scenario)
+            .into_iter()
+            .flat_map(|(_, measurements)| measurements.iter().copied())
     }
 
     /// Of one contestant, warm-up included.
-    pub(crate) fn all(&self, scenario: &str, contestant: &str) -> impl Iterator<Item = &'a Measurement> {
+    pub(crate) fn all(
+        &self,
+        scenario: &str,
+        contestant: &str,
+    ) -> impl Iterator<Item = &'a Measurement> {
         self.measurements(scenario).filter(move |measured| measured.contestant == contestant)
     }
 
@@ -99,7 +114,8 @@ pub(crate) const COST: Figure = |measured| Some(measured.cost());
 pub(crate) const THROUGHPUT: Figure = |measured| Some(measured.throughput());
 pub(crate) const P50: Figure = |measured| measured.p50_micros;
 pub(crate) const P99: Figure = |measured| measured.p99_micros;
-pub(crate) const RESIDENT: Figure = |measured| Some(measured.resident_bytes as f64 / f64::from(1 << 20));
+pub(crate) const RESIDENT: Figure =
+    |measured| Some(measured.resident_bytes as f64 / f64::from(1 << 20));
 
 /// Whose figures.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +141,12 @@ mod tests {
     use crate::machine::Machine;
     use crate::scenario::{Generator, Protocol};
 
-    fn measured(scenario: &str, contestant: &str, round: usize, processor_seconds: f64) -> Measurement {
+    fn measured(
+        scenario: &str,
+        contestant: &str,
+        round: usize,
+        processor_seconds: f64,
+    ) -> Measurement {
         Measurement {
             scenario: scenario.into(),
             point: None,
@@ -164,7 +185,8 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_within_a_round() {
-        // The machine is slower from round to round; the ratio is 2 throughout. The warm-up does not count.
+        // The machine is slower from round to round; the ratio is 2 throughout. The warm-up does
+        // not count.
         let rounds = [(0, 1.0, 100.0), (1, 1.0, 2.0), (2, 10.0, 20.0), (3, 100.0, 200.0)];
         let measurements = rounds.into_iter().flat_map(|(round, reference, other)| {
             [measured("get", "nginx", round, reference), measured("get", "other", round, other)]
@@ -173,7 +195,10 @@ mod tests {
         let figures = Figures::of(&runs);
         let ratio = figures.ratio(Place::new("get", "other"), Place::new("get", "nginx"), COST);
         assert_eq!(ratio, Some(Spread { median: 2.0, min: 2.0, max: 2.0 }));
-        assert_eq!(figures.ratio(Place::new("get", "other"), Place::new("get", "absent"), COST), None);
+        assert_eq!(
+            figures.ratio(Place::new("get", "other"), Place::new("get", "absent"), COST),
+            None
+        );
     }
 
     #[test]
@@ -184,7 +209,10 @@ mod tests {
         ];
         let figures = Figures::of(&runs);
         let revision = |scenario| figures.run(scenario).map(|run| run.revision.as_str());
-        assert_eq!((revision("get"), revision("bodies"), revision("retry-503")), (Some("new"), Some("old"), None));
+        assert_eq!(
+            (revision("get"), revision("bodies"), revision("retry-503")),
+            (Some("new"), Some("old"), None)
+        );
         assert_eq!(figures.value(Place::new("get", "nginx"), COST).unwrap().median, 3.0);
     }
 }

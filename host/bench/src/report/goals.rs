@@ -5,7 +5,8 @@ use super::table::row;
 use crate::contestant::REFERENCE;
 use crate::statistics::Spread;
 
-const FULL_POLICY: &str = "full policy: timeout, retry, breaker, fallback, a component asked about every response";
+const FULL_POLICY: &str =
+    "full policy: timeout, retry, breaker, fallback, a component asked about every response";
 const WASM: &str = "fusebox-wasm";
 const NATIVE: &str = "fusebox-native";
 
@@ -33,8 +34,9 @@ pub(crate) fn table(figures: &Figures<'_>) -> String {
 }
 
 fn goals(figures: &Figures<'_>) -> [Goal; 12] {
-    let ratio =
-        |scenario, of, to, figure: Figure| figures.ratio(Place::new(scenario, of), Place::new(scenario, to), figure);
+    let ratio = |scenario, of, to, figure: Figure| {
+        figures.ratio(Place::new(scenario, of), Place::new(scenario, to), figure)
+    };
     let two = |value: f64| format!("{value:.2}");
     let percent = |value: f64| format!("{:+.1} %", (value - 1.0) * 100.0);
     [
@@ -69,21 +71,24 @@ fn goals(figures: &Figures<'_>) -> [Goal; 12] {
         Goal {
             what: "a call of the component in the running proxy, mean, µs",
             goal: "≤ 1",
-            figure: figures.value(Place::new("get", WASM), |measured| measured.component_call_micros),
+            figure: figures
+                .value(Place::new("get", WASM), |measured| measured.component_call_micros),
             show: two,
             met: |value| value <= 1.0,
         },
         Goal {
             what: "… p50, at most",
             goal: "≤ 1",
-            figure: figures.value(Place::new("get", WASM), |measured| measured.component_call_p50_micros),
+            figure: figures
+                .value(Place::new("get", WASM), |measured| measured.component_call_p50_micros),
             show: two,
             met: |value| value <= 1.0,
         },
         Goal {
             what: "… p99, at most",
             goal: "≤ 5",
-            figure: figures.value(Place::new("get", WASM), |measured| measured.component_call_p99_micros),
+            figure: figures
+                .value(Place::new("get", WASM), |measured| measured.component_call_p99_micros),
             show: two,
             met: |value| value <= 5.0,
         },

@@ -1,4 +1,5 @@
-//! The page of all runs, docs/performance.md: what is between its two marks is made from raw data, the rest by hand.
+//! The page of all runs, docs/performance.md: what is between its two marks is made from raw data,
+//! the rest by hand.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,21 +47,31 @@ pub(crate) fn write(arguments: Arguments) -> Result<()> {
     if let Some(run) = figures.run("get") {
         plot::comparison(&figures, &directory.join("comparison.svg"))?;
         text += &format!("## Beside other proxies\n\n{}\n", describe(run));
-        text += &format!("![Cost, throughput, latency and memory of each]({plots}/comparison.svg)\n\n");
+        text +=
+            &format!("![Cost, throughput, latency and memory of each]({plots}/comparison.svg)\n\n");
         text += &table::comparisons(&figures);
     }
     if let Some(run) = figures.newest_scale() {
         plot::scale(&figures, &directory.join("scale.svg"))?;
         text += &format!("## As things grow\n\n{}\n", describe(run));
-        text += &format!("![Cost per request on each axis]({plots}/scale.svg)\n\n{}\n", table::scales(&figures));
+        text += &format!(
+            "![Cost per request on each axis]({plots}/scale.svg)\n\n{}\n",
+            table::scales(&figures)
+        );
     }
     if let Some((run, micros)) = figures.micros() {
-        text += &format!("## Small things by themselves\n\n{}\n{}\n", describe(run), table::micros(micros));
+        text += &format!(
+            "## Small things by themselves\n\n{}\n{}\n",
+            describe(run),
+            table::micros(micros)
+        );
     }
     text += &format!("## History\n\n{}\n", table::history(&history));
 
-    let page = fs::read_to_string(&arguments.page).with_context(|| arguments.page.display().to_string())?;
-    let page = between_marks(&page, &text).with_context(|| format!("{} lacks a mark", arguments.page.display()))?;
+    let page = fs::read_to_string(&arguments.page)
+        .with_context(|| arguments.page.display().to_string())?;
+    let page = between_marks(&page, &text)
+        .with_context(|| format!("{} lacks a mark", arguments.page.display()))?;
     fs::write(&arguments.page, page)?;
     say!("written: {}", arguments.page.display());
     Ok(())
@@ -79,7 +90,8 @@ fn published(directory: &Path) -> Result<Vec<PathBuf>> {
 
 fn describe(run: &Run) -> String {
     let machine = &run.machine;
-    let versions: Vec<_> = run.versions.iter().map(|(program, version)| format!("{program} (`{version}`)")).collect();
+    let versions: Vec<_> =
+        run.versions.iter().map(|(program, version)| format!("{program} (`{version}`)")).collect();
     format!(
         "{}, revision `{}`. {}, {} cores, {} GiB, Linux {}, {}. {}.\n",
         run.time.strftime("%Y-%m-%d %H:%M UTC"),

@@ -47,13 +47,15 @@ pub(crate) fn comparison(figures: &Figures<'_>, path: &Path) -> Result<()> {
         ("get", "resident memory, MiB", RESIDENT, false),
     ];
     let (names, panel, row, head) = (290, 225, 30, 46);
-    let size = (names + panel * panels.len() as i32 + 20, head + row * contestants.len() as i32 + 14);
+    let size =
+        (names + panel * panels.len() as i32 + 20, head + row * contestants.len() as i32 + 14);
     let area = SVGBackend::new(path, (size.0 as u32, size.1 as u32)).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
     for (index, name) in contestants.iter().enumerate() {
         let y = head + row * index as i32 + row / 2;
         let title = Contestant::title(name).replace('`', "");
-        area.draw(&Text::new(title, (names - 14, y), text(13, INK, HPos::Right))).map_err(failed)?;
+        area.draw(&Text::new(title, (names - 14, y), text(13, INK, HPos::Right)))
+            .map_err(failed)?;
     }
     for (index, (scenario, title, figure, relative)) in panels.into_iter().enumerate() {
         let left = names + panel * index as i32;
@@ -66,7 +68,8 @@ pub(crate) fn comparison(figures: &Figures<'_>, path: &Path) -> Result<()> {
             }
         };
         let bars: Vec<_> = contestants.iter().map(|name| (*name, spread(name))).collect();
-        area.draw(&Text::new(title, (left, head / 2), text(13, INK, HPos::Left))).map_err(failed)?;
+        area.draw(&Text::new(title, (left, head / 2), text(13, INK, HPos::Left)))
+            .map_err(failed)?;
         draw_bars(&area, &bars, (left, head), (panel - 62, row), relative)?;
     }
     area.present().map_err(failed)
@@ -80,17 +83,22 @@ fn draw_bars(
     (width, row): (i32, i32),
     relative: bool,
 ) -> Result<()> {
-    let longest = bars.iter().filter_map(|(_, spread)| spread.map(|spread| spread.median)).fold(0.0, f64::max);
+    let longest = bars
+        .iter()
+        .filter_map(|(_, spread)| spread.map(|spread| spread.median))
+        .fold(0.0, f64::max);
     let full = if relative { longest.min(4.0) } else { longest };
     let x = |value: f64| left + (value.min(full * 1.04) / full * f64::from(width)) as i32;
     if relative {
         let bottom = top + row * bars.len() as i32;
-        area.draw(&PathElement::new(vec![(x(1.0), top), (x(1.0), bottom)], FAINT.stroke_width(2))).map_err(failed)?;
+        area.draw(&PathElement::new(vec![(x(1.0), top), (x(1.0), bottom)], FAINT.stroke_width(2)))
+            .map_err(failed)?;
     }
     for (index, (name, spread)) in bars.iter().enumerate() {
         let middle = top + row * index as i32 + row / 2;
         let Some(spread) = spread else {
-            area.draw(&Text::new("–", (left + 4, middle), text(12, PEER, HPos::Left))).map_err(failed)?;
+            area.draw(&Text::new("–", (left + 4, middle), text(12, PEER, HPos::Left)))
+                .map_err(failed)?;
             continue;
         };
         let color = if name.starts_with("fusebox") { OURS } else { PEER };
@@ -108,8 +116,10 @@ fn draw_bars(
 
 /// A panel per axis: cost per request against what grows.
 pub(crate) fn scale(figures: &Figures<'_>, path: &Path) -> Result<()> {
-    let axes: Vec<_> =
-        Axis::value_variants().iter().filter(|axis| !figures.points(axis.scenario()).is_empty()).collect();
+    let axes: Vec<_> = Axis::value_variants()
+        .iter()
+        .filter(|axis| !figures.points(axis.scenario()).is_empty())
+        .collect();
     let rows = axes.len().div_ceil(3);
     let area = SVGBackend::new(path, (1140, 270 * rows as u32)).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
@@ -134,7 +144,8 @@ fn draw_axis(area: &Area<'_>, figures: &Figures<'_>, axis: Axis) -> Result<()> {
             (contestant, points.iter().filter_map(at).collect())
         })
         .collect();
-    let highest = lines.iter().flat_map(|(_, line)| line).map(|(_, spread)| spread.max).fold(0.0, f64::max);
+    let highest =
+        lines.iter().flat_map(|(_, line)| line).map(|(_, spread)| spread.max).fold(0.0, f64::max);
     let (first, last) = (points[0] as f64, points[points.len() - 1] as f64);
     let margin = (last / first).powf(0.06);
     let mut chart = ChartBuilder::on(area)
@@ -154,7 +165,9 @@ fn draw_axis(area: &Area<'_>, figures: &Figures<'_>, axis: Axis) -> Result<()> {
     area.draw(&Text::new(caption, (50, 20), text(14, INK, HPos::Left))).map_err(failed)?;
     let mut mesh = chart.configure_mesh();
     mesh.disable_x_mesh().light_line_style(TRANSPARENT).bold_line_style(FAINT).axis_style(PEER);
-    mesh.y_labels(5).x_label_formatter(&|x| thousands(*x)).y_label_formatter(&|y| format!("{y:.0}"));
+    mesh.y_labels(5)
+        .x_label_formatter(&|x| thousands(*x))
+        .y_label_formatter(&|y| format!("{y:.0}"));
     mesh.label_style((FONT, 12).into_font().color(&INK)).draw().map_err(failed)?;
     for (index, (contestant, line)) in lines.iter().enumerate() {
         let color = match *contestant {
@@ -163,16 +176,20 @@ fn draw_axis(area: &Area<'_>, figures: &Figures<'_>, axis: Axis) -> Result<()> {
             _ => OURS,
         };
         let path = line.iter().map(|(x, spread)| (*x, spread.median)).collect::<Vec<_>>();
-        let whiskers = line
-            .iter()
-            .map(|(x, spread)| PathElement::new(vec![(*x, spread.min), (*x, spread.max)], color.stroke_width(1)));
+        let whiskers = line.iter().map(|(x, spread)| {
+            PathElement::new(vec![(*x, spread.min), (*x, spread.max)], color.stroke_width(1))
+        });
         chart.draw_series(whiskers).map_err(failed)?;
-        chart.draw_series(path.iter().map(|point| Circle::new(*point, 3, color.filled()))).map_err(failed)?;
+        chart
+            .draw_series(path.iter().map(|point| Circle::new(*point, 3, color.filled())))
+            .map_err(failed)?;
         chart.draw_series([PathElement::new(path, color.stroke_width(2))]).map_err(failed)?;
         // The key, between caption and lines.
         let (x, y) = (50 + 110 * index as i32, 42);
-        area.draw(&PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(3))).map_err(failed)?;
-        area.draw(&Text::new(*contestant, (x + 21, y), text(12, INK, HPos::Left))).map_err(failed)?;
+        area.draw(&PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(3)))
+            .map_err(failed)?;
+        area.draw(&Text::new(*contestant, (x + 21, y), text(12, INK, HPos::Left)))
+            .map_err(failed)?;
     }
     Ok(())
 }

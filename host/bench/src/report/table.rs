@@ -39,10 +39,14 @@ fn comparison(text: &mut String, figures: &Figures<'_>, scenario: &Scenario, con
         let of = Place::new(scenario.name, contestant);
         let reference = Place::new(scenario.name, REFERENCE);
         let ratio = |figure| figures.ratio(of, reference, figure).map_or_else(none, range);
-        let value =
-            |figure, show: fn(f64) -> String| figures.value(of, figure).map_or_else(none, |value| show(value.median));
-        let mut cells =
-            vec![Contestant::title(contestant).into(), ratio(COST), value(COST, |value| format!("{value:.2}"))];
+        let value = |figure, show: fn(f64) -> String| {
+            figures.value(of, figure).map_or_else(none, |value| show(value.median))
+        };
+        let mut cells = vec![
+            Contestant::title(contestant).into(),
+            ratio(COST),
+            value(COST, |value| format!("{value:.2}")),
+        ];
         if !open {
             cells.extend([ratio(THROUGHPUT), value(THROUGHPUT, thousands)]);
         }
@@ -61,7 +65,10 @@ pub(crate) fn micros(micros: &[Micro]) -> String {
     row(&mut text, ["", "median", "95 % confidence"]);
     row(&mut text, ["---", "---:", "---:"]);
     for Micro { name, nanos, low, high } in micros {
-        row(&mut text, [name, &duration(*nanos), &format!("{}–{}", duration(*low), duration(*high))]);
+        row(
+            &mut text,
+            [name, &duration(*nanos), &format!("{}–{}", duration(*low), duration(*high))],
+        );
     }
     text
 }
@@ -132,7 +139,10 @@ pub(crate) fn scales(figures: &Figures<'_>) -> String {
                 };
                 cells.push(figures.value(of, COST).map_or_else(none, range));
                 cells.push(value(THROUGHPUT, thousands));
-                cells.extend([value(P99, milliseconds), value(RESIDENT, |value| format!("{value:.1}"))]);
+                cells.extend([
+                    value(P99, milliseconds),
+                    value(RESIDENT, |value| format!("{value:.1}")),
+                ]);
             }
             row(&mut text, cells);
         }
@@ -182,7 +192,9 @@ pub(crate) fn history(runs: &[Figures<'_>]) -> String {
     for figures in runs {
         let Some(run) = figures.run("get") else { continue };
         let ratio = |scenario, of, to, figure: Figure| {
-            figures.ratio(Place::new(scenario, of), Place::new(scenario, to), figure).map_or_else(none, range)
+            figures
+                .ratio(Place::new(scenario, of), Place::new(scenario, to), figure)
+                .map_or_else(none, range)
         };
         let component = "fusebox-wasm";
         let resident = figures.value(Place::new("get", component), RESIDENT);
