@@ -44,7 +44,8 @@ pub(crate) struct Thread {
 }
 
 impl Callgrind {
-    /// Starts it with this configuration; returns when it listens. Everything of this run is in the directory.
+    /// Starts it with this configuration; returns when it listens. Everything of this run is in the
+    /// directory.
     pub(crate) fn start(program: &Path, config: &str, directory: &Path) -> Result<Self> {
         let file = directory.join("fusebox.toml");
         fs::write(&file, config)?;
@@ -83,7 +84,13 @@ impl Callgrind {
         let said = self.ask(&["v.info", "scheduler"])?;
         let thread = |line: &str| {
             let number = line.strip_prefix("Thread ")?.split(':').next()?.parse().ok()?;
-            let id = line.split("lwpid ").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+            let id = line
+                .split("lwpid ")
+                .nth(1)?
+                .split(|c: char| !c.is_ascii_digit())
+                .next()?
+                .parse()
+                .ok()?;
             let name = fs::read_to_string(self.task(id).join("comm")).ok()?.trim().to_owned();
             Some(Thread { number, id, name })
         };
@@ -150,8 +157,9 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    /// Returns when the thread waits for events: what comes then is an event by itself, however busy the machine is. A thread
-    /// of valgrind's that waits for its turn is in another system call.
+    /// Returns when the thread waits for events: what comes then is an event by itself, however
+    /// busy the machine is. A thread of valgrind's that waits for its turn is in another system
+    /// call.
     pub(crate) fn wait(&self) -> Result<()> {
         for _ in 0..LOOKS {
             let call = fs::read_to_string(&self.syscall)?;
@@ -171,7 +179,8 @@ const EPOLL_WAITS: [&str; 2] = ["232 ", "281 "];
 fn listening(out: &mut BufReader<ChildStdout>) -> Result<SocketAddr> {
     let mut line = String::new();
     while out.read_line(&mut line)? > 0 {
-        let fields: Value = serde_json::from_str(&line).with_context(|| format!("not a line of the log: {line}"))?;
+        let fields: Value = serde_json::from_str(&line)
+            .with_context(|| format!("not a line of the log: {line}"))?;
         if fields["msg"] == "listening" {
             let address = fields["listen"].as_str().context("it says where")?;
             return Ok(address.parse()?);

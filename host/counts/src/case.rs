@@ -16,7 +16,10 @@ const POLICIES: [(&str, &str); 8] = [
     ("breaker", r#"{ kind = "circuit-breaker" }"#),
     ("timeout", r#"{ kind = "timeout", limit = "60s" }"#),
     ("wasm-retry", r#"{ kind = "retry", handle_if = { component = "service-b" } }"#),
-    ("wasm-only-retry", r#"{ kind = "retry", handle_if = { component = "service-b", only = { status = ["5xx"] } } }"#),
+    (
+        "wasm-only-retry",
+        r#"{ kind = "retry", handle_if = { component = "service-b", only = { status = ["5xx"] } } }"#,
+    ),
     (
         "wasm-fallback",
         r#"{ kind = "fallback", handle_if = { component = "service-b" }, respond = { component = "service-b" } }"#,
@@ -91,12 +94,19 @@ pub(crate) const CASES: &[Case] = &[
 
 impl Case {
     /// The program's configuration.
-    pub(crate) fn config(&self, upstream: SocketAddr, component: &Path, code_cache: &Path) -> String {
+    pub(crate) fn config(
+        &self,
+        upstream: SocketAddr,
+        component: &Path,
+        code_cache: &Path,
+    ) -> String {
         let Self { access_log, policies, .. } = self;
-        let mut config = format!("listen = '127.0.0.1:0'\nworkers = 1\nlog = {{ access = {access_log} }}\n");
+        let mut config =
+            format!("listen = '127.0.0.1:0'\nworkers = 1\nlog = {{ access = {access_log} }}\n");
         if policies.iter().any(|name| name.starts_with("wasm")) {
             config += &format!("[code_cache]\ndirectory = {code_cache:?}\n");
-            config += &format!("[components]\nservice-b = {{ file = {component:?}, timeout = '60s' }}\n");
+            config +=
+                &format!("[components]\nservice-b = {{ file = {component:?}, timeout = '60s' }}\n");
         }
         config += "[policies]\n";
         for (name, policy) in POLICIES.iter().filter(|(name, _)| policies.contains(name)) {

@@ -1,7 +1,8 @@
-//! Compiled code for the processor that valgrind shows the program, which has fewer features than the real one.
+//! Compiled code for the processor that valgrind shows the program, which has fewer features than
+//! the real one.
 //!
-//! Under valgrind the program can't start its own compiler: `/proc/self/exe` is valgrind there. So its code cache is filled
-//! before it starts.
+//! Under valgrind the program can't start its own compiler: `/proc/self/exe` is valgrind there. So
+//! its code cache is filled before it starts.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -27,7 +28,10 @@ pub(crate) fn fill(component: &Path, directory: &Path) -> Result<()> {
 pub(crate) fn compile(component: &Path, directory: &Path) -> Result<()> {
     let compiler = Compiler::in_process().with_cache(CodeCache::open(directory)?);
     // Under valgrind even an answer to a made-up outcome may take longer than a guest usually may.
-    let config = ComponentConfig { timeout: ConfigDuration::from_secs(60), ..ComponentConfig::new(component) };
+    let config = ComponentConfig {
+        timeout: ConfigDuration::from_secs(60),
+        ..ComponentConfig::new(component)
+    };
     let config = BTreeMap::from([("component".to_owned(), config)]);
     let loaded = Components::load(config, Path::new(""), compiler, Observers::default());
     loaded.map(drop).map_err(|failures| {

@@ -1,4 +1,5 @@
-//! Counting a case: the program is started, warmed up, and counted for some requests, each by itself.
+//! Counting a case: the program is started, warmed up, and counted for some requests, each by
+//! itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,14 @@ const SHOWN: usize = 60;
 const WORKER: &str = "worker-0";
 
 /// What allocates, of mimalloc's functions; a reallocation counts as an allocation.
-const ALLOCATING: [&str; 6] =
-    ["mi_malloc", "mi_zalloc", "mi_realloc", "mi_malloc_aligned", "mi_zalloc_aligned", "mi_realloc_aligned"];
+const ALLOCATING: [&str; 6] = [
+    "mi_malloc",
+    "mi_zalloc",
+    "mi_realloc",
+    "mi_malloc_aligned",
+    "mi_zalloc_aligned",
+    "mi_realloc_aligned",
+];
 
 /// Counts cases.
 #[derive(Debug)]
@@ -45,7 +52,8 @@ impl Counter {
         let directory = root.join("target/counts");
         let code_cache = directory.join("code");
         fs::create_dir_all(&code_cache)?;
-        let program = root.join(program).canonicalize().with_context(|| program.display().to_string())?;
+        let program =
+            root.join(program).canonicalize().with_context(|| program.display().to_string())?;
         code_cache::fill(&component, &code_cache)?;
         Ok(Self { program, component, directory, code_cache, requests })
     }
@@ -54,8 +62,10 @@ impl Counter {
     pub(crate) fn count(&self, case: &Case) -> Result<Counts> {
         let gate = Arc::new(OnceLock::<Idle>::new());
         let opened = gate.clone();
-        // Also while the upstream has the request the program comes to rest, so that it waits for every answer.
-        let upstream = peers::upstream(case.responses(), move || opened.get().map_or(Ok(()), Idle::wait))?;
+        // Also while the upstream has the request the program comes to rest, so that it waits for
+        // every answer.
+        let upstream =
+            peers::upstream(case.responses(), move || opened.get().map_or(Ok(()), Idle::wait))?;
         let directory = tempfile::tempdir()?;
         let config = case.config(upstream, &self.component, &self.code_cache);
         let mut program = Callgrind::start(&self.program, &config, directory.path())?;
@@ -68,7 +78,12 @@ impl Counter {
         let mut ask = |times: usize| {
             for _ in 0..times {
                 let status = client.ask(&request)?;
-                ensure!(status == case.expected, "{}: expected {}, got {status}", case.name, case.expected);
+                ensure!(
+                    status == case.expected,
+                    "{}: expected {}, got {status}",
+                    case.name,
+                    case.expected
+                );
                 idle.wait()?;
             }
             Ok(())
@@ -108,7 +123,8 @@ impl Counts {
 
     /// Of the worker, for a request.
     pub(crate) fn figures(&self) -> Figures {
-        let allocations = self.worker().calls_of(&ALLOCATING).into_iter().map(|(_, calls)| calls).sum();
+        let allocations =
+            self.worker().calls_of(&ALLOCATING).into_iter().map(|(_, calls)| calls).sum();
         Figures::new(self.per_request(self.worker().total()), self.per_request(allocations))
     }
 
@@ -124,8 +140,12 @@ impl Counts {
         println!("{:>9} {:>6} {:>9} {:>7}  function", "own", "", "with its", "calls");
         for (name, function) in worker.functions().into_iter().take(SHOWN) {
             let share = function.own() as f64 / worker.total() as f64 * 100.0;
-            let (own, all) = (self.per_request(function.own()), self.per_request(function.inclusive()));
-            println!("{own:9.1} {share:4.1} % {all:9.1} {:7.2}  {name}", self.per_request(function.calls()));
+            let (own, all) =
+                (self.per_request(function.own()), self.per_request(function.inclusive()));
+            println!(
+                "{own:9.1} {share:4.1} % {all:9.1} {:7.2}  {name}",
+                self.per_request(function.calls())
+            );
         }
         println!("allocations by");
         for (caller, calls) in worker.calls_of(&ALLOCATING) {

@@ -1,5 +1,6 @@
-//! What one request costs: instructions in user space and heap allocations, counted in the real program under valgrind and
-//! held against a record. The README beside this says how, and what the figures are good for.
+//! What one request costs: instructions in user space and heap allocations, counted in the real
+//! program under valgrind and held against a record. The README beside this says how, and what the
+//! figures are good for.
 
 #![expect(clippy::print_stdout, reason = "figures are what it is for")]
 
@@ -22,7 +23,8 @@ mod profile;
 mod record;
 mod valgrind;
 
-/// Counts the instructions and heap allocations of a request, and compares them with host/counts/record.toml.
+/// Counts the instructions and heap allocations of a request, and compares them with
+/// host/counts/record.toml.
 #[derive(Debug, Parser)]
 #[command(name = "counts")]
 struct Arguments {
@@ -31,7 +33,8 @@ struct Arguments {
     /// Make what is counted the record
     #[arg(long, conflicts_with = "profile")]
     record: bool,
-    /// Show where instructions and allocations come from, and keep callgrind's files in target/counts
+    /// Show where instructions and allocations come from, and keep callgrind's files in
+    /// target/counts
     #[arg(long)]
     profile: bool,
     /// The program, built for release
@@ -40,7 +43,8 @@ struct Arguments {
     /// Requests that are counted
     #[arg(long, default_value_t = 1000)]
     requests: u32,
-    /// Compile a component into a code cache, and nothing else; for `counts` itself, under valgrind
+    /// Compile a component into a code cache, and nothing else; for `counts` itself, under
+    /// valgrind
     #[arg(long, hide = true, num_args = 2, value_names = ["COMPONENT", "DIRECTORY"])]
     compile: Option<Vec<PathBuf>>,
 }
@@ -51,8 +55,9 @@ fn main() -> Result<ExitCode> {
         code_cache::compile(component, directory)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let known =
-        |name: &String| CASES.iter().find(|case| case.name == name).with_context(|| format!("no case `{name}`"));
+    let known = |name: &String| {
+        CASES.iter().find(|case| case.name == name).with_context(|| format!("no case `{name}`"))
+    };
     let cases: Vec<&Case> = match &arguments.cases[..] {
         [] => CASES.iter().collect(),
         names => names.iter().map(known).collect::<Result<_>>()?,
@@ -62,13 +67,20 @@ fn main() -> Result<ExitCode> {
     let conditions = Conditions::here()?;
     let is_binding = arguments.record || record.conditions == conditions;
     if !is_binding {
-        println!("The record was made with {}; here are {conditions}: nothing is checked.", record.conditions);
+        println!(
+            "The record was made with {}; here are {conditions}: nothing is checked.",
+            record.conditions
+        );
     }
-    println!("{:14} {:>16}  {:>16}  {:>14}", "per request", "instructions", "allocations", "other threads");
+    println!(
+        "{:14} {:>16}  {:>16}  {:>14}",
+        "per request", "instructions", "allocations", "other threads"
+    );
     let mut has_regressed = false;
     for case in cases {
         let counts = counter.count(case)?;
-        let verdict = record.cases.get(case.name).map(|recorded| Verdict::of(counts.figures(), *recorded));
+        let verdict =
+            record.cases.get(case.name).map(|recorded| Verdict::of(counts.figures(), *recorded));
         print(case, &counts, verdict);
         has_regressed |= verdict.is_some_and(|verdict| verdict.is_regression);
         if arguments.profile {
@@ -91,7 +103,9 @@ fn main() -> Result<ExitCode> {
     }
     let fails = has_regressed && is_binding && !arguments.record;
     if fails {
-        println!("A request costs more than it did. If it has to: `counts --record`, and say why in the commit.");
+        println!(
+            "A request costs more than it did. If it has to: `counts --record`, and say why in the commit."
+        );
     }
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -99,11 +113,14 @@ fn main() -> Result<ExitCode> {
 fn print(case: &Case, counts: &Counts, verdict: Option<Verdict>) {
     let Figures { instructions, allocations } = counts.figures();
     let of = |change: Option<f64>| change.map_or(String::new(), |change| format!("{change:+.1}"));
-    let percent = verdict.map_or(String::new(), |verdict| format!("{:+.1} %", verdict.instructions * 100.0));
+    let percent =
+        verdict.map_or(String::new(), |verdict| format!("{:+.1} %", verdict.instructions * 100.0));
     let said = match verdict {
         None => "not recorded yet",
         Some(Verdict { is_regression: true, .. }) => "MORE than recorded",
-        Some(Verdict { is_improvement: true, .. }) => "less than recorded: `counts --record` keeps it",
+        Some(Verdict { is_improvement: true, .. }) => {
+            "less than recorded: `counts --record` keeps it"
+        }
         Some(_) => "",
     };
     println!(

@@ -13,7 +13,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
-/// Starts an upstream, which lasts as long as this process. It answers in turn with these, each time when `ready` returns.
+/// Starts an upstream, which lasts as long as this process. It answers in turn with these, each
+/// time when `ready` returns.
 pub(crate) fn upstream(
     responses: Vec<Vec<u8>>,
     ready: impl Fn() -> Result<()> + Send + Sync + 'static,
@@ -67,7 +68,9 @@ impl Connection {
     pub(crate) fn ask(&mut self, request: &[u8]) -> Result<u16> {
         self.send(request)?;
         let head = self.receive()?;
-        head.get(9..12).and_then(|status| status.parse().ok()).with_context(|| format!("no response: {head}"))
+        head.get(9..12)
+            .and_then(|status| status.parse().ok())
+            .with_context(|| format!("no response: {head}"))
     }
 
     /// The head of the next message, when all of the message has come.
@@ -91,7 +94,8 @@ impl Connection {
 
 /// The lengths of the head and of all of the message, once the head is there.
 fn length_of(received: &[u8]) -> Result<Option<(usize, usize)>> {
-    let Some(end) = received.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD) else {
+    let Some(end) = received.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD)
+    else {
         return Ok(None);
     };
     let head = end + END_OF_HEAD.len();

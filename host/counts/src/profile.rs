@@ -1,4 +1,5 @@
-//! A dump of callgrind: which function executed how many instructions, and called which other how often.
+//! A dump of callgrind: which function executed how many instructions, and called which other how
+//! often.
 //!
 //! The format: <https://valgrind.org/docs/manual/cl-format.html>. Names are written out once and then only numbered.
 
@@ -54,14 +55,17 @@ impl Profile {
             } else if let Some(name) = line.strip_prefix("cfn=") {
                 callee = named(name, &mut names)?;
             } else if let Some(calls) = line.strip_prefix("calls=") {
-                let calls: u64 = calls.split(' ').next().unwrap_or_default().parse().context("calls")?;
+                let calls: u64 =
+                    calls.split(' ').next().unwrap_or_default().parse().context("calls")?;
                 let called = functions.entry(callee.clone()).or_default();
                 *called.callers.entry(function.clone()).or_default() += calls;
                 // The next line has what they cost.
                 is_call = true;
             } else if let Some(cost) = line.strip_prefix("totals: ") {
                 total = cost.parse().context("a total")?;
-            } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
+            } else if line
+                .starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first))
+            {
                 // A position, and a cost unless that is 0.
                 let cost = line.split(' ').nth(1).map_or(Ok(0), str::parse).context("a cost")?;
                 let function = functions.entry(function.clone()).or_default();
@@ -87,8 +91,10 @@ impl Profile {
     /// Who calls these functions of the allocator from outside it, and how often, most often first.
     pub(crate) fn calls_of(&self, functions: &[&str]) -> Vec<(&str, u64)> {
         let mut calls = BTreeMap::new();
-        let callers =
-            functions.iter().filter_map(|name| self.functions.get(*name)).flat_map(|function| &function.callers);
+        let callers = functions
+            .iter()
+            .filter_map(|name| self.functions.get(*name))
+            .flat_map(|function| &function.callers);
         for (caller, count) in callers.filter(|(caller, _)| !is_allocator(caller)) {
             *calls.entry(caller.as_str()).or_default() += count;
         }
@@ -99,7 +105,8 @@ impl Profile {
 
     /// Most expensive first.
     pub(crate) fn functions(&self) -> Vec<(&str, &Function)> {
-        let mut functions: Vec<_> = self.functions.iter().map(|(name, function)| (name.as_str(), function)).collect();
+        let mut functions: Vec<_> =
+            self.functions.iter().map(|(name, function)| (name.as_str(), function)).collect();
         functions.sort_by_key(|(_, function)| Reverse(function.own));
         functions
     }
@@ -169,8 +176,11 @@ totals: 175
     #[test]
     fn costs_are_of_the_function_that_executes_and_calls_of_the_one_that_is_called() {
         let profile = Profile::parse(DUMP.to_owned()).expect("a dump");
-        let functions: Vec<_> =
-            profile.functions().into_iter().map(|(name, of)| (name, of.own(), of.calls())).collect();
+        let functions: Vec<_> = profile
+            .functions()
+            .into_iter()
+            .map(|(name, of)| (name, of.own(), of.calls()))
+            .collect();
         let expected = [
             ("parse", 100, 1),
             ("serve", 42, 0),
@@ -186,7 +196,10 @@ totals: 175
     #[test]
     fn what_the_allocator_calls_within_is_no_allocation() {
         let profile = Profile::parse(DUMP.to_owned()).expect("a dump");
-        assert_eq!(profile.calls_of(&["mi_malloc", "mi_malloc_aligned"]), [("serve", 3), ("parse", 1)]);
+        assert_eq!(
+            profile.calls_of(&["mi_malloc", "mi_malloc_aligned"]),
+            [("serve", 3), ("parse", 1)]
+        );
     }
 
     #[test]

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 /// By what part instructions may change unnoticed. The same program repeats within a fifth of that.
 const INSTRUCTIONS: f64 = 0.02;
 
-/// By how much allocations may. What allocates once in some requests is seen a little more or less often.
+/// By how much allocations may. What allocates once in some requests is seen a little more or less
+/// often.
 const ALLOCATIONS: f64 = 0.3;
 
 const COMMENT: &str = "\
@@ -33,8 +34,9 @@ pub(crate) struct Record {
 pub(crate) struct Conditions {
     rustc: String,
     libc: String,
-    /// Valgrind shows the program a processor of its own, but not a better one than there is. (On an Intel and on an AMD
-    /// processor the figures of one program were within 0.1 % of each other.)
+    /// Valgrind shows the program a processor of its own, but not a better one than there is. (On
+    /// an Intel and on an AMD processor the figures of one program were within 0.1 % of each
+    /// other.)
     processor: String,
 }
 
@@ -61,7 +63,10 @@ pub(crate) struct Verdict {
 impl Figures {
     /// As exact as they repeat.
     pub(crate) fn new(instructions: f64, allocations: f64) -> Self {
-        Self { instructions: instructions.round() as u64, allocations: (allocations * 10.0).round() / 10.0 }
+        Self {
+            instructions: instructions.round() as u64,
+            allocations: (allocations * 10.0).round() / 10.0,
+        }
     }
 }
 
@@ -82,16 +87,29 @@ impl Conditions {
     /// Those of now.
     pub(crate) fn here() -> Result<Self> {
         let first_line = |program: &str| {
-            let output = Command::new(program).arg("--version").output().with_context(|| program.to_owned())?;
-            ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-            Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+            let output = Command::new(program)
+                .arg("--version")
+                .output()
+                .with_context(|| program.to_owned())?;
+            ensure!(
+                output.status.success(),
+                "{program}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            Ok(String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned())
         };
         #[cfg(target_arch = "x86_64")]
         let has_avx2 = std::arch::is_x86_feature_detected!("avx2");
         #[cfg(not(target_arch = "x86_64"))]
         let has_avx2 = false;
-        let processor = format!("{}{}", std::env::consts::ARCH, if has_avx2 { " with AVX2" } else { "" });
-        // `ldd (Debian GLIBC 2.36-9+deb12u14) 2.36`: what a distribution mends in it changes no figure.
+        let processor =
+            format!("{}{}", std::env::consts::ARCH, if has_avx2 { " with AVX2" } else { "" });
+        // `ldd (Debian GLIBC 2.36-9+deb12u14) 2.36`: what a distribution mends in it changes no
+        // figure.
         let libc = first_line("ldd")?.rsplit(' ').next().map(|version| format!("libc {version}"));
         Ok(Self { rustc: first_line("rustc")?, libc: libc.unwrap_or_default(), processor })
     }
@@ -117,7 +135,8 @@ impl Record {
 
     pub(crate) fn write(&self) -> Result<()> {
         let file = Self::file();
-        fs::write(&file, format!("{COMMENT}{}", toml::to_string(self)?)).with_context(|| file.display().to_string())
+        fs::write(&file, format!("{COMMENT}{}", toml::to_string(self)?))
+            .with_context(|| file.display().to_string())
     }
 }
 

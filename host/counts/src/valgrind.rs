@@ -5,8 +5,8 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
 };
 
 /// `prctl`, on x86-64.
@@ -27,9 +27,9 @@ pub(crate) fn valgrind(tool: &str) -> Command {
 
 /// Starts it on a kernel without `PR_GET_AUXV`.
 ///
-/// Through that a program finds the kernel's own functions, which valgrind has unmapped; in `/proc/self/auxv`, where it looks
-/// otherwise, valgrind has left them out. Valgrind up to 3.19 lets it pass, and the program crashes when it first reads the
-/// processor time of a guest.
+/// Through that a program finds the kernel's own functions, which valgrind has unmapped; in
+/// `/proc/self/auxv`, where it looks otherwise, valgrind has left them out. Valgrind up to 3.19
+/// lets it pass, and the program crashes when it first reads the processor time of a guest.
 pub(crate) fn spawn(mut command: Command) -> Result<Child> {
     // A filter is for ever, and for the thread that applies it and what that starts.
     let spawning = thread::spawn(move || {
@@ -42,6 +42,11 @@ pub(crate) fn spawn(mut command: Command) -> Result<Child> {
 fn without_auxv() -> Result<BpfProgram> {
     let asks = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, PR_GET_AUXV)?;
     let rules = [(PRCTL, vec![SeccompRule::new(vec![asks])?])].into_iter().collect();
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(EINVAL), TargetArch::x86_64)?;
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(EINVAL),
+        TargetArch::x86_64,
+    )?;
     Ok(filter.try_into()?)
 }
