@@ -1,4 +1,5 @@
-//! The body of an answer: one piece, perhaps late, that carries the request's access line to its end.
+//! The body of an answer: one piece, perhaps late, that carries the request's access line to its
+//! end.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -40,7 +41,10 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(after) = &mut self.after {
             ready!(after.as_mut().poll(cx));
             self.after = None;

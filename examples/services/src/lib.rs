@@ -1,8 +1,8 @@
 //! The demonstration's two services: A, which calls, and B, which fails as it is told to.
 //!
-//! Neither knows anything of resilience. fusebox stands between them, and what it does shows in their answers and in
-//! their access lines. A and B are [`Service`]s; what they share is [`serve`], which accepts, drains and writes a line
-//! for each request. [`tour`] runs all three as processes.
+//! Neither knows anything of resilience. fusebox stands between them, and what it does shows in
+//! their answers and in their access lines. A and B are [`Service`]s; what they share is [`serve`],
+//! which accepts, drains and writes a line for each request. [`tour`] runs all three as processes.
 
 mod answer;
 mod log;

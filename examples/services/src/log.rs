@@ -1,7 +1,8 @@
 //! The log: JSON lines on stdout, named as Go's `slog` and its access log for chi name them.
 //!
-//! An [`Access`] is born with its request and writes its line when it is dropped, so that a request that ends in any
-//! other way than with an answer has a line too: the client went away, or the service closed the connection.
+//! An [`Access`] is born with its request and writes its line when it is dropped, so that a request
+//! that ends in any other way than with an answer has a line too: the client went away, or the
+//! service closed the connection.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -108,7 +109,8 @@ impl Access {
         self.request.length += bytes;
     }
 
-    /// It is answered with this head; the line takes the request's name from it, if the request had none.
+    /// It is answered with this head; the line takes the request's name from it, if the request had
+    /// none.
     pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.end = End::Answered(status);
         if self.request_id.is_empty() {
@@ -163,10 +165,17 @@ impl Drop for Access {
             status,
             length: self.length,
         };
-        write(level, &msg, Groups { request: &self.request, response, request_id: &self.request_id });
+        write(
+            level,
+            &msg,
+            Groups { request: &self.request, response, request_id: &self.request_id },
+        );
     }
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> String {
-    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
+    headers
+        .get(name)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .unwrap_or_default()
 }

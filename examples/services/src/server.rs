@@ -1,4 +1,5 @@
-//! Serving: accepts connections, hands each request to the [`Service`], drains when it is time to stop.
+//! Serving: accepts connections, hands each request to the [`Service`], drains when it is time to
+//! stop.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,7 +24,8 @@ use crate::stop::Stop;
 
 /// How long requests in flight may take once it is time to stop.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long to leave `accept` alone after an error: without file descriptors it fails at once, again and again.
+/// How long to leave `accept` alone after an error: without file descriptors it fails at once,
+/// again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What answers requests.
@@ -31,10 +33,14 @@ pub trait Service: Send + Sync + 'static {
     /// The route that a path belongs to, for the access line.
     fn route(&self, path: &str) -> &'static str;
 
-    /// Answers a request, whose body has been read and thrown away. None: the connection is closed without an answer.
+    /// Answers a request, whose body has been read and thrown away. None: the connection is closed
+    /// without an answer.
     ///
     /// Dropped when the client goes away.
-    fn answer(&self, request: &request::Parts) -> impl Future<Output = Option<Response<Answer>>> + Send;
+    fn answer(
+        &self,
+        request: &request::Parts,
+    ) -> impl Future<Output = Option<Response<Answer>>> + Send;
 }
 
 /// Whether each request has its line on stdout.
@@ -54,7 +60,8 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listen on `{address}`"))
 }
 
-/// Serves until it is time to stop, then until the requests in flight are answered, or ten seconds have passed.
+/// Serves until it is time to stop, then until the requests in flight are answered, or ten seconds
+/// have passed.
 ///
 /// Dropped, it drops all connections.
 pub async fn serve(listener: TcpListener, service: impl Service, lines: Lines, stop: Stop) {
@@ -77,7 +84,13 @@ pub async fn serve(listener: TcpListener, service: impl Service, lines: Lines, s
     let _ = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, service: Arc<impl Service>, lines: Lines, stop: Stop) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: Arc<impl Service>,
+    lines: Lines,
+    stop: Stop,
+) {
     // Only latency is at stake.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(|request| exchange(&*service, lines, peer, request));
@@ -97,7 +110,8 @@ async fn exchange(
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Closed> {
     let (head, mut body) = request.into_parts();
-    let mut access = (lines == Lines::Written).then(|| Access::begin(&head, service.route(head.uri.path()), peer));
+    let mut access = (lines == Lines::Written)
+        .then(|| Access::begin(&head, service.route(head.uri.path()), peer));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Closed)?;
         if let (Some(access), Some(data)) = (&mut access, frame.data_ref()) {

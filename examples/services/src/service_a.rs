@@ -1,7 +1,7 @@
 //! Service A: says hello, and what B says, for which it calls B through fusebox.
 //!
-//! There is no resilience in it: no timeout, no retry, no breaker, no fallback. It asks once, waits for as long as it
-//! takes, and shows what went wrong. All the rest is what fusebox is for.
+//! There is no resilience in it: no timeout, no retry, no breaker, no fallback. It asks once, waits
+//! for as long as it takes, and shows what went wrong. All the rest is what fusebox is for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,7 +33,9 @@ impl FromStr for Upstream {
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse()
             .ok()
-            .filter(|url: &Uri| url.scheme_str() == Some("http") && url.host().is_some_and(|host| !host.is_empty()))
+            .filter(|url: &Uri| {
+                url.scheme_str() == Some("http") && url.host().is_some_and(|host| !host.is_empty())
+            })
             .map(Self)
             .ok_or_else(|| "expected a URL such as `http://127.0.0.1:3002`".to_owned())
     }
@@ -63,7 +65,8 @@ struct Heard {
 impl ServiceA {
     /// A service that calls B there.
     pub fn new(upstream: Upstream) -> Self {
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http();
+        let client =
+            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http();
         Self { upstream, client }
     }
 
@@ -116,12 +119,17 @@ impl Service for ServiceA {
         let mut response = match message {
             Ok(message) => {
                 let message = serde_json::Value::from(message);
-                let body = format!(r#"{{"messageA": "hello from service A","messageB": {message}}}"#);
+                let body =
+                    format!(r#"{{"messageA": "hello from service A","messageB": {message}}}"#);
                 let mut response = Response::new(Answer::new(body));
-                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
             }
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("`{}`: {error:#}", self.upstream)),
+            Err(error) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("`{}`: {error:#}", self.upstream))
+            }
         };
         if let Some(request_id) = request_id {
             response.headers_mut().insert(REQUEST_ID, request_id);
@@ -136,13 +144,17 @@ fn problem(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     struct Problem {
         title: String,
     }
-    headers.get(header::CONTENT_TYPE).filter(|kind| kind.as_bytes().starts_with(b"application/problem+json"))?;
+    headers
+        .get(header::CONTENT_TYPE)
+        .filter(|kind| kind.as_bytes().starts_with(b"application/problem+json"))?;
     serde_json::from_slice(body).map(|Problem { title }| title).ok()
 }
 
 fn text(status: StatusCode, text: String) -> Response<Answer> {
     let mut response = Response::new(Answer::new(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

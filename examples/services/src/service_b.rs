@@ -1,7 +1,7 @@
 //! Service B: says hello, or fails as it is told to, by chance or by script.
 //!
-//! Every behaviour comes to a [`Step`] for each request. Chance has a seed and a script has none, so either can be
-//! repeated.
+//! Every behaviour comes to a [`Step`] for each request. Chance has a seed and a script has none,
+//! so either can be repeated.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -139,7 +139,9 @@ impl Service for ServiceB {
                 }
                 let mut response = Response::new(Answer::default());
                 *response.status_mut() = status;
-                if let Some(value) = retry_after.map(HeaderValue::from).or_else(|| date(retry_date?)) {
+                if let Some(value) =
+                    retry_after.map(HeaderValue::from).or_else(|| date(retry_date?))
+                {
                     response.headers_mut().insert(header::RETRY_AFTER, value);
                 }
                 if !body.is_empty() && !matches!(status.as_u16(), 204 | 304) {
@@ -148,8 +150,14 @@ impl Service for ServiceB {
                         "graphql-data" => Bytes::from_static(GRAPHQL_DATA.as_bytes()),
                         _ => Bytes::from(body),
                     };
-                    let kind = if body.starts_with(b"{") { "application/json" } else { "text/plain; charset=utf-8" };
-                    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+                    let kind = if body.starts_with(b"{") {
+                        "application/json"
+                    } else {
+                        "text/plain; charset=utf-8"
+                    };
+                    response
+                        .headers_mut()
+                        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
                     *response.body_mut() = Answer::new(body).late(body_delay);
                 }
                 Some(response)
@@ -198,7 +206,11 @@ mod tests {
                 other => panic!("unexpected {other:?}"),
             }
         }
-        assert!((400..600).contains(&failed) && (175..325).contains(&slow) && (175..325).contains(&good));
+        assert!(
+            (400..600).contains(&failed)
+                && (175..325).contains(&slow)
+                && (175..325).contains(&good)
+        );
     }
 
     #[test]

@@ -28,13 +28,19 @@ impl Stop {
     /// # Errors
     /// The signals can't be listened to.
     pub fn on_signal_or_hangup() -> anyhow::Result<Self> {
-        Self::on(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()])
+        Self::on(&[
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::hangup(),
+            SignalKind::quit(),
+        ])
     }
 
     fn on(kinds: &[SignalKind]) -> anyhow::Result<Self> {
         let (sender, stop) = Self::new();
         for kind in kinds {
-            let mut signal = signal(*kind).with_context(|| format!("listen to signal {}", kind.as_raw_value()))?;
+            let mut signal = signal(*kind)
+                .with_context(|| format!("listen to signal {}", kind.as_raw_value()))?;
             let sender = sender.clone();
             tokio::spawn(async move {
                 signal.recv().await;

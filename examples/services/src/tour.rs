@@ -1,11 +1,11 @@
 //! The tour: the stories of the post with real processes on free ports, told and checked in one go.
 //!
-//! [`tell`] plays all `stories`, and that of the `swap`, at the same time: each has a `stage` of its own, and most of what
-//! they do is wait. A `story` is printed once those before it have been. [`run`](run()) starts the three programs for
-//! somebody who wants to try for himself.
+//! [`tell`] plays all `stories`, and that of the `swap`, at the same time: each has a `stage` of
+//! its own, and most of what they do is wait. A `story` is printed once those before it have been.
+//! [`run`](run()) starts the three programs for somebody who wants to try for himself.
 //!
-//! Nothing here waits for a length of time and hopes: a wait is for an answer, a line of a log or a state. Times are
-//! checked as they must be, never early, with room above for a busy machine.
+//! Nothing here waits for a length of time and hopes: a wait is for an answer, a line of a log or a
+//! state. Times are checked as they must be, never early, with room above for a busy machine.
 
 mod builds;
 mod client;
@@ -47,13 +47,21 @@ pub async fn tell(stop: Stop) -> anyhow::Result<()> {
 async fn tell_all() -> anyhow::Result<()> {
     let since = Instant::now();
     let post = "Composition, as the post has it";
-    let (composition, as_it_should_be) = (config("composition.toml")?, "Composition, as it should have been");
+    let (composition, as_it_should_be) =
+        (config("composition.toml")?, "Composition, as it should have been");
     let mut stories: FuturesOrdered<LocalBoxFuture<'_, Story>> = [
         Story::told("1", "Timeout", config("timeout.toml")?, stories::timeout).boxed_local(),
         Story::told("2", "Retry", config("retry.toml")?, stories::retry).boxed_local(),
-        Story::told("3", "Circuit breaker", config("circuit-breaker.toml")?, stories::circuit_breaker).boxed_local(),
+        Story::told(
+            "3",
+            "Circuit breaker",
+            config("circuit-breaker.toml")?,
+            stories::circuit_breaker,
+        )
+        .boxed_local(),
         Story::told("4", "Fallback", config("fallback.toml")?, stories::fallback).boxed_local(),
-        Story::told("5a", post, config("composition-post.toml")?, stories::composition_of_the_post).boxed_local(),
+        Story::told("5a", post, config("composition-post.toml")?, stories::composition_of_the_post)
+            .boxed_local(),
         Story::told("5b", as_it_should_be, composition.clone(), stories::composition).boxed_local(),
         Story::told("6", "GraphQL", config("graphql.toml")?, stories::graphql).boxed_local(),
         Story::told("7", "A swap under load", composition, swap::swap).boxed_local(),
@@ -73,7 +81,10 @@ as it should be, a ✗ what is not. It takes about half a minute.\n\n",
     }
     let seconds = since.elapsed().as_secs_f64();
     if !wrong.is_empty() {
-        bail!("not as it should be: story {} (of {checked} things seen in {seconds:.0} s)", wrong.join(", "));
+        bail!(
+            "not as it should be: story {} (of {checked} things seen in {seconds:.0} s)",
+            wrong.join(", ")
+        );
     }
     print(&format!("All {checked} things seen are as they should be ({seconds:.0} s).\n"));
     Ok(())

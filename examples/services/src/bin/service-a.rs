@@ -1,4 +1,5 @@
-//! Service A of the demonstration: the client, which calls B through fusebox and knows nothing of resilience.
+//! Service A of the demonstration: the client, which calls B through fusebox and knows nothing of
+//! resilience.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;

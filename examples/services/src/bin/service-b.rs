@@ -24,10 +24,11 @@ struct Args {
 
     /// What to do with each request, in place of a mode: `503:ra=1,503:ra=1,200`.
     ///
-    /// A step is `STATUS`, `close` (the connection, without an answer) or `hang` (never answer). `*3` after a step
-    /// plays it three times. After a status: `:delay=MS` before the answer, `:ra=SECONDS` or `:radate=SECONDS` for a
-    /// Retry-After in seconds or as a date, `:body=TEXT`, `:bodydelay=MS` between head and body. The texts
-    /// `graphql-errors` and `graphql-data` stand for a GraphQL answer with errors and one without.
+    /// A step is `STATUS`, `close` (the connection, without an answer) or `hang` (never answer).
+    /// `*3` after a step plays it three times. After a status: `:delay=MS` before the answer,
+    /// `:ra=SECONDS` or `:radate=SECONDS` for a Retry-After in seconds or as a date,
+    /// `:body=TEXT`, `:bodydelay=MS` between head and body. The texts `graphql-errors` and
+    /// `graphql-data` stand for a GraphQL answer with errors and one without.
     #[arg(long, value_name = "STEPS", conflicts_with_all = ["mode", "seed"])]
     script: Option<Steps>,
 

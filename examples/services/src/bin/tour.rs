@@ -1,11 +1,13 @@
-//! The tour: all stories of the demonstration, checked while they are told; or the demonstration itself, to try.
+//! The tour: all stories of the demonstration, checked while they are told; or the demonstration
+//! itself, to try.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fusebox_examples::{Stop, run, tour};
 
-/// Runs every story of the demonstration against a scripted service B, and checks each as it is told.
+/// Runs every story of the demonstration against a scripted service B, and checks each as it is
+/// told.
 ///
 /// The exit code is 0 if everything was as it should be. To be run from the root of the repository.
 #[derive(Debug, Parser)]

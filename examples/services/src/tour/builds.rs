@@ -1,8 +1,9 @@
-//! Two builds of one component, made without a compiler: the one that `make policies` has built, and the same with other
-//! words in it.
+//! Two builds of one component, made without a compiler: the one that `make policies` has built,
+//! and the same with other words in it.
 //!
-//! The words are looked for in the component's bytes. A compiler may have taken them apart; then they stay as they are. A
-//! custom section, which WebAssembly allows at the end of every component, makes the second build another one in any case.
+//! The words are looked for in the component's bytes. A compiler may have taken them apart; then
+//! they stay as they are. A custom section, which WebAssembly allows at the end of every component,
+//! makes the second build another one in any case.
 
 /// What the first build answers.
 const WORDS: &str = "error accessing service B";
@@ -35,7 +36,8 @@ fn occurrences(component: &[u8], words: &str) -> Vec<usize> {
     windows.filter(|(_, window)| *window == words.as_bytes()).map(|(at, _)| at).collect()
 }
 
-/// Appends a section with id 0 that has a name and nothing else. Lengths below 128 are one byte in LEB128.
+/// Appends a section with id 0 that has a name and nothing else. Lengths below 128 are one byte in
+/// LEB128.
 fn append_custom_section(component: &mut Vec<u8>, name: &str) {
     let length = u8::try_from(name.len()).unwrap_or(u8::MAX).min(126);
     component.extend([0, length + 1, length]);
@@ -51,15 +53,24 @@ mod tests {
         let component = format!("before {WORDS} after").into_bytes();
         let [first, second] = two(component.clone());
         assert_eq!((first.component, first.words), (component.clone(), WORDS));
-        assert_eq!(second.component[..component.len()], *format!("before {OTHER_WORDS} after").as_bytes());
-        assert_eq!((&second.component[component.len()..], second.words), (&b"\0\x05\x04tour"[..], OTHER_WORDS));
+        assert_eq!(
+            second.component[..component.len()],
+            *format!("before {OTHER_WORDS} after").as_bytes()
+        );
+        assert_eq!(
+            (&second.component[component.len()..], second.words),
+            (&b"\0\x05\x04tour"[..], OTHER_WORDS)
+        );
     }
 
     #[test]
     fn words_that_are_not_there_or_there_twice_are_left() {
         for component in ["nothing".to_owned(), format!("{WORDS}{WORDS}")] {
             let [_, second] = two(component.clone().into_bytes());
-            assert_eq!((&second.component[..component.len()], second.words), (component.as_bytes(), WORDS));
+            assert_eq!(
+                (&second.component[..component.len()], second.words),
+                (component.as_bytes(), WORDS)
+            );
         }
     }
 }

@@ -36,7 +36,8 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await.with_context(|| format!("connect to `{address}`"))?;
+        let stream =
+            TcpStream::connect(address).await.with_context(|| format!("connect to `{address}`"))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut driver = JoinSet::new();
@@ -48,12 +49,19 @@ impl Connection {
     }
 
     /// Sends a request whose URI is a path, and reads the whole answer.
-    pub(super) async fn send(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    pub(super) async fn send(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+    ) -> anyhow::Result<Answer> {
         request.headers_mut().insert(header::HOST, self.host.clone());
         let exchange = async {
             self.sender.ready().await?;
             let (head, body) = self.sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, MOST).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
+            let body = Limited::new(body, MOST)
+                .collect()
+                .await
+                .map_err(anyhow::Error::from_boxed)?
+                .to_bytes();
             let body = String::from_utf8_lossy(&body).into_owned();
             anyhow::Ok(Answer { status: head.status, headers: head.headers, body })
         };
@@ -62,7 +70,10 @@ impl Connection {
 }
 
 /// Sends one request on a connection of its own.
-pub(super) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+pub(super) async fn send(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<Answer> {
     Connection::open(address).await?.send(request).await
 }
 
@@ -71,6 +82,13 @@ pub(super) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Answe
     send(address, request(Method::GET, path, "")?).await
 }
 
-pub(super) fn request(method: Method, path: &str, body: &'static str) -> anyhow::Result<Request<Full<Bytes>>> {
-    Ok(Request::builder().method(method).uri(path).body(Full::new(Bytes::from_static(body.as_bytes())))?)
+pub(super) fn request(
+    method: Method,
+    path: &str,
+    body: &'static str,
+) -> anyhow::Result<Request<Full<Bytes>>> {
+    Ok(Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Full::new(Bytes::from_static(body.as_bytes())))?)
 }

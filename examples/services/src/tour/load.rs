@@ -1,4 +1,5 @@
-//! A load: some connections, each of which asks again as soon as it has its answer, until it is told to stop.
+//! A load: some connections, each of which asks again as soon as it has its answer, until it is
+//! told to stop.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -61,13 +62,18 @@ impl Load {
         let mut outcomes = Outcomes::new();
         while let Some(part) = self.connections.join_next().await {
             let part = part.unwrap_or_else(|error| BTreeMap::from([(error.to_string(), 1)]));
-            part.into_iter().for_each(|(outcome, count)| *outcomes.entry(outcome).or_default() += count);
+            part.into_iter()
+                .for_each(|(outcome, count)| *outcomes.entry(outcome).or_default() += count);
         }
         Tally { outcomes, seconds: self.since.elapsed().as_secs_f64() }
     }
 }
 
-async fn ask_until(stop: watch::Receiver<bool>, address: SocketAddr, answered: watch::Sender<usize>) -> Outcomes {
+async fn ask_until(
+    stop: watch::Receiver<bool>,
+    address: SocketAddr,
+    answered: watch::Sender<usize>,
+) -> Outcomes {
     let mut outcomes = Outcomes::new();
     let mut connection = None;
     while !*stop.borrow() {

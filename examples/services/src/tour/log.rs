@@ -14,7 +14,8 @@ use super::program::Output;
 /// When to say that a line will not come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The lines of a program, kept from its start line on. What is not JSON is a line with nothing but a `msg`.
+/// The lines of a program, kept from its start line on. What is not JSON is a line with nothing but
+/// a `msg`.
 #[derive(Debug)]
 pub(super) struct Log {
     lines: watch::Receiver<Vec<Value>>,
@@ -41,7 +42,11 @@ impl Log {
     }
 
     /// Waits for the first line as wanted from this position on: none, if it does not come.
-    pub(super) async fn first(&self, from: usize, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+    pub(super) async fn first(
+        &self,
+        from: usize,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Option<Value> {
         let mut lines = self.lines.clone();
         let mut position = from;
         let found = async {
@@ -63,7 +68,8 @@ impl Log {
     /// Waits until so many lines are as wanted, or no more will come, and returns them.
     pub(super) async fn some(&self, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut lines = self.lines.clone();
-        let enough = lines.wait_for(|lines| lines.iter().filter(|line| wanted(line)).count() >= count);
+        let enough =
+            lines.wait_for(|lines| lines.iter().filter(|line| wanted(line)).count() >= count);
         // Fewer than expected is for the caller to notice.
         let _ = timeout(PATIENCE, enough).await;
         self.all(0, wanted)

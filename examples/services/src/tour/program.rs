@@ -1,8 +1,9 @@
-//! The demonstration's programs as child processes: found beside this one, started, and ended as an operator ends them.
+//! The demonstration's programs as child processes: found beside this one, started, and ended as an
+//! operator ends them.
 //!
-//! A program is started once it has said where it listens, so that every port may be 0. Each is in a process group of its
-//! own: ctrl-c in a terminal reaches only us, and we end them in the right order. Dropped, a program is killed, and gone
-//! when the drop is over.
+//! A program is started once it has said where it listens, so that every port may be 0. Each is in
+//! a process group of its own: ctrl-c in a terminal reaches only us, and we end them in the right
+//! order. Dropped, a program is killed, and gone when the drop is over.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,7 +18,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
-/// How long a start may take: components are compiled, perhaps by an unoptimised build on a busy machine.
+/// How long a start may take: components are compiled, perhaps by an unoptimised build on a busy
+/// machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long an end may take: longer than the programs let calls in flight go on.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
@@ -25,7 +27,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(40);
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Any free port of the loopback interface.
-pub(super) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+pub(super) const ANY: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// Who plays in the demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +77,17 @@ pub(super) struct Output {
 
 impl Program {
     /// Service B, with the options that say how it behaves.
-    pub(super) async fn service_b(listen: SocketAddr, options: &[&str]) -> anyhow::Result<(Self, Output)> {
+    pub(super) async fn service_b(
+        listen: SocketAddr,
+        options: &[&str],
+    ) -> anyhow::Result<(Self, Output)> {
         let mut command = Role::B.command()?;
         command.arg("--listen").arg(listen.to_string()).args(options);
         Self::start(Role::B, command).await
     }
 
-    /// fusebox with a configuration that reads these addresses from the environment, as all in `examples/configs` do.
+    /// fusebox with a configuration that reads these addresses from the environment, as all in
+    /// `examples/configs` do.
     pub(super) async fn fusebox(
         config: &Path,
         listen: SocketAddr,
@@ -95,9 +102,16 @@ impl Program {
     }
 
     /// Service A, which calls fusebox there.
-    pub(super) async fn service_a(listen: SocketAddr, fusebox: SocketAddr) -> anyhow::Result<(Self, Output)> {
+    pub(super) async fn service_a(
+        listen: SocketAddr,
+        fusebox: SocketAddr,
+    ) -> anyhow::Result<(Self, Output)> {
         let mut command = Role::A.command()?;
-        command.arg("--listen").arg(listen.to_string()).arg("--upstream").arg(format!("http://{fusebox}"));
+        command
+            .arg("--listen")
+            .arg(listen.to_string())
+            .arg("--upstream")
+            .arg(format!("http://{fusebox}"));
         Self::start(Role::A, command).await
     }
 
@@ -107,9 +121,13 @@ impl Program {
         let mut program = Self { role, child, listening: Value::Null };
         let outputs = program.child.stdout.take().zip(program.child.stderr.take());
         let (stdout, stderr) = outputs.context("its output is piped")?;
-        let mut output = Output { lines: BufReader::new(stdout).lines(), errors: BufReader::new(stderr).lines() };
+        let mut output = Output {
+            lines: BufReader::new(stdout).lines(),
+            errors: BufReader::new(stderr).lines(),
+        };
         let ready = timeout(START_LIMIT, program.ready(&mut output)).await;
-        ready.with_context(|| format!("{} does not listen after {START_LIMIT:?}", role.name()))??;
+        ready
+            .with_context(|| format!("{} does not listen after {START_LIMIT:?}", role.name()))??;
         Ok((program, output))
     }
 
@@ -125,7 +143,10 @@ impl Program {
         let mut said = Vec::new();
         while let Some(line) = output.errors.next_line().await? {
             // They introduce themselves, and so do we.
-            let line = ["error: ", "fusebox: "].iter().find_map(|prefix| line.strip_prefix(prefix)).unwrap_or(&line);
+            let line = ["error: ", "fusebox: "]
+                .iter()
+                .find_map(|prefix| line.strip_prefix(prefix))
+                .unwrap_or(&line);
             said.push(line.to_owned());
         }
         if said.is_empty() {
@@ -141,7 +162,9 @@ impl Program {
     /// The address that it named in this field of its start line.
     pub(super) fn address(&self, field: &str) -> anyhow::Result<SocketAddr> {
         let address = self.listening[field].as_str().and_then(|address| address.parse().ok());
-        address.with_context(|| format!("{}: no address `{field}` in `{}`", self.role.name(), self.listening))
+        address.with_context(|| {
+            format!("{}: no address `{field}` in `{}`", self.role.name(), self.listening)
+        })
     }
 
     /// Waits until it has ended by itself, and says so. Dropped before, nothing is lost.
@@ -163,7 +186,10 @@ impl Program {
             Ok(status) => status.with_context(|| format!("end {}", self.role.name())),
             Err(_) => {
                 self.child.kill().await?;
-                bail!("{} has not ended {STOP_LIMIT:?} after SIGTERM, and was killed", self.role.name())
+                bail!(
+                    "{} has not ended {STOP_LIMIT:?} after SIGTERM, and was killed",
+                    self.role.name()
+                )
             }
         }
     }
@@ -174,7 +200,8 @@ impl Drop for Program {
         // It may have ended.
         let _ = self.child.start_kill();
         let since = Instant::now();
-        // A killed process ends at once. Left to itself it would outlive us as a zombie where nobody reaps orphans.
+        // A killed process ends at once. Left to itself it would outlive us as a zombie where
+        // nobody reaps orphans.
         while let Ok(None) = self.child.try_wait()
             && since.elapsed() < KILL_LIMIT
         {
@@ -185,6 +212,9 @@ impl Drop for Program {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("role", &self.role).field("listening", &self.listening).finish_non_exhaustive()
+        f.debug_struct("Program")
+            .field("role", &self.role)
+            .field("listening", &self.listening)
+            .finish_non_exhaustive()
     }
 }

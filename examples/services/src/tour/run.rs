@@ -1,4 +1,5 @@
-//! The demonstration, running until it is told to end: B, fusebox and A, with their logs side by side.
+//! The demonstration, running until it is told to end: B, fusebox and A, with their logs side by
+//! side.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -66,7 +67,8 @@ impl Running {
         let (fusebox, admin) = (self.address("listen")?, self.address("admin")?);
         self.enter(Program::service_a(service_a, fusebox).await?);
         print(&invitation(self.address("address")?, fusebox, b, admin));
-        let (who, ..) = select_all(self.programs.iter_mut().map(|program| Box::pin(program.ended()))).await;
+        let (who, ..) =
+            select_all(self.programs.iter_mut().map(|program| Box::pin(program.ended()))).await;
         bail!(who)
     }
 
@@ -89,7 +91,8 @@ impl Running {
         }
     }
 
-    /// Ends them, last come first, so that none loses the one it asks, and lets them finish what they have to say.
+    /// Ends them, last come first, so that none loses the one it asks, and lets them finish what
+    /// they have to say.
     async fn end(self) -> anyhow::Result<()> {
         let Self { programs, mut printers } = self;
         let mut outcome = Ok(());

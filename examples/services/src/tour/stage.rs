@@ -1,4 +1,5 @@
-//! Where a story plays: service B, fusebox and, if it is wanted, service A, as processes on free ports.
+//! Where a story plays: service B, fusebox and, if it is wanted, service A, as processes on free
+//! ports.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -95,15 +96,21 @@ impl Stage {
         Ok(Self { a: Some(a), ..self })
     }
 
-    /// Asks, waits for the answer, and then until fusebox and B, this one so many times, have written what they have to
-    /// say of it. Fewer lines than that are for the caller to notice.
-    pub(super) async fn ask(&self, question: &Question, request_id: &str, arrivals: usize) -> anyhow::Result<Exchange> {
+    /// Asks, waits for the answer, and then until fusebox and B, this one so many times, have
+    /// written what they have to say of it. Fewer lines than that are for the caller to notice.
+    pub(super) async fn ask(
+        &self,
+        question: &Question,
+        request_id: &str,
+        arrivals: usize,
+    ) -> anyhow::Result<Exchange> {
         let address = match (question.whom, &self.a) {
             (Role::A, Some(a)) => a.address,
             (Role::Fusebox, _) => self.fusebox.address,
             _ => bail!("{} is not there to be asked", question.whom.name()),
         };
-        let mut request: Request<Full<Bytes>> = client::request(question.method.clone(), question.path, question.body)?;
+        let mut request: Request<Full<Bytes>> =
+            client::request(question.method.clone(), question.path, question.body)?;
         request.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(request_id)?);
 
         let (at, since) = (Timestamp::now(), Instant::now());
@@ -111,7 +118,8 @@ impl Stage {
         let took = since.elapsed();
         self.fusebox.log.first(0, |line| is_about(line, request_id) && is_access(line)).await;
         let log = self.fusebox.log.all(0, |line| is_about(line, request_id));
-        let arrivals = self.b.log.some(arrivals, |line| is_about(line, request_id) && is_access(line)).await;
+        let arrivals =
+            self.b.log.some(arrivals, |line| is_about(line, request_id) && is_access(line)).await;
         Ok(Exchange { at, took, answer, log, arrivals })
     }
 
@@ -132,8 +140,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends everybody who has not, in the order in which they need each other, and returns how each did, how many
-    /// requests B had, and what somebody said who should not have.
+    /// Ends everybody who has not, in the order in which they need each other, and returns how each
+    /// did, how many requests B had, and what somebody said who should not have.
     pub(super) async fn close(self) -> anyhow::Result<Closing> {
         let Self { a, mut fusebox, mut b, .. } = self;
         let mut statuses = Vec::new();

@@ -1,7 +1,7 @@
 //! The stories of the post, in its order, and one of GraphQL.
 //!
-//! Each plays the script that the comments of its configuration recommend, and holds what comes of it against what they
-//! say.
+//! Each plays the script that the comments of its configuration recommend, and holds what comes of
+//! it against what they say.
 
 use anyhow::Context;
 use http::header;
@@ -12,7 +12,8 @@ use super::story::{Expected, Is, Story, between};
 const BUSY: &str = "503: Service Unavailable";
 const FINE: &str = "200: OK";
 const HELLO: &str = r#"{"messageA": "hello from service A","messageB": "hello from service B"}"#;
-const FALLBACK: &str = r#"{"messageA": "hello from service A","messageB": "error accessing service B"}"#;
+const FALLBACK: &str =
+    r#"{"messageA": "hello from service A","messageB": "error accessing service B"}"#;
 /// A day on which B is busy, hangs, is busy again, and hangs again.
 const BAD_DAY: &str = "503:ra=1*2,hang,503:ra=1*3,hang";
 
@@ -37,8 +38,11 @@ pub(super) async fn timeout(story: &mut Story) -> anyhow::Result<()> {
 }
 
 pub(super) async fn retry(story: &mut Story) -> anyhow::Result<()> {
-    story.say("B is busy twice, then well. fusebox asks again, after one second and then after two.");
-    let stage = Stage::open(story.config(), &["--script", "503:ra=1,503:ra=1,200"]).await?.with_a().await?;
+    story.say(
+        "B is busy twice, then well. fusebox asks again, after one second and then after two.",
+    );
+    let stage =
+        Stage::open(story.config(), &["--script", "503:ra=1,503:ra=1,200"]).await?.with_a().await?;
     let expected = Expected {
         status: 200,
         body: HELLO,
@@ -62,7 +66,19 @@ pub(super) async fn circuit_breaker(story: &mut Story) -> anyhow::Result<()> {
         status: 200,
         body: HELLO,
         after: between(3, 15),
-        log: &[OPENS, &first, TRIES, OPENS_AGAIN, &second, TRIES, OPENS_AGAIN, &third, TRIES, CLOSES, FINE],
+        log: &[
+            OPENS,
+            &first,
+            TRIES,
+            OPENS_AGAIN,
+            &second,
+            TRIES,
+            OPENS_AGAIN,
+            &third,
+            TRIES,
+            CLOSES,
+            FINE,
+        ],
         b: &[BUSY, BUSY, BUSY, FINE],
     };
     story.ask(&stage, Question::to_a(), expected).await?;
@@ -70,7 +86,8 @@ pub(super) async fn circuit_breaker(story: &mut Story) -> anyhow::Result<()> {
     story.say(
         "Now B asks for thirty seconds. On a route that does not wait, the first 503 is B's, the second fusebox's.",
     );
-    let expected = Expected { status: 503, body: "", after: between(0, 10), log: &[OPENS, BUSY], b: &[BUSY] };
+    let expected =
+        Expected { status: 503, body: "", after: between(0, 10), log: &[OPENS, BUSY], b: &[BUSY] };
     story.ask(&stage, Question::to_fusebox("/now"), expected).await?;
     let expected = Expected {
         status: 503,
@@ -80,7 +97,8 @@ pub(super) async fn circuit_breaker(story: &mut Story) -> anyhow::Result<()> {
         b: &[],
     };
     let answer = story.ask(&stage, Question::to_fusebox("/now"), expected).await?;
-    let header = answer.headers.get(header::RETRY_AFTER).context("no `Retry-After` from an open breaker")?;
+    let header =
+        answer.headers.get(header::RETRY_AFTER).context("no `Retry-After` from an open breaker")?;
     let wait: u64 = header.to_str()?.parse()?;
     let expected = (!(1..=30).contains(&wait)).then(|| vec!["retry-after: 1 to 30".to_owned()]);
     story.fact("header", &[format!("retry-after: {wait}")], expected);
@@ -90,26 +108,36 @@ pub(super) async fn circuit_breaker(story: &mut Story) -> anyhow::Result<()> {
         ("openings", Is::exactly(1)),
     ];
     story.state(&stage, "/policies/breaker", &open).await?;
-    let opened = r#"fusebox_circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"}"#;
+    let opened =
+        r#"fusebox_circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"}"#;
     story
-        .metrics(&stage, &[(opened, 2), (r#"fusebox_circuit_breaker_state{policy="breaker",state="open"}"#, 1)])
+        .metrics(
+            &stage,
+            &[(opened, 2), (r#"fusebox_circuit_breaker_state{policy="breaker",state="open"}"#, 1)],
+        )
         .await?;
     story.end(stage, Some(5)).await
 }
 
 pub(super) async fn fallback(story: &mut Story) -> anyhow::Result<()> {
     story.say("B is busy once, then well, then gone. Whoever asks gets a 200 each time.");
-    let mut stage = Stage::open(story.config(), &["--script", "503:ra=1,200"]).await?.with_a().await?;
+    let mut stage =
+        Stage::open(story.config(), &["--script", "503:ra=1,200"]).await?.with_a().await?;
     let served = &["Fallback executed result", FINE];
-    let expected = Expected { status: 200, body: FALLBACK, after: between(0, 10), log: served, b: &[BUSY] };
+    let expected =
+        Expected { status: 200, body: FALLBACK, after: between(0, 10), log: served, b: &[BUSY] };
     story.ask(&stage, Question::to_a(), expected).await?;
-    let expected = Expected { status: 200, body: HELLO, after: between(0, 10), log: &[FINE], b: &[FINE] };
+    let expected =
+        Expected { status: 200, body: HELLO, after: between(0, 10), log: &[FINE], b: &[FINE] };
     story.ask(&stage, Question::to_a(), expected).await?;
     stage.end_b().await?;
     story.say("B has ended.");
-    let expected = Expected { status: 200, body: FALLBACK, after: between(0, 10), log: served, b: &[] };
+    let expected =
+        Expected { status: 200, body: FALLBACK, after: between(0, 10), log: served, b: &[] };
     story.ask(&stage, Question::to_a(), expected).await?;
-    story.metrics(&stage, &[(r#"fusebox_fallbacks_total{route="/",policy="fallback"}"#, 2)]).await?;
+    story
+        .metrics(&stage, &[(r#"fusebox_fallbacks_total{route="/",policy="fallback"}"#, 2)])
+        .await?;
     story.end(stage, Some(2)).await
 }
 
@@ -164,17 +192,38 @@ pub(super) async fn composition_of_the_post(story: &mut Story) -> anyhow::Result
         b: &["client gone"],
     };
     story.ask(&stage, Question::to_a(), expected).await?;
-    story.state(&stage, "/policies/breaker", &[("state", Is::exactly("closed")), ("openings", Is::exactly(0))]).await?;
+    story
+        .state(
+            &stage,
+            "/policies/breaker",
+            &[("state", Is::exactly("closed")), ("openings", Is::exactly(0))],
+        )
+        .await?;
     let fallbacks = r#"fusebox_fallbacks_total{route="/",policy="fallback"}"#;
-    story.metrics(&stage, &[(fallbacks, 0), (r#"fusebox_timeouts_total{route="/",policy="timeout"}"#, 2)]).await?;
+    story
+        .metrics(
+            &stage,
+            &[(fallbacks, 0), (r#"fusebox_timeouts_total{route="/",policy="timeout"}"#, 2)],
+        )
+        .await?;
     story.end(stage, Some(7)).await
 }
 
 pub(super) async fn composition(story: &mut Story) -> anyhow::Result<()> {
     story.say("The same policies; the component `service-b` says when B is busy and what to answer in its place.");
     story.say("First an ordinary day: B is busy twice and well, then busy three times.");
-    let stage = Stage::open(story.config(), &["--script", "503:ra=1*2,200,503:ra=1*3"]).await?.with_a().await?;
-    let twice = [OPENS, "Retry 1 after delay of 1s", TRIES, OPENS_AGAIN, "Retry 2 after delay of 1s", TRIES];
+    let stage = Stage::open(story.config(), &["--script", "503:ra=1*2,200,503:ra=1*3"])
+        .await?
+        .with_a()
+        .await?;
+    let twice = [
+        OPENS,
+        "Retry 1 after delay of 1s",
+        TRIES,
+        OPENS_AGAIN,
+        "Retry 2 after delay of 1s",
+        TRIES,
+    ];
     let expected = Expected {
         status: 200,
         body: HELLO,
@@ -187,13 +236,16 @@ pub(super) async fn composition(story: &mut Story) -> anyhow::Result<()> {
         status: 200,
         body: FALLBACK,
         after: between(2, 10),
-        log: &[&twice[..], &[OPENS_AGAIN, "Retries exceeded", "Fallback executed result", FINE]].concat(),
+        log: &[&twice[..], &[OPENS_AGAIN, "Retries exceeded", "Fallback executed result", FINE]]
+            .concat(),
         b: &[BUSY, BUSY, BUSY],
     };
     story.ask(&stage, Question::to_a(), expected).await?;
     story.end(stage, Some(6)).await?;
 
-    story.say("Then the bad day. The timeout keeps the breaker open, and the fallback answers each time.");
+    story.say(
+        "Then the bad day. The timeout keeps the breaker open, and the fallback answers each time.",
+    );
     let stage = Stage::open(story.config(), &["--script", BAD_DAY]).await?.with_a().await?;
     let hangs = ["Connection timed out", OPENS_AGAIN, "Fallback executed result", FINE];
     let expected = Expected {
@@ -218,7 +270,9 @@ pub(super) async fn composition(story: &mut Story) -> anyhow::Result<()> {
     story.state(&stage, "/policies/breaker", &open).await?;
     let asked = [("calls", Is::Between(5.0, 100.0)), ("generation", Is::exactly(1))];
     story.state(&stage, "/components/service-b", &asked).await?;
-    story.metrics(&stage, &[(r#"fusebox_fallbacks_total{route="/",policy="fallback"}"#, 3)]).await?;
+    story
+        .metrics(&stage, &[(r#"fusebox_fallbacks_total{route="/",policy="fallback"}"#, 3)])
+        .await?;
     story.end(stage, Some(3)).await
 }
 
@@ -243,7 +297,13 @@ pub(super) async fn graphql(story: &mut Story) -> anyhow::Result<()> {
         log: &["Not retried: the method is not idempotent", FINE],
         b: &[FINE],
     };
-    story.ask(&stage, Question::to_fusebox("/graphql").posting(r#"{"query": "{message}"}"#), expected).await?;
+    story
+        .ask(
+            &stage,
+            Question::to_fusebox("/graphql").posting(r#"{"query": "{message}"}"#),
+            expected,
+        )
+        .await?;
     story.state(&stage, "/components/graphql-errors", &[("calls", Is::exactly(4))]).await?;
     story.end(stage, Some(4)).await
 }

@@ -1,6 +1,8 @@
-//! A story as it is told: everything seen is printed under a mark that says whether it is as it should be.
+//! A story as it is told: everything seen is printed under a mark that says whether it is as it
+//! should be.
 //!
-//! The telling is kept until the story has ended, because all stories run at the same time and are printed in order.
+//! The telling is kept until the story has ended, because all stories run at the same time and are
+//! printed in order.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -15,7 +17,8 @@ use super::client::Answer;
 use super::log::{message, seconds};
 use super::stage::{Exchange, Question, Stage};
 
-/// How long to look again whether a number is what it should be: an answer may be here before it is counted.
+/// How long to look again whether a number is what it should be: an answer may be here before it is
+/// counted.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often to look.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -41,7 +44,8 @@ pub(super) struct Expected<'a> {
     pub(super) status: u16,
     /// What the body contains.
     pub(super) body: &'a str,
-    /// When the answer comes. Never early; what is late on a busy machine is well within what would be wrong.
+    /// When the answer comes. Never early; what is late on a busy machine is well within what
+    /// would be wrong.
     pub(super) after: Range<Duration>,
     /// What fusebox says of it, line by line.
     pub(super) log: &'a [&'a str],
@@ -64,7 +68,9 @@ impl Is {
     fn holds(&self, value: &Value) -> bool {
         match self {
             Self::Exactly(expected) => value == expected,
-            Self::Between(low, high) => value.as_f64().is_some_and(|value| (*low..=*high).contains(&value)),
+            Self::Between(low, high) => {
+                value.as_f64().is_some_and(|value| (*low..=*high).contains(&value))
+            }
         }
     }
 
@@ -94,7 +100,11 @@ impl Story {
         let text = format!("{heading}\n{}\n", "─".repeat(heading.chars().count()));
         let mut story = Self { number, text, checked: 0, wrong: 0, config, asked: 0 };
         if let Err(error) = telling(&mut story).await {
-            story.fact("end", &[format!("the story can't go on: {error:#}")], Some(vec!["that it can".to_owned()]));
+            story.fact(
+                "end",
+                &[format!("the story can't go on: {error:#}")],
+                Some(vec!["that it can".to_owned()]),
+            );
         }
         story.text.push('\n');
         story
@@ -129,7 +139,8 @@ impl Story {
         }
     }
 
-    /// Asks, and shows the answer, what fusebox and B have written of it, and whether all of that is as expected.
+    /// Asks, and shows the answer, what fusebox and B have written of it, and whether all of that
+    /// is as expected.
     pub(super) async fn ask(
         &mut self,
         stage: &Stage,
@@ -148,26 +159,49 @@ impl Story {
 
     fn answer(&mut self, exchange: &Exchange, expected: &Expected<'_>) {
         let Exchange { took, answer, .. } = exchange;
-        let seen = format!("{} after {:.2} s: {}", answer.status.as_u16(), took.as_secs_f64(), cut(&answer.body));
+        let seen = format!(
+            "{} after {:.2} s: {}",
+            answer.status.as_u16(),
+            took.as_secs_f64(),
+            cut(&answer.body)
+        );
         let as_expected = answer.status.as_u16() == expected.status
             && answer.body.contains(expected.body)
             && expected.after.contains(took);
         let expected = || {
             let Range { start, end } = expected.after;
-            vec![format!("{} with `{}`, from {start:?} on, before {end:?}", expected.status, expected.body)]
+            vec![format!(
+                "{} with `{}`, from {start:?} on, before {end:?}",
+                expected.status, expected.body
+            )]
         };
         self.fact("answer", &[seen], (!as_expected).then(expected));
     }
 
     /// Shows lines of a log with the seconds since `since`; the messages should be these.
-    pub(super) fn lines(&mut self, label: &str, lines: &[Value], expected: &[&str], since: Timestamp) {
+    pub(super) fn lines(
+        &mut self,
+        label: &str,
+        lines: &[Value],
+        expected: &[&str],
+        since: Timestamp,
+    ) {
         let seen: Vec<_> = lines.iter().map(|line| line_shown(line, since)).collect();
         let as_expected = lines.iter().map(message).eq(expected.iter().copied());
-        self.fact(label, &seen, (!as_expected).then(|| expected.iter().map(|text| (*text).to_owned()).collect()));
+        self.fact(
+            label,
+            &seen,
+            (!as_expected).then(|| expected.iter().map(|text| (*text).to_owned()).collect()),
+        );
     }
 
     /// Shows what `/state` says at this place, once it is as expected.
-    pub(super) async fn state(&mut self, stage: &Stage, place: &str, expected: &[(&str, Is)]) -> anyhow::Result<Value> {
+    pub(super) async fn state(
+        &mut self,
+        stage: &Stage,
+        place: &str,
+        expected: &[(&str, Is)],
+    ) -> anyhow::Result<Value> {
         let since = Instant::now();
         let (found, as_expected) = loop {
             let found = stage.state().await?.pointer(place).cloned().unwrap_or_default();
@@ -178,7 +212,8 @@ impl Story {
             sleep(PAUSE).await;
         };
         let listed = |value: &dyn Fn(&str, &Is) -> String| {
-            let values: Vec<_> = expected.iter().map(|(key, is)| format!("{key} {}", value(key, is))).collect();
+            let values: Vec<_> =
+                expected.iter().map(|(key, is)| format!("{key} {}", value(key, is))).collect();
             format!("{}: {}", place.rsplit('/').next().unwrap_or(place), values.join(", "))
         };
         let seen = listed(&|key, _| shown(&found[key]));
@@ -187,16 +222,26 @@ impl Story {
     }
 
     /// Shows these series of `/metrics`, once they are as expected.
-    pub(super) async fn metrics(&mut self, stage: &Stage, expected: &[(&str, usize)]) -> anyhow::Result<()> {
+    pub(super) async fn metrics(
+        &mut self,
+        stage: &Stage,
+        expected: &[(&str, usize)],
+    ) -> anyhow::Result<()> {
         let since = Instant::now();
-        let expected: Vec<_> = expected.iter().map(|(series, value)| format!("{series} {value}")).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(series, value)| format!("{series} {value}")).collect();
         loop {
             let metrics = stage.metrics().await?;
-            let as_expected = expected.iter().all(|wanted| metrics.lines().any(|line| line == wanted));
+            let as_expected =
+                expected.iter().all(|wanted| metrics.lines().any(|line| line == wanted));
             if as_expected || since.elapsed() > PATIENCE {
-                let names: Vec<_> = expected.iter().filter_map(|line| line.rsplit_once(' ')).collect();
-                let of_these =
-                    |line: &&str| names.iter().any(|(name, _)| line.rsplit_once(' ').is_some_and(|(n, _)| n == *name));
+                let names: Vec<_> =
+                    expected.iter().filter_map(|line| line.rsplit_once(' ')).collect();
+                let of_these = |line: &&str| {
+                    names
+                        .iter()
+                        .any(|(name, _)| line.rsplit_once(' ').is_some_and(|(n, _)| n == *name))
+                };
                 let seen: Vec<_> = metrics.lines().filter(of_these).map(str::to_owned).collect();
                 self.fact("metrics", &seen, (!as_expected).then_some(expected));
                 return Ok(());
@@ -205,10 +250,16 @@ impl Story {
         }
     }
 
-    /// Ends everybody, and shows how: each well, with nothing on stderr, and B asked so often in all, if it kept count.
-    pub(super) async fn end(&mut self, stage: Stage, arrivals: Option<usize>) -> anyhow::Result<()> {
+    /// Ends everybody, and shows how: each well, with nothing on stderr, and B asked so often in
+    /// all, if it kept count.
+    pub(super) async fn end(
+        &mut self,
+        stage: Stage,
+        arrivals: Option<usize>,
+    ) -> anyhow::Result<()> {
         let closing = stage.close().await?;
-        let mut well = arrivals.is_none_or(|arrivals| arrivals == closing.arrivals) && closing.strays.is_empty();
+        let mut well = arrivals.is_none_or(|arrivals| arrivals == closing.arrivals)
+            && closing.strays.is_empty();
         let mut ends = Vec::new();
         for (role, status) in closing.statuses {
             well &= status.success();
@@ -228,7 +279,8 @@ impl Story {
     }
 }
 
-/// A line for people: when, what, and what makes it clearer. A line of B's counts from the request's arrival there.
+/// A line for people: when, what, and what makes it clearer. A line of B's counts from the
+/// request's arrival there.
 fn line_shown(line: &Value, since: Timestamp) -> String {
     let time = if line["attempts"].is_null() && line["request"].is_object() {
         &line["request"]["time"]
@@ -245,7 +297,9 @@ fn line_shown(line: &Value, since: Timestamp) -> String {
     }
     if let Some(attempts) = line["attempts"].as_u64() {
         add(format!("attempts: {attempts}"));
-    } else if let Some(latency) = line["response"]["latency"].as_f64().filter(|latency| *latency >= 1e8) {
+    } else if let Some(latency) =
+        line["response"]["latency"].as_f64().filter(|latency| *latency >= 1e8)
+    {
         add(format!("after {:.2} s", latency / 1e9));
     }
     if let Some(reason) = line["reason"].as_str().filter(|_| line["component"].is_string()) {

@@ -22,8 +22,8 @@ const ANSWERS: usize = 150;
 const COMPONENT: &str = "../../policies/build/service_b.wasm";
 const HELLO: &str = r#"200 {"message": "hello from service B"}"#;
 
-/// A configuration and its component in a directory of their own, so that nobody else's component is touched. Dropped,
-/// they are deleted.
+/// A configuration and its component in a directory of their own, so that nobody else's component
+/// is touched. Dropped, they are deleted.
 struct Copy {
     directory: TempDir,
     builds: [Build; 2],
@@ -33,8 +33,12 @@ struct Copy {
 impl Copy {
     fn of(config: &Path) -> anyhow::Result<Self> {
         let from = config.with_file_name(COMPONENT);
-        let component = std::fs::read(&from).with_context(|| format!("`{}`: run `make policies`", from.display()))?;
-        let directory = tempfile::Builder::new().prefix("fusebox-tour-").tempdir().context("a temporary directory")?;
+        let component = std::fs::read(&from)
+            .with_context(|| format!("`{}`: run `make policies`", from.display()))?;
+        let directory = tempfile::Builder::new()
+            .prefix("fusebox-tour-")
+            .tempdir()
+            .context("a temporary directory")?;
         let copy = Self { directory, builds: builds::two(component), replaced: 0 };
         for file in [copy.config(), copy.component()] {
             std::fs::create_dir_all(file.parent().context("a file is in a directory")?)?;
@@ -56,19 +60,26 @@ impl Copy {
         &self.builds[self.replaced % 2]
     }
 
-    /// Puts this in the component's place, whole or not at all, and waits until fusebox has said what came of it.
+    /// Puts this in the component's place, whole or not at all, and waits until fusebox has said
+    /// what came of it.
     async fn put(&self, stage: &Stage, content: &[u8]) -> anyhow::Result<()> {
         let from = stage.fusebox.log.len();
         let new = self.component().with_extension("new");
         std::fs::write(&new, content)?;
         std::fs::rename(&new, self.component())?;
-        let is_the_end = |line: &Value| ["Component replaced", "Component rejected"].contains(&message(line));
-        stage.fusebox.log.first(from, is_the_end).await.context("fusebox has not noticed the new file")?;
+        let is_the_end =
+            |line: &Value| ["Component replaced", "Component rejected"].contains(&message(line));
+        stage
+            .fusebox
+            .log
+            .first(from, is_the_end)
+            .await
+            .context("fusebox has not noticed the new file")?;
         Ok(())
     }
 
-    /// Puts the other build in the place of the current one, again and again, under a load that ends with it. Returns
-    /// what fusebox has said of the component meanwhile.
+    /// Puts the other build in the place of the current one, again and again, under a load that
+    /// ends with it. Returns what fusebox has said of the component meanwhile.
     async fn swap_under_load(&mut self, stage: &Stage) -> anyhow::Result<(Vec<Value>, Tally)> {
         let from = stage.fusebox.log.len();
         let load = Load::start(stage.fusebox.address, CONNECTIONS);
@@ -91,18 +102,24 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
     let mut copy = Copy::of(story.config())?;
     let [first, second] = &copy.builds;
     let words = [first.words, second.words];
-    story.say(&format!("Two builds of the component, which answer `{}` and `{}`.", words[0], words[1]));
+    story.say(&format!(
+        "Two builds of the component, which answer `{}` and `{}`.",
+        words[0], words[1]
+    ));
     let mut stage = Stage::open(&copy.config(), &["--quiet"]).await?;
     let since = Timestamp::now();
 
-    story.say(&format!("{CONNECTIONS} connections ask without pause; one build replaces the other {SWAPS} times."));
+    story.say(&format!(
+        "{CONNECTIONS} connections ask without pause; one build replaces the other {SWAPS} times."
+    ));
     let (lines, tally) = copy.swap_under_load(&stage).await?;
     let asked = tally.total();
     story.lines("fusebox", &lines, &["Component replaced"; SWAPS], since);
     tally_fact(story, &tally, &[HELLO.to_owned()]);
     let closed = [("state", Is::exactly("closed")), ("openings", Is::exactly(0))];
     story.state(&stage, "/policies/breaker", &closed).await?;
-    let asked_each_time = [("generation", Is::exactly(1 + SWAPS)), ("calls", Is::Between(asked as f64, f64::MAX))];
+    let asked_each_time =
+        [("generation", Is::exactly(1 + SWAPS)), ("calls", Is::Between(asked as f64, f64::MAX))];
     story.state(&stage, "/components/service-b", &asked_each_time).await?;
     story.metrics(&stage, &[(r#"fusebox_requests_total{route="/",status="200"}"#, asked)]).await?;
 
@@ -113,7 +130,11 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
         status: 200,
         body: &answer(copy.current().words),
         after: between(0, 10),
-        log: &["circuit breaker state changed from closed to open", "Fallback executed result", "200: OK"],
+        log: &[
+            "circuit breaker state changed from closed to open",
+            "Fallback executed result",
+            "200: OK",
+        ],
         b: &[],
     };
     story.ask(&stage, Question::to_fusebox("/"), expected).await?;
@@ -123,7 +144,9 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
     story.lines("fusebox", &lines, &["Component replaced"; SWAPS], since);
     tally_fact(story, &tally, &words.map(|words| format!("200 {}", answer(words))));
     // The same opening, further on its way.
-    let Some(remaining) = before["remaining_delay_ms"].as_f64() else { bail!("an open breaker without a delay") };
+    let Some(remaining) = before["remaining_delay_ms"].as_f64() else {
+        bail!("an open breaker without a delay")
+    };
     let still_open = [
         ("state", Is::exactly("open")),
         ("openings", Is::exactly(1)),
@@ -138,12 +161,19 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
     copy.put(&stage, b"This is no component.\n").await?;
     load.more(ANSWERS).await;
     let tally = load.end().await;
-    story.lines("fusebox", &stage.fusebox.log.all(from, is_about_a_component), &["Component rejected"], since);
+    story.lines(
+        "fusebox",
+        &stage.fusebox.log.all(from, is_about_a_component),
+        &["Component rejected"],
+        since,
+    );
     tally_fact(story, &tally, &[format!("200 {}", answer(copy.current().words))]);
     let digest = lines.last().map(|line| line["digest"].clone()).unwrap_or_default();
     let kept = [("generation", Is::exactly(1 + 2 * SWAPS)), ("digest", Is::Exactly(digest))];
     story.state(&stage, "/components/service-b", &kept).await?;
-    let loads = |result| format!(r#"fusebox_component_loads_total{{component="service-b",result="{result}"}}"#);
+    let loads = |result| {
+        format!(r#"fusebox_component_loads_total{{component="service-b",result="{result}"}}"#)
+    };
     story.metrics(&stage, &[(&loads("loaded"), 1 + 2 * SWAPS), (&loads("rejected"), 1)]).await?;
     story.end(stage, None).await
 }
@@ -151,8 +181,11 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
 /// Shows how many requests had which answer: each of these occurs, and nothing else.
 fn tally_fact(story: &mut Story, tally: &Tally, expected: &[String]) {
     let Tally { outcomes, seconds } = tally;
-    let failed: usize =
-        outcomes.iter().filter(|(outcome, _)| !expected.contains(outcome)).map(|(_, count)| count).sum();
+    let failed: usize = outcomes
+        .iter()
+        .filter(|(outcome, _)| !expected.contains(outcome))
+        .map(|(_, count)| count)
+        .sum();
     let mut seen = vec![format!("{} requests in {seconds:.2} s, {failed} failed", tally.total())];
     seen.extend(outcomes.iter().map(|(outcome, count)| format!("{count} × {outcome}")));
     let as_expected = failed == 0 && expected.iter().all(|outcome| outcomes.contains_key(outcome));

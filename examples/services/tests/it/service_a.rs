@@ -6,12 +6,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{Running, SERVICE_A, Stub, get, output, read_head, request, send, within};
 
-/// What A answers when B does as the stub does: the status, the text without the URL in front of it.
+/// What A answers when B does as the stub does: the status, the text without the URL in front of
+/// it.
 async fn outcome(stub: &Stub) -> (u16, String) {
     let a = Running::service_a(&stub.url()).await;
     let answer = a.get().await.unwrap();
-    let text = answer.body.strip_prefix(&format!("`{}`: ", stub.url())).unwrap_or(&answer.body).to_owned();
-    assert_eq!(answer.header("content-type").unwrap().starts_with("text/plain"), !answer.status.is_success());
+    let text =
+        answer.body.strip_prefix(&format!("`{}`: ", stub.url())).unwrap_or(&answer.body).to_owned();
+    assert_eq!(
+        answer.header("content-type").unwrap().starts_with("text/plain"),
+        !answer.status.is_success()
+    );
     (answer.status.as_u16(), text)
 }
 
@@ -22,13 +27,19 @@ async fn it_says_hello_from_both_and_passes_the_request_id_on() {
     let asked = request(Method::GET, &format!("{}?q=1", a.url())).header("x-request-id", "abc");
     let answer = send(asked, "").await.unwrap();
     assert_eq!(answer.status.as_u16(), 200);
-    assert_eq!(answer.body, r#"{"messageA": "hello from service A","messageB": "hello from service B"}"#);
+    assert_eq!(
+        answer.body,
+        r#"{"messageA": "hello from service A","messageB": "hello from service B"}"#
+    );
     assert_eq!(answer.header("content-type"), Some("application/json"));
 
     let (line, heard) = (a.line().await, b.line().await);
     assert_eq!((&line["request_id"], &heard["request_id"]), (&"abc".into(), &"abc".into()));
     assert_eq!((&line["msg"], &line["level"]), (&"200: OK".into(), &"INFO".into()));
-    assert_eq!((&line["request"]["route"], &line["request"]["query"]), (&"/".into(), &"q=1".into()));
+    assert_eq!(
+        (&line["request"]["route"], &line["request"]["query"]),
+        (&"/".into(), &"q=1".into())
+    );
     assert_eq!(line["response"]["length"], answer.body.len());
     assert_eq!(heard["request"]["host"], b.address.to_string());
 }
@@ -60,7 +71,8 @@ async fn a_name_given_on_the_way_is_in_its_answer_and_its_log() {
 
 #[tokio::test]
 async fn what_b_says_is_escaped() {
-    let stub = Stub::responding("200 OK", r#"{"message": "\"quoted\"\n\\ é \u0001", "more": 1}"#).await;
+    let stub =
+        Stub::responding("200 OK", r#"{"message": "\"quoted\"\n\\ é \u0001", "more": 1}"#).await;
     let expected = r#"{"messageA": "hello from service A","messageB": "\"quoted\"\n\\ é \u0001"}"#;
     assert_eq!(outcome(&stub).await, (200, expected.to_owned()));
 }
@@ -68,7 +80,11 @@ async fn what_b_says_is_escaped() {
 #[tokio::test]
 async fn a_problem_is_told_by_its_title() {
     let head = "504 Gateway Timeout\r\ncontent-type: application/problem+json";
-    let stub = Stub::responding(head, r#"{"type": "about:blank", "title": "timeout exceeded", "status": 504}"#).await;
+    let stub = Stub::responding(
+        head,
+        r#"{"type": "about:blank", "title": "timeout exceeded", "status": 504}"#,
+    )
+    .await;
     assert_eq!(outcome(&stub).await, (500, "timeout exceeded".to_owned()));
     let stub = Stub::responding(head, "not JSON").await;
     assert_eq!(outcome(&stub).await, (500, "504 Gateway Timeout".to_owned()));
@@ -115,10 +131,17 @@ async fn nobody_there_is_a_failure_and_the_log_says_so() {
     let mut a = Running::service_a(&format!("http://{address}")).await;
     let answer = a.get().await.unwrap();
     assert_eq!(answer.status.as_u16(), 500);
-    assert!(answer.body.starts_with(&format!("`http://{address}/`: client error (Connect): ")), "{}", answer.body);
+    assert!(
+        answer.body.starts_with(&format!("`http://{address}/`: client error (Connect): ")),
+        "{}",
+        answer.body
+    );
     assert!(answer.body.to_lowercase().contains("refused"), "{}", answer.body);
     let line = a.line().await;
-    assert_eq!((&line["msg"], &line["level"]), (&"500: Internal Server Error".into(), &"ERROR".into()));
+    assert_eq!(
+        (&line["msg"], &line["level"]),
+        (&"500: Internal Server Error".into(), &"ERROR".into())
+    );
 }
 
 #[tokio::test]
@@ -157,6 +180,9 @@ async fn wrong_usage_is_exit_2() {
         let output = output(SERVICE_A, &["--upstream", upstream]).await;
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{upstream}: {stderr}");
-        assert!(stderr.contains("expected a URL such as `http://127.0.0.1:3002`"), "{upstream}: {stderr}");
+        assert!(
+            stderr.contains("expected a URL such as `http://127.0.0.1:3002`"),
+            "{upstream}: {stderr}"
+        );
     }
 }

@@ -18,15 +18,22 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: b\r\n\r\n";
 async fn it_says_hello_and_logs_the_request() {
     let mut b = Running::service_b(&[]).await;
     let url = format!("{}some/path?with=query", b.url());
-    let asked = request(Method::POST, &url).header("x-request-id", "abc").header("referer", "http://here/");
+    let asked =
+        request(Method::POST, &url).header("x-request-id", "abc").header("referer", "http://here/");
     let answer = send(asked, vec![b'x'; 200_000]).await.unwrap();
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, HELLO));
     assert_eq!(answer.header("content-type"), Some("application/json"));
 
     let line = b.line().await;
-    assert_eq!((&line["level"], &line["msg"], &line["request_id"]), (&"INFO".into(), &"200: OK".into(), &"abc".into()));
+    assert_eq!(
+        (&line["level"], &line["msg"], &line["request_id"]),
+        (&"INFO".into(), &"200: OK".into(), &"abc".into())
+    );
     let (request, response) = (&line["request"], &line["response"]);
-    assert_eq!((&request["method"], &request["host"]), (&"POST".into(), &b.address.to_string().into()));
+    assert_eq!(
+        (&request["method"], &request["host"]),
+        (&"POST".into(), &b.address.to_string().into())
+    );
     assert_eq!((&request["path"], &request["query"]), (&"/some/path".into(), &"with=query".into()));
     assert_eq!((&request["route"], &request["referer"]), (&"/*".into(), &"http://here/".into()));
     assert_eq!((&request["length"], &response["length"]), (&200_000.into(), &HELLO.len().into()));
@@ -61,11 +68,16 @@ async fn a_flaky_b_answers_503_half_the_time_and_repeats_itself_with_the_same_se
 
 #[tokio::test]
 async fn a_script_is_played_in_order_and_then_its_rest() {
-    let b = Running::service_b(&["--script", "503:ra=7,429*2,500:body=oops", "--rest", "418"]).await;
+    let b =
+        Running::service_b(&["--script", "503:ra=7,429*2,500:body=oops", "--rest", "418"]).await;
     let mut answers = Vec::new();
     for _ in 0..6 {
         let answer = b.get().await.unwrap();
-        answers.push((answer.status.as_u16(), answer.header("retry-after").map(str::to_owned), answer.body));
+        answers.push((
+            answer.status.as_u16(),
+            answer.header("retry-after").map(str::to_owned),
+            answer.body,
+        ));
     }
     let plain = |status| (status, None, String::new());
     assert_eq!(
@@ -94,7 +106,8 @@ async fn a_script_without_rest_goes_on_with_200_and_a_rest_needs_no_script() {
 
 #[tokio::test]
 async fn a_script_can_speak_graphql() {
-    let b = Running::service_b(&["--script", "200:body=graphql-errors,200:body=graphql-data"]).await;
+    let b =
+        Running::service_b(&["--script", "200:body=graphql-errors,200:body=graphql-data"]).await;
     let errors = b.get().await.unwrap();
     assert_eq!(errors.header("content-type"), Some("application/json"));
     assert_eq!(errors.body, r#"{"data": null, "errors": [{"message": "service B is busy"}]}"#);
@@ -105,9 +118,13 @@ async fn a_script_can_speak_graphql() {
 async fn retry_after_can_be_a_date() {
     let b = Running::service_b(&["--script", "503:radate=60"]).await;
     let answer = b.get().await.unwrap();
-    let date = DateTimeParser::new().parse_timestamp(answer.header("retry-after").unwrap()).unwrap();
+    let date =
+        DateTimeParser::new().parse_timestamp(answer.header("retry-after").unwrap()).unwrap();
     let from_now = date.duration_since(Timestamp::now());
-    assert!(from_now > SignedDuration::from_secs(30) && from_now <= SignedDuration::from_secs(60), "{from_now:?}");
+    assert!(
+        from_now > SignedDuration::from_secs(30) && from_now <= SignedDuration::from_secs(60),
+        "{from_now:?}"
+    );
 }
 
 #[tokio::test]
@@ -147,7 +164,9 @@ async fn hang_never_answers_and_the_log_says_when_the_client_has_gone() {
 
 #[tokio::test]
 async fn a_delay_comes_before_the_head_and_a_body_delay_after_it() {
-    let mut b = Running::service_b(&["--script", "200:delay=80,200:bodydelay=80,200:bodydelay=600000"]).await;
+    let mut b =
+        Running::service_b(&["--script", "200:delay=80,200:bodydelay=80,200:bodydelay=600000"])
+            .await;
     for _ in 0..2 {
         let asked = Instant::now();
         assert_eq!(b.get().await.unwrap().body, HELLO);
@@ -157,10 +176,16 @@ async fn a_delay_comes_before_the_head_and_a_body_delay_after_it() {
     let mut stream = TcpStream::connect(b.address).await.unwrap();
     stream.write_all(GET).await.unwrap();
     let head = read_head(&mut stream).await;
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("content-length: 35\r\n"), "{head}");
+    assert!(
+        head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("content-length: 35\r\n"),
+        "{head}"
+    );
     drop(stream);
     let line = b.line().await;
-    assert_eq!((&line["response"]["status"], &line["response"]["length"]), (&200.into(), &0.into()));
+    assert_eq!(
+        (&line["response"]["status"], &line["response"]["length"]),
+        (&200.into(), &0.into())
+    );
 }
 
 #[tokio::test]

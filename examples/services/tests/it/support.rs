@@ -47,7 +47,8 @@ impl Running {
         let mut lines = BufReader::new(child.stdout.take().expect("its output is piped")).lines();
         let first = next(&mut lines).await.expect("a line that names the address");
         assert_eq!(first["msg"], "listening");
-        let address = first["address"].as_str().expect("an address").parse().expect("a valid address");
+        let address =
+            first["address"].as_str().expect("an address").parse().expect("a valid address");
         Self { child, lines, address, first }
     }
 
@@ -94,7 +95,8 @@ impl Running {
     /// A request in flight: its head is sent, its body of two bytes awaited by the service.
     pub(crate) async fn in_flight(&self) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.expect("a connection");
-        let head = "POST / HTTP/1.1\r\nhost: b\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n";
+        let head =
+            "POST / HTTP/1.1\r\nhost: b\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n";
         stream.write_all(head.as_bytes()).await.expect("sent");
         assert_eq!(read_head(&mut stream).await, "HTTP/1.1 100 Continue\r\n\r\n");
         stream
@@ -130,7 +132,10 @@ pub(crate) async fn get(url: &str) -> Result<Answer, Error> {
 }
 
 /// Sends a request on a connection of its own.
-pub(crate) async fn send(request: http::request::Builder, body: impl Into<Bytes>) -> Result<Answer, Error> {
+pub(crate) async fn send(
+    request: http::request::Builder,
+    body: impl Into<Bytes>,
+) -> Result<Answer, Error> {
     let request = request.body(Full::new(body.into())).expect("a valid request");
     let client = Client::builder(TokioExecutor::new()).build_http();
     let (head, body) = within(client.request(request)).await?.into_parts();
@@ -155,7 +160,8 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).expect("a readable head")
 }
 
-/// An upstream that answers every request with the same bytes, closes the connection, and keeps the heads it got.
+/// An upstream that answers every request with the same bytes, closes the connection, and keeps the
+/// heads it got.
 pub(crate) struct Stub {
     address: SocketAddr,
     heads: mpsc::UnboundedReceiver<String>,
@@ -180,7 +186,8 @@ impl Stub {
 
     /// The same with a head of this status line and these headers, and a body of this length.
     pub(crate) async fn responding(head: &str, body: &str) -> Self {
-        Self::answering(format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await
+        Self::answering(format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+            .await
     }
 
     pub(crate) fn url(&self) -> String {

@@ -12,7 +12,10 @@ use crate::support::{get, within};
 /// A `tour` with these arguments in the root of the repository.
 fn tour(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tour"));
-    command.args(args).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).kill_on_drop(true);
+    command
+        .args(args)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .kill_on_drop(true);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -29,7 +32,8 @@ struct Demonstration {
 
 impl Demonstration {
     async fn start() -> Self {
-        let args = ["run", "--service-a", ANY, "--service-b", ANY, "--fusebox", ANY, "--admin", ANY];
+        let args =
+            ["run", "--service-a", ANY, "--service-b", ANY, "--fusebox", ANY, "--admin", ANY];
         let mut child = tour(&args).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut commands = Vec::new();
@@ -52,7 +56,10 @@ impl Demonstration {
     /// The URL in the command that ends like this.
     fn url(&self, command: impl Fn(&str) -> bool) -> &str {
         let command = self.commands.iter().find(|line| command(line)).unwrap();
-        command.strip_prefix("curl -i ").or_else(|| command.strip_prefix("curl -s ")).expect("a call of curl")
+        command
+            .strip_prefix("curl -i ")
+            .or_else(|| command.strip_prefix("curl -s "))
+            .expect("a call of curl")
     }
 
     /// Waits for its end: the exit code, and what it printed until then.
@@ -102,10 +109,18 @@ async fn what_it_says_to_try_works_and_a_signal_ends_all() {
             let answer = get(url).await.unwrap();
             match url.rsplit_once('/').unwrap().1 {
                 "state" => assert!(answer.body.contains(r#""service-b""#), "{}", answer.body),
-                "metrics" => assert!(answer.body.contains("fusebox_requests_total"), "{}", answer.body),
-                _ if *command == demonstration.commands[1] => assert!([200, 503].contains(&answer.status.as_u16())),
+                "metrics" => {
+                    assert!(answer.body.contains("fusebox_requests_total"), "{}", answer.body)
+                }
+                _ if *command == demonstration.commands[1] => {
+                    assert!([200, 503].contains(&answer.status.as_u16()))
+                }
                 // Through fusebox there is an answer whatever B does.
-                _ => assert!(answer.status.is_success() && answer.body.contains("message"), "{}", answer.body),
+                _ => assert!(
+                    answer.status.is_success() && answer.body.contains("message"),
+                    "{}",
+                    answer.body
+                ),
             }
             addresses.push(address(url));
         }
@@ -117,7 +132,10 @@ async fn what_it_says_to_try_works_and_a_signal_ends_all() {
             assert!(printed.iter().any(|line| line.starts_with(prefix)), "{prefix}: {printed:#?}");
         }
         for address in addresses {
-            assert!(TcpStream::connect(address).await.is_err(), "somebody still listens on {address}");
+            assert!(
+                TcpStream::connect(address).await.is_err(),
+                "somebody still listens on {address}"
+            );
         }
     }
 }
@@ -139,7 +157,8 @@ async fn a_port_in_use_is_one_line_that_says_whose_and_ends_all() {
             }
         }
         let output = within(tour(&args).output()).await.unwrap();
-        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let (stdout, stderr) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         assert!(stderr.starts_with(&format!("error: {who} `{taken}`: ")), "{stderr}");
         assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
         // Of the two that may have started before, fusebox says that it ends.
@@ -156,7 +175,10 @@ async fn one_that_ends_early_ends_all() {
         assert_eq!(children.len(), 3);
         signal(children[index], "KILL").await;
         let (code, _, stderr) = demonstration.ended().await;
-        assert_eq!((code, stderr), (Some(1), format!("error: {who} has ended by itself: signal: 9 (SIGKILL)\n")));
+        assert_eq!(
+            (code, stderr),
+            (Some(1), format!("error: {who} has ended by itself: signal: 9 (SIGKILL)\n"))
+        );
         assert_gone(&children);
     }
 }
@@ -168,12 +190,17 @@ async fn told_to_stop_the_tour_leaves_nobody_behind() {
     let mut child = tour(&[]).env("TMPDIR", directory.path()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // The first story has been told, the others are under way.
-    while !within(lines.next_line()).await.unwrap().expect("more to come").starts_with("1 Timeout") {}
+    while !within(lines.next_line()).await.unwrap().expect("more to come").starts_with("1 Timeout")
+    {
+    }
     let children = children(&child);
     assert!(!children.is_empty());
     signal(child.id().unwrap(), "TERM").await;
     let output = within(child.wait_with_output()).await.unwrap();
-    assert_eq!((output.status.code(), &*output.stderr), (Some(1), &b"error: stopped before the end\n"[..]));
+    assert_eq!(
+        (output.status.code(), &*output.stderr),
+        (Some(1), &b"error: stopped before the end\n"[..])
+    );
     assert_gone(&children);
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }
@@ -184,6 +211,9 @@ async fn elsewhere_it_says_where_to_run_it() {
         let output = within(tour(args).current_dir("/").output()).await.unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1));
-        assert!(stderr.ends_with("is not here: run this from the root of the repository\n"), "{stderr}");
+        assert!(
+            stderr.ends_with("is not here: run this from the root of the repository\n"),
+            "{stderr}"
+        );
     }
 }
