@@ -1,8 +1,10 @@
-//! GraphQL reports its errors with status 200: takes an answer with a non-empty `errors` for a failure.
+//! GraphQL reports its errors with status 200: takes an answer with a non-empty `errors` for a
+//! failure.
 //!
-//! It decides alone, so what any service may suffer counts too: no response at all, and 5xx. It sees as much of a body as
-//! `peek_body` of the component allows, and nothing without that. In a body that is cut off there, `errors` counts as far as
-//! it can be seen; servers that follow the specification's advice put it first.
+//! It decides alone, so what any service may suffer counts too: no response at all, and 5xx. It
+//! sees as much of a body as `peek_body` of the component allows, and nothing without that. In a
+//! body that is cut off there, `errors` counts as far as it can be seen; servers that follow the
+//! specification's advice put it first.
 
 use exports::fusebox::policy::predicate;
 use fusebox::policy::attempt;
@@ -17,7 +19,9 @@ export!(GraphqlErrors);
 impl predicate::Guest for GraphqlErrors {
     fn handle_if(outcome: Outcome) -> bool {
         match outcome {
-            Outcome::Response(200) => is_json() && attempt::response_body_text().is_some_and(|body| has_errors(&body)),
+            Outcome::Response(200) => {
+                is_json() && attempt::response_body_text().is_some_and(|body| has_errors(&body))
+            }
             Outcome::Response(status) => status >= 500,
             Outcome::Failure(_) => true,
         }
@@ -26,7 +30,8 @@ impl predicate::Guest for GraphqlErrors {
 
 /// `application/json` or `application/graphql-response+json`.
 fn is_json() -> bool {
-    attempt::response_header("content-type").is_some_and(|value| value.to_ascii_lowercase().contains("json"))
+    attempt::response_header("content-type")
+        .is_some_and(|value| value.to_ascii_lowercase().contains("json"))
 }
 
 /// Whether the outermost object has a member `errors` that is an array with something in it.

@@ -1,12 +1,12 @@
-//! For the tests of fusebox: whatever an HTTP handler can do wrong, and a few things that it can do right, by the first part
-//! of the request's path.
+//! For the tests of fusebox: whatever an HTTP handler can do wrong, and a few things that it can do
+//! right, by the first part of the request's path.
 
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingRequest, IncomingResponse, OutgoingBody, OutgoingRequest, OutgoingResponse,
-    ResponseOutparam, Scheme,
+    ErrorCode, Fields, IncomingRequest, IncomingResponse, OutgoingBody, OutgoingRequest,
+    OutgoingResponse, ResponseOutparam, Scheme,
 };
 use wasip2::io::streams::{OutputStream, StreamError};
 
@@ -37,10 +37,14 @@ impl Guest for Hostile {
                 drop(out);
                 subscribe_duration(DAY).block();
             }
-            "error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("as it was asked to".into())))),
+            "error" => ResponseOutparam::set(
+                out,
+                Err(ErrorCode::InternalError(Some("as it was asked to".into()))),
+            ),
             "status" => answer(out, number as u16, &[], ""),
             "many-headers" => {
-                let fields: Vec<_> = (0..number).map(|index| (format!("x-{index}"), "1".to_owned())).collect();
+                let fields: Vec<_> =
+                    (0..number).map(|index| (format!("x-{index}"), "1".to_owned())).collect();
                 answer(out, 200, &fields, "");
             }
             "no-body" => answer(out, 204, &[], "none of this"),
@@ -121,8 +125,13 @@ fn grow(out: ResponseOutparam) {
     answer(out, 200, &[], &held.len().to_string());
 }
 
-fn head(out: ResponseOutparam, status: u16, fields: &[(String, String)]) -> (OutgoingBody, OutputStream) {
-    let fields: Vec<_> = fields.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+fn head(
+    out: ResponseOutparam,
+    status: u16,
+    fields: &[(String, String)],
+) -> (OutgoingBody, OutputStream) {
+    let fields: Vec<_> =
+        fields.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
     let response = OutgoingResponse::new(Fields::from_list(&fields).expect("they are valid"));
     response.set_status_code(status).expect("it is valid");
     let body = response.body().expect("it is asked for once");
@@ -176,7 +185,8 @@ fn echo(request: &IncomingRequest, out: ResponseOutparam) {
     answer(out, 200, &[], &text);
 }
 
-/// Asks the authority in `x-fetch` for `/fetched`, `times` times at once, and tells what came of each.
+/// Asks the authority in `x-fetch` for `/fetched`, `times` times at once, and tells what came of
+/// each.
 fn fetch(request: &IncomingRequest, out: ResponseOutparam, scheme: Scheme, times: usize) {
     let authority = String::from_utf8(request.headers().get("x-fetch").remove(0)).expect("text");
     let asked: Vec<_> = (0..times)

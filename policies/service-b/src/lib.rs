@@ -17,7 +17,9 @@ export!(ServiceB);
 /// Read once: settings don't change while an instance lives.
 static BUSY_STATUS: LazyLock<u16> = LazyLock::new(|| match settings::get("busy-status") {
     None => 503,
-    Some(text) => text.parse().unwrap_or_else(|_| panic!("setting `busy-status`: expected a status, found `{text}`")),
+    Some(text) => text
+        .parse()
+        .unwrap_or_else(|_| panic!("setting `busy-status`: expected a status, found `{text}`")),
 });
 
 impl predicate::Guest for ServiceB {
@@ -28,7 +30,8 @@ impl predicate::Guest for ServiceB {
 
 impl fallback::Guest for ServiceB {
     fn respond(_: Outcome) -> Option<Response> {
-        let message = settings::get("message").unwrap_or_else(|| "error accessing service B".into());
+        let message =
+            settings::get("message").unwrap_or_else(|| "error accessing service B".into());
         let message = serde_json::Value::from(message);
         Some(Response {
             status: 200,

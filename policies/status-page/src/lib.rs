@@ -1,10 +1,12 @@
-//! A page that says what failed, as a standard `wasi:http` handler: nothing in it knows fusebox but the names of the headers
-//! that tell of the failure.
+//! A page that says what failed, as a standard `wasi:http` handler: nothing in it knows fusebox but
+//! the names of the headers that tell of the failure.
 
 use std::fmt::Write as _;
 
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::{
+    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+};
 use wasip2::io::streams::{OutputStream, StreamError};
 
 struct StatusPage;
@@ -34,7 +36,11 @@ impl Guest for StatusPage {
     }
 }
 
-fn page(stream: &OutputStream, path: &str, told: impl Fn(&str) -> Option<String>) -> Result<(), StreamError> {
+fn page(
+    stream: &OutputStream,
+    path: &str,
+    told: impl Fn(&str) -> Option<String>,
+) -> Result<(), StreamError> {
     let why = match (told("fusebox-failure"), told("fusebox-status")) {
         (Some(failure), _) => format!("no answer: {failure}"),
         (None, Some(status)) => format!("it answered {status}"),
@@ -44,7 +50,8 @@ fn page(stream: &OutputStream, path: &str, told: impl Fn(&str) -> Option<String>
     let route = told("fusebox-route").unwrap_or_default();
     write(stream, "<!doctype html>\n<title>Not available</title>\n<h1>Not available</h1>\n")?;
     let mut text = String::new();
-    for (term, value) in [("Page", path), ("Why", &why), ("Attempts", &attempts), ("Route", &route)] {
+    for (term, value) in [("Page", path), ("Why", &why), ("Attempts", &attempts), ("Route", &route)]
+    {
         writeln!(text, "<p>{term}: {}</p>", escaped(value)).expect("a string takes it");
     }
     write(stream, &text)
