@@ -35,7 +35,7 @@ impl ProgramArguments {
         for program in ["nginx", "wrk", "h2load", "setpriv"] {
             ensure!(
                 in_path(program).is_some(),
-                "{program} is missing: host/bench/install.sh installs it"
+                "{program} is missing: tools/bench/install.sh installs it"
             );
         }
         for file in

@@ -24,7 +24,7 @@ mod record;
 mod valgrind;
 
 /// Counts the instructions and heap allocations of a request, and compares them with
-/// host/counts/record.toml.
+/// tools/counts/record.toml.
 #[derive(Debug, Parser)]
 #[command(name = "counts")]
 struct Arguments {
