@@ -11,11 +11,12 @@ use clap::builder::PossibleValuesParser;
 use crate::contestant::{Contestant, Options, REFERENCE, Running};
 use crate::measure::measure;
 use crate::record::{Record, Recorder};
+use crate::report;
 use crate::run::{self, ProgramArguments};
+use crate::say::say;
 use crate::scenario::{Generator, Scenario};
 use crate::statistics::spread;
 use crate::upstream::{Ports, Servers};
-use crate::{report, say};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {

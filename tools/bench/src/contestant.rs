@@ -5,6 +5,7 @@ pub(crate) mod envoy;
 pub(crate) mod fusebox;
 pub(crate) mod haproxy;
 pub(crate) mod nginx;
+mod setup;
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -16,37 +17,10 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use setup::Setup;
+
 use crate::process::Program;
 use crate::upstream::{Ports, Servers, Upstream};
-
-/// What all contestants are told.
-#[derive(Clone, Debug)]
-pub(crate) struct Setup {
-    pub(crate) listen: SocketAddr,
-    pub(crate) upstream: SocketAddr,
-    /// For the admin listener of a fusebox that asks components.
-    pub(crate) admin: SocketAddr,
-    /// For its files.
-    pub(crate) directory: PathBuf,
-    pub(crate) workers: usize,
-    /// How many clients it has to bear at once.
-    pub(crate) connections: usize,
-    /// `/routes/0` and so on, beside `/` and `/retry`.
-    pub(crate) routes: u64,
-    /// How many components the routes are spread over.
-    pub(crate) components: u64,
-    /// The longest head, in bytes, if it is more than usual.
-    pub(crate) max_header: Option<u64>,
-}
-
-impl Setup {
-    /// Writes one of its files.
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> Result<PathBuf> {
-        let path = self.directory.join(name);
-        fs::write(&path, text)?;
-        Ok(path)
-    }
-}
 
 /// A kind of proxy with a way of configuring it.
 #[derive(Clone, Debug)]

@@ -9,23 +9,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
+use crate::load::Load;
 use crate::open_loop;
 use crate::process;
 use crate::scenario::{Generator, Protocol, Request, Scenario};
 use crate::upstream::LARGE_BODY;
-
-/// What one load has come to.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Load {
-    /// Answered, with whatever status.
-    pub(crate) requests: u64,
-    /// Other statuses than 2xx, connections that broke, requests that took too long.
-    pub(crate) errors: u64,
-    pub(crate) elapsed: Duration,
-    /// Of the latency; a generator that does not tell has none.
-    pub(crate) p50: Option<Duration>,
-    pub(crate) p99: Option<Duration>,
-}
 
 /// Loads `address` for so long. `rate` is for the open loop alone. `started` hears when the load
 /// begins; the open loop has made its connections then.
@@ -86,8 +74,12 @@ fn url(scenario: &Scenario, address: SocketAddr) -> String {
     match scenario.request {
         Request::Get(target) => format!("{scheme}://{address}{target}"),
         Request::Bodies => format!("{scheme}://{address}/bodies"),
-        Request::Headers { count, size } => format!("{scheme}://{address}/headers/{count}/{size}"),
-        Request::RetryTenth | Request::Spread { .. } => format!("{scheme}://{address}/"),
+        Request::Headers { count, size } => {
+            format!("{scheme}://{address}/headers/{count}/{size}")
+        }
+        Request::RetryTenth | Request::Spread { .. } => {
+            format!("{scheme}://{address}/")
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The benchmark of fusebox: beside other proxies, and as things grow.
 //! [docs/performance.md](../../../docs/performance.md) tells the method and what came of it.
 
+mod axis;
 mod compare;
 mod contestant;
 mod generator;
+mod load;
 mod machine;
 mod measure;
 mod micro;
@@ -12,6 +14,7 @@ mod process;
 mod record;
 mod report;
 mod run;
+mod say;
 mod scale;
 mod scenario;
 mod statistics;
@@ -25,15 +28,6 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// Prints a line; nobody may be listening any more.
-#[macro_export]
-macro_rules! say {
-    ($($argument:tt)*) => {{
-        use std::io::Write as _;
-        writeln!(std::io::stdout(), $($argument)*).ok();
-    }};
-}
 
 /// Measures fusebox beside other proxies. To be run from the root of the repository.
 #[derive(Debug, Parser)]

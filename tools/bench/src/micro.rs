@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::record::{Micro, Record, Recorder};
+use crate::report;
 use crate::run;
-use crate::{report, say};
+use crate::say::say;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {

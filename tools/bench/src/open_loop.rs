@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
-use crate::generator::Load;
+use crate::load::Load;
 
 /// What is sent where and how fast.
 #[derive(Clone, Debug)]

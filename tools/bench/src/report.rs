@@ -11,9 +11,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::record::{self, Measurement, Micro};
-use crate::say;
+use crate::say::say;
 
 use figures::Figures;
+use table::milliseconds;
 
 /// One measurement, for whoever waits.
 pub(crate) fn line(measured: &Measurement) -> String {
@@ -29,18 +30,6 @@ pub(crate) fn line(measured: &Measurement) -> String {
         latency(measured.p50_micros),
         latency(measured.p99_micros),
     )
-}
-
-fn milliseconds(micros: f64) -> String {
-    let milliseconds = micros / 1e3;
-    let digits = if milliseconds < 1.0 {
-        3
-    } else if milliseconds < 10.0 {
-        2
-    } else {
-        1
-    };
-    format!("{milliseconds:.digits$}")
 }
 
 /// A table of small things.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::contestant::{Contestant, Options};
 use crate::open_loop::{self, Plan};
-use crate::say;
+use crate::say::say;
 use crate::upstream::{LARGE_BODY, Ports, Servers};
 
 #[derive(Clone, Debug, clap::Args)]

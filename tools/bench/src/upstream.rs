@@ -23,6 +23,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Handle};
 
+use crate::say::say;
+
 /// Bytes of a large body, in both directions.
 pub(crate) const LARGE_BODY: usize = 64 * 1024;
 
@@ -73,7 +75,7 @@ impl Servers {
         };
         self.threads[0].spawn(async move {
             if let Err(error) = accept.await {
-                crate::say!("the service at {address} is gone: {error}");
+                say!("the service at {address} is gone: {error}");
             }
         });
         Ok(upstream)
@@ -184,7 +186,7 @@ impl Default for Answers {
         Self {
             small: answer("200 OK", "", small),
             large: answer("200 OK", "", &[b'x'; LARGE_BODY]),
-            unavailable: answer("503 Service Unavailable", "", br#"{"message": "I am down"}"#),
+            unavailable: answer("503 Upstream Unavailable", "", br#"{"message": "I am down"}"#),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::Setup;
+use super::setup::Setup;
 use crate::process;
 
 /// The header that the filter adds to a response that it takes for a failure.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::Setup;
+use super::setup::Setup;
 use crate::process;
 
 /// What stands between client and service.

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::Setup;
+use super::setup::Setup;
 use crate::process;
 
 pub(super) fn command(setup: &Setup) -> Result<Command> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum as _;
 
+use crate::axis::Axis;
 use crate::record::{Measured, Measurement, Micro, Run};
-use crate::scale::Axis;
 use crate::statistics::{Spread, spread};
 
 /// For each scenario, what the newest run says in which it was measured.

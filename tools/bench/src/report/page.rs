@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::figures::Figures;
 use super::{goals, plot, table};
 use crate::record::{self, Run};
-use crate::say;
+use crate::say::say;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -10,8 +10,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::figures::{COST, Figure, Figures, P99, Place, RESIDENT, THROUGHPUT};
 use super::table::thousands;
+use crate::axis::Axis;
 use crate::contestant::{Contestant, REFERENCE};
-use crate::scale::Axis;
 use crate::statistics::Spread;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use clap::ValueEnum as _;
 
 use super::figures::{COST, Figure, Figures, P50, P99, Place, RESIDENT, THROUGHPUT};
-use super::milliseconds;
+use crate::axis::Axis;
 use crate::contestant::{Contestant, REFERENCE};
 use crate::record::Micro;
-use crate::scale::Axis;
 use crate::scenario::{Generator, Scenario};
 use crate::statistics::Spread;
 
@@ -111,6 +110,19 @@ pub(crate) fn thousands(value: f64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// With three digits, as far as there are any.
+pub(crate) fn milliseconds(micros: f64) -> String {
+    let milliseconds = micros / 1e3;
+    let digits = if milliseconds < 1.0 {
+        3
+    } else if milliseconds < 10.0 {
+        2
+    } else {
+        1
+    };
+    format!("{milliseconds:.digits$}")
 }
 
 /// What each thing costs as it grows, a row per point.
