@@ -1,4 +1,4 @@
-//! The program under valgrind's callgrind: started, looked at, and made to say what it has counted.
+//! The program under callgrind: starts it, waits for its threads, and reads the counts.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,38 +14,38 @@ use serde_json::Value;
 use crate::profile::Profile;
 use crate::valgrind::{spawn, valgrind};
 
-/// How often something that has to come is looked for.
+/// The time between two looks at a thread.
 const LOOK: Duration = Duration::from_micros(20);
 
-/// How many looks it may take.
+/// The most looks before giving up.
 const LOOKS: usize = 1_000_000;
 
 const DUMP: &str = "dump";
 
-/// A running program.
+/// A program that runs under callgrind.
 #[derive(Debug)]
 pub(crate) struct Callgrind {
     valgrind: Child,
     directory: PathBuf,
     dumps: usize,
-    /// Reads what it prints, so that it never waits for that.
+    /// Reads the output, so that the program never blocks on a full pipe.
     reader: Option<JoinHandle<()>>,
     address: SocketAddr,
 }
 
-/// A thread of it.
+/// A thread of the program.
 #[derive(Clone, Debug)]
 pub(crate) struct Thread {
-    /// Valgrind's number, which the dumps' names have.
+    /// Valgrind's number, which is part of the names of dumps.
     number: usize,
-    /// The kernel's.
+    /// The kernel's id.
     id: u32,
     pub(crate) name: String,
 }
 
 impl Callgrind {
-    /// Starts it with this configuration; returns when it listens. Everything of this run is in the
-    /// directory.
+    /// Starts the program with this configuration and returns when it listens. All files of the run
+    /// are in `directory`.
     pub(crate) fn start(program: &Path, config: &str, directory: &Path) -> Result<Self> {
         let file = directory.join("fusebox.toml");
         fs::write(&file, config)?;
@@ -74,12 +74,12 @@ impl Callgrind {
         Ok(started)
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its threads, by what valgrind and the kernel know of them.
+    /// The program's threads, with valgrind's numbers and the kernel's ids.
     pub(crate) fn threads(&self) -> Result<Vec<Thread>> {
         let said = self.ask(&["v.info", "scheduler"])?;
         let thread = |line: &str| {
@@ -99,21 +99,21 @@ impl Callgrind {
         Ok(threads)
     }
 
-    /// Waits for this thread to have nothing to do.
-    pub(crate) fn idle(&self, thread: &Thread) -> Idle {
-        Idle { syscall: self.task(thread.id).join("syscall") }
+    /// What tells when this thread has nothing to do.
+    pub(crate) fn idle(&self, thread: &Thread) -> IdleThread {
+        IdleThread { syscall: self.task(thread.id).join("syscall") }
     }
 
     fn task(&self, id: u32) -> PathBuf {
         PathBuf::from(format!("/proc/{}/task/{id}", self.valgrind.id()))
     }
 
-    /// Forgets what has been counted.
+    /// Sets all counts to zero.
     pub(crate) fn zero(&self) -> Result<()> {
         self.ask(&["zero"]).map(drop)
     }
 
-    /// What each thread has done since the last time, or since it was zeroed.
+    /// What each thread has executed since the last dump, or since the counts were zero.
     pub(crate) fn dump(&mut self, threads: &[Thread]) -> Result<Vec<(Thread, Profile)>> {
         self.ask(&["dump"])?;
         self.dumps += 1;
@@ -125,7 +125,7 @@ impl Callgrind {
         threads.iter().map(profile).collect()
     }
 
-    /// A command of valgrind's monitor, or of callgrind's.
+    /// Runs a command of valgrind's or callgrind's monitor.
     fn ask(&self, words: &[&str]) -> Result<String> {
         let output = Command::new("vgdb")
             .arg(format!("--pid={}", self.valgrind.id()))
@@ -150,16 +150,16 @@ impl Drop for Callgrind {
     }
 }
 
-/// A thread that is to be waited for.
+/// Waits until a thread is idle.
 #[derive(Debug)]
-pub(crate) struct Idle {
+pub(crate) struct IdleThread {
     syscall: PathBuf,
 }
 
-impl Idle {
-    /// Returns when the thread waits for events: what comes then is an event by itself, however
-    /// busy the machine is. A thread of valgrind's that waits for its turn is in another system
-    /// call.
+impl IdleThread {
+    /// Returns when the thread waits for events, so that each request is an event of its own
+    /// however busy the machine is. A thread that waits for valgrind's scheduler is in another
+    /// system call.
     pub(crate) fn wait(&self) -> Result<()> {
         for _ in 0..LOOKS {
             let call = fs::read_to_string(&self.syscall)?;
@@ -168,14 +168,14 @@ impl Idle {
             }
             thread::park_timeout(LOOK);
         }
-        bail!("a worker does not come to rest")
+        bail!("a worker does not become idle")
     }
 }
 
 /// `epoll_wait` and `epoll_pwait` as `/proc/PID/task/ID/syscall` has them on x86-64.
 const EPOLL_WAITS: [&str; 2] = ["232 ", "281 "];
 
-/// The address in the line that says so.
+/// The address in the log line `listening`.
 fn listening(out: &mut BufReader<ChildStdout>) -> Result<SocketAddr> {
     let mut line = String::new();
     while out.read_line(&mut line)? > 0 {

@@ -1,9 +1,9 @@
-//! What is counted: configurations of the program, with what a client asks and an upstream answers.
+//! The cases: a configuration of the program, the client's request and the upstream's responses.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// As long as an answer of a small JSON service.
+/// A body of the usual length of a small JSON service.
 const ANSWER: &str = r#"{"message":"hello from service B"}"#;
 
 const LARGE: usize = 64 << 10;
@@ -18,32 +18,35 @@ const POLICIES: [(&str, &str); 8] = [
     ("wasm-retry", r#"{ kind = "retry", handle_if = { component = "service-b" } }"#),
     (
         "wasm-only-retry",
-        r#"{ kind = "retry", handle_if = { component = "service-b", only = { status = ["5xx"] } } }"#,
+        r#"{ kind = "retry", handle_if.component = "service-b", handle_if.only.status = ["5xx"] }"#,
     ),
     (
         "wasm-fallback",
-        r#"{ kind = "fallback", handle_if = { component = "service-b" }, respond = { component = "service-b" } }"#,
+        concat!(
+            r#"{ kind = "fallback", handle_if = { component = "service-b" }, "#,
+            r#"respond = { component = "service-b" } }"#
+        ),
     ),
 ];
 
-/// One of them.
+/// A case.
 #[derive(Debug)]
-pub(crate) struct Case {
+pub(crate) struct CountedCase {
     pub(crate) name: &'static str,
-    /// For whoever reads the table.
+    /// Its description in the table.
     pub(crate) about: &'static str,
-    /// Of the route, outermost first.
+    /// The route's policies, outermost first.
     policies: &'static [&'static str],
     access_log: bool,
-    /// What the upstream's answers have, in turn.
+    /// The statuses of the upstream's responses, in turn.
     pub(crate) statuses: &'static [u16],
-    /// What a client gets.
+    /// The status that the client receives.
     pub(crate) expected: u16,
     body: usize,
 }
 
-/// What the others differ from.
-const SIMPLE: Case = Case {
+/// The case that the others are variations of.
+const SIMPLE: CountedCase = CountedCase {
     name: "plain",
     about: "no policy",
     policies: &[],
@@ -53,37 +56,42 @@ const SIMPLE: Case = Case {
     body: 0,
 };
 
-/// All of them.
-pub(crate) const CASES: &[Case] = &[
+/// All cases.
+pub(crate) const CASES: &[CountedCase] = &[
     SIMPLE,
-    Case { name: "log", about: "no policy, with the access log", access_log: true, ..SIMPLE },
-    Case { name: "bodies", about: "no policy, 64 KiB both ways", body: LARGE, ..SIMPLE },
-    Case {
+    CountedCase {
+        name: "log",
+        about: "no policy, with the access log",
+        access_log: true,
+        ..SIMPLE
+    },
+    CountedCase { name: "bodies", about: "no policy, 64 KiB both ways", body: LARGE, ..SIMPLE },
+    CountedCase {
         name: "native",
         about: "fallback, retry, breaker and timeout",
         policies: &["fallback", "retry", "breaker", "timeout"],
         ..SIMPLE
     },
-    Case {
+    CountedCase {
         name: "retried",
         about: "the same; the first attempt gets a 503, and is repeated at once",
         policies: &["fallback", "retry-at-once", "breaker", "timeout"],
         statuses: &[503, 200],
         ..SIMPLE
     },
-    Case {
+    CountedCase {
         name: "wasm",
         about: "the same; a component is asked about every response",
         policies: &["fallback", "wasm-retry", "breaker", "timeout"],
         ..SIMPLE
     },
-    Case {
+    CountedCase {
         name: "wasm-only",
         about: "the same; it would be asked about 5xx only",
         policies: &["fallback", "wasm-only-retry", "breaker", "timeout"],
         ..SIMPLE
     },
-    Case {
+    CountedCase {
         name: "wasm-fallback",
         about: "a component takes a 503 for a failure and answers in its place",
         policies: &["wasm-fallback"],
@@ -92,7 +100,7 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-impl Case {
+impl CountedCase {
     /// The program's configuration.
     pub(crate) fn config(
         &self,
@@ -115,10 +123,11 @@ impl Case {
         config + &format!("[[routes]]\nupstream = 'http://{upstream}'\npolicies = {policies:?}\n")
     }
 
-    /// What the client sends, again and again.
+    /// The client's request, which it repeats.
     pub(crate) fn request(&self) -> Vec<u8> {
-        let mut head =
-            "GET /items?page=2 HTTP/1.1\r\nhost: service-b.example\r\nuser-agent: counts\r\naccept: */*\r\n".to_owned();
+        let mut head = "GET /items?page=2 HTTP/1.1\r\nhost: service-b.example\r\n\
+             user-agent: counts\r\naccept: */*\r\n"
+            .to_owned();
         if self.body > 0 {
             head = head.replace("GET", "PUT") + &format!("content-length: {}\r\n", self.body);
         }
@@ -127,7 +136,7 @@ impl Case {
         request
     }
 
-    /// What the upstream sends, in turn.
+    /// The upstream's responses, in turn.
     pub(crate) fn responses(&self) -> Vec<Vec<u8>> {
         let body = if self.body > 0 { "x".repeat(self.body) } else { ANSWER.to_owned() };
         let response = |status: &u16| {

@@ -1,5 +1,5 @@
-//! Counting a case: the program is started, warmed up, and counted for some requests, each by
-//! itself.
+//! Counting a case: the program is started, warmed up, and counted for some requests, one at a
+//! time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::callgrind::{Callgrind, Idle, Thread};
-use crate::case::Case;
+use crate::callgrind::{Callgrind, IdleThread, Thread};
+use crate::case::CountedCase;
 use crate::code_cache;
-use crate::peers::{self, Connection};
+use crate::peers::{self, PeerConnection};
 use crate::profile::Profile;
-use crate::record::Figures;
+use crate::record::RequestCost;
 
-/// Requests before it is counted: buffers have grown, and whatever is made once has been made.
+/// Requests before counting: by then buffers have grown and one-time work is done.
 const WARM_UP: usize = 200;
 
 /// How many functions a profile shows.
@@ -22,7 +22,7 @@ const SHOWN: usize = 60;
 
 const WORKER: &str = "worker-0";
 
-/// What allocates, of mimalloc's functions; a reallocation counts as an allocation.
+/// Mimalloc's functions that allocate. A reallocation counts as an allocation.
 const ALLOCATING: [&str; 6] = [
     "mi_malloc",
     "mi_zalloc",
@@ -37,7 +37,7 @@ const ALLOCATING: [&str; 6] = [
 pub(crate) struct Counter {
     program: PathBuf,
     component: PathBuf,
-    /// Where files stay.
+    /// The directory for files that outlast the run.
     directory: PathBuf,
     code_cache: PathBuf,
     requests: u32,
@@ -58,14 +58,14 @@ impl Counter {
         Ok(Self { program, component, directory, code_cache, requests })
     }
 
-    /// What the program does for a request.
-    pub(crate) fn count(&self, case: &Case) -> Result<Counts> {
-        let gate = Arc::new(OnceLock::<Idle>::new());
+    /// Counts what the program executes for a request.
+    pub(crate) fn count(&self, case: &CountedCase) -> Result<CaseCounts> {
+        let gate = Arc::new(OnceLock::<IdleThread>::new());
         let opened = gate.clone();
-        // Also while the upstream has the request the program comes to rest, so that it waits for
-        // every answer.
-        let upstream =
-            peers::upstream(case.responses(), move || opened.get().map_or(Ok(()), Idle::wait))?;
+        // The upstream answers only when the worker is idle, so that it waits for every response.
+        let upstream = peers::upstream(case.responses(), move || {
+            opened.get().map_or(Ok(()), IdleThread::wait)
+        })?;
         let directory = tempfile::tempdir()?;
         let config = case.config(upstream, &self.component, &self.code_cache);
         let mut program = Callgrind::start(&self.program, &config, directory.path())?;
@@ -74,7 +74,7 @@ impl Counter {
         let idle = gate.get_or_init(|| program.idle(worker));
 
         let request = case.request();
-        let mut client = Connection::open(program.address())?;
+        let mut client = PeerConnection::open(program.address())?;
         let mut ask = |times: usize| {
             for _ in 0..times {
                 let status = client.ask(&request)?;
@@ -92,26 +92,26 @@ impl Counter {
         program.zero()?;
         ask(self.requests as usize)?;
         let threads = program.dump(&threads)?;
-        Ok(Counts { case: case.name, threads, requests: self.requests })
+        Ok(CaseCounts { case: case.name, threads, requests: self.requests })
     }
 
-    /// Keeps what callgrind wrote of a worker; returns where.
-    pub(crate) fn keep(&self, counts: &Counts) -> Result<PathBuf> {
+    /// Keeps callgrind's file of the worker and returns its path.
+    pub(crate) fn keep(&self, counts: &CaseCounts) -> Result<PathBuf> {
         let file = self.directory.join(format!("callgrind.out.{}", counts.case));
         fs::write(&file, counts.worker().text())?;
         Ok(file)
     }
 }
 
-/// What was counted.
+/// The counts of a case.
 #[derive(Debug)]
-pub(crate) struct Counts {
+pub(crate) struct CaseCounts {
     case: &'static str,
     threads: Vec<(Thread, Profile)>,
     requests: u32,
 }
 
-impl Counts {
+impl CaseCounts {
     fn worker(&self) -> &Profile {
         let worker = self.threads.iter().find(|(thread, _)| thread.name == WORKER);
         worker.map(|(_, profile)| profile).expect("the worker was counted")
@@ -121,20 +121,20 @@ impl Counts {
         count as f64 / f64::from(self.requests)
     }
 
-    /// Of the worker, for a request.
-    pub(crate) fn figures(&self) -> Figures {
+    /// What the worker spends on a request.
+    pub(crate) fn figures(&self) -> RequestCost {
         let allocations =
             self.worker().calls_of(&ALLOCATING).into_iter().map(|(_, calls)| calls).sum();
-        Figures::new(self.per_request(self.worker().total()), self.per_request(allocations))
+        RequestCost::new(self.per_request(self.worker().total()), self.per_request(allocations))
     }
 
-    /// Instructions of other threads for a request: the log's writer, and what runs by the clock.
+    /// Instructions of other threads per request: the log's writer and the timers.
     pub(crate) fn elsewhere(&self) -> f64 {
         let others = self.threads.iter().filter(|(thread, _)| thread.name != WORKER);
         self.per_request(others.map(|(_, profile)| profile.total()).sum())
     }
 
-    /// The functions that cost most, and those that allocate.
+    /// Prints the functions that cost most, and those that allocate.
     pub(crate) fn print_profile(&self) {
         let worker = self.worker();
         println!("{:>9} {:>6} {:>9} {:>7}  function", "own", "", "with its", "calls");

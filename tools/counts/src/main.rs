@@ -1,6 +1,6 @@
-//! What one request costs: instructions in user space and heap allocations, counted in the real
-//! program under valgrind and held against a record. The README beside this says how, and what the
-//! figures are good for.
+//! The cost of a request: instructions in user space and heap allocations, counted in the real
+//! program under valgrind and compared with a record. The README beside this says how, and what the
+//! figures can tell.
 
 #![expect(clippy::print_stdout, reason = "figures are what it is for")]
 
@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use case::{CASES, Case};
-use count::{Counter, Counts};
-use record::{Conditions, Figures, Record, Verdict};
+use case::{CASES, CountedCase};
+use count::{CaseCounts, Counter};
+use record::{Conditions, CostChange, CostRecord, RequestCost};
 
 mod callgrind;
 mod case;
@@ -27,7 +27,7 @@ mod valgrind;
 /// tools/counts/record.toml.
 #[derive(Debug, Parser)]
 #[command(name = "counts")]
-struct Arguments {
+struct CountsArguments {
     /// What to count; default: all
     cases: Vec<String>,
     /// Make what is counted the record
@@ -50,7 +50,7 @@ struct Arguments {
 }
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let arguments = CountsArguments::parse();
     if let Some([component, directory]) = arguments.compile.as_deref() {
         code_cache::compile(component, directory)?;
         return Ok(ExitCode::SUCCESS);
@@ -58,12 +58,12 @@ fn main() -> Result<ExitCode> {
     let known = |name: &String| {
         CASES.iter().find(|case| case.name == name).with_context(|| format!("no case `{name}`"))
     };
-    let cases: Vec<&Case> = match &arguments.cases[..] {
+    let cases: Vec<&CountedCase> = match &arguments.cases[..] {
         [] => CASES.iter().collect(),
         names => names.iter().map(known).collect::<Result<_>>()?,
     };
     let counter = Counter::new(&arguments.program, arguments.requests)?;
-    let mut record = Record::read()?;
+    let mut record = CostRecord::read()?;
     let conditions = Conditions::here()?;
     let is_binding = arguments.record || record.conditions == conditions;
     if !is_binding {
@@ -79,10 +79,10 @@ fn main() -> Result<ExitCode> {
     let mut has_regressed = false;
     for case in cases {
         let counts = counter.count(case)?;
-        let verdict =
-            record.cases.get(case.name).map(|recorded| Verdict::of(counts.figures(), *recorded));
-        print(case, &counts, verdict);
-        has_regressed |= verdict.is_some_and(|verdict| verdict.is_regression);
+        let change =
+            record.cases.get(case.name).map(|recorded| CostChange::of(counts.figures(), *recorded));
+        print(case, &counts, change);
+        has_regressed |= change.is_some_and(|change| change.is_regression);
         if arguments.profile {
             counts.print_profile();
             println!("{}", counter.keep(&counts)?.display());
@@ -104,21 +104,22 @@ fn main() -> Result<ExitCode> {
     let fails = has_regressed && is_binding && !arguments.record;
     if fails {
         println!(
-            "A request costs more than it did. If it has to: `counts --record`, and say why in the commit."
+            "A request costs more than it did. If it has to: `counts --record`, \
+             and say why in the commit."
         );
     }
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn print(case: &Case, counts: &Counts, verdict: Option<Verdict>) {
-    let Figures { instructions, allocations } = counts.figures();
+fn print(case: &CountedCase, counts: &CaseCounts, change: Option<CostChange>) {
+    let RequestCost { instructions, allocations } = counts.figures();
     let of = |change: Option<f64>| change.map_or(String::new(), |change| format!("{change:+.1}"));
     let percent =
-        verdict.map_or(String::new(), |verdict| format!("{:+.1} %", verdict.instructions * 100.0));
-    let said = match verdict {
+        change.map_or(String::new(), |change| format!("{:+.1} %", change.instructions * 100.0));
+    let said = match change {
         None => "not recorded yet",
-        Some(Verdict { is_regression: true, .. }) => "MORE than recorded",
-        Some(Verdict { is_improvement: true, .. }) => {
+        Some(CostChange { is_regression: true, .. }) => "MORE than recorded",
+        Some(CostChange { is_improvement: true, .. }) => {
             "less than recorded: `counts --record` keeps it"
         }
         Some(_) => "",
@@ -126,7 +127,7 @@ fn print(case: &Case, counts: &Counts, verdict: Option<Verdict>) {
     println!(
         "{:14} {instructions:>8} {percent:>7}  {allocations:>10.1} {:>5}  {:>14.0}  {}{}{said}",
         case.name,
-        of(verdict.map(|verdict| verdict.allocations)),
+        of(change.map(|change| change.allocations)),
         counts.elsewhere(),
         case.about,
         if said.is_empty() { "" } else { ": " },

@@ -1,4 +1,4 @@
-//! Both sides of the program: a client with one connection, and an upstream that answers at once.
+//! The program's peers: a client with one connection, and an upstream that answers at once.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,8 +13,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
-/// Starts an upstream, which lasts as long as this process. It answers in turn with these, each
-/// time when `ready` returns.
+/// Starts an upstream, which runs as long as this process. It sends these responses in turn, each
+/// as soon as `ready` returns.
 pub(crate) fn upstream(
     responses: Vec<Vec<u8>>,
     ready: impl Fn() -> Result<()> + Send + Sync + 'static,
@@ -27,7 +27,7 @@ pub(crate) fn upstream(
             let shared = shared.clone();
             thread::spawn(move || {
                 let (responses, ready) = &*shared;
-                let mut connection = Connection::new(stream)?;
+                let mut connection = PeerConnection::new(stream)?;
                 for response in responses.iter().cycle() {
                     connection.receive()?;
                     ready()?;
@@ -42,12 +42,12 @@ pub(crate) fn upstream(
 
 /// One end of a connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct PeerConnection {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
-impl Connection {
+impl PeerConnection {
     pub(crate) fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(LIMIT))?;
@@ -64,7 +64,7 @@ impl Connection {
         Ok(self.stream.write_all(message)?)
     }
 
-    /// Asks, and returns the status.
+    /// Sends a request and returns the response's status.
     pub(crate) fn ask(&mut self, request: &[u8]) -> Result<u16> {
         self.send(request)?;
         let head = self.receive()?;
@@ -73,7 +73,7 @@ impl Connection {
             .with_context(|| format!("no response: {head}"))
     }
 
-    /// The head of the next message, when all of the message has come.
+    /// The head of the next message, once the whole message has come.
     fn receive(&mut self) -> Result<String> {
         self.received.clear();
         let mut whole = None;

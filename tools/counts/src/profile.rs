@@ -1,14 +1,15 @@
-//! A dump of callgrind: which function executed how many instructions, and called which other how
-//! often.
+//! A dump of callgrind: how many instructions each function executed, and how often it called
+//! others.
 //!
-//! The format: <https://valgrind.org/docs/manual/cl-format.html>. Names are written out once and then only numbered.
+//! The format: <https://valgrind.org/docs/manual/cl-format.html>. Names are written out once and
+//! then only numbered.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, ensure};
 
-/// What a thread has done.
+/// What a thread has executed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Profile {
     text: String,
@@ -16,22 +17,22 @@ pub(crate) struct Profile {
     functions: BTreeMap<String, Function>,
 }
 
-/// A function's part of it.
+/// A function's share of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Function {
     own: u64,
     called: u64,
-    /// How often, by the caller's name.
+    /// The number of calls by the caller's name.
     callers: BTreeMap<String, u64>,
 }
 
 impl Function {
-    /// Instructions of its own.
+    /// Instructions of the function itself.
     pub(crate) fn own(&self) -> u64 {
         self.own
     }
 
-    /// Instructions from being called to returning; of a function that calls itself more than that.
+    /// Instructions of the function and those it calls; too many if it calls itself.
     pub(crate) fn inclusive(&self) -> u64 {
         self.own + self.called
     }
@@ -83,12 +84,13 @@ impl Profile {
         &self.text
     }
 
-    /// Instructions.
+    /// All instructions.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
-    /// Who calls these functions of the allocator from outside it, and how often, most often first.
+    /// The callers of these functions outside the allocator with their numbers of calls, the most
+    /// frequent first.
     pub(crate) fn calls_of(&self, functions: &[&str]) -> Vec<(&str, u64)> {
         let mut calls = BTreeMap::new();
         let callers = functions
@@ -103,7 +105,7 @@ impl Profile {
         calls
     }
 
-    /// Most expensive first.
+    /// All functions, the most expensive first.
     pub(crate) fn functions(&self) -> Vec<(&str, &Function)> {
         let mut functions: Vec<_> =
             self.functions.iter().map(|(name, function)| (name.as_str(), function)).collect();
@@ -116,7 +118,7 @@ fn is_allocator(function: &str) -> bool {
     function.starts_with("mi_") || function.starts_with("_mi_")
 }
 
-/// `(7) name` where it comes first, later `(7)`.
+/// A name, written `(7) name` the first time and `(7)` later.
 fn named(text: &str, names: &mut HashMap<String, String>) -> Result<String> {
     let (number, name) = text.split_once(')').with_context(|| format!("no name: {text}"))?;
     if !name.is_empty() {

@@ -1,4 +1,4 @@
-//! The record: what a request cost when somebody last said that it may.
+//! The record: the accepted cost of a request.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,27 +9,28 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-/// By what part instructions may change unnoticed. The same program repeats within a fifth of that.
+/// The tolerated change of instructions, as a fraction. The same program repeats within a fifth of
+/// it.
 const INSTRUCTIONS: f64 = 0.02;
 
-/// By how much allocations may. What allocates once in some requests is seen a little more or less
-/// often.
+/// The tolerated change of allocations. Those that happen once in some requests vary a little.
 const ALLOCATIONS: f64 = 0.3;
 
 const COMMENT: &str = "\
-# What a request costs a worker, in instructions in user space and in heap allocations: `make counts` holds the program
-# against this, and `target/debug/counts --record` writes it.
+# What a request costs a worker, in instructions in user space and in heap allocations:
+# `make counts` holds the program against this, and `target/debug/counts --record` writes it.
 
 ";
 
-/// All of it.
+/// The record of all cases.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Record {
+pub(crate) struct CostRecord {
     pub(crate) conditions: Conditions,
-    pub(crate) cases: BTreeMap<String, Figures>,
+    pub(crate) cases: BTreeMap<String, RequestCost>,
 }
 
-/// What the figures depend on beside the program. With others they say nothing.
+/// What the figures depend on besides the program. Figures under other conditions can't be
+/// compared.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Conditions {
     rustc: String,
@@ -40,28 +41,28 @@ pub(crate) struct Conditions {
     processor: String,
 }
 
-/// Of one request.
+/// The cost of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
-pub(crate) struct Figures {
+pub(crate) struct RequestCost {
     pub(crate) instructions: u64,
     pub(crate) allocations: f64,
 }
 
-/// How figures compare with those that were recorded.
+/// The change of a cost since it was recorded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Verdict {
-    /// The part by which they are more.
+pub(crate) struct CostChange {
+    /// The increase as a fraction.
     pub(crate) instructions: f64,
-    /// How many they are more.
+    /// The increase as a number.
     pub(crate) allocations: f64,
-    /// One is more than it may be.
+    /// One of them has increased by more than is tolerated.
     pub(crate) is_regression: bool,
-    /// One is less by so much that the record should know.
+    /// One of them has decreased by more than is tolerated.
     pub(crate) is_improvement: bool,
 }
 
-impl Figures {
-    /// As exact as they repeat.
+impl RequestCost {
+    /// Rounded to the digits that repeat.
     pub(crate) fn new(instructions: f64, allocations: f64) -> Self {
         Self {
             instructions: instructions.round() as u64,
@@ -70,8 +71,8 @@ impl Figures {
     }
 }
 
-impl Verdict {
-    pub(crate) fn of(now: Figures, recorded: Figures) -> Self {
+impl CostChange {
+    pub(crate) fn of(now: RequestCost, recorded: RequestCost) -> Self {
         let instructions = now.instructions as f64 / recorded.instructions as f64 - 1.0;
         let allocations = now.allocations - recorded.allocations;
         Self {
@@ -84,7 +85,7 @@ impl Verdict {
 }
 
 impl Conditions {
-    /// Those of now.
+    /// The present conditions.
     pub(crate) fn here() -> Result<Self> {
         let first_line = |program: &str| {
             let output = Command::new(program)
@@ -122,7 +123,7 @@ impl fmt::Display for Conditions {
     }
 }
 
-impl Record {
+impl CostRecord {
     fn file() -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("record.toml")
     }
@@ -145,9 +146,9 @@ mod tests {
     use super::*;
 
     fn verdict(instructions: f64, allocations: f64) -> (bool, bool) {
-        let recorded = Figures::new(40_000.0, 18.0);
-        let verdict = Verdict::of(Figures::new(instructions, allocations), recorded);
-        (verdict.is_regression, verdict.is_improvement)
+        let recorded = RequestCost::new(40_000.0, 18.0);
+        let change = CostChange::of(RequestCost::new(instructions, allocations), recorded);
+        (change.is_regression, change.is_improvement)
     }
 
     #[test]
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_record_has_every_case_and_no_other() {
-        let recorded: Vec<_> = Record::read().expect("a record").cases.into_keys().collect();
+        let recorded: Vec<_> = CostRecord::read().expect("a record").cases.into_keys().collect();
         let mut cases: Vec<_> = crate::case::CASES.iter().map(|case| case.name).collect();
         cases.sort_unstable();
         assert_eq!(recorded, cases);

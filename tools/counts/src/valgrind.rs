@@ -15,10 +15,10 @@ const PRCTL: i64 = 157;
 /// Asks for the auxiliary vector.
 const PR_GET_AUXV: u64 = 0x4155_5856;
 
-/// What the kernel says that does not know an operation.
+/// The kernel's error for an unknown operation.
 const EINVAL: u32 = 22;
 
-/// A command that runs the program in its arguments under this tool of valgrind's.
+/// A command that runs a program, which is to be appended, under this tool of valgrind.
 pub(crate) fn valgrind(tool: &str) -> Command {
     let mut command = Command::new("valgrind");
     command.arg(format!("--tool={tool}")).arg("--quiet");
