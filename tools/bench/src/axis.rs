@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use rustix::process::{Resource, getrlimit};
 
 use crate::contestant::{Contestant, Options};
-use crate::scenario::{Generator, Request, Scenario};
+use crate::scenario::{Generator, Scenario, ScenarioRequest};
 
 /// What grows while all else stays.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -77,13 +77,17 @@ impl Axis {
 
     pub(crate) fn load(self, point: u64) -> Scenario {
         let (request, connections, generator) = match self {
-            Self::Connections => (Request::Get("/"), point as usize, Generator::OpenLoop),
+            Self::Connections => (ScenarioRequest::Get("/"), point as usize, Generator::OpenLoop),
             Self::Routes | Self::Components => {
-                (Request::Spread { routes: point }, 64, Generator::Wrk)
+                (ScenarioRequest::Spread { routes: point }, 64, Generator::Wrk)
             }
-            Self::Headers => (Request::Headers { count: point, size: 32 }, 64, Generator::Wrk),
-            Self::HeaderSize => (Request::Headers { count: 5, size: point }, 64, Generator::Wrk),
-            Self::Workers => (Request::Get("/"), 64, Generator::Wrk),
+            Self::Headers => {
+                (ScenarioRequest::Headers { count: point, size: 32 }, 64, Generator::Wrk)
+            }
+            Self::HeaderSize => {
+                (ScenarioRequest::Headers { count: 5, size: point }, 64, Generator::Wrk)
+            }
+            Self::Workers => (ScenarioRequest::Get("/"), 64, Generator::Wrk),
         };
         Scenario::on_axis(self.scenario(), request, connections, generator)
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::builder::PossibleValuesParser;
 
-use crate::contestant::{Contestant, Options, REFERENCE, Running};
+use crate::contestant::{Contestant, Options, REFERENCE, RunningContestant};
 use crate::measure::measure;
-use crate::record::{Record, Recorder};
+use crate::record::{RawDataFile, RawRecord};
 use crate::report;
 use crate::run::{self, ProgramArguments};
 use crate::say::say;
@@ -19,7 +19,7 @@ use crate::statistics::spread;
 use crate::upstream::{Ports, Servers};
 
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct CompareArguments {
     /// How often each contestant is loaded in each scenario
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=600))]
     seconds: u16,
     /// Only this scenario; may be given several times
-    #[arg(long = "scenario", value_name = "NAME", value_parser = PossibleValuesParser::new(Scenario::ALL.map(|scenario| scenario.name)))]
+    #[arg(long = "scenario", value_name = "NAME", value_parser = scenario_names())]
     scenarios: Vec<String>,
     /// Only this contestant, and nginx; may be given several times
     #[arg(long = "contestant", value_name = "NAME")]
@@ -39,11 +39,15 @@ pub(crate) struct Arguments {
     programs: ProgramArguments,
 }
 
+fn scenario_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(Scenario::ALL.map(|scenario| scenario.name))
+}
+
 /// The load before the first round of a scenario. It counts as round 0, of which only the
 /// connections are of interest.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
+pub(crate) async fn compare(arguments: CompareArguments) -> Result<()> {
     let programs = arguments.programs.find()?;
     let (all, missing) = Contestant::all(&programs);
     for name in missing {
@@ -73,7 +77,7 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
 
     let work = tempfile::tempdir()?;
     let (servers, mut ports) = (Servers::start()?, Ports::new());
-    let mut running: Vec<Running> = Vec::new();
+    let mut running: Vec<RunningContestant> = Vec::new();
     for contestant in &contestants {
         match contestant.start(&servers, &mut ports, &Options::default(), work.path()).await {
             Ok(started) => running.push(started),
@@ -81,7 +85,7 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
             Err(error) => return Err(error),
         }
     }
-    let mut recorder = Recorder::start(&arguments.out, run::describe(&programs)?)?;
+    let mut recorder = RawDataFile::start(&arguments.out, run::describe(&programs)?)?;
     let (mut half_rate, mut failed) = (None, 0);
     for scenario in &scenarios {
         say!("\n{}: {}", scenario.name, scenario.title);
@@ -96,7 +100,7 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
         };
         for running in &turn {
             match measure(scenario, running, WARM_UP, rate, work.path()).await {
-                Ok(warm_up) => recorder.write(&Record::Measurement(warm_up))?,
+                Ok(warm_up) => recorder.write(&RawRecord::Measurement(warm_up))?,
                 Err(error) => say!("   {error:#}"),
             }
         }
@@ -119,7 +123,7 @@ pub(crate) async fn compare(arguments: Arguments) -> Result<()> {
                     throughput.insert(round, measured.throughput());
                 }
                 say!("{}", report::line(&measured));
-                recorder.write(&Record::Measurement(measured))?;
+                recorder.write(&RawRecord::Measurement(measured))?;
             }
         }
         if scenario.name == "get" {

@@ -19,15 +19,15 @@ use tokio::net::TcpStream;
 
 use setup::Setup;
 
-use crate::process::Program;
-use crate::upstream::{Ports, Servers, Upstream};
+use crate::process::ContestantProcess;
+use crate::upstream::{MeasuredService, Ports, Servers};
 
 /// A kind of proxy with a way of configuring it.
 #[derive(Clone, Debug)]
 pub(crate) struct Contestant {
     /// What raw data and tables call it.
     pub(crate) name: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: ContestantKind,
     /// Whether it can repeat requests as the scenario of retries asks for.
     pub(crate) retries: bool,
     /// Whether it takes part where only some do.
@@ -35,11 +35,11 @@ pub(crate) struct Contestant {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum ContestantKind {
     Nginx,
     Haproxy,
     Envoy { binary: PathBuf, filter: bool },
-    Fusebox { binary: PathBuf, component: PathBuf, policies: fusebox::Policies, access_log: bool },
+    Fusebox { binary: PathBuf, component: PathBuf, policies: fusebox::PolicySet, access_log: bool },
 }
 
 /// The name of what all ratios are to.
@@ -61,12 +61,12 @@ const TITLES: [(&str, &str); 12] = [
 ];
 
 impl Contestant {
-    fn new(name: &str, kind: Kind) -> Self {
+    fn new(name: &str, kind: ContestantKind) -> Self {
         Self { name: name.into(), kind, retries: true, main: true }
     }
 
     pub(crate) fn nginx() -> Self {
-        Self::new(REFERENCE, Kind::Nginx)
+        Self::new(REFERENCE, ContestantKind::Nginx)
     }
 
     /// Those that are measured as things grow: nginx, and fusebox with native policies and with a
@@ -81,12 +81,12 @@ impl Contestant {
     pub(crate) fn all(programs: &Programs) -> (Vec<Self>, Vec<String>) {
         let (mut all, mut missing) = (vec![Self::nginx()], Vec::new());
         if programs.haproxy {
-            all.push(Self::new("haproxy", Kind::Haproxy));
+            all.push(Self::new("haproxy", ContestantKind::Haproxy));
         } else {
             missing.push("haproxy".into());
         }
         if let Some(binary) = &programs.envoy {
-            let envoy = |filter| Kind::Envoy { binary: binary.clone(), filter };
+            let envoy = |filter| ContestantKind::Envoy { binary: binary.clone(), filter };
             all.push(Self { main: false, ..Self::new("envoy", envoy(false)) });
             all.push(Self::new("envoy-wasm", envoy(true)));
         } else {
@@ -102,7 +102,7 @@ impl Contestant {
     /// A fusebox in each way of using it.
     pub(crate) fn fuseboxes(prefix: &str, binary: &Path, component: &Path) -> [Self; 5] {
         let new = |name: &str, policies, access_log| {
-            let kind = Kind::Fusebox {
+            let kind = ContestantKind::Fusebox {
                 binary: binary.into(),
                 component: component.into(),
                 policies,
@@ -110,11 +110,12 @@ impl Contestant {
             };
             Self::new(&format!("{prefix}{name}"), kind)
         };
-        let plain = Self { retries: false, main: false, ..new("", fusebox::Policies::None, false) };
-        let native = new("-native", fusebox::Policies::Native, false);
-        let wasm = new("-wasm", fusebox::Policies::Wasm, false);
-        let only = new("-wasm-only", fusebox::Policies::WasmOnly, false);
-        let logging = Self { main: false, ..new("-native-log", fusebox::Policies::Native, true) };
+        let plain =
+            Self { retries: false, main: false, ..new("", fusebox::PolicySet::None, false) };
+        let native = new("-native", fusebox::PolicySet::Native, false);
+        let wasm = new("-wasm", fusebox::PolicySet::Wasm, false);
+        let only = new("-wasm-only", fusebox::PolicySet::WasmOnly, false);
+        let logging = Self { main: false, ..new("-native-log", fusebox::PolicySet::Native, true) };
         [plain, native, wasm, only, logging]
     }
 
@@ -130,15 +131,15 @@ impl Contestant {
 
     /// Whether there is something to say without it.
     pub(crate) const fn may_be_missing(&self) -> bool {
-        matches!(self.kind, Kind::Haproxy | Kind::Envoy { .. })
+        matches!(self.kind, ContestantKind::Haproxy | ContestantKind::Envoy { .. })
     }
 
     fn command(&self, setup: &Setup) -> Result<Command> {
         match &self.kind {
-            Kind::Nginx => nginx::command(setup),
-            Kind::Haproxy => haproxy::command(setup),
-            Kind::Envoy { binary, filter } => envoy::command(setup, binary, *filter),
-            Kind::Fusebox { binary, component, policies, access_log } => {
+            ContestantKind::Nginx => nginx::command(setup),
+            ContestantKind::Haproxy => haproxy::command(setup),
+            ContestantKind::Envoy { binary, filter } => envoy::command(setup, binary, *filter),
+            ContestantKind::Fusebox { binary, component, policies, access_log } => {
                 fusebox::command(setup, binary, component, *policies, *access_log)
             }
         }
@@ -151,7 +152,7 @@ impl Contestant {
         ports: &mut Ports,
         options: &Options,
         work: &Path,
-    ) -> Result<Running> {
+    ) -> Result<RunningContestant> {
         let upstream = servers.service(ports.next()?)?;
         let setup = Setup {
             listen: ports.next()?,
@@ -166,13 +167,13 @@ impl Contestant {
         };
         let log = setup.directory.join("log");
         // Only a log may fill it. It is appended to, so that it can be emptied.
-        let stdout = matches!(self.kind, Kind::Fusebox { access_log: true, .. });
+        let stdout = matches!(self.kind, ContestantKind::Fusebox { access_log: true, .. });
         let open =
             || File::options().create(true).append(true).open(setup.directory.join("stdout"));
         let stdout = stdout.then(open).transpose()?;
         let output = stdout.as_ref().map(File::try_clone).transpose()?;
-        let program = Program::start(self.command(&setup)?, stdout, &log)?;
-        let mut running = Running {
+        let program = ContestantProcess::start(self.command(&setup)?, stdout, &log)?;
+        let mut running = RunningContestant {
             contestant: self.clone(),
             program,
             address: setup.listen,
@@ -217,16 +218,16 @@ pub(crate) struct Programs {
 
 /// A contestant that serves.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningContestant {
     pub(crate) contestant: Contestant,
-    pub(crate) program: Program,
+    pub(crate) program: ContestantProcess,
     pub(crate) address: SocketAddr,
-    pub(crate) upstream: Upstream,
+    pub(crate) upstream: MeasuredService,
     admin: SocketAddr,
     output: Option<File>,
 }
 
-impl Running {
+impl RunningContestant {
     /// What it answers to a `GET`, head and body.
     pub(crate) async fn get(&self, target: &str) -> Result<String> {
         get(self.address, target).await
@@ -247,7 +248,7 @@ impl Running {
             let answer = get(self.address, "/retry/fail-once/0").await?;
             ensure!(answer.starts_with("HTTP/1.1 200"), "it does not retry: {answer}");
         }
-        if matches!(self.contestant.kind, Kind::Envoy { filter: true, .. }) {
+        if matches!(self.contestant.kind, ContestantKind::Envoy { filter: true, .. }) {
             let answer = get(self.address, "/unavailable").await?;
             ensure!(answer.contains(envoy::HANDLED), "its filter is not asked: {answer}");
         }
@@ -257,7 +258,7 @@ impl Running {
     /// What its components have been asked so far; nothing if there are none.
     pub(crate) async fn component_calls(&self) -> Result<Option<fusebox::Calls>> {
         match self.contestant.kind {
-            Kind::Fusebox { policies, .. } if policies.ask_component() => {
+            ContestantKind::Fusebox { policies, .. } if policies.ask_component() => {
                 fusebox::Calls::of(&get(self.admin, "/metrics").await?).map(Some)
             }
             _ => Ok(None),

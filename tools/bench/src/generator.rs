@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use crate::load::Load;
+use crate::load::LoadResult;
 use crate::open_loop;
 use crate::process;
-use crate::scenario::{Generator, Protocol, Request, Scenario};
+use crate::scenario::{Generator, Protocol, Scenario, ScenarioRequest};
 use crate::upstream::LARGE_BODY;
 
 /// Loads `address` for so long. `rate` is for the open loop alone. `started` hears when the load
@@ -24,7 +24,7 @@ pub(crate) async fn run(
     rate: Option<f64>,
     work: &Path,
     started: oneshot::Sender<()>,
-) -> Result<Load> {
+) -> Result<LoadResult> {
     match scenario.generator {
         Generator::Wrk => {
             started.send(()).ok();
@@ -37,7 +37,7 @@ pub(crate) async fn run(
             h2load_load(&output(h2load(scenario, address, duration)?, duration).await?)
         }
         Generator::OpenLoop => {
-            let Request::Get(target) = scenario.request else {
+            let ScenarioRequest::Get(target) = scenario.request else {
                 bail!("the open loop sends one request only")
             };
             ensure!(
@@ -72,12 +72,12 @@ async fn output(command: Command, duration: Duration) -> Result<String> {
 fn url(scenario: &Scenario, address: SocketAddr) -> String {
     let scheme = if scenario.tls { "https" } else { "http" };
     match scenario.request {
-        Request::Get(target) => format!("{scheme}://{address}{target}"),
-        Request::Bodies => format!("{scheme}://{address}/bodies"),
-        Request::Headers { count, size } => {
+        ScenarioRequest::Get(target) => format!("{scheme}://{address}{target}"),
+        ScenarioRequest::Bodies => format!("{scheme}://{address}/bodies"),
+        ScenarioRequest::Headers { count, size } => {
             format!("{scheme}://{address}/headers/{count}/{size}")
         }
-        Request::RetryTenth | Request::Spread { .. } => {
+        ScenarioRequest::RetryTenth | ScenarioRequest::Spread { .. } => {
             format!("{scheme}://{address}/")
         }
     }
@@ -109,13 +109,13 @@ fn wrk(
 
 /// Prints as JSON what came of it. A `request` function costs wrk time for each request, so only
 /// what needs one has one.
-fn wrk_script(request: Request) -> String {
+fn wrk_script(request: ScenarioRequest) -> String {
     let request = match request {
-        Request::Get(_) => String::new(),
-        Request::Bodies => {
+        ScenarioRequest::Get(_) => String::new(),
+        ScenarioRequest::Bodies => {
             format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {LARGE_BODY})\n")
         }
-        Request::RetryTenth => "\
+        ScenarioRequest::RetryTenth => "\
 local sent, run = 0, os.time()
 local usual = 'GET /retry/ok HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n'
 request = function()
@@ -125,7 +125,7 @@ request = function()
 end
 "
         .into(),
-        Request::Spread { routes } => format!(
+        ScenarioRequest::Spread { routes } => format!(
             "\
 local sent = 0
 request = function()
@@ -135,9 +135,11 @@ end
 "
         ),
         // `Host` is one of them.
-        Request::Headers { count, size } => {
+        ScenarioRequest::Headers { count, size } => {
             format!(
-                "for n = 2, {count} do wrk.headers['X-Question-' .. n] = string.rep('q', {size}) end\n"
+                "for n = 2, {count} do\n\
+                 wrk.headers['X-Question-' .. n] = string.rep('q', {size})\n\
+                 end\n"
             )
         }
     };
@@ -146,15 +148,17 @@ end
 done = function(summary, latency)
     local errors = summary.errors
     io.write(string.format(
-        '{\"requests\": %d, \"micros\": %d, \"errors\": %d, \"p50_micros\": %d, \"p99_micros\": %d}\\n',
-        summary.requests, summary.duration, errors.connect + errors.read + errors.write + errors.status + errors.timeout,
+        '{\"requests\": %d, \"micros\": %d, \"errors\": %d, ' ..
+        '\"p50_micros\": %d, \"p99_micros\": %d}\\n',
+        summary.requests, summary.duration,
+        errors.connect + errors.read + errors.write + errors.status + errors.timeout,
         latency:percentile(50), latency:percentile(99)))
 end
 "
 }
 
 /// The line that our script prints.
-fn wrk_load(output: &str) -> Result<Load> {
+fn wrk_load(output: &str) -> Result<LoadResult> {
     #[derive(Deserialize)]
     struct Done {
         requests: u64,
@@ -168,7 +172,7 @@ fn wrk_load(output: &str) -> Result<Load> {
         .rfind(|line| line.starts_with('{'))
         .with_context(|| format!("wrk printed {output}"))?;
     let done: Done = serde_json::from_str(line)?;
-    Ok(Load {
+    Ok(LoadResult {
         requests: done.requests,
         errors: done.errors,
         elapsed: Duration::from_micros(done.micros),
@@ -178,7 +182,7 @@ fn wrk_load(output: &str) -> Result<Load> {
 }
 
 fn h2load(scenario: &Scenario, address: SocketAddr, duration: Duration) -> Result<Command> {
-    ensure!(matches!(scenario.request, Request::Get(_)), "h2load sends one request only");
+    ensure!(matches!(scenario.request, ScenarioRequest::Get(_)), "h2load sends one request only");
     let mut command = process::command("h2load");
     command.args([
         "-t",
@@ -199,10 +203,10 @@ fn h2load(scenario: &Scenario, address: SocketAddr, duration: Duration) -> Resul
 ///
 /// ```text
 /// finished in 4.00s, 21339.50 req/s, 5.25MB/s
-/// requests: 85358 total, 85422 started, 85358 done, 85358 succeeded, 0 failed, 0 errored, 0 timeout
+/// requests: 85358 total, 85422 started, 85358 done, 85358 succeeded, 0 failed, 0 errored, …
 /// status codes: 85358 2xx, 0 3xx, 0 4xx, 0 5xx
 /// ```
-fn h2load_load(output: &str) -> Result<Load> {
+fn h2load_load(output: &str) -> Result<LoadResult> {
     let number = |line: &str, suffix: &str| -> Option<f64> {
         let line = output.lines().find_map(|found| found.strip_prefix(line))?;
         let field = line.split(", ").find_map(|field| field.trim().strip_suffix(suffix))?;
@@ -219,7 +223,13 @@ fn h2load_load(output: &str) -> Result<Load> {
         } else {
             Duration::ZERO
         };
-        Some(Load { requests, errors: requests - good + broken, elapsed, p50: None, p99: None })
+        Some(LoadResult {
+            requests,
+            errors: requests - good + broken,
+            elapsed,
+            p50: None,
+            p99: None,
+        })
     };
     load().with_context(|| format!("h2load printed {output}"))
 }
@@ -236,7 +246,7 @@ mod tests {
         let arguments = |command: Command| -> Vec<String> {
             command.get_args().map(|argument| argument.to_str().unwrap().to_owned()).collect()
         };
-        let plain = Scenario::on_axis("", Request::Get("/"), 3, Generator::Wrk);
+        let plain = Scenario::on_axis("", ScenarioRequest::Get("/"), 3, Generator::Wrk);
         let four = Duration::from_secs(4);
         assert!(
             arguments(wrk(&plain, ADDRESS, four, Path::new("x")).unwrap())
@@ -255,7 +265,8 @@ mod tests {
     fn what_h2load_prints_is_understood() {
         let load = h2load_load(
             "finished in 2.00s, 500.00 req/s, 5.25MB/s\n\
-             requests: 1000 total, 1064 started, 1000 done, 990 succeeded, 10 failed, 3 errored, 2 timeout\n\
+             requests: 1000 total, 1064 started, 1000 done, 990 succeeded, 10 failed, \
+             3 errored, 2 timeout\n\
              status codes: 995 2xx, 0 3xx, 0 4xx, 5 5xx\n",
         )
         .unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What one load has come to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Load {
+pub(crate) struct LoadResult {
     /// Answered, with whatever status.
     pub(crate) requests: u64,
     /// Other statuses than 2xx, connections that broke, requests that took too long.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The machine, as far as it bears on the figures.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub(crate) struct Machine {
+pub(crate) struct MachineInfo {
     pub(crate) processor: String,
     pub(crate) cores: usize,
     pub(crate) memory_mib: u64,
@@ -15,7 +15,7 @@ pub(crate) struct Machine {
     pub(crate) system: String,
 }
 
-impl Machine {
+impl MachineInfo {
     pub(crate) fn describe() -> Self {
         let field = |file: &str, name: &str, separator: char| {
             let text = fs::read_to_string(file).unwrap_or_default();

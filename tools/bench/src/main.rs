@@ -32,28 +32,28 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Measures fusebox beside other proxies. To be run from the root of the repository.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
-struct Arguments {
+struct BenchArguments {
     #[command(subcommand)]
-    command: Command,
+    command: BenchCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum BenchCommand {
     /// Load fusebox and other proxies in turn: processor time per request, throughput, latency,
     /// memory, connections
-    Compare(compare::Arguments),
+    Compare(compare::CompareArguments),
     /// Load fusebox and nginx with more and more connections, routes, components, headers, workers
-    Scale(scale::Arguments),
+    Scale(scale::ScaleArguments),
     /// Load fusebox for a while, to compile it by what it does then
-    Train(train::Arguments),
+    Train(train::TrainArguments),
     /// Take what criterion has found into the raw data
-    Micro(micro::Arguments),
+    Micro(micro::MicroArguments),
     /// Write tables, plots and history of published raw data into docs/performance.md
-    Report(report::page::Arguments),
+    Report(report::page::PageArguments),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = BenchArguments::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(Into::into).and_then(|runtime| {
         let result = runtime.block_on(until_signal(run(arguments.command)));
@@ -70,14 +70,14 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> Result<()> {
+async fn run(command: BenchCommand) -> Result<()> {
     raise_file_limit()?;
     match command {
-        Command::Compare(arguments) => compare::compare(arguments).await,
-        Command::Scale(arguments) => scale::scale(arguments).await,
-        Command::Train(arguments) => train::train(arguments).await,
-        Command::Micro(arguments) => micro::micro(arguments),
-        Command::Report(arguments) => report::page::write(arguments),
+        BenchCommand::Compare(arguments) => compare::compare(arguments).await,
+        BenchCommand::Scale(arguments) => scale::scale(arguments).await,
+        BenchCommand::Train(arguments) => train::train(arguments).await,
+        BenchCommand::Micro(arguments) => micro::micro(arguments),
+        BenchCommand::Report(arguments) => report::page::write(arguments),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tokio::sync::oneshot;
 
-use crate::contestant::Running;
+use crate::contestant::RunningContestant;
 use crate::generator;
 use crate::record::Measurement;
 use crate::scenario::Scenario;
@@ -14,7 +14,7 @@ use crate::scenario::Scenario;
 /// Loads `running` as `scenario` says, for so long.
 pub(crate) async fn measure(
     scenario: &Scenario,
-    running: &Running,
+    running: &RunningContestant,
     duration: Duration,
     rate: Option<f64>,
     work: &Path,

@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::record::{Micro, Record, Recorder};
+use crate::record::{Micro, RawDataFile, RawRecord};
 use crate::report;
 use crate::run;
 use crate::say::say;
 
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct MicroArguments {
     /// Where criterion has left what it found
     #[arg(long, value_name = "DIR", default_value = "target/criterion")]
     criterion: PathBuf,
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     out: PathBuf,
 }
 
-pub(crate) fn micro(arguments: Arguments) -> Result<()> {
+pub(crate) fn micro(arguments: MicroArguments) -> Result<()> {
     let mut found = Vec::new();
     collect(&arguments.criterion, &mut found)?;
     ensure!(
@@ -32,9 +32,9 @@ pub(crate) fn micro(arguments: Arguments) -> Result<()> {
     );
     found.sort_by(|one, other| one.name.cmp(&other.name));
     let run = run::describe_with(vec![run::version("rustc", Path::new("rustc"), "--version")])?;
-    let mut recorder = Recorder::start(&arguments.out, run)?;
+    let mut recorder = RawDataFile::start(&arguments.out, run)?;
     for micro in &found {
-        recorder.write(&Record::Micro(micro.clone()))?;
+        recorder.write(&RawRecord::Micro(micro.clone()))?;
     }
     say!("{}", report::micros(&found));
     say!("raw data: {}", recorder.path.display());

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
-use crate::load::Load;
+use crate::load::LoadResult;
 
 /// What is sent where and how fast.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Carries the plan out on a thread of its own. `started` hears when all connections are there.
-pub(crate) async fn run(plan: Plan, started: oneshot::Sender<()>) -> Result<Load> {
+pub(crate) async fn run(plan: Plan, started: oneshot::Sender<()>) -> Result<LoadResult> {
     tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let latencies = runtime.block_on(LocalSet::new().run_until(latencies(&plan, started)))?;
@@ -59,13 +59,13 @@ struct Latencies {
 
 impl Latencies {
     /// Percentiles are of all requests: one that failed took at least so long.
-    fn load(&self, elapsed: Duration) -> Load {
+    fn load(&self, elapsed: Duration) -> LoadResult {
         let mut all: Vec<_> = self.answered.iter().chain(&self.failed).copied().collect();
         all.sort_unstable();
         let percentile = |percent: usize| {
             all.get((all.len() * percent / 100).min(all.len().saturating_sub(1))).copied()
         };
-        Load {
+        LoadResult {
             requests: self.answered.len() as u64,
             errors: self.bad_status + self.failed.len() as u64,
             elapsed,
@@ -152,7 +152,7 @@ async fn schedule(total: usize, rate: f64, due: &Due) -> Result<()> {
     // More wake-ups than this cost too much; several requests then fall due in one.
     const SHORTEST: Duration = Duration::from_micros(20);
     let interval = Duration::from_secs_f64(1.0 / rate).max(SHORTEST);
-    let mut timer = Timer::every(interval)?;
+    let mut timer = OpenLoopTimer::every(interval)?;
     let start = Instant::now();
     let mut sent = 0;
     while sent < total {
@@ -217,9 +217,9 @@ fn response(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
 
 /// A timer of the kernel, which knows nanoseconds. It is read as a pipe is.
 #[derive(Debug)]
-struct Timer(pipe::Receiver);
+struct OpenLoopTimer(pipe::Receiver);
 
-impl Timer {
+impl OpenLoopTimer {
     fn every(interval: Duration) -> Result<Self> {
         let timer =
             rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;

@@ -22,11 +22,11 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// A running program with everything it has started; dropping it kills them.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub(crate) struct ContestantProcess {
     child: Child,
 }
 
-impl Program {
+impl ContestantProcess {
     /// Starts it in a process group of its own, with stderr, and stdout if the command says nothing
     /// of it, in `log`.
     pub(crate) fn start(mut command: Command, stdout: Option<File>, log: &Path) -> Result<Self> {
@@ -100,7 +100,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for ContestantProcess {
     /// Asks first: what nginx leaves behind when it is killed, only it can reap.
     #[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
     fn drop(&mut self) {
@@ -151,7 +151,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut shell = command("sh");
         shell.args(["-c", "while :; do :; done & while :; do :; done"]);
-        let mut program = Program::start(shell, None, &directory.path().join("log")).unwrap();
+        let mut program =
+            ContestantProcess::start(shell, None, &directory.path().join("log")).unwrap();
         let before = program.usage().unwrap();
         while program.usage().unwrap().since(&before) < Duration::from_millis(50) {
             std::thread::yield_now();

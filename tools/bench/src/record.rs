@@ -7,24 +7,24 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Machine;
+use crate::machine::MachineInfo;
 use crate::scenario::{Generator, Protocol};
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
-pub(crate) enum Record {
-    Run(Run),
+pub(crate) enum RawRecord {
+    Run(RunInfo),
     Measurement(Measurement),
     Micro(Micro),
 }
 
 /// When, where and with what.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub(crate) struct Run {
+pub(crate) struct RunInfo {
     /// UTC.
     pub(crate) time: jiff::Timestamp,
     pub(crate) revision: String,
-    pub(crate) machine: Machine,
+    pub(crate) machine: MachineInfo,
     /// Program and what it says of its version.
     pub(crate) versions: Vec<(String, String)>,
     /// What was asked for on the command line.
@@ -98,23 +98,23 @@ pub(crate) struct Micro {
 
 /// A file that grows by a line per record.
 #[derive(Debug)]
-pub(crate) struct Recorder {
+pub(crate) struct RawDataFile {
     file: File,
     pub(crate) path: PathBuf,
 }
 
-impl Recorder {
+impl RawDataFile {
     /// The file of today in `directory`, and `run` as its next line.
-    pub(crate) fn start(directory: &Path, run: Run) -> Result<Self> {
+    pub(crate) fn start(directory: &Path, run: RunInfo) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         let path = directory.join(format!("{}.jsonl", run.time.strftime("%Y-%m-%d")));
         let file = File::options().create(true).append(true).open(&path);
         let mut recorder = Self { file: file.with_context(|| path.display().to_string())?, path };
-        recorder.write(&Record::Run(run))?;
+        recorder.write(&RawRecord::Run(run))?;
         Ok(recorder)
     }
 
-    pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
+    pub(crate) fn write(&mut self, record: &RawRecord) -> Result<()> {
         writeln!(self.file, "{}", serde_json::to_string(record)?)?;
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Recorder {
 /// A run with what was measured in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
-    pub(crate) run: Run,
+    pub(crate) run: RunInfo,
     pub(crate) measurements: Vec<Measurement>,
     pub(crate) micros: Vec<Micro>,
 }
@@ -136,11 +136,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Measured>> {
         let place = || format!("{}, line {}", path.display(), index + 1);
         let run = runs.last_mut().context("a measurement before any run").with_context(place);
         match serde_json::from_str(&line?).with_context(place)? {
-            Record::Run(run) => {
+            RawRecord::Run(run) => {
                 runs.push(Measured { run, measurements: Vec::new(), micros: Vec::new() })
             }
-            Record::Measurement(measurement) => run?.measurements.push(measurement),
-            Record::Micro(micro) => run?.micros.push(micro),
+            RawRecord::Measurement(measurement) => run?.measurements.push(measurement),
+            RawRecord::Micro(micro) => run?.micros.push(micro),
         }
     }
     Ok(runs)

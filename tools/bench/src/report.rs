@@ -13,7 +13,7 @@ use anyhow::Result;
 use crate::record::{self, Measurement, Micro};
 use crate::say::say;
 
-use figures::Figures;
+use figures::MeasuredFigures;
 use table::milliseconds;
 
 /// One measurement, for whoever waits.
@@ -40,7 +40,7 @@ pub(crate) fn micros(micros: &[Micro]) -> String {
 /// Prints the tables of the last run in a file.
 pub(crate) fn print(path: &Path) -> Result<()> {
     let Some(last) = record::read(path)?.pop() else { return Ok(()) };
-    let figures = Figures::of([&last]);
+    let figures = MeasuredFigures::of([&last]);
     let compared = table::comparisons(&figures);
     if !compared.is_empty() {
         say!("\n{compared}\n{}", goals::table(&figures));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::contestant::Programs;
-use crate::machine::{self, Machine};
-use crate::record::Run;
+use crate::machine::{self, MachineInfo};
+use crate::record::RunInfo;
 
 /// Where raw data goes if it is not to be published, and where Envoy is installed.
 pub(crate) const DIRECTORY: &str = "target/bench";
@@ -75,7 +75,7 @@ pub(crate) fn version(name: &str, program: &Path, flag: &str) -> (String, String
 }
 
 /// What is about to be measured, and where.
-pub(crate) fn describe(programs: &Programs) -> Result<Run> {
+pub(crate) fn describe(programs: &Programs) -> Result<RunInfo> {
     let mut versions = vec![version("fusebox", &programs.fusebox, "--version")];
     versions.push(version("nginx", &in_path("nginx").unwrap_or_default(), "-v"));
     if programs.haproxy {
@@ -91,11 +91,11 @@ pub(crate) fn describe(programs: &Programs) -> Result<Run> {
 
 /// The same, with these versions.
 #[expect(clippy::disallowed_methods, reason = "the date of a run is no measurement")]
-pub(crate) fn describe_with(versions: Vec<(String, String)>) -> Result<Run> {
-    Ok(Run {
+pub(crate) fn describe_with(versions: Vec<(String, String)>) -> Result<RunInfo> {
+    Ok(RunInfo {
         time: std::time::SystemTime::now().try_into()?,
         revision: machine::revision(),
-        machine: Machine::describe(),
+        machine: MachineInfo::describe(),
         versions,
         arguments: std::env::args().skip(1).collect(),
     })

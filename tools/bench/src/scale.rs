@@ -7,9 +7,9 @@ use anyhow::Result;
 use clap::ValueEnum as _;
 
 use crate::axis::Axis;
-use crate::contestant::{Contestant, Options, Running};
+use crate::contestant::{Contestant, Options, RunningContestant};
 use crate::measure::measure;
-use crate::record::{Record, Recorder};
+use crate::record::{RawDataFile, RawRecord};
 use crate::report;
 use crate::run::{self, ProgramArguments};
 use crate::say::say;
@@ -17,7 +17,7 @@ use crate::scenario::Generator;
 use crate::upstream::{Ports, Servers};
 
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ScaleArguments {
     /// How often each point is measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
 const RATE: f64 = 2000.0;
 const WARM_UP: Duration = Duration::from_secs(1);
 
-pub(crate) async fn scale(arguments: Arguments) -> Result<()> {
+pub(crate) async fn scale(arguments: ScaleArguments) -> Result<()> {
     let programs = arguments.programs.find()?;
     let axes = if arguments.axes.is_empty() { Axis::value_variants() } else { &arguments.axes };
     let (rounds, duration) =
@@ -53,16 +53,16 @@ pub(crate) async fn scale(arguments: Arguments) -> Result<()> {
 
     let work = tempfile::tempdir()?;
     let (servers, mut ports) = (Servers::start()?, Ports::new());
-    let mut recorder = Recorder::start(&arguments.out, run::describe(&programs)?)?;
+    let mut recorder = RawDataFile::start(&arguments.out, run::describe(&programs)?)?;
     for &axis in axes {
         say!("\n{}", axis.title());
-        let mut running: Vec<(Options, Running)> = Vec::new();
+        let mut running: Vec<(Options, RunningContestant)> = Vec::new();
         let mut turn = Vec::new();
         for point in axis.points()? {
             for contestant in axis.contestants(contestants.clone()) {
                 let options = axis.options(point);
                 // Where only the load grows, one and the same bears it.
-                let same = |(of, running): &(Options, Running)| {
+                let same = |(of, running): &(Options, RunningContestant)| {
                     *of == options && running.contestant.name == contestant.name
                 };
                 let index = match running.iter().position(same) {
@@ -86,12 +86,12 @@ pub(crate) async fn scale(arguments: Arguments) -> Result<()> {
 /// Measures each point once in each round, in another order each time.
 async fn rounds_of(
     axis: Axis,
-    running: &[(Options, Running)],
+    running: &[(Options, RunningContestant)],
     mut turn: Vec<(u64, usize)>,
     rounds: usize,
     duration: Duration,
     work: &Path,
-    recorder: &mut Recorder,
+    recorder: &mut RawDataFile,
 ) -> Result<()> {
     for round in 0..=rounds {
         fastrand::shuffle(&mut turn);
@@ -104,7 +104,7 @@ async fn rounds_of(
             if round > 0 {
                 say!("{point:>6} {}", report::line(&measured));
             }
-            recorder.write(&Record::Measurement(measured))?;
+            recorder.write(&RawRecord::Measurement(measured))?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
-    pub(crate) request: Request,
+    pub(crate) request: ScenarioRequest,
     pub(crate) connections: usize,
     pub(crate) generator: Generator,
     pub(crate) protocol: Protocol,
@@ -23,7 +23,7 @@ pub(crate) struct Scenario {
 
 /// What each request asks for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Request {
+pub(crate) enum ScenarioRequest {
     /// `GET` of always the same target.
     Get(&'static str),
     /// `GET`, of which every tenth fails at first.
@@ -60,7 +60,7 @@ impl Scenario {
     const GET: Self = Self {
         name: "get",
         title: "small answers, 64 connections, saturated",
-        request: Request::Get("/"),
+        request: ScenarioRequest::Get("/"),
         connections: 64,
         generator: Generator::Wrk,
         protocol: Protocol::Http1,
@@ -99,13 +99,13 @@ impl Scenario {
         Self {
             name: "retry-503",
             title: "every tenth answer is a 503 that is retried, 64 connections, saturated",
-            request: Request::RetryTenth,
+            request: ScenarioRequest::RetryTenth,
             ..Self::MAIN
         },
         Self {
             name: "bodies",
             title: "64 KiB bodies both ways, 64 connections, saturated",
-            request: Request::Bodies,
+            request: ScenarioRequest::Bodies,
             ..Self::MAIN
         },
     ];
@@ -115,7 +115,7 @@ impl Scenario {
     /// One on an axis: the same at every point but for what grows.
     pub(crate) const fn on_axis(
         name: &'static str,
-        request: Request,
+        request: ScenarioRequest,
         connections: usize,
         generator: Generator,
     ) -> Self {

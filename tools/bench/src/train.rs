@@ -13,7 +13,7 @@ use crate::say::say;
 use crate::upstream::{LARGE_BODY, Ports, Servers};
 
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct TrainArguments {
     /// The program to train
     #[arg(value_name = "FILE")]
     fusebox: PathBuf,
@@ -37,7 +37,8 @@ struct Lesson {
 fn lessons() -> [Lesson; 4] {
     let get =
         |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\nHost: bench\r\n{more}\r\n");
-    let usual = "User-Agent: train/1\r\nAccept: application/json\r\nAccept-Encoding: gzip\r\nAuthorization: Bearer x\r\n";
+    let usual = "User-Agent: train/1\r\nAccept: application/json\r\n\
+                 Accept-Encoding: gzip\r\nAuthorization: Bearer x\r\n";
     let large = format!(
         "POST /bodies HTTP/1.1\r\nHost: bench\r\nContent-Length: {LARGE_BODY}\r\n\r\n{}",
         "x".repeat(LARGE_BODY)
@@ -51,7 +52,7 @@ fn lessons() -> [Lesson; 4] {
     ]
 }
 
-pub(crate) async fn train(arguments: Arguments) -> Result<()> {
+pub(crate) async fn train(arguments: TrainArguments) -> Result<()> {
     let absolute =
         |path: &Path| std::path::absolute(path).with_context(|| path.display().to_string());
     let (fusebox, component) = (absolute(&arguments.fusebox)?, absolute(&arguments.component)?);

@@ -52,7 +52,7 @@ impl Servers {
     }
 
     /// A service at an address of its own.
-    pub(crate) fn service(&self, address: SocketAddr) -> Result<Upstream> {
+    pub(crate) fn service(&self, address: SocketAddr) -> Result<MeasuredService> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -60,7 +60,7 @@ impl Servers {
         let entered = self.threads[0].enter();
         let listener = socket.listen(BACKLOG)?;
         drop(entered);
-        let upstream = Upstream { address: listener.local_addr()?, state: Arc::default() };
+        let upstream = MeasuredService { address: listener.local_addr()?, state: Arc::default() };
         let (state, threads) = (Arc::clone(&upstream.state), self.threads.clone());
         let accept = async move {
             for thread in threads.iter().cycle() {
@@ -84,12 +84,12 @@ impl Servers {
 
 /// A service and what it has seen.
 #[derive(Debug)]
-pub(crate) struct Upstream {
+pub(crate) struct MeasuredService {
     pub(crate) address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<ServiceState>,
 }
 
-impl Upstream {
+impl MeasuredService {
     /// How many connections it has accepted so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.state.accepted.load(Ordering::Relaxed)
@@ -97,7 +97,7 @@ impl Upstream {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ServiceState {
     accepted: AtomicU64,
     answers: Answers,
     /// What was answered with 503 once.
@@ -105,12 +105,12 @@ struct State {
 }
 
 /// Answers the requests of one connection.
-async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, state: &ServiceState) -> io::Result<()> {
     // There are ten thousand of these: it grows when there is need.
     let mut buffer = vec![0; 2048];
     let mut filled = 0;
     loop {
-        let Some(request) = Request::parse(&buffer[..filled])? else {
+        let Some(request) = ServiceRequest::parse(&buffer[..filled])? else {
             if filled == buffer.len() {
                 buffer.resize(2 * filled, 0);
             }
@@ -142,13 +142,13 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
 }
 
 /// What matters of a request.
-struct Request<'a> {
+struct ServiceRequest<'a> {
     target: &'a [u8],
     /// Of head and body together.
     length: usize,
 }
 
-impl<'a> Request<'a> {
+impl<'a> ServiceRequest<'a> {
     /// Nothing if the head is not all there.
     fn parse(bytes: &'a [u8]) -> io::Result<Option<Self>> {
         let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message);
@@ -186,13 +186,13 @@ impl Default for Answers {
         Self {
             small: answer("200 OK", "", small),
             large: answer("200 OK", "", &[b'x'; LARGE_BODY]),
-            unavailable: answer("503 Upstream Unavailable", "", br#"{"message": "I am down"}"#),
+            unavailable: answer("503 Service Unavailable", "", br#"{"message": "I am down"}"#),
         }
     }
 }
 
 impl Answers {
-    fn to(&self, target: &[u8], state: &State) -> std::borrow::Cow<'_, [u8]> {
+    fn to(&self, target: &[u8], state: &ServiceState) -> std::borrow::Cow<'_, [u8]> {
         let target = std::str::from_utf8(target).unwrap_or_default();
         let mut parts = target.rsplit('/');
         match (parts.next(), parts.next(), parts.next()) {
@@ -220,8 +220,8 @@ impl Answers {
 fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "HTTP/1.1 {status}\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n{headers}\r\n"
+        "HTTP/1.1 {status}\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n{headers}\r\n"
     );
     [head.as_bytes(), body].concat()
 }

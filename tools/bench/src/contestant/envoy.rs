@@ -1,5 +1,6 @@
 //! Envoy, by itself or with a proxy-wasm filter that does what our component does.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,7 +23,7 @@ pub(super) fn command(setup: &Setup, binary: &Path, filter: bool) -> Result<Comm
         filters.push(json!({
             "name": "predicate",
             "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "@type": typed("http.wasm.v3.Wasm"),
                 "config": {
                     "name": "predicate",
                     "vm_config": {
@@ -35,7 +36,7 @@ pub(super) fn command(setup: &Setup, binary: &Path, filter: bool) -> Result<Comm
     }
     filters.push(json!({
         "name": "envoy.filters.http.router",
-        "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+        "typed_config": { "@type": typed("http.router.v3.Router") },
     }));
     let mut command = process::command(binary);
     command
@@ -51,8 +52,17 @@ pub(super) fn command(setup: &Setup, binary: &Path, filter: bool) -> Result<Comm
     Ok(command)
 }
 
+/// The name of the type of a filter's configuration.
+fn typed(filter: &str) -> String {
+    format!("type.googleapis.com/envoy.extensions.filters.{filter}")
+}
+
 fn config(setup: &Setup, filters: Vec<Value>) -> Value {
-    let address = |address: std::net::SocketAddr| json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } });
+    let address = |address: SocketAddr| {
+        let (ip, port) = (address.ip().to_string(), address.port());
+        json!({ "socket_address": { "address": ip, "port_value": port } })
+    };
+    let endpoint = json!({ "endpoint": { "address": address(setup.upstream) } });
     // The defaults, of 1024 connections and 3 retries at once, would be what is measured.
     let unlimited = 1_000_000;
     json!({ "static_resources": {
@@ -61,7 +71,7 @@ fn config(setup: &Setup, filters: Vec<Value>) -> Value {
             "filter_chains": [{ "filters": [{
                 "name": "envoy.filters.network.http_connection_manager",
                 "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                    "@type": typed("network.http_connection_manager.v3.HttpConnectionManager"),
                     "stat_prefix": "clients",
                     "codec_type": "HTTP1",
                     "http_filters": filters,
@@ -75,7 +85,9 @@ fn config(setup: &Setup, filters: Vec<Value>) -> Value {
                                     "retry_on": "5xx",
                                     "num_retries": 2,
                                     // The shortest there is.
-                                    "retry_back_off": { "base_interval": "0.001s", "max_interval": "0.001s" },
+                                    "retry_back_off": {
+                                        "base_interval": "0.001s", "max_interval": "0.001s",
+                                    },
                                 } },
                             },
                             { "match": { "prefix": "/" }, "route": { "cluster": "service" } },
@@ -95,7 +107,7 @@ fn config(setup: &Setup, filters: Vec<Value>) -> Value {
             }] },
             "load_assignment": {
                 "cluster_name": "service",
-                "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(setup.upstream) } }] }],
+                "endpoints": [{ "lb_endpoints": [endpoint] }],
             },
         }],
     } })

@@ -11,7 +11,7 @@ use crate::process;
 
 /// What stands between client and service.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Policies {
+pub(crate) enum PolicySet {
     /// Nothing.
     None,
     /// Fallback, retry, circuit breaker and timeout, without a component.
@@ -22,7 +22,7 @@ pub(crate) enum Policies {
     WasmOnly,
 }
 
-impl Policies {
+impl PolicySet {
     pub(crate) const fn ask_component(self) -> bool {
         matches!(self, Self::Wasm | Self::WasmOnly)
     }
@@ -93,7 +93,7 @@ pub(super) fn command(
     setup: &Setup,
     binary: &Path,
     component: &Path,
-    policies: Policies,
+    policies: PolicySet,
     access_log: bool,
 ) -> Result<Command> {
     let Setup { listen, upstream, workers, connections, .. } = setup;
@@ -112,7 +112,7 @@ code_cache = {{ directory = \"{cache}\" }}
     }
     for index in 0..if policies.ask_component() { setup.components } else { 0 } {
         let handle_if = match policies {
-            Policies::WasmOnly => {
+            PolicySet::WasmOnly => {
                 format!(
                     "{{ component = \"c{index}\", only = {{ status = [\"5xx\"], failure = [] }} }}"
                 )
@@ -157,22 +157,23 @@ limit = \"10s\"
 ";
     // Its fallback answers with a failure: another would hide that a retry is missing.
     let retried = match policies {
-        Policies::None => String::new(),
-        Policies::Native => r#""visible-fallback", "retry", "tolerant-breaker", "timeout""#.into(),
-        Policies::Wasm | Policies::WasmOnly => {
+        PolicySet::None => String::new(),
+        PolicySet::Native => r#""visible-fallback", "retry", "tolerant-breaker", "timeout""#.into(),
+        PolicySet::Wasm | PolicySet::WasmOnly => {
             r#""visible-fallback", "retry-0", "tolerant-breaker", "timeout""#.into()
         }
     };
     let mut route = |path: &str, policies: &str| {
         writeln!(
             config,
-            "[[routes]]\npath = \"{path}\"\nupstream = \"http://{upstream}\"\npolicies = [{policies}]"
+            "[[routes]]\npath = \"{path}\"\nupstream = \"http://{upstream}\"\n\
+             policies = [{policies}]"
         )
     };
     let usual = |index: u64| match policies {
-        Policies::None => String::new(),
-        Policies::Native => r#""fallback", "retry", "breaker", "timeout""#.into(),
-        Policies::Wasm | Policies::WasmOnly => {
+        PolicySet::None => String::new(),
+        PolicySet::Native => r#""fallback", "retry", "breaker", "timeout""#.into(),
+        PolicySet::Wasm | PolicySet::WasmOnly => {
             format!(r#""fallback-{index}", "retry-{index}", "breaker", "timeout""#)
         }
     };

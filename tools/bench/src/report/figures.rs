@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use clap::ValueEnum as _;
 
 use crate::axis::Axis;
-use crate::record::{Measured, Measurement, Micro, Run};
+use crate::record::{Measured, Measurement, Micro, RunInfo};
 use crate::statistics::{Spread, spread};
 
 /// For each scenario, what the newest run says in which it was measured.
 #[derive(Debug, Default)]
-pub(crate) struct Figures<'a> {
-    scenarios: BTreeMap<&'a str, (&'a Run, Vec<&'a Measurement>)>,
+pub(crate) struct MeasuredFigures<'a> {
+    scenarios: BTreeMap<&'a str, (&'a RunInfo, Vec<&'a Measurement>)>,
     /// Of the newest run that has some.
-    micros: Option<(&'a Run, &'a [Micro])>,
+    micros: Option<(&'a RunInfo, &'a [Micro])>,
 }
 
-impl<'a> Figures<'a> {
+impl<'a> MeasuredFigures<'a> {
     /// Of runs with the oldest first.
     pub(crate) fn of(runs: impl IntoIterator<Item = &'a Measured>) -> Self {
         let mut scenarios = BTreeMap::<_, (_, Vec<_>)>::new();
@@ -37,16 +37,16 @@ impl<'a> Figures<'a> {
         Self { scenarios, micros: newest }
     }
 
-    pub(crate) fn micros(&self) -> Option<(&'a Run, &'a [Micro])> {
+    pub(crate) fn micros(&self) -> Option<(&'a RunInfo, &'a [Micro])> {
         self.micros
     }
 
-    pub(crate) fn run(&self, scenario: &str) -> Option<&'a Run> {
+    pub(crate) fn run(&self, scenario: &str) -> Option<&'a RunInfo> {
         self.scenarios.get(scenario).map(|(run, _)| *run)
     }
 
     /// The newest run in which something grew.
-    pub(crate) fn newest_scale(&self) -> Option<&'a Run> {
+    pub(crate) fn newest_scale(&self) -> Option<&'a RunInfo> {
         Axis::value_variants()
             .iter()
             .filter_map(|axis| self.run(axis.scenario()))
@@ -88,17 +88,22 @@ impl<'a> Figures<'a> {
     }
 
     /// Of one contestant at one point, in all rounds.
-    fn rounds(&self, place: Place<'_>) -> impl Iterator<Item = &'a Measurement> {
+    fn rounds(&self, place: FigureOf<'_>) -> impl Iterator<Item = &'a Measurement> {
         self.all(place.scenario, place.contestant)
             .filter(move |measured| measured.round > 0 && measured.point == place.point)
     }
 
-    pub(crate) fn value(&self, place: Place<'_>, figure: Figure) -> Option<Spread> {
+    pub(crate) fn value(&self, place: FigureOf<'_>, figure: Figure) -> Option<Spread> {
         spread(self.rounds(place).filter_map(figure))
     }
 
     /// Round by round.
-    pub(crate) fn ratio(&self, of: Place<'_>, to: Place<'_>, figure: Figure) -> Option<Spread> {
+    pub(crate) fn ratio(
+        &self,
+        of: FigureOf<'_>,
+        to: FigureOf<'_>,
+        figure: Figure,
+    ) -> Option<Spread> {
         let ratios = self.rounds(of).filter_map(|measured| {
             let other = self.rounds(to).find(|other| other.round == measured.round)?;
             Some(figure(measured)? / figure(other)?)
@@ -119,13 +124,13 @@ pub(crate) const RESIDENT: Figure =
 
 /// Whose figures.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct FigureOf<'a> {
     pub(crate) scenario: &'a str,
     pub(crate) contestant: &'a str,
     pub(crate) point: Option<u64>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> FigureOf<'a> {
     pub(crate) const fn new(scenario: &'a str, contestant: &'a str) -> Self {
         Self { scenario, contestant, point: None }
     }
@@ -138,7 +143,7 @@ impl<'a> Place<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Machine;
+    use crate::machine::MachineInfo;
     use crate::scenario::{Generator, Protocol};
 
     fn measured(
@@ -173,10 +178,10 @@ mod tests {
     }
 
     fn run(revision: &str, measurements: Vec<Measurement>) -> Measured {
-        let run = Run {
+        let run = RunInfo {
             time: jiff::Timestamp::UNIX_EPOCH,
             revision: revision.into(),
-            machine: Machine::default(),
+            machine: MachineInfo::default(),
             versions: Vec::new(),
             arguments: Vec::new(),
         };
@@ -192,11 +197,12 @@ mod tests {
             [measured("get", "nginx", round, reference), measured("get", "other", round, other)]
         });
         let runs = [run("a", measurements.collect())];
-        let figures = Figures::of(&runs);
-        let ratio = figures.ratio(Place::new("get", "other"), Place::new("get", "nginx"), COST);
+        let figures = MeasuredFigures::of(&runs);
+        let ratio =
+            figures.ratio(FigureOf::new("get", "other"), FigureOf::new("get", "nginx"), COST);
         assert_eq!(ratio, Some(Spread { median: 2.0, min: 2.0, max: 2.0 }));
         assert_eq!(
-            figures.ratio(Place::new("get", "other"), Place::new("get", "absent"), COST),
+            figures.ratio(FigureOf::new("get", "other"), FigureOf::new("get", "absent"), COST),
             None
         );
     }
@@ -207,12 +213,12 @@ mod tests {
             run("old", vec![measured("get", "nginx", 1, 1.0), measured("bodies", "nginx", 1, 2.0)]),
             run("new", vec![measured("get", "nginx", 1, 3.0)]),
         ];
-        let figures = Figures::of(&runs);
+        let figures = MeasuredFigures::of(&runs);
         let revision = |scenario| figures.run(scenario).map(|run| run.revision.as_str());
         assert_eq!(
             (revision("get"), revision("bodies"), revision("retry-503")),
             (Some("new"), Some("old"), None)
         );
-        assert_eq!(figures.value(Place::new("get", "nginx"), COST).unwrap().median, 3.0);
+        assert_eq!(figures.value(FigureOf::new("get", "nginx"), COST).unwrap().median, 3.0);
     }
 }

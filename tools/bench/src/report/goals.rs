@@ -1,6 +1,6 @@
 //! What fusebox is to cost, and what it does cost.
 
-use super::figures::{COST, Figure, Figures, P99, Place, RESIDENT, THROUGHPUT};
+use super::figures::{COST, Figure, FigureOf, MeasuredFigures, P99, RESIDENT, THROUGHPUT};
 use super::table::row;
 use crate::contestant::REFERENCE;
 use crate::statistics::Spread;
@@ -19,7 +19,7 @@ struct Goal {
 }
 
 /// A table of those goals of which something was measured.
-pub(crate) fn table(figures: &Figures<'_>) -> String {
+pub(crate) fn table(figures: &MeasuredFigures<'_>) -> String {
     let mut text = String::new();
     for Goal { what, goal, figure, show, met } in goals(figures) {
         let Some(Spread { median, min, max }) = figure else { continue };
@@ -33,9 +33,9 @@ pub(crate) fn table(figures: &Figures<'_>) -> String {
     text
 }
 
-fn goals(figures: &Figures<'_>) -> [Goal; 12] {
+fn goals(figures: &MeasuredFigures<'_>) -> [Goal; 12] {
     let ratio = |scenario, of, to, figure: Figure| {
-        figures.ratio(Place::new(scenario, of), Place::new(scenario, to), figure)
+        figures.ratio(FigureOf::new(scenario, of), FigureOf::new(scenario, to), figure)
     };
     let two = |value: f64| format!("{value:.2}");
     let percent = |value: f64| format!("{:+.1} %", (value - 1.0) * 100.0);
@@ -72,7 +72,7 @@ fn goals(figures: &Figures<'_>) -> [Goal; 12] {
             what: "a call of the component in the running proxy, mean, µs",
             goal: "≤ 1",
             figure: figures
-                .value(Place::new("get", WASM), |measured| measured.component_call_micros),
+                .value(FigureOf::new("get", WASM), |measured| measured.component_call_micros),
             show: two,
             met: |value| value <= 1.0,
         },
@@ -80,7 +80,7 @@ fn goals(figures: &Figures<'_>) -> [Goal; 12] {
             what: "… p50, at most",
             goal: "≤ 1",
             figure: figures
-                .value(Place::new("get", WASM), |measured| measured.component_call_p50_micros),
+                .value(FigureOf::new("get", WASM), |measured| measured.component_call_p50_micros),
             show: two,
             met: |value| value <= 1.0,
         },
@@ -88,7 +88,7 @@ fn goals(figures: &Figures<'_>) -> [Goal; 12] {
             what: "… p99, at most",
             goal: "≤ 5",
             figure: figures
-                .value(Place::new("get", WASM), |measured| measured.component_call_p99_micros),
+                .value(FigureOf::new("get", WASM), |measured| measured.component_call_p99_micros),
             show: two,
             met: |value| value <= 5.0,
         },
@@ -116,7 +116,7 @@ fn goals(figures: &Figures<'_>) -> [Goal; 12] {
         Goal {
             what: "resident memory, two workers, one component, MiB",
             goal: "≤ 15",
-            figure: figures.value(Place::new("get", WASM), RESIDENT),
+            figure: figures.value(FigureOf::new("get", WASM), RESIDENT),
             show: |value| format!("{value:.1}"),
             met: |value| value <= 15.0,
         },

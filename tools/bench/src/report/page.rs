@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::figures::Figures;
+use super::figures::MeasuredFigures;
 use super::{goals, plot, table};
-use crate::record::{self, Run};
+use crate::record::{self, RunInfo};
 use crate::say::say;
 
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct PageArguments {
     /// Files of raw data; by default all that are published
     #[arg(value_name = "RAW")]
     raw: Vec<PathBuf>,
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 const BEGIN: &str = "<!-- `bench report` writes what follows -->\n";
 const END: &str = "<!-- `bench report` wrote this -->\n";
 
-pub(crate) fn write(arguments: Arguments) -> Result<()> {
+pub(crate) fn write(arguments: PageArguments) -> Result<()> {
     let directory = arguments.page.with_extension("");
     let mut raw = arguments.raw;
     if raw.is_empty() {
@@ -38,8 +38,8 @@ pub(crate) fn write(arguments: Arguments) -> Result<()> {
     for path in &raw {
         runs.extend(record::read(path)?);
     }
-    let figures = Figures::of(&runs);
-    let history: Vec<_> = runs.iter().map(|run| Figures::of([run])).collect();
+    let figures = MeasuredFigures::of(&runs);
+    let history: Vec<_> = runs.iter().map(|run| MeasuredFigures::of([run])).collect();
 
     fs::create_dir_all(&directory)?;
     let plots = directory.file_name().unwrap_or_default().to_string_lossy();
@@ -88,7 +88,7 @@ fn published(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn describe(run: &Run) -> String {
+fn describe(run: &RunInfo) -> String {
     let machine = &run.machine;
     let versions: Vec<_> =
         run.versions.iter().map(|(program, version)| format!("{program} (`{version}`)")).collect();

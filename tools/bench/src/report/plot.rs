@@ -8,7 +8,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::figures::{COST, Figure, Figures, P99, Place, RESIDENT, THROUGHPUT};
+use super::figures::{COST, Figure, FigureOf, MeasuredFigures, P99, RESIDENT, THROUGHPUT};
 use super::table::thousands;
 use crate::axis::Axis;
 use crate::contestant::{Contestant, REFERENCE};
@@ -37,7 +37,7 @@ fn failed(error: impl std::fmt::Display) -> anyhow::Error {
 }
 
 /// Bars, a row per contestant: what it costs, answers, takes and holds.
-pub(crate) fn comparison(figures: &Figures<'_>, path: &Path) -> Result<()> {
+pub(crate) fn comparison(figures: &MeasuredFigures<'_>, path: &Path) -> Result<()> {
     let mut contestants = figures.contestants("get");
     contestants.sort_by_key(|name| Contestant::rank(name));
     let panels: [(&str, &str, Figure, bool); 4] = [
@@ -60,9 +60,9 @@ pub(crate) fn comparison(figures: &Figures<'_>, path: &Path) -> Result<()> {
     for (index, (scenario, title, figure, relative)) in panels.into_iter().enumerate() {
         let left = names + panel * index as i32;
         let spread = |contestant: &str| {
-            let of = Place::new(scenario, contestant);
+            let of = FigureOf::new(scenario, contestant);
             if relative {
-                figures.ratio(of, Place::new(scenario, REFERENCE), figure)
+                figures.ratio(of, FigureOf::new(scenario, REFERENCE), figure)
             } else {
                 figures.value(of, figure)
             }
@@ -115,7 +115,7 @@ fn draw_bars(
 }
 
 /// A panel per axis: cost per request against what grows.
-pub(crate) fn scale(figures: &Figures<'_>, path: &Path) -> Result<()> {
+pub(crate) fn scale(figures: &MeasuredFigures<'_>, path: &Path) -> Result<()> {
     let axes: Vec<_> = Axis::value_variants()
         .iter()
         .filter(|axis| !figures.points(axis.scenario()).is_empty())
@@ -129,7 +129,7 @@ pub(crate) fn scale(figures: &Figures<'_>, path: &Path) -> Result<()> {
     area.present().map_err(failed)
 }
 
-fn draw_axis(area: &Area<'_>, figures: &Figures<'_>, axis: Axis) -> Result<()> {
+fn draw_axis(area: &Area<'_>, figures: &MeasuredFigures<'_>, axis: Axis) -> Result<()> {
     let scenario = axis.scenario();
     let points = figures.points(scenario);
     let mut contestants = figures.contestants(scenario);
@@ -138,7 +138,7 @@ fn draw_axis(area: &Area<'_>, figures: &Figures<'_>, axis: Axis) -> Result<()> {
         .into_iter()
         .map(|contestant| {
             let at = |point: &u64| {
-                let spread = figures.value(Place::new(scenario, contestant).at(*point), COST)?;
+                let spread = figures.value(FigureOf::new(scenario, contestant).at(*point), COST)?;
                 Some((*point as f64, spread))
             };
             (contestant, points.iter().filter_map(at).collect())

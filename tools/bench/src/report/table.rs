@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum as _;
 
-use super::figures::{COST, Figure, Figures, P50, P99, Place, RESIDENT, THROUGHPUT};
+use super::figures::{COST, Figure, FigureOf, MeasuredFigures, P50, P99, RESIDENT, THROUGHPUT};
 use crate::axis::Axis;
 use crate::contestant::{Contestant, REFERENCE};
 use crate::record::Micro;
@@ -12,7 +12,7 @@ use crate::scenario::{Generator, Scenario};
 use crate::statistics::Spread;
 
 /// A table for each scenario in which contestants were compared.
-pub(crate) fn comparisons(figures: &Figures<'_>) -> String {
+pub(crate) fn comparisons(figures: &MeasuredFigures<'_>) -> String {
     let mut text = String::new();
     for scenario in Scenario::ALL {
         let mut contestants = figures.contestants(scenario.name);
@@ -27,7 +27,12 @@ pub(crate) fn comparisons(figures: &Figures<'_>) -> String {
     text
 }
 
-fn comparison(text: &mut String, figures: &Figures<'_>, scenario: &Scenario, contestants: &[&str]) {
+fn comparison(
+    text: &mut String,
+    figures: &MeasuredFigures<'_>,
+    scenario: &Scenario,
+    contestants: &[&str],
+) {
     let open = scenario.generator == Generator::OpenLoop;
     let mut head = vec!["", "CPU per request, nginx = 1", "µs"];
     head.extend(if open { &[][..] } else { &["requests/s, nginx = 1", "requests/s"] });
@@ -35,8 +40,8 @@ fn comparison(text: &mut String, figures: &Figures<'_>, scenario: &Scenario, con
     row(text, head.iter().copied());
     row(text, head.iter().enumerate().map(|(column, _)| if column == 0 { "---" } else { "---:" }));
     for &contestant in contestants {
-        let of = Place::new(scenario.name, contestant);
-        let reference = Place::new(scenario.name, REFERENCE);
+        let of = FigureOf::new(scenario.name, contestant);
+        let reference = FigureOf::new(scenario.name, REFERENCE);
         let ratio = |figure| figures.ratio(of, reference, figure).map_or_else(none, range);
         let value = |figure, show: fn(f64) -> String| {
             figures.value(of, figure).map_or_else(none, |value| show(value.median))
@@ -126,7 +131,7 @@ pub(crate) fn milliseconds(micros: f64) -> String {
 }
 
 /// What each thing costs as it grows, a row per point.
-pub(crate) fn scales(figures: &Figures<'_>) -> String {
+pub(crate) fn scales(figures: &MeasuredFigures<'_>) -> String {
     let mut text = String::new();
     for axis in Axis::value_variants() {
         let scenario = axis.scenario();
@@ -145,7 +150,7 @@ pub(crate) fn scales(figures: &Figures<'_>) -> String {
         for point in figures.points(scenario) {
             let mut cells = vec![thousands(point as f64)];
             for contestant in &contestants {
-                let of = Place::new(scenario, contestant).at(point);
+                let of = FigureOf::new(scenario, contestant).at(point);
                 let value = |figure, show: fn(f64) -> String| {
                     figures.value(of, figure).map_or_else(none, |value| show(value.median))
                 };
@@ -165,16 +170,17 @@ pub(crate) fn scales(figures: &Figures<'_>) -> String {
 }
 
 /// What a second worker brings.
-fn efficiency(figures: &Figures<'_>) -> String {
+fn efficiency(figures: &MeasuredFigures<'_>) -> String {
     let mut text = String::new();
     let scenario = Axis::Workers.scenario();
     for contestant in figures.contestants(scenario) {
-        let workers = |count| Place::new(scenario, contestant).at(count);
+        let workers = |count| FigureOf::new(scenario, contestant).at(count);
         let ratio = |figure| figures.ratio(workers(2), workers(1), figure);
         if let (Some(throughput), Some(cost)) = (ratio(THROUGHPUT), ratio(COST)) {
             writeln!(
                 text,
-                "- {contestant}: two workers answer {} times as many requests as one, at {} times the cost of each.",
+                "- {contestant}: two workers answer {} times as many requests as one, \
+                 at {} times the cost of each.",
                 range(throughput),
                 range(cost)
             )
@@ -185,7 +191,7 @@ fn efficiency(figures: &Figures<'_>) -> String {
 }
 
 /// A row per run in which proxies were compared: what the goals are about.
-pub(crate) fn history(runs: &[Figures<'_>]) -> String {
+pub(crate) fn history(runs: &[MeasuredFigures<'_>]) -> String {
     let mut text = String::new();
     row(
         &mut text,
@@ -205,11 +211,11 @@ pub(crate) fn history(runs: &[Figures<'_>]) -> String {
         let Some(run) = figures.run("get") else { continue };
         let ratio = |scenario, of, to, figure: Figure| {
             figures
-                .ratio(Place::new(scenario, of), Place::new(scenario, to), figure)
+                .ratio(FigureOf::new(scenario, of), FigureOf::new(scenario, to), figure)
                 .map_or_else(none, range)
         };
         let component = "fusebox-wasm";
-        let resident = figures.value(Place::new("get", component), RESIDENT);
+        let resident = figures.value(FigureOf::new("get", component), RESIDENT);
         row(
             &mut text,
             [
