@@ -9,8 +9,10 @@
 
 mod builds;
 mod client;
+mod config;
 mod load;
 mod log;
+mod print;
 mod program;
 mod run;
 mod stage;
@@ -20,9 +22,6 @@ mod swap;
 
 pub use run::{Addresses, run};
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-
 use anyhow::bail;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesOrdered;
@@ -30,6 +29,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use crate::stop::Stop;
+use config::config;
+use print::print;
 use story::Story;
 
 /// Tells all stories.
@@ -88,18 +89,4 @@ as it should be, a ✗ what is not. It takes about half a minute.\n\n",
     }
     print(&format!("All {checked} things seen are as they should be ({seconds:.0} s).\n"));
     Ok(())
-}
-
-/// The configuration of this name.
-fn config(file: &str) -> anyhow::Result<PathBuf> {
-    let path = Path::new("examples/configs").join(file);
-    if !path.is_file() {
-        bail!("`{}` is not here: run this from the root of the repository", path.display());
-    }
-    Ok(path)
-}
-
-fn print(text: &str) {
-    // Whoever watched is gone: the exit code remains.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -10,8 +10,9 @@ use futures_util::future::select_all;
 use tokio::io::{AsyncBufRead, Lines};
 use tokio::task::JoinSet;
 
+use super::config::config;
+use super::print::print;
 use super::program::{Output, Program, Role};
-use super::{config, print};
 use crate::stop::Stop;
 
 /// Where everybody listens. Port 0 takes a free one.
