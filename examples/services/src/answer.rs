@@ -14,13 +14,13 @@ use crate::log::Access;
 
 /// The body of an answer. Dropped, sent or not, it writes the access line.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct AnswerBody {
     data: Option<Bytes>,
     after: Option<Pin<Box<Sleep>>>,
     access: Option<Access>,
 }
 
-impl Answer {
+impl AnswerBody {
     /// A body of these bytes.
     pub fn new(data: impl Into<Bytes>) -> Self {
         Self { data: Some(data.into()).filter(|data| !data.is_empty()), ..Self::default() }
@@ -37,7 +37,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -24,22 +24,22 @@ pub fn listening(service: &str, address: SocketAddr, seed: Option<u64>) {
         #[serde(skip_serializing_if = "Option::is_none")]
         seed: Option<u64>,
     }
-    write(Level::Info, "listening", Listening { service, address, seed });
+    write(LineLevel::Info, "listening", Listening { service, address, seed });
 }
 
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-enum Level {
+enum LineLevel {
     Info,
     Warn,
     Error,
 }
 
-fn write(level: Level, msg: &str, fields: impl Serialize) {
+fn write(level: LineLevel, msg: &str, fields: impl Serialize) {
     #[derive(Serialize)]
     struct Line<'a, F> {
         time: String,
-        level: Level,
+        level: LineLevel,
         msg: &'a str,
         #[serde(flatten)]
         fields: F,
@@ -56,14 +56,14 @@ fn write(level: Level, msg: &str, fields: impl Serialize) {
 #[derive(Debug)]
 pub(crate) struct Access {
     since: Instant,
-    request: Request,
+    request: LoggedRequest,
     request_id: String,
     end: End,
     length: usize,
 }
 
 #[derive(Debug, Serialize)]
-struct Request {
+struct LoggedRequest {
     time: String,
     method: String,
     host: String,
@@ -87,7 +87,7 @@ impl Access {
     pub(crate) fn begin(head: &request::Parts, route: &'static str, peer: SocketAddr) -> Self {
         Self {
             since: Instant::now(),
-            request: Request {
+            request: LoggedRequest {
                 time: Timestamp::now().to_string(),
                 method: head.method.to_string(),
                 host: text(&head.headers, header::HOST),
@@ -133,7 +133,7 @@ impl Drop for Access {
     fn drop(&mut self) {
         #[derive(Serialize)]
         struct Groups<'a> {
-            request: &'a Request,
+            request: &'a LoggedRequest,
             response: Response,
             request_id: &'a str,
         }
@@ -147,13 +147,13 @@ impl Drop for Access {
             length: usize,
         }
         let (level, msg, status) = match self.end {
-            End::ClientGone => (Level::Warn, "client gone".to_owned(), None),
-            End::Closed => (Level::Warn, "connection closed".to_owned(), None),
+            End::ClientGone => (LineLevel::Warn, "client gone".to_owned(), None),
+            End::Closed => (LineLevel::Warn, "connection closed".to_owned(), None),
             End::Answered(status) => {
                 let level = match status.as_u16() {
-                    500.. => Level::Error,
-                    400.. => Level::Warn,
-                    _ => Level::Info,
+                    500.. => LineLevel::Error,
+                    400.. => LineLevel::Warn,
+                    _ => LineLevel::Info,
                 };
                 let reason = status.canonical_reason().unwrap_or("unknown status");
                 (level, format!("{}: {reason}", status.as_u16()), Some(status.as_u16()))

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::answer::Answer;
+use crate::answer::AnswerBody;
 use crate::log::Access;
 use crate::stop::Stop;
 
@@ -40,7 +40,7 @@ pub trait Service: Send + Sync + 'static {
     fn answer(
         &self,
         request: &request::Parts,
-    ) -> impl Future<Output = Option<Response<Answer>>> + Send;
+    ) -> impl Future<Output = Option<Response<AnswerBody>>> + Send;
 }
 
 /// Whether each request has its line on stdout.
@@ -71,7 +71,8 @@ pub async fn serve(listener: TcpListener, service: impl Service, lines: Lines, s
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, service.clone(), lines, stop.clone()));
+                    let service = service.clone();
+                    connections.spawn(connection(stream, peer, service, lines, stop.clone()));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -108,7 +109,7 @@ async fn exchange(
     lines: Lines,
     peer: SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<Answer>, Closed> {
+) -> Result<Response<AnswerBody>, Closed> {
     let (head, mut body) = request.into_parts();
     let mut access = (lines == Lines::Written)
         .then(|| Access::begin(&head, service.route(head.uri.path()), peer));

@@ -16,7 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
-use crate::answer::Answer;
+use crate::answer::AnswerBody;
 use crate::log::REQUEST_ID;
 use crate::server::Service;
 
@@ -25,9 +25,9 @@ const MOST: usize = 64 * 1024;
 
 /// Where B is called: a URL with `http`.
 #[derive(Clone, Debug)]
-pub struct Upstream(Uri);
+pub struct UpstreamUrl(Uri);
 
-impl FromStr for Upstream {
+impl FromStr for UpstreamUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -41,7 +41,7 @@ impl FromStr for Upstream {
     }
 }
 
-impl fmt::Display for Upstream {
+impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -50,7 +50,7 @@ impl fmt::Display for Upstream {
 /// Says hello on `/`.
 #[derive(Debug)]
 pub struct ServiceA {
-    upstream: Upstream,
+    upstream: UpstreamUrl,
     client: Client<HttpConnector, Empty<Bytes>>,
 }
 
@@ -64,7 +64,7 @@ struct Heard {
 
 impl ServiceA {
     /// A service that calls B there.
-    pub fn new(upstream: Upstream) -> Self {
+    pub fn new(upstream: UpstreamUrl) -> Self {
         let client =
             Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http();
         Self { upstream, client }
@@ -106,7 +106,7 @@ impl Service for ServiceA {
         if path == "/" { "/" } else { "" }
     }
 
-    async fn answer(&self, request: &request::Parts) -> Option<Response<Answer>> {
+    async fn answer(&self, request: &request::Parts) -> Option<Response<AnswerBody>> {
         if request.uri.path() != "/" {
             return Some(text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()));
         }
@@ -121,7 +121,7 @@ impl Service for ServiceA {
                 let message = serde_json::Value::from(message);
                 let body =
                     format!(r#"{{"messageA": "hello from service A","messageB": {message}}}"#);
-                let mut response = Response::new(Answer::new(body));
+                let mut response = Response::new(AnswerBody::new(body));
                 response
                     .headers_mut()
                     .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -150,8 +150,8 @@ fn problem(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     serde_json::from_slice(body).map(|Problem { title }| title).ok()
 }
 
-fn text(status: StatusCode, text: String) -> Response<Answer> {
-    let mut response = Response::new(Answer::new(text));
+fn text(status: StatusCode, text: String) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::new(text));
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -16,7 +16,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 
-use crate::answer::Answer;
+use crate::answer::AnswerBody;
 use crate::server::Service;
 use crate::stop::Stop;
 
@@ -126,7 +126,7 @@ impl Service for ServiceB {
         "/*"
     }
 
-    async fn answer(&self, _request: &request::Parts) -> Option<Response<Answer>> {
+    async fn answer(&self, _request: &request::Parts) -> Option<Response<AnswerBody>> {
         match self.behaviour.next() {
             Step::Close => None,
             Step::Hang => {
@@ -137,7 +137,7 @@ impl Service for ServiceB {
                 if !delay.is_zero() {
                     sleep(delay).await;
                 }
-                let mut response = Response::new(Answer::default());
+                let mut response = Response::new(AnswerBody::default());
                 *response.status_mut() = status;
                 if let Some(value) =
                     retry_after.map(HeaderValue::from).or_else(|| date(retry_date?))
@@ -158,7 +158,7 @@ impl Service for ServiceB {
                     response
                         .headers_mut()
                         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-                    *response.body_mut() = Answer::new(body).late(body_delay);
+                    *response.body_mut() = AnswerBody::new(body).late(body_delay);
                 }
                 Some(response)
             }

@@ -70,8 +70,9 @@ async fn tell_all() -> anyhow::Result<()> {
     .into_iter()
     .collect();
     print(
-        "Service B plays a script, fusebox stands in front of it, and all that is said below is seen now. A ✓ marks what is
-as it should be, a ✗ what is not. It takes about half a minute.\n\n",
+        "Service B plays a script, fusebox stands in front of it, and all that is said below is \
+         seen now. A ✓ marks what is\nas it should be, a ✗ what is not. \
+         It takes about half a minute.\n\n",
     );
 
     let (mut checked, mut wrong) = (0, Vec::new());

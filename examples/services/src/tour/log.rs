@@ -17,12 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The lines of a program, kept from its start line on. What is not JSON is a line with nothing but
 /// a `msg`.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct ProgramLog {
     lines: watch::Receiver<Vec<Value>>,
     _readers: JoinSet<()>,
 }
 
-impl Log {
+impl ProgramLog {
     pub(super) fn of(output: Output) -> Self {
         let (kept, lines) = watch::channel(Vec::new());
         let mut readers = JoinSet::new();

@@ -41,7 +41,7 @@ pub struct Addresses {
 /// One of them does not start, or ends by itself. The others have ended by then, too.
 pub async fn run(addresses: Addresses, stop: Stop) -> anyhow::Result<()> {
     let config = config("composition.toml")?;
-    let mut running = Running::default();
+    let mut running = Demonstration::default();
     let outcome = tokio::select! {
         biased;
         () = stop.requested() => Ok(()),
@@ -53,12 +53,12 @@ pub async fn run(addresses: Addresses, stop: Stop) -> anyhow::Result<()> {
 
 /// Who runs, in the order of their start, and who prints what they write.
 #[derive(Debug, Default)]
-struct Running {
+struct Demonstration {
     programs: Vec<Program>,
     printers: JoinSet<()>,
 }
 
-impl Running {
+impl Demonstration {
     /// Comes back only with an error. Dropped, it leaves those running that have started.
     async fn start_and_watch(&mut self, addresses: Addresses, config: &Path) -> anyhow::Result<()> {
         let Addresses { service_a, service_b, fusebox, admin } = addresses;
@@ -113,7 +113,8 @@ impl Running {
 
 fn invitation(a: SocketAddr, fusebox: SocketAddr, b: SocketAddr, admin: SocketAddr) -> String {
     let mut text =
-        "\nB fails every other time; fusebox stands between it and A. Try, in another terminal:\n\n".to_owned();
+        "\nB fails every other time; fusebox stands between it and A. Try, in another terminal:\n\n"
+            .to_owned();
     for (command, what) in [
         (format!("curl -i http://{a}"), "ask A, a few times"),
         (format!("curl -i http://{b}"), "ask B, without fusebox"),
@@ -124,11 +125,8 @@ fn invitation(a: SocketAddr, fusebox: SocketAddr, b: SocketAddr, admin: SocketAd
         text.push_str(&format!("  {command:<42}  # {what}\n"));
     }
     text.push_str(
-        "
-Edit policies/service-b/src/lib.rs, then `make policies` in another terminal: it is swapped while it runs.
-ctrl-c ends all three.
-
-",
+        "\nEdit policies/service-b/src/lib.rs, then `make policies` in another terminal: \
+         it is swapped while it runs.\nctrl-c ends all three.\n\n",
     );
     text
 }

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::client::{self, Answer};
-use super::log::{Log, is_about, is_access, is_stray, message};
+use super::client::{self, WholeAnswer};
+use super::log::{ProgramLog, is_about, is_access, is_stray, message};
 use super::program::{ANY, Output, Program, Role};
 use crate::log::REQUEST_ID;
 
@@ -35,7 +35,7 @@ pub(super) struct Actor {
     /// None: it has ended.
     program: Option<Program>,
     pub(super) address: SocketAddr,
-    pub(super) log: Log,
+    pub(super) log: ProgramLog,
 }
 
 /// A request of the tour's.
@@ -49,10 +49,10 @@ pub(super) struct Question {
 
 /// What came of a question.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(super) struct TourExchange {
     pub(super) at: Timestamp,
     pub(super) took: Duration,
-    pub(super) answer: Answer,
+    pub(super) answer: WholeAnswer,
     /// fusebox's lines about it.
     pub(super) log: Vec<Value>,
     /// B's lines about it.
@@ -103,7 +103,7 @@ impl Stage {
         question: &Question,
         request_id: &str,
         arrivals: usize,
-    ) -> anyhow::Result<Exchange> {
+    ) -> anyhow::Result<TourExchange> {
         let address = match (question.whom, &self.a) {
             (Role::A, Some(a)) => a.address,
             (Role::Fusebox, _) => self.fusebox.address,
@@ -120,7 +120,7 @@ impl Stage {
         let log = self.fusebox.log.all(0, |line| is_about(line, request_id));
         let arrivals =
             self.b.log.some(arrivals, |line| is_about(line, request_id) && is_access(line)).await;
-        Ok(Exchange { at, took, answer, log, arrivals })
+        Ok(TourExchange { at, took, answer, log, arrivals })
     }
 
     /// What fusebox knows.
@@ -169,7 +169,12 @@ pub(super) struct Closing {
 impl Actor {
     fn enter((program, output): (Program, Output), field: &str) -> anyhow::Result<Self> {
         let address = program.address(field)?;
-        Ok(Self { role: program.role(), program: Some(program), address, log: Log::of(output) })
+        Ok(Self {
+            role: program.role(),
+            program: Some(program),
+            address,
+            log: ProgramLog::of(output),
+        })
     }
 
     /// Ends it, and reads what it had left to say. None: it has ended before.

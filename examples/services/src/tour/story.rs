@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::client::Answer;
+use super::client::WholeAnswer;
 use super::log::{message, seconds};
-use super::stage::{Exchange, Question, Stage};
+use super::stage::{Question, Stage, TourExchange};
 
 /// How long to look again whether a number is what it should be: an answer may be here before it is
 /// counted.
@@ -146,7 +146,7 @@ impl Story {
         stage: &Stage,
         question: Question,
         expected: Expected<'_>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<WholeAnswer> {
         self.asked += 1;
         let request_id = format!("tour-{}-{}", self.number, self.asked);
         self.say(&format!("→ {question}"));
@@ -157,8 +157,8 @@ impl Story {
         Ok(exchange.answer)
     }
 
-    fn answer(&mut self, exchange: &Exchange, expected: &Expected<'_>) {
-        let Exchange { took, answer, .. } = exchange;
+    fn answer(&mut self, exchange: &TourExchange, expected: &Expected<'_>) {
+        let TourExchange { took, answer, .. } = exchange;
         let seen = format!(
             "{} after {:.2} s: {}",
             answer.status.as_u16(),
@@ -314,7 +314,7 @@ fn line_shown(line: &Value, since: Timestamp) -> String {
 /// A value for people.
 fn shown(value: &Value) -> String {
     match value.as_str() {
-        Some(text) if text.len() > 24 => format!("{}…", text.chars().take(12).collect::<String>()),
+        Some(text) if text.len() > 24 => text.chars().take(12).chain(['…']).collect(),
         Some(text) => text.to_owned(),
         None => value.to_string(),
     }

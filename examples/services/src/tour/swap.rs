@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::builds::{self, Build};
-use super::load::{Load, Tally};
+use super::load::{LoadTally, TourLoad};
 use super::log::message;
 use super::stage::{Question, Stage};
 use super::story::{Expected, Is, Story, between};
@@ -80,9 +80,9 @@ impl Copy {
 
     /// Puts the other build in the place of the current one, again and again, under a load that
     /// ends with it. Returns what fusebox has said of the component meanwhile.
-    async fn swap_under_load(&mut self, stage: &Stage) -> anyhow::Result<(Vec<Value>, Tally)> {
+    async fn swap_under_load(&mut self, stage: &Stage) -> anyhow::Result<(Vec<Value>, LoadTally)> {
         let from = stage.fusebox.log.len();
-        let load = Load::start(stage.fusebox.address, CONNECTIONS);
+        let load = TourLoad::start(stage.fusebox.address, CONNECTIONS);
         load.more(ANSWERS).await;
         for _ in 0..SWAPS {
             self.replaced += 1;
@@ -123,7 +123,10 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
     story.state(&stage, "/components/service-b", &asked_each_time).await?;
     story.metrics(&stage, &[(r#"fusebox_requests_total{route="/",status="200"}"#, asked)]).await?;
 
-    story.say("B ends: the breaker opens for a minute, and the component answers. The same again, without B.");
+    story.say(
+        "B ends: the breaker opens for a minute, and the component answers. The same again, \
+         without B.",
+    );
     stage.end_b().await?;
     let answer = |words: &str| format!(r#"{{"message": "{words}"}}"#);
     let expected = Expected {
@@ -156,7 +159,7 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
 
     story.say("A file that is no component takes the component's place, and a load runs on.");
     let from = stage.fusebox.log.len();
-    let load = Load::start(stage.fusebox.address, CONNECTIONS);
+    let load = TourLoad::start(stage.fusebox.address, CONNECTIONS);
     load.more(ANSWERS).await;
     copy.put(&stage, b"This is no component.\n").await?;
     load.more(ANSWERS).await;
@@ -179,8 +182,8 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
 }
 
 /// Shows how many requests had which answer: each of these occurs, and nothing else.
-fn tally_fact(story: &mut Story, tally: &Tally, expected: &[String]) {
-    let Tally { outcomes, seconds } = tally;
+fn tally_fact(story: &mut Story, tally: &LoadTally, expected: &[String]) {
+    let LoadTally { outcomes, seconds } = tally;
     let failed: usize = outcomes
         .iter()
         .filter(|(outcome, _)| !expected.contains(outcome))
