@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use crate::wait::{LIMIT, eventually, lock};
 pub struct Daemon {
     child: Child,
     log: Arc<LogLines>,
+    reader: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -48,8 +49,8 @@ impl Daemon {
         let log = Arc::new(LogLines::default());
         let output = child.stdout.take().expect("its output");
         let lines = log.clone();
-        thread::spawn(move || lines.read(output));
-        Self { child, log }
+        let reader = Some(thread::spawn(move || lines.read(output)));
+        Self { child, log, reader }
     }
 
     /// The id of its process.
@@ -103,6 +104,16 @@ impl Daemon {
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {
         eventually("the end of the program", || self.child.try_wait().expect("a child"))
+    }
+
+    /// The whole log of a program that has ended.
+    #[track_caller]
+    pub fn log(&mut self) -> Vec<Value> {
+        self.end();
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("it reads");
+        }
+        lock(&self.log.lines).clone()
     }
 }
 
