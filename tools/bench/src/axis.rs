@@ -1,4 +1,4 @@
-//! What grows while all else stays, and how a contestant is set up and loaded at each point.
+//! The axes: the one thing that grows, and how a contestant is set up and loaded at each point.
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::contestant::{Contestant, Options};
 use crate::scenario::{Generator, Scenario, ScenarioRequest};
 
-/// What grows while all else stays.
+/// The one thing that grows while the rest stays the same.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum Axis {
     /// Open connections of clients, at a fixed rate of requests
@@ -25,7 +25,7 @@ pub(crate) enum Axis {
 }
 
 impl Axis {
-    /// In raw data.
+    /// Its name in raw data.
     pub(crate) const fn scenario(self) -> &'static str {
         match self {
             Self::Connections => "scale-connections",
@@ -37,7 +37,7 @@ impl Axis {
         }
     }
 
-    /// For tables and plots.
+    /// Its title in tables and plots.
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Connections => "connections, at 2,000 requests/s",
@@ -93,8 +93,8 @@ impl Axis {
     }
 }
 
-/// What a proxy may have open is for clients and services, of which the latter need far fewer
-/// connections at a modest rate; a few files are its own.
+/// The most client connections that a proxy's limit of open files allows: it needs far fewer to the
+/// service at a modest rate, and a few files for itself.
 fn most_connections() -> Result<u64> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     (limit / 4 * 3).checked_sub(100).context("too few files may be open")

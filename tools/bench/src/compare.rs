@@ -1,5 +1,5 @@
-//! All contestants, side by side: each is started once, and every round loads each of them once, in
-//! another order.
+//! All contestants side by side: each is started once, and each round loads each of them once, in
+//! random order.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -108,7 +108,7 @@ pub(crate) async fn compare(arguments: CompareArguments) -> Result<()> {
         for round in 1..=usize::from(arguments.rounds) {
             fastrand::shuffle(&mut turn);
             for running in &turn {
-                // What the others have done is not to be lost for it.
+                // A failure does not discard what the others have done.
                 let mut measured =
                     match measure(scenario, running, duration, rate, work.path()).await {
                         Ok(measured) => measured,
@@ -137,7 +137,7 @@ pub(crate) async fn compare(arguments: CompareArguments) -> Result<()> {
     Ok(())
 }
 
-/// Those that were asked for, and the one that all are compared with.
+/// The contestants that were asked for, and the reference.
 fn chosen(all: Vec<Contestant>, names: &[String]) -> Result<Vec<Contestant>> {
     if let Some(unknown) =
         names.iter().find(|name| !all.iter().any(|contestant| &contestant.name == *name))
@@ -151,7 +151,7 @@ fn chosen(all: Vec<Contestant>, names: &[String]) -> Result<Vec<Contestant>> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// Those that were asked for, and what they follow from.
+/// The scenarios that were asked for, and those that they depend on.
 fn scenarios(names: &[String]) -> Vec<Scenario> {
     let named = |name: &str| names.iter().any(|wanted| wanted == name);
     let wanted = |scenario: &Scenario| {

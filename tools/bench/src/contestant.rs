@@ -1,5 +1,5 @@
-//! The proxies that are measured: each is started once, with a service of its own behind it, so
-//! that the connections it opens can be told from those of others.
+//! The proxies that are measured. Each is started once, with a service of its own behind it, so
+//! that the connections it opens can be counted.
 
 pub(crate) mod envoy;
 pub(crate) mod fusebox;
@@ -22,15 +22,15 @@ use setup::Setup;
 use crate::process::ContestantProcess;
 use crate::upstream::{MeasuredService, Ports, Servers};
 
-/// A kind of proxy with a way of configuring it.
+/// A proxy in one configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Contestant {
-    /// What raw data and tables call it.
+    /// Its name in raw data and tables.
     pub(crate) name: String,
     pub(crate) kind: ContestantKind,
-    /// Whether it can repeat requests as the scenario of retries asks for.
+    /// Whether it can retry as the scenario of retries needs.
     pub(crate) retries: bool,
-    /// Whether it takes part where only some do.
+    /// Whether it takes part in scenarios with few contestants.
     pub(crate) main: bool,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum ContestantKind {
     Fusebox { binary: PathBuf, component: PathBuf, policies: fusebox::PolicySet, access_log: bool },
 }
 
-/// The name of what all ratios are to.
+/// The name of the contestant that all ratios refer to.
 pub(crate) const REFERENCE: &str = "nginx";
 
 const TITLES: [(&str, &str); 12] = [
@@ -69,15 +69,14 @@ impl Contestant {
         Self::new(REFERENCE, ContestantKind::Nginx)
     }
 
-    /// Those that are measured as things grow: nginx, and fusebox with native policies and with a
-    /// component.
+    /// The contestants on the axes: nginx, and fusebox with native policies and with a component.
     pub(crate) fn scaled(programs: &Programs) -> [Self; 3] {
         let [_, native, wasm, ..] =
             Self::fuseboxes("fusebox", &programs.fusebox, &programs.component);
         [Self::nginx(), native, wasm]
     }
 
-    /// All that are installed, and what is missing.
+    /// All contestants that are installed, and the names of those that are not.
     pub(crate) fn all(programs: &Programs) -> (Vec<Self>, Vec<String>) {
         let (mut all, mut missing) = (vec![Self::nginx()], Vec::new());
         if programs.haproxy {
@@ -99,7 +98,7 @@ impl Contestant {
         (all, missing)
     }
 
-    /// A fusebox in each way of using it.
+    /// fusebox in each configuration.
     pub(crate) fn fuseboxes(prefix: &str, binary: &Path, component: &Path) -> [Self; 5] {
         let new = |name: &str, policies, access_log| {
             let kind = ContestantKind::Fusebox {
@@ -119,17 +118,17 @@ impl Contestant {
         [plain, native, wasm, only, logging]
     }
 
-    /// For tables.
+    /// Its title in tables.
     pub(crate) fn title(name: &str) -> &str {
         TITLES.iter().find(|(known, _)| *known == name).map_or(name, |(_, title)| title)
     }
 
-    /// Where it stands in tables.
+    /// Its position in tables.
     pub(crate) fn rank(name: &str) -> usize {
         TITLES.iter().position(|(known, _)| *known == name).unwrap_or(TITLES.len())
     }
 
-    /// Whether there is something to say without it.
+    /// Whether the others are worth measuring without it.
     pub(crate) const fn may_be_missing(&self) -> bool {
         matches!(self.kind, ContestantKind::Haproxy | ContestantKind::Envoy { .. })
     }
@@ -145,7 +144,7 @@ impl Contestant {
         }
     }
 
-    /// Starts it, waits until it serves, and makes sure that it does what its name says.
+    /// Starts it, waits until it serves, and checks that it works as configured.
     pub(crate) async fn start(
         &self,
         servers: &Servers,
@@ -190,7 +189,7 @@ impl Contestant {
     }
 }
 
-/// How a contestant is to be set up.
+/// Sizes of a contestant's configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Options {
     pub(crate) workers: usize,
@@ -228,7 +227,7 @@ pub(crate) struct RunningContestant {
 }
 
 impl RunningContestant {
-    /// What it answers to a `GET`, head and body.
+    /// Its response to a `GET`, head and body.
     pub(crate) async fn get(&self, target: &str) -> Result<String> {
         get(self.address, target).await
     }
@@ -255,7 +254,7 @@ impl RunningContestant {
         Ok(())
     }
 
-    /// What its components have been asked so far; nothing if there are none.
+    /// The calls of its components so far; `None` if it has no component.
     pub(crate) async fn component_calls(&self) -> Result<Option<fusebox::Calls>> {
         match self.contestant.kind {
             ContestantKind::Fusebox { policies, .. } if policies.ask_component() => {
@@ -265,13 +264,13 @@ impl RunningContestant {
         }
     }
 
-    /// Forgets what it has written.
+    /// Empties its output.
     pub(crate) fn empty_output(&self) -> Result<()> {
         self.output.as_ref().map_or(Ok(()), |output| Ok(output.set_len(0)?))
     }
 }
 
-/// What comes back for a `GET`, head and body.
+/// The response to a `GET`, head and body.
 async fn get(address: SocketAddr, target: &str) -> Result<String> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;

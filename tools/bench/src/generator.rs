@@ -1,4 +1,4 @@
-//! The load: wrk and h2load as programs, the open loop in this one.
+//! Load generators: wrk and h2load as programs, the open loop within this one.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,8 +15,8 @@ use crate::process;
 use crate::scenario::{Generator, Protocol, Scenario, ScenarioRequest};
 use crate::upstream::LARGE_BODY;
 
-/// Loads `address` for so long. `rate` is for the open loop alone. `started` hears when the load
-/// begins; the open loop has made its connections then.
+/// Loads `address` for `duration`. `rate` is for the open loop only. `started` is signalled when
+/// the load begins, after the open loop has connected.
 pub(crate) async fn run(
     scenario: &Scenario,
     address: SocketAddr,
@@ -56,7 +56,7 @@ pub(crate) async fn run(
     }
 }
 
-/// What it prints, if it ends well and in time.
+/// The output of a command that succeeds in time.
 async fn output(command: Command, duration: Duration) -> Result<String> {
     let mut command = tokio::process::Command::from(command);
     let program = format!("{:?}", command.as_std());
@@ -107,8 +107,8 @@ fn wrk(
     Ok(command)
 }
 
-/// Prints as JSON what came of it. A `request` function costs wrk time for each request, so only
-/// what needs one has one.
+/// A script for wrk that prints the result as JSON. A `request` function costs wrk time per
+/// request, so it is defined only where it is needed.
 fn wrk_script(request: ScenarioRequest) -> String {
     let request = match request {
         ScenarioRequest::Get(_) => String::new(),
@@ -157,7 +157,7 @@ end
 "
 }
 
-/// The line that our script prints.
+/// Reads the line that our script prints.
 fn wrk_load(output: &str) -> Result<LoadResult> {
     #[derive(Deserialize)]
     struct Done {
@@ -199,7 +199,7 @@ fn h2load(scenario: &Scenario, address: SocketAddr, duration: Duration) -> Resul
     Ok(command)
 }
 
-/// From its summary, which has no percentiles:
+/// Reads h2load's summary, which has no percentiles:
 ///
 /// ```text
 /// finished in 4.00s, 21339.50 req/s, 5.25MB/s

@@ -1,16 +1,16 @@
-//! The result of a load, whoever made it.
+//! The result of a load, whichever generator made it.
 
 use std::time::Duration;
 
-/// What one load has come to.
+/// The result of a load.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LoadResult {
-    /// Answered, with whatever status.
+    /// Requests that were answered, with any status.
     pub(crate) requests: u64,
-    /// Other statuses than 2xx, connections that broke, requests that took too long.
+    /// Responses with a status other than 2xx, broken connections and requests that timed out.
     pub(crate) errors: u64,
     pub(crate) elapsed: Duration,
-    /// Of the latency; a generator that does not tell has none.
+    /// Percentiles of the latency; h2load reports none.
     pub(crate) p50: Option<Duration>,
     pub(crate) p99: Option<Duration>,
 }

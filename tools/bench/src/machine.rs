@@ -1,11 +1,11 @@
-//! Where and with what a run was made: what its figures mean without.
+//! The machine and the revision of a run.
 
 use std::fs;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// The machine, as far as it bears on the figures.
+/// What the figures depend on.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct MachineInfo {
     pub(crate) processor: String,
@@ -41,7 +41,7 @@ impl MachineInfo {
     }
 }
 
-/// The first line of what a program prints, on stdout or stderr; nothing if it can't be run.
+/// The first line that a program prints on stdout or stderr; `None` if it can't be run.
 pub(crate) fn first_line(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = if output.stdout.trim_ascii().is_empty() { output.stderr } else { output.stdout };
@@ -49,7 +49,7 @@ pub(crate) fn first_line(command: &mut Command) -> Option<String> {
     text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// The commit that is measured, marked if the files are not as committed.
+/// The commit that is measured, marked if there are uncommitted changes.
 pub(crate) fn revision() -> String {
     first_line(Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]))
         .unwrap_or_else(|| "unknown".into())

@@ -1,5 +1,5 @@
 //! The benchmark of fusebox: beside other proxies, and as things grow.
-//! [docs/performance.md](../../../docs/performance.md) tells the method and what came of it.
+//! [docs/performance.md](../../../docs/performance.md) has the method and the results.
 
 mod axis;
 mod compare;
@@ -81,14 +81,14 @@ async fn run(command: BenchCommand) -> Result<()> {
     }
 }
 
-/// Thousands of connections are as many files, here and in the programs that are started.
+/// Each of thousands of connections is an open file, here and in the programs that are started.
 fn raise_file_limit() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     Ok(())
 }
 
-/// Ends what `work` has started, by dropping it, when the process is asked to end.
+/// Drops `work`, and so ends what it has started, when the process is asked to end.
 async fn until_signal(work: impl Future<Output = Result<()>>) -> Result<()> {
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

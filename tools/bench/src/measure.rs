@@ -1,4 +1,4 @@
-//! One measurement: a load, and what the contestant spent on it.
+//! One measurement: a load, and what it cost the contestant.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::generator;
 use crate::record::Measurement;
 use crate::scenario::Scenario;
 
-/// Loads `running` as `scenario` says, for so long.
+/// Loads `running` as `scenario` says, for `duration`.
 pub(crate) async fn measure(
     scenario: &Scenario,
     running: &RunningContestant,

@@ -1,4 +1,4 @@
-//! What criterion has found, into the raw data.
+//! Takes criterion's results into the raw data.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ struct Interval {
     upper_bound: f64,
 }
 
-/// What was found last is in directories called `new`.
+/// The latest results are in directories named `new`.
 fn collect(directory: &Path, found: &mut Vec<Micro>) -> Result<()> {
     for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
         let path = entry?.path();

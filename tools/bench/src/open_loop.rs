@@ -1,7 +1,6 @@
-//! A load at a fixed rate, whose latencies are free of coordinated omission: each request is due at
-//! a time that was fixed before the first was sent, and its latency counts from then. A stall
-//! delays all that fall due in it, as it would delay users, and not just the few that were under
-//! way.
+//! A load at a fixed rate, without coordinated omission: each request is due at a time that is
+//! fixed before the first one is sent, and its latency counts from then. A stall delays all
+//! requests that fall due during it, as it would delay users, and not only those in flight.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,23 +20,23 @@ use tokio::time::Instant;
 
 use crate::load::LoadResult;
 
-/// What is sent where and how fast.
+/// What to send, where and how fast.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) address: SocketAddr,
-    /// All of it, head and body.
+    /// The whole request, head and body.
     pub(crate) request: String,
-    /// A request that is due while all of them are busy waits for one.
+    /// A request that is due while all connections are busy waits.
     pub(crate) connections: usize,
     /// Requests per second, all connections together.
     pub(crate) rate: f64,
     pub(crate) duration: Duration,
 }
 
-/// How long after the last request was due answers are waited for.
+/// How long to wait for responses after the last request was due.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Carries the plan out on a thread of its own. `started` hears when all connections are there.
+/// Runs the plan on a thread of its own. `started` is signalled when all connections are open.
 pub(crate) async fn run(plan: Plan, started: oneshot::Sender<()>) -> Result<LoadResult> {
     tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -47,18 +46,18 @@ pub(crate) async fn run(plan: Plan, started: oneshot::Sender<()>) -> Result<Load
     .await?
 }
 
-/// Of each request, from when it was due.
+/// The latency of each request, from the time that it was due.
 #[derive(Debug, Default)]
 struct Latencies {
     answered: Vec<Duration>,
-    /// Other statuses than 2xx among them.
+    /// How many of those have a status other than 2xx.
     bad_status: u64,
-    /// Not answered at all; the time until that was clear.
+    /// Requests without a response, with the time until that was certain.
     failed: Vec<Duration>,
 }
 
 impl Latencies {
-    /// Percentiles are of all requests: one that failed took at least so long.
+    /// Percentiles are of all requests: one that failed would have taken longer still.
     fn load(&self, elapsed: Duration) -> LoadResult {
         let mut all: Vec<_> = self.answered.iter().chain(&self.failed).copied().collect();
         all.sort_unstable();
@@ -75,7 +74,7 @@ impl Latencies {
     }
 }
 
-/// The times at which requests that have not been sent were due.
+/// The due times of requests that wait for a connection.
 #[derive(Debug)]
 struct Due {
     times: RefCell<VecDeque<Instant>>,
@@ -146,7 +145,7 @@ async fn latencies(plan: &Plan, started: oneshot::Sender<()>) -> Result<Latencie
     Ok(latencies)
 }
 
-/// Hands out each request when it is due. The runtime's timers are too coarse for that: they have
+/// Releases each request when it is due. The runtime's timers are too coarse: they count
 /// milliseconds.
 async fn schedule(total: usize, rate: f64, due: &Due) -> Result<()> {
     // More wake-ups than this cost too much; several requests then fall due in one.
@@ -172,7 +171,7 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// One request and its answer, on a connection that is made anew if the last one broke.
+/// Sends a request and receives its response, on a new connection if the last one broke.
 async fn exchange(
     stream: &mut Option<TcpStream>,
     plan: &Plan,
@@ -200,7 +199,7 @@ async fn exchange(
     }
 }
 
-/// The status and the length of head and body together; nothing if the head is not all there.
+/// The status, and the length of head and body together; `None` if the head is incomplete.
 fn response(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
@@ -215,7 +214,7 @@ fn response(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
     Ok(Some((response.code.unwrap_or(0), head + length)))
 }
 
-/// A timer of the kernel, which knows nanoseconds. It is read as a pipe is.
+/// A timer of the kernel with nanoseconds, which is read like a pipe.
 #[derive(Debug)]
 struct OpenLoopTimer(pipe::Receiver);
 
@@ -229,7 +228,7 @@ impl OpenLoopTimer {
         Ok(Self(pipe::Receiver::from_owned_fd_unchecked(timer)?))
     }
 
-    /// At the next tick, or at once if one has passed.
+    /// Returns at the next tick, or at once if one has passed.
     async fn tick(&mut self) -> io::Result<()> {
         self.0.read_u64().await.map(drop)
     }
@@ -241,7 +240,7 @@ mod tests {
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
-    /// Serves one connection, and once, after so many requests, stops for so long.
+    /// Serves one connection, and stalls once, after so many requests.
     async fn server(stall_after: usize, stall: Duration) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,5 +1,4 @@
-//! The programs that are measured: how they start and surely end, and what the kernel counts of
-//! them.
+//! The programs that are measured: they start, are counted by the kernel, and surely end.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -20,15 +19,15 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A running program with everything it has started; dropping it kills them.
+/// A running program with all processes that it has started. Dropping it kills them.
 #[derive(Debug)]
 pub(crate) struct ContestantProcess {
     child: Child,
 }
 
 impl ContestantProcess {
-    /// Starts it in a process group of its own, with stderr, and stdout if the command says nothing
-    /// of it, in `log`.
+    /// Starts it in a process group of its own. Its stderr goes to `log`, and so does its stdout
+    /// unless there is a file for it.
     pub(crate) fn start(mut command: Command, stdout: Option<File>, log: &Path) -> Result<Self> {
         let log = File::create(log)?;
         let stdout = match stdout {
@@ -45,13 +44,13 @@ impl ContestantProcess {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// What all its processes have used so far.
+    /// The processor time of all its processes so far.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let mut usage = Usage::default();
         for process in self.processes()? {
             for thread in fs::read_dir(format!("/proc/{process}/task"))? {
                 let path = thread?.path();
-                // A thread that ends while it is looked at has nothing more to say.
+                // A thread may end between the two reads.
                 let Ok(text) = fs::read_to_string(path.join("schedstat")) else { continue };
                 let time = text.split(' ').next().and_then(|field| field.parse().ok());
                 usage
@@ -66,7 +65,7 @@ impl ContestantProcess {
         Ok(usage)
     }
 
-    /// What all its processes hold in memory.
+    /// The memory of all its processes.
     pub(crate) fn memory(&self) -> Result<Memory> {
         let mut memory = Memory::default();
         for process in self.processes()? {
@@ -81,7 +80,7 @@ impl ContestantProcess {
         Ok(memory)
     }
 
-    /// The ids of its group.
+    /// The ids of the processes in its group.
     fn processes(&self) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc")? {
@@ -101,7 +100,7 @@ impl ContestantProcess {
 }
 
 impl Drop for ContestantProcess {
-    /// Asks first: what nginx leaves behind when it is killed, only it can reap.
+    /// Asks it to end first: only nginx itself can reap its workers.
     #[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
     fn drop(&mut self) {
         let Some(group) = Pid::from_raw(self.child.id().cast_signed()) else { return };
@@ -117,15 +116,14 @@ impl Drop for ContestantProcess {
     }
 }
 
-/// Processor time by thread, in nanoseconds. Threads come and go: a sum alone would shrink when one
-/// goes.
+/// Processor time by thread, in nanoseconds. A sum would shrink when a thread ends.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     threads: HashMap<std::ffi::OsString, u64>,
 }
 
 impl Usage {
-    /// What was used since `before` was taken.
+    /// The time that was used since `before`.
     pub(crate) fn since(&self, before: &Self) -> Duration {
         let used =
             self.threads.iter().map(|(thread, now)| now - before.threads.get(thread).unwrap_or(&0));

@@ -1,4 +1,4 @@
-//! Raw data: JSON lines, a `run` and then the measurements that were made in it.
+//! Raw data: JSON lines, a `run` and then its measurements.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -21,13 +21,13 @@ pub(crate) enum RawRecord {
 /// When, where and with what.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct RunInfo {
-    /// UTC.
+    /// In UTC.
     pub(crate) time: jiff::Timestamp,
     pub(crate) revision: String,
     pub(crate) machine: MachineInfo,
-    /// Program and what it says of its version.
+    /// Programs with their versions.
     pub(crate) versions: Vec<(String, String)>,
-    /// What was asked for on the command line.
+    /// The command line.
     pub(crate) arguments: Vec<String>,
 }
 
@@ -35,38 +35,38 @@ pub(crate) struct RunInfo {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Measurement {
     pub(crate) scenario: String,
-    /// Where on its axis, for what is measured as it grows.
+    /// The point on its axis, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) point: Option<u64>,
     pub(crate) contestant: String,
-    /// From 1 on; 0 is the warm-up.
+    /// Counted from 1; 0 is the warm-up.
     pub(crate) round: usize,
     pub(crate) generator: Generator,
     pub(crate) protocol: Protocol,
     pub(crate) tls: bool,
     pub(crate) connections: usize,
-    /// Requests per second that were asked for; nothing means as many as possible.
+    /// The rate that was asked for, in requests per second; `None`: as many as possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<f64>,
     pub(crate) seconds: f64,
     pub(crate) requests: u64,
     pub(crate) errors: u64,
-    /// Processor time of the contestant, all its processes together.
+    /// Processor time of all processes of the contestant.
     pub(crate) processor_seconds: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) p50_micros: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) p99_micros: Option<f64>,
-    /// After the load.
+    /// Resident memory after the load.
     pub(crate) resident_bytes: u64,
     /// The same with every shared page counted once.
     pub(crate) proportional_bytes: u64,
-    /// Opened to the service during the load.
+    /// Connections opened to the service during the load.
     pub(crate) upstream_connections: u64,
-    /// What a call of its component took on average.
+    /// The mean time of a component call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) component_call_micros: Option<f64>,
-    /// What half of them, and 99 of 100, took at most.
+    /// The median and the 99th percentile of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) component_call_p50_micros: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,10 +85,10 @@ impl Measurement {
     }
 }
 
-/// What something small took, as criterion has found.
+/// The time of one operation, measured by criterion.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Micro {
-    /// Group and function.
+    /// Criterion's group and function.
     pub(crate) name: String,
     /// The median in nanoseconds, with the bounds of its confidence interval.
     pub(crate) nanos: f64,
@@ -96,7 +96,7 @@ pub(crate) struct Micro {
     pub(crate) high: f64,
 }
 
-/// A file that grows by a line per record.
+/// A file with a line per record.
 #[derive(Debug)]
 pub(crate) struct RawDataFile {
     file: File,
@@ -104,7 +104,7 @@ pub(crate) struct RawDataFile {
 }
 
 impl RawDataFile {
-    /// The file of today in `directory`, and `run` as its next line.
+    /// Appends `run` to the file of today in `directory`.
     pub(crate) fn start(directory: &Path, run: RunInfo) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         let path = directory.join(format!("{}.jsonl", run.time.strftime("%Y-%m-%d")));
@@ -120,7 +120,7 @@ impl RawDataFile {
     }
 }
 
-/// A run with what was measured in it.
+/// A run with its measurements.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) run: RunInfo,

@@ -1,4 +1,4 @@
-//! What raw data says: lines while it is made, tables, the goals, plots, and the page of all runs.
+//! Reports of raw data: a line per measurement, tables, goals, plots, and the page of all runs.
 
 mod figures;
 mod goals;
@@ -16,7 +16,7 @@ use crate::say::say;
 use figures::MeasuredFigures;
 use table::milliseconds;
 
-/// One measurement, for whoever waits.
+/// A measurement in a line.
 pub(crate) fn line(measured: &Measurement) -> String {
     let latency = |micros: Option<f64>| micros.map_or("-".into(), milliseconds);
     let errors =
@@ -32,7 +32,7 @@ pub(crate) fn line(measured: &Measurement) -> String {
     )
 }
 
-/// A table of small things.
+/// The table of criterion's results.
 pub(crate) fn micros(micros: &[Micro]) -> String {
     table::micros(micros)
 }

@@ -1,4 +1,4 @@
-//! What all that measure have in common: the programs, the place, the description of the run.
+//! What all measuring commands share: the programs, the directory, the description of the run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::contestant::Programs;
 use crate::machine::{self, MachineInfo};
 use crate::record::RunInfo;
 
-/// Where raw data goes if it is not to be published, and where Envoy is installed.
+/// The directory of unpublished raw data, where Envoy is installed too.
 pub(crate) const DIRECTORY: &str = "target/bench";
 
 #[derive(Clone, Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) struct ProgramArguments {
 }
 
 impl ProgramArguments {
-    /// Those that are there; an error if one is missing without which nothing can be said.
+    /// The programs that are installed; an error if an indispensable one is missing.
     pub(crate) fn find(&self) -> Result<Programs> {
         for program in ["nginx", "wrk", "h2load", "setpriv"] {
             ensure!(
@@ -68,13 +68,13 @@ fn in_path(program: &str) -> Option<PathBuf> {
     directories.map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
-/// A program and what it says of its version.
+/// A program and its version.
 pub(crate) fn version(name: &str, program: &Path, flag: &str) -> (String, String) {
     let line = machine::first_line(Command::new(program).arg(flag));
     (name.to_owned(), line.unwrap_or_else(|| "unknown".into()))
 }
 
-/// What is about to be measured, and where.
+/// Describes a run of these programs on this machine.
 pub(crate) fn describe(programs: &Programs) -> Result<RunInfo> {
     let mut versions = vec![version("fusebox", &programs.fusebox, "--version")];
     versions.push(version("nginx", &in_path("nginx").unwrap_or_default(), "-v"));

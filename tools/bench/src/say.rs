@@ -1,6 +1,6 @@
-//! Output for whoever waits.
+//! Output on the terminal.
 
-/// Prints a line; nobody may be listening any more.
+/// Prints a line; a reader that has gone is no error.
 macro_rules! say {
     ($($argument:tt)*) => {{
         use std::io::Write as _;

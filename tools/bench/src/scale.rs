@@ -1,4 +1,4 @@
-//! How cost grows: with connections, routes, components, headers and workers.
+//! How cost grows with connections, routes, components, headers and workers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) struct ScaleArguments {
     programs: ProgramArguments,
 }
 
-/// Requests per second where connections grow: few enough that one connection carries them.
+/// Requests per second while connections grow: few enough for one connection.
 const RATE: f64 = 2000.0;
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -61,7 +61,7 @@ pub(crate) async fn scale(arguments: ScaleArguments) -> Result<()> {
         for point in axis.points()? {
             for contestant in axis.contestants(contestants.clone()) {
                 let options = axis.options(point);
-                // Where only the load grows, one and the same bears it.
+                // Where only the load grows, one running contestant serves all points.
                 let same = |(of, running): &(Options, RunningContestant)| {
                     *of == options && running.contestant.name == contestant.name
                 };
@@ -83,7 +83,7 @@ pub(crate) async fn scale(arguments: ScaleArguments) -> Result<()> {
     report::print(&recorder.path)
 }
 
-/// Measures each point once in each round, in another order each time.
+/// Measures each point once per round, in random order.
 async fn rounds_of(
     axis: Axis,
     running: &[(Options, RunningContestant)],

@@ -1,10 +1,10 @@
-//! What is asked of every contestant, and how.
+//! The scenarios: how contestants are loaded.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// One way of loading a contestant.
+/// A way of loading a contestant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
@@ -14,25 +14,25 @@ pub(crate) struct Scenario {
     pub(crate) generator: Generator,
     pub(crate) protocol: Protocol,
     pub(crate) tls: bool,
-    /// Of the seconds asked for: what is only looked at for its ratio of processor time needs
-    /// fewer.
+    /// The share of the given time: a scenario of interest only for its ratio of processor time
+    /// needs less.
     pub(crate) share: f64,
-    /// Only of those that people would choose between; all of them otherwise.
+    /// Whether only the main contestants take part.
     pub(crate) main_contestants: bool,
 }
 
-/// What each request asks for.
+/// The requests of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ScenarioRequest {
-    /// `GET` of always the same target.
+    /// `GET` of one target.
     Get(&'static str),
     /// `GET`, of which every tenth fails at first.
     RetryTenth,
-    /// `POST` of a large body, to which the answer is as large.
+    /// `POST` of a large body with a response of the same size.
     Bodies,
     /// `GET` of so many routes in turn.
     Spread { routes: u64 },
-    /// `GET` with so many headers of so many bytes each, and the same in the answer.
+    /// `GET` with so many headers of so many bytes each, in the response too.
     Headers { count: u64, size: u64 },
 }
 
@@ -42,9 +42,9 @@ pub(crate) enum ScenarioRequest {
 pub(crate) enum Generator {
     /// Closed loop: a connection sends its next request when the last is answered.
     Wrk,
-    /// Closed loop; for what wrk does not speak.
+    /// Closed loop; for protocols that wrk does not support.
     H2load,
-    /// Requests are sent when they are due, whatever became of those before.
+    /// Requests are sent when they are due, whether earlier ones are answered or not.
     OpenLoop,
 }
 
@@ -69,7 +69,7 @@ impl Scenario {
         main_contestants: false,
     };
 
-    /// All, in the order in which they run: the fixed rate follows from the first.
+    /// All scenarios in the order in which they run. The fixed rate derives from the first.
     pub(crate) const ALL: [Self; 7] = [
         Self::GET,
         Self {
@@ -112,7 +112,7 @@ impl Scenario {
 
     const MAIN: Self = Self { share: 0.5, main_contestants: true, ..Self::GET };
 
-    /// One on an axis: the same at every point but for what grows.
+    /// A scenario on an axis: the same at each point except for what grows.
     pub(crate) const fn on_axis(
         name: &'static str,
         request: ScenarioRequest,

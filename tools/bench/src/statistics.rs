@@ -1,6 +1,6 @@
-//! What is made of several rounds.
+//! Statistics over several rounds.
 
-/// The middle of several values, and the furthest from it.
+/// The median, the lowest and the highest of several values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -8,7 +8,7 @@ pub(crate) struct Spread {
     pub(crate) max: f64,
 }
 
-/// Nothing of no values.
+/// The spread of these values; `None` if there are none.
 pub(crate) fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
     let mut values: Vec<_> = values.into_iter().collect();
     values.sort_unstable_by(f64::total_cmp);

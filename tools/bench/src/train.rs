@@ -1,5 +1,5 @@
-//! A load to compile by: `make release` builds the program so that it says what it does, trains it
-//! with this, and builds it again for what it has then done most.
+//! The load for profile-guided optimisation: `make release` builds the program with
+//! instrumentation, puts this load on it, and builds it again with the profile.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,10 +22,10 @@ pub(crate) struct TrainArguments {
     component: PathBuf,
 }
 
-/// Requests of which each is retried.
+/// How many requests are retried.
 const RETRIES: usize = 300;
 
-/// A kind of request, how many a second, on how many connections, and for how long.
+/// A load of one kind of request.
 struct Lesson {
     request: String,
     rate: f64,
@@ -33,7 +33,7 @@ struct Lesson {
     duration: Duration,
 }
 
-/// Mostly what most programs ask of each other most of the time.
+/// Mostly small requests, as between most services.
 fn lessons() -> [Lesson; 4] {
     let get =
         |target: &str, more: &str| format!("GET {target} HTTP/1.1\r\nHost: bench\r\n{more}\r\n");
@@ -72,8 +72,8 @@ pub(crate) async fn train(arguments: TrainArguments) -> Result<()> {
             ensure!(load.errors == 0, "{}: {} errors", contestant.name, load.errors);
             answered += load.requests;
         }
-        // So that failures are not taken for what never happens: first those that pass, then those
-        // that open a breaker.
+        // Failures belong to the profile too: first retries that succeed, then failures that open
+        // the breaker.
         let targets = (0..RETRIES).map(|index| format!("/retry/fail-once/train-{index}"));
         for target in targets.chain(std::iter::repeat_n("/unavailable".to_owned(), RETRIES)) {
             let answer = running.get(&target).await?;

@@ -1,5 +1,5 @@
-//! The service behind every proxy: as little of a server as answers what the scenarios ask, so that
-//! it is never what limits them.
+//! The service behind each proxy: a minimal server for the scenarios, so that it is never the
+//! bottleneck.
 //!
 //! | target | answer |
 //! |---|---|
@@ -32,7 +32,7 @@ const THREADS: usize = 2;
 const BACKLOG: u32 = 4096;
 const MAX_HEADERS: usize = 160;
 
-/// The threads that serve.
+/// The threads of all services.
 #[derive(Debug)]
 pub(crate) struct Servers {
     threads: Vec<Handle>,
@@ -51,7 +51,7 @@ impl Servers {
         Ok(Self { threads })
     }
 
-    /// A service at an address of its own.
+    /// Starts a service at this address.
     pub(crate) fn service(&self, address: SocketAddr) -> Result<MeasuredService> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
@@ -82,7 +82,7 @@ impl Servers {
     }
 }
 
-/// A service and what it has seen.
+/// A service and its counts.
 #[derive(Debug)]
 pub(crate) struct MeasuredService {
     pub(crate) address: SocketAddr,
@@ -90,7 +90,7 @@ pub(crate) struct MeasuredService {
 }
 
 impl MeasuredService {
-    /// How many connections it has accepted so far.
+    /// Connections accepted so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.state.accepted.load(Ordering::Relaxed)
     }
@@ -100,13 +100,13 @@ impl MeasuredService {
 struct ServiceState {
     accepted: AtomicU64,
     answers: Answers,
-    /// What was answered with 503 once.
+    /// Targets that were answered with 503 once.
     failed: Mutex<HashSet<Vec<u8>>>,
 }
 
 /// Answers the requests of one connection.
 async fn serve(mut stream: TcpStream, state: &ServiceState) -> io::Result<()> {
-    // There are ten thousand of these: it grows when there is need.
+    // Small, since there may be ten thousand connections; it grows where needed.
     let mut buffer = vec![0; 2048];
     let mut filled = 0;
     loop {
@@ -141,15 +141,15 @@ async fn serve(mut stream: TcpStream, state: &ServiceState) -> io::Result<()> {
     }
 }
 
-/// What matters of a request.
+/// The relevant parts of a request.
 struct ServiceRequest<'a> {
     target: &'a [u8],
-    /// Of head and body together.
+    /// The length of head and body together.
     length: usize,
 }
 
 impl<'a> ServiceRequest<'a> {
-    /// Nothing if the head is not all there.
+    /// Parses a request; `None` if the head is incomplete.
     fn parse(bytes: &'a [u8]) -> io::Result<Option<Self>> {
         let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message);
         let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -172,7 +172,7 @@ impl<'a> ServiceRequest<'a> {
     }
 }
 
-/// The answers.
+/// The responses.
 #[derive(Debug)]
 struct Answers {
     small: Vec<u8>,
@@ -226,8 +226,8 @@ fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Addresses for proxies and services. They are below those that the kernel gives to outgoing
-/// connections, of which a run makes thousands.
+/// Addresses for proxies and services. Their ports are below those that the kernel gives to
+/// outgoing connections, of which a run makes thousands.
 #[derive(Debug)]
 pub(crate) struct Ports {
     next: u16,
@@ -258,7 +258,7 @@ impl Ports {
 mod tests {
     use super::*;
 
-    /// What comes back for all that is sent, on one connection.
+    /// All responses to these requests on one connection.
     async fn answers(requests: &[u8]) -> (String, u64) {
         let upstream =
             Servers::start().unwrap().service(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();

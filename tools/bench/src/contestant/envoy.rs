@@ -1,4 +1,4 @@
-//! Envoy, by itself or with a proxy-wasm filter that does what our component does.
+//! Envoy, alone or with a proxy-wasm filter that does the same as our component.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::setup::Setup;
 use crate::process;
 
-/// The header that the filter adds to a response that it takes for a failure.
+/// The header that the filter adds to a response that it considers a failure.
 pub(crate) const HANDLED: &str = "x-handled";
 
 const FILTER: &str = include_str!("predicate.wat");

@@ -1,4 +1,4 @@
-//! fusebox with as much of it as is to be measured.
+//! fusebox, with more or fewer policies.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::setup::Setup;
 use crate::process;
 
-/// What stands between client and service.
+/// The policies of its routes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum PolicySet {
     /// Nothing.
@@ -28,11 +28,11 @@ impl PolicySet {
     }
 }
 
-/// What the metrics say of calls into components, all of them together.
+/// Calls of all components, from the metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Calls {
     seconds: f64,
-    /// Bounds in seconds, the last of them infinite, and how many calls were within each.
+    /// Upper bounds in seconds, the last one infinite, with the number of calls within each.
     within: Vec<(f64, f64)>,
 }
 
@@ -81,7 +81,7 @@ impl Calls {
         (self.count() > 0.0).then(|| self.seconds * 1e6 / self.count())
     }
 
-    /// A bound that so much of them were within, the least that is known.
+    /// The lowest known bound of this quantile.
     pub(crate) fn quantile_micros(&self, quantile: f64) -> Option<f64> {
         let enough = self.count() * quantile;
         let (bound, _) = self.within.iter().find(|(_, count)| *count > 0.0 && *count >= enough)?;

@@ -1,4 +1,4 @@
-//! haproxy, connections to the service shared by all clients.
+//! haproxy, with connections to the service that all clients share.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! nginx as a reverse proxy with kept connections, the reference.
+//! nginx as a reverse proxy with kept-alive connections: the reference.
 
 use std::fmt::Write as _;
 use std::process::Command;

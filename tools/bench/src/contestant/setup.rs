@@ -1,4 +1,4 @@
-//! What all contestants are told.
+//! The settings that all contestants share.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -6,28 +6,28 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-/// What all contestants are told.
+/// The settings that all contestants share.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) listen: SocketAddr,
     pub(crate) upstream: SocketAddr,
-    /// For the admin listener of a fusebox that asks components.
+    /// The admin listener of a fusebox with components.
     pub(crate) admin: SocketAddr,
-    /// For its files.
+    /// The directory of its files.
     pub(crate) directory: PathBuf,
     pub(crate) workers: usize,
-    /// How many clients it has to bear at once.
+    /// Client connections at once.
     pub(crate) connections: usize,
     /// `/routes/0` and so on, beside `/` and `/retry`.
     pub(crate) routes: u64,
-    /// How many components the routes are spread over.
+    /// Components that the routes are spread over.
     pub(crate) components: u64,
-    /// The longest head, in bytes, if it is more than usual.
+    /// The longest head in bytes, if longer than the default.
     pub(crate) max_header: Option<u64>,
 }
 
 impl Setup {
-    /// Writes one of its files.
+    /// Writes a file into its directory.
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.directory.join(name);
         fs::write(&path, text)?;

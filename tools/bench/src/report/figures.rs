@@ -1,5 +1,5 @@
-//! Figures of several rounds, and their ratios, each within its round: what else the machine did
-//! then, it did to both.
+//! Figures over several rounds, and their ratios. Ratios are taken within a round, where the
+//! machine was equally busy for both.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use crate::axis::Axis;
 use crate::record::{Measured, Measurement, Micro, RunInfo};
 use crate::statistics::{Spread, spread};
 
-/// For each scenario, what the newest run says in which it was measured.
+/// For each scenario, the newest run that measured it.
 #[derive(Debug, Default)]
 pub(crate) struct MeasuredFigures<'a> {
     scenarios: BTreeMap<&'a str, (&'a RunInfo, Vec<&'a Measurement>)>,
-    /// Of the newest run that has some.
+    /// Those of the newest run that has some.
     micros: Option<(&'a RunInfo, &'a [Micro])>,
 }
 
 impl<'a> MeasuredFigures<'a> {
-    /// Of runs with the oldest first.
+    /// Takes runs with the oldest first.
     pub(crate) fn of(runs: impl IntoIterator<Item = &'a Measured>) -> Self {
         let mut scenarios = BTreeMap::<_, (_, Vec<_>)>::new();
         let mut newest = None;
@@ -45,7 +45,7 @@ impl<'a> MeasuredFigures<'a> {
         self.scenarios.get(scenario).map(|(run, _)| *run)
     }
 
-    /// The newest run in which something grew.
+    /// The newest run that measured an axis.
     pub(crate) fn newest_scale(&self) -> Option<&'a RunInfo> {
         Axis::value_variants()
             .iter()
@@ -53,7 +53,7 @@ impl<'a> MeasuredFigures<'a> {
             .max_by_key(|run| run.time)
     }
 
-    /// Sorted by name.
+    /// The contestants of a scenario, sorted by name.
     pub(crate) fn contestants(&self, scenario: &str) -> Vec<&'a str> {
         let mut names: Vec<_> =
             self.measurements(scenario).map(|measured| measured.contestant.as_str()).collect();
@@ -62,7 +62,7 @@ impl<'a> MeasuredFigures<'a> {
         names
     }
 
-    /// The points on its axis.
+    /// The points of a scenario on its axis.
     pub(crate) fn points(&self, scenario: &str) -> Vec<u64> {
         let mut points: Vec<_> =
             self.measurements(scenario).filter_map(|measured| measured.point).collect();
@@ -78,7 +78,7 @@ impl<'a> MeasuredFigures<'a> {
             .flat_map(|(_, measurements)| measurements.iter().copied())
     }
 
-    /// Of one contestant, warm-up included.
+    /// All measurements of a contestant, with the warm-up.
     pub(crate) fn all(
         &self,
         scenario: &str,
@@ -87,7 +87,7 @@ impl<'a> MeasuredFigures<'a> {
         self.measurements(scenario).filter(move |measured| measured.contestant == contestant)
     }
 
-    /// Of one contestant at one point, in all rounds.
+    /// The measurements of a contestant at one point, a round each.
     fn rounds(&self, place: FigureOf<'_>) -> impl Iterator<Item = &'a Measurement> {
         self.all(place.scenario, place.contestant)
             .filter(move |measured| measured.round > 0 && measured.point == place.point)
@@ -97,7 +97,7 @@ impl<'a> MeasuredFigures<'a> {
         spread(self.rounds(place).filter_map(figure))
     }
 
-    /// Round by round.
+    /// The spread of the ratios of all rounds.
     pub(crate) fn ratio(
         &self,
         of: FigureOf<'_>,
@@ -112,7 +112,7 @@ impl<'a> MeasuredFigures<'a> {
     }
 }
 
-/// What is looked at of a measurement.
+/// A figure of a measurement.
 pub(crate) type Figure = fn(&Measurement) -> Option<f64>;
 
 pub(crate) const COST: Figure = |measured| Some(measured.cost());
@@ -122,7 +122,7 @@ pub(crate) const P99: Figure = |measured| measured.p99_micros;
 pub(crate) const RESIDENT: Figure =
     |measured| Some(measured.resident_bytes as f64 / f64::from(1 << 20));
 
-/// Whose figures.
+/// Which measurements a figure is of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FigureOf<'a> {
     pub(crate) scenario: &'a str,

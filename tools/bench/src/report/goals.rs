@@ -1,4 +1,4 @@
-//! What fusebox is to cost, and what it does cost.
+//! The goals, and whether they are met.
 
 use super::figures::{COST, Figure, FigureOf, MeasuredFigures, P99, RESIDENT, THROUGHPUT};
 use super::table::row;
@@ -18,7 +18,7 @@ struct Goal {
     met: fn(f64) -> bool,
 }
 
-/// A table of those goals of which something was measured.
+/// A table of the goals that were measured.
 pub(crate) fn table(figures: &MeasuredFigures<'_>) -> String {
     let mut text = String::new();
     for Goal { what, goal, figure, show, met } in goals(figures) {

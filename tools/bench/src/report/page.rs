@@ -1,5 +1,5 @@
-//! The page of all runs, docs/performance.md: what is between its two marks is made from raw data,
-//! the rest by hand.
+//! The page of all runs, docs/performance.md. The text between its two marks is generated from raw
+//! data, the rest is written by hand.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -105,7 +105,7 @@ fn describe(run: &RunInfo) -> String {
     )
 }
 
-/// The page with other text between its marks; nothing if one is missing.
+/// The page with this text between its marks; `None` if one is missing.
 fn between_marks(page: &str, text: &str) -> Option<String> {
     let (before, rest) = page.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;

@@ -31,12 +31,12 @@ fn text(size: i32, color: RGBColor, horizontal: HPos) -> TextStyle<'static> {
     }
 }
 
-/// Plotters' errors hold the backend; what they say is enough.
+/// Plotters' errors contain the backend; the message is enough.
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("a plot: {error}")
 }
 
-/// Bars, a row per contestant: what it costs, answers, takes and holds.
+/// Bars, a row per contestant: processor time, throughput, latency and memory.
 pub(crate) fn comparison(figures: &MeasuredFigures<'_>, path: &Path) -> Result<()> {
     let mut contestants = figures.contestants("get");
     contestants.sort_by_key(|name| Contestant::rank(name));
@@ -75,7 +75,7 @@ pub(crate) fn comparison(figures: &MeasuredFigures<'_>, path: &Path) -> Result<(
     area.present().map_err(failed)
 }
 
-/// One panel. A bar that is far longer than the others is cut off, and says so by its number alone.
+/// Draws one panel. A bar that is far longer than the others is cut off; its number is not.
 fn draw_bars(
     area: &Area<'_>,
     bars: &[(&str, Option<Spread>)],
@@ -114,7 +114,7 @@ fn draw_bars(
     Ok(())
 }
 
-/// A panel per axis: cost per request against what grows.
+/// A panel per axis: cost per request by point.
 pub(crate) fn scale(figures: &MeasuredFigures<'_>, path: &Path) -> Result<()> {
     let axes: Vec<_> = Axis::value_variants()
         .iter()

@@ -1,4 +1,4 @@
-//! Tables of Markdown.
+//! Tables in Markdown.
 
 use std::fmt::Write as _;
 
@@ -63,7 +63,7 @@ fn comparison(
     }
 }
 
-/// Medians of small things, with the bounds that they are within with 95 % confidence.
+/// Criterion's medians with their 95 % confidence intervals.
 pub(crate) fn micros(micros: &[Micro]) -> String {
     let mut text = String::new();
     row(&mut text, ["", "median", "95 % confidence"]);
@@ -77,7 +77,7 @@ pub(crate) fn micros(micros: &[Micro]) -> String {
     text
 }
 
-/// In the unit that leaves up to three digits before the point.
+/// A time in the unit that leaves at most three digits before the point.
 fn duration(nanos: f64) -> String {
     let (value, unit) = match nanos {
         _ if nanos < 1e3 => (nanos, "ns"),
@@ -117,7 +117,7 @@ pub(crate) fn thousands(value: f64) -> String {
     text
 }
 
-/// With three digits, as far as there are any.
+/// A time in milliseconds with three significant digits, at most three of them decimals.
 pub(crate) fn milliseconds(micros: f64) -> String {
     let milliseconds = micros / 1e3;
     let digits = if milliseconds < 1.0 {
@@ -130,7 +130,7 @@ pub(crate) fn milliseconds(micros: f64) -> String {
     format!("{milliseconds:.digits$}")
 }
 
-/// What each thing costs as it grows, a row per point.
+/// A table per axis, a row per point.
 pub(crate) fn scales(figures: &MeasuredFigures<'_>) -> String {
     let mut text = String::new();
     for axis in Axis::value_variants() {
@@ -169,7 +169,7 @@ pub(crate) fn scales(figures: &MeasuredFigures<'_>) -> String {
     text
 }
 
-/// What a second worker brings.
+/// How much a second worker adds.
 fn efficiency(figures: &MeasuredFigures<'_>) -> String {
     let mut text = String::new();
     let scenario = Axis::Workers.scenario();
@@ -190,7 +190,7 @@ fn efficiency(figures: &MeasuredFigures<'_>) -> String {
     text
 }
 
-/// A row per run in which proxies were compared: what the goals are about.
+/// A row per run that compared proxies, with the figures of the goals.
 pub(crate) fn history(runs: &[MeasuredFigures<'_>]) -> String {
     let mut text = String::new();
     row(
