@@ -1,5 +1,4 @@
-//! The body of an answer: one piece, perhaps late, that carries the request's access line to its
-//! end.
+//! The body of an answer: one piece, perhaps delayed, that owns the request's access line.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::log::Access;
 
-/// The body of an answer. Dropped, sent or not, it writes the access line.
+/// The body of an answer. When it is dropped, sent or not, the access line is written.
 #[derive(Debug, Default)]
 pub struct AnswerBody {
     data: Option<Bytes>,
@@ -26,7 +25,7 @@ impl AnswerBody {
         Self { data: Some(data.into()).filter(|data| !data.is_empty()), ..Self::default() }
     }
 
-    /// The same, following its head after this time.
+    /// The same, sent this long after its head.
     #[must_use]
     pub fn late(self, delay: Duration) -> Self {
         Self { after: Some(Box::pin(sleep(delay))).filter(|_| !delay.is_zero()), ..self }

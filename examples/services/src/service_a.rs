@@ -20,10 +20,10 @@ use crate::answer::AnswerBody;
 use crate::log::REQUEST_ID;
 use crate::server::Service;
 
-/// How much B may say.
+/// The longest body that is read from B.
 const MOST: usize = 64 * 1024;
 
-/// Where B is called: a URL with `http`.
+/// B's URL, with the scheme `http`.
 #[derive(Clone, Debug)]
 pub struct UpstreamUrl(Uri);
 
@@ -54,23 +54,23 @@ pub struct ServiceA {
     client: Client<HttpConnector, Empty<Bytes>>,
 }
 
-/// What came of a call.
+/// The result of a call.
 struct Heard {
     /// B's message, or why there is none.
     message: anyhow::Result<String>,
-    /// How the answer names the call.
+    /// The request id in the answer.
     request_id: Option<HeaderValue>,
 }
 
 impl ServiceA {
-    /// A service that calls B there.
+    /// A service that calls B at this URL.
     pub fn new(upstream: UpstreamUrl) -> Self {
         let client =
             Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http();
         Self { upstream, client }
     }
 
-    /// Dropped, it lets go of the call: fusebox sees that nobody waits any longer.
+    /// Calls B. Dropping the future cancels the call, which fusebox notices.
     async fn ask(&self, request_id: Option<&HeaderValue>) -> Heard {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.upstream.0.clone();

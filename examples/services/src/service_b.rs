@@ -20,12 +20,12 @@ use crate::answer::AnswerBody;
 use crate::server::Service;
 use crate::stop::Stop;
 
-/// What `body=graphql-errors` in a script stands for: the grammar has no way to write JSON.
+/// The body `graphql-errors` of a script: its grammar can't contain JSON.
 const GRAPHQL_ERRORS: &str = r#"{"data": null, "errors": [{"message": "service B is busy"}]}"#;
-/// What `body=graphql-data` stands for.
+/// The body `graphql-data` of a script.
 const GRAPHQL_DATA: &str = r#"{"data": {"message": "hello from service B"}}"#;
 
-/// How B fares, by chance.
+/// How B behaves, at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// It answers at once.
@@ -41,7 +41,7 @@ pub enum Mode {
 /// What B does with each request.
 #[derive(Debug)]
 pub enum Behaviour {
-    /// As chance has it.
+    /// At random.
     Mode(Mode, Mutex<Rng>),
     /// Step by step in the order of arrival, then the last one for ever.
     Script {
@@ -115,7 +115,7 @@ pub struct ServiceB {
 }
 
 impl ServiceB {
-    /// A service that behaves so. What it leaves hanging, it closes when it is time to stop.
+    /// A service with this behaviour. It closes hanging connections when it is time to stop.
     pub fn new(behaviour: Behaviour, stop: Stop) -> Self {
         Self { behaviour, stop }
     }
@@ -166,7 +166,7 @@ impl Service for ServiceB {
     }
 }
 
-/// The date so many seconds from now as HTTP writes it; none beyond the calendar.
+/// The HTTP date so many seconds from now; `None` beyond the calendar.
 fn date(seconds: u64) -> Option<HeaderValue> {
     let seconds = SignedDuration::from_secs(i64::try_from(seconds).ok()?);
     let at = Timestamp::now().checked_add(seconds).ok()?;

@@ -1,11 +1,11 @@
-//! The tour: the stories of the post with real processes on free ports, told and checked in one go.
+//! The tour: the stories of the post, run with real processes on free ports and checked.
 //!
 //! [`tell`] plays all `stories`, and that of the `swap`, at the same time: each has a `stage` of
 //! its own, and most of what they do is wait. A `story` is printed once those before it have been.
 //! [`run`](run()) starts the three programs for somebody who wants to try for himself.
 //!
-//! Nothing here waits for a length of time and hopes: a wait is for an answer, a line of a log or a
-//! state. Times are checked as they must be, never early, with room above for a busy machine.
+//! Nothing here sleeps: each wait is for an answer, a line of a log or a state. Times are checked
+//! to be never early, with room above for a busy machine.
 
 mod builds;
 mod client;

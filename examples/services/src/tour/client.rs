@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long a body may be; `/metrics` is the longest.
 const MOST: usize = 1 << 20;
 
-/// An answer, whole.
+/// A whole answer.
 #[derive(Debug)]
 pub(super) struct WholeAnswer {
     pub(super) status: StatusCode,
@@ -26,7 +26,7 @@ pub(super) struct WholeAnswer {
     pub(super) body: String,
 }
 
-/// A connection. Dropped, it is closed.
+/// A connection, which is closed when dropped.
 #[derive(Debug)]
 pub(super) struct TourConnection {
     host: HeaderValue,
@@ -77,7 +77,7 @@ pub(super) async fn send(
     TourConnection::open(address).await?.send(request).await
 }
 
-/// Gets what is there.
+/// Gets this path.
 pub(super) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<WholeAnswer> {
     send(address, request(Method::GET, path, "")?).await
 }

@@ -1,5 +1,5 @@
-//! A load: some connections, each of which asks again as soon as it has its answer, until it is
-//! told to stop.
+//! A load: some connections that each send the next request as soon as the last one is answered,
+//! until they are told to stop.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::client::{TourConnection, request};
 
-/// A load under way. Dropped, it ends at once.
+/// A running load. Dropping it ends it at once.
 #[derive(Debug)]
 pub(super) struct TourLoad {
     since: Instant,
@@ -20,10 +20,10 @@ pub(super) struct TourLoad {
     connections: JoinSet<Outcomes>,
 }
 
-/// How often each answer came: status and body, or what went wrong instead.
+/// How often each outcome came: status and body, or an error.
 type Outcomes = BTreeMap<String, usize>;
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug)]
 pub(super) struct LoadTally {
     pub(super) outcomes: Outcomes,
@@ -37,7 +37,7 @@ impl LoadTally {
 }
 
 impl TourLoad {
-    /// Starts so many connections that ask for `/`.
+    /// Starts so many connections that get `/`.
     pub(super) fn start(address: SocketAddr, connections: usize) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (answering, answered) = watch::channel(0);

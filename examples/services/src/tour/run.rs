@@ -15,7 +15,7 @@ use super::print::print;
 use super::program::{Output, Program, Role};
 use crate::stop::Stop;
 
-/// Where everybody listens. Port 0 takes a free one.
+/// Where the programs listen. Port 0 takes a free port.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Addresses {
     /// Where service A listens.
@@ -51,7 +51,7 @@ pub async fn run(addresses: Addresses, stop: Stop) -> anyhow::Result<()> {
     outcome.and(ended)
 }
 
-/// Who runs, in the order of their start, and who prints what they write.
+/// The running programs in the order of their start, and the tasks that print their output.
 #[derive(Debug, Default)]
 struct Demonstration {
     programs: Vec<Program>,
@@ -59,7 +59,7 @@ struct Demonstration {
 }
 
 impl Demonstration {
-    /// Comes back only with an error. Dropped, it leaves those running that have started.
+    /// Returns only with an error. If cancelled, the programs that have started go on.
     async fn start_and_watch(&mut self, addresses: Addresses, config: &Path) -> anyhow::Result<()> {
         let Addresses { service_a, service_b, fusebox, admin } = addresses;
         self.enter(Program::service_b(service_b, &["--mode", "flaky"]).await?);
@@ -84,7 +84,7 @@ impl Demonstration {
         self.programs.push(program);
     }
 
-    /// Where the one that started last listens.
+    /// The address of the program that started last.
     fn address(&self, field: &str) -> anyhow::Result<SocketAddr> {
         match self.programs.last() {
             Some(program) => program.address(field),
@@ -92,8 +92,8 @@ impl Demonstration {
         }
     }
 
-    /// Ends them, last come first, so that none loses the one it asks, and lets them finish what
-    /// they have to say.
+    /// Ends the programs, the last one first, so that none loses its upstream, and prints the rest
+    /// of their output.
     async fn end(self) -> anyhow::Result<()> {
         let Self { programs, mut printers } = self;
         let mut outcome = Ok(());

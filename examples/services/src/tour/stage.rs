@@ -1,5 +1,4 @@
-//! Where a story plays: service B, fusebox and, if it is wanted, service A, as processes on free
-//! ports.
+//! The processes of a story on free ports: service B, fusebox and, where needed, service A.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,7 +18,7 @@ use super::log::{ProgramLog, is_about, is_access, is_stray, message};
 use super::program::{ANY, Output, Program, Role};
 use crate::log::REQUEST_ID;
 
-/// The processes of a story. Dropped, they are killed.
+/// The processes of a story. Dropping it kills them.
 #[derive(Debug)]
 pub(super) struct Stage {
     a: Option<Actor>,
@@ -28,17 +27,17 @@ pub(super) struct Stage {
     admin: SocketAddr,
 }
 
-/// A program, and what it has written.
+/// A program and its log.
 #[derive(Debug)]
 pub(super) struct Actor {
     role: Role,
-    /// None: it has ended.
+    /// `None`: it has ended.
     program: Option<Program>,
     pub(super) address: SocketAddr,
     pub(super) log: ProgramLog,
 }
 
-/// A request of the tour's.
+/// A request of the tour.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     whom: Role,
@@ -47,7 +46,7 @@ pub(super) struct Question {
     body: &'static str,
 }
 
-/// What came of a question.
+/// A question with its answer.
 #[derive(Debug)]
 pub(super) struct TourExchange {
     pub(super) at: Timestamp,
@@ -96,8 +95,8 @@ impl Stage {
         Ok(Self { a: Some(a), ..self })
     }
 
-    /// Asks, waits for the answer, and then until fusebox and B, this one so many times, have
-    /// written what they have to say of it. Fewer lines than that are for the caller to notice.
+    /// Sends the request and waits for the answer, for fusebox's access line and for so many of
+    /// B's. If there are fewer, the caller notices.
     pub(super) async fn ask(
         &self,
         question: &Question,
@@ -123,13 +122,13 @@ impl Stage {
         Ok(TourExchange { at, took, answer, log, arrivals })
     }
 
-    /// What fusebox knows.
+    /// The admin listener's `/state`.
     pub(super) async fn state(&self) -> anyhow::Result<Value> {
         let answer = client::get(self.admin, "/state").await?;
         serde_json::from_str(&answer.body).context("`/state` is no JSON")
     }
 
-    /// What fusebox has counted.
+    /// The admin listener's `/metrics`.
     pub(super) async fn metrics(&self) -> anyhow::Result<String> {
         Ok(client::get(self.admin, "/metrics").await?.body)
     }
@@ -140,8 +139,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends everybody who has not, in the order in which they need each other, and returns how each
-    /// did, how many requests B had, and what somebody said who should not have.
+    /// Ends all programs, each before its upstream, and returns how they ended, how many requests B
+    /// received, and unexpected output.
     pub(super) async fn close(self) -> anyhow::Result<Closing> {
         let Self { a, mut fusebox, mut b, .. } = self;
         let mut statuses = Vec::new();
@@ -160,9 +159,9 @@ impl Stage {
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) statuses: Vec<(Role, ExitStatus)>,
-    /// How many requests B had in all.
+    /// The number of requests that B received.
     pub(super) arrivals: usize,
-    /// What was written to stderr, or is no line of a log.
+    /// Output on stderr, and output that is no log line.
     pub(super) strays: Vec<String>,
 }
 
@@ -177,7 +176,7 @@ impl Actor {
         })
     }
 
-    /// Ends it, and reads what it had left to say. None: it has ended before.
+    /// Ends it and reads the rest of its log. `None`: it has ended before.
     async fn exit(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         let Some(program) = self.program.take() else { return Ok(None) };
         let status = program.stop().await?;

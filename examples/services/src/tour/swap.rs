@@ -22,8 +22,7 @@ const ANSWERS: usize = 150;
 const COMPONENT: &str = "../../policies/build/service_b.wasm";
 const HELLO: &str = r#"200 {"message": "hello from service B"}"#;
 
-/// A configuration and its component in a directory of their own, so that nobody else's component
-/// is touched. Dropped, they are deleted.
+/// A configuration and its component in a directory of their own, which is deleted when dropped.
 struct Copy {
     directory: TempDir,
     builds: [Build; 2],
@@ -60,8 +59,7 @@ impl Copy {
         &self.builds[self.replaced % 2]
     }
 
-    /// Puts this in the component's place, whole or not at all, and waits until fusebox has said
-    /// what came of it.
+    /// Replaces the component atomically and waits until fusebox has logged the result.
     async fn put(&self, stage: &Stage, content: &[u8]) -> anyhow::Result<()> {
         let from = stage.fusebox.log.len();
         let new = self.component().with_extension("new");
@@ -78,8 +76,8 @@ impl Copy {
         Ok(())
     }
 
-    /// Puts the other build in the place of the current one, again and again, under a load that
-    /// ends with it. Returns what fusebox has said of the component meanwhile.
+    /// Replaces the current build by the other one, repeatedly, under a load that ends with it.
+    /// Returns fusebox's lines about the component.
     async fn swap_under_load(&mut self, stage: &Stage) -> anyhow::Result<(Vec<Value>, LoadTally)> {
         let from = stage.fusebox.log.len();
         let load = TourLoad::start(stage.fusebox.address, CONNECTIONS);
@@ -181,7 +179,7 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
     story.end(stage, None).await
 }
 
-/// Shows how many requests had which answer: each of these occurs, and nothing else.
+/// Shows how many requests had which answer: all of these must occur, and no others.
 fn tally_fact(story: &mut Story, tally: &LoadTally, expected: &[String]) {
     let LoadTally { outcomes, seconds } = tally;
     let failed: usize = outcomes
