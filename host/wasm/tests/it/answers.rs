@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::testing::{call, exchange};
 use fusebox_resilience::{
     Attempt, Error, ErrorKind, Observers, Peek, Response, ResponseBody, Slot,
@@ -10,7 +11,7 @@ use fusebox_resilience::{
 use fusebox_wasm::ComponentConfig;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond, tells};
+use crate::guest::{Exports, guest, predicate, tells};
 use crate::support::{Seen, load, load_with};
 
 /// The body of a guest that takes 5xx for failures.

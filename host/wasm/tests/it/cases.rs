@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::Path;
 
+use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::{ComponentEvent, EventKind};
 use fusebox_wasm::{Cases, Compiler, Difference, Reload, Trial};
 use tempfile::TempDir;
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond, tells};
+use crate::guest::{Exports, guest, predicate, tells};
 use crate::support::{NAME, load_with, try_load_with};
 
 /// What became of the cases in `text`, asked of `component`: for each its name and its differences.

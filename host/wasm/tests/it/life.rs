@@ -5,11 +5,12 @@ use std::thread::park_timeout;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Fault};
 use fusebox_wasm::{Isolation, OnError, Probation, Reload, Standing};
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond};
+use crate::guest::{Exports, guest, predicate};
 use crate::support::{NAME, Tested, load, load_with, try_load_with};
 
 /// Takes 503; traps on 500; `mark` makes it another version.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use fusebox_dev::{encode, handle_if, respond};
 use fusebox_resilience::{ComponentEvent, EventKind, Observers};
 use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT, World, inspect};
 use tempfile::TempDir;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use crate::guest::{Exports, encode, guest, handle_if, predicate, respond, text};
+use crate::guest::{Exports, guest, predicate, text};
 use crate::support::{NAME, load, load_with, refusal, try_load_with};
 
 const ALWAYS: &str = "(i32.const 1)";

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 
+use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::{ComponentEvent, EventKind, Slot};
 use fusebox_wasm::Reload;
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond};
+use crate::guest::{Exports, guest, predicate};
 use crate::support::{NAME, Seen, load, load_with};
 
 const ALWAYS: &str = "(i32.const 1)";
