@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use fusebox_dev::{handle_if, respond};
-use fusebox_resilience::EventKind;
+use fusebox_resilience::{ComponentEvent, EventKind};
 use fusebox_wasm::{Cases, Compiler, Difference, Reload, Trial};
 use tempfile::TempDir;
 
@@ -227,7 +227,9 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     assert!(tested.responds(200).is_none());
     assert!((0..10).all(|_| !tested.handles(200)), "capturing decides nothing");
     let captured = |kind| match kind {
-        EventKind::ExchangeCaptured { case, component } => Some((case, component.generation)),
+        EventKind::Component(ComponentEvent::Captured { case, component }) => {
+            Some((case, component.generation))
+        }
         _ => None,
     };
     let captured: Vec<_> = tested.recorder.kinds().into_iter().filter_map(captured).collect();

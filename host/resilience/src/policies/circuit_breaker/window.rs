@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Recent results.
 #[derive(Clone, Debug)]
-pub(super) enum Window {
+pub(super) enum ResultWindow {
     /// The last `capacity` results.
     Count { capacity: usize, results: VecDeque<bool>, failures: usize },
     /// The results of the last period, in slices of a tenth of it; the slice under way counts among
@@ -24,21 +24,21 @@ pub(super) struct TimeSlices {
     ends: Instant,
     /// Its number.
     current: u64,
-    slices: [Counts; Self::COUNT],
+    slices: [WindowCounts; Self::COUNT],
     /// Of all slices.
-    sum: Counts,
+    sum: WindowCounts,
 }
 
 /// How many calls succeeded and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct WindowCounts {
     /// Those that succeeded.
     pub successes: usize,
     /// Those that failed.
     pub failures: usize,
 }
 
-impl Counts {
+impl WindowCounts {
     /// Both.
     pub fn total(&self) -> usize {
         self.successes + self.failures
@@ -59,7 +59,7 @@ impl Counts {
     }
 }
 
-impl Window {
+impl ResultWindow {
     pub(super) fn of_last(capacity: usize) -> Self {
         Self::Count { capacity, results: VecDeque::with_capacity(capacity), failures: 0 }
     }
@@ -86,10 +86,10 @@ impl Window {
         matches!(self, Self::Count { capacity, results, failures: 0 } if results.len() == *capacity)
     }
 
-    pub(super) fn counts(&mut self, now: Instant) -> Counts {
+    pub(super) fn counts(&mut self, now: Instant) -> WindowCounts {
         match self {
             Self::Count { results, failures, .. } => {
-                Counts { successes: results.len() - *failures, failures: *failures }
+                WindowCounts { successes: results.len() - *failures, failures: *failures }
             }
             Self::Time(slices) => {
                 slices.advance(now);
@@ -113,7 +113,7 @@ impl TimeSlices {
             ends: now + length,
             current: 0,
             slices: Default::default(),
-            sum: Counts::default(),
+            sum: WindowCounts::default(),
         }
     }
 
@@ -173,12 +173,12 @@ mod tests {
             capacity in 1..20_usize, results in prop::collection::vec(any::<bool>(), 0..200),
         ) {
             let now = Instant::now();
-            let mut window = Window::of_last(capacity);
+            let mut window = ResultWindow::of_last(capacity);
             for (index, failed) in results.iter().enumerate() {
                 window.record(*failed, now);
                 let last = &results[(index + 1).saturating_sub(capacity)..=index];
                 let failures = last.iter().filter(|failed| **failed).count();
-                prop_assert_eq!(window.counts(now), Counts { successes: last.len() - failures, failures });
+                prop_assert_eq!(window.counts(now), WindowCounts { successes: last.len() - failures, failures });
             }
         }
 
@@ -188,7 +188,7 @@ mod tests {
         ) {
             let start = Instant::now();
             let slice = Duration::from_millis(10);
-            let mut window = Window::of_period(10 * slice, start);
+            let mut window = ResultWindow::of_period(10 * slice, start);
             let mut now = start;
             let mut past: Vec<(u128, bool)> = Vec::new();
             for (pause, failed) in steps {
@@ -198,7 +198,7 @@ mod tests {
                 past.push((slice_of_now, failed));
                 let recent = past.iter().filter(|(slice, _)| slice + 10 > slice_of_now);
                 let failures = recent.clone().filter(|(_, failed)| *failed).count();
-                let expected = Counts { successes: recent.count() - failures, failures };
+                let expected = WindowCounts { successes: recent.count() - failures, failures };
                 prop_assert_eq!(window.counts(now), expected);
             }
         }

@@ -10,7 +10,7 @@
 //! the permit goes back and nothing is recorded: what `ignore_if` takes, an inner policy's
 //! rejection that `handle_if` does not take, a client that left, a call that was cancelled.
 //!
-//! **Events.** `CircuitStateChanged`, `CallRejected`.
+//! **Events.** [`CircuitBreakerEvent`], [`CallEvent::Rejected`].
 //!
 //! **Composition.** Inside a retry, so that it counts attempts; outside a timeout, so that slow
 //! attempts are failures. One breaker named by several routes, and shared by all workers, is one
@@ -21,8 +21,8 @@ mod machine;
 mod shared;
 mod window;
 
-pub use machine::{State, Status};
-pub use window::Counts;
+pub use machine::CircuitStatus;
+pub use window::WindowCounts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,16 +33,23 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::clock;
-use crate::condition::{Asker, Condition, ConditionConfig, Native};
-use crate::config::{ConfigDuration, Parts, Problem, Problems};
+use crate::condition::{Asker, Condition, ConditionConfig};
+use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind};
-use crate::event::{ComponentId, EventKind, Observers};
+use crate::event::{
+    CallEvent, CircuitBreakerEvent, CircuitState, ComponentId, EventKind, Observers,
+};
+use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt, Response};
-use crate::policy::{Next, Policy};
-use crate::predicate::{Slot, Verdict};
+use crate::parts::Parts;
+use crate::policy::{Next, Policy, PolicyConfig, Shown};
+use crate::predicate::Verdict;
 use crate::retry_after::requested_delay;
-use machine::{FailureThreshold, Permit, Settings, SuccessThreshold, Transition};
-use shared::SharedMachine;
+use crate::slot::Slot;
+use machine::{
+    CircuitPermit, CircuitSettings, CircuitTransition, FailureThreshold, SuccessThreshold,
+};
+use shared::SharedCircuit;
 
 /// How many results a window may hold.
 const MAX_CAPACITY: usize = 100_000;
@@ -108,12 +115,12 @@ impl Default for CircuitBreakerConfig {
     }
 }
 
-impl CircuitBreakerConfig {
-    /// The policy under this name, closed.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<CircuitBreaker, Vec<Problem>> {
+impl PolicyConfig for CircuitBreakerConfig {
+    const KIND: &'static str = "circuit-breaker";
+
+    type Policy = CircuitBreaker;
+
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<CircuitBreaker, Vec<Problem>> {
         let mut problems = Problems::default();
         let settings = self.settings(&mut problems);
         problems.require(
@@ -143,11 +150,13 @@ impl CircuitBreakerConfig {
             ignore_if,
             slow_call: self.slow_call.map(|limit| limit.0),
             retry_after: self.retry_after,
-            machine: SharedMachine::new(settings, Instant::now()),
+            machine: SharedCircuit::new(settings, Instant::now()),
         })
     }
+}
 
-    fn settings(&self, problems: &mut Problems) -> Settings {
+impl CircuitBreakerConfig {
+    fn settings(&self, problems: &mut Problems) -> CircuitSettings {
         let failure = self.failure(problems);
         let success = self.success(problems);
         let ConfigDuration(delay) = self.delay;
@@ -165,7 +174,7 @@ impl CircuitBreakerConfig {
         problems.require(!self.trial_timeout.0.is_zero(), "trial_timeout", || {
             "must be more than 0".into()
         });
-        Settings {
+        CircuitSettings {
             failure,
             success,
             delay,
@@ -241,8 +250,12 @@ pub struct CircuitBreaker {
     ignore_if: Condition,
     slow_call: Option<Duration>,
     retry_after: bool,
-    machine: SharedMachine,
+    machine: SharedCircuit,
 }
+
+/// The words of its states.
+const STATES: &[&str] =
+    &[CircuitState::Closed.name(), CircuitState::Open.name(), CircuitState::HalfOpen.name()];
 
 /// What an outcome means to the breaker.
 enum Judgement {
@@ -253,13 +266,13 @@ enum Judgement {
 
 impl CircuitBreaker {
     /// Where it stands, and why.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> CircuitStatus {
         self.machine.status(Instant::now())
     }
 
     /// Moves it by hand. It goes on from there by its own rules: opened by hand, it turns half-open
     /// after its delay.
-    pub fn force(&self, state: State, observers: &Observers) {
+    pub fn force(&self, state: CircuitState, observers: &Observers) {
         let transition = self.machine.force(state, Instant::now());
         if let Some(transition) = transition {
             observers.emit_for_policy(Some(&self.name), &transition.into());
@@ -268,28 +281,17 @@ impl CircuitBreaker {
 
     fn admit<'a>(&'a self, call: &'a Call, now: Instant) -> Result<Admission<'a>, Error> {
         let (permit, transition) = self.machine.admit(now);
-        self.announce(call, None, transition);
+        if let Some(transition) = transition {
+            call.emit(&self.name, transition);
+        }
         permit.map(|permit| Admission { breaker: self, permit: Some(permit) }).map_err(
             |rejection| {
                 let retry_after = rejection.remaining;
-                call.emit(
-                    &self.name,
-                    EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after },
-                );
+                let kind = ErrorKind::CircuitOpen;
+                call.emit(&self.name, CallEvent::Rejected { kind, retry_after });
                 Error::new(ErrorKind::CircuitOpen).with_retry_after(retry_after)
             },
         )
-    }
-
-    fn announce(
-        &self,
-        call: &Call,
-        decided_by: Option<&ComponentId>,
-        transition: Option<Transition>,
-    ) {
-        if let Some(transition) = transition {
-            call.emit_decided(&self.name, decided_by, transition.into());
-        }
     }
 
     async fn judge(
@@ -325,6 +327,45 @@ impl Policy for CircuitBreaker {
         &self.name
     }
 
+    fn kind(&self) -> &'static str {
+        CircuitBreakerConfig::KIND
+    }
+
+    fn show(&self) -> Vec<(&'static str, Shown)> {
+        let CircuitStatus { state, counts, remaining_delay, trials, openings } = self.status();
+        vec![
+            ("state", Shown::Word { is: state.name(), of: STATES }),
+            ("successes", Shown::Count(counts.successes as u64)),
+            ("failures", Shown::Count(counts.failures as u64)),
+            ("failure_rate", Shown::Rate(counts.failure_rate())),
+            ("remaining_delay", Shown::Time(remaining_delay)),
+            ("trials", Shown::Count(trials as u64)),
+            ("openings", Shown::Count(openings.into())),
+        ]
+    }
+
+    fn announces(&self) -> Vec<EventKind> {
+        use CircuitState::{Closed, HalfOpen, Open};
+        let changes = [(Closed, Open), (Open, HalfOpen), (HalfOpen, Open), (HalfOpen, Closed)];
+        let changed = |(from, to)| CircuitTransition { from, to, delay: None }.into();
+        let rejected = CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None };
+        changes.into_iter().map(changed).chain([rejected.into()]).collect()
+    }
+
+    fn commands(&self) -> &'static [&'static str] {
+        &["open", "close", "half-open"]
+    }
+
+    fn command(&self, command: &str, observers: &Observers) {
+        let state = match command {
+            "open" => CircuitState::Open,
+            "close" => CircuitState::Closed,
+            "half-open" => CircuitState::HalfOpen,
+            _ => return,
+        };
+        self.force(state, observers);
+    }
+
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             let asker = Asker { policy: &self.name, deadline: next.deadline() };
@@ -334,7 +375,7 @@ impl Policy for CircuitBreaker {
             // Before it is judged: a component's peek is not the upstream's slowness.
             let ended = clock::now();
             let judgement = self.judge(call, asker, ended - entered, &mut outcome).await;
-            admission.answer(call, &judgement, ended);
+            admission.answer(call, outcome.attempt(), &judgement, ended);
             outcome
         })
     }
@@ -343,11 +384,11 @@ impl Policy for CircuitBreaker {
 /// A permit in use. Dropped unanswered, it goes back and counts as neither success nor failure.
 struct Admission<'a> {
     breaker: &'a CircuitBreaker,
-    permit: Option<Permit>,
+    permit: Option<CircuitPermit>,
 }
 
 impl Admission<'_> {
-    fn answer(mut self, call: &Call, judgement: &Judgement, now: Instant) {
+    fn answer(mut self, call: &Call, attempt: u32, judgement: &Judgement, now: Instant) {
         let (failed, requested, by) = match judgement {
             Judgement::Success => (false, None, None),
             Judgement::Failure { requested, by } => (true, *requested, by.as_ref()),
@@ -356,7 +397,9 @@ impl Admission<'_> {
         };
         if let Some(permit) = self.permit.take() {
             let transition = self.breaker.machine.record(permit, failed, requested, now);
-            self.breaker.announce(call, by, transition);
+            if let Some(transition) = transition {
+                call.emit_about(attempt, &self.breaker.name, by, transition);
+            }
         }
     }
 }
@@ -369,8 +412,8 @@ impl Drop for Admission<'_> {
     }
 }
 
-impl From<Transition> for EventKind {
-    fn from(Transition { from, to, delay }: Transition) -> Self {
-        Self::CircuitStateChanged { from, to, delay }
+impl From<CircuitTransition> for EventKind {
+    fn from(CircuitTransition { from, to, delay }: CircuitTransition) -> Self {
+        CircuitBreakerEvent::StateChanged { from, to, delay }.into()
     }
 }

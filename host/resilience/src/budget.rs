@@ -65,12 +65,12 @@ impl Budget {
     }
 
     /// A call enters; it counts as in flight until the guard is dropped.
-    pub(super) fn enter(&self) -> Share<'_> {
+    pub(crate) fn enter(&self) -> Share<'_> {
         Share::of(self.in_flight.own())
     }
 
     /// A call begins to retry, if the budget has room; it counts until the guard is dropped.
-    pub(super) fn try_retry(&self) -> Option<Share<'_>> {
+    pub(crate) fn try_retry(&self) -> Option<Share<'_>> {
         let allowed = (self.in_flight() as f64 * self.config.max_rate) as usize;
         let allowed = allowed.max(self.config.min_concurrency);
         self.retrying
@@ -84,7 +84,7 @@ impl Budget {
 
 /// A call's place in one of the budget's counts.
 #[derive(Debug)]
-pub(super) struct Share<'a> {
+pub(crate) struct Share<'a> {
     /// Where it was counted, on whichever thread it ends.
     count: &'a AtomicUsize,
 }

@@ -19,7 +19,7 @@
 //!   threads agree on the order of stores to one word; and the word carries all that is decided by
 //!   it, so no other memory needs to be ordered with it.
 //! - A shard is open only while no success in its slice could change the state
-//!   ([`Machine::is_safe_from_successes`]), which every step under the lock ensures before it
+//!   ([`CircuitMachine::is_safe_from_successes`]), which every step under the lock ensures before it
 //!   judges: it closes and empties them one by one if it can't tell without. A success that comes
 //!   to its shard before is counted in that judgement, and one that comes after finds the shard
 //!   closed and waits for the lock.
@@ -33,18 +33,22 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 
-use super::machine::{Machine, Permit, Rejection, Settings, Standing, State, Status, Transition};
+use super::machine::{
+    CircuitMachine, CircuitPermit, CircuitRejection, CircuitSettings, CircuitStanding,
+    CircuitStatus, CircuitTransition,
+};
+use crate::event::CircuitState;
 use crate::sharded::Sharded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
 /// A machine for many threads. Its functions are the machine's.
 #[derive(Debug)]
-pub(super) struct SharedMachine {
+pub(super) struct SharedCircuit {
     /// What `Word` says.
     word: CachePadded<AtomicU64>,
     /// Successes on their way to the machine; none if it does not count by time.
-    shards: Option<Sharded<Mutex<Shard>>>,
+    shards: Option<Sharded<Mutex<SliceShard>>>,
     /// From when the time in `word` is told.
     origin: Instant,
     locked: CachePadded<Mutex<Locked>>,
@@ -52,14 +56,14 @@ pub(super) struct SharedMachine {
 
 #[derive(Debug)]
 struct Locked {
-    machine: Machine,
+    machine: CircuitMachine,
     /// Whether some shard may be open.
     has_open_shards: bool,
 }
 
 /// Successes that one thread has seen within a slice of time.
 #[derive(Debug, Default)]
-struct Shard {
+struct SliceShard {
     /// None: closed, and empty.
     slice: Option<Slice>,
     successes: usize,
@@ -111,15 +115,15 @@ impl Word {
     }
 }
 
-impl SharedMachine {
-    pub(super) fn new(settings: Settings, now: Instant) -> Self {
+impl SharedCircuit {
+    pub(super) fn new(settings: CircuitSettings, now: Instant) -> Self {
         let shards = settings.failure.is_by_time().then(Sharded::default);
         Self::with_shards(settings, shards, now)
     }
 
     fn with_shards(
-        settings: Settings,
-        shards: Option<Sharded<Mutex<Shard>>>,
+        settings: CircuitSettings,
+        shards: Option<Sharded<Mutex<SliceShard>>>,
         now: Instant,
     ) -> Self {
         let shared = Self {
@@ -127,7 +131,7 @@ impl SharedMachine {
             shards,
             origin: now,
             locked: CachePadded::new(Mutex::new(Locked {
-                machine: Machine::new(settings, now),
+                machine: CircuitMachine::new(settings, now),
                 has_open_shards: false,
             })),
         };
@@ -136,16 +140,19 @@ impl SharedMachine {
     }
 
     #[inline]
-    pub(super) fn admit(&self, now: Instant) -> (Result<Permit, Rejection>, Option<Transition>) {
+    pub(super) fn admit(
+        &self,
+        now: Instant,
+    ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
         match self.word() {
             Word::Closed { generation } | Word::Settled { generation } => {
-                return (Ok(Permit::of_closed(generation)), None);
+                return (Ok(CircuitPermit::of_closed(generation)), None);
             }
             Word::Open { until } => {
                 let remaining = until.saturating_sub(self.nanos(now));
                 if remaining > 0 {
                     return (
-                        Err(Rejection { remaining: Some(Duration::from_nanos(remaining)) }),
+                        Err(CircuitRejection { remaining: Some(Duration::from_nanos(remaining)) }),
                         None,
                     );
                 }
@@ -155,7 +162,10 @@ impl SharedMachine {
         self.admit_by_machine(now)
     }
 
-    fn admit_by_machine(&self, now: Instant) -> (Result<Permit, Rejection>, Option<Transition>) {
+    fn admit_by_machine(
+        &self,
+        now: Instant,
+    ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
         let Locked { machine, .. } = &mut *self.lock();
         let admitted = machine.admit(now);
         self.publish(machine);
@@ -165,11 +175,11 @@ impl SharedMachine {
     #[inline]
     pub(super) fn record(
         &self,
-        permit: Permit,
+        permit: CircuitPermit,
         failed: bool,
         requested: Option<Duration>,
         now: Instant,
-    ) -> Option<Transition> {
+    ) -> Option<CircuitTransition> {
         match self.word() {
             // Generations only grow, so what is a straggler here stays one; as for open, nothing
             // counts there.
@@ -188,11 +198,11 @@ impl SharedMachine {
 
     fn record_by_machine(
         &self,
-        permit: Permit,
+        permit: CircuitPermit,
         failed: bool,
         requested: Option<Duration>,
         now: Instant,
-    ) -> Option<Transition> {
+    ) -> Option<CircuitTransition> {
         let locked = &mut *self.lock();
         if !locked.machine.take(permit, failed, now) {
             return None;
@@ -208,7 +218,7 @@ impl SharedMachine {
         transition
     }
 
-    pub(super) fn release(&self, permit: Permit, now: Instant) {
+    pub(super) fn release(&self, permit: CircuitPermit, now: Instant) {
         match self.word() {
             // Only a trial's permit is missed, and this is none, or one of trials that are over.
             Word::Closed { .. } | Word::Settled { .. } | Word::Open { .. } => {}
@@ -216,7 +226,7 @@ impl SharedMachine {
         }
     }
 
-    pub(super) fn force(&self, state: State, now: Instant) -> Option<Transition> {
+    pub(super) fn force(&self, state: CircuitState, now: Instant) -> Option<CircuitTransition> {
         let locked = &mut *self.lock();
         self.close_shards(locked);
         let transition = locked.machine.force(state, now);
@@ -224,14 +234,14 @@ impl SharedMachine {
         transition
     }
 
-    pub(super) fn status(&self, now: Instant) -> Status {
+    pub(super) fn status(&self, now: Instant) -> CircuitStatus {
         let locked = &mut *self.lock();
         self.close_shards(locked);
         locked.machine.status(now)
     }
 
     /// Counts a success in this thread's shard, if that is open for it.
-    fn count(&self, permit: Permit, now: Instant) -> bool {
+    fn count(&self, permit: CircuitPermit, now: Instant) -> bool {
         let Some(shards) = &self.shards else { return false };
         let mut shard = lock(shards.own());
         let is_open = shard
@@ -263,14 +273,18 @@ impl SharedMachine {
     }
 
     /// Tells what a change under the lock has come to.
-    fn publish(&self, machine: &Machine) {
+    fn publish(&self, machine: &CircuitMachine) {
         let word = match machine.standing() {
-            Standing::Closed { generation, is_settled: false } => Word::Closed { generation },
-            Standing::Closed { generation, is_settled: true } => Word::Settled { generation },
-            Standing::Open { until: Some(until) } if self.nanos(until) < Word::MAX => {
+            CircuitStanding::Closed { generation, is_settled: false } => {
+                Word::Closed { generation }
+            }
+            CircuitStanding::Closed { generation, is_settled: true } => {
+                Word::Settled { generation }
+            }
+            CircuitStanding::Open { until: Some(until) } if self.nanos(until) < Word::MAX => {
                 Word::Open { until: self.nanos(until) }
             }
-            Standing::Open { .. } | Standing::HalfOpen => Word::Ask,
+            CircuitStanding::Open { .. } | CircuitStanding::HalfOpen => Word::Ask,
         };
         // A store would take the cache line from all who read it.
         if self.word() != word {
@@ -291,9 +305,9 @@ impl SharedMachine {
     }
 }
 
-impl Shard {
+impl SliceShard {
     /// Closes it.
-    fn empty_into(&mut self, machine: &mut Machine) {
+    fn empty_into(&mut self, machine: &mut CircuitMachine) {
         let successes = std::mem::take(&mut self.successes);
         if let (Some(slice), Some(slices)) = (self.slice.take(), machine.slices()) {
             slices.add_successes(slice.number, successes);

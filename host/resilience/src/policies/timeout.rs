@@ -4,7 +4,7 @@
 //! policy's entry to the response head and covers everything inside: attempts, the delays between
 //! them, waits. A body is the proxy's business (its idle limit), not this policy's.
 //!
-//! **Events.** `TimeoutExceeded`.
+//! **Events.** [`TimeoutEvent`].
 //!
 //! **Composition.** Inside a retry, each attempt has its own limit. Outside, one limit covers all
 //! attempts. A timeout *outside* a breaker cuts the attempt off and the breaker sees a
@@ -24,9 +24,10 @@ use crate::call::Call;
 use crate::clock;
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind};
-use crate::event::EventKind;
+use crate::event::{EventKind, TimeoutEvent};
 use crate::outcome::Outcome;
-use crate::policy::{Next, Policy};
+use crate::parts::Parts;
+use crate::policy::{Next, Policy, PolicyConfig};
 
 /// `kind = "timeout"`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -36,12 +37,12 @@ pub struct TimeoutConfig {
     pub limit: ConfigDuration,
 }
 
-impl TimeoutConfig {
-    /// The policy under this name.
-    ///
-    /// # Errors
-    /// The limit is 0.
-    pub fn build(self, name: Arc<str>) -> Result<Timeout, Vec<Problem>> {
+impl PolicyConfig for TimeoutConfig {
+    const KIND: &'static str = "timeout";
+
+    type Policy = Timeout;
+
+    fn build(self, name: Arc<str>, _: &dyn Parts) -> Result<Timeout, Vec<Problem>> {
         let mut problems = Problems::default();
         problems.require(!self.limit.0.is_zero(), "limit", || "must be more than 0".into());
         problems.into_result(Timeout { name, limit: self.limit.0 })
@@ -60,14 +61,24 @@ impl Policy for Timeout {
         &self.name
     }
 
+    fn kind(&self) -> &'static str {
+        TimeoutConfig::KIND
+    }
+
+    fn announces(&self) -> Vec<EventKind> {
+        vec![TimeoutEvent::Exceeded { limit: self.limit }.into()]
+    }
+
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let deadline = clock::now() + self.limit;
-            match call.timers().timeout(self.limit, next.until(deadline).run(call)).await {
+            let scope = next.scope().until(clock::now() + self.limit);
+            match call.timers().timeout(self.limit, next.within(&scope).run(call)).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
-                    call.emit(&self.name, EventKind::TimeoutExceeded { limit: self.limit });
-                    Err(Error::new(ErrorKind::Timeout).of_attempt(call.attempts()))
+                    let attempt = call.attempts();
+                    let kind = TimeoutEvent::Exceeded { limit: self.limit };
+                    call.emit_about(attempt, &self.name, None, kind);
+                    Err(Error::new(ErrorKind::Timeout).of_attempt(attempt))
                 }
             }
         })

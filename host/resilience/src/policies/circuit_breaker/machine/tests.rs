@@ -9,8 +9,8 @@ use super::*;
 const DELAY: Duration = Duration::from_millis(100);
 const TRIAL: Duration = Duration::from_millis(50);
 
-fn settings(failure: FailureThreshold, success: Option<SuccessThreshold>) -> Settings {
-    Settings {
+fn settings(failure: FailureThreshold, success: Option<SuccessThreshold>) -> CircuitSettings {
+    CircuitSettings {
         failure,
         success,
         delay: DELAY,
@@ -24,29 +24,32 @@ fn consecutive(failures: usize) -> FailureThreshold {
     FailureThreshold::Count { failures, capacity: failures }
 }
 
-fn opened(settings: Settings, now: Instant) -> Machine {
-    let mut machine = Machine::new(settings, now);
-    machine.force(State::Open, now);
+fn opened(settings: CircuitSettings, now: Instant) -> CircuitMachine {
+    let mut machine = CircuitMachine::new(settings, now);
+    machine.force(CircuitState::Open, now);
     machine
 }
 
-fn half_open(settings: Settings, now: Instant) -> Machine {
-    let mut machine = Machine::new(settings, now);
-    machine.force(State::HalfOpen, now);
+fn half_open(settings: CircuitSettings, now: Instant) -> CircuitMachine {
+    let mut machine = CircuitMachine::new(settings, now);
+    machine.force(CircuitState::HalfOpen, now);
     machine
 }
 
 #[test]
 fn a_straggler_from_an_earlier_generation_changes_nothing() {
     let now = Instant::now();
-    let mut machine = Machine::new(settings(consecutive(1), None), now);
+    let mut machine = CircuitMachine::new(settings(consecutive(1), None), now);
     let (straggler, _) = machine.admit(now);
     let (permit, _) = machine.admit(now);
-    assert_eq!(machine.record(permit.unwrap(), true, None, now).unwrap().to, State::Open);
+    assert_eq!(machine.record(permit.unwrap(), true, None, now).unwrap().to, CircuitState::Open);
     let (trial, transition) = machine.admit(now + DELAY);
-    assert_eq!(transition.unwrap().to, State::HalfOpen);
+    assert_eq!(transition.unwrap().to, CircuitState::HalfOpen);
     assert_eq!(machine.record(straggler.unwrap(), true, None, now + DELAY), None);
-    assert_eq!(machine.record(trial.unwrap(), false, None, now + DELAY).unwrap().to, State::Closed);
+    assert_eq!(
+        machine.record(trial.unwrap(), false, None, now + DELAY).unwrap().to,
+        CircuitState::Closed
+    );
 }
 
 #[test]
@@ -57,7 +60,11 @@ fn open_turns_half_open_on_the_first_call_after_the_delay_and_not_before() {
     let (rejected, transition) = machine.admit(almost);
     assert_eq!(rejected.unwrap_err().remaining, Some(Duration::from_nanos(1)));
     assert_eq!(transition, None);
-    assert_eq!(machine.status(now + 2 * DELAY).state, State::Open, "looking does not change it");
+    assert_eq!(
+        machine.status(now + 2 * DELAY).state,
+        CircuitState::Open,
+        "looking does not change it"
+    );
     assert!(machine.admit(now + DELAY).0.is_ok());
 }
 
@@ -75,15 +82,17 @@ fn a_trial_that_is_not_answered_in_time_gives_its_place_back_and_its_late_result
     let late = machine.admit(now + TRIAL).0.unwrap();
     assert!(machine.admit(now + 2 * TRIAL).0.is_ok());
     assert_eq!(machine.record(late, false, None, now + 2 * TRIAL), None);
-    assert_eq!(machine.status(now + 2 * TRIAL).state, State::HalfOpen);
+    assert_eq!(machine.status(now + 2 * TRIAL).state, CircuitState::HalfOpen);
 }
 
 #[test]
 fn the_delay_grows_with_each_opening_in_a_row_up_to_its_maximum_and_starts_over_once_closed() {
     let mut now = Instant::now();
-    let mut machine =
-        Machine::new(Settings { delay_factor: 3.0, ..settings(consecutive(1), None) }, now);
-    let mut fail = |machine: &mut Machine, failed: bool| {
+    let mut machine = CircuitMachine::new(
+        CircuitSettings { delay_factor: 3.0, ..settings(consecutive(1), None) },
+        now,
+    );
+    let mut fail = |machine: &mut CircuitMachine, failed: bool| {
         let permit = machine.admit(now).0.unwrap();
         let delay = machine.record(permit, failed, None, now).unwrap().delay;
         now += delay.unwrap_or_default();
@@ -101,7 +110,7 @@ fn what_the_upstream_asks_for_wins_over_the_delay_and_is_capped() {
     for (requested, expected) in
         [(Duration::ZERO, Duration::ZERO), (2 * DELAY, 2 * DELAY), (100 * DELAY, 8 * DELAY)]
     {
-        let mut machine = Machine::new(settings(consecutive(1), None), now);
+        let mut machine = CircuitMachine::new(settings(consecutive(1), None), now);
         let permit = machine.admit(now).0.unwrap();
         assert_eq!(
             machine.record(permit, true, Some(requested), now).unwrap().delay,
@@ -114,7 +123,7 @@ fn what_the_upstream_asks_for_wins_over_the_delay_and_is_capped() {
 fn a_rate_is_judged_from_min_calls_on_and_may_open_on_a_success() {
     let now = Instant::now();
     let rate = FailureThreshold::Rate { rate: 0.5, min_calls: 4, period: Duration::from_secs(1) };
-    let mut machine = Machine::new(settings(rate, None), now);
+    let mut machine = CircuitMachine::new(settings(rate, None), now);
     let transitions: Vec<_> = [true, false, true, false]
         .into_iter()
         .map(|failed| {
@@ -122,7 +131,7 @@ fn a_rate_is_judged_from_min_calls_on_and_may_open_on_a_success() {
             machine.record(permit, failed, None, now).map(|transition| transition.to)
         })
         .collect();
-    assert_eq!(transitions, [None, None, None, Some(State::Open)]);
+    assert_eq!(transitions, [None, None, None, Some(CircuitState::Open)]);
 }
 
 #[test]
@@ -130,7 +139,7 @@ fn one_third_is_not_rounded_up_to_34_percent() {
     let now = Instant::now();
     let rate =
         FailureThreshold::Rate { rate: 0.3349, min_calls: 3, period: Duration::from_secs(1) };
-    let mut machine = Machine::new(settings(rate, None), now);
+    let mut machine = CircuitMachine::new(settings(rate, None), now);
     for failed in [true, false, false] {
         let permit = machine.admit(now).0.unwrap();
         assert_eq!(machine.record(permit, failed, None, now), None);
@@ -144,7 +153,7 @@ enum Step {
     Admit,
     Answer { which: usize, failed: bool },
     Release { which: usize },
-    Force(State),
+    Force(CircuitState),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -153,7 +162,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Step::Admit),
         6 => (any::<usize>(), any::<bool>()).prop_map(|(which, failed)| Step::Answer { which, failed }),
         2 => any::<usize>().prop_map(|which| Step::Release { which }),
-        1 => prop_oneof![Just(State::Closed), Just(State::Open), Just(State::HalfOpen)].prop_map(Step::Force),
+        1 => prop_oneof![Just(CircuitState::Closed), Just(CircuitState::Open), Just(CircuitState::HalfOpen)].prop_map(Step::Force),
     ];
     prop::collection::vec(step, 0..300)
 }
@@ -164,7 +173,7 @@ struct Model {
     failures: usize,
     capacity: usize,
     success: Option<SuccessThreshold>,
-    state: State,
+    state: CircuitState,
     results: VecDeque<bool>,
     since: Instant,
     epoch: u64,
@@ -177,7 +186,7 @@ impl Model {
         self.success.map_or(self.capacity, |success| success.capacity)
     }
 
-    fn enter(&mut self, state: State, now: Instant) {
+    fn enter(&mut self, state: CircuitState, now: Instant) {
         self.state = state;
         self.results.clear();
         self.since = now;
@@ -186,13 +195,13 @@ impl Model {
     }
 
     fn admit(&mut self, id: usize, now: Instant) -> bool {
-        if self.state == State::Open && now - self.since >= DELAY {
-            self.enter(State::HalfOpen, now);
+        if self.state == CircuitState::Open && now - self.since >= DELAY {
+            self.enter(CircuitState::HalfOpen, now);
         }
         match self.state {
-            State::Closed => true,
-            State::Open => false,
-            State::HalfOpen => {
+            CircuitState::Closed => true,
+            CircuitState::Open => false,
+            CircuitState::HalfOpen => {
                 self.out.retain(|(_, since)| now - *since < TRIAL);
                 let admitted = self.out.len() < self.half_open_capacity();
                 if admitted {
@@ -207,7 +216,7 @@ impl Model {
         if epoch != self.epoch {
             return false;
         }
-        if self.state != State::HalfOpen {
+        if self.state != CircuitState::HalfOpen {
             return true;
         }
         let given = self.out.iter().find(|(out, _)| *out == id).map(|(_, since)| *since);
@@ -216,20 +225,23 @@ impl Model {
     }
 
     fn answer(&mut self, id: usize, epoch: u64, failed: bool, now: Instant) {
-        if !self.take_back(id, epoch, now) || self.state == State::Open {
+        if !self.take_back(id, epoch, now) || self.state == CircuitState::Open {
             return;
         }
-        let capacity =
-            if self.state == State::Closed { self.capacity } else { self.half_open_capacity() };
+        let capacity = if self.state == CircuitState::Closed {
+            self.capacity
+        } else {
+            self.half_open_capacity()
+        };
         self.results.push_back(failed);
         while self.results.len() > capacity {
             self.results.pop_front();
         }
         let failures = self.results.iter().filter(|failed| **failed).count();
         let successes = self.results.len() - failures;
-        if self.state == State::Closed {
+        if self.state == CircuitState::Closed {
             if failures >= self.failures {
-                self.enter(State::Open, now);
+                self.enter(CircuitState::Open, now);
             }
             return;
         }
@@ -238,9 +250,9 @@ impl Model {
             None => (self.capacity - self.failures + 1, self.failures),
         };
         if successes >= enough {
-            self.enter(State::Closed, now);
+            self.enter(CircuitState::Closed, now);
         } else if failures >= too_many {
-            self.enter(State::Open, now);
+            self.enter(CircuitState::Open, now);
         }
     }
 }
@@ -254,13 +266,13 @@ proptest! {
         let mut now = Instant::now();
         let capacity = failures + more;
         let success = success.map(|(successes, more)| SuccessThreshold { successes, capacity: successes + more });
-        let mut machine = Machine::new(settings(FailureThreshold::Count { failures, capacity }, success), now);
+        let mut machine = CircuitMachine::new(settings(FailureThreshold::Count { failures, capacity }, success), now);
         let mut model = Model {
-            failures, capacity, success, state: State::Closed, results: VecDeque::new(), since: now, epoch: 0,
+            failures, capacity, success, state: CircuitState::Closed, results: VecDeque::new(), since: now, epoch: 0,
             out: Vec::new(),
         };
         // Permits that are out, with the model's name for them.
-        let mut permits: Vec<(Permit, usize, u64)> = Vec::new();
+        let mut permits: Vec<(CircuitPermit, usize, u64)> = Vec::new();
         for (id, step) in steps.into_iter().enumerate() {
             let before = machine.status(now).state;
             let transition = match step {

@@ -4,7 +4,7 @@
 //! The substitute is static, or a component makes it from what it sees of the original outcome. A
 //! component that declines or fails to answer lets the original outcome out.
 //!
-//! **Events.** `FallbackServed`, `FallbackDeclined`.
+//! **Events.** [`FallbackEvent`].
 //!
 //! **Composition.** Usually outermost. Its answer counts as a success for every policy outside it,
 //! whatever its status, so a retry or breaker around it sees no failure. It does not run when the
@@ -20,12 +20,15 @@ use serde::Deserialize;
 
 use crate::body::ResponseBody;
 use crate::call::Call;
-use crate::condition::{self, Asker, Condition, ConditionConfig, Native};
-use crate::config::{Parts, Problem, Problems};
-use crate::event::EventKind;
+use crate::condition::{self, Asker, Condition, ConditionConfig};
+use crate::config::{Problem, Problems};
+use crate::event::{EventKind, FallbackEvent};
+use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt, Response};
-use crate::policy::{Next, Policy};
-use crate::predicate::{Answer, Exchange, Responder, Slot, Verdict};
+use crate::parts::Parts;
+use crate::policy::{Next, Policy, PolicyConfig};
+use crate::predicate::{Answer, Exchange, Responder, Verdict};
+use crate::slot::Slot;
 
 /// `kind = "fallback"`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -51,12 +54,12 @@ pub struct RespondConfig {
     pub body: Option<String>,
 }
 
-impl FallbackConfig {
-    /// The policy under this name.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<Fallback, Vec<Problem>> {
+impl PolicyConfig for FallbackConfig {
+    const KIND: &'static str = "fallback";
+
+    type Policy = Fallback;
+
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<Fallback, Vec<Problem>> {
         let mut problems = Problems::default();
         let handle_if = ConditionConfig::build(
             self.handle_if,
@@ -186,6 +189,15 @@ impl Policy for Fallback {
         &self.name
     }
 
+    fn kind(&self) -> &'static str {
+        FallbackConfig::KIND
+    }
+
+    fn announces(&self) -> Vec<EventKind> {
+        let served = FallbackEvent::Served { status: 200, component: None };
+        vec![served.into(), FallbackEvent::Declined.into()]
+    }
+
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             let asker = Asker { policy: &self.name, deadline: next.deadline() };
@@ -193,22 +205,20 @@ impl Policy for Fallback {
             let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await else {
                 return outcome;
             };
-            // In a box: most calls need no room for it.
-            match Box::pin(self.answer(call, asker, &mut outcome)).await {
-                Some(response) => {
-                    let (status, component) =
-                        (response.status.as_u16(), response.component().cloned());
-                    call.emit_decided(
-                        &self.name,
-                        by.as_ref(),
-                        EventKind::FallbackServed { status, component },
-                    );
-                    Ok(response.into_fallback(outcome.attempt()))
-                }
-                None => {
-                    call.emit_decided(&self.name, by.as_ref(), EventKind::FallbackDeclined);
-                    outcome
-                }
+            let attempt = outcome.attempt();
+            // Boxed to keep the common path's future small.
+            let response = Box::pin(self.answer(call, asker, &mut outcome)).await;
+            let event = match &response {
+                Some(response) => FallbackEvent::Served {
+                    status: response.status.as_u16(),
+                    component: response.component().cloned(),
+                },
+                None => FallbackEvent::Declined,
+            };
+            call.emit_about(attempt, &self.name, by.as_ref(), event);
+            match response {
+                Some(response) => Ok(response.into_fallback(attempt)),
+                None => outcome,
             }
         })
     }

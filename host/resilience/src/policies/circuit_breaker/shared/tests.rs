@@ -8,7 +8,7 @@ use loom::thread;
 use proptest::prelude::*;
 
 use super::*;
-use crate::circuit_breaker::machine::{FailureThreshold, SuccessThreshold};
+use crate::policies::circuit_breaker::machine::{FailureThreshold, SuccessThreshold};
 use crate::sharded::take_place;
 
 const DELAY: Duration = Duration::from_millis(100);
@@ -16,8 +16,8 @@ const TRIAL: Duration = Duration::from_millis(50);
 const PERIOD: Duration = Duration::from_millis(100);
 const SHARDS: usize = 3;
 
-fn settings(failure: FailureThreshold) -> Settings {
-    Settings {
+fn settings(failure: FailureThreshold) -> CircuitSettings {
+    CircuitSettings {
         failure,
         success: None,
         delay: DELAY,
@@ -27,21 +27,21 @@ fn settings(failure: FailureThreshold) -> Settings {
     }
 }
 
-fn count(failures: usize, capacity: usize) -> Settings {
+fn count(failures: usize, capacity: usize) -> CircuitSettings {
     settings(FailureThreshold::Count { failures, capacity })
 }
 
-fn rate(rate: f64, min_calls: usize) -> Settings {
+fn rate(rate: f64, min_calls: usize) -> CircuitSettings {
     settings(FailureThreshold::Rate { rate, min_calls, period: PERIOD })
 }
 
-fn shared(settings: Settings, shards: usize, now: Instant) -> SharedMachine {
+fn shared(settings: CircuitSettings, shards: usize, now: Instant) -> SharedCircuit {
     let shards = settings.failure.is_by_time().then(|| Sharded::with_shards(shards));
-    SharedMachine::with_shards(settings, shards, now)
+    SharedCircuit::with_shards(settings, shards, now)
 }
 
 /// One that has seen a success on each of its shards, or as many as its window holds.
-fn well(settings: Settings, now: Instant) -> SharedMachine {
+fn well(settings: CircuitSettings, now: Instant) -> SharedCircuit {
     let shared = shared(settings, SHARDS, now);
     for place in 0..SHARDS {
         take_place(place);
@@ -83,9 +83,9 @@ fn healthy_calls_and_rejected_ones_take_no_lock_and_change_no_word() {
             }
             assert_eq!(shared.word(), word);
             drop(held);
-            shared.force(State::Open, now);
+            shared.force(CircuitState::Open, now);
             let held = shared.lock();
-            assert_eq!(shared.admit(now).0, Err(Rejection { remaining: Some(DELAY) }));
+            assert_eq!(shared.admit(now).0, Err(CircuitRejection { remaining: Some(DELAY) }));
             drop(held);
         });
     }
@@ -104,7 +104,7 @@ fn a_failure_among_the_last_results_makes_successes_count_until_it_is_forgotten(
             assert_eq!(record(false), None);
         }
         assert_eq!(record(true), None);
-        assert_eq!(record(true).unwrap().to, State::Open);
+        assert_eq!(record(true).unwrap().to, CircuitState::Open);
     });
 }
 
@@ -140,7 +140,7 @@ enum Step {
     Admit,
     Answer { which: usize, failed: bool },
     Release { which: usize },
-    Force(State),
+    Force(CircuitState),
     Look,
 }
 
@@ -151,7 +151,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
         20 => Just(Step::Admit),
         20 => (any::<usize>(), prop::bool::weighted(0.2)).prop_map(|(which, failed)| Step::Answer { which, failed }),
         2 => any::<usize>().prop_map(|which| Step::Release { which }),
-        1 => prop_oneof![Just(State::Closed), Just(State::Open), Just(State::HalfOpen)].prop_map(Step::Force),
+        1 => prop_oneof![Just(CircuitState::Closed), Just(CircuitState::Open), Just(CircuitState::HalfOpen)].prop_map(Step::Force),
         1 => Just(Step::Look),
     ];
     prop::collection::vec((0..SHARDS, step), 0..200)
@@ -172,9 +172,9 @@ fn thresholds() -> impl Strategy<Value = FailureThreshold> {
     ]
 }
 
-fn does_what_the_machine_does(settings: Settings, steps: Vec<(usize, Step)>) {
+fn does_what_the_machine_does(settings: CircuitSettings, steps: Vec<(usize, Step)>) {
     let mut now = Instant::now();
-    let mut machine = Machine::new(settings, now);
+    let mut machine = CircuitMachine::new(settings, now);
     let shared = shared(settings, SHARDS, now);
     let mut permits = Vec::new();
     for (place, step) in steps {
@@ -214,7 +214,7 @@ proptest! {
         let success = success.map(|(successes, more)| SuccessThreshold { successes, capacity: successes + more });
         let mut model = loom::model::Builder::new();
         model.max_branches = 100_000;
-        let settings = Settings { success, ..settings(failure) };
+        let settings = CircuitSettings { success, ..settings(failure) };
         model.check(move || does_what_the_machine_does(settings, steps.clone()));
     }
 }
@@ -230,27 +230,32 @@ enum Act {
     Admit,
     Succeed,
     Fail,
-    Force(State),
+    Force(CircuitState),
     /// How many counted results there are, and failures among them.
     Look,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
-    Admitted(Option<Rejection>, Option<Transition>),
-    Answered(Option<Transition>),
-    Status(Status),
+    Admitted(Option<CircuitRejection>, Option<CircuitTransition>),
+    Answered(Option<CircuitTransition>),
+    CircuitStatus(CircuitStatus),
 }
 
 /// Both machines' functions.
 trait Acting {
-    fn act(&mut self, act: Act, permits: &mut Vec<Permit>, now: Instant) -> Option<Seen>;
+    fn act(&mut self, act: Act, permits: &mut Vec<CircuitPermit>, now: Instant) -> Option<Seen>;
 }
 
 macro_rules! acting {
     ($machine:ty) => {
         impl Acting for $machine {
-            fn act(&mut self, act: Act, permits: &mut Vec<Permit>, now: Instant) -> Option<Seen> {
+            fn act(
+                &mut self,
+                act: Act,
+                permits: &mut Vec<CircuitPermit>,
+                now: Instant,
+            ) -> Option<Seen> {
                 let answered = match act {
                     Act::Admit => {
                         let (admitted, transition) = self.admit(now);
@@ -261,7 +266,7 @@ macro_rules! acting {
                     Act::Succeed => self.record(permits.remove(0), false, None, now),
                     Act::Fail => self.record(permits.remove(0), true, None, now),
                     Act::Force(state) => self.force(state, now),
-                    Act::Look => return Some(Seen::Status(self.status(now))),
+                    Act::Look => return Some(Seen::CircuitStatus(self.status(now))),
                 };
                 Some(Seen::Answered(answered))
             }
@@ -269,15 +274,15 @@ macro_rules! acting {
     };
 }
 
-acting!(Machine);
-acting!(&SharedMachine);
+acting!(CircuitMachine);
+acting!(&SharedCircuit);
 
 /// What each thread has seen, and the status when all is over.
-type History = (Vec<Vec<Option<Seen>>>, Status);
+type History = (Vec<Vec<Option<Seen>>>, CircuitStatus);
 
 /// All that the plain machine can come to when the scripts are dealt into one, after `before`.
 fn possible(
-    settings: Settings,
+    settings: CircuitSettings,
     start: Instant,
     before: Script,
     scripts: &[Script],
@@ -297,13 +302,13 @@ fn possible(
 }
 
 fn in_order(
-    settings: Settings,
+    settings: CircuitSettings,
     start: Instant,
     before: Script,
     scripts: &[Script],
     order: &[usize],
 ) -> History {
-    let mut machine = Machine::new(settings, start);
+    let mut machine = CircuitMachine::new(settings, start);
     run(&mut machine, start, before);
     let mut permits = vec![Vec::new(); scripts.len()];
     let mut seen = vec![Vec::new(); scripts.len()];
@@ -333,7 +338,7 @@ fn end(start: Instant, scripts: &[Script]) -> Instant {
 /// Runs the scripts in threads of their own, in the orders that loom finds, with a shard for each
 /// and with one for all: each must be one of the plain machine's. Of three threads, none is
 /// interrupted more than twice, or it would take minutes.
-fn is_linear(settings: Settings, before: Script, scripts: &[Script]) {
+fn is_linear(settings: CircuitSettings, before: Script, scripts: &[Script]) {
     let start = Instant::now();
     let possible = Arc::new(possible(settings, start, before, scripts));
     let shards = if settings.failure.is_by_time() { &[1, SHARDS][..] } else { &[1] };
@@ -364,7 +369,8 @@ const OK: Script = &[(0, Act::Admit), (0, Act::Succeed)];
 const TWO_OK: Script = &[(0, Act::Admit), (0, Act::Succeed), (0, Act::Admit), (0, Act::Succeed)];
 const FAIL: Script = &[(0, Act::Admit), (0, Act::Fail)];
 const TWO_FAIL: Script = &[(0, Act::Admit), (0, Act::Fail), (0, Act::Admit), (0, Act::Fail)];
-const TO_AND_FRO: Script = &[(0, Act::Force(State::Open)), (0, Act::Force(State::Closed))];
+const TO_AND_FRO: Script =
+    &[(0, Act::Force(CircuitState::Open)), (0, Act::Force(CircuitState::Closed))];
 
 #[test]
 fn the_last_results_with_successes_and_failures_at_once() {
@@ -377,9 +383,13 @@ fn the_last_results_with_successes_and_failures_at_once() {
 #[test]
 fn the_last_results_moved_by_hand() {
     is_linear(count(2, 2), TWO_OK, &[OK, TO_AND_FRO]);
-    is_linear(count(1, 1), OK, &[FAIL, &[(0, Act::Force(State::HalfOpen)), (0, Act::Admit)]]);
+    is_linear(
+        count(1, 1),
+        OK,
+        &[FAIL, &[(0, Act::Force(CircuitState::HalfOpen)), (0, Act::Admit)]],
+    );
     let trial: Script = &[(100, Act::Admit), (100, Act::Succeed)];
-    is_linear(count(1, 1), &[(0, Act::Force(State::Open))], &[trial, &[(100, Act::Admit)]]);
+    is_linear(count(1, 1), &[(0, Act::Force(CircuitState::Open))], &[trial, &[(100, Act::Admit)]]);
 }
 
 #[test]
@@ -435,7 +445,7 @@ fn what_happened_before_a_call_is_seen_by_it() {
                 let (shared, is_open) = (shared.clone(), is_open.clone());
                 move || {
                     take_place(1);
-                    shared.force(State::Open, now);
+                    shared.force(CircuitState::Open, now);
                     is_open.store(true, Ordering::Release);
                 }
             });

@@ -17,29 +17,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::window::{Counts, TimeSlices, Window};
-
-/// Where a circuit stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Traffic flows.
-    Closed,
-    /// Calls are rejected.
-    Open,
-    /// A few calls try whether the upstream is well again.
-    HalfOpen,
-}
-
-impl State {
-    /// Its word in log, metrics and `/state`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-        }
-    }
-}
+use super::window::{ResultWindow, TimeSlices, WindowCounts};
+use crate::event::CircuitState;
 
 /// When the circuit opens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,7 +39,7 @@ pub(super) struct SuccessThreshold {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Settings {
+pub(super) struct CircuitSettings {
     pub(super) failure: FailureThreshold,
     /// None: half-open is judged by the failure threshold.
     pub(super) success: Option<SuccessThreshold>,
@@ -70,7 +49,7 @@ pub(super) struct Settings {
     pub(super) trial_timeout: Duration,
 }
 
-impl Settings {
+impl CircuitSettings {
     /// How many trials at once, and how many results half-open is judged by.
     fn trials(&self) -> usize {
         match (self.success, self.failure) {
@@ -95,16 +74,16 @@ impl Settings {
 
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Transition {
-    pub(super) from: State,
-    pub(super) to: State,
+pub(super) struct CircuitTransition {
+    pub(super) from: CircuitState,
+    pub(super) to: CircuitState,
     /// How long it stays open, if it opened.
     pub(super) delay: Option<Duration>,
 }
 
-/// Leave to ask the upstream once. It is answered by [`Machine::record`] or [`Machine::release`].
+/// Leave to ask the upstream once. It is answered by [`CircuitMachine::record`] or [`CircuitMachine::release`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Permit {
+pub(super) struct CircuitPermit {
     generation: u64,
     trial: u64,
 }
@@ -112,11 +91,11 @@ pub(super) struct Permit {
 /// No leave; `remaining` is how long the circuit stays open, unless it is half-open with all trials
 /// under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rejection {
+pub(super) struct CircuitRejection {
     pub(super) remaining: Option<Duration>,
 }
 
-impl Permit {
+impl CircuitPermit {
     /// Of a generation in which the circuit is closed.
     pub(super) fn of_closed(generation: u64) -> Self {
         Self { generation, trial: 0 }
@@ -129,7 +108,7 @@ impl Permit {
 
 /// Where a machine stands, as far as a call must know to go on without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum CircuitStanding {
     /// Calls are let through. Settled, a success changes nothing: it takes the place of another.
     Closed { generation: u64, is_settled: bool },
     /// Calls are rejected until then; none: for longer than time is told.
@@ -140,12 +119,12 @@ pub(super) enum Standing {
 
 /// What an observer may know.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Status {
+pub struct CircuitStatus {
     /// Where it stands. Open turns half-open on the first call after the delay, so it may be open
     /// with nothing remaining.
-    pub state: State,
+    pub state: CircuitState,
     /// The results that it is judged by.
-    pub counts: Counts,
+    pub counts: WindowCounts,
     /// How long it stays open.
     pub remaining_delay: Duration,
     /// Trials under way.
@@ -155,61 +134,63 @@ pub struct Status {
 }
 
 #[derive(Debug)]
-pub(super) struct Machine {
-    settings: Settings,
-    phase: Phase,
+pub(super) struct CircuitMachine {
+    settings: CircuitSettings,
+    phase: CircuitPhase,
     generation: u64,
     /// Openings since it was last closed.
     openings: u32,
 }
 
 #[derive(Debug)]
-enum Phase {
-    Closed { window: Window },
-    Open { since: Instant, delay: Duration, counts: Counts },
-    HalfOpen { window: Window, trials: Vec<Trial>, next_trial: u64 },
+enum CircuitPhase {
+    Closed { window: ResultWindow },
+    Open { since: Instant, delay: Duration, counts: WindowCounts },
+    HalfOpen { window: ResultWindow, trials: Vec<CircuitTrial>, next_trial: u64 },
 }
 
 #[derive(Debug)]
-struct Trial {
+struct CircuitTrial {
     number: u64,
     since: Instant,
 }
 
-impl Machine {
-    pub(super) fn new(settings: Settings, now: Instant) -> Self {
-        Self { phase: Phase::closed(&settings, now), settings, generation: 0, openings: 0 }
+impl CircuitMachine {
+    pub(super) fn new(settings: CircuitSettings, now: Instant) -> Self {
+        Self { phase: CircuitPhase::closed(&settings, now), settings, generation: 0, openings: 0 }
     }
 
     /// Asks for leave. After the delay, the first to ask turns the circuit half-open.
     pub(super) fn admit(
         &mut self,
         now: Instant,
-    ) -> (Result<Permit, Rejection>, Option<Transition>) {
+    ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
         let mut transition = None;
-        if let Phase::Open { since, delay, .. } = self.phase {
+        if let CircuitPhase::Open { since, delay, .. } = self.phase {
             let remaining = delay.saturating_sub(now.saturating_duration_since(since));
             if !remaining.is_zero() {
-                return (Err(Rejection { remaining: Some(remaining) }), None);
+                return (Err(CircuitRejection { remaining: Some(remaining) }), None);
             }
-            transition = Some(self.change(Phase::half_open(&self.settings), None));
+            transition = Some(self.change(CircuitPhase::half_open(&self.settings), None));
         }
         let generation = self.generation;
         let permit = match &mut self.phase {
-            Phase::HalfOpen { trials, next_trial, .. } => {
+            CircuitPhase::HalfOpen { trials, next_trial, .. } => {
                 trials.retain(|trial| {
                     now.saturating_duration_since(trial.since) < self.settings.trial_timeout
                 });
                 if trials.len() < self.settings.trials() {
                     let number = *next_trial;
                     *next_trial += 1;
-                    trials.push(Trial { number, since: now });
-                    Ok(Permit { generation, trial: number })
+                    trials.push(CircuitTrial { number, since: now });
+                    Ok(CircuitPermit { generation, trial: number })
                 } else {
-                    Err(Rejection { remaining: None })
+                    Err(CircuitRejection { remaining: None })
                 }
             }
-            Phase::Closed { .. } | Phase::Open { .. } => Ok(Permit::of_closed(generation)),
+            CircuitPhase::Closed { .. } | CircuitPhase::Open { .. } => {
+                Ok(CircuitPermit::of_closed(generation))
+            }
         };
         (permit, transition)
     }
@@ -218,22 +199,24 @@ impl Machine {
     #[cfg(test)]
     pub(super) fn record(
         &mut self,
-        permit: Permit,
+        permit: CircuitPermit,
         failed: bool,
         requested: Option<Duration>,
         now: Instant,
-    ) -> Option<Transition> {
+    ) -> Option<CircuitTransition> {
         if self.take(permit, failed, now) { self.judge(requested, now) } else { None }
     }
 
     /// Records a result, to be judged by [`judge`](Self::judge). False: it is none that counts.
-    pub(super) fn take(&mut self, permit: Permit, failed: bool, now: Instant) -> bool {
+    pub(super) fn take(&mut self, permit: CircuitPermit, failed: bool, now: Instant) -> bool {
         if !self.take_back(permit, now) {
             return false;
         }
         match &mut self.phase {
-            Phase::Open { .. } => return false,
-            Phase::Closed { window } | Phase::HalfOpen { window, .. } => window.record(failed, now),
+            CircuitPhase::Open { .. } => return false,
+            CircuitPhase::Closed { window } | CircuitPhase::HalfOpen { window, .. } => {
+                window.record(failed, now)
+            }
         }
         true
     }
@@ -243,36 +226,40 @@ impl Machine {
         &mut self,
         requested: Option<Duration>,
         now: Instant,
-    ) -> Option<Transition> {
+    ) -> Option<CircuitTransition> {
         let settings = self.settings;
         match &mut self.phase {
-            Phase::Open { .. } => None,
-            Phase::Closed { window } => {
+            CircuitPhase::Open { .. } => None,
+            CircuitPhase::Closed { window } => {
                 settings.failure.is_reached(window.counts(now)).then(|| self.open(requested, now))
             }
-            Phase::HalfOpen { window, .. } => match settings.judge_trials(window.counts(now))? {
-                Verdict::Close => Some(self.close(now)),
-                Verdict::Open => Some(self.open(requested, now)),
-            },
+            CircuitPhase::HalfOpen { window, .. } => {
+                match settings.judge_trials(window.counts(now))? {
+                    TrialVerdict::Close => Some(self.close(now)),
+                    TrialVerdict::Open => Some(self.open(requested, now)),
+                }
+            }
         }
     }
 
     /// What a call may know of it without asking it.
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> CircuitStanding {
         match &self.phase {
-            Phase::Closed { window } => Standing::Closed {
+            CircuitPhase::Closed { window } => CircuitStanding::Closed {
                 generation: self.generation,
                 is_settled: window.is_full_of_successes(),
             },
-            Phase::Open { since, delay, .. } => Standing::Open { until: since.checked_add(*delay) },
-            Phase::HalfOpen { .. } => Standing::HalfOpen,
+            CircuitPhase::Open { since, delay, .. } => {
+                CircuitStanding::Open { until: since.checked_add(*delay) }
+            }
+            CircuitPhase::HalfOpen { .. } => CircuitStanding::HalfOpen,
         }
     }
 
     /// The slices that results are counted in, if it is closed and counts by time.
     pub(super) fn slices(&mut self) -> Option<&mut TimeSlices> {
         match &mut self.phase {
-            Phase::Closed { window: Window::Time(slices) } => Some(slices),
+            CircuitPhase::Closed { window: ResultWindow::Time(slices) } => Some(slices),
             _ => None,
         }
     }
@@ -281,26 +268,26 @@ impl Machine {
     /// not be judged, only counted.
     pub(super) fn is_safe_from_successes(&mut self, now: Instant) -> bool {
         match &mut self.phase {
-            Phase::Closed { window } => {
+            CircuitPhase::Closed { window } => {
                 self.settings.failure.is_safe_from_successes(window.counts(now))
             }
-            Phase::Open { .. } | Phase::HalfOpen { .. } => false,
+            CircuitPhase::Open { .. } | CircuitPhase::HalfOpen { .. } => false,
         }
     }
 
     /// Gives a permit back unanswered: nothing is recorded.
-    pub(super) fn release(&mut self, permit: Permit, now: Instant) {
+    pub(super) fn release(&mut self, permit: CircuitPermit, now: Instant) {
         self.take_back(permit, now);
     }
 
     /// Whether the permit is of this generation, and, if it is a trial's, still out.
-    fn take_back(&mut self, permit: Permit, now: Instant) -> bool {
+    fn take_back(&mut self, permit: CircuitPermit, now: Instant) -> bool {
         if permit.generation != self.generation {
             return false;
         }
         match &mut self.phase {
-            Phase::Closed { .. } | Phase::Open { .. } => true,
-            Phase::HalfOpen { trials, .. } => {
+            CircuitPhase::Closed { .. } | CircuitPhase::Open { .. } => true,
+            CircuitPhase::HalfOpen { trials, .. } => {
                 let Some(index) = trials.iter().position(|trial| trial.number == permit.trial)
                 else {
                     return false;
@@ -312,36 +299,36 @@ impl Machine {
     }
 
     /// Moves it by hand. None: it stands there already.
-    pub(super) fn force(&mut self, state: State, now: Instant) -> Option<Transition> {
+    pub(super) fn force(&mut self, state: CircuitState, now: Instant) -> Option<CircuitTransition> {
         if state == self.phase.state() {
             return None;
         }
         Some(match state {
-            State::Closed => self.close(now),
-            State::Open => self.open(None, now),
-            State::HalfOpen => self.change(Phase::half_open(&self.settings), None),
+            CircuitState::Closed => self.close(now),
+            CircuitState::Open => self.open(None, now),
+            CircuitState::HalfOpen => self.change(CircuitPhase::half_open(&self.settings), None),
         })
     }
 
-    pub(super) fn status(&mut self, now: Instant) -> Status {
+    pub(super) fn status(&mut self, now: Instant) -> CircuitStatus {
         let state = self.phase.state();
         let openings = self.openings;
         match &mut self.phase {
-            Phase::Closed { window } => Status {
+            CircuitPhase::Closed { window } => CircuitStatus {
                 state,
                 counts: window.counts(now),
                 remaining_delay: Duration::ZERO,
                 trials: 0,
                 openings,
             },
-            Phase::Open { since, delay, counts } => Status {
+            CircuitPhase::Open { since, delay, counts } => CircuitStatus {
                 state,
                 counts: *counts,
                 remaining_delay: delay.saturating_sub(now.saturating_duration_since(*since)),
                 trials: 0,
                 openings,
             },
-            Phase::HalfOpen { window, trials, .. } => Status {
+            CircuitPhase::HalfOpen { window, trials, .. } => CircuitStatus {
                 state,
                 counts: window.counts(now),
                 remaining_delay: Duration::ZERO,
@@ -356,67 +343,69 @@ impl Machine {
         }
     }
 
-    fn open(&mut self, requested: Option<Duration>, now: Instant) -> Transition {
+    fn open(&mut self, requested: Option<Duration>, now: Instant) -> CircuitTransition {
         self.openings = self.openings.saturating_add(1);
         let delay = match requested {
             Some(requested) => requested.min(self.settings.max_delay),
             None => self.settings.delay(self.openings),
         };
         let counts = match &mut self.phase {
-            Phase::Closed { window } | Phase::HalfOpen { window, .. } => window.counts(now),
-            Phase::Open { counts, .. } => *counts,
+            CircuitPhase::Closed { window } | CircuitPhase::HalfOpen { window, .. } => {
+                window.counts(now)
+            }
+            CircuitPhase::Open { counts, .. } => *counts,
         };
-        self.change(Phase::Open { since: now, delay, counts }, Some(delay))
+        self.change(CircuitPhase::Open { since: now, delay, counts }, Some(delay))
     }
 
-    fn close(&mut self, now: Instant) -> Transition {
+    fn close(&mut self, now: Instant) -> CircuitTransition {
         self.openings = 0;
-        self.change(Phase::closed(&self.settings, now), None)
+        self.change(CircuitPhase::closed(&self.settings, now), None)
     }
 
-    fn change(&mut self, phase: Phase, delay: Option<Duration>) -> Transition {
-        let transition = Transition { from: self.phase.state(), to: phase.state(), delay };
+    fn change(&mut self, phase: CircuitPhase, delay: Option<Duration>) -> CircuitTransition {
+        let transition = CircuitTransition { from: self.phase.state(), to: phase.state(), delay };
         self.phase = phase;
         self.generation += 1;
         transition
     }
 }
 
-impl Phase {
-    fn closed(settings: &Settings, now: Instant) -> Self {
+impl CircuitPhase {
+    fn closed(settings: &CircuitSettings, now: Instant) -> Self {
         let window = match settings.failure {
-            FailureThreshold::Count { capacity, .. } => Window::of_last(capacity),
+            FailureThreshold::Count { capacity, .. } => ResultWindow::of_last(capacity),
             FailureThreshold::Period { period, .. } | FailureThreshold::Rate { period, .. } => {
-                Window::of_period(period, now)
+                ResultWindow::of_period(period, now)
             }
         };
         Self::Closed { window }
     }
 
-    fn half_open(settings: &Settings) -> Self {
+    fn half_open(settings: &CircuitSettings) -> Self {
         Self::HalfOpen {
-            window: Window::of_last(settings.trials()),
+            window: ResultWindow::of_last(settings.trials()),
             trials: Vec::new(),
             next_trial: 0,
         }
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> CircuitState {
         match self {
-            Self::Closed { .. } => State::Closed,
-            Self::Open { .. } => State::Open,
-            Self::HalfOpen { .. } => State::HalfOpen,
+            Self::Closed { .. } => CircuitState::Closed,
+            Self::Open { .. } => CircuitState::Open,
+            Self::HalfOpen { .. } => CircuitState::HalfOpen,
         }
     }
 }
 
-enum Verdict {
+enum TrialVerdict {
     Close,
     Open,
 }
 
 impl FailureThreshold {
-    fn is_reached(&self, counts: Counts) -> bool {
+    fn is_reached(&self, counts: WindowCounts) -> bool {
         match *self {
             Self::Count { failures, .. } | Self::Period { failures, .. } => {
                 counts.failures >= failures
@@ -433,7 +422,7 @@ impl FailureThreshold {
 
     /// Whether it is not reached, and more successes can't make it so. They only lower a rate, but
     /// may complete `min_calls`.
-    fn is_safe_from_successes(&self, counts: Counts) -> bool {
+    fn is_safe_from_successes(&self, counts: WindowCounts) -> bool {
         match *self {
             Self::Count { failures, .. } | Self::Period { failures, .. } => {
                 counts.failures < failures
@@ -445,11 +434,11 @@ impl FailureThreshold {
     }
 }
 
-impl Settings {
+impl CircuitSettings {
     /// Half-open's judgement. Without a success threshold the failure threshold decides both ways,
     /// as in failsafe-go: one success closes an n-of-n breaker, since n failures can no longer
     /// come together.
-    fn judge_trials(&self, counts: Counts) -> Option<Verdict> {
+    fn judge_trials(&self, counts: WindowCounts) -> Option<TrialVerdict> {
         let (close, open) = match (self.success, self.failure) {
             (Some(SuccessThreshold { successes, capacity }), _) => {
                 (counts.successes >= successes, counts.failures > capacity - successes)
@@ -466,9 +455,9 @@ impl Settings {
             }
         };
         if close {
-            Some(Verdict::Close)
+            Some(TrialVerdict::Close)
         } else if open {
-            Some(Verdict::Open)
+            Some(TrialVerdict::Open)
         } else {
             None
         }

@@ -6,11 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fusebox_resilience::ComponentId;
 use serde::Serialize;
 
-use super::Level;
-use crate::observe::now;
+use super::level::Level;
 
 /// What is kept of a text from outside.
-pub(super) const MAX_TEXT: usize = 4 << 10;
+pub(crate) const MAX_TEXT: usize = 4 << 10;
 
 /// A line under construction.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ impl Line<'_> {
     }
 
     /// Adds what is within the quotes of what somebody else wrote.
-    pub(super) fn text_value(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn text_value(&mut self, bytes: &[u8]) -> &mut Self {
         // Nearly all of it needs no escape.
         if bytes.len() <= MAX_TEXT && is_plain(bytes) {
             self.buffer.extend_from_slice(bytes);
@@ -74,42 +73,42 @@ impl Line<'_> {
     }
 
     /// Adds a piece of the line as it is.
-    pub(super) fn piece(&mut self, piece: &str) -> &mut Self {
+    pub(crate) fn piece(&mut self, piece: &str) -> &mut Self {
         self.buffer.extend_from_slice(piece.as_bytes());
         self
     }
 
     /// Adds a number's digits.
-    pub(super) fn number(&mut self, number: u64) -> &mut Self {
+    pub(crate) fn number(&mut self, number: u64) -> &mut Self {
         self.piece(itoa::Buffer::new().format(number))
     }
 
     /// Adds a time with its quotes.
-    pub(super) fn time(&mut self, since: SinceEpoch) -> &mut Self {
+    pub(crate) fn time(&mut self, since: SinceEpoch) -> &mut Self {
         self.days.write(since, self.buffer);
         self
     }
 
     /// Adds what is JSON already.
-    pub(super) fn json(&mut self, key: &'static str, json: &str) -> &mut Self {
+    pub(crate) fn json(&mut self, key: &'static str, json: &str) -> &mut Self {
         self.key(key);
         self.buffer.extend_from_slice(json.as_bytes());
         self
     }
 
-    pub(super) fn component(&mut self, component: &ComponentId) -> &mut Self {
+    pub(crate) fn component(&mut self, component: &ComponentId) -> &mut Self {
         self.field("component", &*component.name)
             .field("digest", &*component.digest)
             .field("generation", component.generation)
     }
 
-    pub(super) fn open(&mut self, key: &'static str) -> &mut Self {
+    pub(crate) fn open(&mut self, key: &'static str) -> &mut Self {
         self.key(key);
         self.buffer.push(b'{');
         self
     }
 
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.buffer.push(b'}');
     }
 
@@ -124,7 +123,7 @@ impl Line<'_> {
 }
 
 /// Whether this may stand in a JSON string as it is, and is ASCII.
-pub(super) fn is_plain(bytes: &[u8]) -> bool {
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
     // Eight at a time; the last eight may have been looked at before. Texts are short.
     if let Some(last) = bytes.last_chunk() {
         let (words, _) = bytes.as_chunks();
@@ -149,13 +148,13 @@ fn odd_bytes(word: [u8; 8]) -> u64 {
 
 /// What a thread formats with, kept from line to line.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     buffer: Vec<u8>,
     days: Days,
 }
 
 impl Scratch {
-    pub(super) fn with(use_it: impl FnOnce(&mut Self)) {
+    pub(crate) fn with(use_it: impl FnOnce(&mut Self)) {
         thread_local! {
             static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { buffer: Vec::new(), days: Days::NONE }) };
         }
@@ -174,15 +173,17 @@ impl Scratch {
         }
     }
 
-    pub(super) fn line(
+    /// A line of this time and level.
+    pub(crate) fn line(
         &mut self,
+        time: SystemTime,
         level: Level,
         message: impl Serialize,
         fields: impl FnOnce(&mut Line<'_>),
     ) -> &[u8] {
         self.written(|line| {
             line.piece("\"time\":")
-                .time(SinceEpoch::of(now()))
+                .time(SinceEpoch::of(time))
                 .field("level", level.name())
                 .field("msg", message);
             fields(line);
@@ -190,7 +191,7 @@ impl Scratch {
     }
 
     /// A line that has what is written between its braces.
-    pub(super) fn written(&mut self, write: impl FnOnce(&mut Line<'_>)) -> &[u8] {
+    pub(crate) fn written(&mut self, write: impl FnOnce(&mut Line<'_>)) -> &[u8] {
         self.buffer.clear();
         self.buffer.push(b'{');
         write(&mut Line { buffer: &mut self.buffer, days: &mut self.days });
@@ -201,15 +202,15 @@ impl Scratch {
 
 /// A wall clock's time, since 1970.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SinceEpoch(Duration);
+pub(crate) struct SinceEpoch(Duration);
 
 impl SinceEpoch {
-    pub(super) fn of(time: SystemTime) -> Self {
+    pub(crate) fn of(time: SystemTime) -> Self {
         // A clock before 1970 is a clock that was never set.
         Self(time.duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
-    pub(super) fn after(self, elapsed: Duration) -> Self {
+    pub(crate) fn after(self, elapsed: Duration) -> Self {
         Self(self.0.saturating_add(elapsed))
     }
 }
@@ -218,7 +219,7 @@ const DAY: u64 = 24 * 60 * 60;
 
 /// The last day that was formatted: nearly all lines are of the same as the line before.
 #[derive(Debug)]
-pub(super) struct Days {
+pub(crate) struct Days {
     day: u64,
     /// As in `"2024-08-20T`.
     text: [u8; 12],
@@ -234,7 +235,7 @@ impl Days {
     const NONE: Self = Self { day: u64::MAX, text: [0; 12] };
 
     /// Appends it with its quotes, in microseconds.
-    pub(super) fn write(&mut self, time: SinceEpoch, buffer: &mut Vec<u8>) {
+    pub(crate) fn write(&mut self, time: SinceEpoch, buffer: &mut Vec<u8>) {
         let SinceEpoch(since) = time;
         let seconds = since.as_secs().min(jiff::Timestamp::MAX.as_second().unsigned_abs());
         let day = seconds / DAY;

@@ -14,17 +14,15 @@
 //! breaker inside is waited for rather than burnt attempts on, unless it stays open for longer than
 //! the policy may wait.
 //!
-//! **Events.** `RetryScheduled`, `RetriesExhausted`, `RetryAborted`, `RetrySkipped`.
+//! **Events.** [`RetryEvent`].
 //!
 //! **Composition.** Outside a breaker, so that each attempt is counted by it; outside a timeout, so
 //! that each attempt has its own limit. Inside a fallback, which then sees what the last attempt
 //! came to.
 
 mod backoff;
-mod budget;
 
 pub use backoff::{BackoffConfig, JitterConfig, RandomDelayConfig};
-pub use budget::{Budget, BudgetConfig};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,16 +32,20 @@ use http::Method;
 use serde::Deserialize;
 use tokio::time;
 
+use crate::budget::Budget;
 use crate::call::Call;
-use crate::condition::{Asker, Condition, ConditionConfig, Native};
-use crate::config::{ConfigDuration, Parts, Problem, Problems};
+use crate::condition::{Asker, Condition, ConditionConfig};
+use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Reached};
-use crate::event::{EventKind, NoRetry};
+use crate::event::{EventKind, NoRetry, RetryEvent};
+use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
-use crate::policy::{Next, Policy};
-use crate::predicate::{Slot, Verdict};
-use crate::random::Random;
+use crate::parts::Parts;
+use crate::policy::{Next, Policy, PolicyConfig};
+use crate::predicate::Verdict;
+use crate::provenance::Role;
 use crate::retry_after::requested_delay;
+use crate::slot::Slot;
 use backoff::{Delays, Jitter};
 
 /// `kind = "retry"`.
@@ -103,12 +105,12 @@ impl Default for RetryConfig {
     }
 }
 
-impl RetryConfig {
-    /// The policy under this name.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<Retry, Vec<Problem>> {
+impl PolicyConfig for RetryConfig {
+    const KIND: &'static str = "retry";
+
+    type Policy = Retry;
+
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<Retry, Vec<Problem>> {
         let mut problems = Problems::default();
         problems.require(self.max_retries >= -1, "max_retries", || {
             format!("must be at least 0, or -1 for unlimited, is {}", self.max_retries)
@@ -153,13 +155,17 @@ impl RetryConfig {
             return_last_failure: self.return_last_failure,
             methods,
             budget,
-            random: parts.random(),
         })
     }
 
-    /// Retries without any bound: worth a warning.
-    pub fn is_unbounded(&self) -> bool {
-        self.max_retries == -1 && self.max_duration.is_none() && self.budget.is_none()
+    fn warnings(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        let is_bounded =
+            self.max_retries != -1 || self.max_duration.is_some() || self.budget.is_some();
+        problems.require(is_bounded, "max_retries", || {
+            "unlimited retries without `max_duration` or a `budget`".into()
+        });
+        problems.into_result(()).err().unwrap_or_default()
     }
 }
 
@@ -216,7 +222,6 @@ pub struct Retry {
     return_last_failure: bool,
     methods: Methods,
     budget: Option<Arc<Budget>>,
-    random: Random,
 }
 
 impl Retry {
@@ -248,12 +253,12 @@ impl Retry {
             if requested > self.max_retry_after {
                 return Err(NoRetry::RetryAfter);
             }
-            let delay = self.jitter.lengthen(requested, self.random.fraction());
+            let delay = self.jitter.lengthen(requested, call.random().fraction());
             return Ok(left.map_or(delay, |left| delay.min(left)));
         }
         let own = self
             .jitter
-            .spread(self.delays.delay(*step, self.random.fraction()), self.random.fraction());
+            .spread(self.delays.delay(*step, call.random().fraction()), call.random().fraction());
         *step += 1;
         let own = left.map_or(own, |left| own.min(left));
         match outcome {
@@ -280,6 +285,25 @@ impl Policy for Retry {
         &self.name
     }
 
+    fn kind(&self) -> &'static str {
+        RetryConfig::KIND
+    }
+
+    fn repeats(&self) -> bool {
+        true
+    }
+
+    fn announces(&self) -> Vec<EventKind> {
+        let skipped = NoRetry::ALL.map(|reason| RetryEvent::Skipped { reason }.into());
+        let mut events = vec![
+            RetryEvent::Scheduled { retry: 1, delay: Duration::ZERO }.into(),
+            RetryEvent::Exhausted { retries: 0 }.into(),
+            RetryEvent::Aborted.into(),
+        ];
+        events.extend(skipped);
+        events
+    }
+
     /// Dropped between two attempts, nothing is held but the call's share of the budget, which its
     /// guards give back.
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
@@ -287,31 +311,33 @@ impl Policy for Retry {
             let asker = Asker { policy: &self.name, deadline: next.deadline() };
             let _in_flight = self.budget.as_ref().map(|budget| budget.enter());
             let mut _retrying = None;
+            let mut scope = *next.scope();
             let mut retries = 0;
             let mut step = 0;
             loop {
-                let mut outcome = next.run(call).await;
+                let mut outcome = next.within(&scope).run(call).await;
                 let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await
                 else {
                     return outcome;
                 };
+                let attempt = outcome.attempt();
                 if let Verdict::Handled(by) = self.abort_if.takes(call, asker, &mut outcome).await {
-                    call.emit_decided(&self.name, by.as_ref(), EventKind::RetryAborted);
+                    call.emit_about(attempt, &self.name, by.as_ref(), RetryEvent::Aborted);
                     return outcome;
                 }
-                let tell = |kind| call.emit_decided(&self.name, by.as_ref(), kind);
+                let tell = |event| call.emit_about(attempt, &self.name, by.as_ref(), event);
                 if self.is_exhausted(call, retries) {
-                    tell(EventKind::RetriesExhausted { retries });
+                    tell(RetryEvent::Exhausted { retries });
                     return self.give_up(outcome);
                 }
                 if let Err(reason) = self.may_repeat(call, &outcome) {
-                    tell(EventKind::RetrySkipped { reason });
+                    tell(RetryEvent::Skipped { reason });
                     return outcome;
                 }
                 let delay = match self.delay(call, &outcome, &mut step) {
                     Ok(delay) => delay,
                     Err(reason) => {
-                        tell(EventKind::RetrySkipped { reason });
+                        tell(RetryEvent::Skipped { reason });
                         return if reason == NoRetry::CircuitOpen {
                             outcome
                         } else {
@@ -324,24 +350,23 @@ impl Policy for Retry {
                 {
                     _retrying = budget.try_retry();
                     if _retrying.is_none() {
-                        tell(EventKind::RetrySkipped { reason: NoRetry::Budget });
+                        tell(RetryEvent::Skipped { reason: NoRetry::Budget });
                         if self.return_last_failure {
                             return outcome;
                         }
-                        return Err(
-                            Error::new(ErrorKind::BudgetExceeded).of_attempt(outcome.attempt())
-                        );
+                        return Err(Error::new(ErrorKind::BudgetExceeded).of_attempt(attempt));
                     }
                 }
                 retries += 1;
-                tell(EventKind::RetryScheduled { retry: retries, delay });
+                tell(RetryEvent::Scheduled { retry: retries, delay });
                 // Before the wait: its connection goes back, and so do the guards that its body
                 // holds.
                 drop(outcome);
                 if !delay.is_zero() {
-                    // In a box: most calls need no room for it.
+                    // Boxed to keep the common path's future small.
                     Box::pin(time::sleep(delay)).await;
                 }
+                scope = next.scope().run_again(call, Role::Retry(retries));
             }
         })
     }
