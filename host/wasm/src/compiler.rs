@@ -204,34 +204,36 @@ fn in_child(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let wall = Duration::from_secs(PATIENCE * seconds) + GRACE;
-    let Ended { status, code, complaint, overdue } =
-        Running::start(&mut command)?.finish(component, wall)?;
+    let ended = Running::start(&mut command)?.finish(component, wall)?;
     ensure!(
-        code.len() as u64 <= LARGEST_CODE,
+        ended.code.len() as u64 <= LARGEST_CODE,
         "becomes more than {} of code",
         ByteSize::b(LARGEST_CODE)
     );
-    if status.success() {
-        return Ok(code);
+    if ended.status.success() { Ok(ended.code) } else { Err(ended.refusal(limits, wall)) }
+}
+
+impl Ended {
+    /// Why there is no code: what ended the child decides, and not what came after that.
+    fn refusal(&self, limits: CompileLimits, wall: Duration) -> anyhow::Error {
+        let complaint = self.complaint.trim();
+        let was_ended_by = |signal: Signal| self.status.signal() == Some(signal.as_raw());
+        // The words of the standard library before it aborts.
+        let gave_up = was_ended_by(Signal::ABORT) && complaint.contains("memory allocation of ");
+        if self.status.code() == Some(NOT_A_COMPONENT.into()) {
+            anyhow!("{complaint}").context(INVALID)
+        } else if gave_up || self.status.code() == Some(OUT_OF_MEMORY.into()) {
+            anyhow!("takes more than {} of memory to compile", limits.memory)
+        } else if was_ended_by(Signal::XCPU) {
+            anyhow!("takes longer than {}s to compile", whole_seconds(limits.timeout))
+        } else if self.overdue && was_ended_by(Signal::KILL) {
+            anyhow!("could not be compiled within {}s; the machine is busy", wall.as_secs())
+        } else {
+            let complaint =
+                if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
+            anyhow!("the compiler crashed: {}{complaint}", self.status)
+        }
     }
-    let complaint = complaint.trim();
-    if status.code() == Some(NOT_A_COMPONENT.into()) {
-        return Err(anyhow!("{complaint}").context(INVALID));
-    }
-    if overdue {
-        bail!("could not be compiled within {}s; the machine is busy", wall.as_secs());
-    }
-    if status.signal() == Some(Signal::XCPU.as_raw()) {
-        bail!("takes longer than {seconds}s to compile");
-    }
-    // The words of the standard library before it aborts.
-    let gave_up = status.signal() == Some(Signal::ABORT.as_raw())
-        && complaint.contains("memory allocation of ");
-    if gave_up || status.code() == Some(OUT_OF_MEMORY.into()) {
-        bail!("takes more than {} of memory to compile", limits.memory);
-    }
-    let complaint = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
-    bail!("the compiler crashed: {status}{complaint}")
 }
 
 /// The kernel counts a process's time in whole seconds.
@@ -327,5 +329,53 @@ impl Drop for Running {
         // Neither does anything to a child that was reaped.
         self.0.kill().ok();
         self.0.wait().ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_ended_by_itself_was_not_ended_by_the_clock() {
+        let limits =
+            CompileLimits { memory: ByteSize::mib(64), timeout: Duration::from_millis(1500) };
+        let exit = |code: u8| i32::from(code) << 8;
+        let signal = |signal: Signal| signal.as_raw();
+        for (status, complaint, reason) in [
+            (exit(NOT_A_COMPONENT), "no sections", "is not a valid component: no sections"),
+            (exit(OUT_OF_MEMORY), "", "takes more than 64.0 MiB of memory to compile"),
+            (
+                signal(Signal::ABORT),
+                "memory allocation of 8 bytes failed",
+                "takes more than 64.0 MiB of memory to compile",
+            ),
+            (signal(Signal::XCPU), "", "takes longer than 2s to compile"),
+            (signal(Signal::SEGV), "", "the compiler crashed: signal: 11 (SIGSEGV)"),
+            (exit(1), "why", "the compiler crashed: exit status: 1: why"),
+        ] {
+            for overdue in [false, true] {
+                let ended = Ended {
+                    status: ExitStatus::from_raw(status),
+                    code: Vec::new(),
+                    complaint: complaint.to_owned(),
+                    overdue,
+                };
+                let refusal = ended.refusal(limits, Duration::from_secs(38));
+                assert_eq!(format!("{refusal:#}"), reason);
+            }
+        }
+        let killed = |overdue| Ended {
+            status: ExitStatus::from_raw(signal(Signal::KILL)),
+            code: Vec::new(),
+            complaint: String::new(),
+            overdue,
+        };
+        let refusal = |overdue| killed(overdue).refusal(limits, Duration::from_secs(38));
+        assert_eq!(
+            refusal(true).to_string(),
+            "could not be compiled within 38s; the machine is busy"
+        );
+        assert_eq!(refusal(false).to_string(), "the compiler crashed: signal: 9 (SIGKILL)");
     }
 }

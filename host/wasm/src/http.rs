@@ -9,7 +9,8 @@
 //! the guest itself ([`Run`]), and so sees a trap at once. A guest that runs ahead of its client
 //! waits, since nobody polls it. Dropping the request or the body ends the guest where it stands.
 //! As long as no head has been sent a guest that fails has declined, even if it had answered; later
-//! the body breaks off.
+//! the body breaks off. What an answer came to is told when the guest has come to rest
+//! ([`run::Turn`]): the order in which the guest and its body end is chance.
 
 mod account;
 mod body;
@@ -18,13 +19,13 @@ mod outgoing;
 mod run;
 mod time;
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::{Exchange, Peek, Response, ResponseBody};
+use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi_http::WasiHttpCtx;
@@ -36,7 +37,7 @@ use crate::fault::Failure;
 use crate::instances::State;
 use crate::slot::Slot;
 
-use self::account::Account;
+use self::account::{Account, Told};
 use self::body::GuestBody;
 use self::head::Answered;
 pub(crate) use self::outgoing::Outgoing;
@@ -160,11 +161,32 @@ pub(crate) async fn try_handle(
     else {
         return Ok(Vec::new());
     };
+    let console = run.console().clone();
     let head = run.head(seen, ConfigDuration(limit)).await?;
-    if let Some(mut body) = head.body {
+    if let Some(body) = head.body {
         run.time().allow(processor_time * BODY_FACTOR);
-        let rest = poll_fn(|cx| body::poll_to_end(&mut run, &mut body, cx));
-        timeout(limit, rest).await.unwrap_or(Ok(()))?;
+        let mut tried = Ok(());
+        // It never gets as far as that limit.
+        let limits = ConfigDuration(limit * 2);
+        let mut body = GuestBody::new(run, body, head.length, Tried(&mut tried), limits);
+        let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+        timeout(limit, rest).await.ok();
+        drop(body);
+        tried?;
     }
-    Ok(run.console().take())
+    Ok(console.take())
 }
+
+/// What a trial came to.
+struct Tried<'a>(&'a mut Result<(), Failure>);
+
+impl Told for Tried<'_> {
+    fn succeeded(&mut self) {}
+
+    fn failed(&mut self, failure: Failure) {
+        *self.0 = Err(failure);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -238,6 +238,8 @@ fn a_guest_that_fails_within_its_body_breaks_it_off() {
     let (_origin, proxy) = hostile("timeout = '20ms'\nbody_timeout = '2s'");
     for (path, fault, detail, begun) in [
         ("/body-trap", "trap", "`unreachable` instruction", "begun\n"),
+        ("/body-drop-trap/50", "trap", "`unreachable` instruction", "begun\n"),
+        ("/body-end-trap/50", "trap", "`unreachable` instruction", "begun\n"),
         ("/body-loop", "timeout", "took longer than 220ms", "begun\n"),
         ("/body-wait", "timeout", "body took longer than 2s", "begun\n"),
         ("/body-unfinished", "bad-answer", "did not finish its body", "begun\n"),

@@ -11,6 +11,12 @@ use crate::fault::Failure;
 use crate::slot::Slot;
 use crate::wasi::Console;
 
+/// Who hears what an answer came to, once.
+pub(super) trait Told {
+    fn succeeded(&mut self);
+    fn failed(&mut self, failure: Failure);
+}
+
 /// Dropped before it was told how it ended, it ended with its client: neither well nor badly.
 pub(super) struct Account {
     slot: Arc<Slot>,
@@ -41,20 +47,22 @@ impl Account {
         }
     }
 
-    pub(super) fn succeeded(&mut self) {
-        self.ended();
-        self.slot.succeeded_with(&self.version);
-    }
-
-    pub(super) fn failed(&mut self, failure: Failure) {
-        self.ended();
-        self.slot.failed(&self.call, &self.policy, &self.version, failure);
-    }
-
     fn ended(&mut self) {
         self.is_told = true;
         self.slot.meters().called(self.time.spent());
         self.slot.printed(&self.call, &self.policy, &self.version, self.console.take());
+    }
+}
+
+impl Told for Account {
+    fn succeeded(&mut self) {
+        self.ended();
+        self.slot.succeeded_with(&self.version);
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        self.ended();
+        self.slot.failed(&self.call, &self.policy, &self.version, failure);
     }
 }
 

@@ -12,7 +12,8 @@ use fusebox_resilience::{Exchange, Fault};
 use futures_util::future::LocalBoxFuture;
 use http_body_util::Empty;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::task::coop::has_budget_remaining;
+use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime::Store;
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
@@ -33,12 +34,12 @@ pub(super) type GuestRequest = http::Request<Empty<Bytes>>;
 /// A response as the guest gives it.
 pub(super) type GuestResponse = http::Response<HyperOutgoingBody>;
 
-type Answer = Result<GuestResponse, ErrorCode>;
+pub(super) type Answer = Result<GuestResponse, ErrorCode>;
 
 /// A guest that handles a request. Dropping it ends the guest.
 pub(crate) struct Run {
     guest: Guest,
-    head: oneshot::Receiver<Answer>,
+    head: Head,
     time: Arc<ProcessorTime>,
     console: Console,
 }
@@ -47,6 +48,25 @@ enum Guest {
     Running(LocalBoxFuture<'static, Result<(), Failure>>),
     Returned,
     Failed,
+}
+
+enum Head {
+    Awaited(oneshot::Receiver<Answer>),
+    /// There will be none, for this reason.
+    Missing(String),
+}
+
+/// Why the guest runs no further, if it has not failed.
+///
+/// What a guest does in one go, up to the point where it waits or returns, belongs together: a trap
+/// that follows on the end of its answer is the cause, not that end. Whether an epoch ends in
+/// between is chance, so an end counts only when the guest has come to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Others have their turn; it goes on with the next poll.
+    Preempted,
+    /// It waits, or has returned.
+    AtRest,
 }
 
 impl Run {
@@ -72,7 +92,16 @@ impl Run {
             console.clone(),
             outgoing,
         );
-        Some(Self { guest: Guest::Running(Box::pin(handled)), head, time, console })
+        Some(Self::new(Box::pin(handled), head, time, console))
+    }
+
+    pub(super) fn new(
+        guest: LocalBoxFuture<'static, Result<(), Failure>>,
+        head: oneshot::Receiver<Answer>,
+        time: Arc<ProcessorTime>,
+        console: Console,
+    ) -> Self {
+        Self { guest: Guest::Running(guest), head: Head::Awaited(head), time, console }
     }
 
     pub(super) fn time(&self) -> &Arc<ProcessorTime> {
@@ -89,13 +118,19 @@ impl Run {
     }
 
     /// Lets the guest go on. An error is a failure that has not been told yet.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        let Guest::Running(guest) = &mut self.guest else { return Ok(()) };
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failure> {
+        let Guest::Running(guest) = &mut self.guest else { return Ok(Turn::AtRest) };
         match self.time.count(|| guest.as_mut().poll(cx)) {
-            Poll::Pending => Ok(()),
+            Poll::Pending if self.time.is_preempted() => Ok(Turn::Preempted),
+            // The runtime makes a task give way that has done much, whatever it would wait for.
+            Poll::Pending if !has_budget_remaining() => {
+                cx.waker().wake_by_ref();
+                Ok(Turn::Preempted)
+            }
+            Poll::Pending => Ok(Turn::AtRest),
             Poll::Ready(Ok(())) => {
                 self.guest = Guest::Returned;
-                Ok(())
+                Ok(Turn::AtRest)
             }
             Poll::Ready(Err(failure)) => {
                 self.guest = Guest::Failed;
@@ -104,21 +139,33 @@ impl Run {
         }
     }
 
+    /// Lets the guest go on until it waits or has returned.
+    fn poll_to_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        match self.poll(cx)? {
+            Turn::Preempted => Poll::Pending,
+            Turn::AtRest => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Lets the guest go on until it has answered. A guest that has answered and then failed, all
     /// in one go, has failed: nothing of its answer has been sent.
-    pub(super) fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<GuestResponse, Failure>> {
-        self.poll(cx)?;
-        Poll::Ready(match ready!(Pin::new(&mut self.head).poll(cx)) {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(code)) => {
-                Err(self.failure(Fault::BadAnswer, format!("answered with an error: {code}")))
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<GuestResponse, Failure>> {
+        let turn = self.poll(cx)?;
+        if let Head::Awaited(head) = &mut self.head {
+            let reason = match ready!(Pin::new(head).poll(cx)) {
+                Ok(Ok(response)) => return Poll::Ready(Ok(response)),
+                Ok(Err(code)) => format!("answered with an error: {code}"),
+                // It may still run, but has nothing left to answer with.
+                Err(_) => "gave no answer".to_owned(),
+            };
+            self.head = Head::Missing(reason);
+        }
+        match (&self.head, turn) {
+            (Head::Missing(reason), Turn::AtRest) => {
+                Poll::Ready(Err(self.failure(Fault::BadAnswer, reason.clone())))
             }
-            // It may still run, but has nothing left to answer with.
-            Err(_) => Err(self.failure(Fault::BadAnswer, "gave no answer".to_owned())),
-        })
+            _ => Poll::Pending,
+        }
     }
 
     /// Lets the guest go on until it has answered with something that can be sent, for no longer
@@ -128,12 +175,19 @@ impl Run {
         seen: &Exchange<'_>,
         limit: ConfigDuration,
     ) -> Result<Answered, Failure> {
+        let deadline = Instant::now() + limit.0;
         let head = poll_fn(|cx| attempt::lend(seen, || self.poll_head(cx)));
-        match timeout(limit.0, head).await {
-            Ok(head) => Answered::new(head?, &self.console)
-                .map_err(|reason| self.failure(Fault::BadAnswer, reason)),
-            Err(_) => Err(self.failure(Fault::Timeout, format!("gave no answer within {limit}"))),
+        let Ok(head) = timeout_at(deadline, head).await else {
+            return Err(self.failure(Fault::Timeout, format!("gave no answer within {limit}")));
+        };
+        let answered = Answered::new(head?, &self.console);
+        if answered.as_ref().is_ok_and(|answered| answered.body.is_some()) {
+            return answered.map_err(|reason| self.failure(Fault::BadAnswer, reason));
         }
+        // That was all of it. When time is up it counts as it is.
+        let rest = poll_fn(|cx| attempt::lend(seen, || self.poll_to_rest(cx)));
+        timeout_at(deadline, rest).await.unwrap_or(Ok(()))?;
+        answered.map_err(|reason| self.failure(Fault::BadAnswer, reason))
     }
 
     /// A failure that is not a trap.
@@ -215,7 +269,7 @@ pub(super) async fn start(version: &Arc<Version>, limit: Duration) -> Result<Vec
         Err(_) => {
             return Err(Failure::of_answer(
                 Fault::Instantiation,
-                "waited while it started".to_owned(),
+                format!("took longer than {} to start", ConfigDuration(limit * 2)),
                 &console,
             ));
         }
