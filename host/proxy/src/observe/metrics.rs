@@ -28,7 +28,7 @@ use std::sync::Arc;
 use fusebox_resilience::{
     ComponentId, ErrorKind, Event, EventKind, NoRetry, Observer, State, Status,
 };
-use fusebox_wasm::{CallHistogram, Standing};
+use fusebox_wasm::{CallHistogram, ComponentStanding};
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -93,7 +93,7 @@ pub struct ComponentSample {
     /// The version in use, if there is one.
     pub version: Option<ComponentId>,
     /// Where that version stands.
-    pub standing: Standing,
+    pub standing: ComponentStanding,
     /// Calls into it.
     pub calls: u64,
     /// How long they took.
@@ -351,7 +351,7 @@ impl Scrape {
                 .inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
             skipped.get_or_create(&labels).inc_by(component.skipped);
             let [name] = labels;
-            for standing in Standing::ALL {
+            for standing in ComponentStanding::ALL {
                 let gauge = standings
                     .get_or_create_owned(&[name.clone(), ("state", standing.name().into())]);
                 gauge.set(i64::from(standing == component.standing));

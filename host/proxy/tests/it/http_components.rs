@@ -443,7 +443,7 @@ fn a_trial_keeps_out_what_does_not_answer() {
 fn check_and_inspect_know_them() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("c.wasm"), built("status_page.wasm")).expect("a file");
-    let inspected = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
+    let inspected = fusebox(directory.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!(inspected.code, Some(0), "{}", inspected.error);
     for line in ["world    wasi:http/proxy@0.2\n", "serves   respond\n", "accepted"] {
         assert!(inspected.out.contains(line), "{}", inspected.out);

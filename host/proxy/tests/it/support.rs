@@ -891,7 +891,8 @@ fn ran(directory: &Path, cache: &Path, arguments: &[&str], variables: &[(&str, &
     let out = text(Box::new(child.stdout.take().expect("its output")));
     let error = text(Box::new(child.stderr.take().expect("its output")));
     // A build compiles what a language's tools need, the first time.
-    let limit = if arguments.get(..2) == Some(&["policy", "build"]) { 10 * LIMIT } else { LIMIT };
+    let limit =
+        if arguments.get(..2) == Some(&["component", "build"]) { 10 * LIMIT } else { LIMIT };
     let deadline = Instant::now() + limit;
     let status = loop {
         match child.try_wait().expect("a child") {

@@ -13,15 +13,15 @@ use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::account::Told;
-use super::run::{Run, Turn};
-use crate::fault::Failure;
+use super::run::{GuestRun, Halt};
+use crate::fault::GuestFailure;
 
 /// Polling it polls the guest, and what the guest has written is sent before anything that went
 /// wrong since: then it breaks off. Its end counts when the guest has come to rest; the guest is
 /// then dropped, whatever it is waiting for.
 pub(super) struct GuestBody<T> {
     /// None: it has ended.
-    parts: Option<Parts<T>>,
+    sending: Option<Sending<T>>,
     /// Bytes that are still to come, if the guest has said how many.
     left: Option<u64>,
     limit: ConfigDuration,
@@ -29,21 +29,21 @@ pub(super) struct GuestBody<T> {
     client: ClientWait,
 }
 
-struct Parts<T> {
-    run: Run,
+struct Sending<T> {
+    run: GuestRun,
     body: HyperOutgoingBody,
     account: T,
     /// The last of as many bytes as were announced. Whoever gets it asks for nothing more, so it
     /// waits until the guest has come to rest.
     last: Option<Frame<Bytes>>,
-    end: Option<End>,
+    end: Option<GuestBodyEnd>,
     /// What was told of it: that it succeeded, or why it failed.
     told: Option<Result<(), String>>,
 }
 
 /// How the guest has ended its body.
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+enum GuestBodyEnd {
     Whole,
     Unfinished,
 }
@@ -59,15 +59,15 @@ type Frames = Poll<Option<Result<Frame<Bytes>, Error>>>;
 
 impl<T: Told> GuestBody<T> {
     pub(super) fn new(
-        run: Run,
+        run: GuestRun,
         body: HyperOutgoingBody,
         length: Option<u64>,
         account: T,
         limit: ConfigDuration,
     ) -> Self {
-        let parts = Parts { run, body, account, last: None, end: None, told: None };
+        let sending = Sending { run, body, account, last: None, end: None, told: None };
         Self {
-            parts: Some(parts),
+            sending: Some(sending),
             left: length,
             limit,
             deadline: Box::pin(sleep(limit.0)),
@@ -77,13 +77,14 @@ impl<T: Told> GuestBody<T> {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Frames {
         let is_late = self.deadline.as_mut().poll(cx).is_ready();
-        let Some(parts) = self.parts.as_mut().filter(|parts| parts.told != Some(Ok(()))) else {
-            self.parts = None;
+        let Some(sending) = self.sending.as_mut().filter(|sending| sending.told != Some(Ok(())))
+        else {
+            self.sending = None;
             return Poll::Ready(None);
         };
-        let is_at_rest = parts.poll_guest(cx) || is_late;
-        if parts.last.is_none() && parts.end.is_none() {
-            match Pin::new(&mut parts.body).poll_frame(cx) {
+        let is_at_rest = sending.poll_guest(cx) || is_late;
+        if sending.last.is_none() && sending.end.is_none() {
+            match Pin::new(&mut sending.body).poll_frame(cx) {
                 Poll::Pending | Poll::Ready(Some(Ok(_))) if is_late => return self.late(),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => {
@@ -92,30 +93,30 @@ impl<T: Told> GuestBody<T> {
                     if self.left != Some(0) {
                         return Poll::Ready(Some(Ok(frame)));
                     }
-                    parts.last = Some(frame);
+                    sending.last = Some(frame);
                 }
-                Poll::Ready(Some(Err(_))) => parts.end = Some(End::Unfinished),
+                Poll::Ready(Some(Err(_))) => sending.end = Some(GuestBodyEnd::Unfinished),
                 // A guest that returns without a word about it.
                 Poll::Ready(None) if self.left.is_some_and(|left| left > 0) => {
-                    parts.end = Some(End::Unfinished);
+                    sending.end = Some(GuestBodyEnd::Unfinished);
                 }
-                Poll::Ready(None) => parts.end = Some(End::Whole),
+                Poll::Ready(None) => sending.end = Some(GuestBodyEnd::Whole),
             }
         }
-        if parts.end.is_none() {
-            parts.end = match Pin::new(&mut parts.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) if frame.is_data() => Some(End::Unfinished),
-                Poll::Ready(Some(Err(_))) => Some(End::Unfinished),
-                Poll::Ready(_) => Some(End::Whole),
-                Poll::Pending => is_at_rest.then_some(End::Whole),
+        if sending.end.is_none() {
+            sending.end = match Pin::new(&mut sending.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => Some(GuestBodyEnd::Unfinished),
+                Poll::Ready(Some(Err(_))) => Some(GuestBodyEnd::Unfinished),
+                Poll::Ready(_) => Some(GuestBodyEnd::Whole),
+                Poll::Pending => is_at_rest.then_some(GuestBodyEnd::Whole),
             };
         }
-        let Some(end) = parts.end.filter(|_| is_at_rest) else { return Poll::Pending };
-        parts.tell(end);
-        if let Some(last) = parts.last.take() {
+        let Some(end) = sending.end.filter(|_| is_at_rest) else { return Poll::Pending };
+        sending.tell(end);
+        if let Some(last) = sending.last.take() {
             return Poll::Ready(Some(Ok(last)));
         }
-        let told = self.parts.take().and_then(|parts| parts.told);
+        let told = self.sending.take().and_then(|sending| sending.told);
         match told.unwrap_or(Ok(())) {
             Ok(()) => Poll::Ready(None),
             Err(reason) => self.break_off(reason),
@@ -126,26 +127,26 @@ impl<T: Told> GuestBody<T> {
     /// most of that time; else it is the client, or sheer length, that took so long.
     fn late(&mut self) -> Frames {
         let reason = format!("body took longer than {}", self.limit);
-        let Some(mut parts) = self.parts.take() else { return Poll::Ready(None) };
-        if parts.told.is_none() && self.client.total >= self.limit.0 / 2 {
-            parts.fail(Fault::Timeout, reason.clone());
+        let Some(mut sending) = self.sending.take() else { return Poll::Ready(None) };
+        if sending.told.is_none() && self.client.total >= self.limit.0 / 2 {
+            sending.fail(Fault::Timeout, reason.clone());
         }
-        let told = parts.told.and_then(Result::err);
+        let told = sending.told.and_then(Result::err);
         self.break_off(told.unwrap_or(reason))
     }
 
     fn break_off(&mut self, reason: String) -> Frames {
-        self.parts = None;
+        self.sending = None;
         Poll::Ready(Some(Err(Error::new(ErrorKind::Internal).with_source(reason))))
     }
 }
 
-impl<T: Told> Parts<T> {
+impl<T: Told> Sending<T> {
     /// Lets the guest go on. True: it has come to rest. A failure is told at once, since nobody may
     /// ask for the rest of the body.
     fn poll_guest(&mut self, cx: &mut Context<'_>) -> bool {
         match self.run.poll(cx) {
-            Ok(turn) => turn == Turn::AtRest,
+            Ok(halt) => halt == Halt::AtRest,
             Err(failure) => {
                 self.failed(failure);
                 true
@@ -154,14 +155,14 @@ impl<T: Told> Parts<T> {
     }
 
     /// Tells how the body ended, unless it is known that the guest failed.
-    fn tell(&mut self, end: End) {
+    fn tell(&mut self, end: GuestBodyEnd) {
         match end {
             _ if self.told.is_some() => {}
-            End::Whole => {
+            GuestBodyEnd::Whole => {
                 self.told = Some(Ok(()));
                 self.account.succeeded();
             }
-            End::Unfinished => self.fail(
+            GuestBodyEnd::Unfinished => self.fail(
                 Fault::BadAnswer,
                 "did not finish its body, or not with the length that it had announced".to_owned(),
             ),
@@ -172,7 +173,7 @@ impl<T: Told> Parts<T> {
         self.failed(self.run.failure(fault, reason));
     }
 
-    fn failed(&mut self, failure: Failure) {
+    fn failed(&mut self, failure: GuestFailure) {
         self.told = Some(Err(failure.detail.clone()));
         self.account.failed(failure);
     }
@@ -192,11 +193,11 @@ impl<T: Told + Unpin> Body for GuestBody<T> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.parts.is_none()
+        self.sending.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.parts, self.left) {
+        match (&self.sending, self.left) {
             (None, _) => SizeHint::with_exact(0),
             (Some(_), Some(left)) => SizeHint::with_exact(left),
             (Some(_), None) => SizeHint::default(),

@@ -16,9 +16,11 @@ use wasmtime::UpdateDeadline;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, HyperOutgoingBody, StreamContext};
 
-use super::run::{Answer, GuestResponse};
+use super::head::GuestResponse;
+use super::run::GuestAnswer;
+use super::time::ProcessorTime;
 use super::*;
-use crate::wasi::Console;
+use crate::wasi::console::Console;
 
 /// What a guest does next.
 #[derive(Clone, Copy, Debug)]
@@ -43,14 +45,14 @@ use Step::*;
 /// A guest that returns at the end of its script.
 async fn guest(
     script: Vec<Step>,
-    head: oneshot::Sender<Answer>,
+    head: oneshot::Sender<GuestAnswer>,
     length: Option<u64>,
     time: Arc<ProcessorTime>,
-) -> Result<(), Failure> {
+) -> Result<(), GuestFailure> {
     let (mut host, body) = HostOutgoingBody::new(StreamContext::Response, length, 1, 1024);
     let mut stream = host.take_output_stream();
     let (mut host, mut body, mut head) = (Some(host), Some(body), Some(head));
-    let answer = |head: &mut Option<oneshot::Sender<Answer>>, answer| {
+    let answer = |head: &mut Option<oneshot::Sender<GuestAnswer>>, answer| {
         head.take().expect("one answer").send(answer).ok().expect("somebody waits for it");
     };
     for step in script {
@@ -91,8 +93,8 @@ async fn guest(
     Ok(())
 }
 
-fn failure(fault: Fault) -> Failure {
-    Failure::of_answer(fault, "as scripted".into(), &Console::new(0))
+fn failure(fault: Fault) -> GuestFailure {
+    GuestFailure::of_answer(fault, "as scripted".into(), &Console::new(0))
 }
 
 fn response(status: u16, length: Option<u64>, body: HyperOutgoingBody) -> GuestResponse {
@@ -104,11 +106,11 @@ fn response(status: u16, length: Option<u64>, body: HyperOutgoingBody) -> GuestR
     response
 }
 
-fn start(script: Vec<Step>, length: Option<u64>) -> Run {
+fn start(script: Vec<Step>, length: Option<u64>) -> GuestRun {
     let (sender, head) = oneshot::channel();
     let time = Arc::new(ProcessorTime::new(Duration::from_secs(3600)));
     let guest = guest(script, sender, length, time.clone());
-    Run::new(Box::pin(guest), head, time, Console::new(0))
+    GuestRun::new(Box::pin(guest), head, time, Console::new(0))
 }
 
 /// What was told of an answer, however often.
@@ -121,7 +123,7 @@ impl super::Told for Recorder {
         self.0.borrow_mut().push(None);
     }
 
-    fn failed(&mut self, failure: Failure) {
+    fn failed(&mut self, failure: GuestFailure) {
         self.0.borrow_mut().push(Some(failure.fault));
     }
 }
@@ -144,7 +146,7 @@ struct Came {
     told: Vec<Option<Fault>>,
 }
 
-async fn head(run: &mut Run) -> Result<Answered, Failure> {
+async fn head(run: &mut GuestRun) -> Result<Answered, GuestFailure> {
     let (head, ()) = http::Request::new(()).into_parts();
     let call = Call::new(
         HeaderValue::from_static("id"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use wasmtime::{Trap, UpdateDeadline};
 
-use crate::instances::thread_time;
+use crate::thread_time::thread_time;
 
 /// Counts it from poll to poll. Shared by who polls the guest and by the store's callback within a
 /// poll, on one thread at a time.

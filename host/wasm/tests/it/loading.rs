@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use fusebox_resilience::{EventKind, Observers};
-use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT, World, inspect};
+use fusebox_wasm::author::{World, inspect};
+use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT};
 use tempfile::TempDir;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;

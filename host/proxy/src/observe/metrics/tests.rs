@@ -255,7 +255,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
             digest: format!("d{generation}").into(),
             generation,
         }),
-        standing: Standing::Serving,
+        standing: ComponentStanding::Serving,
         calls,
         call_times: CallHistogram {
             counts: std::array::from_fn(|bucket| u64::from(bucket == 2) * calls),
