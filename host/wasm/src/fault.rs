@@ -1,23 +1,22 @@
 //! What went wrong in a call into a guest, told apart by its cause.
 
-use std::fmt;
-
 use fusebox_resilience::Fault;
 use fusebox_resilience::config::ConfigDuration;
 use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
 use wasmtime_wasi::I32Exit;
 
-use crate::instances::{RESOURCES, State};
+use crate::errors::{Misuse, TooManyCalls};
 use crate::limits::Refused;
-use crate::wasi::Console;
+use crate::store::{HostState, RESOURCES};
+use crate::wasi::console::Console;
 
 /// Bytes of a detail.
 const DETAIL: usize = 1024;
 
 /// A call into a guest that came to nothing.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct GuestFailure {
     pub(crate) fault: Fault,
     /// What the runtime says of it, and what the guest printed before.
     pub(crate) detail: String,
@@ -25,13 +24,13 @@ pub(crate) struct Failure {
     pub(crate) printed: Vec<String>,
 }
 
-impl Failure {
+impl GuestFailure {
     /// What `error`, which ended a call, was.
-    pub(crate) fn of_call(error: &wasmtime::Error, state: &State) -> Self {
+    pub(crate) fn of_call(error: &wasmtime::Error, state: &HostState) -> Self {
         let fault = match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Fault::Timeout,
             Some(Trap::StackOverflow) => Fault::Stack,
-            trap => match state.limits().refused() {
+            trap => match state.limiter().refused() {
                 Some(Refused::Memory) => Fault::Memory,
                 Some(Refused::Table) => Fault::Table,
                 None if trap.is_some() || error.is::<I32Exit>() => Fault::Trap,
@@ -48,11 +47,11 @@ impl Failure {
     }
 
     /// What `error`, which kept an instance from starting, was.
-    pub(crate) fn of_start(error: &wasmtime::Error, state: &State) -> Self {
+    pub(crate) fn of_start(error: &wasmtime::Error, state: &HostState) -> Self {
         Self::new(Fault::Instantiation, error, state)
     }
 
-    fn new(fault: Fault, error: &wasmtime::Error, state: &State) -> Self {
+    fn new(fault: Fault, error: &wasmtime::Error, state: &HostState) -> Self {
         Self::of_answer(fault, reason(error, state), state.console())
     }
 
@@ -71,23 +70,25 @@ impl Failure {
     }
 }
 
-fn reason(error: &wasmtime::Error, state: &State) -> String {
+fn reason(error: &wasmtime::Error, state: &HostState) -> String {
     let cause = format!("{error:#}").replace("wasm trap: ", "");
-    let config = state.version().config();
-    match (error.downcast_ref::<Trap>(), state.limits().refused()) {
-        (Some(Trap::Interrupt), _) => format!("took longer than {}", ConfigDuration(state.limit())),
-        (Some(Trap::StackOverflow), _) => format!("needed more than {} of stack", config.stack),
+    let bounds = state.bounds();
+    match (error.downcast_ref::<Trap>(), state.limiter().refused()) {
+        (Some(Trap::Interrupt), _) => {
+            format!("took longer than {}", ConfigDuration(state.time_limit()))
+        }
+        (Some(Trap::StackOverflow), _) => format!("needed more than {} of stack", bounds.stack),
         (_, Some(Refused::Memory)) => {
-            format!("asked for more than {} of memory: {cause}", config.memory)
+            format!("asked for more than {} of memory: {cause}", bounds.memory)
         }
         (_, Some(Refused::Table)) => {
-            format!("asked for more than {} table elements: {cause}", config.table_elements)
+            format!("asked for more than {} table elements: {cause}", bounds.table_elements)
         }
         (None, None) if is_table_full(error) => {
             format!("asked for more than {RESOURCES} streams and the like: {cause}")
         }
         (None, None) if is_hostcall_limit(error) => {
-            format!("handed over, or asked for, more than {} in one call", config.hostcall_bytes)
+            format!("handed over, or asked for, more than {} in one call", bounds.hostcall_bytes)
         }
         _ => cause,
     }
@@ -111,39 +112,3 @@ fn is_oversized(error: &wasmtime::Error) -> bool {
 fn is_table_full(error: &wasmtime::Error) -> bool {
     matches!(error.downcast_ref(), Some(ResourceTableError::Full))
 }
-
-/// A guest called what it may not call there, or waited.
-#[derive(Debug)]
-pub(crate) struct Misuse(pub(crate) &'static str);
-
-impl fmt::Display for Misuse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Misuse {}
-
-/// A guest called the host more often than it may.
-#[derive(Debug)]
-pub(crate) struct TooManyCalls(pub(crate) u32);
-
-impl fmt::Display for TooManyCalls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "called the host more than {} times in one call", self.0)
-    }
-}
-
-impl std::error::Error for TooManyCalls {}
-
-/// A guest answered with something that is no answer.
-#[derive(Debug)]
-pub(crate) struct BadAnswer(pub(crate) String);
-
-impl fmt::Display for BadAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadAnswer {}

@@ -1,5 +1,5 @@
 //! Which version of a component answers, which stay at hand, and what its faults lead to: the state
-//! machine of a slot.
+//! machine of a seat.
 //!
 //! ```text
 //!              admit                  probation over
@@ -20,14 +20,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a new version is on probation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Probation {
-    /// For so many calls.
-    Calls(u64),
-    /// For so long.
-    Time(Duration),
-}
+use crate::config::ComponentConfig;
+use crate::config::probation::Probation;
 
 /// What decides about a version that faults.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +37,21 @@ pub(crate) struct Rules {
     pub(crate) keep: usize,
 }
 
+impl Rules {
+    pub(crate) fn of(config: &ComponentConfig) -> Self {
+        Self {
+            probation: config.probation,
+            max_faults: config.max_faults,
+            quarantine_after: config.quarantine_after,
+            quarantine_interval: config.quarantine_interval.0,
+            keep: config.keep_versions,
+        }
+    }
+}
+
 /// Where the current version stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ComponentStanding {
     /// There is none: nothing acceptable was in the file of an `optional` component.
     Absent,
     /// It is new: faults bring the previous version back.
@@ -56,7 +62,7 @@ pub enum Standing {
     Quarantined,
 }
 
-impl Standing {
+impl ComponentStanding {
     /// Every one.
     pub const ALL: [Self; 4] = [Self::Absent, Self::Probation, Self::Serving, Self::Quarantined];
 
@@ -71,14 +77,14 @@ impl Standing {
     }
 }
 
-/// The versions of a slot. `V` is a version; they are told apart by the generation that each was
+/// The versions of a seat. `V` is a version; they are told apart by the generation that each was
 /// admitted with.
 #[derive(Clone, Debug)]
 pub(crate) struct Life<V> {
     rules: Rules,
     current: Option<Tenure<V>>,
     /// Earlier versions that can be rolled back to, the latest last.
-    kept: Vec<Kept<V>>,
+    kept: Vec<KeptVersion<V>>,
     generations: u64,
 }
 
@@ -96,7 +102,7 @@ struct Tenure<V> {
 
 /// A version that was current.
 #[derive(Clone, Debug)]
-struct Kept<V> {
+struct KeptVersion<V> {
     generation: u64,
     version: V,
     /// The faults that it had on probation; none: it had proved itself.
@@ -158,7 +164,11 @@ impl<V: Clone> Life<V> {
         let on_probation =
             old.probation.filter(|probation| !probation.is_over(self.rules.probation, now, calls));
         let faults = on_probation.map(|probation| probation.faults);
-        self.kept.push(Kept { generation: old.generation, version: old.version.clone(), faults });
+        self.kept.push(KeptVersion {
+            generation: old.generation,
+            version: old.version.clone(),
+            faults,
+        });
         while self.kept.len() > self.rules.keep {
             let proven = self.latest_proven();
             let oldest = usize::from(proven == Some(0) && self.kept.len() > 1);
@@ -245,7 +255,7 @@ impl<V: Clone> Life<V> {
 
     /// Makes a kept version the current one, and forgets the current one and those in between.
     fn put_back(&mut self, index: usize, now: Instant, calls: u64) -> Option<(V, V)> {
-        let Kept { generation, version, faults } = self.kept.drain(index..).next()?;
+        let KeptVersion { generation, version, faults } = self.kept.drain(index..).next()?;
         let probation =
             faults.map(|faults| OnProbation { since: now, calls_before: calls, faults });
         let tenure = Tenure {
@@ -277,16 +287,16 @@ impl<V: Clone> Life<V> {
         })
     }
 
-    pub(crate) fn standing(&self, now: Instant, calls: u64) -> Standing {
+    pub(crate) fn standing(&self, now: Instant, calls: u64) -> ComponentStanding {
         match &self.current {
-            None => Standing::Absent,
-            Some(tenure) if tenure.next_trial.is_some() => Standing::Quarantined,
+            None => ComponentStanding::Absent,
+            Some(tenure) if tenure.next_trial.is_some() => ComponentStanding::Quarantined,
             Some(Tenure { probation: Some(probation), .. })
                 if !probation.is_over(self.rules.probation, now, calls) =>
             {
-                Standing::Probation
+                ComponentStanding::Probation
             }
-            Some(_) => Standing::Serving,
+            Some(_) => ComponentStanding::Serving,
         }
     }
 }
@@ -296,7 +306,7 @@ impl OnProbation {
         match length {
             Probation::Calls(0) => true,
             Probation::Calls(limit) => calls.saturating_sub(self.calls_before) > limit,
-            Probation::Time(limit) => now.saturating_duration_since(self.since) >= limit,
+            Probation::Time(limit) => now.saturating_duration_since(self.since) >= limit.0,
         }
     }
 }

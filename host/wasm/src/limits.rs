@@ -1,16 +1,16 @@
 //! What one instance may hold: linear memory, table elements, and how many of each thing.
 //!
 //! A guest that is refused memory usually aborts, which by itself looks like any other trap. So the
-//! refusal is remembered: it names the fault ([`refused`](Limits::refused)), and an instance that
+//! refusal is remembered: it names the fault ([`refused`](InstanceLimiter::refused)), and an instance that
 //! has met its bound is not used again.
 
 use wasmtime::ResourceLimiter;
 
-use crate::config::ComponentConfig;
+use crate::bounds::Bounds;
 
 /// Counts how much an instance holds, and refuses more than it may.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub(crate) struct InstanceLimiter {
     /// Bytes of all linear memories together.
     memory_limit: usize,
     memory: usize,
@@ -27,15 +27,14 @@ pub(crate) enum Refused {
     Table,
 }
 
-impl Limits {
-    /// Those of a configuration.
-    pub(crate) fn new(config: &ComponentConfig) -> Self {
+impl InstanceLimiter {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
         Self {
-            memory_limit: config.memory(),
+            memory_limit: bounds.memory_bytes(),
             memory: 0,
-            table_limit: config.table_elements,
+            table_limit: bounds.table_elements,
             table_elements: 0,
-            core_instances: config.core_instances,
+            core_instances: bounds.core_instances,
             refused: None,
         }
     }
@@ -56,7 +55,7 @@ fn grown(held: usize, current: usize, desired: usize, limit: usize) -> Option<us
     Some(held.saturating_sub(current).saturating_add(desired)).filter(|total| *total <= limit)
 }
 
-impl ResourceLimiter for Limits {
+impl ResourceLimiter for InstanceLimiter {
     fn memory_growing(
         &mut self,
         current: usize,

@@ -17,11 +17,11 @@ use fusebox_resilience::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Builder;
 
-use crate::cases::ask;
-use crate::component::Version;
-use crate::fault::Failure;
+use crate::cases::run::ask;
+use crate::fault::GuestFailure;
 use crate::http::{start, try_handle};
-use crate::instances::Instance;
+use crate::instance::Instance;
+use crate::version::Version;
 
 /// The route and the policy that a guest sees in a probe call.
 const PROBE: &str = "probe";
@@ -99,7 +99,7 @@ async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     Ok(printed)
 }
 
-fn not_started(failure: Failure) -> anyhow::Error {
+fn not_started(failure: GuestFailure) -> anyhow::Error {
     anyhow!("can't be instantiated: {}", failure.detail)
 }
 

@@ -12,11 +12,11 @@ const WINDOW: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Throttle {
     limit: u32,
-    window: Mutex<Window>,
+    window: Mutex<ThrottleWindow>,
 }
 
 #[derive(Debug)]
-struct Window {
+struct ThrottleWindow {
     since: Instant,
     passed: u32,
     dropped: u64,
@@ -33,7 +33,10 @@ pub(crate) enum Passage {
 
 impl Throttle {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { limit, window: Mutex::new(Window { since: Instant::now(), passed: 0, dropped: 0 }) }
+        Self {
+            limit,
+            window: Mutex::new(ThrottleWindow { since: Instant::now(), passed: 0, dropped: 0 }),
+        }
     }
 
     pub(crate) fn line(&self, now: Instant) -> Passage {
@@ -41,7 +44,7 @@ impl Throttle {
         let mut dropped = 0;
         if now.saturating_duration_since(window.since) >= WINDOW {
             dropped = window.dropped;
-            *window = Window { since: now, passed: 0, dropped: 0 };
+            *window = ThrottleWindow { since: now, passed: 0, dropped: 0 };
         }
         if window.passed >= self.limit {
             window.dropped += 1 + dropped;

@@ -1,15 +1,21 @@
 //! The heads of both messages: the client's request as the guest gets it, and the guest's response
 //! as the client gets it.
 
+use bytes::Bytes;
 use fusebox_resilience::{Exchange, is_set_by_host};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::Empty;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::run::{GuestRequest, GuestResponse};
-use crate::attempt::{MAX_HEADERS, may_have_body};
-use crate::wasi::Console;
+use crate::convert::{MAX_HEADERS, may_have_body};
+use crate::wasi::console::Console;
+
+/// A request without a body, as the guest gets it.
+pub(super) type GuestRequest = http::Request<Empty<Bytes>>;
+
+/// A response as the guest gives it.
+pub(super) type GuestResponse = http::Response<HyperOutgoingBody>;
 
 /// What the headers begin with that tell of the failure. A client's own never reach the guest.
 const OURS: &str = "fusebox-";

@@ -25,9 +25,9 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
-use crate::component::Version;
-use crate::config::{Grant, HttpHost};
-use crate::wasi::Console;
+use crate::bounds::Bounds;
+use crate::config::grant::{Grant, HttpHost};
+use crate::wasi::console::Console;
 
 /// How long resolving and connecting may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,17 +65,17 @@ impl Outgoing {
     }
 
     /// To no one, since it is only a trial.
-    pub(super) fn on_trial(_: &Version, console: &Console) -> Self {
+    pub(super) fn on_trial(_: &Bounds, console: &Console) -> Self {
         Self { way: Way::OnTrial, console: console.clone() }
     }
 
     /// To whom the configuration grants.
-    pub(super) fn granted(version: &Version, console: &Console) -> Self {
+    pub(super) fn granted(bounds: &Bounds, console: &Console) -> Self {
         let host = |grant: &Grant| match grant {
             Grant::Http(host) => Some(host.clone()),
             Grant::Env(_) => None,
         };
-        let hosts = version.config().grant.iter().filter_map(host).collect();
+        let hosts = bounds.grants.iter().filter_map(host).collect();
         Self {
             way: Way::Granted { hosts, places: Arc::new(Semaphore::new(CONCURRENT)) },
             console: console.clone(),
@@ -114,7 +114,7 @@ impl Outgoing {
 }
 
 /// What follows a response: its connection, for as long as somebody reads.
-type Rest = Box<dyn Future<Output = Result<()>> + Send>;
+type Connection = Box<dyn Future<Output = Result<()>> + Send>;
 
 impl WasiHttpHooks for Outgoing {
     fn default_scheme(&mut self) -> Option<Scheme> {
@@ -125,14 +125,14 @@ impl WasiHttpHooks for Outgoing {
         &mut self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
-        _: Rest,
-    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Rest)>> + Send> {
+        _: Connection,
+    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Connection)>> + Send> {
         let admitted = self.admit(request.uri(), request.method());
         Box::new(async move {
             let (host, place) = admitted?;
             let (response, connection) =
                 exchange(request, host, options.unwrap_or_default(), place).await?;
-            let rest: Rest = Box::new(async move {
+            let rest: Connection = Box::new(async move {
                 connection.await;
                 Ok(())
             });
@@ -166,7 +166,8 @@ async fn exchange(
         Some(limit) => timeout(limit, response).await.map_err(|_| Error::HttpResponseTimeout)??,
         None => response.await?,
     };
-    let body = |incoming| Answer { incoming, left: LARGEST_BODY, _place: place }.boxed_unsync();
+    let body =
+        |incoming| FetchedBody { incoming, left: LARGEST_BODY, _place: place }.boxed_unsync();
     Ok((response.map(body), connection))
 }
 
@@ -188,13 +189,13 @@ async fn connect(host: &HttpHost) -> Result<TcpStream> {
 }
 
 /// A response body, up to the longest, which keeps its place among those under way.
-struct Answer {
+struct FetchedBody {
     incoming: Incoming,
     left: u64,
     _place: OwnedSemaphorePermit,
 }
 
-impl Body for Answer {
+impl Body for FetchedBody {
     type Data = Bytes;
     type Error = Error;
 
