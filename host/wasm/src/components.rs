@@ -102,7 +102,7 @@ impl Components {
         self.seats.contains_key(name)
     }
 
-    /// Every component's name and file, for whoever watches files.
+    /// Every component's name and file, for a file watcher.
     pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.seats.iter().map(|(name, seat)| (name.as_str(), seat.ledger().file()))
     }
@@ -116,7 +116,7 @@ impl Components {
         self.seat(name).map_or_else(Reload::Rejected, |seat| seat.reload())
     }
 
-    /// [`reload`](Self::reload) of every component, and what became of each.
+    /// [`reload`](Self::reload) of every component, with the result of each.
     pub fn reload_all(&self) -> BTreeMap<String, Reload> {
         self.seats.iter().map(|(name, seat)| (name.clone(), seat.reload())).collect()
     }
@@ -136,8 +136,8 @@ impl Components {
         self.seat(name)?.roll_back()
     }
 
-    /// Puts files back whose content was pushed and has been rolled back by itself since, which
-    /// workers have no time for. Blocks while it writes.
+    /// Restores files whose pushed content was rolled back automatically, which workers must not do
+    /// themselves. Blocks while it writes.
     pub fn settle(&self) {
         self.seats.values().for_each(|seat| seat.settle());
     }

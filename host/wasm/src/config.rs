@@ -97,8 +97,7 @@ pub struct ComponentConfig {
     /// And in a second, on all workers together.
     #[serde(default = "defaults::log_rate")]
     pub log_rate: u32,
-    /// Whether the start goes on without it if its file is no good: `on_error` answers until a
-    /// good one appears.
+    /// Whether the proxy starts even if the file is not acceptable: `on_error` answers until it is.
     #[serde(default)]
     pub optional: bool,
     /// Whether a version is asked about made-up outcomes before it takes over, and refused if it
@@ -325,7 +324,7 @@ impl ComponentConfig {
     }
 }
 
-/// As many as there can be, if it is more.
+/// Saturates.
 pub(crate) fn to_usize(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }

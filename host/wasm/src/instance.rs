@@ -57,7 +57,7 @@ impl Instance {
         &self.version
     }
 
-    /// Where its calls are counted; it is for the caller to do.
+    /// Where the caller counts its calls.
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
     }
@@ -70,7 +70,7 @@ impl Instance {
     /// Calls the guest, for as long as its configuration lets it run.
     ///
     /// # Errors
-    /// The call came to nothing. The instance must not be used again.
+    /// The call failed. The instance must not be used again.
     pub(crate) fn call<A>(
         &mut self,
         question: impl FnOnce(&ContractGuest, &mut Store<HostState>) -> wasmtime::Result<A>,
@@ -81,7 +81,7 @@ impl Instance {
     /// Calls the guest, and lets it run for so long.
     ///
     /// # Errors
-    /// The call came to nothing. The instance must not be used again.
+    /// The call failed. The instance must not be used again.
     pub(crate) fn call_within<A>(
         &mut self,
         limit: Duration,

@@ -1,5 +1,4 @@
-//! Which version of a component answers, which stay at hand, and what its faults lead to: the state
-//! machine of a seat.
+//! The state machine of a seat: which version is current, which are kept, and what faults lead to.
 //!
 //! ```text
 //!              admit                  probation over
@@ -23,7 +22,7 @@ use tokio::time::Instant;
 use crate::config::ComponentConfig;
 use crate::config::probation::Probation;
 
-/// What decides about a version that faults.
+/// The rules about versions that fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) probation: Probation,
@@ -52,13 +51,13 @@ impl Rules {
 /// Where the current version stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ComponentStanding {
-    /// There is none: nothing acceptable was in the file of an `optional` component.
+    /// No version: the file of an `optional` component has no acceptable content yet.
     Absent,
-    /// It is new: faults bring the previous version back.
+    /// It is new: faults roll back to the previous version.
     Probation,
-    /// It has proved itself.
+    /// Its probation is over.
     Serving,
-    /// It kept faulting: it is not called, but for a trial now and then.
+    /// It kept faulting: it is only called for occasional trials.
     Quarantined,
 }
 
@@ -93,7 +92,7 @@ pub(crate) struct Life<V> {
 struct Tenure<V> {
     generation: u64,
     version: V,
-    /// None: it has proved itself.
+    /// `None`: probation is over.
     probation: Option<OnProbation>,
     faults_in_a_row: u32,
     /// When the next trial call may be made, if it is in quarantine.
@@ -105,7 +104,7 @@ struct Tenure<V> {
 struct KeptVersion<V> {
     generation: u64,
     version: V,
-    /// The faults that it had on probation; none: it had proved itself.
+    /// Its faults on probation; `None`: its probation was over.
     faults: Option<u32>,
 }
 
@@ -117,7 +116,7 @@ struct OnProbation {
     faults: u32,
 }
 
-/// What a fault has led to.
+/// The consequence of a fault.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Consequence<V> {
     /// Nothing.
@@ -177,7 +176,7 @@ impl<V: Clone> Life<V> {
         Some(old.version)
     }
 
-    /// Where the latest version that has proved itself is among the kept ones.
+    /// The index of the latest kept version whose probation was over.
     fn latest_proven(&self) -> Option<usize> {
         self.kept.iter().rposition(|kept| kept.faults.is_none())
     }
@@ -199,8 +198,7 @@ impl<V: Clone> Life<V> {
         }
     }
 
-    /// A call into the version of this generation has succeeded. True: it was in quarantine, and no
-    /// longer is.
+    /// Records a successful call of this generation. Returns whether that ends its quarantine.
     pub(crate) fn succeeded(&mut self, generation: u64) -> bool {
         match &mut self.current {
             Some(tenure) if tenure.generation == generation => {
@@ -211,7 +209,7 @@ impl<V: Clone> Life<V> {
         }
     }
 
-    /// A call into the version of this generation has failed.
+    /// Records a failed call of this generation.
     pub(crate) fn faulted(&mut self, generation: u64, now: Instant, calls: u64) -> Consequence<V> {
         let rules = self.rules;
         let Some(tenure) = self.current.as_mut().filter(|tenure| tenure.generation == generation)
@@ -248,7 +246,7 @@ impl<V: Clone> Life<V> {
     }
 
     /// Makes the latest of the kept versions the current one, whether it has proved itself or not,
-    /// and forgets the current one. Returns both; none: nothing is kept.
+    /// and forgets the current one. Returns both, or `None` if no version is kept.
     pub(crate) fn roll_back(&mut self, now: Instant, calls: u64) -> Option<(V, V)> {
         self.put_back(self.kept.len().checked_sub(1)?, now, calls)
     }
@@ -269,7 +267,7 @@ impl<V: Clone> Life<V> {
         Some((out.version, version))
     }
 
-    /// Whether calls have to ask [`may_call`](Self::may_call) first, and tell of their success.
+    /// Whether calls must ask [`may_call`](Self::may_call) first, and report success.
     pub(crate) fn is_troubled(&self) -> bool {
         self.current
             .as_ref()

@@ -1,11 +1,11 @@
-//! A seat: a name whose component can be replaced while it is in use, from its file or by a push.
+//! A seat: the place of a named component, which can be replaced while in use, from its file or by
+//! a push.
 //!
 //! Policies hold the seat's ledger, not a version, so a swap rebuilds no pipeline and resets no
 //! breaker. Each call runs on the version that was current when it began.
 //!
-//! A version takes the seat only after it was read, compiled, linked and tried out; whatever is
-//! wrong with it, what is there stays. All of it blocks, for as long as compiling takes: never call
-//! it on a worker.
+//! A version takes the seat only after it was read, compiled, linked and tried out; otherwise the
+//! current version stays. All of that blocks while it compiles: never call it on a worker.
 
 pub(crate) mod caller;
 pub(crate) mod ledger;
@@ -30,7 +30,7 @@ use crate::runtime::Runtime;
 use crate::status::ComponentRejection;
 use crate::version::{Version, check_exports};
 
-/// What became of a new version.
+/// The result of loading a new version.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reload {
     /// It is the one that is in use.
@@ -82,11 +82,11 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Fills a seat from its file. If what is in it is no good and the component is `optional`, it
-    /// stays empty.
+    /// Fills a seat from its file. If its content is not acceptable and the component is
+    /// `optional`, the seat stays empty.
     ///
     /// # Errors
-    /// What is in the file is not an acceptable component.
+    /// The file is not an acceptable component.
     pub(crate) fn load(parts: SeatParts) -> anyhow::Result<Self> {
         let SeatParts { name, file, config, runtime, observers, swaps } = parts;
         let ledger = Arc::new(Ledger::new(name, file, config, observers, swaps));

@@ -1,8 +1,7 @@
-//! One version of a component: read, checked, compiled, and ready to be instantiated any number of
-//! times.
+//! One version of a component: checked, compiled and ready to be instantiated.
 //!
-//! A version never changes. Whoever holds it can go on using it; when another has taken its place
-//! it is *retired*, which is how the instances of it that workers keep learn that they should go.
+//! A version never changes, and its holders can keep using it. When another version replaces it, it
+//! is *retired*, which tells workers to drop the instances that they keep.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,7 +72,7 @@ pub(crate) fn exports(runtime: &Runtime, component: &Component) -> Vec<String> {
 pub(crate) struct Version {
     bounds: Arc<Bounds>,
     config: Arc<ComponentConfig>,
-    /// Keeps the ticker going: without it no guest could be cut off.
+    /// Keeps the ticker alive: without it no guest could be interrupted.
     runtime: Arc<Runtime>,
     pre: InstancePre<HostState>,
     exports: Exports,
@@ -172,13 +171,12 @@ impl Version {
         &self.meters
     }
 
-    /// Another one has taken its place, or nobody can ask it any longer. A call that has begun may
-    /// still end.
+    /// It has been replaced, or its component is gone. Calls in flight may still finish.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }
 
-    /// It was rolled back to.
+    /// It is current again after a roll-back.
     pub(crate) fn reinstate(&self) {
         self.retired.store(false, Ordering::Release);
     }
@@ -188,7 +186,7 @@ impl Version {
     }
 }
 
-/// That `version` has what is in use.
+/// Checks that `version` has the exports in use.
 pub(crate) fn check_exports(version: &Version, needs: Needs) -> anyhow::Result<()> {
     for (needed, has, name) in [
         (needs.predicate, version.exports().has_predicate(), PREDICATE),

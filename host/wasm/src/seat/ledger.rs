@@ -1,5 +1,5 @@
-//! What is known of a component under its name: the versions, what their calls came to, and what
-//! observers are told of it.
+//! The record of a named component: its versions, the results of their calls, and the events about
+//! them.
 //!
 //! What faults lead to is decided by the state machine in [`life`](crate::life).
 
@@ -23,7 +23,7 @@ use crate::status::{ComponentRejection, ComponentStatus};
 use crate::throttle::{Passage, Throttle};
 use crate::version::{Needs, Version};
 
-/// Shared by the seat and by whoever asks the component.
+/// Shared by the seat and all callers.
 pub(crate) struct Ledger {
     name: Arc<str>,
     file: PathBuf,
@@ -31,7 +31,7 @@ pub(crate) struct Ledger {
     observers: Observers,
     meters: Arc<Meters>,
     swaps: watch::Sender<u64>,
-    record: Mutex<Record>,
+    record: Mutex<LedgerRecord>,
     /// Whether a call has to look at `record` first, and tell of its success: a component in good
     /// order needs no lock.
     is_troubled: AtomicBool,
@@ -39,7 +39,7 @@ pub(crate) struct Ledger {
     captured: Throttle,
 }
 
-pub(super) struct Record {
+pub(super) struct LedgerRecord {
     pub(super) life: Life<Arc<Version>>,
     pub(super) needs: Needs,
     /// The digests of what was rolled back since other content was in the file: they are not taken
@@ -62,7 +62,7 @@ impl Ledger {
         observers: Observers,
         swaps: watch::Sender<u64>,
     ) -> Self {
-        let record = Record {
+        let record = LedgerRecord {
             life: Life::new(Rules::of(&config)),
             needs: Needs::default(),
             rolled_back: BTreeSet::new(),
@@ -197,7 +197,7 @@ impl Ledger {
 
     pub(super) fn rolled_back(
         &self,
-        mut record: MutexGuard<'_, Record>,
+        mut record: MutexGuard<'_, LedgerRecord>,
         from: &Version,
         to: &Version,
         faults: Option<u32>,
@@ -211,16 +211,16 @@ impl Ledger {
     }
 
     /// Another version has taken the place.
-    pub(super) fn switched(&self, record: MutexGuard<'_, Record>, old: Option<&Version>) {
-        // Only now, since whoever finds its instance retired must find the new version; and before
-        // anybody puts it back.
+    pub(super) fn switched(&self, record: MutexGuard<'_, LedgerRecord>, old: Option<&Version>) {
+        // Only now: a caller that finds its instance retired must find the new version. And before
+        // a roll-back can reinstate it.
         old.inspect(|old| old.retire());
         self.update(&record);
         drop(record);
         self.swaps.send_modify(|swaps| *swaps += 1);
     }
 
-    fn update(&self, record: &Record) {
+    fn update(&self, record: &LedgerRecord) {
         self.is_troubled.store(record.life.is_troubled(), Ordering::Relaxed);
     }
 
@@ -252,7 +252,7 @@ impl Ledger {
         }
     }
 
-    /// Tells of what the component was asked and said, if somebody wants to know and not too often.
+    /// Emits the exchange as a case, if `capture` is set and its rate allows it.
     pub(crate) fn capture(&self, seen: &Exchange<'_>, said: &Said<'_>) {
         if self.config.capture == 0 || self.captured.line(Instant::now()) == Passage::Dropped {
             return;
@@ -301,7 +301,7 @@ impl Ledger {
     }
 
     /// It is only held for a few lines at a time, and nothing in those lines panics.
-    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+    pub(super) fn record(&self) -> MutexGuard<'_, LedgerRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! A component's file, replaced so that whoever reads it finds the old or the new one, whole,
-//! whenever the power goes.
+//! Replaces a component's file atomically and durably: a reader, and a restart after a power
+//! failure, finds the old or the new file, complete.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -12,7 +12,8 @@ use tempfile::Builder;
 
 use crate::artifact::Artifact;
 
-/// Puts `artifact` in `file`, and what was there in `FILE.previous`. False: it was there already.
+/// Writes `artifact` to `file`, and keeps the previous content in `FILE.previous`. Returns `false`
+/// if there was no previous file, or it had the same content.
 ///
 /// A symbolic link stays one: what it points to is replaced.
 ///
@@ -28,7 +29,7 @@ pub(super) fn store(file: &Path, artifact: &Artifact) -> anyhow::Result<bool> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };
-    // One that can't be read, or is too long, is kept all the same.
+    // A file that can't be read, or is too long, is kept too.
     if Artifact::read(&file).is_ok_and(|old| old.digest() == artifact.digest()) {
         return Ok(false);
     }
