@@ -295,6 +295,6 @@ mod tests {
         let upstream = HttpUpstream::new(Target::new(&config).unwrap().into(), &Rc::default());
         let call = call("1", Observers::default());
         let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
-        assert!(size <= 640, "{size}");
+        assert!(size <= 752, "{size}");
     }
 }

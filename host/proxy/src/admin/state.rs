@@ -1,7 +1,7 @@
 //! `/state`: what runs and where it stands, as JSON. Field names are a contract.
 
 use fusebox_resilience::{ComponentId, Shown};
-use fusebox_wasm::Rejection;
+use fusebox_wasm::ComponentRejection;
 use serde_json::{Value, json};
 
 use super::Admin;
@@ -71,7 +71,7 @@ fn version(component: &ComponentId) -> Value {
     json!({ "digest": &*component.digest, "generation": component.generation })
 }
 
-fn rejection(rejection: &Rejection) -> Value {
+fn rejection(rejection: &ComponentRejection) -> Value {
     json!({
         "digest": rejection.digest.as_deref(),
         "reason": &*rejection.reason,
