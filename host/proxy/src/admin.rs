@@ -3,36 +3,33 @@
 //! Reading is open to whoever reaches the listener, which is why it belongs on loopback. Whatever
 //! changes something needs the bearer token of `token_file`; without one it is refused.
 
+mod answer;
 mod components;
 mod state;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use fusebox_resilience::{CircuitBreaker, Observers, State};
-use fusebox_wasm::Components;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use fusebox_resilience::{Observers, State};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use crate::config::PolicyKind;
 use crate::observe::{self, ComponentSample, Log, Metrics, Scrape};
-use crate::route::RouteTable;
+use crate::running::Running;
 use crate::server::WorkerLoad;
+use answer::{Answer, json, not_allowed, text};
+use components::Switches;
 
 /// How long a client of the admin listener may take for a request head, and stay without one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,23 +41,37 @@ const MAX_CONNECTIONS: usize = 64;
 /// What the admin listener shows and moves.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    pub(crate) routes: Arc<RouteTable>,
-    pub(crate) kinds: BTreeMap<Arc<str>, PolicyKind>,
-    pub(crate) breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
-    pub(crate) components: Components,
-    /// One change that may take long is made at a time: a component may take 64 MiB, and its
-    /// compiling minutes.
-    pub(crate) changes: Arc<Semaphore>,
-    pub(crate) observers: Observers,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) log: Log,
-    pub(crate) loads: Vec<Arc<WorkerLoad>>,
-    pub(crate) token_file: Option<PathBuf>,
+    running: Arc<Running>,
+    switches: Switches,
+    observers: Observers,
+    metrics: Arc<Metrics>,
+    log: Log,
+    loads: Vec<Arc<WorkerLoad>>,
+    token_file: Option<PathBuf>,
     /// Whether new requests are welcome.
-    pub(crate) ready: AtomicBool,
+    ready: AtomicBool,
 }
 
 impl Admin {
+    /// Of what runs, on the workers with these loads. Changes need the token in `token_file`.
+    pub(crate) fn new(
+        running: Arc<Running>,
+        observers: Observers,
+        metrics: Arc<Metrics>,
+        log: Log,
+        loads: Vec<Arc<WorkerLoad>>,
+        token_file: Option<PathBuf>,
+    ) -> Self {
+        let switches = Switches::new(running.components.clone());
+        let ready = AtomicBool::new(true);
+        Self { running, switches, observers, metrics, log, loads, token_file, ready }
+    }
+
+    /// From here on new requests are not welcome.
+    pub(crate) fn not_ready(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+    }
+
     /// Serves until it is dropped, and its connections with it.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -89,7 +100,7 @@ impl Admin {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path().trim_matches('/');
         let steps: Vec<&str> = path.split('/').collect();
         match (request.method(), &steps[..]) {
@@ -107,19 +118,19 @@ impl Admin {
                 Err(refusal) => refusal,
             },
             (&Method::POST, ["reload"]) => match self.authorize(&request).await {
-                Ok(()) => self.reload().await,
+                Ok(()) => self.switches.reload().await,
                 Err(refusal) => refusal,
             },
             (&Method::POST, ["components", name, "rollback"]) => {
                 match self.authorize(&request).await {
-                    Ok(()) => self.roll_back((*name).to_owned()).await,
+                    Ok(()) => self.switches.roll_back((*name).to_owned()).await,
                     Err(refusal) => refusal,
                 }
             }
             (&Method::PUT, ["components", name]) => match self.authorize(&request).await {
                 Ok(()) => {
                     let name = (*name).to_owned();
-                    self.push(name, request.into_body()).await
+                    self.switches.push(name, request.into_body()).await
                 }
                 Err(refusal) => refusal,
             },
@@ -136,18 +147,23 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
-        let breakers =
-            self.breakers.iter().map(|(name, breaker)| (name.clone(), breaker.status())).collect();
-        let components = self.components.status().into_iter().map(|status| ComponentSample {
-            name: status.name,
-            version: status.version,
-            standing: status.standing,
-            calls: status.calls,
-            call_times: status.call_times,
-            skipped: status.skipped,
-            instances: status.instances as u64,
-        });
+    fn metrics(&self) -> Answer {
+        let breakers = self
+            .running
+            .breakers
+            .iter()
+            .map(|(name, breaker)| (name.clone(), breaker.status()))
+            .collect();
+        let components =
+            self.running.components.status().into_iter().map(|status| ComponentSample {
+                name: status.name,
+                version: status.version,
+                standing: status.standing,
+                calls: status.calls,
+                call_times: status.call_times,
+                skipped: status.skipped,
+                instances: status.instances as u64,
+            });
         let components = components.collect();
         let scrape = Scrape { breakers, components, log_lines_dropped: self.log.dropped() };
         let mut response = text(StatusCode::OK, self.metrics.render(&scrape));
@@ -157,11 +173,14 @@ impl Admin {
         response
     }
 
-    fn state(&self) -> Response<Full<Bytes>> {
-        json(StatusCode::OK, &state::of(self))
+    fn state(&self) -> Answer {
+        json(
+            StatusCode::OK,
+            &state::of(&self.running, &self.loads, self.ready.load(Ordering::Relaxed)),
+        )
     }
 
-    fn move_breaker(&self, name: &str, action: &str) -> Response<Full<Bytes>> {
+    fn move_breaker(&self, name: &str, action: &str) -> Answer {
         let state = match action {
             "open" => State::Open,
             "close" => State::Closed,
@@ -173,7 +192,7 @@ impl Admin {
                 );
             }
         };
-        let Some(breaker) = self.breakers.get(name) else {
+        let Some(breaker) = self.running.breakers.get(name) else {
             return text(StatusCode::NOT_FOUND, format!("no circuit breaker `{name}`\n"));
         };
         breaker.force(state, &self.observers);
@@ -182,7 +201,7 @@ impl Admin {
 
     /// Whether the request carries the token. The file is read each time, so that a rotated token
     /// takes effect.
-    async fn authorize(&self, request: &Request<Incoming>) -> Result<(), Response<Full<Bytes>>> {
+    async fn authorize(&self, request: &Request<Incoming>) -> Result<(), Answer> {
         let Some(file) = &self.token_file else {
             return Err(text(
                 StatusCode::FORBIDDEN,
@@ -218,27 +237,4 @@ async fn read_token(file: &Path) -> Option<String> {
     let text = spawn_blocking(read).await.ok()??;
     let token = text.trim();
     (!token.is_empty()).then(|| token.to_owned())
-}
-
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}
-
-fn json(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
-    let mut response = text(status, format!("{value:#}\n"));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("{allow} only\n"));
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    response
 }

@@ -17,23 +17,16 @@ use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
 use http::Method;
 
 use crate::code_cache;
-use crate::config::{
-    Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig, UpstreamConfig,
-};
+use crate::config::{Config, ConfigError, Document, PolicyConfig, RouteConfig, UpstreamConfig};
 use crate::route::{Route, RouteMatch, RouteTable};
+use crate::running::Running;
 use crate::upstream::Target;
 
 /// What a configuration comes to.
 #[derive(Debug)]
 pub struct Compiled {
-    /// All routes.
-    pub routes: Arc<RouteTable>,
-    /// The kind of each policy, by name.
-    pub kinds: BTreeMap<Arc<str>, PolicyKind>,
-    /// The breakers by name, for those who look at or move them.
-    pub breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
-    /// The components that policies ask.
-    pub components: Components,
+    /// What runs.
+    pub running: Running,
     /// What is allowed but hardly meant.
     pub warnings: Vec<ConfigError>,
 }
@@ -71,13 +64,9 @@ pub fn compile(
                 .iter()
                 .map(|(name, policy)| (name.as_str().into(), policy.kind()))
                 .collect();
-            Ok(Compiled {
-                routes: Arc::new(routes),
-                kinds,
-                breakers: policies.breakers,
-                components,
-                warnings,
-            })
+            let routes = Arc::new(routes);
+            let breakers = policies.breakers;
+            Ok(Compiled { running: Running { routes, kinds, breakers, components }, warnings })
         }
         _ => Err(errors),
     }

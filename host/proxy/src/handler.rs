@@ -19,7 +19,7 @@ use crate::headers::{self, Hop};
 use crate::observe;
 use crate::reply::Refusal;
 use crate::route::{Route, RouteTable};
-use crate::server::HeadPause;
+use crate::server::stream::HeadPause;
 use crate::upstream::{Buffers, HttpUpstream};
 use body::{ClientRequestBody, Finish};
 use host::Hosts;

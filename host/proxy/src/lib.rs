@@ -13,7 +13,8 @@
 //!
 //! and around it:
 //!
-//! - [`config`]: what the file says; [`compile`](mod@compile): from that to what runs
+//! - [`config`]: what the file says; [`compile`](mod@compile): from that to what runs;
+//!   [`running`]: what runs
 //! - [`observe`]: events become log lines and metrics
 //! - `admin`: the second listener, [`client`] its client; `watch`: component files that change
 //! - [`code_cache`]: where compiled components are kept
@@ -33,6 +34,7 @@ pub mod policy;
 pub mod proxy;
 pub mod reply;
 pub mod route;
+pub mod running;
 pub mod server;
 pub mod sockets;
 mod stall;

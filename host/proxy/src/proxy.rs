@@ -3,19 +3,18 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use fusebox_resilience::{Observer, Observers};
 use fusebox_wasm::{Compiler, Components};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::admin::Admin;
 use crate::compile::{Compiled, compile};
 use crate::config::{Config, ConfigError, Document};
 use crate::observe::{Level, Log, Metrics};
+use crate::running::Running;
 use crate::server::{Server, Shared, bind};
 use crate::watch::watch;
 
@@ -62,7 +61,7 @@ pub struct Proxy {
     admin_address: Option<SocketAddr>,
     server: Server,
     admin: Arc<Admin>,
-    components: Components,
+    running: Arc<Running>,
     tasks: Tasks,
     log: Log,
 }
@@ -84,7 +83,7 @@ impl Proxy {
     /// An address is in use or not ours, or the system has no thread for a worker.
     pub async fn start(
         config: Config,
-        compiled: Compiled,
+        running: Running,
         observers: Observers,
         metrics: Arc<Metrics>,
         log: Log,
@@ -97,7 +96,8 @@ impl Proxy {
         let address = listener.local_addr()?;
         let admin_address = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
-        let Compiled { routes, kinds, breakers, components, warnings: _ } = compiled;
+        let running = Arc::new(running);
+        let Running { routes, kinds, components, .. } = &*running;
         for route in routes.routes() {
             metrics.announce_route(&route.name);
             for policy in route.pipeline.policies() {
@@ -115,27 +115,18 @@ impl Proxy {
             components: components.clone(),
         };
         let server = Server::start(listener, workers, shared, log.clone())?;
-        let admin = Arc::new(Admin {
-            routes,
-            kinds,
-            breakers,
-            components: components.clone(),
-            changes: Arc::new(Semaphore::new(1)),
-            observers,
-            metrics,
-            log: log.clone(),
-            loads: server.loads(),
-            token_file: config.admin.and_then(|admin| admin.token_file),
-            ready: AtomicBool::new(true),
-        });
-        let mut tasks = Tasks(vec![spawn_local(watch(components.clone()))]);
+        let token_file = config.admin.and_then(|admin| admin.token_file);
+        let loads = server.loads();
+        let admin = Admin::new(running.clone(), observers, metrics, log.clone(), loads, token_file);
+        let admin = Arc::new(admin);
+        let mut tasks = Tasks(vec![spawn_local(watch(running.components.clone()))]);
         tasks.0.extend(admin_listener.map(|listener| spawn_local(admin.clone().serve(listener))));
         log.line(Level::Info, "listening", |line| {
             line.field("listen", address.to_string())
                 .maybe("admin", admin_address.map(|address| address.to_string()))
                 .field("workers", workers);
         });
-        Ok(Self { address, admin_address, server, admin, components, tasks, log })
+        Ok(Self { address, admin_address, server, admin, running, tasks, log })
     }
 
     /// Where clients connect.
@@ -150,7 +141,7 @@ impl Proxy {
 
     /// The components that it asks.
     pub fn components(&self) -> &Components {
-        &self.components
+        &self.running.components
     }
 
     /// Serves until `shutdown`, then lets the calls in flight end, but for no longer than until
@@ -159,7 +150,7 @@ impl Proxy {
         let Self { server, admin, tasks, log, .. } = self;
         let announced = async {
             shutdown.await;
-            admin.ready.store(false, Ordering::Relaxed);
+            admin.not_ready();
             log.line(Level::Info, "draining", |_| {});
         };
         let cut = server.run(announced, hurry).await;

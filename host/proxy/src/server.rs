@@ -8,6 +8,7 @@
 
 mod connection;
 mod course;
+pub(crate) mod stream;
 mod worker;
 
 use std::io;
@@ -16,18 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use fusebox_resilience::Observers;
-use fusebox_wasm::Components;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::config::ListenerConfig;
 use crate::observe::{Level, Log};
-use crate::route::RouteTable;
-use worker::{Accepted, Workers};
+use connection::Accepted;
+use worker::Workers;
 
-pub(crate) use connection::HeadPause;
+pub(crate) use worker::Shared;
 pub use worker::WorkerLoad;
 
 /// How long the acceptor rests when the process has no file descriptors left.
@@ -45,15 +44,6 @@ pub async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener
         // Without `SO_REUSEPORT` a second process can't share the port unnoticed: it gets here.
         format!("{what}: can't listen on `{address}`")
     })
-}
-
-/// What the data path needs.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) routes: Arc<RouteTable>,
-    pub(crate) limits: ListenerConfig,
-    pub(crate) observers: Observers,
-    pub(crate) components: Components,
 }
 
 /// The proxy's own listener and its workers.

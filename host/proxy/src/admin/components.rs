@@ -2,25 +2,39 @@
 //! block.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use fusebox_wasm::{LARGEST_FILE, Reload, RollBack};
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use fusebox_wasm::{Components, LARGEST_FILE, Reload, RollBack};
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{Admin, json, text};
+use super::answer::{Answer, json, text};
 
 /// How long a component may take to arrive.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-impl Admin {
+/// The switches.
+#[derive(Debug)]
+pub(super) struct Switches {
+    components: Components,
+    /// One change that may take long is made at a time: a component may take 64 MiB, and its
+    /// compiling minutes.
+    changes: Arc<Semaphore>,
+}
+
+impl Switches {
+    pub(super) fn new(components: Components) -> Self {
+        Self { components, changes: Arc::new(Semaphore::new(1)) }
+    }
+
     /// Loads again what has changed: 200, or 422 if something is no good.
-    pub(super) async fn reload(&self) -> Response<Full<Bytes>> {
+    pub(super) async fn reload(&self) -> Answer {
         let Ok(place) = self.changes.clone().try_acquire_owned() else { return busy() };
         let components = self.components.clone();
         let reloads = spawn_blocking(move || {
@@ -37,7 +51,7 @@ impl Admin {
     }
 
     /// Takes a component: 200 once it is in use and in its file, 422 if it is no good.
-    pub(super) async fn push(&self, name: String, body: Incoming) -> Response<Full<Bytes>> {
+    pub(super) async fn push(&self, name: String, body: Incoming) -> Answer {
         if !self.components.has(&name) {
             return text(StatusCode::NOT_FOUND, format!("no component `{name}`\n"));
         }
@@ -74,7 +88,7 @@ impl Admin {
     }
 
     /// Puts the previous version back: 200, or 409 if there is none.
-    pub(super) async fn roll_back(&self, name: String) -> Response<Full<Bytes>> {
+    pub(super) async fn roll_back(&self, name: String) -> Answer {
         if !self.components.has(&name) {
             return text(StatusCode::NOT_FOUND, format!("no component `{name}`\n"));
         }
@@ -110,7 +124,7 @@ fn result(reload: &Reload) -> Value {
     }
 }
 
-fn busy() -> Response<Full<Bytes>> {
+fn busy() -> Answer {
     let mut refusal =
         text(StatusCode::SERVICE_UNAVAILABLE, "another component is being pushed or reloaded\n");
     refusal.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -118,6 +132,6 @@ fn busy() -> Response<Full<Bytes>> {
 }
 
 /// The process is ending, or the thread has panicked.
-fn gone() -> Response<Full<Bytes>> {
+fn gone() -> Answer {
     text(StatusCode::INTERNAL_SERVER_ERROR, "it did not come to an end\n")
 }

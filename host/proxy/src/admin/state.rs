@@ -1,39 +1,42 @@
 //! `/state`: what runs and where it stands, as JSON. Field names are a contract.
 
+use std::sync::Arc;
+
 use fusebox_resilience::ComponentId;
 use fusebox_wasm::Rejection;
 use serde_json::{Value, json};
 
-use super::Admin;
 use crate::route::Route;
+use crate::running::Running;
+use crate::server::WorkerLoad;
 
 /// Routes in the order in which they are tried, policies and components by name.
-pub(super) fn of(admin: &Admin) -> Value {
+pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "ready": admin.ready.load(std::sync::atomic::Ordering::Relaxed),
-        "workers": admin.loads.iter().map(|load| json!({ "connections": load.connections() })).collect::<Vec<_>>(),
-        "routes": admin.routes.routes().iter().map(|route| self::route(admin, route)).collect::<Vec<_>>(),
-        "policies": policies(admin),
-        "components": components(admin),
+        "ready": is_ready,
+        "workers": loads.iter().map(|load| json!({ "connections": load.connections() })).collect::<Vec<_>>(),
+        "routes": running.routes.routes().iter().map(|route| self::route(running, route)).collect::<Vec<_>>(),
+        "policies": policies(running),
+        "components": components(running),
     })
 }
 
-fn route(admin: &Admin, route: &Route) -> Value {
+fn route(running: &Running, route: &Route) -> Value {
     let policies: Vec<_> =
         route.pipeline.policies().iter().map(|policy| policy.name().to_string()).collect();
     json!({
         "name": &*route.name,
         "matches": route.matches.to_string(),
-        "upstream": admin.routes.targets()[route.upstream].url,
+        "upstream": running.routes.targets()[route.upstream].url,
         "policies": policies,
     })
 }
 
-fn policies(admin: &Admin) -> Value {
-    let policies = admin.kinds.iter().map(|(name, kind)| {
+fn policies(running: &Running) -> Value {
+    let policies = running.kinds.iter().map(|(name, kind)| {
         let mut policy = json!({ "kind": kind.name() });
-        if let Some(breaker) = admin.breakers.get(name) {
+        if let Some(breaker) = running.breakers.get(name) {
             let status = breaker.status();
             policy["state"] = status.state.name().into();
             policy["successes"] = status.counts.successes.into();
@@ -48,8 +51,8 @@ fn policies(admin: &Admin) -> Value {
     Value::Object(policies.collect())
 }
 
-fn components(admin: &Admin) -> Value {
-    let components = admin.components.status().into_iter().map(|status| {
+fn components(running: &Running) -> Value {
+    let components = running.components.status().into_iter().map(|status| {
         let faults =
             status.faults.iter().map(|(fault, count)| (fault.name().to_owned(), json!(count)));
         let component = json!({

@@ -17,7 +17,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::headers;
 use crate::reply::Refusal;
-use crate::server::HeadPause;
+use crate::server::stream::HeadPause;
 use crate::stall::Stall;
 use crate::upstream::Buffers;
 

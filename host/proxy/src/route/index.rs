@@ -4,7 +4,7 @@
 use hashbrown::HashMap;
 use uncased::{Uncased, UncasedStr};
 
-use super::RouteMatch;
+use super::matching::RouteMatch;
 
 /// Paths by segment, below a host or any host. What routes are called here is their place in a list
 /// of them.

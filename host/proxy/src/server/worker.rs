@@ -1,22 +1,23 @@
 //! Workers: threads that serve connections, each with all that it needs for itself.
 
 use std::io;
-use std::net::{IpAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use fusebox_resilience::Observers;
 use fusebox_wasm::Components;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::Shared;
-use super::connection::serve;
+use super::connection::{Accepted, serve};
 use super::course::{Course, Phase};
+use crate::config::ListenerConfig;
 use crate::handler::Handler;
+use crate::route::RouteTable;
 
 /// How often unused upstream connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,12 +25,13 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a worker may take to notice that all its connections are cut.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// A connection on its way to a worker.
+/// What every worker needs of the proxy.
 #[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
-    pub(super) client: IpAddr,
-    pub(super) place: OwnedSemaphorePermit,
+pub(crate) struct Shared {
+    pub(crate) routes: Arc<RouteTable>,
+    pub(crate) limits: ListenerConfig,
+    pub(crate) observers: Observers,
+    pub(crate) components: Components,
 }
 
 /// What a worker has to do.
@@ -168,10 +170,10 @@ fn work(
         // Cloned into every connection; when all clones are gone, all connections are.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         while let Some((accepted, counted)) = connections.recv().await {
-            let connection = serve(accepted, handler.clone(), shared.clone(), course.clone());
-            let alive = alive.clone();
+            let (handler, course) = (handler.clone(), course.clone());
+            let (shared, alive) = (shared.clone(), alive.clone());
             tokio::task::spawn_local(async move {
-                connection.await;
+                serve(accepted, handler, &shared.limits, course).await;
                 drop((counted, alive));
             });
         }

@@ -14,7 +14,8 @@ use http::{HeaderMap, header};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
-use super::{Buffers, Target};
+use super::buffers::Buffers;
+use super::target::Target;
 
 /// Pieces of a body up to this size are copied behind the head, so that they go out with it; larger
 /// ones are written from where they are.
