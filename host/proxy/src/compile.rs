@@ -1,10 +1,8 @@
-//! From what the file says to what runs: names are looked up, meanings checked, components loaded,
-//! pipelines built.
+//! From what the file says to what runs: components are loaded, policies and routes built.
 //!
-//! The one place that knows everybody; straight-line code. Nothing keeps the configuration
-//! afterwards.
+//! The one place that knows everybody; straight-line code.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,13 +12,14 @@ use fusebox_resilience::{
     Responder, Verdict,
 };
 use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
-use http::Method;
 
 use crate::code_cache;
-use crate::config::{Config, ConfigError, Document, PolicyConfig, RouteConfig, UpstreamConfig};
+use crate::config::{
+    Config, ConfigError, ConfigFile, Places, PolicyConfig, RouteConfig, RouteUpstream,
+    UpstreamConfig,
+};
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::running::Running;
-use crate::upstream::Target;
 
 /// What a configuration comes to.
 #[derive(Debug)]
@@ -31,35 +30,38 @@ pub struct Compiled {
     pub warnings: Vec<ConfigError>,
 }
 
-/// Builds everything that `config` describes. Relative paths are relative to `directory`; `seed`
-/// fixes chance. What `document` has and `config` lacks is wrong, and the caller knows it.
+/// Makes of a configuration what runs; `seed` fixes chance. Blocks while `compiler` compiles; the
+/// code cache that the file asks for is added to it.
+///
+/// What a name in the file leads to is left out if it is not there: reading has reported it.
 ///
 /// # Errors
-/// Everything that is wrong with it, components that can't be loaded included.
+/// Everything that is wrong with the surroundings: components that can't be loaded, a code cache
+/// that can't be used.
 pub fn compile(
-    document: &Document<'_>,
-    config: &Config,
-    directory: &Path,
-    component_compiler: ComponentCompiler,
+    file: &ConfigFile,
+    compiler: ComponentCompiler,
     observers: &Observers,
     seed: u64,
 ) -> Result<Compiled, Vec<ConfigError>> {
-    let mut compiler = Compiler { document, config, errors: Vec::new(), warnings: Vec::new() };
-    let budgets = compiler.budgets();
-    let components = compiler.components(directory, component_compiler, observers);
+    let mut compilation = Compilation::new(file);
+    let budgets = compilation.budgets();
+    let components = compilation.components(compiler, observers);
     let parts = Surroundings {
-        document,
+        places: &file.places,
         components: components.as_ref(),
         budgets,
         random: Random::with_seed(seed),
     };
-    let policies = compiler.policies(&parts);
-    let routes = compiler.routes(&policies);
-    compiler.unused();
-    let Compiler { errors, warnings, .. } = compiler;
+    let policies = compilation.policies(&parts);
+    let routes = compilation.routes(&policies);
+    compilation.unused();
+    compilation.token_file();
+    let Compilation { errors, warnings, .. } = compilation;
     match components {
         Some(components) if errors.is_empty() => {
-            let kinds = config
+            let kinds = file
+                .config
                 .policies
                 .iter()
                 .map(|(name, policy)| (name.as_str().into(), policy.kind()))
@@ -72,9 +74,30 @@ pub fn compile(
     }
 }
 
-struct Compiler<'a> {
-    document: &'a Document<'a>,
+/// What is wrong with the policies of a file, whatever its components turn out to be: they are
+/// built once, and thrown away.
+pub(crate) fn policy_errors(file: &ConfigFile) -> Vec<ConfigError> {
+    let mut compilation = Compilation::new(file);
+    let budgets = compilation.budgets();
+    let random = Random::with_seed(0);
+    compilation.policies(&Surroundings { places: &file.places, components: None, budgets, random });
+    compilation.errors
+}
+
+/// What a route takes.
+pub(crate) fn matches(route: &RouteConfig) -> RouteMatch {
+    RouteMatch::new(route.host.as_deref(), &route.path, route.methods.clone())
+}
+
+/// The name of a route that takes this.
+pub(crate) fn route_name(route: &RouteConfig, matches: &RouteMatch) -> Arc<str> {
+    route.name.clone().unwrap_or_else(|| matches.to_string()).into()
+}
+
+struct Compilation<'a> {
+    places: &'a Places,
     config: &'a Config,
+    directory: &'a Path,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
 }
@@ -85,9 +108,18 @@ struct Policies {
     breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
 }
 
-impl Compiler<'_> {
+impl<'a> Compilation<'a> {
+    fn new(file: &'a ConfigFile) -> Self {
+        let ConfigFile { places, config, directory } = file;
+        Self { places, config, directory, errors: Vec::new(), warnings: Vec::new() }
+    }
+
     fn error(&mut self, path: &str, message: impl Into<String>) {
-        self.errors.push(self.document.error(path, message));
+        self.errors.push(self.places.error(path, message));
+    }
+
+    fn warn(&mut self, path: &str, message: impl Into<String>) {
+        self.warnings.push(self.places.error(path, message));
     }
 
     fn problems(&mut self, path: &str, problems: Vec<Problem>) {
@@ -112,18 +144,12 @@ impl Compiler<'_> {
     /// None: some can't be loaded, and the errors say why.
     fn components(
         &mut self,
-        directory: &Path,
         compiler: ComponentCompiler,
         observers: &Observers,
     ) -> Option<Components> {
-        // What is impossible about the others has been said.
-        let possible =
-            self.config.components.iter().filter(|(_, component)| component.validate().is_empty());
-        let possible: BTreeMap<_, _> =
-            possible.map(|(name, component)| (name.clone(), component.clone())).collect();
-        let compiler =
-            if possible.is_empty() { compiler } else { self.with_cache(compiler, directory) };
-        match Components::load(possible, directory, compiler, observers.clone()) {
+        let configs = self.config.components.clone();
+        let compiler = if configs.is_empty() { compiler } else { self.with_cache(compiler) };
+        match Components::load(configs, self.directory, compiler, observers.clone()) {
             Ok(components) => {
                 for ComponentStatus { name, rejection, .. } in components.status() {
                     if let Some(rejection) = rejection {
@@ -131,8 +157,7 @@ impl Compiler<'_> {
                             "{}; `on_error` answers until there is a good one",
                             rejection.reason
                         );
-                        self.warnings
-                            .push(self.document.error(&format!("components.{name}.file"), message));
+                        self.warn(&format!("components.{name}.file"), message);
                     }
                 }
                 Some(components)
@@ -148,12 +173,9 @@ impl Compiler<'_> {
 
     /// Adds the cache to it. That one which nobody asked for can't be had is no reason not to
     /// start.
-    fn with_cache(&mut self, compiler: ComponentCompiler, directory: &Path) -> ComponentCompiler {
+    fn with_cache(&mut self, compiler: ComponentCompiler) -> ComponentCompiler {
         let config = &self.config.code_cache;
-        // What is impossible about it has been said.
-        let is_empty =
-            config.directory.as_ref().is_some_and(|directory| directory.as_os_str().is_empty());
-        match if is_empty { Ok(None) } else { code_cache::open(config, directory) } {
+        match code_cache::open(config, self.directory) {
             Ok(Some(cache)) => return compiler.with_cache(cache),
             Ok(None) => {}
             Err(error) if config.directory.is_some() => {
@@ -161,7 +183,7 @@ impl Compiler<'_> {
             }
             Err(error) => {
                 let message = format!("{error:#}; components are compiled at each start");
-                self.warnings.push(self.document.error("code_cache.directory", message));
+                self.warn("code_cache.directory", message);
             }
         }
         compiler
@@ -182,8 +204,7 @@ impl Compiler<'_> {
                 PolicyConfig::Retry(config) => {
                     if config.is_unbounded() {
                         let message = "unlimited retries without `max_duration` or a `budget`";
-                        self.warnings
-                            .push(self.document.error(&format!("{path}.max_retries"), message));
+                        self.warn(&format!("{path}.max_retries"), message);
                     }
                     config.build(name.clone(), parts).map(|it| Arc::new(it) as _)
                 }
@@ -205,144 +226,71 @@ impl Compiler<'_> {
         policies
     }
 
-    fn routes(&mut self, policies: &Policies) -> RouteTable {
+    fn routes(&self, policies: &Policies) -> RouteTable {
         let config = self.config;
-        let matches: Vec<_> = config.routes.iter().map(|route| self.matches(route)).collect();
+        let mut upstreams: Vec<Arc<UpstreamConfig>> = Vec::new();
+        let mut known: HashMap<&UpstreamConfig, usize> = HashMap::new();
         let mut routes: Vec<Route> = Vec::new();
-        let mut targets: Vec<Arc<Target>> = Vec::new();
-        let mut known_targets: HashMap<&UpstreamConfig, usize> = HashMap::new();
-        let mut claims = HashSet::new();
-        let mut names: HashSet<Arc<str>> = HashSet::new();
-        for (route, matches) in config.routes.iter().zip(&matches) {
-            let path = format!("routes[{}]", route.index);
-            let pipeline = self.pipeline(route, policies, &path);
-            let target = Target::new(&route.upstream);
-            let (matches, target) = match (matches, target) {
-                (Some(matches), Ok(target)) => (matches, target),
-                (_, Err(message)) => {
-                    self.error(&format!("{path}.upstream"), message);
-                    continue;
-                }
-                (None, Ok(_)) => continue,
+        for route in config.routes.values() {
+            let upstream = match &route.upstream {
+                RouteUpstream::Own(upstream) => Some(upstream),
+                RouteUpstream::Named(name) => config.upstreams.get(name),
             };
-            let upstream = *known_targets.entry(&route.upstream).or_insert_with(|| {
-                targets.push(Arc::new(target));
-                targets.len() - 1
+            let Some(upstream) = upstream else { continue };
+            let upstream = *known.entry(upstream).or_insert_with(|| {
+                upstreams.push(Arc::new(upstream.clone()));
+                upstreams.len() - 1
             });
-            let name: Arc<str> = route.name.clone().unwrap_or_else(|| matches.to_string()).into();
-            if matches.claims().any(|claim| claims.contains(&claim)) {
-                self.error(&path, format!("takes the same requests as another route: `{matches}`"));
-            } else if names.contains(&name) {
-                self.error(&format!("{path}.name"), format!("another route is called `{name}`"));
-            }
-            claims.extend(matches.claims());
-            names.insert(name.clone());
             let asks_twice = route
                 .policies
                 .iter()
                 .any(|name| matches!(config.policies.get(name), Some(PolicyConfig::Retry(_))));
-            let replay_limit =
-                usize::try_from(route.max_replay_body.as_u64()).unwrap_or(usize::MAX);
+            let pipeline = route.policies.iter().filter_map(|name| policies.by_name.get(&**name));
+            let matches = matches(route);
             routes.push(Route {
-                name,
-                matches: matches.clone(),
-                pipeline,
+                name: route_name(route, &matches),
+                matches,
+                pipeline: Pipeline::new(pipeline.cloned().collect::<Vec<_>>()),
                 upstream,
-                replay_limit: if asks_twice { replay_limit } else { 0 },
+                replay_limit: if asks_twice { route.max_replay_body.in_memory() } else { 0 },
             });
         }
-        RouteTable::new(routes, targets)
+        RouteTable::new(routes, upstreams)
     }
 
-    fn matches(&mut self, route: &RouteConfig) -> Option<RouteMatch> {
-        let path = format!("routes[{}]", route.index);
-        let before = self.errors.len();
-        if !route.path.starts_with('/') || route.path.contains(['?', '#', ' ']) {
-            self.error(
-                &format!("{path}.path"),
-                format!("expected a path such as \"/api\", found `{}`", route.path),
-            );
-        }
-        if let Some(host) = &route.host
-            && (host.is_empty()
-                || host.contains(['/', ' ', '@'])
-                || host.contains(':') && !host.starts_with('['))
-        {
-            self.error(
-                &format!("{path}.host"),
-                format!("expected a host name without port, found `{host}`"),
-            );
-        }
-        if let Some(name) = &route.name
-            && (name.is_empty() || name.len() > 64 || name.chars().any(char::is_control))
-        {
-            self.error(&format!("{path}.name"), "expected 1 to 64 characters");
-        }
-        let mut methods = None;
-        if let Some(names) = &route.methods {
-            if names.is_empty() {
-                self.error(
-                    &format!("{path}.methods"),
-                    "an empty list takes no request; leave it out to take any",
-                );
-            }
-            let mut known = Vec::new();
-            for (index, name) in names.iter().enumerate() {
-                match Method::from_bytes(name.as_bytes()) {
-                    Ok(method) if *name == name.to_ascii_uppercase() => known.push(method),
-                    _ => self.error(
-                        &format!("{path}.methods[{index}]"),
-                        format!("expected a method in capitals, found `{name}`"),
-                    ),
-                }
-            }
-            methods = Some(known);
-        }
-        (self.errors.len() == before)
-            .then(|| RouteMatch::new(route.host.as_deref(), &route.path, methods))
-    }
-
-    fn pipeline(&mut self, route: &RouteConfig, policies: &Policies, path: &str) -> Pipeline {
-        let mut pipeline = Vec::new();
-        for (index, name) in route.policies.iter().enumerate() {
-            let path = format!("{path}.policies[{index}]");
-            if route.policies[..index].contains(name) {
-                self.error(&path, format!("`{name}` stands here twice"));
-            }
-            if let Some(policy) = policies.by_name.get(name.as_str()) {
-                pipeline.push(policy.clone());
-            } else if !self.document.has_key("policies", name) {
-                self.error(&path, unknown("policy", name, &names(self.document, "policies")));
-            }
-        }
-        Pipeline::new(pipeline)
-    }
-
+    /// Warns of what is declared and not used.
     fn unused(&mut self) {
-        let used: BTreeSet<&String> =
-            self.config.routes.iter().flat_map(|route| &route.policies).collect();
-        for name in self.config.policies.keys().filter(|name| !used.contains(name)) {
-            self.warnings
-                .push(self.document.error(&format!("policies.{name}"), "no route uses it"));
+        let config = self.config;
+        let routes = || config.routes.values();
+        let policies: BTreeSet<&String> = routes().flat_map(|route| &route.policies).collect();
+        let upstreams: BTreeSet<&String> = routes()
+            .filter_map(|route| match &route.upstream {
+                RouteUpstream::Named(name) => Some(name),
+                RouteUpstream::Own(_) => None,
+            })
+            .collect();
+        for name in config.policies.keys().filter(|name| !policies.contains(name)) {
+            self.warn(&format!("policies.{name}"), "no route uses it");
+        }
+        for name in config.upstreams.keys().filter(|name| !upstreams.contains(name)) {
+            self.warn(&format!("upstreams.{name}"), "no route uses it");
         }
     }
-}
 
-/// The names that a section of the file has, for right or wrong.
-fn names(document: &Document<'_>, section: &str) -> Vec<String> {
-    document.keys(section).unwrap_or_default()
-}
-
-fn unknown(what: &str, name: &str, known: &[String]) -> String {
-    if known.is_empty() {
-        return format!("unknown {what} `{name}`; the file has none");
+    /// Warns of a token file that can't be read now. It is read again for each change.
+    fn token_file(&mut self) {
+        let admin = self.config.admin.as_ref();
+        let token_file = admin.and_then(|admin| admin.token_file.as_ref());
+        let read = token_file.map(|file| std::fs::metadata(self.directory.join(file)));
+        if let Some(Err(error)) = read {
+            self.warn("admin.token_file", format!("can't be read: {error}"));
+        }
     }
-    format!("unknown {what} `{name}`; expected one of {}", known.join(", "))
 }
 
 /// What policies may ask for while they are built.
 struct Surroundings<'a> {
-    document: &'a Document<'a>,
+    places: &'a Places,
     /// None: some can't be loaded.
     components: Option<&'a Components>,
     budgets: BTreeMap<String, Arc<Budget>>,
@@ -350,15 +298,12 @@ struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// None: it is there but wrong.
+    /// `None`: it is declared, but wrong or failed to load, which has been reported.
     fn component(&self, name: &str) -> Result<Option<&Components>, String> {
-        if self.document.has_key("components", name) {
-            Ok(self
-                .components
-                .filter(|components| components.files().any(|(loaded, _)| loaded == name)))
-        } else {
-            Err(unknown("component", name, &names(self.document, "components")))
-        }
+        self.places.look_up("components", "component", name)?;
+        let is_loaded =
+            |components: &&Components| components.files().any(|(loaded, _)| loaded == name);
+        Ok(self.components.filter(is_loaded))
     }
 }
 
@@ -374,12 +319,9 @@ impl Parts for Surroundings<'_> {
     }
 
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
-        match self.budgets.get(name) {
-            Some(budget) => Ok(budget.clone()),
-            // It is there but wrong, which has been said.
-            None if self.document.has_key("budgets", name) => Ok(Arc::new(Budget::default())),
-            None => Err(unknown("budget", name, &names(self.document, "budgets"))),
-        }
+        self.places.look_up("budgets", "budget", name)?;
+        // One that is wrong has been reported.
+        Ok(self.budgets.get(name).cloned().unwrap_or_default())
     }
 
     fn random(&self) -> Random {

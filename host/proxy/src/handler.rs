@@ -14,7 +14,7 @@ use fusebox_resilience::{Call, Error, ErrorKind, Observers, RequestBody, Timers}
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::{Body, Incoming};
 
-use crate::config::ListenerConfig;
+use crate::config::{ListenerConfig, NO_ROUTE};
 use crate::headers::{self, Hop};
 use crate::observe;
 use crate::reply::Refusal;
@@ -25,14 +25,11 @@ use body::{ClientRequestBody, Finish};
 use host::Hosts;
 use request_id::RequestIds;
 
-/// The name of the route of requests that no route takes.
-const NO_ROUTE: &str = "none";
-
 /// What answers the requests of one worker.
 #[derive(Debug)]
 pub(crate) struct Handler {
     routes: Arc<RouteTable>,
-    /// One for each of the routes' targets, in their order.
+    /// One for each of the table's upstreams, in their order.
     upstreams: Box<[HttpUpstream]>,
     /// Those of the routes, in their order: the worker's own, since each call has one, and
     /// counting who has it would otherwise be done by all workers in the same place.
@@ -57,14 +54,14 @@ impl Handler {
         let buffers = Rc::<Buffers>::default();
         Self {
             upstreams: routes
-                .targets()
+                .upstreams()
                 .iter()
-                .map(|target| HttpUpstream::new(target.clone(), &buffers))
+                .map(|upstream| HttpUpstream::new(upstream.clone(), &buffers))
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             routes,
             observers,
-            max_body: limits.max_body.as_u64(),
+            max_body: limits.max_body.bytes(),
             body_timeout: limits.body_timeout.0,
             no_route: NO_ROUTE.into(),
             request_ids: RequestIds::default(),
@@ -124,7 +121,7 @@ impl Handler {
             return Err(Refusal::BadHost);
         }
         let route = route.ok_or(Refusal::NoRoute)?;
-        if !self.routes.targets()[route.upstream].takes(&head.uri) {
+        if !self.routes.upstreams()[route.upstream].endpoint.takes(&head.uri) {
             return Err(Refusal::TargetTooLong);
         }
         if incoming.size_hint().lower() > self.max_body {

@@ -13,7 +13,8 @@
 //!
 //! and around it:
 //!
-//! - [`config`]: what the file says; [`compile`](mod@compile): from that to what runs;
+//! - [`config`]: what the file says; [`read`](mod@read): reading and checking it;
+//!   [`compile`](mod@compile): from that to what runs;
 //!   [`running`]: what runs
 //! - [`observe`]: events become log lines and metrics
 //! - `admin`: the second listener, [`client`] its client; `watch`: component files that change
@@ -32,6 +33,7 @@ pub mod headers;
 pub mod observe;
 pub mod policy;
 pub mod proxy;
+pub mod read;
 pub mod reply;
 pub mod route;
 pub mod running;

@@ -209,7 +209,7 @@ fn run(file: &Path) -> anyhow::Result<ExitCode> {
         log = Some((started, observers.clone()));
         observers
     };
-    let (config, compiled) = match proxy::load(file, compiler()?, observers) {
+    let (file, compiled) = match proxy::load(file, compiler()?, observers) {
         Ok(loaded) => loaded,
         Err(errors) => return Ok(report(&errors)),
     };
@@ -218,7 +218,7 @@ fn run(file: &Path) -> anyhow::Result<ExitCode> {
     sockets::raise_file_limit();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let done = runtime.block_on(async {
-        let proxy = Proxy::start(config, compiled.running, observers, metrics, log).await?;
+        let proxy = Proxy::start(file, compiled.running, observers, metrics, log).await?;
         // The first signal drains, the second means now.
         let (first, second) = (Signals::new()?, Signals::new()?);
         spawn_local(reload_on_hangup(signal(SignalKind::hangup())?, proxy.components().clone()));

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use fusebox_wasm::{Cases, Compiler, ComponentConfig, Trial};
 
 use self::manifest::Manifest;
-use crate::config::Config;
+use crate::read::read;
 
 /// A component and the cases that go with it.
 #[derive(Clone, Debug)]
@@ -74,10 +74,11 @@ impl Subject {
     pub fn named(self, name: Option<String>, file: Option<&Path>) -> Result<Self> {
         let Some(file) = file else { return Ok(Self { name, ..self }) };
         let name = name.context("`--config` needs `--component NAME`")?;
-        let mut config = Config::read(file).map_err(|errors| {
-            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        let read = read(file).map_err(|invalid| {
+            let errors: Vec<_> = invalid.errors.iter().map(ToString::to_string).collect();
             anyhow!("{}", errors.join("; "))
-        })?;
+        });
+        let mut config = read?.config;
         let component = config.components.remove(&name);
         let component =
             component.with_context(|| format!("{}: no component `{name}`", file.display()))?;

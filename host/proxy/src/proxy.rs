@@ -12,45 +12,42 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use crate::admin::Admin;
 use crate::compile::{Compiled, compile};
-use crate::config::{Config, ConfigError, Document};
+use crate::config::{Config, ConfigError, ConfigFile};
 use crate::observe::{Level, Log, Metrics};
+use crate::read::read;
 use crate::running::Running;
 use crate::server::{Server, Shared, bind};
 use crate::watch::watch;
 
-/// Reads a configuration file whole, without running it: what it says, and what it comes to. Blocks
-/// while `compiler` compiles; the cache that the file asks for is added to it.
+/// Reads a configuration file and makes of it what runs, without running it. Blocks while
+/// `compiler` compiles.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// Everything that is wrong with it. Of a file that is wrong, the components are loaded all the
+/// same, so that what is wrong with them is said, too.
 pub fn load(
     file: &Path,
     compiler: Compiler,
     observers: impl FnOnce(&Config) -> Observers,
-) -> Result<(Config, Compiled), Vec<ConfigError>> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| vec![ConfigError::unreadable(file, &error)])?;
-    let document = Document::parse(file, &text, |name| std::env::var(name).ok())?;
-    let (mut config, mut errors) = Config::parse(&document);
-    let directory = file.parent().unwrap_or(Path::new(""));
-    if let Some(token_file) = config.admin.as_mut().and_then(|admin| admin.token_file.as_mut()) {
-        *token_file = directory.join(&token_file);
-    }
-    let observers = observers(&config);
-    let compiled = compile(&document, &config, directory, compiler, &observers, fastrand::u64(..));
-    let compiled = compiled.map_err(|more| errors.extend(more)).ok();
-    let problems = document.problems(errors);
-    match compiled {
-        Some(mut compiled) if problems.is_empty() => {
-            let token_file = config.admin.as_ref().and_then(|admin| admin.token_file.as_ref());
-            if let Some(Err(error)) = token_file.map(std::fs::metadata) {
-                compiled
-                    .warnings
-                    .push(document.error("admin.token_file", format!("can't be read: {error}")));
-            }
-            Ok((config, compiled))
+) -> Result<(ConfigFile, Compiled), Vec<ConfigError>> {
+    let seed = fastrand::u64(..);
+    match read(file) {
+        Ok(read) => {
+            let observers = observers(&read.config);
+            let compiled = compile(&read, compiler, &observers, seed);
+            // By name first, as they are compiled; a reader goes through the file by line.
+            compiled.map(|compiled| (read, compiled)).map_err(|mut errors| {
+                errors.sort_by_key(|error| error.line);
+                errors
+            })
         }
-        _ => Err(problems),
+        Err(mut invalid) => {
+            if let Some(rest) = invalid.rest.take() {
+                let compiled = compile(&rest, compiler, &Observers::default(), seed);
+                invalid.add(compiled.err().unwrap_or_default());
+            }
+            Err(invalid.errors)
+        }
     }
 }
 
@@ -82,12 +79,13 @@ impl Proxy {
     /// # Errors
     /// An address is in use or not ours, or the system has no thread for a worker.
     pub async fn start(
-        config: Config,
+        file: ConfigFile,
         running: Running,
         observers: Observers,
         metrics: Arc<Metrics>,
         log: Log,
     ) -> anyhow::Result<Self> {
+        let ConfigFile { config, directory, .. } = file;
         let listener = bind("listen", config.listen).await?;
         let admin_listener = match &config.admin {
             Some(admin) => Some(bind("admin.listen", admin.listen).await?),
@@ -116,6 +114,7 @@ impl Proxy {
         };
         let server = Server::start(listener, workers, shared, log.clone())?;
         let token_file = config.admin.and_then(|admin| admin.token_file);
+        let token_file = token_file.map(|file| directory.join(file));
         let loads = server.loads();
         let admin = Admin::new(running.clone(), observers, metrics, log.clone(), loads, token_file);
         let admin = Arc::new(admin);

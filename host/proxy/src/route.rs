@@ -13,7 +13,7 @@ use std::sync::Arc;
 use fusebox_resilience::Pipeline;
 use http::Method;
 
-use crate::upstream::Target;
+use crate::config::UpstreamConfig;
 use index::Index;
 
 /// So many routes are looked at one by one faster than an index is asked.
@@ -28,7 +28,7 @@ pub struct Route {
     pub matches: RouteMatch,
     /// Its policies.
     pub pipeline: Pipeline,
-    /// Where its requests go: the place in [`RouteTable::targets`].
+    /// Where its requests go: the place in [`RouteTable::upstreams`].
     pub upstream: usize,
     /// How much of a request body is kept for replay, in bytes; 0 if none of its policies asks
     /// twice.
@@ -42,21 +42,21 @@ pub struct RouteTable {
     routes: Box<[Route]>,
     /// Of their places; none if they are few.
     index: Option<Index>,
-    targets: Box<[Arc<Target>]>,
+    upstreams: Box<[Arc<UpstreamConfig>]>,
 }
 
 impl RouteTable {
     /// A table of routes of which no two collide.
-    pub fn new(mut routes: Vec<Route>, targets: Vec<Arc<Target>>) -> Self {
+    pub fn new(mut routes: Vec<Route>, upstreams: Vec<Arc<UpstreamConfig>>) -> Self {
         routes.sort_by_key(|route| route.matches.rank());
         let index =
             (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
-        Self { routes: routes.into(), index, targets: targets.into() }
+        Self { routes: routes.into(), index, upstreams: upstreams.into() }
     }
 
     /// The upstreams of all routes, each once.
-    pub fn targets(&self) -> &[Arc<Target>] {
-        &self.targets
+    pub fn upstreams(&self) -> &[Arc<UpstreamConfig>] {
+        &self.upstreams
     }
 
     /// The place of the route that takes a request, in the order of [`routes`](Self::routes).

@@ -20,12 +20,12 @@ mod buffers;
 mod connection;
 mod message;
 mod pool;
-mod target;
 
-pub use target::{Limits, Target};
+pub use buffers::Buffers;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -34,13 +34,13 @@ use fusebox_http1::{BodyDecoder, Decoded, Head, HeadError, HeadParser};
 use fusebox_resilience::{Call, Error, ErrorKind, Outcome, Response, ResponseBody, Upstream};
 use futures_util::future::LocalBoxFuture;
 use http::{Method, StatusCode};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use crate::config::{Endpoint, UpstreamConfig};
 use crate::headers;
 use crate::sockets;
 use body::UpstreamBody;
-pub use buffers::Buffers;
 use connection::Connection;
 use message::{Message, SendError};
 use pool::{Lease, Pool};
@@ -51,7 +51,7 @@ const HEAD_READ: usize = 8 * 1024;
 /// An upstream as one worker knows it.
 #[derive(Debug)]
 pub struct HttpUpstream {
-    target: Arc<Target>,
+    config: Arc<UpstreamConfig>,
     pool: Rc<Pool>,
     buffers: Rc<Buffers>,
 }
@@ -75,9 +75,9 @@ enum Lost {
 
 impl HttpUpstream {
     /// No connection is made before the first attempt. `buffers` are the worker's.
-    pub fn new(target: Arc<Target>, buffers: &Rc<Buffers>) -> Self {
-        let Limits { idle_timeout, max_idle, .. } = target.limits;
-        Self { target, pool: Rc::new(Pool::new(idle_timeout, max_idle)), buffers: buffers.clone() }
+    pub fn new(config: Arc<UpstreamConfig>, buffers: &Rc<Buffers>) -> Self {
+        let pool = Pool::new(config.settings.idle_timeout.0, config.settings.max_idle);
+        Self { config, pool: Rc::new(pool), buffers: buffers.clone() }
     }
 
     /// Closes connections that have been idle for too long, or that the upstream has closed.
@@ -87,7 +87,7 @@ impl HttpUpstream {
 
     /// Dropped before the response head, the connection is closed.
     async fn exchange(&self, call: &Call) -> Outcome {
-        let mut message = Message::new(call, &self.target, &self.buffers);
+        let mut message = Message::new(call, &self.config, &self.buffers);
         if let Some(connection) = self.pool.take()
             && let Some(outcome) = self.talk(self.lease(connection), &mut message, call).await
         {
@@ -118,8 +118,11 @@ impl HttpUpstream {
         call: &'a Call,
     ) -> impl Future<Output = Option<Outcome>> + use<'a> {
         async move {
-            let limits = &self.target.limits;
-            let mut parser = HeadParser::new(limits.max_header, call.head().method == Method::HEAD);
+            let settings = &self.config.settings;
+            let mut parser = HeadParser::new(
+                settings.max_header.in_memory(),
+                call.head().method == Method::HEAD,
+            );
             let mut sending = Sending::UnderWay;
             let head = poll_fn(|cx| {
                 if matches!(sending, Sending::UnderWay)
@@ -136,7 +139,7 @@ impl HttpUpstream {
                 }
                 self.poll_head(&mut lease.connection, &mut parser, cx)
             });
-            Some(match call.timers().timeout(limits.response_timeout, head).await {
+            Some(match call.timers().timeout(settings.response_timeout.0, head).await {
                 Ok(Ok(head)) => self.respond(head, lease, sending, message),
                 Ok(Err(Lost::Connection(_))) if message.is_untouched() => return None,
                 Ok(Err(lost)) => Err(failed(lost, sending)),
@@ -203,14 +206,14 @@ impl HttpUpstream {
             ResponseBody::stream(Box::pin(UpstreamBody::new(
                 decoder,
                 lease,
-                self.target.limits.body_timeout,
+                self.config.settings.body_timeout.0,
             )))
         };
         Ok(Response::new(status, headers, body))
     }
 
     async fn connect(&self) -> Result<Connection, Error> {
-        match timeout(self.target.limits.connect_timeout, self.tcp()).await {
+        match timeout(self.config.settings.connect_timeout.0, self.tcp()).await {
             Ok(stream) => stream.map(Connection::new),
             Err(_) => Err(ErrorKind::ConnectionTimeout.into()),
         }
@@ -219,8 +222,8 @@ impl HttpUpstream {
     /// Tries each address in turn, none for longer than its share of the limit: a silent one must
     /// not hide those after it.
     async fn tcp(&self) -> Result<TcpStream, Error> {
-        let addresses = self.target.resolve().await?;
-        let share = self.target.limits.connect_timeout
+        let addresses = resolve(&self.config.endpoint).await?;
+        let share = self.config.settings.connect_timeout.0
             / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut last = Error::from(ErrorKind::DnsError);
         for address in addresses {
@@ -235,6 +238,17 @@ impl HttpUpstream {
         }
         Err(last)
     }
+}
+
+/// The addresses to try, in order.
+async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
+    if let Ok(address) = endpoint.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, endpoint.port)]);
+    }
+    let dns_error = |source: io::Error| Error::new(ErrorKind::DnsError).with_source(source);
+    let addresses: Vec<_> =
+        lookup_host((&*endpoint.host, endpoint.port)).await.map_err(dns_error)?.collect();
+    if addresses.is_empty() { Err(ErrorKind::DnsError.into()) } else { Ok(addresses) }
 }
 
 fn failed(lost: Lost, sending: Sending) -> Error {
@@ -280,8 +294,8 @@ mod tests {
     /// Bytes: it is made and moved for every attempt.
     #[test]
     fn an_attempt_is_small() {
-        let config = toml::from_str("url = \"http://b\"").unwrap();
-        let upstream = HttpUpstream::new(Target::new(&config).unwrap().into(), &Rc::default());
+        let config = UpstreamConfig::new(Endpoint::parse("http://b").unwrap());
+        let upstream = HttpUpstream::new(config.into(), &Rc::default());
         let call = call("1", Observers::default());
         let size = size_of_val(&*upstream.attempt(&call));
         assert!(size <= 640, "{size}");

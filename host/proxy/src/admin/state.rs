@@ -6,6 +6,7 @@ use fusebox_resilience::ComponentId;
 use fusebox_wasm::Rejection;
 use serde_json::{Value, json};
 
+use crate::config::UpstreamConfig;
 use crate::route::Route;
 use crate::running::Running;
 use crate::server::WorkerLoad;
@@ -17,6 +18,7 @@ pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -
         "ready": is_ready,
         "workers": loads.iter().map(|load| json!({ "connections": load.connections() })).collect::<Vec<_>>(),
         "routes": running.routes.routes().iter().map(|route| self::route(running, route)).collect::<Vec<_>>(),
+        "upstreams": running.routes.upstreams().iter().map(upstream).collect::<Vec<_>>(),
         "policies": policies(running),
         "components": components(running),
     })
@@ -28,8 +30,17 @@ fn route(running: &Running, route: &Route) -> Value {
     json!({
         "name": &*route.name,
         "matches": route.matches.to_string(),
-        "upstream": running.routes.targets()[route.upstream].url,
+        "upstream": running.routes.upstreams()[route.upstream].label(),
         "policies": policies,
+    })
+}
+
+/// The endpoints are objects, so that each can have a state of its own.
+fn upstream(upstream: &Arc<UpstreamConfig>) -> Value {
+    json!({
+        "name": upstream.name,
+        "endpoints": [{ "url": upstream.endpoint.url }],
+        "settings": upstream.settings,
     })
 }
 

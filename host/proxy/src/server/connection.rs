@@ -50,7 +50,7 @@ pub(super) async fn serve(
         let pause = HeadPause::begin(&whereabouts);
         async move { Ok::<_, Infallible>(handler.handle(request, &hop, pause).await) }
     });
-    let max_header = usize::try_from(limits.max_header.as_u64()).unwrap_or(usize::MAX);
+    let max_header = limits.max_header.in_memory();
     let connection = http1::Builder::new()
         .max_header_size(max_header)
         .max_buf_size(max_header.max(64 * 1024))

@@ -15,7 +15,7 @@ use http_body::Body;
 use tokio::io::AsyncWrite;
 
 use super::buffers::Buffers;
-use super::target::Target;
+use crate::config::UpstreamConfig;
 
 /// Pieces of a body up to this size are copied behind the head, so that they go out with it; larger
 /// ones are written from where they are.
@@ -86,7 +86,7 @@ impl From<WrongLength> for SendError {
 
 impl Message {
     /// What an attempt of the call sends.
-    pub(super) fn new(call: &Call, target: &Target, buffers: &Rc<Buffers>) -> Self {
+    pub(super) fn new(call: &Call, upstream: &UpstreamConfig, buffers: &Rc<Buffers>) -> Self {
         let body = call.body().for_attempt();
         let framing = match body.size_hint().exact() {
             _ if body.is_end_stream() => RequestFraming::None,
@@ -95,10 +95,16 @@ impl Message {
         };
         let head = call.head();
         let mut encoded = buffers.take_write();
-        let host = (&header::HOST, target.host(&head.headers));
+        let host = (&header::HOST, upstream.host(&head.headers));
         let others = call.headers().filter(|(name, _)| **name != header::HOST);
         let headers = iter::once(host).chain(others);
-        encode_head(&mut encoded, &head.method, &target.path(&head.uri), headers, framing);
+        encode_head(
+            &mut encoded,
+            &head.method,
+            &upstream.endpoint.path(&head.uri),
+            headers,
+            framing,
+        );
         let trailers = if framing == RequestFraming::Chunked {
             Trailers::announced(&head.headers)
         } else {
