@@ -6,11 +6,14 @@
 //! each problem with its line, its path and what was expected.
 
 mod document;
+mod path;
 mod route;
 mod table;
 mod tables;
 mod upstream;
 mod values;
+mod variables;
+mod words;
 
 pub use document::{ConfigError, Document, Places};
 pub use route::RouteConfig;

@@ -9,6 +9,10 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::path::{Step, join, steps};
+use super::variables::expand_all;
+use super::words::{found, in_plain_words};
+
 /// Something wrong in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -274,72 +278,6 @@ impl<'t> Document<'t> {
     }
 }
 
-/// serde's message in one line and in the words of the reference, not of Rust.
-fn in_plain_words(message: &str) -> String {
-    let mut plain = message.replace('\n', ", ");
-    for (rust, word) in [
-        ("expected i64", "expected a whole number"),
-        ("expected u64", "expected a whole number of at least 0"),
-        ("expected u32", "expected a whole number of at least 0"),
-        ("expected usize", "expected a whole number of at least 0"),
-        ("expected f64", "expected a number"),
-        ("expected parsable string", "expected a size such as \"64KiB\""),
-        ("expected path string", "expected a string"),
-        ("expected a boolean", "expected true or false"),
-        ("expected a sequence", "expected a list"),
-        ("expected a map", "expected a table"),
-        ("invalid float, expected nothing", "not a number; text must be in quotes"),
-        ("unknown field", "unknown key"),
-        ("missing field", "missing key"),
-        ("unknown variant", "unknown value"),
-    ] {
-        plain = plain.replace(rust, word);
-    }
-    if let Some((before, known)) = plain.split_once(", expected one of ") {
-        return format!("{before}; expected one of {}", known.replace('`', ""));
-    }
-    if let Some((before, _)) = plain.split_once("expected struct ") {
-        plain = format!("{before}expected a table");
-    }
-    match plain.strip_prefix("invalid type: ").or(plain.strip_prefix("invalid value: ")) {
-        Some(wrong) => match wrong.split_once(", expected ") {
-            Some((found, expected)) => format!("expected {expected}, found {}", as_written(found)),
-            None => plain,
-        },
-        None => plain,
-    }
-}
-
-/// What serde found, as the file has it.
-fn as_written(found: &str) -> String {
-    let words = [
-        ("integer ", ""),
-        ("floating point ", ""),
-        ("boolean ", ""),
-        ("string ", ""),
-        ("map", "a table"),
-        ("sequence", "a list"),
-    ];
-    let word = words
-        .iter()
-        .find_map(|(rust, word)| found.strip_prefix(rust).map(|rest| format!("{word}{rest}")));
-    let word = word.unwrap_or_else(|| found.to_owned());
-    word.replace('"', "`").replace("` as i128", "`, which is too large")
-}
-
-/// What is in the file where something else was expected.
-pub(super) fn found(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::String(text) => format!("`{text}`"),
-        DeValue::Integer(number) => format!("`{number}`"),
-        DeValue::Float(number) => format!("`{number}`"),
-        DeValue::Boolean(is_true) => format!("`{is_true}`"),
-        DeValue::Datetime(time) => format!("`{time}`"),
-        DeValue::Array(_) => "a list".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
-    }
-}
-
 /// The path of the innermost value whose key or value contains `offset`.
 fn deepest(value: &Spanned<DeValue<'_>>, path: String, offset: usize) -> String {
     let below = match value.get_ref() {
@@ -358,83 +296,4 @@ fn deepest(value: &Spanned<DeValue<'_>>, path: String, offset: usize) -> String 
         Some((value, path)) => deepest(value, path, offset),
         None => path,
     }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-enum Step<'a> {
-    Key(&'a str),
-    Index(usize),
-}
-
-fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
-    path.split(['.', '[']).filter(|step| !step.is_empty()).map(|step| {
-        match step.strip_suffix(']') {
-            Some(index) => index.parse().map_or(Step::Key(step), Step::Index),
-            None => Step::Key(step),
-        }
-    })
-}
-
-fn expand_all(
-    value: &mut Spanned<DeValue<'_>>,
-    path: String,
-    variable: &impl Fn(&str) -> Option<String>,
-    unset: &mut Vec<(String, String)>,
-) {
-    match value.get_mut() {
-        DeValue::String(text) if text.contains('$') => match expand(text, variable) {
-            Ok(expanded) => *text = expanded.into(),
-            Err(message) => unset.push((path, message)),
-        },
-        DeValue::Array(array) => {
-            for (index, value) in array.iter_mut().enumerate() {
-                expand_all(value, format!("{path}[{index}]"), variable, unset);
-            }
-        }
-        DeValue::Table(table) => {
-            for (key, value) in table.iter_mut() {
-                expand_all(value, join(&path, key.get_ref()), variable, unset);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Expands `${VAR}` and `${VAR:-default}`; `$${` is a literal `${`. As in a shell, an empty
-/// variable takes the default.
-fn expand(text: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut expanded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find("${") {
-        if let Some(before) = rest[..start].strip_suffix('$') {
-            expanded.push_str(before);
-            expanded.push_str("${");
-            rest = &rest[start + 2..];
-            continue;
-        }
-        expanded.push_str(&rest[..start]);
-        let Some(end) = rest[start..].find('}') else {
-            return Err("`${` without `}`; write `$${` for a literal one".to_owned());
-        };
-        let inside = &rest[start + 2..start + end];
-        let (name, default) = match inside.split_once(":-") {
-            Some((name, default)) => (name, Some(default)),
-            None => (inside, None),
-        };
-        match (variable(name).filter(|value| !value.is_empty() || default.is_none()), default) {
-            (Some(value), _) => expanded.push_str(&value),
-            (None, Some(default)) => expanded.push_str(default),
-            (None, None) => {
-                return Err(format!(
-                    "environment variable `{name}` is not set; `${{{name}:-default}}` gives it a default"
-                ));
-            }
-        }
-        rest = &rest[start + end + 1..];
-    }
-    expanded.push_str(rest);
-    Ok(expanded)
 }

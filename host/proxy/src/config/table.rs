@@ -13,6 +13,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::document::{ConfigError, Document};
+use super::path::join;
 
 /// Declares a table of the file as a struct. A key's value is read by the method of [`Keys`] that
 /// stands after it.
@@ -138,10 +139,6 @@ impl<'a> Reader<'a> {
 pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// Reads the keys of one table.

@@ -7,10 +7,10 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Uri, header};
 use serde::{Deserialize, Serialize};
 
-use super::document::found;
 use super::table::{Reader, defaults, is_name, table};
 use super::tables::{HEAD, SHORTEST};
 use super::values::ConfigSize;
+use super::words::found;
 
 /// One byte less than `http::Uri` holds, for the slash that may come between base and path.
 const LONGEST_PATH: usize = 65_533;
