@@ -1,7 +1,7 @@
-//! The second listener: health, metrics, state, and the switches.
+//! The admin listener: health, metrics, state, and changes.
 //!
-//! Reading is open to whoever reaches the listener, which is why it belongs on loopback. Whatever
-//! changes something needs the bearer token of `token_file`; without one it is refused.
+//! Everybody who can reach it can read, so it belongs on loopback. Changes need the bearer token of
+//! `token_file`; without such a file they are refused.
 
 mod answer;
 mod components;
@@ -28,17 +28,17 @@ use tokio::time::{sleep, timeout};
 use crate::observe::{self, ComponentSample, Log, Metrics, Scrape};
 use crate::running::Running;
 use crate::server::WorkerLoad;
-use answer::{Answer, json, not_allowed, text};
+use answer::{AdminAnswer, json, not_allowed, text};
 use components::Switches;
 
-/// How long a client of the admin listener may take for a request head, and stay without one.
+/// How long a client may take for a request head, and stay without a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long its connection may last, whatever it does,
+/// How long a connection may last,
 const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
-/// and how many there may be: they take from the same files as the proxy's own.
+/// and how many there may be: they use the same file descriptors as the proxy's clients.
 const MAX_CONNECTIONS: usize = 64;
 
-/// What the admin listener shows and moves.
+/// What the admin listener shows and changes.
 #[derive(Debug)]
 pub(crate) struct Admin {
     running: Arc<Running>,
@@ -48,12 +48,12 @@ pub(crate) struct Admin {
     log: Log,
     loads: Vec<Arc<WorkerLoad>>,
     token_file: Option<PathBuf>,
-    /// Whether new requests are welcome.
+    /// Whether the proxy takes new requests.
     ready: AtomicBool,
 }
 
 impl Admin {
-    /// Of what runs, on the workers with these loads. Changes need the token in `token_file`.
+    /// An admin listener. Changes need the token in `token_file`.
     pub(crate) fn new(
         running: Arc<Running>,
         observers: Observers,
@@ -67,12 +67,12 @@ impl Admin {
         Self { running, switches, observers, metrics, log, loads, token_file, ready }
     }
 
-    /// From here on new requests are not welcome.
+    /// The proxy takes no new requests from here on.
     pub(crate) fn not_ready(&self) {
         self.ready.store(false, Ordering::Relaxed);
     }
 
-    /// Serves until it is dropped, and its connections with it.
+    /// Serves until it is dropped; its connections end with it.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -94,13 +94,13 @@ impl Admin {
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
                     .serve_connection(TokioIo::new(stream), service);
-                // Who asks here sees for himself when the connection breaks.
+                // Errors are not reported: the client sees them.
                 timeout(CONNECTION_LIMIT, connection).await.ok();
             });
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> AdminAnswer {
         let path = request.uri().path().trim_matches('/');
         let steps: Vec<&str> = path.split('/').collect();
         match (request.method(), &steps[..]) {
@@ -147,7 +147,7 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> Answer {
+    fn metrics(&self) -> AdminAnswer {
         let breakers = self
             .running
             .breakers
@@ -173,14 +173,14 @@ impl Admin {
         response
     }
 
-    fn state(&self) -> Answer {
+    fn state(&self) -> AdminAnswer {
         json(
             StatusCode::OK,
             &state::of(&self.running, &self.loads, self.ready.load(Ordering::Relaxed)),
         )
     }
 
-    fn move_breaker(&self, name: &str, action: &str) -> Answer {
+    fn move_breaker(&self, name: &str, action: &str) -> AdminAnswer {
         let state = match action {
             "open" => State::Open,
             "close" => State::Closed,
@@ -199,19 +199,16 @@ impl Admin {
         text(StatusCode::OK, format!("{name}: {}\n", breaker.status().state.name()))
     }
 
-    /// Whether the request carries the token. The file is read each time, so that a rotated token
-    /// takes effect.
-    async fn authorize(&self, request: &Request<Incoming>) -> Result<(), Answer> {
+    /// Checks the bearer token. The file is read each time, so that a new token takes effect at
+    /// once.
+    async fn authorize(&self, request: &Request<Incoming>) -> Result<(), AdminAnswer> {
         let Some(file) = &self.token_file else {
-            return Err(text(
-                StatusCode::FORBIDDEN,
-                "nothing can be changed here without `[admin] token_file`\n",
-            ));
+            return Err(text(StatusCode::FORBIDDEN, "changes need a `token_file` in `[admin]`\n"));
         };
         let Some(expected) = read_token(file).await else {
             return Err(text(
                 StatusCode::FORBIDDEN,
-                "the `[admin] token_file` can't be read, or is empty\n",
+                "the `token_file` of `[admin]` can't be read or is empty\n",
             ));
         };
         let given = request

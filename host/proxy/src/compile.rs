@@ -1,6 +1,6 @@
-//! From what the file says to what runs: components are loaded, policies and routes built.
+//! Compiles a configuration into what runs: loads components, builds policies and routes.
 //!
-//! The one place that knows everybody; straight-line code.
+//! This module knows all others. It is straight-line code.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -21,23 +21,22 @@ use crate::config::{
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::running::Running;
 
-/// What a configuration comes to.
+/// The result of compiling a configuration.
 #[derive(Debug)]
 pub struct Compiled {
     /// What runs.
     pub running: Running,
-    /// What is allowed but hardly meant.
+    /// Warnings: settings that are valid but probably not intended.
     pub warnings: Vec<ConfigError>,
 }
 
-/// Makes of a configuration what runs; `seed` fixes chance. Blocks while `compiler` compiles; the
-/// code cache that the file asks for is added to it.
+/// Compiles a configuration; `seed` fixes randomness. Blocks while `compiler` compiles components;
+/// the configured code cache is added to it.
 ///
-/// What a name in the file leads to is left out if it is not there: reading has reported it.
+/// Names that are not declared are skipped: `read` has reported them.
 ///
-/// # Errors
-/// Everything that is wrong with the surroundings: components that can't be loaded, a code cache
-/// that can't be used.
+/// # Errors Problems outside the file: components that can't be loaded, a code cache that can't be
+/// used.
 pub fn compile(
     file: &ConfigFile,
     compiler: ComponentCompiler,
@@ -74,8 +73,8 @@ pub fn compile(
     }
 }
 
-/// What is wrong with the policies of a file, whatever its components turn out to be: they are
-/// built once, and thrown away.
+/// The errors in the policies of a file, as far as they do not depend on its components. The
+/// policies are built with placeholders for components, and dropped.
 pub(crate) fn policy_errors(file: &ConfigFile) -> Vec<ConfigError> {
     let mut compilation = Compilation::new(file);
     let budgets = compilation.budgets();
@@ -84,12 +83,12 @@ pub(crate) fn policy_errors(file: &ConfigFile) -> Vec<ConfigError> {
     compilation.errors
 }
 
-/// What a route takes.
+/// Which requests a route takes.
 pub(crate) fn matches(route: &RouteConfig) -> RouteMatch {
     RouteMatch::new(route.host.as_deref(), &route.path, route.methods.clone())
 }
 
-/// The name of a route that takes this.
+/// The configured name of a route, or else one made from what it takes.
 pub(crate) fn route_name(route: &RouteConfig, matches: &RouteMatch) -> Arc<str> {
     route.name.clone().unwrap_or_else(|| matches.to_string()).into()
 }
@@ -141,7 +140,7 @@ impl<'a> Compilation<'a> {
         budgets
     }
 
-    /// None: some can't be loaded, and the errors say why.
+    /// `None`: some can't be loaded; their errors have been reported.
     fn components(
         &mut self,
         compiler: ComponentCompiler,
@@ -154,7 +153,7 @@ impl<'a> Compilation<'a> {
                 for ComponentStatus { name, rejection, .. } in components.status() {
                     if let Some(rejection) = rejection {
                         let message = format!(
-                            "{}; `on_error` answers until there is a good one",
+                            "{}; until a valid one appears, `on_error` answers",
                             rejection.reason
                         );
                         self.warn(&format!("components.{name}.file"), message);
@@ -171,8 +170,8 @@ impl<'a> Compilation<'a> {
         }
     }
 
-    /// Adds the cache to it. That one which nobody asked for can't be had is no reason not to
-    /// start.
+    /// Adds the code cache to the compiler. If the default directory can't be used, that is only a
+    /// warning.
     fn with_cache(&mut self, compiler: ComponentCompiler) -> ComponentCompiler {
         let config = &self.config.code_cache;
         match code_cache::open(config, self.directory) {
@@ -258,7 +257,7 @@ impl<'a> Compilation<'a> {
         RouteTable::new(routes, upstreams)
     }
 
-    /// Warns of what is declared and not used.
+    /// Warns of policies and upstreams that no route uses.
     fn unused(&mut self) {
         let config = self.config;
         let routes = || config.routes.values();
@@ -277,7 +276,8 @@ impl<'a> Compilation<'a> {
         }
     }
 
-    /// Warns of a token file that can't be read now. It is read again for each change.
+    /// Warns if the token file can't be read. (The proxy reads it again for each request that needs
+    /// it.)
     fn token_file(&mut self) {
         let admin = self.config.admin.as_ref();
         let token_file = admin.and_then(|admin| admin.token_file.as_ref());
@@ -288,17 +288,17 @@ impl<'a> Compilation<'a> {
     }
 }
 
-/// What policies may ask for while they are built.
+/// What policies may look up while they are built.
 struct Surroundings<'a> {
     places: &'a Places,
-    /// None: some can't be loaded.
+    /// `None`: some can't be loaded.
     components: Option<&'a Components>,
     budgets: BTreeMap<String, Arc<Budget>>,
     random: Random,
 }
 
 impl Surroundings<'_> {
-    /// `None`: it is declared, but wrong or failed to load, which has been reported.
+    /// `None`: declared, but wrong or failed to load; its error has been reported.
     fn component(&self, name: &str) -> Result<Option<&Components>, String> {
         self.places.look_up("components", "component", name)?;
         let is_loaded =
@@ -320,7 +320,7 @@ impl Parts for Surroundings<'_> {
 
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
         self.places.look_up("budgets", "budget", name)?;
-        // One that is wrong has been reported.
+        // A budget that is wrong has been reported; the default one takes its place.
         Ok(self.budgets.get(name).cloned().unwrap_or_default())
     }
 
@@ -329,8 +329,8 @@ impl Parts for Surroundings<'_> {
     }
 }
 
-/// Stands in for a component that can't be loaded, so that the rest of the file is checked too. The
-/// errors are known by then, so nothing that holds it ever runs.
+/// A placeholder for a component that can't be loaded, so that the rest of the file is checked,
+/// too. It is never asked: its error stops the start.
 #[derive(Debug)]
 struct NotLoaded;
 

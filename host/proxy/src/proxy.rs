@@ -1,4 +1,4 @@
-//! The whole proxy, from a configuration file to its end: as the program runs it, and the tests.
+//! The whole proxy, from a configuration file to the end of the process.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,15 +16,14 @@ use crate::config::{Config, ConfigError, ConfigFile};
 use crate::observe::{Level, Log, Metrics};
 use crate::read::read;
 use crate::running::Running;
-use crate::server::{Server, Shared, bind};
+use crate::server::{Server, WorkerContext, bind};
 use crate::watch::watch;
 
-/// Reads a configuration file and makes of it what runs, without running it. Blocks while
-/// `compiler` compiles.
+/// Reads a configuration file and compiles it, without running it. Blocks while `compiler` compiles
+/// components.
 ///
-/// # Errors
-/// Everything that is wrong with it. Of a file that is wrong, the components are loaded all the
-/// same, so that what is wrong with them is said, too.
+/// # Errors All problems of the file. If the file is wrong, its components are loaded all the same,
+/// so that their problems are reported, too.
 pub fn load(
     file: &Path,
     compiler: Compiler,
@@ -35,7 +34,7 @@ pub fn load(
         Ok(read) => {
             let observers = observers(&read.config);
             let compiled = compile(&read, compiler, &observers, seed);
-            // By name first, as they are compiled; a reader goes through the file by line.
+            // Components report by name. A person reads the file by line.
             compiled.map(|compiled| (read, compiled)).map_err(|mut errors| {
                 errors.sort_by_key(|error| error.line);
                 errors
@@ -51,7 +50,7 @@ pub fn load(
     }
 }
 
-/// A proxy whose sockets are bound and whose workers run. It must be used within a `LocalRuntime`.
+/// A proxy whose sockets are bound and whose workers run. It needs a `LocalRuntime`.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -63,7 +62,7 @@ pub struct Proxy {
     log: Log,
 }
 
-/// Tasks that end with their owner.
+/// Tasks that are aborted when this is dropped.
 #[derive(Debug, Default)]
 struct Tasks(Vec<JoinHandle<()>>);
 
@@ -76,8 +75,7 @@ impl Drop for Tasks {
 impl Proxy {
     /// Binds the sockets and starts the workers.
     ///
-    /// # Errors
-    /// An address is in use or not ours, or the system has no thread for a worker.
+    /// # Errors An address is in use or not available, or a thread can't be started.
     pub async fn start(
         file: ConfigFile,
         running: Running,
@@ -106,7 +104,7 @@ impl Proxy {
 
         let workers =
             config.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
-        let shared = Shared {
+        let shared = WorkerContext {
             routes: routes.clone(),
             limits: config.listener,
             observers: observers.clone(),
@@ -128,23 +126,23 @@ impl Proxy {
         Ok(Self { address, admin_address, server, admin, running, tasks, log })
     }
 
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where the admin listener is.
+    /// The address of the admin listener.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
 
-    /// The components that it asks.
+    /// The components that the policies ask.
     pub fn components(&self) -> &Components {
         &self.running.components
     }
 
-    /// Serves until `shutdown`, then lets the calls in flight end, but for no longer than until
-    /// `hurry`.
+    /// Serves until `shutdown` is ready, then waits for the calls in flight, until `hurry` is ready
+    /// at the latest.
     pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
         let Self { server, admin, tasks, log, .. } = self;
         let announced = async {
@@ -161,7 +159,7 @@ impl Proxy {
     }
 }
 
-/// Everyone who listens to events: log and metrics.
+/// The observers of all events: log and metrics.
 pub fn observers(log: &Log, metrics: &Arc<Metrics>) -> Observers {
     Observers::new([Arc::new(log.clone()) as Arc<dyn Observer>, metrics.clone()])
 }

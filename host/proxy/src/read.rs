@@ -1,8 +1,8 @@
-//! Reading a configuration file: all is checked that can be without its surroundings, so neither
-//! what the components are nor whether an address is free.
+//! Reads a configuration file and checks everything that needs nothing but the file. (Whether a
+//! component can be loaded, or an address is free, is not checked here.)
 //!
-//! [`compile`](crate::compile) is the second half. They are apart so that a new configuration can
-//! be known to be right before anything of the old one is touched.
+//! [`compile`](crate::compile) is the second step. The steps are separate so that a new
+//! configuration is known to be right before anything of the old one is touched.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -13,15 +13,15 @@ use std::path::Path;
 use crate::compile;
 use crate::config::{Config, ConfigError, ConfigFile, Document};
 
-/// The longest configuration: ten thousand routes take less than 2 MiB.
+/// The largest configuration, in bytes. (Ten thousand routes need less than 2 MiB.)
 const LONGEST: u64 = 16 << 20;
 
 /// A configuration that is wrong.
 #[derive(Debug)]
 pub struct InvalidConfig {
-    /// All that is wrong, in the file's order.
+    /// Its errors, in the order of the file.
     pub errors: Vec<ConfigError>,
-    /// What is right about it. `None`: it is no TOML.
+    /// The part that is right. `None`: it is not TOML.
     pub rest: Option<Box<ConfigFile>>,
 }
 
@@ -30,8 +30,8 @@ impl InvalidConfig {
         Self { errors, rest: None }
     }
 
-    /// Adds errors, but for those at places where something is wrong already: they follow from it,
-    /// or are the same.
+    /// Adds errors, except those at a path that has an error already: they are the same, or follow
+    /// from it.
     pub fn add(&mut self, errors: impl IntoIterator<Item = ConfigError>) {
         let known: HashSet<String> = self.errors.iter().map(|error| error.path.clone()).collect();
         self.errors.extend(errors.into_iter().filter(|error| !known.contains(&error.path)));
@@ -39,10 +39,9 @@ impl InvalidConfig {
     }
 }
 
-/// Reads a file.
+/// Reads and checks a file.
 ///
-/// # Errors
-/// Everything that is wrong with it.
+/// # Errors All problems of the file.
 pub fn read(file: &Path) -> Result<ConfigFile, InvalidConfig> {
     let text = text(file).map_err(|error| InvalidConfig::new(vec![error]))?;
     parse(file, &text, |name| std::env::var(name).ok())
@@ -84,7 +83,7 @@ fn parse(
     Err(invalid)
 }
 
-/// What is wrong with tables that are right by themselves.
+/// Checks what concerns several tables.
 fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     let mut errors = compile::policy_errors(file);
     errors.extend(listeners(file));
@@ -92,7 +91,7 @@ fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     errors
 }
 
-/// The two listeners can't have the same address.
+/// Checks that the two listeners have different addresses.
 fn listeners(file: &ConfigFile) -> Option<ConfigError> {
     let (listen, admin) = (file.config.listen, file.config.admin.as_ref()?.listen);
     let is_any = |address: SocketAddr| address.ip().is_unspecified();
@@ -104,8 +103,8 @@ fn listeners(file: &ConfigFile) -> Option<ConfigError> {
     })
 }
 
-/// No two routes take the same requests or have the same name. Those that are `wrong` are left out:
-/// what they were meant to take is not known.
+/// Checks that no two routes take the same requests or have the same name. Routes with errors are
+/// skipped: what they should take is not known.
 fn routes(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     let places = &file.places;
     let mut errors = Vec::new();

@@ -1,7 +1,7 @@
 //! Which pipeline and upstream a request gets: by host, then the longest path prefix, then methods.
 //!
-//! If the most particular route by host and path does not take the method, the next one is asked,
-//! and so on.
+//! If the most specific route by host and path does not take the method, the next one is tried, and
+//! so on.
 
 mod index;
 mod matching;
@@ -16,37 +16,37 @@ use http::Method;
 use crate::config::UpstreamConfig;
 use index::Index;
 
-/// So many routes are looked at one by one faster than an index is asked.
+/// Up to this many routes, trying one after the other is faster than the index.
 const FEW: usize = 16;
 
-/// Where requests of one kind go, and through which policies.
+/// A route: where requests go, and through which policies.
 #[derive(Debug)]
 pub struct Route {
-    /// Its name in log, metrics and for guests.
+    /// Its name in log, metrics and for components.
     pub name: Arc<str>,
-    /// What it takes.
+    /// Which requests it takes.
     pub matches: RouteMatch,
     /// Its policies.
     pub pipeline: Pipeline,
-    /// Where its requests go: the place in [`RouteTable::upstreams`].
+    /// Its upstream: an index into [`RouteTable::upstreams`].
     pub upstream: usize,
-    /// How much of a request body is kept for replay, in bytes; 0 if none of its policies asks
-    /// twice.
+    /// How much of a request body is kept to send it again, in bytes; 0 if no policy of the route
+    /// repeats requests.
     pub replay_limit: usize,
 }
 
 /// All routes.
 #[derive(Debug)]
 pub struct RouteTable {
-    /// The more particular first.
+    /// The most specific first.
     routes: Box<[Route]>,
-    /// Of their places; none if they are few.
+    /// `None`: there are few routes.
     index: Option<Index>,
     upstreams: Box<[Arc<UpstreamConfig>]>,
 }
 
 impl RouteTable {
-    /// A table of routes of which no two collide.
+    /// A table of routes that take different requests.
     pub fn new(mut routes: Vec<Route>, upstreams: Vec<Arc<UpstreamConfig>>) -> Self {
         routes.sort_by_key(|route| route.matches.rank());
         let index =
@@ -59,8 +59,8 @@ impl RouteTable {
         &self.upstreams
     }
 
-    /// The place of the route that takes a request, in the order of [`routes`](Self::routes).
-    /// `host` is without port.
+    /// The index of the route that takes a request, in [`routes`](Self::routes). `host` has no
+    /// port.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
         let Some(index) = &self.index else {
             return self.routes.iter().position(|route| route.matches.takes(host, path, method));
@@ -68,7 +68,7 @@ impl RouteTable {
         index.find(host, path, |route| self.routes[route].matches.takes_method(method))
     }
 
-    /// Its routes, the more particular first.
+    /// The routes, the most specific first.
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     proptest! {
-        /// Few letters, so that they meet.
+        /// Few letters, so that routes and requests match often.
         #[test]
         fn the_index_finds_what_asking_one_after_the_other_finds(
             routes in prop::collection::vec((prop::option::of("[aB](\\.c)?"), "(/[ab]{0,2}){1,4}", methods()), 0..40),

@@ -1,4 +1,5 @@
-//! What a configuration comes to: an immutable snapshot that all parts of the proxy read.
+//! What a compiled configuration consists of: an immutable snapshot that all parts of the proxy
+//! read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use crate::route::RouteTable;
 /// What runs.
 #[derive(Debug)]
 pub struct Running {
-    /// All routes, and the upstreams that they lead to.
+    /// All routes and their upstreams.
     pub routes: Arc<RouteTable>,
     /// The kind of each policy, by name.
     pub kinds: BTreeMap<Arc<str>, PolicyKind>,
-    /// The circuit breakers by name, for those who look at or move them.
+    /// The circuit breakers by name, to show and to move them.
     pub breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
     /// The components that policies ask.
     pub components: Components,

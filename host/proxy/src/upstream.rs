@@ -1,19 +1,18 @@
-//! The only way out: one attempt over HTTP/1.1, on a connection of the worker's own.
+//! Sends requests to an upstream: one attempt over HTTP/1.1, on a connection of the worker.
 //!
-//! Connections are kept per worker and upstream, and used last in, first out. A request that comes
-//! back unsent, because the upstream had closed an idle connection, goes on a fresh one: the
-//! upstream saw nothing of it, so it is no attempt.
+//! Unused connections are kept per worker and upstream, last in, first out. If the upstream has
+//! closed an idle connection, and nothing of a request was sent, the request goes on a new
+//! connection. The upstream has not seen it, so this is no second attempt.
 //!
-//! The connection is written and read by the attempt itself, with the codec of `fusebox-http1`; no
-//! task and no channel is between them. Only a request body that is still being sent when its
+//! The attempt itself writes to and reads from the connection, with the codec of `fusebox-http1`;
+//! there is no task or channel between them. Only a request body that is still being sent when the
 //! response begins gets a task.
 //!
-//! A connection goes back when its response body has ended and its request body was sent whole. A
-//! response that is dropped before gives the connection to a task that reads on for a moment: a
-//! short rest keeps it alive, a long one is cheaper to cut off. An attempt that is dropped before
-//! the response head closes its connection, which is how the upstream sees that nobody waits any
-//! longer; and a request body that is still being sent ends with its attempt, so that it takes
-//! nothing from the next one.
+//! A connection returns to the pool when its response body has ended and its request body was sent
+//! whole. If a response is dropped before its end, a task reads on for a moment: a short remainder
+//! keeps the connection alive, a long one is cheaper to cut off. If an attempt is dropped before
+//! the response head, the connection is closed, so that the upstream sees that nobody waits. A
+//! request body that is still being sent ends with its attempt.
 
 mod body;
 mod buffers;
@@ -41,14 +40,14 @@ use crate::config::{Endpoint, UpstreamConfig};
 use crate::headers;
 use crate::sockets;
 use body::UpstreamBody;
-use connection::Connection;
+use connection::UpstreamConnection;
 use message::{Message, SendError};
 use pool::{Lease, Pool};
 
-/// How much room a response head gets at first; most have their body beside them in it.
+/// The room for a response head at first; most bodies begin in the same read.
 const HEAD_READ: usize = 8 * 1024;
 
-/// An upstream as one worker knows it.
+/// An upstream of one worker.
 #[derive(Debug)]
 pub struct HttpUpstream {
     config: Arc<UpstreamConfig>,
@@ -56,36 +55,36 @@ pub struct HttpUpstream {
     buffers: Rc<Buffers>,
 }
 
-/// How far a request is.
-enum Sending {
+/// Progress of sending the request.
+enum SendProgress {
     UnderWay,
     Whole,
     Broken(io::Error),
 }
 
 /// Why there is no response head.
-enum Lost {
-    /// The connection has ended, or broken.
+enum NoResponse {
+    /// The connection has ended or failed.
     Connection(Option<io::Error>),
-    /// What came is no response.
+    /// What arrived is not a valid response.
     Response(HeadError),
-    /// The request's body is no good.
+    /// The request's body failed.
     Request(Error),
 }
 
 impl HttpUpstream {
-    /// No connection is made before the first attempt. `buffers` are the worker's.
+    /// The first attempt makes the first connection. `buffers` are the worker's.
     pub fn new(config: Arc<UpstreamConfig>, buffers: &Rc<Buffers>) -> Self {
         let pool = Pool::new(config.settings.idle_timeout.0, config.settings.max_idle);
         Self { config, pool: Rc::new(pool), buffers: buffers.clone() }
     }
 
-    /// Closes connections that have been idle for too long, or that the upstream has closed.
+    /// Closes connections that have been unused for too long or that the upstream has closed.
     pub fn reap(&self) {
         self.pool.reap();
     }
 
-    /// Dropped before the response head, the connection is closed.
+    /// Dropped before the response head, it closes the connection.
     async fn exchange(&self, call: &Call) -> Outcome {
         let mut message = Message::new(call, &self.config, &self.buffers);
         if let Some(connection) = self.pool.take()
@@ -93,20 +92,20 @@ impl HttpUpstream {
         {
             return outcome;
         }
-        // In a box: most calls find a connection, and need no room for this.
+        // Boxed to keep the future small: most calls find a connection in the pool.
         let connection = Box::pin(self.connect()).await?;
         self.talk(self.lease(connection), &mut message, call).await.unwrap_or_else(|| {
-            // A connection that was closed as soon as it was made is as good as none.
+            // The upstream closed a new connection at once: the same as a refused one.
             Err(Error::new(ErrorKind::ConnectionRefused)
-                .with_source("closed before the request was sent"))
+                .with_source("closed before anything was sent"))
         })
     }
 
-    fn lease(&self, connection: Connection) -> Lease {
+    fn lease(&self, connection: UpstreamConnection) -> Lease {
         Lease::new(connection, self.pool.clone(), self.buffers.take_read())
     }
 
-    /// Sends the message and reads the response. None: nothing of it has been sent.
+    /// Sends the message and reads the response. `None`: nothing of it was sent.
     #[expect(
         clippy::manual_async_fn,
         reason = "what an `async fn` is given has room in its future twice"
@@ -123,25 +122,25 @@ impl HttpUpstream {
                 settings.max_header.in_memory(),
                 call.head().method == Method::HEAD,
             );
-            let mut sending = Sending::UnderWay;
+            let mut sending = SendProgress::UnderWay;
             let head = poll_fn(|cx| {
-                if matches!(sending, Sending::UnderWay)
+                if matches!(sending, SendProgress::UnderWay)
                     && let Poll::Ready(sent) = lease.connection.poll_send(message, cx)
                 {
                     sending = match sent {
-                        Ok(()) => Sending::Whole,
+                        Ok(()) => SendProgress::Whole,
                         Err(SendError::Body(error)) => {
-                            return Poll::Ready(Err(Lost::Request(error)));
+                            return Poll::Ready(Err(NoResponse::Request(error)));
                         }
-                        // It may have answered all the same, and taken no more because of that.
-                        Err(SendError::Io(error)) => Sending::Broken(error),
+                        // The upstream may have answered without reading the whole request.
+                        Err(SendError::Io(error)) => SendProgress::Broken(error),
                     };
                 }
                 self.poll_head(&mut lease.connection, &mut parser, cx)
             });
             Some(match call.timers().timeout(settings.response_timeout.0, head).await {
                 Ok(Ok(head)) => self.respond(head, lease, sending, message),
-                Ok(Err(Lost::Connection(_))) if message.is_untouched() => return None,
+                Ok(Err(NoResponse::Connection(_))) if message.is_untouched() => return None,
                 Ok(Err(lost)) => Err(failed(lost, sending)),
                 Err(_) => Err(Error::new(ErrorKind::Timeout).with_source("no response in time")),
             })
@@ -150,18 +149,18 @@ impl HttpUpstream {
 
     fn poll_head(
         &self,
-        connection: &mut Connection,
+        connection: &mut UpstreamConnection,
         parser: &mut HeadParser,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Head, Lost>> {
+    ) -> Poll<Result<Head, NoResponse>> {
         loop {
             match ready!(connection.poll_read(HEAD_READ, cx)) {
-                Ok(0) => return Poll::Ready(Err(Lost::Connection(None))),
+                Ok(0) => return Poll::Ready(Err(NoResponse::Connection(None))),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(Lost::Connection(Some(error)))),
+                Err(error) => return Poll::Ready(Err(NoResponse::Connection(Some(error)))),
             }
             let head = parser.parse_into(&mut connection.buffer, || self.buffers.take_headers());
-            if let Some(head) = head.map_err(Lost::Response)? {
+            if let Some(head) = head.map_err(NoResponse::Response)? {
                 return Poll::Ready(Ok(head));
             }
         }
@@ -171,15 +170,14 @@ impl HttpUpstream {
         &self,
         head: Head,
         mut lease: Lease,
-        sending: Sending,
+        sending: SendProgress,
         message: &mut Message,
     ) -> Outcome {
         let Head { status, mut headers, framing, keep_alive } = head;
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            // `Upgrade` ends at this hop, so nobody asked for it.
-            return Err(
-                Error::new(ErrorKind::ProtocolError).with_source("switched protocols unasked")
-            );
+            // The proxy removes `Upgrade` from requests, so this was not asked for.
+            return Err(Error::new(ErrorKind::ProtocolError)
+                .with_source("switched protocols without being asked"));
         }
         headers::strip_hop_by_hop(&mut headers);
         lease.keep_alive = keep_alive;
@@ -190,8 +188,8 @@ impl HttpUpstream {
                 Ok(Decoded::Data(data)) => ResponseBody::full(data),
                 _ => ResponseBody::empty(),
             };
-            // What is left of the request to be sent ends with its attempt.
-            if matches!(sending, Sending::Whole)
+            // A request body that is still being sent ends here, and so does its connection.
+            if matches!(sending, SendProgress::Whole)
                 && let Some(buffer) = lease.give_back()
             {
                 self.buffers.put_read(buffer);
@@ -199,9 +197,9 @@ impl HttpUpstream {
             body
         } else {
             match sending {
-                Sending::UnderWay => lease.connection.send_rest(message.take_rest()),
-                Sending::Whole => {}
-                Sending::Broken(_) => lease.keep_alive = false,
+                SendProgress::UnderWay => lease.connection.send_rest_by_task(message.take_unsent()),
+                SendProgress::Whole => {}
+                SendProgress::Broken(_) => lease.keep_alive = false,
             }
             ResponseBody::stream(Box::pin(UpstreamBody::new(
                 decoder,
@@ -212,15 +210,15 @@ impl HttpUpstream {
         Ok(Response::new(status, headers, body))
     }
 
-    async fn connect(&self) -> Result<Connection, Error> {
+    async fn connect(&self) -> Result<UpstreamConnection, Error> {
         match timeout(self.config.settings.connect_timeout.0, self.tcp()).await {
-            Ok(stream) => stream.map(Connection::new),
+            Ok(stream) => stream.map(UpstreamConnection::new),
             Err(_) => Err(ErrorKind::ConnectionTimeout.into()),
         }
     }
 
-    /// Tries each address in turn, none for longer than its share of the limit: a silent one must
-    /// not hide those after it.
+    /// Tries the addresses in order, each for its share of the limit, so that an address that does
+    /// not respond does not block the others.
     async fn tcp(&self) -> Result<TcpStream, Error> {
         let addresses = resolve(&self.config.endpoint).await?;
         let share = self.config.settings.connect_timeout.0
@@ -251,15 +249,15 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
     if addresses.is_empty() { Err(ErrorKind::DnsError.into()) } else { Ok(addresses) }
 }
 
-fn failed(lost: Lost, sending: Sending) -> Error {
+fn failed(lost: NoResponse, sending: SendProgress) -> Error {
     match lost {
-        Lost::Request(error) => error,
-        Lost::Response(error) => Error::new(ErrorKind::ProtocolError).with_source(error),
-        Lost::Connection(read) => {
+        NoResponse::Request(error) => error,
+        NoResponse::Response(error) => Error::new(ErrorKind::ProtocolError).with_source(error),
+        NoResponse::Connection(read) => {
             let error = Error::new(ErrorKind::ConnectionTerminated);
             match (sending, read) {
-                (Sending::Broken(cause), _) | (_, Some(cause)) => error.with_source(cause),
-                _ => error.with_source("closed before a response came"),
+                (SendProgress::Broken(cause), _) | (_, Some(cause)) => error.with_source(cause),
+                _ => error.with_source("closed before the response"),
             }
         }
     }

@@ -1,15 +1,15 @@
-//! The forms of an answer of the admin listener.
+//! Answers of the admin listener.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde_json::Value;
 
-/// An answer, whole.
-pub(super) type Answer = Response<Full<Bytes>>;
+/// An answer.
+pub(super) type AdminAnswer = Response<Full<Bytes>>;
 
-/// Text.
-pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+/// An answer in plain text.
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> AdminAnswer {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     response
@@ -18,8 +18,8 @@ pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     response
 }
 
-/// JSON.
-pub(super) fn json(status: StatusCode, value: &Value) -> Answer {
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, value: &Value) -> AdminAnswer {
     let mut response = text(status, format!("{value:#}\n"));
     response
         .headers_mut()
@@ -27,8 +27,8 @@ pub(super) fn json(status: StatusCode, value: &Value) -> Answer {
     response
 }
 
-/// A refusal that says which methods are allowed.
-pub(super) fn not_allowed(allow: &'static str) -> Answer {
+/// A 405 with the allowed methods.
+pub(super) fn not_allowed(allow: &'static str) -> AdminAnswer {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("{allow} only\n"));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response

@@ -1,5 +1,4 @@
-//! The switches of components: reload, push, roll back. All of them work on a thread that may
-//! block.
+//! Changes of components: reload, push and roll back. They work on a thread that may block.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,17 +13,16 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::answer::{Answer, json, text};
+use super::answer::{AdminAnswer, json, text};
 
-/// How long a component may take to arrive.
+/// How long an upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The switches.
+/// Changes components.
 #[derive(Debug)]
 pub(super) struct Switches {
     components: Components,
-    /// One change that may take long is made at a time: a component may take 64 MiB, and its
-    /// compiling minutes.
+    /// One long change at a time: a component can be 64 MiB, and compiling it can take minutes.
     changes: Arc<Semaphore>,
 }
 
@@ -33,12 +31,12 @@ impl Switches {
         Self { components, changes: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Loads again what has changed: 200, or 422 if something is no good.
-    pub(super) async fn reload(&self) -> Answer {
+    /// Loads changed components: 200, or 422 if one is refused.
+    pub(super) async fn reload(&self) -> AdminAnswer {
         let Ok(place) = self.changes.clone().try_acquire_owned() else { return busy() };
         let components = self.components.clone();
         let reloads = spawn_blocking(move || {
-            // Held until it is done, even if the client has gone.
+            // Held until the end, even if the client has left.
             let _place = place;
             components.reload_all()
         });
@@ -50,14 +48,14 @@ impl Switches {
         json(status, &json!({ "components": results }))
     }
 
-    /// Takes a component: 200 once it is in use and in its file, 422 if it is no good.
-    pub(super) async fn push(&self, name: String, body: Incoming) -> Answer {
+    /// Replaces a component and its file: 200, or 422 if it is refused.
+    pub(super) async fn push(&self, name: String, body: Incoming) -> AdminAnswer {
         if !self.components.has(&name) {
             return text(StatusCode::NOT_FOUND, format!("no component `{name}`\n"));
         }
         let too_large = || {
             let limit = LARGEST_FILE >> 20;
-            text(StatusCode::PAYLOAD_TOO_LARGE, format!("a component may have up to {limit} MiB\n"))
+            text(StatusCode::PAYLOAD_TOO_LARGE, format!("a component can have up to {limit} MiB\n"))
         };
         if body.size_hint().lower() > LARGEST_FILE {
             return too_large();
@@ -68,10 +66,10 @@ impl Switches {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
             Ok(Err(_)) => {
-                return text(StatusCode::BAD_REQUEST, "the component did not arrive whole\n");
+                return text(StatusCode::BAD_REQUEST, "the upload is incomplete\n");
             }
             Err(_) => {
-                return text(StatusCode::REQUEST_TIMEOUT, "the component did not arrive in time\n");
+                return text(StatusCode::REQUEST_TIMEOUT, "the upload took too long\n");
             }
         };
         let components = self.components.clone();
@@ -88,7 +86,7 @@ impl Switches {
     }
 
     /// Puts the previous version back: 200, or 409 if there is none.
-    pub(super) async fn roll_back(&self, name: String) -> Answer {
+    pub(super) async fn roll_back(&self, name: String) -> AdminAnswer {
         if !self.components.has(&name) {
             return text(StatusCode::NOT_FOUND, format!("no component `{name}`\n"));
         }
@@ -124,14 +122,14 @@ fn result(reload: &Reload) -> Value {
     }
 }
 
-fn busy() -> Answer {
+fn busy() -> AdminAnswer {
     let mut refusal =
         text(StatusCode::SERVICE_UNAVAILABLE, "another component is being pushed or reloaded\n");
     refusal.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     refusal
 }
 
-/// The process is ending, or the thread has panicked.
-fn gone() -> Answer {
-    text(StatusCode::INTERNAL_SERVER_ERROR, "it did not come to an end\n")
+/// The process is ending, or the thread panicked.
+fn gone() -> AdminAnswer {
+    text(StatusCode::INTERNAL_SERVER_ERROR, "the change did not finish\n")
 }

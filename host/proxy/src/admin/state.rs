@@ -1,4 +1,4 @@
-//! `/state`: what runs and where it stands, as JSON. Field names are a contract.
+//! `/state`: what runs, and its state, as JSON. The field names are a contract.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::route::Route;
 use crate::running::Running;
 use crate::server::WorkerLoad;
 
-/// Routes in the order in which they are tried, policies and components by name.
+/// Routes in the order in which they are tried; policies and components by name.
 pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -35,7 +35,7 @@ fn route(running: &Running, route: &Route) -> Value {
     })
 }
 
-/// The endpoints are objects, so that each can have a state of its own.
+/// Endpoints are objects, so that fields can be added.
 fn upstream(upstream: &Arc<UpstreamConfig>) -> Value {
     json!({
         "name": upstream.name,

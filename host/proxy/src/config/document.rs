@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::path::{Step, join, steps};
+use super::path::{PathStep, join, steps};
 use super::variables::expand_all;
 use super::words::{found, in_plain_words};
 
@@ -165,8 +165,8 @@ impl<'t> Document<'t> {
         let mut value = &self.root;
         for step in steps(path) {
             value = match (step, value.get_ref()) {
-                (Step::Key(key), DeValue::Table(table)) => table.get(key)?,
-                (Step::Index(index), DeValue::Array(array)) => array.get(index)?,
+                (PathStep::Key(key), DeValue::Table(table)) => table.get(key)?,
+                (PathStep::Index(index), DeValue::Array(array)) => array.get(index)?,
                 _ => return None,
             };
         }

@@ -6,17 +6,17 @@ pub(super) fn join(path: &str, key: &str) -> String {
 }
 
 /// One step down, into a table or an array.
-pub(super) enum Step<'a> {
+pub(super) enum PathStep<'a> {
     Key(&'a str),
     Index(usize),
 }
 
 /// The steps of a path from the top.
-pub(super) fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
+pub(super) fn steps(path: &str) -> impl Iterator<Item = PathStep<'_>> {
     path.split(['.', '[']).filter(|step| !step.is_empty()).map(|step| {
         match step.strip_suffix(']') {
-            Some(index) => index.parse().map_or(Step::Key(step), Step::Index),
-            None => Step::Key(step),
+            Some(index) => index.parse().map_or(PathStep::Key(step), PathStep::Index),
+            None => PathStep::Key(step),
         }
     })
 }

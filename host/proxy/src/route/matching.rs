@@ -1,23 +1,23 @@
-//! What a route takes.
+//! Which requests a route takes.
 
 use std::fmt;
 
 use http::Method;
 
-/// What a route takes.
+/// Which requests a route takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteMatch {
-    /// In lower case, without port. None: any.
+    /// In lower case, without port. `None`: any.
     pub(super) host: Option<Box<str>>,
-    /// Without a slash at its end, so empty for all paths.
+    /// Without a slash at its end: empty for all paths.
     pub(super) prefix: Box<str>,
-    /// None: any.
+    /// `None`: any.
     methods: Option<Vec<Method>>,
 }
 
 impl RouteMatch {
-    /// Takes `host` (any if none), paths below `path`, which begins with a slash, and `methods`
-    /// (any if none).
+    /// Takes `host` (any if `None`), paths below `path`, which begins with a slash, and `methods`
+    /// (any if `None`).
     pub fn new(host: Option<&str>, path: &str, methods: Option<Vec<Method>>) -> Self {
         Self {
             host: host.map(|host| host.to_ascii_lowercase().into()),
@@ -26,11 +26,11 @@ impl RouteMatch {
         }
     }
 
-    /// What it takes in the first place. Two routes with a claim in common would both take the same
-    /// requests, and neither comes first.
+    /// What it claims. Two routes with a claim in common take the same requests, and neither is
+    /// more specific.
     pub fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
         let methods = self.methods.as_deref();
-        // The one with methods comes first, so any method is a claim of its own.
+        // A route with methods is more specific, so "any method" is a claim of its own.
         let any = methods.is_none().then_some(None);
         methods.unwrap_or_default().iter().map(Some).chain(any).map(|method| Claim {
             host: self.host.as_deref(),
@@ -51,18 +51,18 @@ impl RouteMatch {
         self.methods.as_ref().is_none_or(|methods| methods.contains(method))
     }
 
-    /// The order in which routes are tried: the more particular first.
+    /// The order in which routes are tried: the most specific first.
     pub(super) fn rank(&self) -> impl Ord + use<> {
         (self.host.is_none(), usize::MAX - self.prefix.len(), self.methods.is_none())
     }
 
-    /// The path that it takes, as a configuration would say it.
+    /// The path that it takes, as the configuration has it.
     pub fn path(&self) -> &str {
         if self.prefix.is_empty() { "/" } else { &self.prefix }
     }
 }
 
-/// A host, or any; a prefix; a method, or any.
+/// A host or any, a prefix, and a method or any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claim<'a> {
     host: Option<&'a str>,

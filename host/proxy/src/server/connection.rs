@@ -14,10 +14,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::course::{Course, Phase};
-use super::stream::{Client, ClientStream, HeadPause};
+use super::shutdown::{Shutdown, ShutdownPhase};
+use super::stream::{ClientState, ClientStream, HeadPause};
 use crate::config::ListenerConfig;
-use crate::handler::Handler;
+use crate::handler::RequestHandler;
 use crate::headers::Hop;
 use crate::sockets;
 
@@ -29,21 +29,21 @@ pub(super) struct Accepted {
     pub(super) place: OwnedSemaphorePermit,
 }
 
-/// Serves a connection to its end.
+/// Serves a connection until it ends.
 pub(super) async fn serve(
     accepted: Accepted,
-    handler: Rc<Handler>,
+    handler: Rc<RequestHandler>,
     limits: &ListenerConfig,
-    course: Rc<Course>,
+    shutdown: Rc<Shutdown>,
 ) {
     let Accepted { stream, client, place } = accepted;
     let _place = place;
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     sockets::prepare(&stream);
 
-    let whereabouts = Rc::new(Cell::new(Client::Idle));
+    let whereabouts = Rc::new(Cell::new(ClientState::Idle));
     let stream = ClientStream::new(stream, whereabouts.clone(), limits);
-    // Once for all requests of the connection.
+    // Shared by all requests of the connection.
     let hop = Rc::new(Hop::new(client));
     let service = service_fn(move |request| {
         let (handler, hop) = (handler.clone(), hop.clone());
@@ -57,14 +57,14 @@ pub(super) async fn serve(
         .writev(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let mut participant = course.join();
+    let mut shutdown_watch = shutdown.join();
     poll_fn(|cx| {
-        match participant.poll_change(cx) {
-            None | Some(Phase::Serving) => {}
-            Some(Phase::Draining) => connection.as_mut().graceful_shutdown(),
-            Some(Phase::Ended) => return Poll::Ready(()),
+        match shutdown_watch.poll_change(cx) {
+            None | Some(ShutdownPhase::Serving) => {}
+            Some(ShutdownPhase::Draining) => connection.as_mut().graceful_shutdown(),
+            Some(ShutdownPhase::Ended) => return Poll::Ready(()),
         }
-        // What went wrong with the client has been reported by the call it concerned, if any.
+        // Errors of the connection have been reported by the call that they concern, if any.
         clock::turn(|| connection.as_mut().poll(cx)).map(drop)
     })
     .await;

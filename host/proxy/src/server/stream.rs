@@ -1,10 +1,9 @@
-//! A client's stream with its three limits: on the time from the end of one exchange to the next
-//! request, on that of a request head that has begun, and on that in which a client takes nothing
-//! of what it is sent.
+//! A client's stream with three limits: on the time from the end of one exchange to the next
+//! request, on the time of a request head that has begun, and on the time in which a client takes
+//! nothing of its response.
 //!
-//! What a client may do between a head and the end of the response is its body's business, so a
-//! [`HeadPause`] stops the first two for that time. (hyper has such limits, but makes a timer for
-//! each request.)
+//! From a head to the end of the response, the limits of the bodies apply, so a [`HeadPause`] stops
+//! the first two. (hyper has such limits, but makes a timer for each request.)
 
 use std::cell::Cell;
 use std::io;
@@ -18,49 +17,47 @@ use tokio::net::TcpStream;
 use crate::config::ListenerConfig;
 use crate::stall::Stall;
 
-/// What a client gets that never finishes its request head. hyper knows nothing of it, so it is
-/// written bare.
+/// The answer to a client that does not finish its request head. hyper does not know of the limit,
+/// so it is written to the socket.
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Where a client is.
+/// The progress of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Client {
-    /// Before a request, of which nothing has come.
+pub(super) enum ClientState {
+    /// Before a request: nothing of it has arrived.
     Idle,
-    /// Within the head of one.
+    /// Within a request head.
     InHead,
-    /// From the end of the head to that of the response. Silent: it has sent nothing since, so no
-    /// head has begun either.
+    /// From the end of a head to the end of its response. `is_silent`: nothing has arrived since,
+    /// so no other head has begun.
     InExchange { is_silent: bool },
 }
 
-/// From a request's head to the end of its response: what the client sends meanwhile is not held
-/// against it.
+/// Stops the limits on a head, from a request's head to the end of its response.
 #[derive(Debug)]
-pub(crate) struct HeadPause(Rc<Cell<Client>>);
+pub(crate) struct HeadPause(Rc<Cell<ClientState>>);
 
 impl HeadPause {
-    pub(super) fn begin(client: &Rc<Cell<Client>>) -> Self {
-        client.set(Client::InExchange { is_silent: false });
+    pub(super) fn begin(client: &Rc<Cell<ClientState>>) -> Self {
+        client.set(ClientState::InExchange { is_silent: false });
         Self(client.clone())
     }
 }
 
 impl Drop for HeadPause {
     fn drop(&mut self) {
-        let is_silent = self.0.get() == Client::InExchange { is_silent: true };
-        self.0.set(if is_silent { Client::Idle } else { Client::InHead });
+        let is_silent = self.0.get() == ClientState::InExchange { is_silent: true };
+        self.0.set(if is_silent { ClientState::Idle } else { ClientState::InHead });
     }
 }
 
-/// A client's stream, which ends when no request comes for long, when a request head has begun and
-/// does not end in time, or when the client takes nothing of what it is sent. The usual head comes
-/// in one piece, the usual answer goes out in one, and neither costs a timer.
+/// A client's stream with its limits. A head that arrives in one piece, and an answer that goes out
+/// in one, need no timer.
 pub(super) struct ClientStream {
     stream: TcpStream,
-    client: Rc<Cell<Client>>,
-    /// Whether part of a response waits for the client to take it.
+    client: Rc<Cell<ClientState>>,
+    /// Whether part of a response still has to be written.
     owes: bool,
     idle: Stall,
     receiving: Stall,
@@ -70,7 +67,7 @@ pub(super) struct ClientStream {
 impl ClientStream {
     pub(super) fn new(
         stream: TcpStream,
-        client: Rc<Cell<Client>>,
+        client: Rc<Cell<ClientState>>,
         limits: &ListenerConfig,
     ) -> Self {
         Self {
@@ -83,23 +80,23 @@ impl ClientStream {
         }
     }
 
-    /// Nothing to read now.
+    /// There is nothing to read now.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.client.get() {
-            Client::InExchange { .. } => {
-                self.client.set(Client::InExchange { is_silent: true });
+            ClientState::InExchange { .. } => {
+                self.client.set(ClientState::InExchange { is_silent: true });
                 self.receiving.reset();
                 Poll::Pending
             }
-            Client::Idle => {
+            ClientState::Idle => {
                 self.receiving.reset();
-                // As if the client had closed it.
+                // As if the client had closed the connection.
                 self.idle.poll(cx).map(Ok)
             }
-            Client::InHead => {
+            ClientState::InHead => {
                 ready!(self.receiving.poll(cx));
                 if !self.owes {
-                    // The client may be gone.
+                    // An error is ignored: the client may have left.
                     self.stream.try_write(REQUEST_TIMEOUT).ok();
                 }
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -120,8 +117,8 @@ impl AsyncRead for ClientStream {
             read => {
                 this.idle.reset();
                 this.client.set(match this.client.get() {
-                    Client::Idle | Client::InHead => Client::InHead,
-                    Client::InExchange { .. } => Client::InExchange { is_silent: false },
+                    ClientState::Idle | ClientState::InHead => ClientState::InHead,
+                    ClientState::InExchange { .. } => ClientState::InExchange { is_silent: false },
                 });
                 read
             }
