@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fusebox_resilience::{Observers, State};
+use fusebox_resilience::{Observers, Shown};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use crate::observe::{self, ComponentSample, Log, Metrics, Scrape};
+use crate::observe::{self, ComponentSample, Log, Metrics, PolicySample, Scrape};
 use crate::running::Running;
 use crate::server::WorkerLoad;
 use answer::{AdminAnswer, json, not_allowed, text};
@@ -113,8 +113,8 @@ impl Admin {
             }
             (&Method::GET | &Method::HEAD, ["metrics"]) => self.metrics(),
             (&Method::GET | &Method::HEAD, ["state"]) => self.state(),
-            (&Method::POST, ["policies", name, action]) => match self.authorize(&request).await {
-                Ok(()) => self.move_breaker(name, action),
+            (&Method::POST, ["policies", name, command]) => match self.authorize(&request).await {
+                Ok(()) => self.command(name, command),
                 Err(refusal) => refusal,
             },
             (&Method::POST, ["reload"]) => match self.authorize(&request).await {
@@ -141,19 +141,19 @@ impl Admin {
             (_, ["components", _]) => not_allowed("PUT"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "GET /healthz, /readyz, /metrics, /state; POST /reload, /policies/NAME/open, /close, /half-open, \
+                "GET /healthz, /readyz, /metrics, /state; POST /reload, /policies/NAME/COMMAND, \
                  /components/NAME/rollback; PUT /components/NAME\n",
             ),
         }
     }
 
     fn metrics(&self) -> AdminAnswer {
-        let breakers = self
-            .running
-            .breakers
-            .iter()
-            .map(|(name, breaker)| (name.clone(), breaker.status()))
-            .collect();
+        let policies = self.running.policies.iter().map(|(name, policy)| PolicySample {
+            name: name.clone(),
+            kind: policy.kind(),
+            shown: policy.show(),
+        });
+        let policies = policies.collect();
         let components =
             self.running.components.status().into_iter().map(|status| ComponentSample {
                 name: status.name,
@@ -165,7 +165,7 @@ impl Admin {
                 instances: status.instances as u64,
             });
         let components = components.collect();
-        let scrape = Scrape { breakers, components, log_lines_dropped: self.log.dropped() };
+        let scrape = Scrape { policies, components, log_lines_dropped: self.log.dropped() };
         let mut response = text(StatusCode::OK, self.metrics.render(&scrape));
         response
             .headers_mut()
@@ -180,23 +180,25 @@ impl Admin {
         )
     }
 
-    fn move_breaker(&self, name: &str, action: &str) -> AdminAnswer {
-        let state = match action {
-            "open" => State::Open,
-            "close" => State::Closed,
-            "half-open" => State::HalfOpen,
-            _ => {
-                return text(
-                    StatusCode::NOT_FOUND,
-                    format!("no action `{action}`; open, close or half-open\n"),
-                );
-            }
+    fn command(&self, name: &str, command: &str) -> AdminAnswer {
+        let Some(policy) = self.running.policies.get(name) else {
+            return text(StatusCode::NOT_FOUND, format!("no policy `{name}`\n"));
         };
-        let Some(breaker) = self.running.breakers.get(name) else {
-            return text(StatusCode::NOT_FOUND, format!("no circuit breaker `{name}`\n"));
-        };
-        breaker.force(state, &self.observers);
-        text(StatusCode::OK, format!("{name}: {}\n", breaker.status().state.name()))
+        let (kind, commands) = (policy.kind(), policy.commands());
+        if commands.is_empty() {
+            let message = format!("`{name}` is a {kind}, which takes no command\n");
+            return text(StatusCode::NOT_FOUND, message);
+        }
+        if !commands.contains(&command) {
+            let message = format!("no command `{command}`; expected {}\n", commands.join(", "));
+            return text(StatusCode::NOT_FOUND, message);
+        }
+        policy.command(command, &self.observers);
+        let state = policy.show().into_iter().find_map(|(_, shown)| match shown {
+            Shown::Word { is, .. } => Some(is),
+            _ => None,
+        });
+        text(StatusCode::OK, format!("{name}: {}\n", state.unwrap_or(command)))
     }
 
     /// Checks the bearer token. The file is read each time, so that a new token takes effect at

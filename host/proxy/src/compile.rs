@@ -6,20 +6,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use fusebox_resilience::config::{Parts, Problem};
+use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
-    Answer, Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random,
-    Responder, Verdict,
+    Answer, Budget, Exchange, Observers, Parts, Pipeline, Predicate, Responder, Verdict,
 };
 use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
 
 use crate::code_cache;
 use crate::config::{
-    Config, ConfigError, ConfigFile, Places, PolicyConfig, RouteConfig, RouteUpstream,
-    UpstreamConfig,
+    Config, ConfigError, ConfigFile, Places, RouteConfig, RouteUpstream, UpstreamConfig,
 };
 use crate::route::{Route, RouteMatch, RouteTable};
-use crate::running::Running;
+use crate::running::{PoliciesByName, Running};
 
 /// The result of compiling a configuration.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ pub struct Compiled {
     pub warnings: Vec<ConfigError>,
 }
 
-/// Compiles a configuration; `seed` fixes randomness. Blocks while `compiler` compiles components;
+/// Compiles a configuration. Blocks while `compiler` compiles components;
 /// the configured code cache is added to it.
 ///
 /// Names that are not declared are skipped: `read` has reported them.
@@ -41,17 +39,11 @@ pub fn compile(
     file: &ConfigFile,
     compiler: ComponentCompiler,
     observers: &Observers,
-    seed: u64,
 ) -> Result<Compiled, Vec<ConfigError>> {
     let mut compilation = Compilation::new(file);
     let budgets = compilation.budgets();
     let components = compilation.components(compiler, observers);
-    let parts = Surroundings {
-        places: &file.places,
-        components: components.as_ref(),
-        budgets,
-        random: Random::with_seed(seed),
-    };
+    let parts = Surroundings { places: &file.places, components: components.as_ref(), budgets };
     let policies = compilation.policies(&parts);
     let routes = compilation.routes(&policies);
     compilation.unused();
@@ -59,15 +51,8 @@ pub fn compile(
     let Compilation { errors, warnings, .. } = compilation;
     match components {
         Some(components) if errors.is_empty() => {
-            let kinds = file
-                .config
-                .policies
-                .iter()
-                .map(|(name, policy)| (name.as_str().into(), policy.kind()))
-                .collect();
             let routes = Arc::new(routes);
-            let breakers = policies.breakers;
-            Ok(Compiled { running: Running { routes, kinds, breakers, components }, warnings })
+            Ok(Compiled { running: Running { routes, policies, components }, warnings })
         }
         _ => Err(errors),
     }
@@ -78,8 +63,7 @@ pub fn compile(
 pub(crate) fn policy_errors(file: &ConfigFile) -> Vec<ConfigError> {
     let mut compilation = Compilation::new(file);
     let budgets = compilation.budgets();
-    let random = Random::with_seed(0);
-    compilation.policies(&Surroundings { places: &file.places, components: None, budgets, random });
+    compilation.policies(&Surroundings { places: &file.places, components: None, budgets });
     compilation.errors
 }
 
@@ -99,12 +83,6 @@ struct Compilation<'a> {
     directory: &'a Path,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
-}
-
-#[derive(Default)]
-struct Policies {
-    by_name: BTreeMap<Arc<str>, Arc<dyn Policy>>,
-    breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
 }
 
 impl<'a> Compilation<'a> {
@@ -188,36 +166,17 @@ impl<'a> Compilation<'a> {
         compiler
     }
 
-    fn policies(&mut self, parts: &Surroundings<'_>) -> Policies {
-        let mut policies = Policies::default();
+    fn policies(&mut self, parts: &Surroundings<'_>) -> PoliciesByName {
+        let mut policies = PoliciesByName::new();
         for (name, config) in &self.config.policies {
             let path = format!("policies.{name}");
+            for Problem { path: key, message } in config.warnings() {
+                self.warn(&format!("{path}.{key}"), message);
+            }
             let name: Arc<str> = name.as_str().into();
-            let built: Result<Arc<dyn Policy>, Vec<Problem>> = match config.clone() {
-                PolicyConfig::Timeout(config) => {
-                    config.build(name.clone()).map(|it| Arc::new(it) as _)
-                }
-                PolicyConfig::Fallback(config) => {
-                    config.build(name.clone(), parts).map(|it| Arc::new(it) as _)
-                }
-                PolicyConfig::Retry(config) => {
-                    if config.is_unbounded() {
-                        let message = "unlimited retries without `max_duration` or a `budget`";
-                        self.warn(&format!("{path}.max_retries"), message);
-                    }
-                    config.build(name.clone(), parts).map(|it| Arc::new(it) as _)
-                }
-                PolicyConfig::CircuitBreaker(config) => {
-                    config.build(name.clone(), parts).map(|breaker| {
-                        let breaker = Arc::new(breaker);
-                        policies.breakers.insert(name.clone(), breaker.clone());
-                        breaker as _
-                    })
-                }
-            };
-            match built {
+            match config.build_any(name.clone(), parts) {
                 Ok(policy) => {
-                    policies.by_name.insert(name, policy);
+                    policies.insert(name, policy);
                 }
                 Err(problems) => self.problems(&path, problems),
             }
@@ -225,7 +184,7 @@ impl<'a> Compilation<'a> {
         policies
     }
 
-    fn routes(&self, policies: &Policies) -> RouteTable {
+    fn routes(&self, policies: &PoliciesByName) -> RouteTable {
         let config = self.config;
         let mut upstreams: Vec<Arc<UpstreamConfig>> = Vec::new();
         let mut known: HashMap<&UpstreamConfig, usize> = HashMap::new();
@@ -240,18 +199,16 @@ impl<'a> Compilation<'a> {
                 upstreams.push(Arc::new(upstream.clone()));
                 upstreams.len() - 1
             });
-            let asks_twice = route
-                .policies
-                .iter()
-                .any(|name| matches!(config.policies.get(name), Some(PolicyConfig::Retry(_))));
-            let pipeline = route.policies.iter().filter_map(|name| policies.by_name.get(&**name));
+            let pipeline = route.policies.iter().filter_map(|name| policies.get(&**name));
+            let pipeline = Pipeline::new(pipeline.cloned().collect::<Vec<_>>());
+            let repeats = pipeline.policies().iter().any(|policy| policy.repeats());
             let matches = matches(route);
             routes.push(Route {
                 name: route_name(route, &matches),
                 matches,
-                pipeline: Pipeline::new(pipeline.cloned().collect::<Vec<_>>()),
+                pipeline,
                 upstream,
-                replay_limit: if asks_twice { route.max_replay_body.in_memory() } else { 0 },
+                replay_limit: if repeats { route.max_replay_body.in_memory() } else { 0 },
             });
         }
         RouteTable::new(routes, upstreams)
@@ -294,7 +251,6 @@ struct Surroundings<'a> {
     /// `None`: some can't be loaded.
     components: Option<&'a Components>,
     budgets: BTreeMap<String, Arc<Budget>>,
-    random: Random,
 }
 
 impl Surroundings<'_> {
@@ -322,10 +278,6 @@ impl Parts for Surroundings<'_> {
         self.places.look_up("budgets", "budget", name)?;
         // A budget that is wrong has been reported; the default one takes its place.
         Ok(self.budgets.get(name).cloned().unwrap_or_default())
-    }
-
-    fn random(&self) -> Random {
-        self.random.clone()
     }
 }
 

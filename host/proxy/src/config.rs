@@ -27,10 +27,9 @@ use std::path::PathBuf;
 
 use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
-    BudgetConfig, CircuitBreakerConfig, FallbackConfig, RetryConfig, TimeoutConfig,
+    AnyPolicyConfig, BudgetConfig, PolicyConfig, ReadPolicyConfig, policy_kinds,
 };
 use fusebox_wasm::ComponentConfig;
-use serde::de::DeserializeOwned;
 
 use table::{Keys, Reader, table};
 
@@ -55,7 +54,7 @@ table! {
         /// `[budgets.NAME]`.
         pub budgets: BTreeMap<String, BudgetConfig> = named(Reader::value),
         /// `[policies.NAME]`.
-        pub policies: BTreeMap<String, PolicyConfig> = named(Reader::policy),
+        pub policies: BTreeMap<String, Box<dyn AnyPolicyConfig>> = named(Reader::policy),
         /// `[upstreams.NAME]`.
         pub upstreams: BTreeMap<String, UpstreamConfig> = named(UpstreamConfig::named),
         /// `[[routes]]`, by their place in the file.
@@ -72,58 +71,6 @@ pub struct ConfigFile {
     pub places: Places,
     /// Relative paths are relative to this directory.
     pub directory: PathBuf,
-}
-
-/// `[policies.NAME]`, told apart by `kind`.
-#[derive(Clone, Debug)]
-pub enum PolicyConfig {
-    /// `kind = "timeout"`.
-    Timeout(TimeoutConfig),
-    /// `kind = "retry"`.
-    Retry(RetryConfig),
-    /// `kind = "circuit-breaker"`.
-    CircuitBreaker(CircuitBreakerConfig),
-    /// `kind = "fallback"`.
-    Fallback(FallbackConfig),
-}
-
-impl PolicyConfig {
-    /// Its `kind`.
-    pub fn kind(&self) -> PolicyKind {
-        match self {
-            Self::Timeout(_) => PolicyKind::Timeout,
-            Self::Retry(_) => PolicyKind::Retry,
-            Self::CircuitBreaker(_) => PolicyKind::CircuitBreaker,
-            Self::Fallback(_) => PolicyKind::Fallback,
-        }
-    }
-}
-
-/// What a policy does: its `kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicyKind {
-    /// It cuts calls off.
-    Timeout,
-    /// It tries again.
-    Retry,
-    /// It turns calls away.
-    CircuitBreaker,
-    /// It answers instead.
-    Fallback,
-}
-
-impl PolicyKind {
-    const ALL: [Self; 4] = [Self::Timeout, Self::Retry, Self::CircuitBreaker, Self::Fallback];
-
-    /// Its word in the configuration and in `/state`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Retry => "retry",
-            Self::CircuitBreaker => "circuit-breaker",
-            Self::Fallback => "fallback",
-        }
-    }
 }
 
 impl Config {
@@ -170,29 +117,35 @@ impl Reader<'_> {
         problems.is_empty().then_some(component)
     }
 
-    fn policy(&mut self, path: &str) -> Option<PolicyConfig> {
+    fn policy(&mut self, path: &str) -> Option<Box<dyn AnyPolicyConfig>> {
+        let kinds = policy_kinds::<PolicyTable<'_, '_>>();
         let kind_path = format!("{path}.kind");
-        let expected =
-            || format!("expected one of {}", PolicyKind::ALL.map(PolicyKind::name).join(", "));
+        let expected = || {
+            let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
+            format!("expected one of {}", names.join(", "))
+        };
         if self.document.value(&kind_path).is_none() {
             self.error(path, format!("missing `kind`; {}", expected()));
             return None;
         }
         let name: String = self.value(&kind_path)?;
-        let Some(kind) = PolicyKind::ALL.into_iter().find(|kind| kind.name() == name) else {
+        let Some(kind) = kinds.iter().find(|kind| kind.name == name) else {
             self.error(&kind_path, format!("unknown kind `{name}`; {}", expected()));
             return None;
         };
-        match kind {
-            PolicyKind::Timeout => self.without_kind(path).map(PolicyConfig::Timeout),
-            PolicyKind::Retry => self.without_kind(path).map(PolicyConfig::Retry),
-            PolicyKind::CircuitBreaker => self.without_kind(path).map(PolicyConfig::CircuitBreaker),
-            PolicyKind::Fallback => self.without_kind(path).map(PolicyConfig::Fallback),
-        }
+        (kind.read)(&mut PolicyTable { reader: self, path })
     }
+}
 
-    fn without_kind<T: DeserializeOwned>(&mut self, path: &str) -> Option<T> {
-        let read = self.document.read(path, &["kind"]).transpose();
-        self.report(read).flatten()
+/// The table of one policy, for its kind to read.
+struct PolicyTable<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    path: &'r str,
+}
+
+impl ReadPolicyConfig for PolicyTable<'_, '_> {
+    fn read<C: PolicyConfig>(&mut self) -> Option<C> {
+        let read = self.reader.document.read(self.path, &["kind"]).transpose();
+        self.reader.report(read).flatten()
     }
 }

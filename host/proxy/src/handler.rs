@@ -10,13 +10,16 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{Call, Error, ErrorKind, Observers, RequestBody, Timers};
+use fusebox_resilience::{
+    Call, CallEvent, Error, ErrorKind, Observers, Random, Request as ClientRequest, RequestBody,
+    Scope, Worker,
+};
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::{Body, Incoming};
 
 use crate::config::{ListenerConfig, NO_ROUTE};
 use crate::headers::{self, Hop};
-use crate::observe;
+use crate::observe::wall_clock;
 use crate::reply::Refusal;
 use crate::route::{Route, RouteTable};
 use crate::server::stream::HeadPause;
@@ -34,13 +37,12 @@ pub(crate) struct RequestHandler {
     /// Route names by index. Each worker has its own `Arc`s: cloning a shared one per call would
     /// make the workers contend on one reference count.
     names: Box<[Arc<str>]>,
-    observers: Observers,
+    worker: Rc<Worker>,
     max_body: u64,
     body_timeout: std::time::Duration,
     no_route: Arc<str>,
     request_ids: RequestIds,
     hosts: Hosts,
-    timers: Timers,
     buffers: Rc<Buffers>,
 }
 
@@ -60,13 +62,12 @@ impl RequestHandler {
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             routes,
-            observers,
+            worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
             max_body: limits.max_body.bytes(),
             body_timeout: limits.body_timeout.0,
             no_route: NO_ROUTE.into(),
             request_ids: RequestIds::default(),
             hosts: Hosts::default(),
-            timers: Timers::new(),
             buffers,
         }
     }
@@ -101,8 +102,11 @@ impl RequestHandler {
             let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout, gone);
             RequestBody::new(Box::pin(body), replay_limit)
         });
-        let call = Call::new(id, name, head, body, observe::now(), self.observers.clone());
-        let call = call.with_added(added).with_timers(self.timers.clone());
+        let request = ClientRequest::new(id, name, head, wall_clock::now()).with_added(added);
+        let call = Call::new(request, body, self.worker.clone());
+        if call.reporter().wants_details() {
+            call.reporter().emit_own(CallEvent::Started);
+        }
         let ongoing = OngoingCall::new(call, gone, pause, self.buffers.clone());
         match admitted {
             Ok(route) => self.run(route, ongoing).await,
@@ -131,7 +135,8 @@ impl RequestHandler {
     }
 
     async fn run(&self, route: &Route, ongoing: OngoingCall) -> Response<ClientBody> {
-        let outcome = route.pipeline.execute(ongoing.call(), &self.upstreams[route.upstream]).await;
+        let scope = Scope::new(&self.upstreams[route.upstream]);
+        let outcome = route.pipeline.execute(ongoing.call(), &scope).await;
         match outcome {
             Ok(response) => ongoing.answer(response),
             Err(error) => ongoing.fail(&error),

@@ -29,11 +29,10 @@ pub fn load(
     compiler: Compiler,
     observers: impl FnOnce(&Config) -> Observers,
 ) -> Result<(ConfigFile, Compiled), Vec<ConfigError>> {
-    let seed = fastrand::u64(..);
     match read(file) {
         Ok(read) => {
             let observers = observers(&read.config);
-            let compiled = compile(&read, compiler, &observers, seed);
+            let compiled = compile(&read, compiler, &observers);
             // Components report by name. A person reads the file by line.
             compiled.map(|compiled| (read, compiled)).map_err(|mut errors| {
                 errors.sort_by_key(|error| error.line);
@@ -42,7 +41,7 @@ pub fn load(
         }
         Err(mut invalid) => {
             if let Some(rest) = invalid.rest.take() {
-                let compiled = compile(&rest, compiler, &Observers::default(), seed);
+                let compiled = compile(&rest, compiler, &Observers::default());
                 invalid.add(compiled.err().unwrap_or_default());
             }
             Err(invalid.errors)
@@ -93,11 +92,11 @@ impl Proxy {
         let admin_address = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
         let running = Arc::new(running);
-        let Running { routes, kinds, components, .. } = &*running;
+        let Running { routes, components, .. } = &*running;
         for route in routes.routes() {
             metrics.announce_route(&route.name);
             for policy in route.pipeline.policies() {
-                metrics.announce_policy(&route.name, policy.name(), kinds[policy.name()]);
+                metrics.announce_policy(&route.name, &**policy);
             }
         }
         components.status().iter().for_each(|status| metrics.announce_component(&status.name));

@@ -4,21 +4,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fusebox_resilience::CircuitBreaker;
+use fusebox_resilience::Policy;
 use fusebox_wasm::Components;
 
-use crate::config::PolicyKind;
 use crate::route::RouteTable;
+
+/// Policies by name.
+pub type PoliciesByName = BTreeMap<Arc<str>, Arc<dyn Policy>>;
 
 /// What runs.
 #[derive(Debug)]
 pub struct Running {
     /// All routes and their upstreams.
     pub routes: Arc<RouteTable>,
-    /// The kind of each policy, by name.
-    pub kinds: BTreeMap<Arc<str>, PolicyKind>,
-    /// The circuit breakers by name, to show and to move them.
-    pub breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
+    /// All policies, to show and to command them.
+    pub policies: PoliciesByName,
     /// The components that policies ask.
     pub components: Components,
 }

@@ -30,7 +30,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use fusebox_http1::{BodyDecoder, Decoded, Head, HeadError, HeadParser};
-use fusebox_resilience::{Call, Error, ErrorKind, Outcome, Response, ResponseBody, Upstream};
+use fusebox_resilience::{
+    Attempt, Call, Error, ErrorKind, Outcome, Response, ResponseBody, Scope, Upstream,
+};
 use futures_util::future::LocalBoxFuture;
 use http::{Method, StatusCode};
 use tokio::net::{TcpStream, lookup_host};
@@ -51,6 +53,8 @@ const HEAD_READ: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct HttpUpstream {
     config: Arc<UpstreamConfig>,
+    /// The endpoint's URL; each worker has its own `Arc`.
+    endpoint: Arc<str>,
     pool: Rc<Pool>,
     buffers: Rc<Buffers>,
 }
@@ -76,7 +80,12 @@ impl HttpUpstream {
     /// The first attempt makes the first connection. `buffers` are the worker's.
     pub fn new(config: Arc<UpstreamConfig>, buffers: &Rc<Buffers>) -> Self {
         let pool = Pool::new(config.settings.idle_timeout.0, config.settings.max_idle);
-        Self { config, pool: Rc::new(pool), buffers: buffers.clone() }
+        Self {
+            endpoint: config.endpoint.url.as_str().into(),
+            config,
+            pool: Rc::new(pool),
+            buffers: buffers.clone(),
+        }
     }
 
     /// Closes connections that have been unused for too long or that the upstream has closed.
@@ -85,15 +94,16 @@ impl HttpUpstream {
     }
 
     /// Dropped before the response head, it closes the connection.
-    async fn exchange(&self, call: &Call) -> Outcome {
+    async fn exchange(&self, call: &Call, attempt: &Attempt<'_>) -> Outcome {
         let mut message = Message::new(call, &self.config, &self.buffers);
-        if let Some(connection) = self.pool.take()
-            && let Some(outcome) = self.talk(self.lease(connection), &mut message, call).await
-        {
-            return outcome;
+        if let Some(connection) = self.pool.take() {
+            attempt.reaches(connection.address);
+            if let Some(outcome) = self.talk(self.lease(connection), &mut message, call).await {
+                return outcome;
+            }
         }
         // Boxed to keep the future small: most calls find a connection in the pool.
-        let connection = Box::pin(self.connect()).await?;
+        let connection = Box::pin(self.connect(attempt)).await?;
         self.talk(self.lease(connection), &mut message, call).await.unwrap_or_else(|| {
             // The upstream closed a new connection at once: the same as a refused one.
             Err(Error::new(ErrorKind::ConnectionRefused)
@@ -210,25 +220,26 @@ impl HttpUpstream {
         Ok(Response::new(status, headers, body))
     }
 
-    async fn connect(&self) -> Result<UpstreamConnection, Error> {
-        match timeout(self.config.settings.connect_timeout.0, self.tcp()).await {
-            Ok(stream) => stream.map(UpstreamConnection::new),
+    async fn connect(&self, attempt: &Attempt<'_>) -> Result<UpstreamConnection, Error> {
+        match timeout(self.config.settings.connect_timeout.0, self.tcp(attempt)).await {
+            Ok(connection) => connection,
             Err(_) => Err(ErrorKind::ConnectionTimeout.into()),
         }
     }
 
     /// Tries the addresses in order, each for its share of the limit, so that an address that does
     /// not respond does not block the others.
-    async fn tcp(&self) -> Result<TcpStream, Error> {
+    async fn tcp(&self, attempt: &Attempt<'_>) -> Result<UpstreamConnection, Error> {
         let addresses = resolve(&self.config.endpoint).await?;
         let share = self.config.settings.connect_timeout.0
             / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut last = Error::from(ErrorKind::DnsError);
         for address in addresses {
+            attempt.reaches(address);
             match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     sockets::prepare(&stream);
-                    return Ok(stream);
+                    return Ok(UpstreamConnection::new(stream, address));
                 }
                 Ok(Err(error)) => last = connect_error(error),
                 Err(_) => last = ErrorKind::ConnectionTimeout.into(),
@@ -274,10 +285,10 @@ fn connect_error(error: io::Error) -> Error {
 }
 
 impl Upstream for HttpUpstream {
-    fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let attempt = call.begin_attempt();
-            let outcome = self.exchange(call).await;
+            let attempt = Attempt::begin(call, scope, &self.endpoint);
+            let outcome = self.exchange(call, &attempt).await;
             attempt.finish(outcome)
         })
     }
@@ -295,7 +306,7 @@ mod tests {
         let config = UpstreamConfig::new(Endpoint::parse("http://b").unwrap());
         let upstream = HttpUpstream::new(config.into(), &Rc::default());
         let call = call("1", Observers::default());
-        let size = size_of_val(&*upstream.attempt(&call));
+        let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
         assert!(size <= 640, "{size}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fusebox_resilience::ComponentId;
+use fusebox_resilience::{ComponentId, Shown};
 use fusebox_wasm::Rejection;
 use serde_json::{Value, json};
 
@@ -45,19 +45,17 @@ fn upstream(upstream: &Arc<UpstreamConfig>) -> Value {
 }
 
 fn policies(running: &Running) -> Value {
-    let policies = running.kinds.iter().map(|(name, kind)| {
-        let mut policy = json!({ "kind": kind.name() });
-        if let Some(breaker) = running.breakers.get(name) {
-            let status = breaker.status();
-            policy["state"] = status.state.name().into();
-            policy["successes"] = status.counts.successes.into();
-            policy["failures"] = status.counts.failures.into();
-            policy["failure_rate"] = status.counts.failure_rate().into();
-            policy["remaining_delay_ms"] = millis(status.remaining_delay);
-            policy["trials"] = status.trials.into();
-            policy["openings"] = status.openings.into();
+    let policies = running.policies.iter().map(|(name, policy)| {
+        let mut shown = json!({ "kind": policy.kind() });
+        for (field, value) in policy.show() {
+            match value {
+                Shown::Word { is, .. } => shown[field] = is.into(),
+                Shown::Count(count) => shown[field] = count.into(),
+                Shown::Rate(rate) => shown[field] = rate.into(),
+                Shown::Time(time) => shown[&*format!("{field}_ms")] = millis(time),
+            }
         }
-        (name.to_string(), policy)
+        (name.to_string(), shown)
     });
     Value::Object(policies.collect())
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fusebox_resilience::{Call, Error, ErrorKind, EventKind, ResponseBody};
+use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, ResponseBody};
 use http::Response;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
@@ -103,11 +103,15 @@ impl Body for ClientRequestBody {
 /// the client has left.
 #[derive(Debug)]
 pub(super) struct OngoingCall {
-    call: Box<Call>,
+    call: Call,
     status: Option<u16>,
     failure: Option<ErrorKind>,
     /// The causes of the failure, for the log only.
     detail: Option<Arc<str>>,
+    /// The attempt that the answer comes from; 0 if from none.
+    attempt: u32,
+    /// How the response body ended.
+    end: Option<BodyEnd>,
     bytes: u64,
     /// Whether the client left within its request body. `None`: there is no body.
     gone: Option<Rc<Cell<bool>>>,
@@ -124,10 +128,12 @@ impl OngoingCall {
         buffers: Rc<Buffers>,
     ) -> Self {
         Self {
-            call: Box::new(call),
+            call,
             status: None,
             failure: None,
             detail: None,
+            attempt: 0,
+            end: None,
             bytes: 0,
             gone,
             buffers,
@@ -140,7 +146,8 @@ impl OngoingCall {
     }
 
     /// Answers with the response of the upstream or a fallback.
-    pub(super) fn answer(self, response: fusebox_resilience::Response) -> Response<ClientBody> {
+    pub(super) fn answer(mut self, response: fusebox_resilience::Response) -> Response<ClientBody> {
+        self.attempt = response.attempt();
         let mut answer = Response::new(response.body);
         *answer.status_mut() = response.status;
         *answer.headers_mut() = response.headers;
@@ -151,6 +158,7 @@ impl OngoingCall {
     /// Answers a failed call.
     pub(super) fn fail(mut self, error: &Error) -> Response<ClientBody> {
         self.detail = causes(error);
+        self.attempt = error.attempt();
         self.refuse(Refusal::from(error))
     }
 
@@ -164,7 +172,7 @@ impl OngoingCall {
     }
 
     fn send(mut self, mut answer: Response<ResponseBody>) -> Response<ClientBody> {
-        answer.headers_mut().insert(headers::REQUEST_ID, self.call.id_header().clone());
+        answer.headers_mut().insert(headers::REQUEST_ID, self.call.request().id_header().clone());
         // A client that has left gets no answer, so the log shows no status.
         let is_there = !self.gone.as_ref().is_some_and(|gone| gone.get());
         self.status = is_there.then_some(answer.status().as_u16());
@@ -181,14 +189,21 @@ fn causes(error: &Error) -> Option<Arc<str>> {
 
 impl Drop for OngoingCall {
     fn drop(&mut self) {
-        self.call.emit_own(EventKind::CallFinished {
-            status: self.status,
-            failure: self.failure,
-            detail: self.detail.take(),
-            bytes: self.bytes,
-            elapsed: self.call.elapsed(),
-        });
-        self.buffers.put_headers(self.call.take_headers());
+        self.call.emit_own_about(
+            self.attempt,
+            CallEvent::Finished {
+                status: self.status,
+                failure: self.failure,
+                detail: self.detail.take(),
+                attempts: self.call.attempts(),
+                end: self.end,
+                bytes: self.bytes,
+                elapsed: self.call.elapsed(),
+            },
+        );
+        if let Some(headers) = self.call.take_headers() {
+            self.buffers.put_headers(headers);
+        }
     }
 }
 
@@ -199,6 +214,12 @@ pub(crate) struct ClientBody {
     ongoing: OngoingCall,
     /// The error that broke the body, until it is returned.
     broken: Option<Error>,
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.ongoing.end = Some(self.body.end());
+    }
 }
 
 impl Body for ClientBody {
@@ -218,7 +239,9 @@ impl Body for ClientBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.ongoing.call.emit_own(EventKind::ResponseIncomplete { kind: error.kind() });
+                let attempt = self.ongoing.attempt;
+                let kind = CallEvent::ResponseIncomplete { kind: error.kind() };
+                self.ongoing.call.emit_own_about(attempt, kind);
                 // When a body fails, hyper closes the connection at once and loses what it has not
                 // written. Returning `Pending` first lets it write.
                 self.broken = Some(error);

@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use fusebox_dev::Ran;
+
 use crate::cli::{complaints, config, directory};
-use crate::support::{Ran, fusebox};
+use crate::support::fusebox;
 
 /// A table of the file: where `KEY` stands, a key is put in.
 struct Table {

@@ -1,9 +1,10 @@
 //! `[upstreams.NAME]`: upstreams that several routes share.
 
+use fusebox_dev::{Origin, Ran, get, ok};
 use serde_json::json;
 
 use crate::cli::{complaints, config, directory};
-use crate::support::{Origin, Proxy, Ran, fusebox, get, ok};
+use crate::support::{Proxy, fusebox};
 
 #[test]
 fn routes_that_name_the_same_upstream_share_its_connections() {
