@@ -24,11 +24,11 @@ pub(crate) fn targets(package: &Package) -> impl Iterator<Item = Modules> {
     let is_root = |file: &&String| {
         let inside = file.strip_prefix(&package.folder).unwrap_or_default();
         let parts: Vec<_> = inside.split('/').skip(1).collect();
+        let folders = ["tests", "benches", "examples"];
         match parts[..] {
             ["build.rs"] | ["src", "lib.rs" | "main.rs"] => true,
-            ["src", "bin", _] | ["src", "bin", _, "main.rs"] => true,
-            ["tests" | "benches" | "examples", _] => true,
-            ["tests" | "benches" | "examples", _, "main.rs"] => true,
+            [folder, _] | [folder, _, "main.rs"] => folders.contains(&folder),
+            ["src", folder, _] | ["src", folder, _, "main.rs"] => folder == "bin",
             _ => false,
         }
     };

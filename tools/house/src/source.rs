@@ -37,84 +37,11 @@ pub(crate) struct Import {
 /// All modules of a file, its own first.
 pub(crate) fn modules(code: &str) -> Vec<ModuleSource> {
     let tokens = tokens(code);
-    let mut reader =
-        SourceReader { tokens: &tokens, at: 0, modules: vec![ModuleSource::default()] };
-    // What each open brace belongs to: a module, or something in one.
-    let mut blocks: Vec<Option<usize>> = Vec::new();
-    let mut attributes = Attributes::default();
+    let modules = vec![ModuleSource::default()];
+    let (blocks, attributes) = (Vec::new(), Attributes::default());
+    let mut reader = SourceReader { tokens: &tokens, at: 0, modules, blocks, attributes };
     while let Some(token) = reader.peek(0) {
-        let module = blocks.iter().rev().find_map(|block| *block).unwrap_or(0);
-        let is_item = blocks.last().is_none_or(Option::is_some);
-        let mut next = Attributes::default();
-        match token {
-            Token::Sign('#') if reader.peek(1) == Some(Token::Sign('[')) => {
-                next = reader.attribute(attributes);
-                if next.is_test {
-                    reader.at = reader.behind(reader.at + 1);
-                    reader.skip_item();
-                    next = Attributes::default();
-                } else {
-                    // Its paths are imports like others.
-                    reader.at += 2;
-                }
-            }
-            Token::Word("mod") => match (reader.peek(1), reader.peek(2)) {
-                (Some(Token::Word(name)), Some(Token::Sign('{'))) => {
-                    let mut path = reader.modules[module].path.clone();
-                    path.push(name.to_owned());
-                    blocks.push(Some(reader.modules.len()));
-                    reader.modules.push(ModuleSource { path, ..ModuleSource::default() });
-                    reader.at += 3;
-                }
-                (Some(Token::Word(name)), _) => {
-                    let child = Child { name: name.to_owned(), file: attributes.file };
-                    reader.modules[module].children.push(child);
-                    reader.at += 2;
-                }
-                _ => reader.at += 1,
-            },
-            Token::Word("use") => {
-                reader.at += 1;
-                let mut imports = Vec::new();
-                reader.tree(&[], &mut imports);
-                reader.modules[module].imports.append(&mut imports);
-            }
-            Token::Word("macro_rules") => {
-                if let (Some(Token::Word(name)), true) = (reader.peek(2), attributes.is_exported) {
-                    reader.modules[module].macros.push(name.to_owned());
-                }
-                reader.at += 3;
-            }
-            Token::Word("struct" | "enum" | "union" | "trait" | "type") => {
-                if let (Some(Token::Word(name)), true) = (reader.peek(1), is_item) {
-                    reader.modules[module].types.push(name.to_owned());
-                }
-                reader.at += 1;
-            }
-            Token::Word(_) => {
-                let is_visibility = reader.tokens[..reader.at].ends_with(&[
-                    Token::Word("pub"),
-                    Token::Sign('('),
-                    Token::Word("in"),
-                ]);
-                let path = reader.path();
-                if path.len() > 1 && !is_visibility {
-                    reader.modules[module].paths.push(path);
-                }
-                next = attributes;
-            }
-            sign => {
-                match sign {
-                    Token::Sign('{') => blocks.push(None),
-                    Token::Sign('}') => drop(blocks.pop()),
-                    Token::Sign(';') => {}
-                    // Still before the item: the rest of an attribute, a visibility.
-                    _ => next = attributes,
-                }
-                reader.at += 1;
-            }
-        }
-        attributes = next;
+        reader.read(token);
     }
     reader.modules
 }
@@ -131,11 +58,96 @@ struct SourceReader<'a> {
     tokens: &'a [Token<'a>],
     at: usize,
     modules: Vec<ModuleSource>,
+    /// What each open brace belongs to: a module, or something in one.
+    blocks: Vec<Option<usize>>,
+    /// Those of the next item.
+    attributes: Attributes,
 }
 
 impl<'a> SourceReader<'a> {
     fn peek(&self, ahead: usize) -> Option<Token<'a>> {
         self.tokens.get(self.at + ahead).copied()
+    }
+
+    /// The module that is being read.
+    fn module(&mut self) -> &mut ModuleSource {
+        let module = self.blocks.iter().rev().find_map(|block| *block).unwrap_or(0);
+        &mut self.modules[module]
+    }
+
+    /// Reads what begins with this token, which is the next one.
+    fn read(&mut self, token: Token<'a>) {
+        let attributes = std::mem::take(&mut self.attributes);
+        match token {
+            Token::Sign('#') if self.peek(1) == Some(Token::Sign('[')) => {
+                self.attributes = self.attribute(attributes);
+                if self.attributes.is_test {
+                    self.at = self.behind(self.at + 1);
+                    self.skip_item();
+                    self.attributes = Attributes::default();
+                } else {
+                    // Its paths are imports like others.
+                    self.at += 2;
+                }
+            }
+            Token::Word("mod") => self.read_mod(attributes),
+            Token::Word("use") => {
+                self.at += 1;
+                let mut imports = Vec::new();
+                self.tree(&[], &mut imports);
+                self.module().imports.append(&mut imports);
+            }
+            Token::Word("macro_rules") => {
+                if let (Some(Token::Word(name)), true) = (self.peek(2), attributes.is_exported) {
+                    self.module().macros.push(name.to_owned());
+                }
+                self.at += 3;
+            }
+            Token::Word("struct" | "enum" | "union" | "trait" | "type") => {
+                let is_item = self.blocks.last().is_none_or(Option::is_some);
+                if let (Some(Token::Word(name)), true) = (self.peek(1), is_item) {
+                    self.module().types.push(name.to_owned());
+                }
+                self.at += 1;
+            }
+            Token::Word(_) => {
+                let visibility = [Token::Word("pub"), Token::Sign('('), Token::Word("in")];
+                let is_visibility = self.tokens[..self.at].ends_with(&visibility);
+                let path = self.path();
+                if path.len() > 1 && !is_visibility {
+                    self.module().paths.push(path);
+                }
+                self.attributes = attributes;
+            }
+            sign => {
+                match sign {
+                    Token::Sign('{') => self.blocks.push(None),
+                    Token::Sign('}') => drop(self.blocks.pop()),
+                    Token::Sign(';') => {}
+                    // Still before the item: the rest of an attribute, a visibility.
+                    _ => self.attributes = attributes,
+                }
+                self.at += 1;
+            }
+        }
+    }
+
+    /// `mod name;` or `mod name {`
+    fn read_mod(&mut self, attributes: Attributes) {
+        let Some(Token::Word(name)) = self.peek(1) else {
+            self.at += 1;
+            return;
+        };
+        let name = name.to_owned();
+        if self.peek(2) == Some(Token::Sign('{')) {
+            let path = [&self.module().path[..], &[name]].concat();
+            self.blocks.push(Some(self.modules.len()));
+            self.modules.push(ModuleSource { path, ..ModuleSource::default() });
+            self.at += 3;
+        } else {
+            self.module().children.push(Child { name, file: attributes.file });
+            self.at += 2;
+        }
     }
 
     /// Reads an attribute, in addition to those before it, and stays in front of it.

@@ -32,7 +32,8 @@ fn checked() -> Vec<Package> {
 #[test]
 fn no_file_imports_a_file_that_imports_it() {
     let found: Vec<_> = checked().iter().flat_map(circles).collect();
-    assert!(found.is_empty(), "{}", found.join("\n\n"));
+    let told = found.join("\n\n");
+    assert!(found.is_empty(), "{told}\n\nMove what both need into a file of its own.");
 }
 
 #[test]

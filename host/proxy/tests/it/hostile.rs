@@ -129,11 +129,15 @@ const MEMORY: u64 = 300 << 20;
 fn config(options: &str) -> String {
     format!(
         "workers = 1\n\
-         [components.c]\nfile = 'c.wasm'\nprobe = false\nmax_faults = 1000\nhost_calls = 1000000000\n{options}\n\
+         [components.c]\nfile = 'c.wasm'\nprobe = false\nmax_faults = 1000\n\
+         host_calls = 1000000000\n{options}\n\
          [components.good]\nfile = 'good.wasm'\ntimeout = '10s'\n\
-         [policies.retry]\nkind = 'retry'\nhandle_if = {{ component = 'c' }}\ndelay = '1ms'\nmax_retries = 1\n\
-         [policies.fallback]\nkind = 'fallback'\nhandle_if = {{ status = [503] }}\nrespond = {{ component = 'c' }}\n\
-         [policies.good]\nkind = 'retry'\nhandle_if = {{ component = 'good' }}\ndelay = '1ms'\nmax_retries = 1\n\
+         [policies.retry]\nkind = 'retry'\nhandle_if = {{ component = 'c' }}\ndelay = '1ms'\n\
+         max_retries = 1\n\
+         [policies.fallback]\nkind = 'fallback'\nhandle_if = {{ status = [503] }}\n\
+         respond = {{ component = 'c' }}\n\
+         [policies.good]\nkind = 'retry'\nhandle_if = {{ component = 'good' }}\ndelay = '1ms'\n\
+         max_retries = 1\n\
          [[routes]]\npath = '/predicate'\nupstream = 'ORIGIN'\npolicies = ['retry']\n\
          [[routes]]\npath = '/fallback'\nupstream = 'ORIGIN'\npolicies = ['fallback']\n\
          [[routes]]\npath = '/good'\nupstream = 'ORIGIN'\npolicies = ['good']\n\

@@ -116,13 +116,16 @@ fn a_page_tells_what_failed() {
 #[test]
 fn the_request_comes_without_its_body_and_with_no_word_of_the_clients_about_the_failure() {
     let (_origin, proxy) = hostile("");
-    let request = "POST /echo/1?a=b HTTP/1.1\r\nhost: b.example:81\r\nx-request-id: 1\r\ncontent-length: 4\r\n\
-        connection: x-mine\r\nx-mine: 1\r\nx-kept: 1\r\nfusebox-failure: mine\r\nFusebox-Other: mine\r\n\r\nbody";
+    let request = "POST /echo/1?a=b HTTP/1.1\r\nhost: b.example:81\r\nx-request-id: 1\r\n\
+        content-length: 4\r\n\
+        connection: x-mine\r\nx-mine: 1\r\nx-kept: 1\r\nfusebox-failure: mine\r\n\
+        Fusebox-Other: mine\r\n\r\nbody";
     let echo = proxy.ask(request);
     assert_eq!(echo.status(), 200);
     let expected = "Method::Post \"b.example:81\" \"/echo/1?a=b\"\n\
         fusebox-attempts: 1\nfusebox-policy: fallback\nfusebox-route: all\nfusebox-status: 503\n\
-        via: 1.1 fusebox\nx-forwarded-for: 127.0.0.1\nx-forwarded-host: b.example:81\nx-forwarded-proto: http\n\
+        via: 1.1 fusebox\nx-forwarded-for: 127.0.0.1\nx-forwarded-host: b.example:81\n\
+        x-forwarded-proto: http\n\
         x-kept: 1\nx-request-id: 1\nbody: 0\n";
     assert_eq!(echo.text(), expected);
     // HTTP/1.0 names no host.

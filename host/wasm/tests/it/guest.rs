@@ -127,7 +127,9 @@ pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str)
         .iter()
         .map(|name| {
             format!(
-                r#"(core func ${name} (canon lower (func $attempt "{name}") (memory $memory) (realloc (core func $realloc))))"#
+                r#"(core func ${name}
+                  (canon lower (func $attempt "{name}") (memory $memory)
+                    (realloc (core func $realloc))))"#
             )
         })
         .collect();
@@ -142,7 +144,8 @@ pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str)
     // after it.
     format!(
         r#"(component {TYPES} {IMPORTS} {ALLOCATOR} {lowered}
-          (core func $get (canon lower (func $settings "get") (memory $memory) (realloc (core func $realloc))))
+          (core func $get
+            (canon lower (func $settings "get") (memory $memory) (realloc (core func $realloc))))
           {outer}
           (core module $guest (import "allocator" "memory" (memory 1)) {fields})
           (core instance $guest (instantiate $guest

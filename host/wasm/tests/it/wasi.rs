@@ -23,7 +23,8 @@ const IMPORTS: &str = r#"
   (import "wasi:sockets/udp-create-socket@0.2.3" (instance $udp))
   (import "wasi:cli/environment@0.2.3" (instance $environment
     (export "get-environment" (func (result (list (tuple string string)))))))
-  (core func $variables (canon lower (func $environment "get-environment") (memory $memory) (realloc $realloc)))
+  (core func $variables
+    (canon lower (func $environment "get-environment") (memory $memory) (realloc $realloc)))
   (core func $now (canon lower (func $clock "now")))
   (core func $after (canon lower (func $clock "subscribe-duration")))
   (core func $block (canon lower (func $poll "[method]pollable.block")))
@@ -130,15 +131,18 @@ fn lines_are_limited_by_call_and_by_second() {
 fn settings_can_be_read_the_standard_way_too() {
     let outer = r#"
       (import "wasi:config/store@0.2.0-rc.1" (instance $store
-        (type $error' (variant (case "upstream" string) (case "io" string))) (export "error" (type $error (eq $error')))
-        (export "get" (func (param "key" string) (result (result (option string) (error $error)))))))
+        (type $error' (variant (case "upstream" string) (case "io" string)))
+          (export "error" (type $error (eq $error')))
+        (export "get"
+          (func (param "key" string) (result (result (option string) (error $error)))))))
       (core func $stored (canon lower (func $store "get") (memory $memory) (realloc $realloc)))"#;
     let arguments = r#"(with "config" (instance (export "get" (func $stored))))"#;
     // Whether there is a value, as far as the store works.
     let body = "(call $get (i32.const 64) (i32.const 4) (i32.const 16))
         (i32.and (i32.eqz (i32.load8_u (i32.const 16))) (i32.load8_u (i32.const 20)))";
     let fields = format!(
-        r#"(import "config" "get" (func $get (param i32 i32 i32))) (data (i32.const 64) "busy") {}"#,
+        r#"(import "config" "get" (func $get (param i32 i32 i32)))
+          (data (i32.const 64) "busy") {}"#,
         handle_if(body)
     );
     let component = encode(&text(Exports::Predicate, outer, arguments, &fields));
