@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod compiling;
 mod components;
+mod documents;
 mod errors;
 mod forwarding;
 mod hostile;
