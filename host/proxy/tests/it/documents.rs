@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use fusebox_dev::{Origin, Ran, answer, get, handle_if, is_status, responds, wat_component};
+
 use crate::cli::{complaints, directory};
-use crate::support::{
-    Origin, Proxy, Ran, answer, fusebox, get, handle_if, is_status, responds, wat_component,
-};
+use crate::support::{Proxy, fusebox};
 
 /// One table of each kind, each with a key that it does not have.
 const UNKNOWN_KEYS: &str = r#"
@@ -40,12 +40,36 @@ unknown = 1
 kind = "fallback"
 respond = { status = 200 }
 unknown = 1
+[upstreams.b]
+endpoints = ["http://b"]
+unknown = 1
 [[routes]]
 upstream = "http://b"
 unknown = 1
 [[routes]]
 path = "/table"
 upstream = { url = "http://b", unknown = 1 }
+"#;
+
+/// A policy of each kind, and a component.
+const EVERY_KIND: &str = r#"
+[components.c]
+file = "c.wasm"
+[policies.fallback]
+kind = "fallback"
+handle_if = { component = "c" }
+respond = { component = "c" }
+[policies.retry]
+kind = "retry"
+delay = "1ms"
+[policies.breaker]
+kind = "circuit-breaker"
+[policies.limit]
+kind = "timeout"
+limit = "10s"
+[[routes]]
+upstream = "ORIGIN"
+policies = ["fallback", "retry", "breaker", "limit"]
 "#;
 
 fn root() -> PathBuf {
@@ -133,13 +157,8 @@ fn every_key_is_there() {
 #[test]
 fn every_metric_is_there() {
     let origin = Origin::answering([answer(503, "", ""), answer(200, "", "")]);
-    let config = "[components.c]\nfile = 'c.wasm'\n\
-        [policies.fallback]\nkind = 'fallback'\nhandle_if = { component = 'c' }\nrespond = { component = 'c' }\n\
-        [policies.retry]\nkind = 'retry'\ndelay = '1ms'\n[policies.breaker]\nkind = 'circuit-breaker'\n\
-        [policies.limit]\nkind = 'timeout'\nlimit = '10s'\n\
-        [[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback', 'retry', 'breaker', 'limit']\n";
     let component = wat_component(&format!("{} {}", handle_if("(i32.const 0)"), responds(200, "")));
-    let proxy = Proxy::with_files(&origin, &[("c.wasm", &component)], config);
+    let proxy = Proxy::with_files(&origin, &[("c.wasm", &component)], EVERY_KIND);
     assert_eq!(proxy.ask(get("/", "1")).status(), 200);
     proxy.story("1");
     let reference = document("docs/reference.md");
