@@ -35,11 +35,11 @@ lint: tools ## Formatting, clippy and docs; warnings are errors
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 
 release: policies ## Compile the program for use, by a profile of it under load: target/pgo/fusebox
-	host/bench/release.sh
+	tools/bench/release.sh
 
 bench: release ## Measure: the loops, a component call, the proxy beside others and as things grow, swaps under load
 	@echo "this takes 30 minutes, and as long again where everything has to be compiled"
-	host/bench/install.sh
+	tools/bench/install.sh
 	rm -rf target/criterion
 	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
 	target/release/bench micro

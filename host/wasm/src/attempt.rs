@@ -197,7 +197,11 @@ fn past_attempt(past: PastAttempt) -> types::PastAttempt {
         AttemptOutcome::Failure(kind) => types::Outcome::Failure(failure(kind)),
         AttemptOutcome::Cancelled => types::Outcome::Failure(types::Failure::Other),
     };
-    types::PastAttempt { number: past.number, outcome, elapsed_ms: millis(past.elapsed) }
+    types::PastAttempt {
+        number: past.provenance.attempt,
+        outcome,
+        elapsed_ms: millis(past.elapsed),
+    }
 }
 
 fn millis(duration: Duration) -> u32 {

@@ -43,6 +43,10 @@ impl Predicate for ComponentPredicate {
         })
     }
 
+    fn component(&self) -> Option<&Arc<str>> {
+        Some(self.0.name())
+    }
+
     fn peek(&self) -> Option<Peek> {
         self.0.config().peek()
     }

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use fusebox_resilience::{
-    Call, Error, ErrorKind, Exchange, Observers, Outcome, RequestBody, Response, ResponseBody, Slot,
+    Call, Error, ErrorKind, Exchange, Outcome, Request, RequestBody, Response, ResponseBody, Slot,
+    Worker,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Builder;
@@ -132,12 +133,7 @@ fn outcomes() -> [(&'static str, Outcome); 3] {
 fn call() -> Call {
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.headers.insert(header::HOST, HeaderValue::from_static(PROBE));
-    Call::new(
-        HeaderValue::from_static(PROBE),
-        PROBE.into(),
-        head,
-        RequestBody::empty(),
-        SystemTime::UNIX_EPOCH,
-        Observers::default(),
-    )
+    let id = HeaderValue::from_static(PROBE);
+    let request = Request::new(id, PROBE.into(), head, SystemTime::UNIX_EPOCH);
+    Call::new(request, RequestBody::empty(), Worker::unobserved().into())
 }

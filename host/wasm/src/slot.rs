@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fusebox_resilience::{Call, ComponentId, EventKind, Exchange, Observers, clock};
+use fusebox_resilience::{
+    ComponentEvent, ComponentId, EventKind, Exchange, Observers, Reporter, clock,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wasmtime::Store;
@@ -120,6 +122,11 @@ impl Slot {
         &self.file
     }
 
+    /// The component's name in the configuration.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     pub(crate) fn config(&self) -> &ComponentConfig {
         &self.config
     }
@@ -182,7 +189,7 @@ impl Slot {
                 match Instance::start(&version, self.config.timeout.0) {
                     Ok(instance) => instance,
                     Err(failure) => {
-                        self.failed(seen.call, seen.policy, &version, failure);
+                        self.failed(seen.call.reporter(), seen.policy, &version, failure);
                         return None;
                     }
                 }
@@ -198,29 +205,40 @@ impl Slot {
         match answer {
             Ok(answer) => {
                 self.succeeded_with(instance.version());
-                self.printed(seen.call, seen.policy, instance.version(), instance.printed());
+                self.printed(
+                    seen.call.reporter(),
+                    seen.policy,
+                    instance.version(),
+                    instance.printed(),
+                );
                 if instance.is_reusable() {
                     instances::put(instance);
                 }
                 Some(answer)
             }
             Err(failure) => {
-                self.failed(seen.call, seen.policy, instance.version(), failure);
+                self.failed(seen.call.reporter(), seen.policy, instance.version(), failure);
                 None
             }
         }
     }
 
     /// A call into `version` has failed.
-    pub(crate) fn failed(&self, call: &Call, policy: &str, version: &Version, failure: Failure) {
+    pub(crate) fn failed(
+        &self,
+        reporter: &Reporter,
+        policy: &str,
+        version: &Version,
+        failure: Failure,
+    ) {
         self.meters.faulted(failure.fault);
-        let kind = EventKind::ComponentFaulted {
+        let kind = EventKind::Component(ComponentEvent::Faulted {
             component: version.id().clone(),
             fault: failure.fault,
             detail: failure.detail.into(),
-        };
-        self.printed(call, policy, version, failure.printed);
-        call.emit(policy, kind);
+        });
+        self.printed(reporter, policy, version, failure.printed);
+        reporter.emit(policy, kind);
         self.bear_the_consequences(version);
     }
 
@@ -236,7 +254,11 @@ impl Slot {
                 drop(place);
                 let (component, interval) =
                     (version.id().clone(), self.config.quarantine_interval.0);
-                self.emit(EventKind::ComponentQuarantined { component, faults, interval });
+                self.emit(EventKind::Component(ComponentEvent::Quarantined {
+                    component,
+                    faults,
+                    interval,
+                }));
             }
         }
     }
@@ -254,7 +276,9 @@ impl Slot {
         self.update(&place);
         drop(place);
         if is_back {
-            self.emit(EventKind::ComponentReleased { component: version.id().clone() });
+            self.emit(EventKind::Component(ComponentEvent::Released {
+                component: version.id().clone(),
+            }));
         }
     }
 
@@ -270,7 +294,7 @@ impl Slot {
         place.is_unsettled = true;
         self.switched(place, Some(from));
         let (component, from) = (to.id().clone(), from.id().clone());
-        self.emit(EventKind::ComponentRolledBack { component, from, faults });
+        self.emit(EventKind::Component(ComponentEvent::RolledBack { component, from, faults }));
     }
 
     /// Another version has taken the place.
@@ -288,14 +312,20 @@ impl Slot {
     }
 
     /// The guest has printed these lines in a call.
-    pub(crate) fn printed(&self, call: &Call, policy: &str, version: &Version, lines: Vec<String>) {
+    pub(crate) fn printed(
+        &self,
+        reporter: &Reporter,
+        policy: &str,
+        version: &Version,
+        lines: Vec<String>,
+    ) {
         for line in lines {
             let emit = |line: String| {
-                let kind = EventKind::ComponentPrinted {
+                let kind = EventKind::Component(ComponentEvent::Printed {
                     component: version.id().clone(),
                     line: line.into(),
-                };
-                call.emit(policy, kind);
+                });
+                reporter.emit(policy, kind);
             };
             if let Passage::Passes { dropped } = self.printed.line(Instant::now()) {
                 if dropped > 0 {
@@ -319,7 +349,10 @@ impl Slot {
             let case = captured(seen, peeked, said).into();
             seen.call.emit(
                 seen.policy,
-                EventKind::ExchangeCaptured { component: version.id().clone(), case },
+                EventKind::Component(ComponentEvent::Captured {
+                    component: version.id().clone(),
+                    case,
+                }),
             );
         }
     }

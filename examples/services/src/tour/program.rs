@@ -30,7 +30,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 pub(super) const ANY: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// Who plays in the demonstration.
+/// The programs of the demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     B,
@@ -61,15 +61,15 @@ impl Role {
     }
 }
 
-/// A program that runs. Dropped, it is killed.
+/// A running program. Dropping it kills it.
 pub(super) struct Program {
     role: Role,
     child: Child,
-    /// The line by which it said that it listens, and where.
+    /// Its log line `listening`.
     listening: Value,
 }
 
-/// What a program writes from its start line on. Somebody must read it, or the program will wait.
+/// The output of a program from its start line on. It must be read, or the program blocks.
 pub(super) struct Output {
     pub(super) lines: Lines<BufReader<ChildStdout>>,
     pub(super) errors: Lines<BufReader<ChildStderr>>,
@@ -167,7 +167,7 @@ impl Program {
         })
     }
 
-    /// Waits until it has ended by itself, and says so. Dropped before, nothing is lost.
+    /// Waits until it has ended by itself, and describes that. Safe to cancel.
     pub(super) async fn ended(&mut self) -> String {
         match self.child.wait().await {
             Ok(status) => format!("{} has ended by itself: {status}", self.role.name()),

@@ -1,12 +1,12 @@
 //! The second listener: what it shows, and the switches.
 
+use fusebox_dev::{
+    Origin, answer, eventually, get, handle_if, ok, predicate, responds, wat_component,
+};
 use fusebox_resilience::Fault;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Origin, Proxy, ROUTE, answer, eventually, get, metrics, ok, predicate, wat_component,
-};
-use crate::support::{handle_if, responds};
+use crate::support::{Proxy, ROUTE, metrics};
 
 const BREAKER: &str = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\ndelay = '1h'\n\
     [policies.limit]\nkind = 'timeout'\nlimit = '10s'\n\

@@ -5,13 +5,13 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
+use fusebox_dev::{
+    Origin, Ran, eventually, get, handle_if, is_status, ok, predicate, responds, wat_component,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{
-    Origin, Proxy, ROUTE, Ran, eventually, fusebox, fusebox_elsewhere, get, handle_if, is_status,
-    ok, predicate, responds, wat_component,
-};
+use crate::support::{Proxy, ROUTE, fusebox, fusebox_elsewhere};
 
 pub(crate) fn directory(config: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
@@ -602,7 +602,7 @@ fn it_has_as_many_workers_as_it_is_told() {
 
 #[test]
 fn a_proxy_starts_without_its_upstream_and_finds_it_later() {
-    let door = crate::support::ClosedDoor::refusing();
+    let door = fusebox_dev::ClosedDoor::refusing();
     let proxy = Proxy::before(&door, ROUTE);
     assert_eq!(proxy.ask(get("/", "1")).status(), 502);
     assert_eq!(proxy.admin("GET /readyz").status(), 200);

@@ -5,14 +5,14 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use fusebox_dev::{
+    Origin, Ran, answer, eventually, get, handle_if, is_status, predicate, wat_component,
+};
 use serde_json::json;
 
 use crate::cli::{complaints, config, directory};
 use crate::components::{FALLBACK, says, with_component};
-use crate::support::{
-    Origin, Proxy, Ran, answer, eventually, fusebox, get, handle_if, is_status, predicate,
-    wat_component,
-};
+use crate::support::{Proxy, fusebox};
 
 /// A predicate beside a function that is small and takes long to compile: the value of each local
 /// on each level of the loops is one of its own.

@@ -7,13 +7,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use fusebox_dev::{
+    Ends, Origin, answer, eventually, get, handle_if, is_status, ok, predicate, responds,
+    wat_component,
+};
 use serde_json::json;
 
 use crate::cli::bad_components;
-use crate::support::{
-    Ends, Origin, Proxy, answer, eventually, get, handle_if, is_status, ok, predicate, responds,
-    wat_component,
-};
+use crate::support::Proxy;
 
 /// One retry of what the component `c` takes; `OPTIONS` are more keys of the component.
 pub(crate) const RETRY: &str = "[components.c]\nfile = 'c.wasm'\nOPTIONS\n\

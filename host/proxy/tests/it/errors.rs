@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use fusebox_dev::{ClosedDoor, Message, Origin, Wire, answer, eventually, get, ok, post};
 use serde_json::json;
 
-use crate::support::{
-    ClosedDoor, Message, Origin, Proxy, ROUTE, Wire, answer, eventually, get, ok, post,
-};
+use crate::support::{Proxy, ROUTE};
 
 /// Holds an answer of our own making against the design's table, and sees that it says nothing
 /// else.

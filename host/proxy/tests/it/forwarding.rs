@@ -5,7 +5,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{LIMIT, Origin, Proxy, ROUTE, answer, eventually, get, ok, post};
+use fusebox_dev::{LIMIT, Origin, answer, eventually, get, ok, post};
+
+use crate::support::{Proxy, ROUTE};
 
 /// One worker, so that there is one set of connections to look at.
 fn alone(origin: &Origin) -> Proxy {

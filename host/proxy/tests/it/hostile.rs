@@ -16,11 +16,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use fusebox_dev::{Ends, Origin, answer, eventually, get, is_status, ok, predicate};
 use tokio::time::Instant;
 
-use crate::support::{
-    Ends, Origin, Proxy, answer, eventually, get, is_status, metrics, ok, predicate,
-};
+use crate::support::{Proxy, metrics};
 use guest::Guest;
 
 /// What the guests that fail are called in log and metrics, and what the log says in detail.

@@ -9,14 +9,15 @@ use std::thread;
 use std::time::Duration;
 use std::{fmt, fs};
 
+use fusebox_dev::{
+    ClosedDoor, Message, Origin, answer, eventually, get, handle_if, is_status, ok, responds,
+    wat_component,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::components::says;
-use crate::support::{
-    ClosedDoor, Message, Origin, Proxy, answer, eventually, fusebox, get, handle_if, is_status, ok,
-    responds, wat_component,
-};
+use crate::support::{Proxy, fusebox};
 
 /// A fallback for every failure, which is the component `c`.
 const FALLBACK: &str = "workers = 1\n[components.c]\nfile = 'c.wasm'\nOPTIONS\n\

@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::thread;
 
+use fusebox_dev::{LIMIT, Origin, answer, get, ok, post};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{LIMIT, Origin, Proxy, answer, get, ok, post};
+use crate::support::Proxy;
 
 /// One retry of anything, at once.
 const RETRY: &str = "[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\nmethods = ['*']\n\

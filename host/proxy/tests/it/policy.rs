@@ -6,13 +6,13 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use fusebox_dev::{
+    Origin, Ran, answer, get, handle_if, is_status, ok, predicate, responds, wat_component,
+};
 use tempfile::TempDir;
 
 use crate::components::{RETRY, with_component};
-use crate::support::{
-    Origin, Proxy, Ran, answer, fusebox, fusebox_with, get, handle_if, is_status, ok, predicate,
-    responds, wat_component,
-};
+use crate::support::{Proxy, fusebox, fusebox_with};
 
 fn here() -> TempDir {
     tempfile::tempdir().expect("a directory")

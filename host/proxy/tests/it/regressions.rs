@@ -7,14 +7,13 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use fusebox_dev::{ClosedDoor, LIMIT, Message, Origin, answer, eventually, get, ok, post};
 use serde_json::json;
 
 use crate::cli::{complaints, config, directory, waiting_origin};
 use crate::components::{FALLBACK, begins_badly, says, with_component};
 use crate::errors::{hanging, is_problem};
-use crate::support::{
-    ClosedDoor, LIMIT, Message, Origin, Proxy, ROUTE, answer, eventually, fusebox, get, ok, post,
-};
+use crate::support::{Proxy, ROUTE, fusebox};
 
 /// A channel whose sender threads may share.
 fn shared_channel<T>() -> (Mutex<Sender<T>>, Receiver<T>) {

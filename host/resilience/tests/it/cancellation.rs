@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use fusebox_resilience::testing::read;
-use fusebox_resilience::{Budget, Call, CircuitBreaker, Outcome, Peek, State};
+use fusebox_resilience::{Budget, Call, CircuitBreaker, CircuitState, Outcome, Peek};
 use futures_util::future::LocalBoxFuture;
 use tokio::time::timeout;
 
@@ -64,7 +64,7 @@ impl Sweep {
                 limit(LIMIT),
             ],
         );
-        breaker.force(State::HalfOpen, &rig.recorder.observers());
+        breaker.force(CircuitState::HalfOpen, &rig.recorder.observers());
         let body = request_body(
             100,
             [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")],

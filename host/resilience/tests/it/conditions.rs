@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
-    CircuitBreaker, CircuitBreakerConfig, Counts, ErrorKind, Failure, Peek, RequestBody, Response,
-    ResponseBody,
+    CircuitBreaker, CircuitBreakerConfig, ErrorKind, Failure, Peek, PolicyConfig, RequestBody,
+    Response, ResponseBody, WindowCounts,
 };
 
 use crate::support::{
@@ -168,7 +168,7 @@ async fn only_narrows_what_a_component_is_asked_about_and_a_list_left_out_is_all
         assert_eq!(seen, asked_about, "{only}");
         assert_eq!(
             breaker.status().counts,
-            Counts { successes: 3 - seen.len(), failures: seen.len() },
+            WindowCounts { successes: 3 - seen.len(), failures: seen.len() },
             "{only}"
         );
     }
@@ -181,7 +181,7 @@ async fn a_component_is_not_asked_about_a_client_that_failed() {
     let rig = Rig::new("", [breaker.clone()]);
     let body = request_body(9, [Piece::Break(ErrorKind::RequestIncomplete)]);
     assert_eq!(rig.request("POST", body).await, (0, Err(ErrorKind::RequestIncomplete)));
-    assert_eq!((yes.seen(), breaker.status().counts), (vec![], Counts::default()));
+    assert_eq!((yes.seen(), breaker.status().counts), (vec![], WindowCounts::default()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -373,7 +373,7 @@ async fn a_body_that_dies_within_the_peek_is_not_asked_about_if_only_leaves_that
     assert_eq!(rig.get().await, (6, Err(ErrorKind::ConnectionTerminated)));
     assert_eq!(
         (looks.seen(), breaker.status().counts),
-        (vec![], Counts { successes: 1, failures: 0 })
+        (vec![], WindowCounts { successes: 1, failures: 0 })
     );
 }
 

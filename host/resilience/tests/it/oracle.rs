@@ -83,7 +83,7 @@ async fn replay_all(scenarios: &[Scenario], expectations: &Expectations) -> Repo
     for scenario in scenarios {
         let id = &scenario.id;
         let mut missing: Vec<_> =
-            scenario.policies.iter().filter_map(scenario::PolicyConfig::uncovered).collect();
+            scenario.policies.iter().filter_map(scenario::RecordedPolicy::uncovered).collect();
         if !missing.is_empty() {
             missing.dedup();
             report.counts.uncovered += 1;

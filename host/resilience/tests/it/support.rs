@@ -11,12 +11,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fusebox_resilience::config::{Parts, Problem};
+use fusebox_resilience::config::Problem;
 use fusebox_resilience::testing::{self, Recorder, Script};
 use fusebox_resilience::{
-    BodyStream, Budget, BudgetConfig, Call, CircuitBreaker, CircuitBreakerConfig, Error, ErrorKind,
-    EventKind, Exchange, FallbackConfig, Outcome, Peek, Pipeline, Policy, Predicate, Random,
-    RequestBody, Responder, Response, ResponseBody, RetryConfig, TimeoutConfig, Upstream, Verdict,
+    Attempt, BodyStream, Budget, BudgetConfig, Call, CircuitBreaker, CircuitBreakerConfig, Error,
+    ErrorKind, EventKind, Exchange, FallbackConfig, Outcome, Parts, Peek, Pipeline, Policy,
+    PolicyConfig, Predicate, RequestBody, Responder, Response, ResponseBody, RetryConfig, Scope,
+    TimeoutConfig, Upstream, Verdict,
 };
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -63,7 +64,8 @@ pub(crate) fn breaker_among(text: &str, parts: &Surroundings) -> Arc<CircuitBrea
 #[track_caller]
 pub(crate) fn timeout(limit: u64) -> Arc<dyn Policy> {
     Arc::new(sound(
-        parse::<TimeoutConfig>(&format!("limit = \"{limit}ms\"")).build("timeout".into()),
+        parse::<TimeoutConfig>(&format!("limit = \"{limit}ms\""))
+            .build("timeout".into(), &Surroundings::default()),
     ))
 }
 
@@ -101,17 +103,11 @@ pub(crate) struct Surroundings {
     predicates: BTreeMap<&'static str, Arc<Fake>>,
     responders: BTreeMap<&'static str, Arc<Answer>>,
     budgets: BTreeMap<&'static str, Arc<Budget>>,
-    random: Random,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self {
-            predicates: BTreeMap::new(),
-            responders: BTreeMap::new(),
-            budgets: BTreeMap::new(),
-            random: Random::with_seed(7),
-        }
+        Self { predicates: BTreeMap::new(), responders: BTreeMap::new(), budgets: BTreeMap::new() }
     }
 }
 
@@ -147,10 +143,6 @@ impl Parts for Surroundings {
 
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
         self.budgets.get(name).cloned().ok_or_else(|| format!("no budget `{name}`"))
-    }
-
-    fn random(&self) -> Random {
-        self.random.clone()
     }
 }
 
@@ -297,7 +289,7 @@ impl<U: Upstream> Rig<U> {
     }
 
     pub(crate) async fn outcome(&self, call: &Call) -> Outcome {
-        self.pipeline.execute(call, &self.upstream).await
+        self.pipeline.execute(call, &Scope::new(&self.upstream)).await
     }
 
     /// To the end of the response head.
@@ -344,9 +336,9 @@ impl<U: Upstream> Rig<U> {
 pub(crate) struct Answers<F>(pub(crate) F);
 
 impl<F: Fn(u32) -> Outcome> Upstream for Answers<F> {
-    fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let attempt = call.begin_attempt();
+            let attempt = Attempt::begin(call, scope, &"service-b".into());
             if let Err(error) = testing::read(call.body().for_attempt()).await {
                 return attempt.finish(Err(error));
             }

@@ -120,7 +120,8 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
 
 /// The attempts before the one that is judged.
 fn history(seen: &Exchange<'_>) -> Vec<Past> {
-    let before = seen.call.history().into_iter().filter(|past| past.number != seen.number());
+    let before =
+        seen.call.history().into_iter().filter(|past| past.provenance.attempt != seen.number());
     let past = before.map(|past| {
         let (status, failure) = match past.outcome {
             AttemptOutcome::Response(status) => (Some(status), None),

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use fusebox_resilience::{
-    AttemptOutcome, Call, Error, Exchange, Failure as FailureKind, Fault, Observers, Outcome,
-    PastAttempt, RequestBody, Response, ResponseBody, Slot,
+    Attempt, AttemptOutcome, Call, Error, Exchange, Failure as FailureKind, Fault, Outcome,
+    PastAttempt, Provenance, Request as ClientRequest, RequestBody, Response, ResponseBody, Slot,
+    Worker,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use similar::TextDiff;
@@ -166,7 +167,7 @@ impl Asked {
     pub(crate) fn of(case: &Case) -> Result<Self> {
         let outcome = outcome(case)?;
         let past = case.history.iter().zip(1..).map(|(past, number)| PastAttempt {
-            number,
+            provenance: Provenance { attempt: number, ..Provenance::default() },
             outcome: match (past.status, past.failure) {
                 (Some(status), _) => AttemptOutcome::Response(status),
                 (None, Some(failure)) => {
@@ -182,16 +183,12 @@ impl Asked {
         let attempt = case.attempt.unwrap_or(if is_rejection { 0 } else { made + 1 });
         let route = case.route.as_deref().unwrap_or(ROUTE);
         let begun = attempt.saturating_sub(1).max(made.min(attempt));
-        let call = Call::new(
-            HeaderValue::from_static("case"),
-            route.into(),
-            head(case)?,
-            RequestBody::empty(),
-            SystemTime::UNIX_EPOCH,
-            Observers::default(),
-        )
-        .resumed(case.elapsed.map_or(Duration::ZERO, |elapsed| elapsed.0), begun, history);
-        let outcome = if attempt == 0 { outcome } else { call.begin_attempt().finish(outcome) };
+        let id = HeaderValue::from_static("case");
+        let request = ClientRequest::new(id, route.into(), head(case)?, SystemTime::UNIX_EPOCH)
+            .arrived(case.elapsed.map_or(Duration::ZERO, |elapsed| elapsed.0));
+        let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into())
+            .resumed(begun, history);
+        let outcome = if attempt == 0 { outcome } else { Attempt::detached(&call).finish(outcome) };
         let slot = match (case.asked, &case.expect) {
             (Some(asked), _) => asked,
             (None, Expect { handled: Some(_), .. }) => Slot::HandleIf,

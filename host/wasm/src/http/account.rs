@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fusebox_resilience::{Call, Exchange};
+use fusebox_resilience::{Exchange, Reporter};
 
 use super::{ProcessorTime, Run};
 use crate::component::Version;
@@ -15,8 +15,8 @@ use crate::wasi::Console;
 pub(super) struct Account {
     slot: Arc<Slot>,
     version: Arc<Version>,
-    /// Outlives the one that the policy saw, for whom a body may still tell of.
-    call: Call,
+    /// The body may outlive the call.
+    reporter: Reporter,
     policy: Box<str>,
     time: Arc<ProcessorTime>,
     console: Console,
@@ -33,7 +33,7 @@ impl Account {
         Self {
             slot,
             version,
-            call: seen.call.without_body(),
+            reporter: seen.call.reporter().clone(),
             policy: seen.policy.into(),
             time: run.time().clone(),
             console: run.console().clone(),
@@ -48,13 +48,13 @@ impl Account {
 
     pub(super) fn failed(&mut self, failure: Failure) {
         self.ended();
-        self.slot.failed(&self.call, &self.policy, &self.version, failure);
+        self.slot.failed(&self.reporter, &self.policy, &self.version, failure);
     }
 
     fn ended(&mut self) {
         self.is_told = true;
         self.slot.meters().called(self.time.spent());
-        self.slot.printed(&self.call, &self.policy, &self.version, self.console.take());
+        self.slot.printed(&self.reporter, &self.policy, &self.version, self.console.take());
     }
 }
 

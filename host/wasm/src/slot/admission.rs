@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, bail, ensure};
-use fusebox_resilience::{ComponentId, EventKind};
+use fusebox_resilience::{ComponentEvent, ComponentId, EventKind};
 use tokio::time::Instant;
 
 use super::{Slot, storage};
@@ -143,10 +143,10 @@ impl Slot {
         let (config, runtime) = (self.config.clone(), self.runtime.clone());
         let version = Arc::new(Version::new(artifact, id, config, runtime, self.meters.clone())?);
         for line in try_out(&version)? {
-            self.emit(EventKind::ComponentPrinted {
+            self.emit(EventKind::Component(ComponentEvent::Printed {
                 component: version.id().clone(),
                 line: line.into(),
-            });
+            }));
         }
         check_exports(&version, self.place().needs)?;
         if let Some(file) = &self.config.cases {
@@ -166,7 +166,10 @@ impl Slot {
         }
         self.switched(place, old.as_deref());
         let replaced = old.map(|old| old.id().clone());
-        self.emit(EventKind::ComponentLoaded { component: component.clone(), replaced });
+        self.emit(EventKind::Component(ComponentEvent::Loaded {
+            component: component.clone(),
+            replaced,
+        }));
         component
     }
 
@@ -175,7 +178,11 @@ impl Slot {
         let rejection =
             Rejection { digest: digest.clone(), reason: said.clone(), at: Instant::now() };
         self.place().rejection = Some(rejection);
-        self.emit(EventKind::ComponentRejected { name: self.name.clone(), digest, reason: said });
+        self.emit(EventKind::Component(ComponentEvent::Rejected {
+            name: self.name.clone(),
+            digest,
+            reason: said,
+        }));
         Reload::Rejected(reason)
     }
 

@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use fusebox_resilience::EventKind;
+use fusebox_dev::{handle_if, respond};
+use fusebox_resilience::{ComponentEvent, EventKind};
 use fusebox_wasm::{Cases, Compiler, Difference, Reload, Trial};
 use tempfile::TempDir;
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond, tells};
+use crate::guest::{Exports, guest, predicate, tells};
 use crate::support::{NAME, load_with, try_load_with};
 
 /// What became of the cases in `text`, asked of `component`: for each its name and its differences.
@@ -216,7 +217,9 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     assert!(tested.responds(200).is_none());
     assert!((0..10).all(|_| !tested.handles(200)), "capturing decides nothing");
     let captured = |kind| match kind {
-        EventKind::ExchangeCaptured { case, component } => Some((case, component.generation)),
+        EventKind::Component(ComponentEvent::Captured { case, component }) => {
+            Some((case, component.generation))
+        }
         _ => None,
     };
     let captured: Vec<_> = tested.recorder.kinds().into_iter().filter_map(captured).collect();

@@ -5,11 +5,12 @@ use std::thread::park_timeout;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::config::ConfigDuration;
-use fusebox_resilience::{ComponentId, EventKind, Fault};
+use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Fault};
 use fusebox_wasm::{Isolation, OnError, Probation, Reload, Standing};
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond};
+use crate::guest::{Exports, guest, predicate};
 use crate::support::{NAME, Tested, load, load_with, try_load_with};
 
 /// Takes 503; traps on 500; `mark` makes it another version.
@@ -32,7 +33,7 @@ fn has(tested: &Tested, bytes: &[u8]) -> bool {
 /// The roll-backs so far: to which generation, from which, after how many faults.
 fn roll_backs(tested: &Tested) -> Vec<(u64, u64, Option<u32>)> {
     let roll_back = |kind| match kind {
-        EventKind::ComponentRolledBack { component, from, faults } => {
+        EventKind::Component(ComponentEvent::RolledBack { component, from, faults }) => {
             Some((component.generation, from.generation, faults))
         }
         _ => None,
@@ -138,7 +139,10 @@ fn a_version_that_has_proved_itself_is_set_aside_and_comes_back_by_a_trial_call(
     }
     assert_eq!(standing(&tested), Standing::Quarantined);
     let last = tested.recorder.kinds().pop();
-    assert!(matches!(last, Some(EventKind::ComponentQuarantined { faults: 3, .. })), "{last:?}");
+    assert!(
+        matches!(last, Some(EventKind::Component(ComponentEvent::Quarantined { faults: 3, .. }))),
+        "{last:?}"
+    );
     // `on_error` answers, without a call but for the trials.
     while tested.components.status()[0].skipped == 0 {
         assert_eq!(standing(&tested), Standing::Quarantined);
@@ -155,7 +159,7 @@ fn a_version_that_has_proved_itself_is_set_aside_and_comes_back_by_a_trial_call(
             .recorder
             .kinds()
             .iter()
-            .any(|kind| matches!(kind, EventKind::ComponentReleased { .. }))
+            .any(|kind| matches!(kind, EventKind::Component(ComponentEvent::Released { .. })))
     );
     assert!(!tested.handles(200), "it is asked again");
 }

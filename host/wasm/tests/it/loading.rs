@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use fusebox_resilience::{EventKind, Observers};
+use fusebox_dev::{encode, handle_if, respond};
+use fusebox_resilience::{ComponentEvent, EventKind, Observers};
 use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT, World, inspect};
 use tempfile::TempDir;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use crate::guest::{Exports, encode, guest, handle_if, predicate, respond, text};
+use crate::guest::{Exports, guest, predicate, text};
 use crate::support::{NAME, load, load_with, refusal, try_load_with};
 
 const ALWAYS: &str = "(i32.const 1)";
@@ -18,7 +19,8 @@ const ALWAYS: &str = "(i32.const 1)";
 #[test]
 fn an_acceptable_component_is_loaded_and_said_so() {
     let tested = load(&predicate(ALWAYS));
-    let [EventKind::ComponentLoaded { component, replaced: None }] = &tested.recorder.kinds()[..]
+    let [EventKind::Component(ComponentEvent::Loaded { component, replaced: None })] =
+        &tested.recorder.kinds()[..]
     else {
         panic!("{:?}", tested.recorder.kinds())
     };

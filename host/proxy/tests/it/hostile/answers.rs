@@ -1,10 +1,11 @@
 //! Fallbacks that answer what cannot be sent, and what becomes of what a fallback may send.
 
+use fusebox_dev::{Message, get};
 use serde_json::json;
 
 use super::guest::Guest;
 use super::{Hostile, MEMORY, origin, proxy};
-use crate::support::{Message, Proxy, get};
+use crate::support::Proxy;
 
 /// Where the list of headers is, the texts, and what is beyond both.
 const LIST: u32 = 1024;

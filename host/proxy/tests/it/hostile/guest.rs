@@ -4,7 +4,7 @@
 //! from 64 KiB up and takes all of it back at each `reset`, and all of [`FUNCTIONS`] imported under
 //! the names there. It has no data but its own.
 
-use crate::support::TYPES;
+use fusebox_dev::{TYPES, encode};
 
 /// A guest that exports both the predicate and the fallback.
 pub(super) struct Guest {
@@ -102,8 +102,7 @@ impl Guest {
 
     #[track_caller]
     pub(super) fn component(&self) -> Vec<u8> {
-        let text = self.text();
-        wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+        encode(&self.text())
     }
 
     fn text(&self) -> String {
