@@ -6,6 +6,7 @@ mod author;
 mod cli;
 mod compiling;
 mod components;
+mod documents;
 mod errors;
 mod forwarding;
 mod hostile;
