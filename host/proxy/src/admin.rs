@@ -1,8 +1,9 @@
-//! The second listener: health, metrics, state, and the switches.
+//! The admin listener: health, metrics, state, and changes.
 //!
-//! Reading is open to whoever reaches the listener, which is why it belongs on loopback. Whatever
-//! changes something needs the bearer token of `token_file`; without one it is refused.
+//! Everybody who can reach it can read, so it belongs on loopback. Changes need the bearer token of
+//! `token_file`; without such a file they are refused.
 
+mod answer;
 mod components;
 mod state;
 
@@ -12,54 +13,66 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use fusebox_resilience::{Observers, Shown};
-use fusebox_wasm::Components;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use crate::compile::Policies;
 use crate::observe::{self, ComponentSample, Log, Metrics, PolicySample, Scrape};
-use crate::route::RouteTable;
+use crate::running::Running;
 use crate::server::WorkerLoad;
+use answer::{AdminAnswer, json, not_allowed, text};
+use components::Switches;
 
-/// How long a client of the admin listener may take for a request head, and stay without one.
+/// How long a client may take for a request head, and stay without a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long its connection may last, whatever it does,
+/// How long a connection may last,
 const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
-/// and how many there may be: they take from the same files as the proxy's own.
+/// and how many there may be: they use the same file descriptors as the proxy's clients.
 const MAX_CONNECTIONS: usize = 64;
 
-/// What the admin listener shows and moves.
+/// What the admin listener shows and changes.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    pub(crate) routes: Arc<RouteTable>,
-    pub(crate) policies: Policies,
-    pub(crate) components: Components,
-    /// One change that may take long is made at a time: a component may take 64 MiB, and its
-    /// compiling minutes.
-    pub(crate) changes: Arc<Semaphore>,
-    pub(crate) observers: Observers,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) log: Log,
-    pub(crate) loads: Vec<Arc<WorkerLoad>>,
-    pub(crate) token_file: Option<PathBuf>,
-    /// Whether new requests are welcome.
-    pub(crate) ready: AtomicBool,
+    running: Arc<Running>,
+    switches: Switches,
+    observers: Observers,
+    metrics: Arc<Metrics>,
+    log: Log,
+    loads: Vec<Arc<WorkerLoad>>,
+    token_file: Option<PathBuf>,
+    /// Whether the proxy takes new requests.
+    ready: AtomicBool,
 }
 
 impl Admin {
-    /// Serves until it is dropped, and its connections with it.
+    /// An admin listener. Changes need the token in `token_file`.
+    pub(crate) fn new(
+        running: Arc<Running>,
+        observers: Observers,
+        metrics: Arc<Metrics>,
+        log: Log,
+        loads: Vec<Arc<WorkerLoad>>,
+        token_file: Option<PathBuf>,
+    ) -> Self {
+        let switches = Switches::new(running.components.clone());
+        let ready = AtomicBool::new(true);
+        Self { running, switches, observers, metrics, log, loads, token_file, ready }
+    }
+
+    /// The proxy takes no new requests from here on.
+    pub(crate) fn not_ready(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+    }
+
+    /// Serves until it is dropped; its connections end with it.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -81,13 +94,13 @@ impl Admin {
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
                     .serve_connection(TokioIo::new(stream), service);
-                // Who asks here sees for himself when the connection breaks.
+                // Errors are not reported: the client sees them.
                 timeout(CONNECTION_LIMIT, connection).await.ok();
             });
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> AdminAnswer {
         let path = request.uri().path().trim_matches('/');
         let steps: Vec<&str> = path.split('/').collect();
         match (request.method(), &steps[..]) {
@@ -105,19 +118,19 @@ impl Admin {
                 Err(refusal) => refusal,
             },
             (&Method::POST, ["reload"]) => match self.authorize(&request).await {
-                Ok(()) => self.reload().await,
+                Ok(()) => self.switches.reload().await,
                 Err(refusal) => refusal,
             },
             (&Method::POST, ["components", name, "rollback"]) => {
                 match self.authorize(&request).await {
-                    Ok(()) => self.roll_back((*name).to_owned()).await,
+                    Ok(()) => self.switches.roll_back((*name).to_owned()).await,
                     Err(refusal) => refusal,
                 }
             }
             (&Method::PUT, ["components", name]) => match self.authorize(&request).await {
                 Ok(()) => {
                     let name = (*name).to_owned();
-                    self.push(name, request.into_body()).await
+                    self.switches.push(name, request.into_body()).await
                 }
                 Err(refusal) => refusal,
             },
@@ -134,22 +147,23 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
-        let policies = self.policies.iter().map(|(name, policy)| PolicySample {
+    fn metrics(&self) -> AdminAnswer {
+        let policies = self.running.policies.iter().map(|(name, policy)| PolicySample {
             name: name.clone(),
             kind: policy.kind(),
             shown: policy.show(),
         });
         let policies = policies.collect();
-        let components = self.components.status().into_iter().map(|status| ComponentSample {
-            name: status.name,
-            version: status.version,
-            standing: status.standing,
-            calls: status.calls,
-            call_times: status.call_times,
-            skipped: status.skipped,
-            instances: status.instances as u64,
-        });
+        let components =
+            self.running.components.status().into_iter().map(|status| ComponentSample {
+                name: status.name,
+                version: status.version,
+                standing: status.standing,
+                calls: status.calls,
+                call_times: status.call_times,
+                skipped: status.skipped,
+                instances: status.instances as u64,
+            });
         let components = components.collect();
         let scrape = Scrape { policies, components, log_lines_dropped: self.log.dropped() };
         let mut response = text(StatusCode::OK, self.metrics.render(&scrape));
@@ -159,12 +173,15 @@ impl Admin {
         response
     }
 
-    fn state(&self) -> Response<Full<Bytes>> {
-        json(StatusCode::OK, &state::of(self))
+    fn state(&self) -> AdminAnswer {
+        json(
+            StatusCode::OK,
+            &state::of(&self.running, &self.loads, self.ready.load(Ordering::Relaxed)),
+        )
     }
 
-    fn command(&self, name: &str, command: &str) -> Response<Full<Bytes>> {
-        let Some(policy) = self.policies.get(name) else {
+    fn command(&self, name: &str, command: &str) -> AdminAnswer {
+        let Some(policy) = self.running.policies.get(name) else {
             return text(StatusCode::NOT_FOUND, format!("no policy `{name}`\n"));
         };
         let (kind, commands) = (policy.kind(), policy.commands());
@@ -184,19 +201,16 @@ impl Admin {
         text(StatusCode::OK, format!("{name}: {}\n", state.unwrap_or(command)))
     }
 
-    /// Whether the request carries the token. The file is read each time, so that a rotated token
-    /// takes effect.
-    async fn authorize(&self, request: &Request<Incoming>) -> Result<(), Response<Full<Bytes>>> {
+    /// Checks the bearer token. The file is read each time, so that a new token takes effect at
+    /// once.
+    async fn authorize(&self, request: &Request<Incoming>) -> Result<(), AdminAnswer> {
         let Some(file) = &self.token_file else {
-            return Err(text(
-                StatusCode::FORBIDDEN,
-                "nothing can be changed here without `[admin] token_file`\n",
-            ));
+            return Err(text(StatusCode::FORBIDDEN, "changes need a `token_file` in `[admin]`\n"));
         };
         let Some(expected) = read_token(file).await else {
             return Err(text(
                 StatusCode::FORBIDDEN,
-                "the `[admin] token_file` can't be read, or is empty\n",
+                "the `token_file` of `[admin]` can't be read or is empty\n",
             ));
         };
         let given = request
@@ -222,27 +236,4 @@ async fn read_token(file: &Path) -> Option<String> {
     let text = spawn_blocking(read).await.ok()??;
     let token = text.trim();
     (!token.is_empty()).then(|| token.to_owned())
-}
-
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}
-
-fn json(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
-    let mut response = text(status, format!("{value:#}\n"));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("{allow} only\n"));
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    response
 }

@@ -1,5 +1,4 @@
-//! The client of a running proxy's admin listener, for `fusebox push`, `fusebox rollback` and
-//! `fusebox reload`.
+//! The client of the admin listener, for `fusebox push`, `fusebox rollback` and `fusebox reload`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,24 +13,24 @@ use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
-/// How long to wait for an answer: the largest guests take half a minute to compile.
+/// How long to wait for an answer. (The largest guests need half a minute to compile.)
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_ANSWER: usize = 1 << 20;
 
-/// An admin listener.
+/// The admin listener of a running proxy.
 #[derive(Debug)]
-pub struct Client {
+pub struct AdminClient {
     authority: String,
     address: String,
     token: Option<HeaderValue>,
 }
 
-impl Client {
-    /// The one at `url`, `http://HOST[:PORT]`; what changes something needs the token in `token_file`.
+impl AdminClient {
+    /// The admin listener at `url`, `http://HOST[:PORT]`. Requests that change something need the
+    /// token in `token_file`.
     ///
-    /// # Errors
-    /// The URL is of another kind, or the file can't be read or has no token in it.
+    /// # Errors The URL has another form, or the file can't be read or is empty.
     pub fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
         let expected = || format!("expected a URL such as `http://127.0.0.1:9901`, found `{url}`");
         let uri: Uri = url.parse().with_context(expected)?;
@@ -46,26 +45,23 @@ impl Client {
         Ok(Self { authority: authority.to_string(), address, token })
     }
 
-    /// Sends `bytes` as the component `name`. Returns what the proxy says.
+    /// Replaces the component `name` by `bytes`. Returns the proxy's answer.
     ///
-    /// # Errors
-    /// It can't be reached, or did not take it.
+    /// # Errors The proxy can't be reached, or refuses the component.
     pub fn push(&self, name: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
         self.ask(Method::PUT, &format!("/components/{}", checked(name)?), bytes.into())
     }
 
-    /// Has the previous version of the component `name` put back. Returns what the proxy says.
+    /// Puts the previous version of the component `name` back. Returns the proxy's answer.
     ///
-    /// # Errors
-    /// It can't be reached, or there is none.
+    /// # Errors The proxy can't be reached, or has no previous version.
     pub fn roll_back(&self, name: &str) -> anyhow::Result<String> {
         self.ask(Method::POST, &format!("/components/{}/rollback", checked(name)?), Bytes::new())
     }
 
-    /// Has changed components loaded. Returns what the proxy says.
+    /// Loads changed components. Returns the proxy's answer.
     ///
-    /// # Errors
-    /// It can't be reached, or one of them is no good.
+    /// # Errors The proxy can't be reached, or refuses a component.
     pub fn reload(&self) -> anyhow::Result<String> {
         self.ask(Method::POST, "/reload", Bytes::new())
     }
@@ -82,8 +78,12 @@ impl Client {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (status, text) = runtime.block_on(async {
             let asked = timeout(ANSWER_TIMEOUT, self.send(request)).await;
-            let late =
-                || anyhow!("no answer within {} s; it may still be done", ANSWER_TIMEOUT.as_secs());
+            let late = || {
+                anyhow!(
+                    "no answer within {} s; the change may still happen",
+                    ANSWER_TIMEOUT.as_secs()
+                )
+            };
             let response = asked.unwrap_or_else(|_| Err(late()));
             response.with_context(|| self.address.clone())
         })?;
@@ -100,12 +100,12 @@ impl Client {
             .await
             .context("can't be reached")?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream?)).await?;
-        // It is done when the answer is.
+        // It ends with the answer.
         tokio::spawn(connection);
         let sent = sender.send_request(request).await;
-        // Whoever refuses does not read a long component to its end.
+        // A proxy that refuses a long component closes before it has read all of it.
         let response: Response<_> =
-            sent.context("it did not take all of it: is the token right, and the name?")?;
+            sent.context("it closed the connection early: are the token and the name right?")?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, LONGEST_ANSWER)
             .collect()
@@ -115,11 +115,11 @@ impl Client {
     }
 }
 
-/// A name as the configuration has them: nothing that would mean something in a path.
+/// Checks that a name is one that the configuration allows, so that it can stand in a path.
 fn checked(name: &str) -> anyhow::Result<&str> {
     let is_name = !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    ensure!(is_name, "`{name}` is no name of a component: it has letters, digits, `-` and `_`");
+    ensure!(is_name, "`{name}` is not a component's name, which has letters, digits, `-` and `_`");
     Ok(name)
 }
 
@@ -128,7 +128,7 @@ fn token(file: &Path) -> anyhow::Result<HeaderValue> {
     let text = std::fs::read_to_string(file).with_context(place)?;
     let token = text.trim();
     if token.is_empty() {
-        bail!("{}: has no token in it", place());
+        bail!("{}: is empty, expected a token", place());
     }
     let mut value = HeaderValue::try_from(format!("Bearer {token}")).with_context(place)?;
     value.set_sensitive(true);

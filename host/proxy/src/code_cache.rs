@@ -1,21 +1,21 @@
-//! `[code_cache]`: where compiled components are kept.
+//! `[code_cache]`: where compiled components are stored.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use bytesize::ByteSize;
 use fusebox_wasm::CodeCache;
 
 use crate::config::CodeCacheConfig;
 
-/// The name of our directory among those of other programs.
+/// The name of our directory in a cache directory that programs share.
 const NAME: &str = "fusebox";
 
-/// The cache that `config` asks for, whose directory is relative to `directory`; none if it asks
-/// for none.
+/// The configured cache, or `None` if it is disabled. Its directory is relative to `directory`.
 ///
-/// # Errors
-/// The directory can't be used, for reasons of [`CodeCache::open`]; or there is no default one.
+/// # Errors The directory can't be used (see [`CodeCache::open`]), or there is no default
+/// directory.
 pub fn open(config: &CodeCacheConfig, directory: &Path) -> anyhow::Result<Option<CodeCache>> {
     if !config.enabled {
         return Ok(None);
@@ -26,21 +26,21 @@ pub fn open(config: &CodeCacheConfig, directory: &Path) -> anyhow::Result<Option
             "none of `CACHE_DIRECTORY`, `XDG_CACHE_HOME` and `HOME` is an absolute path",
         )?,
     };
-    Ok(Some(CodeCache::open(&directory)?.with_max_size(config.max_size)))
+    Ok(Some(CodeCache::open(&directory)?.with_max_size(ByteSize::b(config.max_size.bytes()))))
 }
 
-/// What systemd made for the service, else the user's cache. `variable` looks up environment
-/// variables.
+/// The directory that systemd made for the service, or else the user's cache directory. `variable`
+/// looks up environment variables.
 fn default_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    // A relative one would depend on where the program was started.
+    // A relative path would depend on the working directory.
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // It may name several.
+    // It may list several directories.
     let service =
         variable("CACHE_DIRECTORY").and_then(|paths| std::env::split_paths(&paths).next());
     service
         .filter(|path| path.is_absolute())
-        // For a service with a dynamic user it is a link that systemd has made; any other link
-        // would be refused.
+        // For a service with a dynamic user, the directory is a link made by systemd. Other links
+        // are refused.
         .map(|path| std::fs::canonicalize(&path).unwrap_or(path))
         .or_else(|| absolute("XDG_CACHE_HOME").map(|cache| cache.join(NAME)))
         .or_else(|| absolute("HOME").map(|home| home.join(".cache").join(NAME)))

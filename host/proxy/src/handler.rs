@@ -1,4 +1,4 @@
-//! One request: route, call, pipeline, reply.
+//! Handles one request: finds its route, makes a call, runs the pipeline, replies.
 
 mod body;
 mod host;
@@ -17,28 +17,25 @@ use fusebox_resilience::{
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::{Body, Incoming};
 
-use crate::config::ListenerConfig;
+use crate::config::{ListenerConfig, NO_ROUTE};
 use crate::headers::{self, Hop};
 use crate::observe::wall_clock;
 use crate::reply::Refusal;
 use crate::route::{Route, RouteTable};
-use crate::server::HeadPause;
+use crate::server::stream::HeadPause;
 use crate::upstream::{Buffers, HttpUpstream};
-use body::{ClientRequestBody, Finish};
+use body::{ClientRequestBody, OngoingCall};
 use host::Hosts;
 use request_id::RequestIds;
 
-/// The name of the route of requests that no route takes.
-const NO_ROUTE: &str = "none";
-
-/// What answers the requests of one worker.
+/// Handles the requests of one worker.
 #[derive(Debug)]
-pub(crate) struct Handler {
+pub(crate) struct RequestHandler {
     routes: Arc<RouteTable>,
-    /// One for each of the routes' targets, in their order.
+    /// One for each upstream of the route table, in its order.
     upstreams: Box<[HttpUpstream]>,
-    /// Those of the routes, in their order: the worker's own, since each call has one, and
-    /// counting who has it would otherwise be done by all workers in the same place.
+    /// Route names by index. Each worker has its own `Arc`s: cloning a shared one per call would
+    /// make the workers contend on one reference count.
     names: Box<[Arc<str>]>,
     worker: Rc<Worker>,
     max_body: u64,
@@ -49,8 +46,8 @@ pub(crate) struct Handler {
     buffers: Rc<Buffers>,
 }
 
-impl Handler {
-    /// A handler with its own, still unconnected upstreams.
+impl RequestHandler {
+    /// A handler with its own upstreams, not yet connected.
     pub(crate) fn new(
         routes: Arc<RouteTable>,
         limits: &ListenerConfig,
@@ -59,14 +56,14 @@ impl Handler {
         let buffers = Rc::<Buffers>::default();
         Self {
             upstreams: routes
-                .targets()
+                .upstreams()
                 .iter()
-                .map(|target| HttpUpstream::new(target.clone(), &buffers))
+                .map(|upstream| HttpUpstream::new(upstream.clone(), &buffers))
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
-            max_body: limits.max_body.as_u64(),
+            max_body: limits.max_body.bytes(),
             body_timeout: limits.body_timeout.0,
             no_route: NO_ROUTE.into(),
             request_ids: RequestIds::default(),
@@ -75,12 +72,12 @@ impl Handler {
         }
     }
 
-    /// Closes upstream connections that nobody has used for long.
+    /// Closes upstream connections that have been unused for too long.
     pub(crate) fn reap(&self) {
         self.upstreams.iter().for_each(HttpUpstream::reap);
     }
 
-    /// Answers a request. Dropped before it has, the call is cancelled with everything it runs.
+    /// Answers a request. Dropping the future cancels the call.
     pub(crate) async fn handle(
         &self,
         request: Request<Incoming>,
@@ -97,7 +94,7 @@ impl Handler {
         head.headers.insert(headers::REQUEST_ID, id.clone());
         let route = place.map(|place| &self.routes.routes()[place]);
         let admitted = self.admit(&host, route, &head, &incoming);
-        // There if there is a body; learns whether the client leaves within it.
+        // Set if the client leaves within the request body. `None`: there is no body.
         let gone = (!incoming.is_end_stream()).then(Rc::<Cell<bool>>::default);
         let name = place.map_or(&self.no_route, |place| &self.names[place]).clone();
         let replay_limit = route.map_or(0, |route| route.replay_limit);
@@ -110,10 +107,10 @@ impl Handler {
         if call.reporter().wants_details() {
             call.reporter().emit_own(CallEvent::Started);
         }
-        let finish = Finish::new(call, gone, pause, self.buffers.clone());
+        let ongoing = OngoingCall::new(call, gone, pause, self.buffers.clone());
         match admitted {
-            Ok(route) => self.run(route, finish).await,
-            Err(refusal) => finish.refuse(refusal),
+            Ok(route) => self.run(route, ongoing).await,
+            Err(refusal) => ongoing.refuse(refusal),
         }
     }
 
@@ -128,7 +125,7 @@ impl Handler {
             return Err(Refusal::BadHost);
         }
         let route = route.ok_or(Refusal::NoRoute)?;
-        if !self.routes.targets()[route.upstream].takes(&head.uri) {
+        if !self.routes.upstreams()[route.upstream].endpoint.takes(&head.uri) {
             return Err(Refusal::TargetTooLong);
         }
         if incoming.size_hint().lower() > self.max_body {
@@ -137,16 +134,16 @@ impl Handler {
         Ok(route)
     }
 
-    async fn run(&self, route: &Route, finish: Finish) -> Response<ClientBody> {
+    async fn run(&self, route: &Route, ongoing: OngoingCall) -> Response<ClientBody> {
         let scope = Scope::new(&self.upstreams[route.upstream]);
-        let outcome = route.pipeline.execute(finish.call(), &scope).await;
+        let outcome = route.pipeline.execute(ongoing.call(), &scope).await;
         match outcome {
-            Ok(response) => finish.answer(response),
-            Err(error) => finish.fail(&error),
+            Ok(response) => ongoing.answer(response),
+            Err(error) => ongoing.fail(&error),
         }
     }
 
-    /// Letters, digits and a few signs: fit for a header, a log line and JSON as they are.
+    /// The client's request id, if it is safe in a header, a log line and JSON; or else a new one.
     fn request_id(&self, head: &request::Parts) -> HeaderValue {
         headers::client_request_id(&head.headers)
             .cloned()

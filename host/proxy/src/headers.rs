@@ -1,8 +1,8 @@
-//! Every header rule of a proxy, both directions: what ends at this hop, what this hop adds.
+//! All header rules of the proxy, in both directions: which headers end here, and which it adds.
 //!
-//! RFC 9110, section 7.6.1: headers that concern one connection, those that `Connection` names
-//! among them, end here. RFC 9110, section 7.6.3: `Via`. `X-Forwarded-*` has no standard; these are
-//! the customs of nginx and Envoy.
+//! Headers that concern one connection end here, and so do those that `Connection` names (RFC 9110,
+//! section 7.6.1). `Via` is added (RFC 9110, section 7.6.3). `X-Forwarded-*` has no standard; the
+//! rules are those of nginx and Envoy.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use bytes::Bytes;
 use fusebox_resilience::Added;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
-/// The request id's header: taken from the client if it is sane, else made; it goes upstream, back,
-/// and into every line.
+/// The header of the request id. The id is the client's if it is valid, or else a new one; it goes
+/// to the upstream, back to the client, and into every log line.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// RFC 9209.
+/// The proxy's status for the client (RFC 9209).
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -26,7 +26,7 @@ const VIA_10: HeaderValue = HeaderValue::from_static("1.0 fusebox");
 const VIA_11: HeaderValue = HeaderValue::from_static("1.1 fusebox");
 const PROTO: HeaderValue = HeaderValue::from_static("http");
 
-/// Headers that end at this hop whether or not `Connection` names them.
+/// Headers that always end here, whether or not `Connection` names them.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     KEEP_ALIVE,
@@ -38,8 +38,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Headers that `Connection` can't take away: they are meant for all on the way, and what the route
-/// was chosen by, or what an earlier proxy vouched for, must not vanish at a client's word.
+/// Headers that `Connection` can't remove: they are meant for the whole way. A client must not
+/// remove what chose the route or what an earlier proxy added.
 const END_TO_END: [HeaderName; 11] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
@@ -57,9 +57,9 @@ const END_TO_END: [HeaderName; 11] = [
 /// The longest request id that is taken from a client.
 const MAX_REQUEST_ID: usize = 128;
 
-/// Removes what ends at this hop.
+/// Removes the headers that end here.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // A look at each name costs less than one into the map for each of ours.
+    // Comparing each name costs less than a lookup for each header that ends here.
     if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         return;
     }
@@ -73,8 +73,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The headers that `Connection` names; none in the usual case, where it is absent or only says
-/// `keep-alive` or `close`.
+/// The headers that `Connection` names. `None`: it is absent, or only says `keep-alive` or `close`,
+/// which is the usual case.
 fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     let first = headers.get(header::CONNECTION)?;
     let usual = |value: &HeaderValue| {
@@ -87,21 +87,21 @@ fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     }
     let values = headers.get_all(header::CONNECTION).iter();
     let options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    // What is no valid name can't be the name of a header that is there.
+    // An option that is not a valid name can't name a header.
     Some(options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok()).collect())
 }
 
-/// The way from a client to here, as its requests tell of it to the upstream.
+/// What the proxy tells the upstream about the connection from a client.
 #[derive(Debug)]
 pub struct Hop {
-    /// The client's.
+    /// The client's address.
     address: HeaderValue,
-    /// For requests that bring none of these.
+    /// The headers for requests that have none of them.
     usual: Added,
 }
 
 impl Hop {
-    /// From a client at this address.
+    /// A connection from a client at this address.
     pub fn new(address: IpAddr) -> Self {
         let address =
             HeaderValue::try_from(address.to_string()).expect("an address is a valid value");
@@ -111,11 +111,11 @@ impl Hop {
     }
 }
 
-/// Makes a client's request headers those that the upstream gets, together with those that it
-/// returns.
+/// Turns the headers of a client's request into those for the upstream. The headers that it returns
+/// are to be added.
 pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> Option<Added> {
     strip_hop_by_hop(headers);
-    // Grown once, if at all.
+    // Room for all additions, so that the map grows once at most.
     headers.reserve(5);
     let (mut via, mut forwarded_for, mut proto, mut host, mut expect) =
         (false, false, false, false, false);
@@ -127,7 +127,7 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
         host |= *name == X_FORWARDED_HOST;
     }
     if expect {
-        // The body is asked for at once, so the client has been told to continue.
+        // The proxy asks for the body at once, so the client has been told to continue.
         headers.remove(header::EXPECT);
     }
     if !host && let Some(host) = headers.get(header::HOST).cloned() {
@@ -145,8 +145,8 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
     None
 }
 
-/// Makes an upstream's response headers those that the client gets; the upstream's hop has been
-/// stripped already.
+/// Turns the headers of an upstream's response into those for the client. Those that end here have
+/// been removed already.
 pub fn forward_response(headers: &mut HeaderMap) {
     if headers.keys().any(|name| *name == header::VIA) {
         append(headers, header::VIA, &VIA_11);
@@ -155,14 +155,14 @@ pub fn forward_response(headers: &mut HeaderMap) {
     }
 }
 
-/// The client's request id, if it can stand in a header and a log line without harm.
+/// The client's request id, if it is safe in a header and a log line.
 pub fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let id = headers.get(REQUEST_ID)?;
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
     ((1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(sane)).then_some(id)
 }
 
-/// Puts `item` at the end of a list header, in one field.
+/// Appends `item` to a list header, in one field.
 fn append(headers: &mut HeaderMap, name: HeaderName, item: &HeaderValue) {
     let mut list = Vec::new();
     for value in headers.get_all(&name) {
@@ -174,7 +174,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, item: &HeaderValue) {
         return;
     }
     list.extend_from_slice(item.as_bytes());
-    // Valid values with a comma between them are a valid value.
+    // Valid values joined by commas are a valid value.
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(list)) {
         headers.insert(name, value);
     }

@@ -1,25 +1,27 @@
 //! fusebox: a resilience proxy whose failure predicates and fallbacks are WebAssembly components.
 //!
-//! In the order in which a request meets them:
+//! In the order in which a request passes them:
 //!
 //! - [`server`]: the acceptor, the workers and their connections
 //! - `handler`: one request: route, call, pipeline, reply
 //! - [`route`]: which pipeline and upstream it gets
-//! - [`headers`]: what ends at this hop, what this hop adds
-//! - the pipeline itself: the crate `fusebox-resilience`, whose questions components answer through
-//!   `fusebox-wasm`
-//! - [`upstream`]: the only way out
-//! - [`reply`]: what the client sees when there is no upstream response
+//! - [`headers`]: which headers end at the proxy, and which it adds
+//! - the pipeline: the crate `fusebox-resilience`; components answer its questions through
+//! `fusebox-wasm`
+//! - [`upstream`]: sends the request to the upstream
+//! - [`reply`]: what the client gets when there is no upstream response
 //!
-//! and around it:
+//! Around it:
 //!
-//! - [`config`]: what the file says; [`compile`](mod@compile): from that to what runs
+//! - [`config`]: what the configuration file says; [`read`](mod@read) reads and checks it,
+//! [`compile`](mod@compile) turns it into what runs ([`running`])
 //! - [`observe`]: events become log lines and metrics
-//! - `admin`: the second listener, [`client`] its client; `watch`: component files that change
-//! - [`code_cache`]: where compiled components are kept
-//! - `author`: the tools of those who write components, with the feature of that name
-//! - [`sockets`]: what every socket gets
-//! - [`proxy`]: all of it together, as the program and the tests run it
+//! - `admin`: the second listener, [`client`]: its client; `watch`: looks for changed component
+//! files
+//! - [`code_cache`]: where compiled components are stored
+//! - `author`: tools for authors of components, with the feature of that name
+//! - [`sockets`]: options of all sockets
+//! - [`proxy`]: the whole, as the program and the tests run it
 
 mod admin;
 #[cfg(feature = "author")]
@@ -32,8 +34,10 @@ mod handler;
 pub mod headers;
 pub mod observe;
 pub mod proxy;
+pub mod read;
 pub mod reply;
 pub mod route;
+pub mod running;
 pub mod server;
 pub mod sockets;
 mod stall;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use fusebox::client::Client;
+use fusebox::client::AdminClient;
 use fusebox::config::ConfigError;
 use fusebox::observe::{Log, Metrics};
 use fusebox::proxy::{self, Proxy};
@@ -18,20 +18,21 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local};
 
-/// Measured: 0.93 to 1.0 of the processor time per request of the system's allocator.
+/// An allocator that needs 0.93 to 1.0 of the processor time per request of the system's allocator
+/// (measured).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A resilience proxy whose failure predicates and fallbacks are WebAssembly components.
 #[derive(Parser)]
 #[command(name = "fusebox", version)]
-struct Arguments {
+struct CommandLine {
     #[command(subcommand)]
-    command: Command,
+    command: FuseboxCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum FuseboxCommand {
     /// Run the proxy until SIGTERM or ctrl-c
     Run {
         /// The configuration file
@@ -60,21 +61,21 @@ enum Command {
         #[command(flatten)]
         admin: AdminArguments,
     },
-    /// Load the components whose files have changed, and say what became of each
+    /// Load every component whose file has changed, and report each result
     Reload {
         #[command(flatten)]
         admin: AdminArguments,
     },
-    /// Compile the component on stdin; for `fusebox` itself
+    /// Compile the component on stdin (used by fusebox itself)
     #[command(hide = true)]
     CompileComponent {
-        /// Bytes
+        /// The limit on memory, in bytes
         #[arg(long)]
         memory: u64,
-        /// Seconds of processor time
+        /// The limit on processor time, in seconds
         #[arg(long)]
         cpu: u64,
-        /// The process that wants it
+        /// The process id of the proxy that asks for it
         #[arg(long)]
         parent: i32,
     },
@@ -103,30 +104,32 @@ struct AdminArguments {
 }
 
 impl AdminArguments {
-    fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.url, self.token_file.as_deref())
+    fn client(&self) -> anyhow::Result<AdminClient> {
+        AdminClient::new(&self.url, self.token_file.as_deref())
     }
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Run { config } => run(&config),
-        Command::Check { config } => check(&config),
-        Command::Push { name, file, admin } => push(&name, &file, &admin),
-        Command::Rollback { name, admin } => {
+    let done = match CommandLine::parse().command {
+        FuseboxCommand::Run { config } => run(&config),
+        FuseboxCommand::Check { config } => check(&config),
+        FuseboxCommand::Push { name, file, admin } => push(&name, &file, &admin),
+        FuseboxCommand::Rollback { name, admin } => {
             admin.client().and_then(|client| client.roll_back(&name)).map(said)
         }
-        Command::Reload { admin } => admin.client().and_then(|client| client.reload()).map(said),
-        Command::CompileComponent { memory, cpu, parent } => {
+        FuseboxCommand::Reload { admin } => {
+            admin.client().and_then(|client| client.reload()).map(said)
+        }
+        FuseboxCommand::CompileComponent { memory, cpu, parent } => {
             Ok(child::compile(memory, cpu, parent))
         }
-        Command::Wit => Ok(said(WIT.trim_end().to_owned())),
+        FuseboxCommand::Wit => Ok(said(WIT.trim_end().to_owned())),
         #[cfg(feature = "author")]
-        Command::Component(arguments) => compiler()
+        FuseboxCommand::Component(arguments) => compiler()
             .and_then(|compiler| arguments.run(compiler, say, complain))
             .map(|is_well| if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         #[cfg(not(feature = "author"))]
-        Command::Component { .. } => Err(anyhow::anyhow!(
+        FuseboxCommand::Component { .. } => Err(anyhow::anyhow!(
             "`fusebox component` is not in this program: it was built without the feature `author`"
         )),
     };
@@ -136,8 +139,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// This program once more, for each component. The name under `/proc` is the program that runs,
-/// even if its file has been replaced by another since.
+/// A compiler that runs this program once for each component. The name under `/proc` is the running
+/// program, even if its file has been replaced since the start.
 fn compiler() -> anyhow::Result<Compiler> {
     let running = Path::new("/proc/self/exe");
     let program = if running.exists() { running.to_owned() } else { std::env::current_exe()? };
@@ -153,7 +156,7 @@ fn run(file: &Path) -> anyhow::Result<ExitCode> {
         log = Some((started, observers.clone()));
         observers
     };
-    let (config, compiled) = match proxy::load(file, compiler()?, observers) {
+    let (file, compiled) = match proxy::load(file, compiler()?, observers) {
         Ok(loaded) => loaded,
         Err(errors) => return Ok(report(&errors)),
     };
@@ -162,19 +165,19 @@ fn run(file: &Path) -> anyhow::Result<ExitCode> {
     sockets::raise_file_limit();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let done = runtime.block_on(async {
-        let proxy = Proxy::start(config, compiled, observers, metrics, log).await?;
-        // The first signal drains, the second means now.
+        let proxy = Proxy::start(file, compiled.running, observers, metrics, log).await?;
+        // The first signal starts draining, the second ends the proxy at once.
         let (first, second) = (Signals::new()?, Signals::new()?);
         spawn_local(reload_on_hangup(signal(SignalKind::hangup())?, proxy.components().clone()));
         proxy.run(first.nth(1), second.nth(2)).await;
         Ok(ExitCode::SUCCESS)
     });
-    // A component that is still being compiled is not waited for.
+    // Do not wait for a component that is still being compiled.
     runtime.shutdown_background();
     done
 }
 
-/// SIGTERM and ctrl-c.
+/// The signals that end the program: SIGTERM and ctrl-c.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -188,7 +191,7 @@ impl Signals {
         })
     }
 
-    /// When so many of them have come.
+    /// Returns when `count` signals have arrived.
     async fn nth(mut self, count: usize) {
         for _ in 0..count {
             tokio::select! {
@@ -199,7 +202,7 @@ impl Signals {
     }
 }
 
-/// SIGHUP loads the components again whose files have changed; events tell what became of them.
+/// On each SIGHUP, loads the components whose files have changed. Events report the results.
 async fn reload_on_hangup(mut hangup: Signal, components: Components) {
     while hangup.recv().await.is_some() {
         let components = components.clone();
@@ -234,7 +237,7 @@ fn report(errors: &[ConfigError]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What can't be written has no other place to go.
+/// Errors of writing are ignored: there is nowhere else to report them.
 fn complain(message: &str) {
     writeln!(io::stderr(), "{message}").ok();
 }

@@ -1,73 +1,67 @@
-//! The whole proxy, from a configuration file to its end: as the program runs it, and the tests.
+//! The whole proxy, from a configuration file to the end of the process.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use fusebox_resilience::{Observer, Observers};
 use fusebox_wasm::{Compiler, Components};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::admin::Admin;
 use crate::compile::{Compiled, compile};
-use crate::config::{Config, ConfigError, Document};
+use crate::config::{Config, ConfigError, ConfigFile};
 use crate::observe::{Level, Log, Metrics};
-use crate::server::{Server, Shared, bind};
+use crate::read::read;
+use crate::running::Running;
+use crate::server::{Server, WorkerContext, bind};
 use crate::watch::watch;
 
-/// Reads a configuration file whole, without running it: what it says, and what it comes to. Blocks
-/// while `compiler` compiles; the cache that the file asks for is added to it.
+/// Reads a configuration file and compiles it, without running it. Blocks while `compiler` compiles
+/// components.
 ///
-/// # Errors
-/// Everything that is wrong with it.
+/// # Errors All problems of the file. If the file is wrong, its components are loaded all the same,
+/// so that their problems are reported, too.
 pub fn load(
     file: &Path,
     compiler: Compiler,
     observers: impl FnOnce(&Config) -> Observers,
-) -> Result<(Config, Compiled), Vec<ConfigError>> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| vec![ConfigError::unreadable(file, &error)])?;
-    let document = Document::parse(file, &text, |name| std::env::var(name).ok())?;
-    let (mut config, mut errors) = Config::parse(&document);
-    let directory = file.parent().unwrap_or(Path::new(""));
-    if let Some(token_file) = config.admin.as_mut().and_then(|admin| admin.token_file.as_mut()) {
-        *token_file = directory.join(&token_file);
-    }
-    let observers = observers(&config);
-    let compiled = compile(&document, &config, directory, compiler, &observers);
-    let compiled = compiled.map_err(|more| errors.extend(more)).ok();
-    let problems = document.problems(errors);
-    match compiled {
-        Some(mut compiled) if problems.is_empty() => {
-            let token_file = config.admin.as_ref().and_then(|admin| admin.token_file.as_ref());
-            if let Some(Err(error)) = token_file.map(std::fs::metadata) {
-                compiled
-                    .warnings
-                    .push(document.error("admin.token_file", format!("can't be read: {error}")));
-            }
-            Ok((config, compiled))
+) -> Result<(ConfigFile, Compiled), Vec<ConfigError>> {
+    match read(file) {
+        Ok(read) => {
+            let observers = observers(&read.config);
+            let compiled = compile(&read, compiler, &observers);
+            // Components report by name. A person reads the file by line.
+            compiled.map(|compiled| (read, compiled)).map_err(|mut errors| {
+                errors.sort_by_key(|error| error.line);
+                errors
+            })
         }
-        _ => Err(problems),
+        Err(mut invalid) => {
+            if let Some(rest) = invalid.rest.take() {
+                let compiled = compile(&rest, compiler, &Observers::default());
+                invalid.add(compiled.err().unwrap_or_default());
+            }
+            Err(invalid.errors)
+        }
     }
 }
 
-/// A proxy whose sockets are bound and whose workers run. It must be used within a `LocalRuntime`.
+/// A proxy whose sockets are bound and whose workers run. It needs a `LocalRuntime`.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     admin_address: Option<SocketAddr>,
     server: Server,
     admin: Arc<Admin>,
-    components: Components,
+    running: Arc<Running>,
     tasks: Tasks,
     log: Log,
 }
 
-/// Tasks that end with their owner.
+/// Tasks that are aborted when this is dropped.
 #[derive(Debug, Default)]
 struct Tasks(Vec<JoinHandle<()>>);
 
@@ -80,15 +74,15 @@ impl Drop for Tasks {
 impl Proxy {
     /// Binds the sockets and starts the workers.
     ///
-    /// # Errors
-    /// An address is in use or not ours, or the system has no thread for a worker.
+    /// # Errors An address is in use or not available, or a thread can't be started.
     pub async fn start(
-        config: Config,
-        compiled: Compiled,
+        file: ConfigFile,
+        running: Running,
         observers: Observers,
         metrics: Arc<Metrics>,
         log: Log,
     ) -> anyhow::Result<Self> {
+        let ConfigFile { config, directory, .. } = file;
         let listener = bind("listen", config.listen).await?;
         let admin_listener = match &config.admin {
             Some(admin) => Some(bind("admin.listen", admin.listen).await?),
@@ -97,7 +91,8 @@ impl Proxy {
         let address = listener.local_addr()?;
         let admin_address = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
-        let Compiled { routes, policies, components, warnings: _ } = compiled;
+        let running = Arc::new(running);
+        let Running { routes, components, .. } = &*running;
         for route in routes.routes() {
             metrics.announce_route(&route.name);
             for policy in route.pipeline.policies() {
@@ -108,57 +103,50 @@ impl Proxy {
 
         let workers =
             config.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
-        let shared = Shared {
+        let shared = WorkerContext {
             routes: routes.clone(),
             limits: config.listener,
             observers: observers.clone(),
             components: components.clone(),
         };
         let server = Server::start(listener, workers, shared, log.clone())?;
-        let admin = Arc::new(Admin {
-            routes,
-            policies,
-            components: components.clone(),
-            changes: Arc::new(Semaphore::new(1)),
-            observers,
-            metrics,
-            log: log.clone(),
-            loads: server.loads(),
-            token_file: config.admin.and_then(|admin| admin.token_file),
-            ready: AtomicBool::new(true),
-        });
-        let mut tasks = Tasks(vec![spawn_local(watch(components.clone()))]);
+        let token_file = config.admin.and_then(|admin| admin.token_file);
+        let token_file = token_file.map(|file| directory.join(file));
+        let loads = server.loads();
+        let admin = Admin::new(running.clone(), observers, metrics, log.clone(), loads, token_file);
+        let admin = Arc::new(admin);
+        let mut tasks = Tasks(vec![spawn_local(watch(running.components.clone()))]);
         tasks.0.extend(admin_listener.map(|listener| spawn_local(admin.clone().serve(listener))));
         log.line(Level::Info, "listening", |line| {
             line.field("listen", address.to_string())
                 .maybe("admin", admin_address.map(|address| address.to_string()))
                 .field("workers", workers);
         });
-        Ok(Self { address, admin_address, server, admin, components, tasks, log })
+        Ok(Self { address, admin_address, server, admin, running, tasks, log })
     }
 
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where the admin listener is.
+    /// The address of the admin listener.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
 
-    /// The components that it asks.
+    /// The components that the policies ask.
     pub fn components(&self) -> &Components {
-        &self.components
+        &self.running.components
     }
 
-    /// Serves until `shutdown`, then lets the calls in flight end, but for no longer than until
-    /// `hurry`.
+    /// Serves until `shutdown` is ready, then waits for the calls in flight, until `hurry` is ready
+    /// at the latest.
     pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
         let Self { server, admin, tasks, log, .. } = self;
         let announced = async {
             shutdown.await;
-            admin.ready.store(false, Ordering::Relaxed);
+            admin.not_ready();
             log.line(Level::Info, "draining", |_| {});
         };
         let cut = server.run(announced, hurry).await;
@@ -170,7 +158,7 @@ impl Proxy {
     }
 }
 
-/// Everyone who listens to events: log and metrics.
+/// The observers of all events: log and metrics.
 pub fn observers(log: &Log, metrics: &Arc<Metrics>) -> Observers {
     Observers::new([Arc::new(log.clone()) as Arc<dyn Observer>, metrics.clone()])
 }

@@ -1,9 +1,9 @@
-//! What a client sees when there is no upstream response: one table from [`ErrorKind`] to status
+//! What a client gets when there is no upstream response: one table from [`ErrorKind`] to status
 //! and words.
 //!
-//! Body RFC 9457 (`application/problem+json`), header `Proxy-Status` RFC 9209, `Retry-After` when
-//! it is known. The client learns the kind of failure; causes and names of ours go to the log
-//! alone.
+//! The body is RFC 9457 (`application/problem+json`), the header `Proxy-Status` is RFC 9209, and
+//! `Retry-After` is set when it is known. The client learns the kind of failure; causes and
+//! internal names go to the log only.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::headers;
 
-/// An answer of our own making.
+/// A response that the proxy makes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// No route takes the request.
     NoRoute,
     /// The request's Host is missing or unusable.
     BadHost,
-    /// The request's target is longer than what goes on, with the upstream's base path in front.
+    /// The request's target with the upstream's base path is too long.
     TargetTooLong,
-    /// A call came to nothing.
+    /// A call failed.
     Failed {
-        /// With this.
+        /// The kind of failure.
         kind: ErrorKind,
         /// The error type of RFC 9209.
         name: &'static str,
-        /// When asking again may help.
+        /// When the client may try again.
         retry_after: Option<Duration>,
     },
 }
@@ -40,7 +40,7 @@ impl From<&Error> for Refusal {
 }
 
 impl Refusal {
-    /// The table.
+    /// The status code: the table.
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -87,10 +87,10 @@ impl Refusal {
         }
     }
 
-    /// The response, but for what every response gets.
+    /// The response, without the headers that all responses get.
     pub fn response(self, request_id: &str) -> http::Response<ResponseBody> {
         let (status, name, title) = (self.status(), self.name(), self.title());
-        // Every word here is ours, and the request id is sane: nothing needs escaping.
+        // All words are constants and the request id has been checked, so nothing needs escaping.
         let body = format!(
             r#"{{"type":"about:blank","title":"{title}","status":{},"request_id":"{request_id}"}}"#,
             status.as_u16()
@@ -113,7 +113,7 @@ impl Refusal {
     }
 }
 
-/// Rounded up: who comes back after so many seconds comes neither early nor, at 0, at once.
+/// Rounded up, and at least 1, so that the client does not come back too early.
 fn whole_seconds(duration: Duration) -> u64 {
     (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
 }

@@ -1,142 +1,66 @@
 //! Which pipeline and upstream a request gets: by host, then the longest path prefix, then methods.
 //!
-//! If the most particular route by host and path does not take the method, the next one is asked,
-//! and so on.
+//! If the most specific route by host and path does not take the method, the next one is tried, and
+//! so on.
 
 mod index;
+mod matching;
 
-use std::fmt;
+pub use matching::{Claim, RouteMatch};
+
 use std::sync::Arc;
 
 use fusebox_resilience::Pipeline;
 use http::Method;
 
-use crate::upstream::Target;
+use crate::config::UpstreamConfig;
 use index::Index;
 
-/// So many routes are looked at one by one faster than an index is asked.
+/// Up to this many routes, trying one after the other is faster than the index.
 const FEW: usize = 16;
 
-/// Where requests of one kind go, and through which policies.
+/// A route: where requests go, and through which policies.
 #[derive(Debug)]
 pub struct Route {
-    /// Its name in log, metrics and for guests.
+    /// Its name in log, metrics and for components.
     pub name: Arc<str>,
-    /// What it takes.
+    /// Which requests it takes.
     pub matches: RouteMatch,
     /// Its policies.
     pub pipeline: Pipeline,
-    /// Where its requests go: the place in [`RouteTable::targets`].
+    /// Its upstream: an index into [`RouteTable::upstreams`].
     pub upstream: usize,
-    /// How much of a request body is kept for replay, in bytes; 0 if none of its policies asks
-    /// twice.
+    /// How much of a request body is kept to send it again, in bytes; 0 if no policy of the route
+    /// repeats requests.
     pub replay_limit: usize,
-}
-
-/// What a route takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteMatch {
-    /// In lower case, without port. None: any.
-    host: Option<Box<str>>,
-    /// Without a slash at its end, so empty for all paths.
-    prefix: Box<str>,
-    /// None: any.
-    methods: Option<Vec<Method>>,
-}
-
-impl RouteMatch {
-    /// Takes `host` (any if none), paths below `path`, which begins with a slash, and `methods`
-    /// (any if none).
-    pub fn new(host: Option<&str>, path: &str, methods: Option<Vec<Method>>) -> Self {
-        Self {
-            host: host.map(|host| host.to_ascii_lowercase().into()),
-            prefix: path.trim_end_matches('/').into(),
-            methods,
-        }
-    }
-
-    /// What it takes in the first place. Two routes with a claim in common would both take the same
-    /// requests, and neither comes first.
-    pub fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
-        let methods = self.methods.as_deref();
-        // The one with methods comes first, so any method is a claim of its own.
-        let any = methods.is_none().then_some(None);
-        methods.unwrap_or_default().iter().map(Some).chain(any).map(|method| Claim {
-            host: self.host.as_deref(),
-            prefix: &self.prefix,
-            method,
-        })
-    }
-
-    fn takes(&self, host: &str, path: &str, method: &Method) -> bool {
-        self.host.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
-            && path
-                .strip_prefix(&*self.prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            && self.takes_method(method)
-    }
-
-    fn takes_method(&self, method: &Method) -> bool {
-        self.methods.as_ref().is_none_or(|methods| methods.contains(method))
-    }
-
-    /// The order in which routes are tried: the more particular first.
-    fn rank(&self) -> impl Ord + use<> {
-        (self.host.is_none(), usize::MAX - self.prefix.len(), self.methods.is_none())
-    }
-
-    /// The path that it takes, as a configuration would say it.
-    pub fn path(&self) -> &str {
-        if self.prefix.is_empty() { "/" } else { &self.prefix }
-    }
-}
-
-/// A host, or any; a prefix; a method, or any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Claim<'a> {
-    host: Option<&'a str>,
-    prefix: &'a str,
-    method: Option<&'a Method>,
-}
-
-impl fmt::Display for RouteMatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(methods) = &self.methods {
-            for (index, method) in methods.iter().enumerate() {
-                write!(f, "{}{method}", if index > 0 { "," } else { "" })?;
-            }
-            f.write_str(" ")?;
-        }
-        write!(f, "{}{}", self.host.as_deref().unwrap_or_default(), self.path())
-    }
 }
 
 /// All routes.
 #[derive(Debug)]
 pub struct RouteTable {
-    /// The more particular first.
+    /// The most specific first.
     routes: Box<[Route]>,
-    /// Of their places; none if they are few.
+    /// `None`: there are few routes.
     index: Option<Index>,
-    targets: Box<[Arc<Target>]>,
+    upstreams: Box<[Arc<UpstreamConfig>]>,
 }
 
 impl RouteTable {
-    /// A table of routes of which no two collide.
-    pub fn new(mut routes: Vec<Route>, targets: Vec<Arc<Target>>) -> Self {
+    /// A table of routes that take different requests.
+    pub fn new(mut routes: Vec<Route>, upstreams: Vec<Arc<UpstreamConfig>>) -> Self {
         routes.sort_by_key(|route| route.matches.rank());
         let index =
             (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
-        Self { routes: routes.into(), index, targets: targets.into() }
+        Self { routes: routes.into(), index, upstreams: upstreams.into() }
     }
 
     /// The upstreams of all routes, each once.
-    pub fn targets(&self) -> &[Arc<Target>] {
-        &self.targets
+    pub fn upstreams(&self) -> &[Arc<UpstreamConfig>] {
+        &self.upstreams
     }
 
-    /// The place of the route that takes a request, in the order of [`routes`](Self::routes).
-    /// `host` is without port.
+    /// The index of the route that takes a request, in [`routes`](Self::routes). `host` has no
+    /// port.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
         let Some(index) = &self.index else {
             return self.routes.iter().position(|route| route.matches.takes(host, path, method));
@@ -144,7 +68,7 @@ impl RouteTable {
         index.find(host, path, |route| self.routes[route].matches.takes_method(method))
     }
 
-    /// Its routes, the more particular first.
+    /// The routes, the most specific first.
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }
@@ -216,7 +140,7 @@ mod tests {
     }
 
     proptest! {
-        /// Few letters, so that they meet.
+        /// Few letters, so that routes and requests match often.
         #[test]
         fn the_index_finds_what_asking_one_after_the_other_finds(
             routes in prop::collection::vec((prop::option::of("[aB](\\.c)?"), "(/[ab]{0,2}){1,4}", methods()), 0..40),

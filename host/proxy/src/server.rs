@@ -1,13 +1,14 @@
-//! Sockets and threads: one acceptor, a worker per core, graceful shutdown.
+//! Sockets and threads: one acceptor, one worker per core, graceful shutdown.
 //!
-//! A worker is a thread with a current-thread runtime of its own, its own upstream connections and
-//! its own component instances. A connection, and every request on it, lives and ends on one
-//! worker. The acceptor hands each connection to the worker that has the fewest. (Sharing the port
-//! among the workers with `SO_REUSEPORT` was measured and left: a second process then binds
-//! silently, few connections spread badly, and closing a listener resets what is queued on it.)
+//! A worker is a thread with its own current-thread runtime, upstream connections and component
+//! instances. A connection and all its requests stay on one worker. The acceptor gives each
+//! connection to the worker with the fewest. (Sharing the port among the workers with
+//! `SO_REUSEPORT` was measured and rejected: a second process then binds silently, few connections
+//! spread badly, and closing a listener resets what is queued on it.)
 
 mod connection;
-mod course;
+mod shutdown;
+pub(crate) mod stream;
 mod worker;
 
 use std::io;
@@ -16,47 +17,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use fusebox_resilience::Observers;
-use fusebox_wasm::Components;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::config::ListenerConfig;
 use crate::observe::{Level, Log};
-use crate::route::RouteTable;
-use worker::{Accepted, Workers};
+use connection::Accepted;
+use worker::Workers;
 
-pub(crate) use connection::HeadPause;
+pub(crate) use worker::WorkerContext;
 pub use worker::WorkerLoad;
 
-/// How long the acceptor rests when the process has no file descriptors left.
+/// How long the acceptor waits when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often the log says that there is no place for further connections.
+/// How often the log repeats that all places for connections are taken.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// Binds a listener, with an error that says what for and what may be in the way.
+/// Binds a listener. The error says which one.
 ///
-/// # Errors
-/// The address is in use or not ours.
+/// # Errors The address is in use or not available.
 pub async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
-        // Without `SO_REUSEPORT` a second process can't share the port unnoticed: it gets here.
+        // Without `SO_REUSEPORT`, a second process can't share the port silently: it gets this
+        // error.
         format!("{what}: can't listen on `{address}`")
     })
 }
 
-/// What the data path needs.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) routes: Arc<RouteTable>,
-    pub(crate) limits: ListenerConfig,
-    pub(crate) observers: Observers,
-    pub(crate) components: Components,
-}
-
-/// The proxy's own listener and its workers.
+/// The proxy's listener and its workers.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -66,28 +56,26 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the workers; nothing is accepted before [`run`](Self::run).
+    /// Starts the workers. Nothing is accepted before [`run`](Self::run).
     ///
-    /// # Errors
-    /// A thread can't be started.
+    /// # Errors A thread can't be started.
     pub(crate) fn start(
         listener: TcpListener,
         workers: usize,
-        shared: Shared,
+        shared: WorkerContext,
         log: Log,
     ) -> io::Result<Self> {
         let limits = shared.limits.clone();
         Ok(Self { listener, workers: Workers::start(workers, &Arc::new(shared))?, limits, log })
     }
 
-    /// What each worker has to do.
+    /// The load of each worker.
     pub fn loads(&self) -> Vec<Arc<WorkerLoad>> {
         self.workers.loads()
     }
 
-    /// Accepts until `shutdown`, then lets the calls in flight end. Connections that are still
-    /// there after `drain_timeout`, or once `hurry` is ready, are cut. Returns how many those
-    /// were.
+    /// Accepts until `shutdown` is ready, then lets the calls in flight end. After `drain_timeout`,
+    /// or once `hurry` is ready, the connections that are left are cut. Returns their number.
     pub async fn run(
         self,
         shutdown: impl Future<Output = ()>,
@@ -98,7 +86,7 @@ impl Server {
             () = accept(&listener, &workers, limits.max_connections, &log) => {}
             () = shutdown => {}
         }
-        // Whoever connects from here on is refused by the kernel rather than left waiting.
+        // From here on the kernel refuses clients, rather than leave them waiting.
         drop(listener);
         workers.drain(limits.drain_timeout.0, hurry).await
     }
@@ -127,7 +115,7 @@ async fn accept(listener: &TcpListener, workers: &Workers, max_connections: usiz
     }
 }
 
-/// The client was gone again before it was accepted.
+/// Whether the client left before it was accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

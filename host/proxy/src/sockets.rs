@@ -1,4 +1,4 @@
-//! What every socket gets, and what the process may open.
+//! Options of all sockets, and the limit of open files.
 
 use std::io;
 use std::time::Duration;
@@ -8,17 +8,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// Silence after which the kernel asks whether the other side is still there.
+/// The time without traffic after which the kernel probes whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Sends small messages at once, and finds out about peers that vanished without a word.
+/// Turns off delays for small messages, and turns on keep-alive probes to detect lost peers.
 pub(crate) fn prepare(stream: &TcpStream) {
-    // The worst of a refusal is a late byte, or a later discovery.
+    // Errors are ignored: without these options, traffic is only slower or a lost peer is noticed
+    // later.
     stream.set_nodelay(true).ok();
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).ok();
 }
 
-/// Out of ports, of files, of memory: our own trouble, and not the other side's.
+/// Whether an error is a shortage in this process or system (ports, files, memory) rather than a
+/// problem of the peer.
 pub(crate) fn is_of_our_own(error: &io::Error) -> bool {
     let exhausted = [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error
@@ -26,11 +28,11 @@ pub(crate) fn is_of_our_own(error: &io::Error) -> bool {
         .is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// Lets the process open as many files as it is allowed to; the usual limit is far below.
+/// Raises the limit of open files to the allowed maximum. The usual limit is far below.
 pub fn raise_file_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
-        // Without it there are fewer connections, and the log says when they run out.
+        // On an error there are fewer connections, and the log reports when files run out.
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
     }
 }

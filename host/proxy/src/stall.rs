@@ -1,4 +1,4 @@
-//! A limit on silence: how long a body may bring nothing, or a client send or take nothing.
+//! A limit on silence: how long a peer may send nothing or take nothing.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -6,14 +6,13 @@ use std::time::Duration;
 use fusebox_resilience::{Timer, clock, poll_until};
 use tokio::time::{Instant, sleep_until};
 
-/// Runs while nothing comes. No timer is made for what is never waited for, and one serves for all
-/// later waits: it stays armed when something comes, and is set to the end of a later wait only
-/// when it fires.
+/// Measures silence. A timer is created at the first wait, and serves all later waits: it stays
+/// armed when data arrives, and moves to the end of the current wait only when it fires.
 #[derive(Debug)]
 pub(crate) struct Stall {
     limit: Duration,
     timer: Option<Timer>,
-    /// When the silence that is now will have lasted for too long.
+    /// The end of the current silence's limit.
     end: Option<Instant>,
 }
 
@@ -22,12 +21,12 @@ impl Stall {
         Self { limit, timer: None, end: None }
     }
 
-    /// Something came.
+    /// Data has arrived.
     pub(crate) fn reset(&mut self) {
         self.end = None;
     }
 
-    /// Nothing is there now. Ready: there has been nothing for too long.
+    /// There is no data now. `Ready`: the silence has lasted too long.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = *self.end.get_or_insert_with(|| clock::now() + self.limit);
         poll_until(self.timer.get_or_insert_with(|| Box::pin(sleep_until(end))), end, cx)

@@ -1,31 +1,30 @@
-//! The only way out: one attempt over HTTP/1.1, on a connection of the worker's own.
+//! Sends requests to an upstream: one attempt over HTTP/1.1, on a connection of the worker.
 //!
-//! Connections are kept per worker and upstream, and used last in, first out. A request that comes
-//! back unsent, because the upstream had closed an idle connection, goes on a fresh one: the
-//! upstream saw nothing of it, so it is no attempt.
+//! Unused connections are kept per worker and upstream, last in, first out. If the upstream has
+//! closed an idle connection, and nothing of a request was sent, the request goes on a new
+//! connection. The upstream has not seen it, so this is no second attempt.
 //!
-//! The connection is written and read by the attempt itself, with the codec of `fusebox-http1`; no
-//! task and no channel is between them. Only a request body that is still being sent when its
+//! The attempt itself writes to and reads from the connection, with the codec of `fusebox-http1`;
+//! there is no task or channel between them. Only a request body that is still being sent when the
 //! response begins gets a task.
 //!
-//! A connection goes back when its response body has ended and its request body was sent whole. A
-//! response that is dropped before gives the connection to a task that reads on for a moment: a
-//! short rest keeps it alive, a long one is cheaper to cut off. An attempt that is dropped before
-//! the response head closes its connection, which is how the upstream sees that nobody waits any
-//! longer; and a request body that is still being sent ends with its attempt, so that it takes
-//! nothing from the next one.
+//! A connection returns to the pool when its response body has ended and its request body was sent
+//! whole. If a response is dropped before its end, a task reads on for a moment: a short remainder
+//! keeps the connection alive, a long one is cheaper to cut off. If an attempt is dropped before
+//! the response head, the connection is closed, so that the upstream sees that nobody waits. A
+//! request body that is still being sent ends with its attempt.
 
 mod body;
 mod buffers;
 mod connection;
 mod message;
 mod pool;
-mod target;
 
-pub use target::{Limits, Target};
+pub use buffers::Buffers;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -36,87 +35,87 @@ use fusebox_resilience::{
 };
 use futures_util::future::LocalBoxFuture;
 use http::{Method, StatusCode};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use crate::config::{Endpoint, UpstreamConfig};
 use crate::headers;
 use crate::sockets;
 use body::UpstreamBody;
-pub use buffers::Buffers;
-use connection::Connection;
+use connection::UpstreamConnection;
 use message::{Message, SendError};
 use pool::{Lease, Pool};
 
-/// How much room a response head gets at first; most have their body beside them in it.
+/// The room for a response head at first; most bodies begin in the same read.
 const HEAD_READ: usize = 8 * 1024;
 
-/// An upstream as one worker knows it.
+/// An upstream of one worker.
 #[derive(Debug)]
 pub struct HttpUpstream {
-    target: Arc<Target>,
-    /// The target's URL; each worker has its own `Arc`.
+    config: Arc<UpstreamConfig>,
+    /// The endpoint's URL; each worker has its own `Arc`.
     endpoint: Arc<str>,
     pool: Rc<Pool>,
     buffers: Rc<Buffers>,
 }
 
-/// How far a request is.
-enum Sending {
+/// Progress of sending the request.
+enum SendProgress {
     UnderWay,
     Whole,
     Broken(io::Error),
 }
 
 /// Why there is no response head.
-enum Lost {
-    /// The connection has ended, or broken.
+enum NoResponse {
+    /// The connection has ended or failed.
     Connection(Option<io::Error>),
-    /// What came is no response.
+    /// What arrived is not a valid response.
     Response(HeadError),
-    /// The request's body is no good.
+    /// The request's body failed.
     Request(Error),
 }
 
 impl HttpUpstream {
-    /// No connection is made before the first attempt. `buffers` are the worker's.
-    pub fn new(target: Arc<Target>, buffers: &Rc<Buffers>) -> Self {
-        let Limits { idle_timeout, max_idle, .. } = target.limits;
+    /// The first attempt makes the first connection. `buffers` are the worker's.
+    pub fn new(config: Arc<UpstreamConfig>, buffers: &Rc<Buffers>) -> Self {
+        let pool = Pool::new(config.settings.idle_timeout.0, config.settings.max_idle);
         Self {
-            endpoint: target.url.as_str().into(),
-            target,
-            pool: Rc::new(Pool::new(idle_timeout, max_idle)),
+            endpoint: config.endpoint.url.as_str().into(),
+            config,
+            pool: Rc::new(pool),
             buffers: buffers.clone(),
         }
     }
 
-    /// Closes connections that have been idle for too long, or that the upstream has closed.
+    /// Closes connections that have been unused for too long or that the upstream has closed.
     pub fn reap(&self) {
         self.pool.reap();
     }
 
-    /// Dropped before the response head, the connection is closed.
+    /// Dropped before the response head, it closes the connection.
     async fn exchange(&self, call: &Call, attempt: &Attempt<'_>) -> Outcome {
-        let mut message = Message::new(call, &self.target, &self.buffers);
+        let mut message = Message::new(call, &self.config, &self.buffers);
         if let Some(connection) = self.pool.take() {
             attempt.reaches(connection.address);
             if let Some(outcome) = self.talk(self.lease(connection), &mut message, call).await {
                 return outcome;
             }
         }
-        // Boxed: most calls find a connection, and need no room for this.
+        // Boxed to keep the future small: most calls find a connection in the pool.
         let connection = Box::pin(self.connect(attempt)).await?;
         self.talk(self.lease(connection), &mut message, call).await.unwrap_or_else(|| {
-            // A connection that was closed as soon as it was made is as good as none.
+            // The upstream closed a new connection at once: the same as a refused one.
             Err(Error::new(ErrorKind::ConnectionRefused)
-                .with_source("closed before the request was sent"))
+                .with_source("closed before anything was sent"))
         })
     }
 
-    fn lease(&self, connection: Connection) -> Lease {
+    fn lease(&self, connection: UpstreamConnection) -> Lease {
         Lease::new(connection, self.pool.clone(), self.buffers.take_read())
     }
 
-    /// Sends the message and reads the response. None: nothing of it has been sent.
+    /// Sends the message and reads the response. `None`: nothing of it was sent.
     #[expect(
         clippy::manual_async_fn,
         reason = "what an `async fn` is given has room in its future twice"
@@ -128,27 +127,30 @@ impl HttpUpstream {
         call: &'a Call,
     ) -> impl Future<Output = Option<Outcome>> + use<'a> {
         async move {
-            let limits = &self.target.limits;
-            let mut parser = HeadParser::new(limits.max_header, call.head().method == Method::HEAD);
-            let mut sending = Sending::UnderWay;
+            let settings = &self.config.settings;
+            let mut parser = HeadParser::new(
+                settings.max_header.in_memory(),
+                call.head().method == Method::HEAD,
+            );
+            let mut sending = SendProgress::UnderWay;
             let head = poll_fn(|cx| {
-                if matches!(sending, Sending::UnderWay)
+                if matches!(sending, SendProgress::UnderWay)
                     && let Poll::Ready(sent) = lease.connection.poll_send(message, cx)
                 {
                     sending = match sent {
-                        Ok(()) => Sending::Whole,
+                        Ok(()) => SendProgress::Whole,
                         Err(SendError::Body(error)) => {
-                            return Poll::Ready(Err(Lost::Request(error)));
+                            return Poll::Ready(Err(NoResponse::Request(error)));
                         }
-                        // It may have answered all the same, and taken no more because of that.
-                        Err(SendError::Io(error)) => Sending::Broken(error),
+                        // The upstream may have answered without reading the whole request.
+                        Err(SendError::Io(error)) => SendProgress::Broken(error),
                     };
                 }
                 self.poll_head(&mut lease.connection, &mut parser, cx)
             });
-            Some(match call.timers().timeout(limits.response_timeout, head).await {
+            Some(match call.timers().timeout(settings.response_timeout.0, head).await {
                 Ok(Ok(head)) => self.respond(head, lease, sending, message),
-                Ok(Err(Lost::Connection(_))) if message.is_untouched() => return None,
+                Ok(Err(NoResponse::Connection(_))) if message.is_untouched() => return None,
                 Ok(Err(lost)) => Err(failed(lost, sending)),
                 Err(_) => Err(Error::new(ErrorKind::Timeout).with_source("no response in time")),
             })
@@ -157,18 +159,18 @@ impl HttpUpstream {
 
     fn poll_head(
         &self,
-        connection: &mut Connection,
+        connection: &mut UpstreamConnection,
         parser: &mut HeadParser,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Head, Lost>> {
+    ) -> Poll<Result<Head, NoResponse>> {
         loop {
             match ready!(connection.poll_read(HEAD_READ, cx)) {
-                Ok(0) => return Poll::Ready(Err(Lost::Connection(None))),
+                Ok(0) => return Poll::Ready(Err(NoResponse::Connection(None))),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(Lost::Connection(Some(error)))),
+                Err(error) => return Poll::Ready(Err(NoResponse::Connection(Some(error)))),
             }
             let head = parser.parse_into(&mut connection.buffer, || self.buffers.take_headers());
-            if let Some(head) = head.map_err(Lost::Response)? {
+            if let Some(head) = head.map_err(NoResponse::Response)? {
                 return Poll::Ready(Ok(head));
             }
         }
@@ -178,15 +180,14 @@ impl HttpUpstream {
         &self,
         head: Head,
         mut lease: Lease,
-        sending: Sending,
+        sending: SendProgress,
         message: &mut Message,
     ) -> Outcome {
         let Head { status, mut headers, framing, keep_alive } = head;
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            // `Upgrade` ends at this hop, so nobody asked for it.
-            return Err(
-                Error::new(ErrorKind::ProtocolError).with_source("switched protocols unasked")
-            );
+            // The proxy removes `Upgrade` from requests, so this was not asked for.
+            return Err(Error::new(ErrorKind::ProtocolError)
+                .with_source("switched protocols without being asked"));
         }
         headers::strip_hop_by_hop(&mut headers);
         lease.keep_alive = keep_alive;
@@ -197,8 +198,8 @@ impl HttpUpstream {
                 Ok(Decoded::Data(data)) => ResponseBody::full(data),
                 _ => ResponseBody::empty(),
             };
-            // What is left of the request to be sent ends with its attempt.
-            if matches!(sending, Sending::Whole)
+            // A request body that is still being sent ends here, and so does its connection.
+            if matches!(sending, SendProgress::Whole)
                 && let Some(buffer) = lease.give_back()
             {
                 self.buffers.put_read(buffer);
@@ -206,31 +207,31 @@ impl HttpUpstream {
             body
         } else {
             match sending {
-                Sending::UnderWay => lease.connection.send_rest(message.take_rest()),
-                Sending::Whole => {}
-                Sending::Broken(_) => lease.keep_alive = false,
+                SendProgress::UnderWay => lease.connection.send_rest_by_task(message.take_unsent()),
+                SendProgress::Whole => {}
+                SendProgress::Broken(_) => lease.keep_alive = false,
             }
             ResponseBody::stream(Box::pin(UpstreamBody::new(
                 decoder,
                 lease,
-                self.target.limits.body_timeout,
+                self.config.settings.body_timeout.0,
             )))
         };
         Ok(Response::new(status, headers, body))
     }
 
-    async fn connect(&self, attempt: &Attempt<'_>) -> Result<Connection, Error> {
-        match timeout(self.target.limits.connect_timeout, self.tcp(attempt)).await {
+    async fn connect(&self, attempt: &Attempt<'_>) -> Result<UpstreamConnection, Error> {
+        match timeout(self.config.settings.connect_timeout.0, self.tcp(attempt)).await {
             Ok(connection) => connection,
             Err(_) => Err(ErrorKind::ConnectionTimeout.into()),
         }
     }
 
-    /// Tries each address in turn, none for longer than its share of the limit: a silent one must
-    /// not hide those after it.
-    async fn tcp(&self, attempt: &Attempt<'_>) -> Result<Connection, Error> {
-        let addresses = self.target.resolve().await?;
-        let share = self.target.limits.connect_timeout
+    /// Tries the addresses in order, each for its share of the limit, so that an address that does
+    /// not respond does not block the others.
+    async fn tcp(&self, attempt: &Attempt<'_>) -> Result<UpstreamConnection, Error> {
+        let addresses = resolve(&self.config.endpoint).await?;
+        let share = self.config.settings.connect_timeout.0
             / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut last = Error::from(ErrorKind::DnsError);
         for address in addresses {
@@ -238,7 +239,7 @@ impl HttpUpstream {
             match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     sockets::prepare(&stream);
-                    return Ok(Connection::new(stream, address));
+                    return Ok(UpstreamConnection::new(stream, address));
                 }
                 Ok(Err(error)) => last = connect_error(error),
                 Err(_) => last = ErrorKind::ConnectionTimeout.into(),
@@ -248,15 +249,26 @@ impl HttpUpstream {
     }
 }
 
-fn failed(lost: Lost, sending: Sending) -> Error {
+/// The addresses to try, in order.
+async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
+    if let Ok(address) = endpoint.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, endpoint.port)]);
+    }
+    let dns_error = |source: io::Error| Error::new(ErrorKind::DnsError).with_source(source);
+    let addresses: Vec<_> =
+        lookup_host((&*endpoint.host, endpoint.port)).await.map_err(dns_error)?.collect();
+    if addresses.is_empty() { Err(ErrorKind::DnsError.into()) } else { Ok(addresses) }
+}
+
+fn failed(lost: NoResponse, sending: SendProgress) -> Error {
     match lost {
-        Lost::Request(error) => error,
-        Lost::Response(error) => Error::new(ErrorKind::ProtocolError).with_source(error),
-        Lost::Connection(read) => {
+        NoResponse::Request(error) => error,
+        NoResponse::Response(error) => Error::new(ErrorKind::ProtocolError).with_source(error),
+        NoResponse::Connection(read) => {
             let error = Error::new(ErrorKind::ConnectionTerminated);
             match (sending, read) {
-                (Sending::Broken(cause), _) | (_, Some(cause)) => error.with_source(cause),
-                _ => error.with_source("closed before a response came"),
+                (SendProgress::Broken(cause), _) | (_, Some(cause)) => error.with_source(cause),
+                _ => error.with_source("closed before the response"),
             }
         }
     }
@@ -291,8 +303,8 @@ mod tests {
     /// Bytes: it is made and moved for every attempt.
     #[test]
     fn an_attempt_is_small() {
-        let config = toml::from_str("url = \"http://b\"").unwrap();
-        let upstream = HttpUpstream::new(Target::new(&config).unwrap().into(), &Rc::default());
+        let config = UpstreamConfig::new(Endpoint::parse("http://b").unwrap());
+        let upstream = HttpUpstream::new(config.into(), &Rc::default());
         let call = call("1", Observers::default());
         let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
         assert!(size <= 752, "{size}");

@@ -1,8 +1,7 @@
-//! Component files that change: each is loaded again once it has stopped changing.
+//! Watches component files: loads each again once it has stopped changing.
 //!
-//! Files are looked at rather than subscribed to: a look follows symbolic links (Kubernetes swings
-//! one to replace a mounted file), sees a rename over the name, works on every file system, and
-//! costs microseconds.
+//! It polls the files. Polling follows symbolic links (Kubernetes replaces a mounted file by
+//! changing one), sees renames, works on every file system, and costs microseconds.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -15,18 +14,18 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often the files are looked at. A file that looks the same twice in a row, and other than
-/// when it was loaded, has been replaced and is complete.
+/// How often the files are looked at. A file that has changed since it was loaded, and is the same
+/// in two looks, is complete.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// How many components are loaded at a time: one that takes long to compile holds back no other,
-/// and a hundred that change at once do not become a hundred compilers.
+/// How many components are loaded at a time: a slow one does not block the others, and many changes
+/// at once do not start as many compilers.
 const LOADS: usize = 2;
 
-/// Watches until it is dropped. What comes of each change is told by the components' own events.
+/// Watches until it is dropped. The components' events report each load.
 pub(crate) async fn watch(components: Components) {
-    let mut files: Vec<File> =
-        components.files().map(|(name, path)| File::new(name, path)).collect();
+    let mut files: Vec<WatchedFile> =
+        components.files().map(|(name, path)| WatchedFile::new(name, path)).collect();
     if files.is_empty() {
         return;
     }
@@ -38,12 +37,12 @@ pub(crate) async fn watch(components: Components) {
         ticks.tick().await;
         while loads.try_join_next().is_some() {}
         let settling = components.clone();
-        // A look can hang on a dead file server, and this runtime accepts connections.
+        // Looking can block on a dead file server, and this runtime accepts connections.
         let looked = spawn_blocking(move || {
             settling.settle();
             let anew: Vec<_> = files
                 .iter_mut()
-                .filter_map(File::settled_anew)
+                .filter_map(WatchedFile::settled_anew)
                 .map(|file| file.name.clone())
                 .collect();
             (files, anew)
@@ -62,41 +61,41 @@ async fn load(name: String, components: Components, places: Arc<Semaphore>) {
         let _place = place;
         components.reload(&name);
     });
-    // Should it have panicked, the next change may do better.
+    // After a panic the next change tries again.
     loaded.await.ok();
 }
 
-struct File {
+struct WatchedFile {
     name: String,
     path: PathBuf,
     loaded: Option<Stamp>,
     last: Option<Stamp>,
 }
 
-/// What changes when a file does.
+/// The metadata that changes when a file does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
-    /// Moves with permissions too, and when the time above was set back.
+    /// Also changes with permissions, and when the modification time was set back.
     changed: (i64, i64),
 }
 
-impl File {
-    /// The first look loads it again, which does nothing but find a file that was replaced while
-    /// the proxy started.
+impl WatchedFile {
+    /// The first look always loads the file again, which finds a file that was replaced during the
+    /// start.
     fn new(name: &str, path: &Path) -> Self {
         Self { name: name.to_owned(), path: path.to_owned(), loaded: None, last: None }
     }
 
-    /// Itself, if there is something new to load.
+    /// Returns itself if there is a new file to load.
     fn settled_anew(&mut self) -> Option<&Self> {
         let now = Stamp::of(&self.path);
         let settled = now == self.last;
         self.last = now;
-        // A file that is gone replaces nothing; when it is back it has a new stamp.
+        // A removed file replaces nothing. When it comes back, its stamp has changed.
         let anew = settled && now.is_some() && now != self.loaded;
         if anew {
             self.loaded = now;

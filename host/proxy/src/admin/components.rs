@@ -1,30 +1,42 @@
-//! The switches of components: reload, push, roll back. All of them work on a thread that may
-//! block.
+//! Changes of components: reload, push and roll back. They work on a thread that may block.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use fusebox_wasm::{LARGEST_FILE, Reload, RollBack};
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use fusebox_wasm::{Components, LARGEST_FILE, Reload, RollBack};
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{Admin, json, text};
+use super::answer::{AdminAnswer, json, text};
 
-/// How long a component may take to arrive.
+/// How long an upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-impl Admin {
-    /// Loads again what has changed: 200, or 422 if something is no good.
-    pub(super) async fn reload(&self) -> Response<Full<Bytes>> {
+/// Changes components.
+#[derive(Debug)]
+pub(super) struct Switches {
+    components: Components,
+    /// One long change at a time: a component can be 64 MiB, and compiling it can take minutes.
+    changes: Arc<Semaphore>,
+}
+
+impl Switches {
+    pub(super) fn new(components: Components) -> Self {
+        Self { components, changes: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Loads changed components: 200, or 422 if one is refused.
+    pub(super) async fn reload(&self) -> AdminAnswer {
         let Ok(place) = self.changes.clone().try_acquire_owned() else { return busy() };
         let components = self.components.clone();
         let reloads = spawn_blocking(move || {
-            // Held until it is done, even if the client has gone.
+            // Held until the end, even if the client has left.
             let _place = place;
             components.reload_all()
         });
@@ -36,14 +48,14 @@ impl Admin {
         json(status, &json!({ "components": results }))
     }
 
-    /// Takes a component: 200 once it is in use and in its file, 422 if it is no good.
-    pub(super) async fn push(&self, name: String, body: Incoming) -> Response<Full<Bytes>> {
+    /// Replaces a component and its file: 200, or 422 if it is refused.
+    pub(super) async fn push(&self, name: String, body: Incoming) -> AdminAnswer {
         if !self.components.has(&name) {
             return text(StatusCode::NOT_FOUND, format!("no component `{name}`\n"));
         }
         let too_large = || {
             let limit = LARGEST_FILE >> 20;
-            text(StatusCode::PAYLOAD_TOO_LARGE, format!("a component may have up to {limit} MiB\n"))
+            text(StatusCode::PAYLOAD_TOO_LARGE, format!("a component can have up to {limit} MiB\n"))
         };
         if body.size_hint().lower() > LARGEST_FILE {
             return too_large();
@@ -54,10 +66,10 @@ impl Admin {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
             Ok(Err(_)) => {
-                return text(StatusCode::BAD_REQUEST, "the component did not arrive whole\n");
+                return text(StatusCode::BAD_REQUEST, "the upload is incomplete\n");
             }
             Err(_) => {
-                return text(StatusCode::REQUEST_TIMEOUT, "the component did not arrive in time\n");
+                return text(StatusCode::REQUEST_TIMEOUT, "the upload took too long\n");
             }
         };
         let components = self.components.clone();
@@ -74,7 +86,7 @@ impl Admin {
     }
 
     /// Puts the previous version back: 200, or 409 if there is none.
-    pub(super) async fn roll_back(&self, name: String) -> Response<Full<Bytes>> {
+    pub(super) async fn roll_back(&self, name: String) -> AdminAnswer {
         if !self.components.has(&name) {
             return text(StatusCode::NOT_FOUND, format!("no component `{name}`\n"));
         }
@@ -110,14 +122,14 @@ fn result(reload: &Reload) -> Value {
     }
 }
 
-fn busy() -> Response<Full<Bytes>> {
+fn busy() -> AdminAnswer {
     let mut refusal =
         text(StatusCode::SERVICE_UNAVAILABLE, "another component is being pushed or reloaded\n");
     refusal.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     refusal
 }
 
-/// The process is ending, or the thread has panicked.
-fn gone() -> Response<Full<Bytes>> {
-    text(StatusCode::INTERNAL_SERVER_ERROR, "it did not come to an end\n")
+/// The process is ending, or the thread panicked.
+fn gone() -> AdminAnswer {
+    text(StatusCode::INTERNAL_SERVER_ERROR, "the change did not finish\n")
 }

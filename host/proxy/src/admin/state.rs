@@ -1,37 +1,51 @@
-//! `/state`: what runs and where it stands, as JSON. Field names are a contract.
+//! `/state`: what runs, and its state, as JSON. The field names are a contract.
+
+use std::sync::Arc;
 
 use fusebox_resilience::{ComponentId, Shown};
 use fusebox_wasm::ComponentRejection;
 use serde_json::{Value, json};
 
-use super::Admin;
+use crate::config::UpstreamConfig;
 use crate::route::Route;
+use crate::running::Running;
+use crate::server::WorkerLoad;
 
-/// Routes in the order in which they are tried, policies and components by name.
-pub(super) fn of(admin: &Admin) -> Value {
+/// Routes in the order in which they are tried; policies and components by name.
+pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "ready": admin.ready.load(std::sync::atomic::Ordering::Relaxed),
-        "workers": admin.loads.iter().map(|load| json!({ "connections": load.connections() })).collect::<Vec<_>>(),
-        "routes": admin.routes.routes().iter().map(|route| self::route(admin, route)).collect::<Vec<_>>(),
-        "policies": policies(admin),
-        "components": components(admin),
+        "ready": is_ready,
+        "workers": loads.iter().map(|load| json!({ "connections": load.connections() })).collect::<Vec<_>>(),
+        "routes": running.routes.routes().iter().map(|route| self::route(running, route)).collect::<Vec<_>>(),
+        "upstreams": running.routes.upstreams().iter().map(upstream).collect::<Vec<_>>(),
+        "policies": policies(running),
+        "components": components(running),
     })
 }
 
-fn route(admin: &Admin, route: &Route) -> Value {
+fn route(running: &Running, route: &Route) -> Value {
     let policies: Vec<_> =
         route.pipeline.policies().iter().map(|policy| policy.name().to_string()).collect();
     json!({
         "name": &*route.name,
         "matches": route.matches.to_string(),
-        "upstream": admin.routes.targets()[route.upstream].url,
+        "upstream": running.routes.upstreams()[route.upstream].label(),
         "policies": policies,
     })
 }
 
-fn policies(admin: &Admin) -> Value {
-    let policies = admin.policies.iter().map(|(name, policy)| {
+/// Endpoints are objects, so that fields can be added.
+fn upstream(upstream: &Arc<UpstreamConfig>) -> Value {
+    json!({
+        "name": upstream.name,
+        "endpoints": [{ "url": upstream.endpoint.url }],
+        "settings": upstream.settings,
+    })
+}
+
+fn policies(running: &Running) -> Value {
+    let policies = running.policies.iter().map(|(name, policy)| {
         let mut shown = json!({ "kind": policy.kind() });
         for (field, value) in policy.show() {
             match value {
@@ -46,8 +60,8 @@ fn policies(admin: &Admin) -> Value {
     Value::Object(policies.collect())
 }
 
-fn components(admin: &Admin) -> Value {
-    let components = admin.components.status().into_iter().map(|status| {
+fn components(running: &Running) -> Value {
+    let components = running.components.status().into_iter().map(|status| {
         let faults =
             status.faults.iter().map(|(fault, count)| (fault.name().to_owned(), json!(count)));
         let component = json!({

@@ -7,7 +7,7 @@ use fusebox_wasm::author::{Cases, ComponentTrial};
 use fusebox_wasm::{Compiler, ComponentConfig};
 
 use super::manifest::{self, Manifest};
-use crate::config::Config;
+use crate::read::read;
 
 /// A component and the cases that go with it.
 #[derive(Clone, Debug)]
@@ -67,10 +67,11 @@ impl Subject {
     pub(super) fn named(self, name: Option<String>, file: Option<&Path>) -> Result<Self> {
         let Some(file) = file else { return Ok(Self { name, ..self }) };
         let name = name.context("`--config` needs `--component NAME`")?;
-        let mut config = Config::read(file).map_err(|errors| {
-            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        let read = read(file).map_err(|invalid| {
+            let errors: Vec<_> = invalid.errors.iter().map(ToString::to_string).collect();
             anyhow!("{}", errors.join("; "))
-        })?;
+        });
+        let mut config = read?.config;
         let component = config.components.remove(&name);
         let component =
             component.with_context(|| format!("{}: no component `{name}`", file.display()))?;

@@ -1,13 +1,17 @@
 //! A TOML file with its places: every value knows its path and line, so that every error can say
 //! where it is.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use super::path::{PathStep, join, steps};
+use super::variables::expand_all;
+use super::words::{found, in_plain_words};
 
 /// Something wrong in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +27,10 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The file is not there, or can't be read.
-    pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
-        let message = format!("can't be read: {error}");
-        Self { file: file.display().to_string(), line: None, path: String::new(), message }
+    /// Something wrong with the file as a whole, or in a line of it.
+    pub(crate) fn of_file(file: &Path, line: Option<usize>, message: impl Into<String>) -> Self {
+        let file = file.display().to_string();
+        Self { file, line, path: String::new(), message: message.into() }
     }
 }
 
@@ -43,20 +47,71 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// Where everything is in a file: all that is needed of it once it has been read.
+#[derive(Clone, Debug)]
+pub struct Places {
+    file: String,
+    /// Lines, from 1, by path.
+    lines: BTreeMap<String, usize>,
+}
+
+impl Places {
+    /// Something wrong at `path`.
+    pub fn error(&self, path: &str, message: impl Into<String>) -> ConfigError {
+        ConfigError {
+            file: self.file.clone(),
+            line: self.line_of(path),
+            path: path.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    /// Where `path` is, or else the nearest thing above it that exists.
+    fn line_of(&self, path: &str) -> Option<usize> {
+        let mut path = path;
+        while !path.is_empty() {
+            if let Some(line) = self.lines.get(path) {
+                return Some(*line);
+            }
+            path = path.rfind(['.', '[']).map_or("", |end| &path[..end]);
+        }
+        None
+    }
+
+    /// Whether the section of `what`s has this name, right or wrong.
+    ///
+    /// # Errors
+    /// It has not: the names that it has.
+    pub fn look_up(&self, section: &str, what: &str, name: &str) -> Result<(), String> {
+        if self.lines.contains_key(&join(section, name)) {
+            return Ok(());
+        }
+        let within = |path: &'_ String| {
+            let name = path.strip_prefix(section)?.strip_prefix('.')?;
+            (!name.contains(['.', '['])).then(|| name.to_owned())
+        };
+        let known: Vec<String> = self.lines.keys().filter_map(within).collect();
+        Err(if known.is_empty() {
+            format!("unknown {what} `{name}`; the file has none")
+        } else {
+            format!("unknown {what} `{name}`; expected one of {}", known.join(", "))
+        })
+    }
+}
+
 /// A parsed file, with `${VAR}` and `${VAR:-default}` expanded inside its strings.
 #[derive(Debug)]
 pub struct Document<'t> {
-    file: String,
-    text: &'t str,
     /// Where lines end.
     newlines: Vec<usize>,
     root: Spanned<DeValue<'t>>,
+    places: Places,
     unset: Vec<ConfigError>,
 }
 
 impl<'t> Document<'t> {
     /// Parses `text`; `variable` looks up environment variables. What it does not find is among the
-    /// [`problems`](Self::problems).
+    /// [`unset`](Self::unset).
     ///
     /// # Errors
     /// All that is not TOML.
@@ -74,10 +129,14 @@ impl<'t> Document<'t> {
             .filter(|(_, byte)| *byte == b'\n')
             .map(|(offset, _)| offset)
             .collect();
-        let mut document = Self { file, text, newlines, root, unset: Vec::new() };
+        let places = Places { file, lines: BTreeMap::new() };
+        let mut document = Self { newlines, root, places, unset: Vec::new() };
         if !errors.is_empty() {
-            return Err(errors.iter().map(|error| document.syntax_error(error)).collect());
+            return Err(errors.iter().map(|error| document.syntax_error(error, text)).collect());
         }
+        let mut lines = BTreeMap::new();
+        document.find_lines(&document.root, "", &mut lines);
+        document.places.lines = lines;
         let mut unset = Vec::new();
         expand_all(&mut document.root, String::new(), &variable, &mut unset);
         document.unset =
@@ -85,25 +144,19 @@ impl<'t> Document<'t> {
         Ok(document)
     }
 
-    /// All that is wrong, in the file's order: the variables that are not set, and `others`, but
-    /// for those that only follow from them.
-    pub fn problems(&self, others: impl IntoIterator<Item = ConfigError>) -> Vec<ConfigError> {
-        let unset: HashSet<&str> = self.unset.iter().map(|unset| unset.path.as_str()).collect();
-        let follows = |other: &ConfigError| unset.contains(other.path.as_str());
-        let mut problems = self.unset.clone();
-        problems.extend(others.into_iter().filter(|other| !follows(other)));
-        problems.sort_by_key(|problem| problem.line);
-        problems
+    /// The variables that are not set, each where it is asked for.
+    pub fn unset(&self) -> &[ConfigError] {
+        &self.unset
     }
 
     /// Something wrong at `path`.
     pub fn error(&self, path: &str, message: impl Into<String>) -> ConfigError {
-        ConfigError {
-            file: self.file.clone(),
-            line: self.line_of(path),
-            path: path.to_owned(),
-            message: message.into(),
-        }
+        self.places.error(path, message)
+    }
+
+    /// Where everything is.
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// The value at `path`, such as `policies.retry` or `routes[0].path`; the empty path is the
@@ -112,8 +165,8 @@ impl<'t> Document<'t> {
         let mut value = &self.root;
         for step in steps(path) {
             value = match (step, value.get_ref()) {
-                (Step::Key(key), DeValue::Table(table)) => table.get(key)?,
-                (Step::Index(index), DeValue::Array(array)) => array.get(index)?,
+                (PathStep::Key(key), DeValue::Table(table)) => table.get(key)?,
+                (PathStep::Index(index), DeValue::Array(array)) => array.get(index)?,
                 _ => return None,
             };
         }
@@ -147,51 +200,46 @@ impl<'t> Document<'t> {
                 Ok(table.keys().map(|key| key.get_ref().to_string()).collect())
             }
             Some(other) => {
-                Err(self.error(path, format!("expected a table, found {}", other.type_str())))
+                Err(self.error(path, format!("expected a table, found {}", found(other))))
             }
         }
     }
 
-    /// Whether the table at `path` has this key.
-    pub(crate) fn has_key(&self, path: &str, key: &str) -> bool {
-        matches!(self.value(path).map(Spanned::get_ref), Some(DeValue::Table(table)) if table.contains_key(key))
-    }
-
-    /// The length of the array at `path`; 0 if there is nothing.
-    pub(super) fn length(&self, path: &str) -> Result<usize, ConfigError> {
+    /// The length of the array at `path`, which `expected` names; 0 if there is nothing.
+    pub(super) fn length(&self, path: &str, expected: &str) -> Result<usize, ConfigError> {
         match self.value(path).map(Spanned::get_ref) {
             None => Ok(0),
             Some(DeValue::Array(array)) => Ok(array.len()),
-            Some(other) => Err(self
-                .error(path, format!("expected an array of tables, found {}", other.type_str()))),
+            Some(other) => {
+                Err(self.error(path, format!("expected {expected}, found {}", found(other))))
+            }
         }
     }
 
-    /// Where `path` is, or else the nearest thing above it that exists.
-    fn line_of(&self, path: &str) -> Option<usize> {
-        let mut path = path;
-        loop {
-            if path.is_empty() {
-                return None;
+    /// A key stands where its name does, an element of an array where its value does.
+    fn find_lines(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        lines: &mut BTreeMap<String, usize>,
+    ) {
+        let mut add = |path: String, start: usize, value: &Spanned<DeValue<'_>>| {
+            lines.insert(path.clone(), self.line_at(start));
+            self.find_lines(value, &path, lines);
+        };
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                for (key, value) in table {
+                    add(join(path, key.get_ref()), key.span().start, value);
+                }
             }
-            if let Some(start) = self.start_of(path) {
-                return Some(self.line_at(start));
+            DeValue::Array(array) => {
+                for (index, value) in array.iter().enumerate() {
+                    add(format!("{path}[{index}]"), value.span().start, value);
+                }
             }
-            path = path.rfind(['.', '[']).map_or("", |end| &path[..end]);
+            _ => {}
         }
-    }
-
-    /// Where the key of `path` starts, or the value if it stands in an array.
-    fn start_of(&self, path: &str) -> Option<usize> {
-        let value = self.value(path)?;
-        if let Some((parent, key)) = path.rsplit_once('.').or(Some(("", path)))
-            && !key.contains('[')
-            && let DeValue::Table(table) = self.value(parent)?.get_ref()
-            && let Some((key, _)) = table.get_key_value(key)
-        {
-            return Some(key.span().start);
-        }
-        Some(value.span().start)
     }
 
     fn line_at(&self, offset: usize) -> usize {
@@ -207,11 +255,11 @@ impl<'t> Document<'t> {
             None => None,
         };
         ConfigError {
-            file: self.file.clone(),
+            file: self.places.file.clone(),
             line: error
                 .span()
                 .map(|span| self.line_at(span.start))
-                .or_else(|| self.line_of(&within)),
+                .or_else(|| self.places.line_of(&within)),
             path: path.unwrap_or(within),
             message: in_plain_words(error.message()),
         }
@@ -219,32 +267,14 @@ impl<'t> Document<'t> {
 
     /// Likewise, of text that is no document yet. A key that is there twice is not found by its
     /// place.
-    fn syntax_error(&self, error: &toml::de::Error) -> ConfigError {
+    fn syntax_error(&self, error: &toml::de::Error, text: &str) -> ConfigError {
         let mut syntax_error = self.toml_error(error, String::new());
-        if let Some(key) = error.span().and_then(|span| self.text.get(span))
+        if let Some(key) = error.span().and_then(|span| text.get(span))
             && syntax_error.message == "duplicate key"
         {
             syntax_error.message = format!("duplicate key `{key}`");
         }
         syntax_error
-    }
-}
-
-/// serde's message in one line and in the words of the reference, not of Rust.
-fn in_plain_words(message: &str) -> String {
-    let mut plain = message.replace('\n', ", ");
-    for (rust, word) in [
-        ("expected i64", "expected a whole number"),
-        ("expected u64", "expected a whole number of at least 0"),
-        ("expected usize", "expected a whole number of at least 0"),
-        ("expected f64", "expected a number"),
-        ("expected parsable string", "expected a size such as \"64KiB\""),
-    ] {
-        plain = plain.replace(rust, word);
-    }
-    match plain.split_once("expected struct ") {
-        Some((before, _)) => format!("{before}expected a table"),
-        None => plain,
     }
 }
 
@@ -266,83 +296,4 @@ fn deepest(value: &Spanned<DeValue<'_>>, path: String, offset: usize) -> String 
         Some((value, path)) => deepest(value, path, offset),
         None => path,
     }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-enum Step<'a> {
-    Key(&'a str),
-    Index(usize),
-}
-
-fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
-    path.split(['.', '[']).filter(|step| !step.is_empty()).map(|step| {
-        match step.strip_suffix(']') {
-            Some(index) => index.parse().map_or(Step::Key(step), Step::Index),
-            None => Step::Key(step),
-        }
-    })
-}
-
-fn expand_all(
-    value: &mut Spanned<DeValue<'_>>,
-    path: String,
-    variable: &impl Fn(&str) -> Option<String>,
-    unset: &mut Vec<(String, String)>,
-) {
-    match value.get_mut() {
-        DeValue::String(text) if text.contains('$') => match expand(text, variable) {
-            Ok(expanded) => *text = expanded.into(),
-            Err(message) => unset.push((path, message)),
-        },
-        DeValue::Array(array) => {
-            for (index, value) in array.iter_mut().enumerate() {
-                expand_all(value, format!("{path}[{index}]"), variable, unset);
-            }
-        }
-        DeValue::Table(table) => {
-            for (key, value) in table.iter_mut() {
-                expand_all(value, join(&path, key.get_ref()), variable, unset);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Expands `${VAR}` and `${VAR:-default}`; `$${` is a literal `${`. As in a shell, an empty
-/// variable takes the default.
-fn expand(text: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut expanded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find("${") {
-        if let Some(before) = rest[..start].strip_suffix('$') {
-            expanded.push_str(before);
-            expanded.push_str("${");
-            rest = &rest[start + 2..];
-            continue;
-        }
-        expanded.push_str(&rest[..start]);
-        let Some(end) = rest[start..].find('}') else {
-            return Err("`${` without `}`; write `$${` for a literal one".to_owned());
-        };
-        let inside = &rest[start + 2..start + end];
-        let (name, default) = match inside.split_once(":-") {
-            Some((name, default)) => (name, Some(default)),
-            None => (inside, None),
-        };
-        match (variable(name).filter(|value| !value.is_empty() || default.is_none()), default) {
-            (Some(value), _) => expanded.push_str(&value),
-            (None, Some(default)) => expanded.push_str(default),
-            (None, None) => {
-                return Err(format!(
-                    "environment variable `{name}` is not set; `${{{name}:-default}}` gives it a default"
-                ));
-            }
-        }
-        rest = &rest[start + end + 1..];
-    }
-    expanded.push_str(rest);
-    Ok(expanded)
 }

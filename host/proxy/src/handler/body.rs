@@ -1,5 +1,5 @@
-//! The bodies between client and proxy: the request's with its limits, and the response's, whose
-//! end is the call's end.
+//! The bodies between client and proxy: the request body with its limits, and the response body,
+//! whose end is the end of the call.
 
 use std::cell::Cell;
 use std::error::Error as _;
@@ -17,12 +17,11 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::headers;
 use crate::reply::Refusal;
-use crate::server::HeadPause;
+use crate::server::stream::HeadPause;
 use crate::stall::Stall;
 use crate::upstream::Buffers;
 
-/// A request body as it comes from the client, no larger than it may be and never silent for too
-/// long.
+/// A request body from the client, with a limit on its size and on silence.
 pub(super) struct ClientRequestBody {
     incoming: Incoming,
     left: u64,
@@ -31,7 +30,7 @@ pub(super) struct ClientRequestBody {
 }
 
 impl ClientRequestBody {
-    /// Sets `gone` if the client leaves before it has sent all of it.
+    /// `gone` is set if the client leaves before it has sent all of the body.
     pub(super) fn new(
         incoming: Incoming,
         limit: u64,
@@ -42,7 +41,7 @@ impl ClientRequestBody {
     }
 }
 
-/// Whether the connection broke, rather than that something else than a body came over it.
+/// Whether the connection broke, rather than that what came over it was not a valid body.
 fn is_of_connection(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| {
@@ -100,28 +99,28 @@ impl Body for ClientRequestBody {
     }
 }
 
-/// A call until its end, which it reports when it is dropped: after the last byte of the response,
-/// or when the client left.
+/// A call until its end. Dropping it reports the end: after the last byte of the response, or when
+/// the client has left.
 #[derive(Debug)]
-pub(super) struct Finish {
+pub(super) struct OngoingCall {
     call: Call,
     status: Option<u16>,
     failure: Option<ErrorKind>,
-    /// What is behind the failure, for the log alone.
+    /// The causes of the failure, for the log only.
     detail: Option<Arc<str>>,
     /// The attempt that the answer comes from; 0 if from none.
     attempt: u32,
     /// How the response body ended.
     end: Option<BodyEnd>,
     bytes: u64,
-    /// Whether the client left within its request body. None: it has none.
+    /// Whether the client left within its request body. `None`: there is no body.
     gone: Option<Rc<Cell<bool>>>,
     buffers: Rc<Buffers>,
     _pause: HeadPause,
 }
 
-impl Finish {
-    /// The call's headers go to `buffers` in the end.
+impl OngoingCall {
+    /// At the end, the memory of the call's headers goes to `buffers`.
     pub(super) fn new(
         call: Call,
         gone: Option<Rc<Cell<bool>>>,
@@ -146,7 +145,7 @@ impl Finish {
         &self.call
     }
 
-    /// What the upstream, or a fallback, answered.
+    /// Answers with the response of the upstream or a fallback.
     pub(super) fn answer(mut self, response: fusebox_resilience::Response) -> Response<ClientBody> {
         self.attempt = response.attempt();
         let mut answer = Response::new(response.body);
@@ -156,14 +155,14 @@ impl Finish {
         self.send(answer)
     }
 
-    /// What a call that came to nothing is answered with.
+    /// Answers a failed call.
     pub(super) fn fail(mut self, error: &Error) -> Response<ClientBody> {
         self.detail = causes(error);
         self.attempt = error.attempt();
         self.refuse(Refusal::from(error))
     }
 
-    /// An answer of our own making.
+    /// Answers with a response that the proxy makes itself.
     pub(super) fn refuse(mut self, refusal: Refusal) -> Response<ClientBody> {
         if let Refusal::Failed { kind, .. } = refusal {
             self.failure = Some(kind);
@@ -174,21 +173,21 @@ impl Finish {
 
     fn send(mut self, mut answer: Response<ResponseBody>) -> Response<ClientBody> {
         answer.headers_mut().insert(headers::REQUEST_ID, self.call.request().id_header().clone());
-        // To a client that is gone nothing is answered, whatever is written.
+        // A client that has left gets no answer, so the log shows no status.
         let is_there = !self.gone.as_ref().is_some_and(|gone| gone.get());
         self.status = is_there.then_some(answer.status().as_u16());
-        answer.map(|body| ClientBody { body, finish: self, broken: None })
+        answer.map(|body| ClientBody { body, ongoing: self, broken: None })
     }
 }
 
-/// The chain of what is beneath an error, if there is anything.
+/// The chain of causes of an error, if there are any.
 fn causes(error: &Error) -> Option<Arc<str>> {
     let causes = std::iter::successors(error.source(), |cause| (*cause).source());
     let causes: Vec<String> = causes.map(ToString::to_string).collect();
     (!causes.is_empty()).then(|| causes.join(": ").into())
 }
 
-impl Drop for Finish {
+impl Drop for OngoingCall {
     fn drop(&mut self) {
         self.call.emit_own_about(
             self.attempt,
@@ -208,18 +207,18 @@ impl Drop for Finish {
     }
 }
 
-/// A response body on its way to the client. The call ends with it.
+/// A response body on its way to the client. The call ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ClientBody {
     body: ResponseBody,
-    finish: Finish,
-    /// It has broken off, after everything before has been handed on.
+    ongoing: OngoingCall,
+    /// The error that broke the body, until it is returned.
     broken: Option<Error>,
 }
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        self.finish.end = Some(self.body.end());
+        self.ongoing.end = Some(self.body.end());
     }
 }
 
@@ -236,15 +235,15 @@ impl Body for ClientBody {
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                self.finish.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.ongoing.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                let attempt = self.finish.attempt;
+                let attempt = self.ongoing.attempt;
                 let kind = CallEvent::ResponseIncomplete { kind: error.kind() };
-                self.finish.call.emit_own_about(attempt, kind);
-                // hyper ends a connection at once when a body fails, with what it has not yet
-                // written. So it gets a turn to write.
+                self.ongoing.call.emit_own_about(attempt, kind);
+                // When a body fails, hyper closes the connection at once and loses what it has not
+                // written. Returning `Pending` first lets it write.
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending

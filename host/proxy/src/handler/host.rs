@@ -1,32 +1,32 @@
-//! The host that a request is for.
+//! Finds the host that a request is for.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use http::{HeaderValue, Method, Version, header, request};
 
-/// Finds the host of requests. It remembers the last one, since most clients send one request after
-/// the other to the same.
+/// Finds the hosts of requests. It remembers the last one, since most clients send many requests to
+/// the same host.
 #[derive(Debug, Default)]
-pub(super) struct Hosts(RefCell<Option<Known>>);
+pub(super) struct Hosts(RefCell<Option<KnownHost>>);
 
 #[derive(Debug)]
-struct Known {
+struct KnownHost {
     header: HeaderValue,
     host: Rc<str>,
 }
 
 impl Hosts {
-    /// The host that a request is for, without port; none if it is missing or unusable. An absolute
-    /// target wins over the Host header and becomes it (RFC 9112, section 3.2.2); HTTP/1.0 may
-    /// do without.
+    /// The host of a request, without port; `None` if it is missing or not valid. An absolute
+    /// target wins over the Host header and replaces it (RFC 9112, section 3.2.2). HTTP/1.0 needs
+    /// no host.
     pub(super) fn canonical(&self, head: &mut request::Parts) -> Option<Rc<str>> {
         if head.method == Method::CONNECT {
             return None;
         }
         if let Some(authority) = head.uri.authority() {
-            // Without a scheme it is the target of a CONNECT, and nobody in front has looked at it
-            // as a host.
+            // An authority without a scheme is the target of a CONNECT, and hyper has not checked
+            // it as a host.
             head.uri.scheme()?;
             let value = HeaderValue::from_str(authority.as_str()).ok()?;
             head.headers.insert(header::HOST, value);
@@ -43,9 +43,9 @@ impl Hosts {
             return Some(known.host.clone());
         }
         let host = without_port(header)?;
-        // Of its own memory: the request's goes with the request.
+        // Copied, so that it does not keep the memory of the request.
         let header = HeaderValue::from_bytes(header.as_bytes()).ok()?;
-        *known = Some(Known { header, host: host.clone() });
+        *known = Some(KnownHost { header, host: host.clone() });
         Some(host)
     }
 }

@@ -1,14 +1,14 @@
-//! Request ids for clients that bring none: 128 random bits in hex.
+//! Request ids for clients that send none: 128 random bits in hex.
 
 use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 
-/// Digits of an id.
+/// The number of digits of an id.
 const LENGTH: usize = 32;
 
-/// Made so many at a time, which share their memory: a header value of its own would be two
+/// The number of ids that are made at a time and share memory. A header value of its own needs two
 /// allocations.
 const BATCH: usize = 64;
 
@@ -19,7 +19,7 @@ pub(super) struct RequestIds(RefCell<Batch>);
 #[derive(Debug, Default)]
 struct Batch {
     random: fastrand::Rng,
-    /// The digits of ids that nobody has yet.
+    /// The digits of the next ids.
     unused: Bytes,
 }
 

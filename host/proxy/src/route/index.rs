@@ -1,33 +1,33 @@
-//! Routes by host and path, so that finding one costs by the length of the path and not by the
-//! number of routes.
+//! An index of routes by host and path: the cost of finding a route depends on the length of the
+//! path, not on the number of routes.
 
 use hashbrown::HashMap;
 use uncased::{Uncased, UncasedStr};
 
-use super::RouteMatch;
+use super::matching::RouteMatch;
 
-/// Paths by segment, below a host or any host. What routes are called here is their place in a list
-/// of them.
+/// A tree of paths by segment, for each host and for any host. Routes are numbers: their places in
+/// the list that the index was made from.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     nodes: Vec<Node>,
-    /// Where the paths of a host begin.
+    /// The roots of the trees of hosts.
     hosts: HashMap<Uncased<'static>, usize>,
-    /// Where those of any host do.
+    /// The root of the tree for any host.
     any_host: Option<usize>,
 }
 
-/// A path, from its host on.
+/// A path below a host.
 #[derive(Debug, Default)]
 struct Node {
-    /// Routes of exactly this prefix, in their order.
+    /// Routes with exactly this prefix, in their order.
     routes: Vec<usize>,
-    /// Paths that are one segment longer.
+    /// Paths with one segment more.
     longer: HashMap<Box<str>, usize>,
 }
 
 impl Index {
-    /// Of routes in the order in which they are tried.
+    /// An index of routes in the order in which they are tried.
     pub(super) fn new<'a>(matches: impl Iterator<Item = &'a RouteMatch>) -> Self {
         let mut index = Self::default();
         for (route, matches) in matches.enumerate() {
@@ -55,7 +55,7 @@ impl Index {
         self.node(longer)
     }
 
-    /// Makes it, if it is the next to be made.
+    /// Makes the node if it does not exist yet.
     fn node(&mut self, node: usize) -> usize {
         if node == self.nodes.len() {
             self.nodes.push(Node::default());
@@ -63,8 +63,7 @@ impl Index {
         node
     }
 
-    /// The first route in their order that is of this host and path, and `takes` the rest of the
-    /// request.
+    /// The first route in their order with this host and path that `takes` the rest of the request.
     pub(super) fn find(
         &self,
         host: &str,
@@ -75,10 +74,10 @@ impl Index {
         of_host.into_iter().chain(self.any_host).find_map(|root| self.longest(root, path, &takes))
     }
 
-    /// Goes down the path for as long as there are routes, however long the path is.
+    /// Follows the path as long as there are routes below, however long the path is.
     fn longest(&self, root: usize, path: &str, takes: &impl Fn(usize) -> bool) -> Option<usize> {
         let mut segments = path.split('/');
-        // `*` is below no path.
+        // The target `*` is below no path.
         if segments.next() != Some("") {
             return None;
         }

@@ -1,83 +1,85 @@
-//! Workers: threads that serve connections, each with all that it needs for itself.
+//! Workers: threads that serve connections and share as little as possible.
 
 use std::io;
-use std::net::{IpAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use fusebox_resilience::Observers;
 use fusebox_wasm::Components;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::Shared;
-use super::connection::serve;
-use super::course::{Course, Phase};
-use crate::handler::Handler;
+use super::connection::{Accepted, serve};
+use super::shutdown::{Shutdown, ShutdownPhase};
+use crate::config::ListenerConfig;
+use crate::handler::RequestHandler;
+use crate::route::RouteTable;
 
-/// How often unused upstream connections are looked at.
+/// How often unused upstream connections are checked.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a worker may take to notice that all its connections are cut.
+/// How long a worker may take to end after all its connections have been cut.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// A connection on its way to a worker.
+/// What all workers share.
 #[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
-    pub(super) client: IpAddr,
-    pub(super) place: OwnedSemaphorePermit,
+pub(crate) struct WorkerContext {
+    pub(crate) routes: Arc<RouteTable>,
+    pub(crate) limits: ListenerConfig,
+    pub(crate) observers: Observers,
+    pub(crate) components: Components,
 }
 
-/// What a worker has to do.
+/// The load of a worker.
 #[derive(Debug, Default)]
 pub struct WorkerLoad {
     connections: AtomicUsize,
 }
 
 impl WorkerLoad {
-    /// Connections that it serves, those on their way to it included.
+    /// The number of its connections, with those on their way to it.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }
 
-/// A connection counts for its worker for as long as this lives.
+/// Counts a connection of a worker until it is dropped.
 #[derive(Debug)]
-struct Counted(Arc<WorkerLoad>);
+struct CountedConnection(Arc<WorkerLoad>);
 
-impl Counted {
+impl CountedConnection {
     fn new(load: &Arc<WorkerLoad>) -> Self {
         load.connections.fetch_add(1, Ordering::Relaxed);
         Self(load.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Workers(Vec<Worker>);
+pub(super) struct Workers(Vec<WorkerThread>);
 
 #[derive(Debug)]
-struct Worker {
-    connections: mpsc::UnboundedSender<(Accepted, Counted)>,
+struct WorkerThread {
+    connections: mpsc::UnboundedSender<(Accepted, CountedConnection)>,
     load: Arc<WorkerLoad>,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<ShutdownPhase>,
     thread: JoinHandle<()>,
 }
 
 impl Workers {
-    /// Starts them, and returns when each has what it needs.
-    pub(super) fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Self> {
+    /// Starts the workers. Returns when all are ready.
+    pub(super) fn start(count: usize, shared: &Arc<WorkerContext>) -> io::Result<Self> {
         (0..count)
-            .map(|index| Worker::start(index, shared.clone()))
+            .map(|index| WorkerThread::start(index, shared.clone()))
             .collect::<io::Result<_>>()
             .map(Self)
     }
@@ -86,31 +88,31 @@ impl Workers {
         self.0.iter().map(|worker| worker.load.clone()).collect()
     }
 
-    /// To the worker that has the fewest.
+    /// Gives a connection to the worker with the fewest.
     pub(super) fn give(&self, accepted: Accepted) {
         let Some(worker) = self.0.iter().min_by_key(|worker| worker.load.connections()) else {
             return;
         };
-        // A worker ends after its connections have: it takes all that come.
-        worker.connections.send((accepted, Counted::new(&worker.load))).ok();
+        // Workers end after their connections, so this one is there.
+        worker.connections.send((accepted, CountedConnection::new(&worker.load))).ok();
     }
 
-    /// Ends all connections, those with a call in flight after it, or after `limit`, or once
+    /// Ends all connections: those with a call in flight after the call, or after `limit`, or once
     /// `hurry` is ready. Returns how many were cut.
     pub(super) async fn drain(self, limit: Duration, hurry: impl Future<Output = ()>) -> usize {
-        let enter = |phases: &[watch::Sender<Phase>], phase| {
+        let enter = |phases: &[watch::Sender<ShutdownPhase>], phase| {
             for sender in phases {
                 sender.send_replace(phase);
             }
         };
         let (mut loads, mut phases, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        // Dropping the senders of connections lets a worker end once its connections have.
-        for Worker { load, phase, thread, connections: _ } in self.0 {
+        // A worker ends once the sender of connections is dropped and all connections have ended.
+        for WorkerThread { load, phase, thread, connections: _ } in self.0 {
             loads.push(load);
             phases.push(phase);
             threads.push(thread);
         }
-        enter(&phases, Phase::Draining);
+        enter(&phases, ShutdownPhase::Draining);
         let joined = tokio::task::spawn_blocking(move || {
             threads.into_iter().for_each(|thread| drop(thread.join()))
         });
@@ -121,18 +123,19 @@ impl Workers {
             () = hurry => {}
         }
         let cut = loads.iter().map(|load| load.connections()).sum();
-        enter(&phases, Phase::Ended);
-        // What still runs then hangs in a guest or the kernel, and ends with the process.
+        enter(&phases, ShutdownPhase::Ended);
+        // A worker that still runs then is blocked in a guest or in the kernel, and ends with the
+        // process.
         timeout(LAST_WAIT, joined).await.ok();
         cut
     }
 }
 
-impl Worker {
-    fn start(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
-        // Bounded by the places that connections hold.
+impl WorkerThread {
+    fn start(index: usize, shared: Arc<WorkerContext>) -> io::Result<Self> {
+        // Bounded by the number of places for connections.
         let (connections, receiver) = mpsc::unbounded_channel();
-        let (phase, phases) = watch::channel(Phase::Serving);
+        let (phase, phases) = watch::channel(ShutdownPhase::Serving);
         let (ready, started) = std::sync::mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             let runtime =
@@ -151,27 +154,27 @@ impl Worker {
 
 fn work(
     runtime: &LocalRuntime,
-    shared: &Arc<Shared>,
-    mut connections: mpsc::UnboundedReceiver<(Accepted, Counted)>,
-    phase: watch::Receiver<Phase>,
+    shared: &Arc<WorkerContext>,
+    mut connections: mpsc::UnboundedReceiver<(Accepted, CountedConnection)>,
+    phase: watch::Receiver<ShutdownPhase>,
 ) {
     runtime.block_on(async {
-        let handler = Rc::new(Handler::new(
+        let handler = Rc::new(RequestHandler::new(
             shared.routes.clone(),
             &shared.limits,
             shared.observers.unshared(),
         ));
         tokio::task::spawn_local(refresh_instances(shared.components.clone()));
         tokio::task::spawn_local(reap(handler.clone()));
-        let course = Rc::new(Course::default());
-        tokio::task::spawn_local(course.clone().follow(phase));
-        // Cloned into every connection; when all clones are gone, all connections are.
+        let shutdown = Rc::new(Shutdown::default());
+        tokio::task::spawn_local(shutdown.clone().follow(phase));
+        // Each connection has a clone; when all clones are dropped, all connections have ended.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         while let Some((accepted, counted)) = connections.recv().await {
-            let connection = serve(accepted, handler.clone(), shared.clone(), course.clone());
-            let alive = alive.clone();
+            let (handler, shutdown) = (handler.clone(), shutdown.clone());
+            let (shared, alive) = (shared.clone(), alive.clone());
             tokio::task::spawn_local(async move {
-                connection.await;
+                serve(accepted, handler, &shared.limits, shutdown).await;
                 drop((counted, alive));
             });
         }
@@ -180,7 +183,8 @@ fn work(
     });
 }
 
-/// Frees what a swap has replaced, and has the new instance ready, rather than at the next call.
+/// After each swap, drops the old instance and makes the new one, so that the next call need not
+/// wait for it.
 async fn refresh_instances(components: Components) {
     let mut changes = components.changed();
     loop {
@@ -191,7 +195,7 @@ async fn refresh_instances(components: Components) {
     }
 }
 
-async fn reap(handler: Rc<Handler>) {
+async fn reap(handler: Rc<RequestHandler>) {
     let mut ticks = interval(REAP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -1,4 +1,4 @@
-//! The body of a response, which gives its connection back.
+//! The body of a response. At its end the connection returns to the pool.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -14,42 +14,42 @@ use tokio::time::timeout;
 use super::pool::Lease;
 use crate::stall::Stall;
 
-/// How much of a discarded response is read to keep its connection,
+/// How many bytes of a discarded response are read to keep its connection,
 const DRAIN_BYTES: u64 = 16 * 1024;
 /// and for how long.
 const DRAIN_TIME: Duration = Duration::from_millis(50);
 
-/// A response body from the wire. At its end its connection goes back; dropped before, a task reads
-/// on for a moment.
+/// A response body. At its end the connection returns to the pool; if it is dropped before, a task
+/// reads on for a moment.
 pub(super) struct UpstreamBody {
-    /// None: it has ended.
-    rest: Option<Rest>,
+    /// `None`: it has ended.
+    receiving: Option<Receiving>,
     stall: Stall,
 }
 
-/// What is still to come, and on what.
-struct Rest {
+/// What is left to receive, and the connection.
+struct Receiving {
     decoder: BodyDecoder,
     lease: Lease,
 }
 
 impl UpstreamBody {
     pub(super) fn new(decoder: BodyDecoder, lease: Lease, stall: Duration) -> Self {
-        Self { rest: Some(Rest { decoder, lease }), stall: Stall::new(stall) }
+        Self { receiving: Some(Receiving { decoder, lease }), stall: Stall::new(stall) }
     }
 
     fn end(&mut self) {
-        if let Some(Rest { lease, .. }) = self.rest.take() {
+        if let Some(Receiving { lease, .. }) = self.receiving.take() {
             lease.give_back();
         }
     }
 }
 
-impl Rest {
-    /// None: the body has ended.
+impl Receiving {
+    /// `None`: the body has ended.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
         let connection = &mut self.lease.connection;
-        connection.poll_rest(cx)?;
+        connection.poll_task(cx)?;
         loop {
             match self.decoder.decode(&mut connection.buffer).map_err(broken_off)? {
                 Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
@@ -65,12 +65,12 @@ impl Rest {
         }
     }
 
-    /// Whether so little is left that it is cheaper to read it than to make another connection.
+    /// Whether reading the remainder is cheaper than making another connection.
     fn is_short(&self) -> bool {
         self.lease.is_reusable() && self.decoder.remaining().unwrap_or(0) <= DRAIN_BYTES
     }
 
-    /// Gives the connection back if what is left is short and comes whole.
+    /// Reads the remainder; if it is short and complete, the connection returns to the pool.
     async fn drain(mut self) {
         let mut left = DRAIN_BYTES;
         while let Ok(Some(frame)) = poll_fn(|cx| self.poll_frame(cx)).await {
@@ -99,37 +99,37 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
-        let Some(rest) = &mut this.rest else { return Poll::Ready(None) };
-        let Poll::Ready(next) = rest.poll_frame(cx) else {
+        let Some(receiving) = &mut this.receiving else { return Poll::Ready(None) };
+        let Poll::Ready(next) = receiving.poll_frame(cx) else {
             ready!(this.stall.poll(cx));
-            this.rest = None;
+            this.receiving = None;
             return Poll::Ready(Some(Err(
                 Error::new(ErrorKind::Timeout).with_source("response body stalled")
             )));
         };
         this.stall.reset();
         if next.is_err() {
-            this.rest = None;
-        } else if rest.decoder.is_end() {
+            this.receiving = None;
+        } else if receiving.decoder.is_end() {
             this.end();
         }
         Poll::Ready(next.transpose())
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_none()
+        self.receiving.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(rest) = &self.rest else { return SizeHint::with_exact(0) };
-        rest.decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+        let Some(receiving) = &self.receiving else { return SizeHint::with_exact(0) };
+        receiving.decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 impl Drop for UpstreamBody {
     fn drop(&mut self) {
-        if let Some(rest) = self.rest.take().filter(Rest::is_short) {
-            tokio::task::spawn_local(timeout(DRAIN_TIME, rest.drain()));
+        if let Some(receiving) = self.receiving.take().filter(Receiving::is_short) {
+            tokio::task::spawn_local(timeout(DRAIN_TIME, receiving.drain()));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A worker's buffers, used again: to make and to free them is a tenth of what an exchange costs.
+//! Buffers of a worker that are used again. (Allocating and freeing them was a tenth of the cost of
+//! an exchange.)
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -7,24 +8,23 @@ use std::fmt;
 use bytes::BytesMut;
 use http::HeaderMap;
 
-/// So many of each are kept at most.
+/// The number of each that are kept.
 const KEPT: usize = 64;
 
-/// So many rest before one is read into again: the headers and the body of the response that was
-/// read into it last are still in use for a moment.
+/// The number of read buffers that wait before one is used again: the headers and the body of its
+/// last response may still be in use.
 const RESTING: usize = 8;
 
-/// Most heads, with what comes with them, are shorter.
+/// The room for a request head: most, with a small body, are shorter.
 const WRITE: usize = 1024;
 
-/// What is longer was for a body, and is not kept.
+/// A longer write buffer was for a body, and is not kept.
 const LONGEST: usize = 32 * 1024;
 
-/// Maps with room for more headers are not kept: they take a hundred bytes for each.
+/// Header maps with more room are not kept: they need a hundred bytes per header.
 const MOST_HEADERS: usize = 64;
 
-/// What requests are written from, and what responses and their headers are read into, as long as
-/// no exchange uses it.
+/// Unused buffers: for writing requests, and for reading responses and their headers.
 #[derive(Default)]
 pub struct Buffers {
     /// First in, first out.
@@ -34,7 +34,7 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// An empty one, whose memory may still be in use: it then gets other memory.
+    /// An empty buffer. If its memory is still in use, it allocates other memory.
     pub(super) fn take_read(&self) -> BytesMut {
         let mut read = self.read.borrow_mut();
         if read.len() < RESTING { BytesMut::new() } else { read.pop_front().unwrap_or_default() }
@@ -61,12 +61,12 @@ impl Buffers {
 }
 
 impl Buffers {
-    /// An empty one.
+    /// An empty map.
     pub(super) fn take_headers(&self) -> HeaderMap {
         self.headers.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Of use for its memory; what it holds is dropped.
+    /// Keeps the memory of a map; its headers are dropped.
     pub(crate) fn put_headers(&self, mut map: HeaderMap) {
         let mut headers = self.headers.borrow_mut();
         if headers.len() < KEPT && (1..=MOST_HEADERS).contains(&map.capacity()) {

@@ -15,44 +15,44 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::message::{Message, SendError};
 
-/// A connection, which is closed when this is dropped, whoever still writes to it.
-pub(super) struct Connection {
-    /// Whom it leads to.
+/// A connection. Dropping it closes it, even if a task still writes to it.
+pub(super) struct UpstreamConnection {
+    /// The upstream's address.
     pub(super) address: SocketAddr,
     reader: OwnedReadHalf,
     pub(super) writing: Writing,
-    /// Read and not yet used.
+    /// Bytes that were read and not yet used.
     pub(super) buffer: BytesMut,
 }
 
-/// What the way out is used for.
+/// The state of the write half.
 pub(super) enum Writing {
-    /// Nothing, or what comes next.
+    /// Free for a request, or used by the current attempt.
     Free(OwnedWriteHalf),
-    /// A task sends the rest of a request whose response has begun. (It must go on whether or not
-    /// the client takes the response, or a client that first sends all of its request would
-    /// wait for ever.)
-    Rest(Rest),
+    /// A task sends the remainder of a request whose response has begun. (It must not wait for the
+    /// client to take the response: a client that first sends its whole request would never get
+    /// there.)
+    Task(UploadTask),
     /// It can't be used any more.
     Broken,
 }
 
-/// The task, which ends when this is dropped.
-pub(super) struct Rest(JoinHandle<Result<OwnedWriteHalf, SendError>>);
+/// The task. Dropping this aborts it.
+pub(super) struct UploadTask(JoinHandle<Result<OwnedWriteHalf, SendError>>);
 
-impl Drop for Rest {
+impl Drop for UploadTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Connection {
+impl UpstreamConnection {
     pub(super) fn new(stream: TcpStream, address: SocketAddr) -> Self {
         let (reader, writer) = stream.into_split();
         Self { address, reader, writing: Writing::Free(writer), buffer: BytesMut::new() }
     }
 
-    /// Reads up to `most` bytes into the buffer; 0 is the end.
+    /// Reads up to `most` bytes into the buffer; 0 is the end of the stream.
     pub(super) fn poll_read(
         &mut self,
         most: usize,
@@ -62,7 +62,7 @@ impl Connection {
         pin!(self.reader.read_buf(&mut self.buffer)).poll(cx)
     }
 
-    /// Sends as much of the message as can be sent now.
+    /// Sends as much of the message as possible now.
     pub(super) fn poll_send(
         &mut self,
         message: &mut Message,
@@ -70,34 +70,33 @@ impl Connection {
     ) -> Poll<Result<(), SendError>> {
         match &mut self.writing {
             Writing::Free(writer) => message.poll_send(writer, cx),
-            Writing::Rest(_) | Writing::Broken => {
+            Writing::Task(_) | Writing::Broken => {
                 Poll::Ready(Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
             }
         }
     }
 
-    /// Leaves the rest of the message to a task.
-    pub(super) fn send_rest(&mut self, mut message: Message) {
+    /// Lets a task send the remainder of the message.
+    pub(super) fn send_rest_by_task(&mut self, mut message: Message) {
         if let Writing::Free(mut writer) = std::mem::replace(&mut self.writing, Writing::Broken) {
             let task = spawn_local(async move {
                 std::future::poll_fn(|cx| message.poll_send(&mut writer, cx)).await?;
                 Ok(writer)
             });
-            self.writing = Writing::Rest(Rest(task));
+            self.writing = Writing::Task(UploadTask(task));
         }
     }
 
-    /// Whether the task that sends the rest of the request has come to an end.
+    /// Takes the write half back if the task has ended.
     ///
-    /// # Errors
-    /// The request's body is no good. (That the upstream takes no more of it is none of the
-    /// response's business.)
-    pub(super) fn poll_rest(
+    /// # Errors The request's body failed. (If the upstream does not take the rest of the request,
+    /// its response is still good.)
+    pub(super) fn poll_task(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Result<(), fusebox_resilience::Error> {
-        let Writing::Rest(rest) = &mut self.writing else { return Ok(()) };
-        let Poll::Ready(ended) = Pin::new(&mut rest.0).poll(cx) else { return Ok(()) };
+        let Writing::Task(task) = &mut self.writing else { return Ok(()) };
+        let Poll::Ready(ended) = Pin::new(&mut task.0).poll(cx) else { return Ok(()) };
         self.writing = match ended {
             Ok(Ok(writer)) => Writing::Free(writer),
             Ok(Err(SendError::Body(error))) => {
@@ -109,18 +108,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the way out can serve another request.
+    /// Whether the connection can serve another request.
     pub(super) fn is_free(&self) -> bool {
         matches!(self.writing, Writing::Free(_))
     }
 
-    /// Whether nothing has come on a connection that nobody uses, neither its end nor what nobody
-    /// has asked for: as far as the runtime knows, which costs nothing.
+    /// Whether an unused connection has received nothing, neither data nor its end, as far as the
+    /// runtime knows. This costs no system call.
     pub(super) fn looks_alive(&self) -> bool {
         is_pending(self.reader.try_read(&mut [0]).map(drop))
     }
 
-    /// The same, as the system knows it: of use after some time, in which most upstreams close.
+    /// The same with a system call, for connections that were idle long enough for the upstream to
+    /// close them.
     pub(super) fn is_alive(&self) -> bool {
         is_pending(SockRef::from(self.reader.as_ref()).peek(&mut [MaybeUninit::uninit()]).map(drop))
     }

@@ -14,27 +14,28 @@ use http::{HeaderMap, header};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
-use super::{Buffers, Target};
+use super::buffers::Buffers;
+use crate::config::UpstreamConfig;
 
-/// Pieces of a body up to this size are copied behind the head, so that they go out with it; larger
-/// ones are written from where they are.
+/// Pieces of a body up to this size are copied behind the head, so that both go out in one write.
+/// Larger ones are written from where they are.
 const COPY: usize = 8 * 1024;
 
-/// So much is gathered before it is written.
+/// How many bytes are gathered before a write.
 const GATHER: usize = 16 * 1024;
 
-/// What is left of a request to be sent.
+/// The part of a request that is not sent yet.
 pub(super) struct Message {
-    /// Encoded, and written as far as `written`.
+    /// Encoded bytes; the first `written` of them are sent.
     encoded: Vec<u8>,
     written: usize,
-    /// A piece of the body that comes after it.
+    /// A piece of the body, to be sent after `encoded`.
     piece: Bytes,
     body: AttemptBody,
     encoder: BodyEncoder,
-    /// In a box: hardly any request has some.
+    /// Boxed: hardly any request has trailers.
     trailers: Option<Box<Trailers>>,
-    /// All of it is encoded.
+    /// Whether all of it is encoded.
     has_ended: bool,
     is_untouched: bool,
     buffers: Rc<Buffers>,
@@ -42,13 +43,13 @@ pub(super) struct Message {
 
 #[derive(Default)]
 struct Trailers {
-    /// `Trailer` of the head.
+    /// The `Trailer` header.
     announced: HeaderMap,
     fields: Option<HeaderMap>,
 }
 
 impl Trailers {
-    /// None: the head announces none, so that none may be sent.
+    /// `None`: the head announces no trailers, so none may be sent.
     fn announced(head: &HeaderMap) -> Option<Box<Self>> {
         let names = head.get_all(header::TRAILER).iter();
         let announced: HeaderMap = names.map(|names| (header::TRAILER, names.clone())).collect();
@@ -62,12 +63,12 @@ impl Drop for Message {
     }
 }
 
-/// A request was not sent whole.
+/// Why a request was not sent whole.
 #[derive(Debug)]
 pub(super) enum SendError {
-    /// Because of the connection,
+    /// The connection failed.
     Io(io::Error),
-    /// or because of its body.
+    /// The request's body failed.
     Body(Error),
 }
 
@@ -84,8 +85,8 @@ impl From<WrongLength> for SendError {
 }
 
 impl Message {
-    /// What an attempt of the call sends.
-    pub(super) fn new(call: &Call, target: &Target, buffers: &Rc<Buffers>) -> Self {
+    /// The request of one attempt.
+    pub(super) fn new(call: &Call, upstream: &UpstreamConfig, buffers: &Rc<Buffers>) -> Self {
         let body = call.body().for_attempt();
         let framing = match body.size_hint().exact() {
             _ if body.is_end_stream() => RequestFraming::None,
@@ -94,10 +95,16 @@ impl Message {
         };
         let head = call.head();
         let mut encoded = buffers.take_write();
-        let host = (&header::HOST, target.host(&head.headers));
+        let host = (&header::HOST, upstream.host(&head.headers));
         let others = call.headers().filter(|(name, _)| **name != header::HOST);
         let headers = iter::once(host).chain(others);
-        encode_head(&mut encoded, &head.method, &target.path(&head.uri), headers, framing);
+        encode_head(
+            &mut encoded,
+            &head.method,
+            &upstream.endpoint.path(&head.uri),
+            headers,
+            framing,
+        );
         let trailers = if framing == RequestFraming::Chunked {
             Trailers::announced(&head.headers)
         } else {
@@ -116,8 +123,8 @@ impl Message {
         }
     }
 
-    /// What is left of it; nothing is left here.
-    pub(super) fn take_rest(&mut self) -> Self {
+    /// Takes the part that is not sent yet, and leaves an empty message.
+    pub(super) fn take_unsent(&mut self) -> Self {
         let buffers = self.buffers.clone();
         let nothing = Self {
             encoded: Vec::new(),
@@ -133,12 +140,12 @@ impl Message {
         std::mem::replace(self, nothing)
     }
 
-    /// Whether nothing of it has been sent.
+    /// Whether nothing of it was sent.
     pub(super) fn is_untouched(&self) -> bool {
         self.is_untouched
     }
 
-    /// Sends the rest.
+    /// Sends the remainder.
     pub(super) fn poll_send(
         &mut self,
         writer: &mut (impl AsyncWrite + Unpin),
@@ -160,8 +167,8 @@ impl Message {
         }
     }
 
-    /// Encodes what there is of the body, up to a piece that is too large to be copied. True: its
-    /// sender has no more just now.
+    /// Encodes what there is of the body, up to a piece that is too large to be copied. Returns
+    /// whether the body has no more data now.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, SendError> {
         while !self.has_ended && self.piece.is_empty() && self.encoded.len() < GATHER {
             let frame = match Pin::new(&mut self.body).poll_frame(cx) {
@@ -190,7 +197,7 @@ impl Message {
             self.encoded.extend_from_slice(&data);
             self.encoder.end_piece(&mut self.encoded);
         }
-        // A body of a known length need not be asked whether that was all.
+        // A body of known length ends here; it need not be polled for its end.
         if self.encoder.is_full() { self.end() } else { Ok(()) }
     }
 

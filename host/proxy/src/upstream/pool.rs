@@ -9,21 +9,21 @@ use bytes::BytesMut;
 use fusebox_resilience::clock;
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::UpstreamConnection;
 
-/// A connection that has been idle for so long is looked at with a system call before it is used:
-/// the end that its upstream has put to it may not have been noticed yet, and a request that meets
-/// it is lost if it can't be repeated.
+/// After this idle time a connection is checked with a system call before it is used. The runtime
+/// may not know yet that the upstream has closed it, and a request that meets a closed connection
+/// is lost if it can't be repeated.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Pool {
-    idle: RefCell<Vec<Idle>>,
+    idle: RefCell<Vec<IdleConnection>>,
     idle_timeout: Duration,
     max_idle: usize,
 }
 
-struct Idle {
-    connection: Connection,
+struct IdleConnection {
+    connection: UpstreamConnection,
     since: Instant,
 }
 
@@ -32,14 +32,14 @@ impl Pool {
         Self { idle: RefCell::default(), idle_timeout, max_idle }
     }
 
-    /// The connection that was used last, if it still looks alive. It may prove dead; then the
-    /// request comes back unsent.
-    pub(super) fn take(&self) -> Option<Connection> {
+    /// The connection that was used last, if it seems alive. If it proves closed, nothing of the
+    /// request is sent.
+    pub(super) fn take(&self) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, since }) = idle.pop() {
+        while let Some(IdleConnection { connection, since }) = idle.pop() {
             let unused = clock::now() - since;
             if unused >= self.idle_timeout {
-                // Those below have been idle for longer still.
+                // The others have been idle even longer.
                 idle.clear();
                 return None;
             }
@@ -59,10 +59,10 @@ impl Pool {
         });
     }
 
-    fn put(&self, connection: Connection) {
+    fn put(&self, connection: UpstreamConnection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.max_idle {
-            idle.push(Idle { connection, since: clock::now() });
+            idle.push(IdleConnection { connection, since: clock::now() });
         }
     }
 }
@@ -73,30 +73,34 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// A connection in use for one exchange. Dropped, the connection is closed.
+/// A connection in use for one exchange. Dropping it closes the connection.
 pub(super) struct Lease {
-    pub(super) connection: Connection,
+    pub(super) connection: UpstreamConnection,
     pool: Rc<Pool>,
     /// Whether the upstream takes further requests on it.
     pub(super) keep_alive: bool,
 }
 
 impl Lease {
-    /// What comes is read into `buffer`.
-    pub(super) fn new(mut connection: Connection, pool: Rc<Pool>, buffer: BytesMut) -> Self {
+    /// Reads go into `buffer`.
+    pub(super) fn new(
+        mut connection: UpstreamConnection,
+        pool: Rc<Pool>,
+        buffer: BytesMut,
+    ) -> Self {
         connection.buffer = buffer;
         Self { connection, pool, keep_alive: false }
     }
 
-    /// Whether the connection can serve another request once the response has ended: not while a
-    /// request body is still being sent on it.
+    /// Whether the connection can serve another request after the response: not while a request
+    /// body is still being sent.
     pub(super) fn is_reusable(&self) -> bool {
         self.keep_alive && self.connection.is_free()
     }
 
-    /// The response has ended. What came after it nobody has asked for, and it would be taken for
-    /// the answer to the next request. Returns what it was read into, unless the connection is
-    /// of no more use: an unused one holds no memory but its own.
+    /// Ends the exchange. The connection returns to the pool if it can be used again and nothing
+    /// has arrived after the response, which would be taken for the next one. Then it returns the
+    /// read buffer: unused connections hold no buffer.
     pub(super) fn give_back(mut self) -> Option<BytesMut> {
         (self.is_reusable() && self.connection.buffer.is_empty()).then(|| {
             let buffer = std::mem::take(&mut self.connection.buffer);

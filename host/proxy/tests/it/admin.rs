@@ -104,6 +104,20 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "policies": ["breaker", "limit"],
                 },
             ],
+            // Both routes say the same of their upstream, so they share it.
+            "upstreams": [{
+                "name": null,
+                "endpoints": [{ "url": origin.to_string() }],
+                "settings": {
+                    "host": "client",
+                    "connect_timeout": "5s",
+                    "response_timeout": "5m",
+                    "idle_timeout": "1m",
+                    "body_timeout": "1m",
+                    "max_idle": 1024,
+                    "max_header": "64KiB",
+                },
+            }],
             "policies": {
                 "breaker": {
                     "kind": "circuit-breaker",

@@ -470,13 +470,13 @@ fn what_was_captured_tests_the_next_version() {
 
 // ===== the guide =====
 
-/// Every block of `docs/policies.md` that is for the shell or for a file is carried out, in order.
+/// Every block of `docs/components/writing.md` that is for the shell or for a file is carried out, in order.
 #[test]
 fn the_guide_is_true() {
     if !can_build() {
         return;
     }
-    let guide = include_str!("../../../../docs/policies.md");
+    let guide = include_str!("../../../../docs/components/writing.md");
     let here = here();
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/target");
     let program = Path::new(env!("CARGO_BIN_EXE_fusebox")).parent().expect("a folder");

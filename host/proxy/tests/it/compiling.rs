@@ -262,7 +262,7 @@ fn a_directory_of_ones_own_must_be_safe() {
         complaints(place.path()),
         [
             "fusebox.toml:13: code_cache.directory: must not be empty",
-            "fusebox.toml:14: code_cache.max_size: must be at least 1 MiB",
+            "fusebox.toml:14: code_cache.max_size: must be at least 1MiB, is 1KiB",
         ]
     );
     write("enabled = false\ndirectory = 'none'");

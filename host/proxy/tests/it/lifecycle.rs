@@ -159,9 +159,9 @@ fn the_program_pushes_rolls_back_and_reloads() {
         (&["push", "c", "absent.wasm", "--admin", &url][..], "absent.wasm"),
         (
             &["push", "../reload", "new.wasm", "--admin", &url],
-            "`../reload` is no name of a component",
+            "`../reload` is not a component's name",
         ),
-        (&["rollback", "c?x", "--admin", &url], "`c?x` is no name of a component"),
+        (&["rollback", "c?x", "--admin", &url], "`c?x` is not a component's name"),
         (
             &["push", "c", "new.wasm", "--admin", &url],
             "401 Unauthorized: the bearer token is missing or wrong",

@@ -491,8 +491,9 @@ fn as_many_connections_as_nobody_can_have_are_refused() {
         if good {
             assert_eq!(fusebox(directory.path(), &["check"]).code, Some(0));
         } else {
-            let expected =
-                "fusebox.toml:4: listener.max_connections: must be within 1 to 1,000,000";
+            let expected = format!(
+                "fusebox.toml:4: listener.max_connections: must be from 1 to 1000000, is {number}"
+            );
             assert_eq!(complaints(directory.path()), [expected], "{number}");
         }
     }

@@ -1,0 +1,35 @@
+//! Answers of the admin listener.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use serde_json::Value;
+
+/// An answer.
+pub(super) type AdminAnswer = Response<Full<Bytes>>;
+
+/// An answer in plain text.
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> AdminAnswer {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, value: &Value) -> AdminAnswer {
+    let mut response = text(status, format!("{value:#}\n"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A 405 with the allowed methods.
+pub(super) fn not_allowed(allow: &'static str) -> AdminAnswer {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("{allow} only\n"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}

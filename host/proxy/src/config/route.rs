@@ -1,0 +1,59 @@
+//! `[[routes]]`.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+
+use super::table::{Keys, table};
+use super::upstream::RouteUpstream;
+use super::values::{self, ConfigSize};
+
+table! {
+    /// A route: what it takes, and where that goes.
+    #[derive(Clone, Debug)]
+    pub struct RouteConfig {
+        /// The prefix of the paths that it takes, at `/` boundaries.
+        pub path: String = parsed_or(values::path, "/".to_owned()),
+        /// The host that it takes, without port. Default: any.
+        pub host: Option<String> = parsed(values::host),
+        /// The methods that it takes. Default: any.
+        pub methods: Option<Vec<Method>> = methods(),
+        /// Its name in log, metrics and for components. Default: made from what it takes.
+        pub name: Option<String> = parsed(values::route_name),
+        /// Where its requests go.
+        pub upstream: RouteUpstream = upstream(),
+        /// Names of policies, outermost first.
+        pub policies: Vec<String> = policies(),
+        /// How much of a request body is kept to send it again. 0: a request with a body gets one
+        /// attempt.
+        pub max_replay_body: ConfigSize = at_most(ConfigSize::kib(64), ConfigSize::mib(16)),
+    }
+}
+
+impl Keys<'_, '_> {
+    fn methods(&mut self, key: &str) -> Option<Option<Vec<Method>>> {
+        let path = self.path_of(key);
+        if self.is_there(key) && self.reader.document.length(&path, "a list") == Ok(0) {
+            self.reader.error(&path, "an empty list takes no request; leave it out to take any");
+        }
+        self.list(key, values::method)
+    }
+
+    fn policies(&mut self, key: &str) -> Option<Vec<String>> {
+        let places = self.reader.document.places();
+        let mut before = BTreeSet::new();
+        let name = |name: &str| {
+            places.look_up("policies", "policy", name)?;
+            if !before.insert(name.to_owned()) {
+                return Err(format!("`{name}` is in the list twice"));
+            }
+            Ok(name.to_owned())
+        };
+        Some(self.list(key, name)?.unwrap_or_default())
+    }
+
+    fn upstream(&mut self, key: &str) -> Option<RouteUpstream> {
+        let path = self.path_of(key);
+        RouteUpstream::read(self.reader, &path)
+    }
+}

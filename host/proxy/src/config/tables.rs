@@ -1,0 +1,88 @@
+//! `[listener]`, `[admin]`, `[log]` and `[code_cache]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use fusebox_resilience::config::ConfigDuration;
+
+use super::table::{defaults, table};
+use super::values::ConfigSize;
+use crate::observe::Level;
+
+/// The shortest time limit: timers are no finer.
+pub(super) const SHORTEST: ConfigDuration = ConfigDuration::from_millis(1);
+
+/// The smallest and the largest limit of a message head.
+pub(super) const HEAD: std::ops::RangeInclusive<ConfigSize> =
+    ConfigSize::kib(8)..=ConfigSize::mib(1);
+
+table! {
+    /// `[listener]`: limits on clients.
+    #[derive(Clone, Debug)]
+    pub struct ListenerConfig {
+        /// How long a client may take from the first byte of a request head to its last.
+        pub header_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(10), SHORTEST),
+        /// How long a connection may stay without a request.
+        pub idle_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(75), SHORTEST),
+        /// How long a request body may stall, and how long a client may take nothing of its
+        /// response.
+        pub body_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(60), SHORTEST),
+        /// The largest request head; beyond it the client gets a 431.
+        pub max_header: ConfigSize = within(ConfigSize::kib(64), HEAD),
+        /// The largest request body, which is never in memory whole; beyond it the client gets a
+        /// 413. 0: no request may have a body.
+        pub max_body: ConfigSize = or(ConfigSize::gib(1)),
+        /// Connections at once; further ones wait in the kernel's queue.
+        pub max_connections: usize = within(10_000, 1..=1_000_000),
+        /// How long calls in flight may take to end after SIGTERM. 0: they are cut at once.
+        pub drain_timeout: ConfigDuration = or(ConfigDuration::from_secs(30)),
+    }
+}
+
+table! {
+    /// `[admin]`: health, metrics, state, and the switches.
+    #[derive(Clone, Debug)]
+    pub struct AdminConfig {
+        /// Where it listens. Whoever reaches it can read everything it shows, so keep it on
+        /// loopback.
+        pub listen: SocketAddr = address(),
+        /// The file with the bearer token that every change needs. Without it nothing can be
+        /// changed.
+        pub token_file: Option<PathBuf> = parsed(file),
+    }
+}
+
+table! {
+    /// `[log]`: the JSON lines on stdout.
+    #[derive(Clone, Copy, Debug)]
+    pub struct LogConfig {
+        /// The least level that is written: `debug`, `info`, `warn` or `error`.
+        pub level: Level = or(Level::Info),
+        /// Whether every request gets a line.
+        pub access: bool = or(true),
+    }
+}
+
+table! {
+    /// `[code_cache]`: compiled components on disk, so that a start need not compile them again.
+    #[derive(Clone, Debug)]
+    pub struct CodeCacheConfig {
+        /// A directory that only this user can write to; it is made if it is not there. Default:
+        /// `$CACHE_DIRECTORY`, else `$XDG_CACHE_HOME/fusebox`, else `$HOME/.cache/fusebox`.
+        pub directory: Option<PathBuf> = parsed(file),
+        /// Whether there is one at all.
+        pub enabled: bool = or(true),
+        /// How much code is kept; what was used least recently goes first.
+        pub max_size: ConfigSize = at_least(ConfigSize::gib(1), ConfigSize::mib(1)),
+    }
+}
+
+impl Default for CodeCacheConfig {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+fn file(name: &str) -> Result<PathBuf, String> {
+    if name.is_empty() { Err("must not be empty".to_owned()) } else { Ok(name.into()) }
+}

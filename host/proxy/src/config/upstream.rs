@@ -1,0 +1,255 @@
+//! Upstreams: `[upstreams.NAME]`, and those that a route declares for itself.
+
+use std::fmt;
+
+use fusebox_resilience::config::ConfigDuration;
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Uri, header};
+use serde::{Deserialize, Serialize};
+
+use super::table::{Reader, defaults, is_name, table};
+use super::tables::{HEAD, SHORTEST};
+use super::values::ConfigSize;
+use super::words::found;
+
+/// One byte less than `http::Uri` holds, for the slash that may come between base and path.
+const LONGEST_PATH: usize = 65_533;
+
+table! {
+    /// How an upstream is asked.
+    #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+    pub struct UpstreamSettings {
+        /// Whether the Host header goes on as it came, or names the upstream.
+        pub host: HostHeader = or(HostHeader::Client),
+        /// How long making a connection may take, for all addresses of a name together.
+        pub connect_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(5), SHORTEST),
+        /// How long a response head may take, from the request on: the bound where no timeout
+        /// policy is nearer.
+        pub response_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(300), SHORTEST),
+        /// How long an unused connection is kept.
+        pub idle_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(60), SHORTEST),
+        /// How long a response body may stall.
+        pub body_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(60), SHORTEST),
+        /// Unused connections that each worker keeps. 0: every request makes a connection.
+        pub max_idle: usize = at_most(1024, 1_000_000),
+        /// The largest response head.
+        pub max_header: ConfigSize = within(ConfigSize::kib(64), HEAD),
+    }
+}
+
+/// What the upstream sees as Host.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum HostHeader {
+    /// The client's.
+    Client,
+    /// The upstream's own.
+    Upstream,
+}
+
+/// An upstream. Routes that name the same one share it, and so do those whose own say the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamConfig {
+    /// Its name in the file. `None`: a route declares it for itself.
+    pub name: Option<String>,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// How it is asked.
+    pub settings: UpstreamSettings,
+}
+
+impl UpstreamConfig {
+    /// One without a name and with every default.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { name: None, endpoint, settings: defaults() }
+    }
+
+    /// What it is called where a person reads it: its name, or else where it is.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.endpoint.url)
+    }
+
+    /// The Host that a request with these headers gets.
+    pub fn host<'a>(&'a self, headers: &'a HeaderMap) -> &'a HeaderValue {
+        match (self.settings.host, headers.get(header::HOST)) {
+            (HostHeader::Client, Some(host)) => host,
+            (HostHeader::Upstream, _) | (_, None) => &self.endpoint.authority,
+        }
+    }
+
+    /// `[upstreams.NAME]` at `path`.
+    pub(super) fn named(reader: &mut Reader<'_>, path: &str) -> Option<Self> {
+        let name = path.rsplit('.').next().map(str::to_owned);
+        let settings = reader.table_beside(path, &["endpoints"])?;
+        let path = format!("{path}.endpoints");
+        if reader.document.value(&path).is_none() {
+            reader.error(&path, "missing; expected a list such as [\"http://127.0.0.1:3001\"]");
+        }
+        let count = reader.document.length(&path, "a list").unwrap_or(0);
+        let endpoints = reader.list(&path, Endpoint::parse)?;
+        if count != 1 {
+            reader.error(&path, format!("expected one endpoint for now, found {count}"));
+        }
+        let endpoint = endpoints.into_iter().next()?;
+        Some(Self { name, endpoint, settings })
+    }
+}
+
+/// What a route says of its upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteUpstream {
+    /// The name of one that the file declares.
+    Named(String),
+    /// One of its own.
+    Own(UpstreamConfig),
+}
+
+impl RouteUpstream {
+    /// A URL, a table with a URL and settings, or a name, at `path`.
+    pub(super) fn read(reader: &mut Reader<'_>, path: &str) -> Option<Self> {
+        const EXPECTED: &str = "a URL such as \"http://127.0.0.1:3001\", the name of an upstream, \
+                                or a table with `url`";
+        let Some(value) = reader.document.value(path) else {
+            reader.error(path, format!("missing; expected {EXPECTED}"));
+            return None;
+        };
+        let value = value.get_ref();
+        let (endpoint, settings) = if let Some(text) = value.as_str() {
+            if is_name(text) {
+                let found = reader.document.places().look_up("upstreams", "upstream", text);
+                return match found {
+                    Ok(()) => Some(Self::Named(text.to_owned())),
+                    Err(unknown) => {
+                        reader.error(path, format!("{unknown}; a URL begins with `http://`"));
+                        None
+                    }
+                };
+            }
+            (reader.parsed(path, Endpoint::parse), defaults())
+        } else if value.is_table() {
+            let settings = reader.table_beside(path, &["url"])?;
+            let path = format!("{path}.url");
+            if reader.document.value(&path).is_none() {
+                reader.error(&path, "missing; expected a URL such as \"http://127.0.0.1:3001\"");
+            }
+            (reader.parsed(&path, Endpoint::parse), settings)
+        } else {
+            let found = found(value);
+            reader.error(path, format!("expected {EXPECTED}, found {found}"));
+            return None;
+        };
+        Some(Self::Own(UpstreamConfig { name: None, endpoint: endpoint?, settings }))
+    }
+}
+
+/// Where an upstream is: `http://host[:port][/base]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// As the file says it.
+    pub url: String,
+    /// A name, or an address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// What it is called in a Host header.
+    authority: HeaderValue,
+    /// Put in front of every path; without a slash at its end.
+    base: String,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+impl Endpoint {
+    /// The endpoint at this URL.
+    ///
+    /// # Errors
+    /// It is another kind of URL.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let wrong =
+            |what: &str| format!("expected `http://host[:port][/base]`, found `{url}`{what}");
+        let uri: Uri = url.parse().map_err(|_| {
+            let needs_brackets = url.contains("::") && !url.contains('[');
+            wrong(if needs_brackets { ": an IPv6 address needs brackets" } else { "" })
+        })?;
+        match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => {}
+            Some(scheme) if *scheme == Scheme::HTTPS => {
+                return Err(wrong(": TLS to upstreams is not there yet"));
+            }
+            _ => return Err(wrong("")),
+        }
+        let authority = uri.authority().ok_or_else(|| wrong(""))?;
+        if authority.as_str().contains('@') {
+            return Err("must not contain a user name".to_owned());
+        }
+        if uri.query().is_some() || url.contains('#') {
+            return Err(wrong(": a query or fragment has no place here"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let has_port = authority.as_str().len() > authority.host().len();
+        if host.is_empty() || has_port && authority.port_u16().is_none_or(|port| port == 0) {
+            return Err(wrong(""));
+        }
+        Ok(Self {
+            url: url.to_owned(),
+            host: host.to_owned(),
+            port: authority.port_u16().unwrap_or(80),
+            authority: HeaderValue::from_str(authority.as_str()).map_err(|_| wrong(""))?,
+            base: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The target of a request in origin form, below the base path, in parts.
+    pub fn path<'a>(&'a self, uri: &'a Uri) -> [&'a str; 3] {
+        let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        // That of `http://b?x` does not begin with one.
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        [&self.base, slash, path]
+    }
+
+    /// Whether the base path and that of a request are short enough together.
+    pub fn takes(&self, uri: &Uri) -> bool {
+        self.base.len() + uri.path_and_query().map_or(0, |path| path.as_str().len()) < LONGEST_PATH
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_path_is_put_in_front() {
+        let uri = |base: &str, uri: &str| {
+            Endpoint::parse(base).unwrap().path(&uri.parse().unwrap()).concat()
+        };
+        assert_eq!(uri("http://b:3001", "/x?y=1"), "/x?y=1");
+        assert_eq!(uri("http://b:3001/", "/x"), "/x");
+        assert_eq!(uri("http://b:3001/base/", "/x?y=1"), "/base/x?y=1");
+        assert_eq!(uri("http://b:3001", "http://elsewhere/x"), "/x");
+        assert_eq!(uri("http://b:3001/base", "http://elsewhere?x=1"), "/base/?x=1");
+    }
+
+    #[test]
+    fn what_is_no_plain_http_url_is_refused() {
+        for wrong in [
+            "127.0.0.1:3001",
+            "https://b",
+            "http://",
+            "http://user@b/",
+            "http://b/?x",
+            "http://b/#x",
+            "ftp://b",
+            "/b",
+            "http://b:0",
+            "http://b:99999",
+            "http://b:",
+        ] {
+            assert!(Endpoint::parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(&*Endpoint::parse("http://[::1]:3001").unwrap().host, "::1");
+    }
+}

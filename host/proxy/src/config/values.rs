@@ -1,0 +1,175 @@
+//! Values of their own form: sizes, and what routes match.
+
+use std::fmt;
+
+use bytesize::ByteSize;
+use http::Method;
+use http::uri::Authority;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
+
+/// In log and metrics, the name of the route of requests that no route takes.
+pub const NO_ROUTE: &str = "none";
+
+/// A number of bytes as the file says it: `"64KiB"`, or a whole number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConfigSize(u64);
+
+impl ConfigSize {
+    /// So many units of 1,024 bytes.
+    pub const fn kib(count: u64) -> Self {
+        Self(count << 10)
+    }
+
+    /// So many units of 1,024 KiB.
+    pub const fn mib(count: u64) -> Self {
+        Self(count << 20)
+    }
+
+    /// So many units of 1,024 MiB.
+    pub const fn gib(count: u64) -> Self {
+        Self(count << 30)
+    }
+
+    /// The number, for what is counted rather than held.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// The number, for what is held in memory.
+    pub fn in_memory(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// As the file would say it: in the largest unit in which it is a whole number.
+impl fmt::Display for ConfigSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let unit = if self.0 == 0 { 0 } else { self.0.trailing_zeros() as usize / 10 };
+        write!(f, "{}{}", self.0 >> (10 * unit), units[unit])
+    }
+}
+
+impl Serialize for ConfigSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConfigSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SizeVisitor;
+        impl Visitor<'_> for SizeVisitor {
+            type Value = ConfigSize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"64KiB\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ConfigSize, E> {
+                u64::try_from(bytes)
+                    .map(ConfigSize)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ConfigSize, E> {
+                let size: ByteSize =
+                    text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
+                // Larger numbers end up here: no size is meant that is beyond all memory.
+                if size.as_u64() == u64::MAX {
+                    return Err(E::custom(format!("must be less than 16EiB, is `{text}`")));
+                }
+                Ok(ConfigSize(size.as_u64()))
+            }
+        }
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+/// The prefix of the paths that a route takes.
+pub(super) fn path(text: &str) -> Result<String, String> {
+    let has_no_place =
+        |char: char| char.is_whitespace() || char.is_control() || "?#".contains(char);
+    if text.starts_with('/') && !text.contains(has_no_place) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("expected a path such as \"/api\", found `{text}`"))
+    }
+}
+
+/// The host that a route takes: as a request says it, without a port.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let authority: Option<Authority> = text.parse().ok();
+    // A port makes an authority longer than its host. `*` is a valid sign of a name and no pattern.
+    match authority {
+        Some(authority) if authority.host() == text && !text.contains('*') => Ok(text.to_owned()),
+        _ => Err(format!(
+            "expected a host such as \"b.example\" or \"[::1]\", without port or wildcard, \
+             found `{text}`"
+        )),
+    }
+}
+
+/// A method that a route takes.
+pub(super) fn method(name: &str) -> Result<Method, String> {
+    match Method::from_bytes(name.as_bytes()) {
+        Ok(method) if name == name.to_ascii_uppercase() => Ok(method),
+        _ => Err(format!("expected a method in capitals, such as \"GET\", found `{name}`")),
+    }
+}
+
+/// The name of a route in log, metrics and for components.
+pub(super) fn route_name(name: &str) -> Result<String, String> {
+    let length = name.chars().count();
+    if !(1..=64).contains(&length) || name.chars().any(char::is_control) {
+        return Err(format!(
+            "expected 1 to 64 characters without control characters, found {length}"
+        ));
+    }
+    if name == NO_ROUTE {
+        return Err(format!("`{NO_ROUTE}` is what requests are counted under that no route takes"));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_shown_as_the_file_would_say_it() {
+        for (bytes, shown) in [
+            (0, "0B"),
+            (1, "1B"),
+            (1_000, "1000B"),
+            (1_024, "1KiB"),
+            (1_536, "1536B"),
+            (64 << 10, "64KiB"),
+            (1 << 30, "1GiB"),
+            (3 << 60, "3EiB"),
+        ] {
+            assert_eq!(ConfigSize(bytes).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_host_has_no_port_and_no_user() {
+        for good in ["b", "b.example", "[::1]", "127.0.0.1"] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        for wrong in ["", "b:80", "u@b", "b/c", "b c", "::1", "[::1]:80", "http://b", "*.b", "*"] {
+            assert!(host(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_one_that_a_request_can_have() {
+        for good in ["/", "/api", "/a%20b/", "/ä"] {
+            assert!(path(good).is_ok(), "{good}");
+        }
+        for wrong in ["", "api", "/a b", "/a?b", "/a#b", "/a\n", "/a\u{7f}"] {
+            assert!(path(wrong).is_err(), "{wrong}");
+        }
+    }
+}

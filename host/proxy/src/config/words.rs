@@ -1,0 +1,69 @@
+//! The words of error messages: those of the reference, not those of serde.
+
+use toml::de::DeValue;
+
+/// serde's message in one line and in the words of the reference, not of Rust.
+pub(super) fn in_plain_words(message: &str) -> String {
+    let mut plain = message.replace('\n', ", ");
+    for (rust, word) in [
+        ("expected i64", "expected a whole number"),
+        ("expected u64", "expected a whole number of at least 0"),
+        ("expected u32", "expected a whole number of at least 0"),
+        ("expected usize", "expected a whole number of at least 0"),
+        ("expected f64", "expected a number"),
+        ("expected parsable string", "expected a size such as \"64KiB\""),
+        ("expected path string", "expected a string"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected a table"),
+        ("invalid float, expected nothing", "not a number; text must be in quotes"),
+        ("unknown field", "unknown key"),
+        ("missing field", "missing key"),
+        ("unknown variant", "unknown value"),
+    ] {
+        plain = plain.replace(rust, word);
+    }
+    if let Some((before, known)) = plain.split_once(", expected one of ") {
+        return format!("{before}; expected one of {}", known.replace('`', ""));
+    }
+    if let Some((before, _)) = plain.split_once("expected struct ") {
+        plain = format!("{before}expected a table");
+    }
+    match plain.strip_prefix("invalid type: ").or(plain.strip_prefix("invalid value: ")) {
+        Some(wrong) => match wrong.split_once(", expected ") {
+            Some((found, expected)) => format!("expected {expected}, found {}", as_written(found)),
+            None => plain,
+        },
+        None => plain,
+    }
+}
+
+/// What serde found, as the file has it.
+fn as_written(found: &str) -> String {
+    let words = [
+        ("integer ", ""),
+        ("floating point ", ""),
+        ("boolean ", ""),
+        ("string ", ""),
+        ("map", "a table"),
+        ("sequence", "a list"),
+    ];
+    let word = words
+        .iter()
+        .find_map(|(rust, word)| found.strip_prefix(rust).map(|rest| format!("{word}{rest}")));
+    let word = word.unwrap_or_else(|| found.to_owned());
+    word.replace('"', "`").replace("` as i128", "`, which is too large")
+}
+
+/// What is in the file where something else was expected.
+pub(super) fn found(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("`{text}`"),
+        DeValue::Integer(number) => format!("`{number}`"),
+        DeValue::Float(number) => format!("`{number}`"),
+        DeValue::Boolean(is_true) => format!("`{is_true}`"),
+        DeValue::Datetime(time) => format!("`{time}`"),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}

@@ -1,0 +1,136 @@
+//! Reads a configuration file and checks everything that needs nothing but the file. (Whether a
+//! component can be loaded, or an address is free, is not checked here.)
+//!
+//! [`compile`](crate::compile) is the second step. The steps are separate so that a new
+//! configuration is known to be right before anything of the old one is touched.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::compile;
+use crate::config::{Config, ConfigError, ConfigFile, Document};
+
+/// The largest configuration, in bytes. (Ten thousand routes need less than 2 MiB.)
+const LONGEST: u64 = 16 << 20;
+
+/// A configuration that is wrong.
+#[derive(Debug)]
+pub struct InvalidConfig {
+    /// Its errors, in the order of the file.
+    pub errors: Vec<ConfigError>,
+    /// The part that is right. `None`: it is not TOML.
+    pub rest: Option<Box<ConfigFile>>,
+}
+
+impl InvalidConfig {
+    fn new(errors: Vec<ConfigError>) -> Self {
+        Self { errors, rest: None }
+    }
+
+    /// Adds errors, except those at a path that has an error already: they are the same, or follow
+    /// from it.
+    pub fn add(&mut self, errors: impl IntoIterator<Item = ConfigError>) {
+        let known: HashSet<String> = self.errors.iter().map(|error| error.path.clone()).collect();
+        self.errors.extend(errors.into_iter().filter(|error| !known.contains(&error.path)));
+        self.errors.sort_by_key(|error| error.line);
+    }
+}
+
+/// Reads and checks a file.
+///
+/// # Errors All problems of the file.
+pub fn read(file: &Path) -> Result<ConfigFile, InvalidConfig> {
+    let text = text(file).map_err(|error| InvalidConfig::new(vec![error]))?;
+    parse(file, &text, |name| std::env::var(name).ok())
+}
+
+fn text(file: &Path) -> Result<String, ConfigError> {
+    let unreadable = |error| ConfigError::of_file(file, None, format!("can't be read: {error}"));
+    let mut bytes = Vec::new();
+    let opened = File::open(file).map_err(unreadable)?;
+    opened.take(LONGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LONGEST {
+        let message = format!("is longer than {} MiB, too long for a configuration", LONGEST >> 20);
+        return Err(ConfigError::of_file(file, None, message));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        ConfigError::of_file(file, Some(line), "is not text in UTF-8")
+    })
+}
+
+fn parse(
+    file: &Path,
+    text: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<ConfigFile, InvalidConfig> {
+    let document = Document::parse(file, text, variable).map_err(InvalidConfig::new)?;
+    let (config, errors) = Config::parse(&document);
+    let directory = file.parent().unwrap_or(Path::new("")).to_owned();
+    let read = ConfigFile { config, places: document.places().clone(), directory };
+    let mut invalid = InvalidConfig::new(document.unset().to_vec());
+    invalid.add(errors);
+    let errors = together(&read, &invalid.errors);
+    invalid.add(errors);
+    if invalid.errors.is_empty() {
+        return Ok(read);
+    }
+    invalid.rest = Some(Box::new(read));
+    Err(invalid)
+}
+
+/// Checks what concerns several tables.
+fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
+    let mut errors = compile::policy_errors(file);
+    errors.extend(listeners(file));
+    errors.extend(routes(file, wrong));
+    errors
+}
+
+/// Checks that the two listeners have different addresses.
+fn listeners(file: &ConfigFile) -> Option<ConfigError> {
+    let (listen, admin) = (file.config.listen, file.config.admin.as_ref()?.listen);
+    let is_any = |address: SocketAddr| address.ip().is_unspecified();
+    let is_same = listen.port() == admin.port()
+        && (listen.ip() == admin.ip() || is_any(listen) || is_any(admin));
+    (is_same && listen.port() != 0).then(|| {
+        let message = format!("must differ from `listen`, which is `{listen}`, is `{admin}`");
+        file.places.error("admin.listen", message)
+    })
+}
+
+/// Checks that no two routes take the same requests or have the same name. Routes with errors are
+/// skipped: what they should take is not known.
+fn routes(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
+    let places = &file.places;
+    let mut errors = Vec::new();
+    let mut claims = HashMap::new();
+    let mut names = HashMap::new();
+    let right = file.config.routes.iter().filter(|(index, _)| {
+        let path = format!("routes[{index}]");
+        !wrong.iter().any(|error| error.path.starts_with(&path))
+    });
+    let right: Vec<_> =
+        right.map(|(index, route)| (index, compile::matches(route), route)).collect();
+    for (index, matches, route) in &right {
+        let path = format!("routes[{index}]");
+        let name = compile::route_name(route, matches);
+        if let Some(other) = matches.claims().find_map(|claim| claims.get(&claim)) {
+            let message = format!("takes the same requests as routes[{other}]: `{matches}`");
+            errors.push(places.error(&path, message));
+        } else if let Some(other) = names.get(&name) {
+            let message = format!("routes[{other}] has the name `{name}`, too");
+            errors.push(places.error(&format!("{path}.name"), message));
+        }
+        claims.extend(matches.claims().map(|claim| (claim, *index)));
+        names.insert(name, *index);
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests;

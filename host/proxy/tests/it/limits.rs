@@ -1,0 +1,304 @@
+//! Every key of the configuration with what is refused: a value that can't be meant is an error
+//! that names the key, its bounds and what was found.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use fusebox_dev::Ran;
+
+use crate::cli::{complaints, config, directory};
+use crate::support::fusebox;
+
+/// A table of the file: where `KEY` stands, a key is put in.
+struct Table {
+    path: &'static str,
+    text: &'static str,
+    keys: &'static [Key],
+}
+
+struct Key {
+    name: &'static str,
+    /// Values that are refused, with what is said of each.
+    refused: &'static [(&'static str, &'static str)],
+    /// The outermost that are taken, and what else might be doubted.
+    taken: &'static [&'static str],
+}
+
+const fn key(
+    name: &'static str,
+    refused: &'static [(&'static str, &'static str)],
+    taken: &'static [&'static str],
+) -> Key {
+    Key { name, refused, taken }
+}
+
+/// A time limit, of which zero and less than a timer can tell make no sense.
+const fn time(name: &'static str) -> Key {
+    key(
+        name,
+        &[
+            ("'0s'", "must be at least 1ms, is 0s"),
+            ("'999us'", "must be at least 1ms, is 999us"),
+            ("'10years 1month'", "must be at most 10 years, is `10years 1month`"),
+            (
+                "'99999999999999999999s'",
+                "expected a duration such as \"250ms\", found `99999999999999999999s`",
+            ),
+            ("'-1s'", "expected a duration such as \"250ms\", found `-1s`"),
+            ("5", "expected a duration such as \"250ms\", found `5`"),
+        ],
+        &["'1ms'", "'10years'"],
+    )
+}
+
+const HEAD: Key = key(
+    "max_header",
+    &[
+        ("0", "must be from 8KiB to 1MiB, is 0B"),
+        ("'8191B'", "must be from 8KiB to 1MiB, is 8191B"),
+        ("'2MiB'", "must be from 8KiB to 1MiB, is 2MiB"),
+        ("-1", "expected a size such as \"64KiB\", found `-1`"),
+    ],
+    &["'8KiB'", "'1MiB'"],
+);
+
+const UPSTREAM: [Key; 7] = [
+    key("host", &[("'b'", "unknown value `b`, expected `client` or `upstream`")], &["'upstream'"]),
+    time("connect_timeout"),
+    time("response_timeout"),
+    time("idle_timeout"),
+    time("body_timeout"),
+    key(
+        "max_idle",
+        &[
+            ("1000001", "must be at most 1000000, is 1000001"),
+            ("-1", "expected a whole number of at least 0, found `-1`"),
+            ("1.5", "expected a whole number of at least 0, found `1.5`"),
+        ],
+        &["0", "1000000"],
+    ),
+    HEAD,
+];
+
+const TABLES: &[Table] = &[
+    Table {
+        path: "listener",
+        text: "[listener]\nKEY\n[[routes]]\nupstream = 'http://b'\n",
+        keys: &[
+            time("header_timeout"),
+            time("idle_timeout"),
+            time("body_timeout"),
+            HEAD,
+            key(
+                "max_body",
+                &[
+                    ("'99999999EiB'", "must be less than 16EiB, is `99999999EiB`"),
+                    ("'much'", "expected a size such as \"64KiB\", found `much`"),
+                    ("-1", "expected a size such as \"64KiB\", found `-1`"),
+                ],
+                // No request may have a body.
+                &["0", "'1PiB'"],
+            ),
+            key(
+                "max_connections",
+                &[
+                    ("0", "must be from 1 to 1000000, is 0"),
+                    ("1000001", "must be from 1 to 1000000, is 1000001"),
+                ],
+                &["1", "1000000"],
+            ),
+            // They are cut at once.
+            key(
+                "drain_timeout",
+                &[("'11years'", "must be at most 10 years, is `11years`")],
+                &["'0s'", "'10years'"],
+            ),
+        ],
+    },
+    Table {
+        path: "admin",
+        text: "[[routes]]\nupstream = 'http://b'\n[admin]\nlisten = '127.0.0.1:0'\nKEY\n",
+        keys: &[key("token_file", &[("''", "must not be empty")], &["'fusebox.toml'"])],
+    },
+    Table {
+        path: "log",
+        text: "[log]\nKEY\n[[routes]]\nupstream = 'http://b'\n",
+        keys: &[
+            key(
+                "level",
+                &[("'loud'", "unknown value `loud`; expected one of debug, info, warn, error")],
+                &["'debug'"],
+            ),
+            key("access", &[("1", "expected true or false, found `1`")], &["false"]),
+        ],
+    },
+    Table {
+        path: "code_cache",
+        text: "[code_cache]\nKEY\n[[routes]]\nupstream = 'http://b'\n",
+        keys: &[
+            key("directory", &[("''", "must not be empty")], &["'cache'"]),
+            key("enabled", &[("0", "expected true or false, found `0`")], &["false"]),
+            key(
+                "max_size",
+                &[
+                    ("0", "must be at least 1MiB, is 0B"),
+                    ("'1023KiB'", "must be at least 1MiB, is 1023KiB"),
+                ],
+                &["'1MiB'", "'1EiB'"],
+            ),
+        ],
+    },
+    Table {
+        path: "upstreams.b",
+        text: "[upstreams.b]\nendpoints = ['http://b']\nKEY\n[[routes]]\nupstream = 'b'\n",
+        keys: &UPSTREAM,
+    },
+    Table {
+        path: "routes[0].upstream",
+        text: "[[routes]]\n[routes.upstream]\nurl = 'http://b'\nKEY\n",
+        keys: &UPSTREAM,
+    },
+    Table {
+        path: "routes[0]",
+        text: "[[routes]]\nupstream = 'http://b'\nKEY\n",
+        keys: &[
+            key(
+                "path",
+                &[
+                    ("''", "expected a path such as \"/api\", found ``"),
+                    ("'api'", "expected a path such as \"/api\", found `api`"),
+                    ("'/a?b'", "expected a path such as \"/api\", found `/a?b`"),
+                ],
+                &["'/'", "'/a//b/'"],
+            ),
+            key(
+                "host",
+                &[
+                    (
+                        "'b:80'",
+                        "expected a host such as \"b.example\" or \"[::1]\", without port or \
+                         wildcard, found `b:80`",
+                    ),
+                    (
+                        "'*.example'",
+                        "expected a host such as \"b.example\" or \"[::1]\", without port or \
+                         wildcard, found `*.example`",
+                    ),
+                ],
+                &["'[::1]'", "'B.example'"],
+            ),
+            key(
+                "methods",
+                &[
+                    ("[]", "an empty list takes no request; leave it out to take any"),
+                    ("'GET'", "expected a list, found `GET`"),
+                ],
+                &["['GET', 'X-OWN']"],
+            ),
+            key(
+                "name",
+                &[
+                    ("''", "expected 1 to 64 characters without control characters, found 0"),
+                    ("'none'", "`none` is what requests are counted under that no route takes"),
+                ],
+                &["'ä b'"],
+            ),
+            key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]),
+            key(
+                "max_replay_body",
+                &[("'17MiB'", "must be at most 16MiB, is 17MiB")],
+                // A request with a body gets one attempt.
+                &["0", "'16MiB'"],
+            ),
+        ],
+    },
+];
+
+#[test]
+fn what_can_not_be_meant_is_refused_and_the_rest_is_taken() {
+    let directory = directory("");
+    let file = directory.path().join("fusebox.toml");
+    for Table { path, text, keys } in TABLES {
+        for Key { name, refused, taken } in *keys {
+            let text = |value: &str| config(&text.replace("KEY", &format!("{name} = {value}")));
+            for (value, says) in *refused {
+                fs::write(&file, text(value)).expect("a file");
+                let line = 1 + text(value).lines().position(|line| line.starts_with(name)).unwrap();
+                let expected = format!("fusebox.toml:{line}: {path}.{name}: {says}");
+                assert_eq!(complaints(directory.path()), [expected]);
+            }
+            for value in *taken {
+                fs::write(&file, text(value)).expect("a file");
+                let Ran { code, error, .. } = fusebox(directory.path(), &["check"]);
+                assert_eq!((code, &*error), (Some(0), ""), "{path}.{name} = {value}");
+            }
+        }
+    }
+}
+
+/// A new key is decided about here.
+#[test]
+fn every_key_is_decided_about() {
+    // Keys that the tests above can't put in, since they are there already.
+    let required = BTreeSet::from(["listen", "url", "endpoints", "upstream"]);
+    for Table { path, text, keys } in TABLES {
+        let directory = directory(&config(&text.replace("KEY", "unknown_key = 1")));
+        let said = complaints(directory.path()).join("\n");
+        let known = said.split("expected one of ").nth(1).expect("a list of keys").split(", ");
+        let decided = keys.iter().map(|key| key.name);
+        let known: BTreeSet<&str> = known.filter(|key| !required.contains(key)).collect();
+        assert_eq!(known, decided.collect(), "{path}");
+    }
+}
+
+#[test]
+fn workers_are_a_sensible_number() {
+    for (workers, says) in [
+        ("0", "must be from 1 to 1024, is 0"),
+        ("1025", "must be from 1 to 1024, is 1025"),
+        ("-1", "expected a whole number of at least 0, found `-1`"),
+        ("'two'", "expected a whole number of at least 0, found `two`"),
+    ] {
+        let text = format!("workers = {workers}\n[[routes]]\nupstream = 'http://b'\n");
+        let expected = format!("fusebox.toml:3: workers: {says}");
+        assert_eq!(complaints(directory(&config(&text)).path()), [expected]);
+    }
+}
+
+#[test]
+fn a_listener_has_an_address_of_its_own() {
+    let text = |listen: &str, admin: &str| {
+        format!(
+            "listen = '{listen}'\nadmin = {{ listen = '{admin}' }}\n[[routes]]\n\
+             upstream = 'http://b'\n"
+        )
+    };
+    for (listen, admin) in [
+        ("127.0.0.1:3002", "127.0.0.1:3002"),
+        ("0.0.0.0:3002", "127.0.0.1:3002"),
+        ("127.0.0.1:3002", "[::]:3002"),
+    ] {
+        let said = complaints(directory(&text(listen, admin)).path());
+        let expected = format!(
+            "fusebox.toml:2: admin.listen: must differ from `listen`, which is `{listen}`, is \
+             `{admin}`"
+        );
+        assert_eq!(said, [expected]);
+    }
+    for (listen, admin) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:3002", "127.0.0.2:3002"),
+        ("[::1]:3002", "[::1]:9901"),
+    ] {
+        let ran = fusebox(directory(&text(listen, admin)).path(), &["check"]);
+        assert_eq!((ran.code, &*ran.error), (Some(0), ""), "{listen} {admin}");
+    }
+    for address in ["localhost:1", "127.0.0.1", "127.0.0.1:65536", "::1:80", ":80", "1.2.3.400:1"] {
+        let said = complaints(directory(&text(address, "127.0.0.1:1")).path());
+        let expected = format!(
+            "fusebox.toml:1: listen: expected an IP address with a port, such as \
+             \"127.0.0.1:3002\" or \"[::1]:3002\", found `{address}`"
+        );
+        assert_eq!(said, [expected]);
+    }
+}
