@@ -10,6 +10,12 @@ use fusebox_house::tree::{Package, packages};
 /// Crates that are still to be put in order: their circles, names and long lines are left alone.
 const STILL_TO_DO: [&str; 2] = ["host/proxy", "host/wasm"];
 
+/// Files with lines that can't be broken, and why.
+const MAY_HAVE_LONG_LINES: [(&str, &str); 2] = [
+    ("host/proxy/src/observe/log.rs", "a row of a table in Markdown is a line"),
+    ("host/proxy/src/observe/log/tests.rs", "the log's lines are compared as they are written"),
+];
+
 /// Its types stand for things of the product in tests, and are named after them.
 const NAMED_AFTER_THE_PRODUCT: &str = "host/dev";
 
@@ -46,8 +52,22 @@ fn no_type_name_is_declared_twice() {
 
 #[test]
 fn no_line_is_too_long() {
-    let found: Vec<_> = checked().iter().flat_map(too_long).collect();
+    let found: Vec<_> = checked().iter().flat_map(too_long_without_reason).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+    let all: Vec<_> = workspace().iter().flat_map(too_long).collect();
+    for (file, _) in MAY_HAVE_LONG_LINES {
+        assert!(all.iter().any(|line| is_in(line, file)), "{file} has none: take it off the list");
+    }
+}
+
+fn too_long_without_reason(package: &Package) -> Vec<String> {
+    let mut found = too_long(package);
+    found.retain(|line| !MAY_HAVE_LONG_LINES.iter().any(|(file, _)| is_in(line, file)));
+    found
+}
+
+fn is_in(line: &str, file: &str) -> bool {
+    line.strip_prefix(file).is_some_and(|rest| rest.starts_with(':'))
 }
 
 #[test]
@@ -55,8 +75,9 @@ fn what_is_still_to_do_becomes_less() {
     let packages = workspace();
     for folder in STILL_TO_DO {
         let package = packages.iter().find(|package| package.folder == folder);
-        let is_done =
-            |package: &Package| circles(package).is_empty() && too_long(package).is_empty();
+        let is_done = |package: &Package| {
+            circles(package).is_empty() && too_long_without_reason(package).is_empty()
+        };
         assert!(!package.is_some_and(is_done), "{folder} is done: take it off the list");
     }
 }
