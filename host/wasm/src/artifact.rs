@@ -24,7 +24,7 @@ pub const LARGEST_FILE: u64 = 64 << 20;
 /// # Errors
 /// It can't be read, is none that ends, or is larger.
 pub(crate) fn read_regular(file: &Path, largest: u64) -> anyhow::Result<Vec<u8>> {
-    // Opening a pipe would else wait for somebody to write to it.
+    // Opening a pipe would block until a writer opens it.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())

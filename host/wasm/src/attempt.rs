@@ -1,4 +1,4 @@
-//! The attempt that a guest asks about.
+//! The host functions by which a guest asks about the attempt.
 //!
 //! The exchange is lent to the host functions for the time of one call ([`lend`]) through the
 //! thread that runs it, since a store can own things but not borrow them. Outside of a call nothing

@@ -1,5 +1,5 @@
-//! For those who write components: trying one out by its cases, measuring it, looking at it, and
-//! making one of a core module.
+//! The tools of component authors: testing by cases, benchmarks, inspection, and components from
+//! core modules.
 
 mod difference;
 mod inspect;

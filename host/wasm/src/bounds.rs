@@ -1,5 +1,4 @@
-//! What a version's instances are held to, and what they may see: all that a store needs to know of
-//! its version.
+//! The limits of a version's instances, and the data that they may see.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The compiling child: it limits itself, reads a component and writes its code.
+//! The compiling child: it limits its own resources, reads a component and writes its code.
 
 use std::io::{self, Read as _, Write};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use crate::compiler::codegen::code_of;
 use crate::compiler::exit::{NOT_A_COMPONENT, OUT_OF_MEMORY};
 use crate::engine::{anyhow_of, config};
 
-/// How far it steps back behind those who serve requests.
+/// Its niceness, so that workers come first.
 const NICENESS: i32 = 10;
 
 /// Compiles the component on stdin to stdout, within `memory` bytes and `cpu` seconds of processor
@@ -28,24 +28,24 @@ pub fn compile(memory: u64, cpu: u64, parent: i32) -> ExitCode {
 }
 
 fn limit(memory: u64, cpu: u64, parent: i32) -> anyhow::Result<()> {
-    // Elsewhere it goes on until it finds that nobody reads what it writes.
+    // On other systems it runs until a write to the parent fails.
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .context("end with the parent")?;
-    // One that died before this line sends no signal.
+    // A parent that died before sends no signal.
     anyhow::ensure!(getppid() == Pid::from_raw(parent), "the parent is gone");
     lower(Resource::Core, 0, 0)?;
     lower(Resource::Fsize, 0, 0)?;
-    // The first is a signal that the parent can tell from others, the second is for one that does
-    // not heed it.
+    // The soft limit sends a signal that the parent recognises; the hard one kills a child that
+    // ignores it.
     lower(Resource::Cpu, cpu, cpu + 1)?;
     lower(Resource::Data, memory, memory)?;
-    // It may well be lower already.
+    // It may already be lower.
     setpriority_process(None, NICENESS).ok();
     Ok(())
 }
 
-/// Sets a limit, or leaves the one that is lower.
+/// Lowers a limit, or keeps one that is lower already.
 fn lower(resource: Resource, current: u64, maximum: u64) -> anyhow::Result<()> {
     let had = getrlimit(resource);
     let least = |had: Option<u64>, new: u64| Some(had.map_or(new, |had| had.min(new)));
@@ -74,7 +74,7 @@ fn compile_stdin() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// A parent that does not listen is gone.
+/// Errors are ignored: the parent is gone.
 fn complain(error: &anyhow::Error, code: ExitCode) -> ExitCode {
     write!(io::stderr(), "{error:#}").ok();
     code

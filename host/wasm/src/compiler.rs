@@ -1,13 +1,12 @@
-//! Where compiled code comes from: the cache, else a process of its own that may use only so much
-//! memory and time.
+//! Compiles components: from the cache, else in a child process with limits on memory and time.
 //!
-//! Compiling is where a hostile file does the most: 2 MB of it can keep a core busy for minutes and
-//! take gigabytes. So the program runs itself once more for each component, as a child that [limits
-//! itself](crate::child) before it reads the first byte. What goes wrong there is a reason to
-//! refuse the component, and nothing else.
+//! Compiling is where a hostile file does the most damage: 2 MB can keep a core busy for minutes
+//! and take gigabytes. So the program runs itself once more for each component, as a child that
+//! [limits itself](crate::child) before it reads the first byte. Whatever goes wrong there only
+//! refuses the component.
 //!
-//! The parent reads the child's output as code and runs it. It trusts it as far as it trusts
-//! itself: both are the same program and make the same engine.
+//! The parent runs the child's output as machine code. It trusts it as it trusts itself: both are
+//! the same program with the same engine settings.
 
 pub(crate) mod codegen;
 pub(crate) mod exit;
@@ -32,7 +31,7 @@ use self::process::{INVALID, in_child};
 use crate::code_cache::{CodeCache, Key};
 use crate::engine::anyhow_of;
 
-/// Makes code of components, or finds what was made before. Clones share the cache and the counts.
+/// Compiles components, or loads cached code. Clones share the cache and the counts.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     workplace: Workplace,
@@ -69,27 +68,27 @@ impl Compiler {
         }
     }
 
-    /// Keeps code in `cache`, and takes it from there.
+    /// Stores code in `cache`, and loads it from there.
     pub fn with_cache(self, cache: CodeCache) -> Self {
         Self { cache: Some(Arc::new(cache)), ..self }
     }
 
-    /// Compiles always.
+    /// Never uses the cache.
     pub(crate) fn without_cache(&self) -> Self {
         Self { cache: None, ..self.clone() }
     }
 
-    /// Whether code is kept.
+    /// Whether it has a cache.
     pub(crate) fn has_cache(&self) -> bool {
         self.cache.is_some()
     }
 
-    /// How many components were compiled, those that turned out not to be valid among them.
+    /// Components compiled, invalid ones included.
     pub fn compiled(&self) -> u64 {
         self.counts.compiled.load(Ordering::Relaxed)
     }
 
-    /// How many came from the cache.
+    /// Components loaded from the cache.
     pub fn cached(&self) -> u64 {
         self.counts.cached.load(Ordering::Relaxed)
     }
@@ -123,7 +122,7 @@ impl Compiler {
                 in_child(command, bytes, limits)?
             }
         };
-        // From the file it is shared with others who use it, and need not stay in memory.
+        // Code mapped from the file is shared with other processes, and its pages can be evicted.
         if let Some((cache, key)) = &entry
             && cache.store(key, &code)
             && let Some(component) = cache.load(key, engine)

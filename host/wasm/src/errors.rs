@@ -1,8 +1,8 @@
-//! What the host ends a guest's call with, beside wasmtime's own errors.
+//! The host's errors that end a guest's call.
 
 use std::fmt;
 
-/// A guest called what it may not call there, or waited.
+/// A guest called a function that it may not call there, or waited.
 #[derive(Debug)]
 pub(crate) struct Misuse(pub(crate) &'static str);
 
@@ -26,7 +26,7 @@ impl fmt::Display for TooManyCalls {
 
 impl std::error::Error for TooManyCalls {}
 
-/// A guest answered with something that is no answer.
+/// A guest returned an invalid answer.
 #[derive(Debug)]
 pub(crate) struct BadAnswer(pub(crate) String);
 

@@ -8,13 +8,13 @@ use crate::contract::{FALLBACK, PREDICATE};
 use crate::engine::anyhow_of;
 use crate::store::HostState;
 
-/// Which questions a component answers.
+/// The contract's exports that a component has.
 pub(crate) struct Exports {
     predicate: Option<predicate::GuestIndices>,
     fallback: Option<fallback::GuestIndices>,
 }
 
-/// The functions of one instance that answer them.
+/// The functions behind these exports in one instance.
 pub(crate) struct ContractGuest {
     predicate: Option<predicate::Guest>,
     fallback: Option<fallback::Guest>,
@@ -75,7 +75,7 @@ impl Exports {
         })
     }
 
-    /// Whether it answers any question of the contract.
+    /// Whether it has any export of the contract.
     pub(crate) fn are_any(&self) -> bool {
         self.has_predicate() || self.has_fallback()
     }

@@ -1,4 +1,4 @@
-//! What went wrong in a call into a guest, told apart by its cause.
+//! Faults: failed calls into a guest, classified by cause.
 
 use fusebox_resilience::Fault;
 use fusebox_resilience::config::ConfigDuration;
@@ -14,18 +14,18 @@ use crate::wasi::console::Console;
 /// Bytes of a detail.
 const DETAIL: usize = 1024;
 
-/// A call into a guest that came to nothing.
+/// A failed call into a guest.
 #[derive(Debug)]
 pub(crate) struct GuestFailure {
     pub(crate) fault: Fault,
-    /// What the runtime says of it, and what the guest printed before.
+    /// The runtime's reason, and what the guest printed before.
     pub(crate) detail: String,
     /// The lines that the guest printed, for events of their own.
     pub(crate) printed: Vec<String>,
 }
 
 impl GuestFailure {
-    /// What `error`, which ended a call, was.
+    /// Classifies the error that ended a call.
     pub(crate) fn of_call(error: &wasmtime::Error, state: &HostState) -> Self {
         let fault = match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Fault::Timeout,
@@ -38,15 +38,15 @@ impl GuestFailure {
                 None if error.is::<TooManyCalls>() => Fault::HostCalls,
                 None if error.is::<Misuse>() => Fault::Misuse,
                 None if is_table_full(error) => Fault::Table,
-                // What is left is what could not be read: pointers out of bounds, text that is not
-                // UTF-8, bad values.
+                // The rest are values that could not be read: pointers out of bounds, text that is
+                // not UTF-8, invalid values.
                 None => Fault::BadAnswer,
             },
         };
         Self::new(fault, error, state)
     }
 
-    /// What `error`, which kept an instance from starting, was.
+    /// Classifies the error that kept an instance from starting.
     pub(crate) fn of_start(error: &wasmtime::Error, state: &HostState) -> Self {
         Self::new(Fault::Instantiation, error, state)
     }
@@ -55,7 +55,7 @@ impl GuestFailure {
         Self::of_answer(fault, reason(error, state), state.console())
     }
 
-    /// An answer that is none, or came too late, for the reason in `detail`.
+    /// An unacceptable or late answer, for the reason in `detail`.
     pub(crate) fn of_answer(fault: Fault, mut detail: String, console: &Console) -> Self {
         let printed = console.take();
         for line in &printed {
@@ -94,14 +94,13 @@ fn reason(error: &wasmtime::Error, state: &HostState) -> String {
     }
 }
 
-/// wasmtime keeps the type of this error to itself. A test holds its words against a guest that
-/// provokes it.
+/// The type of this error is private to wasmtime. A test with a guest that provokes it checks the
+/// wording.
 fn is_hostcall_limit(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted")
 }
 
-/// Of random bytes, or of zeros to be written: wasmtime-wasi's own bounds, which have no type
-/// either.
+/// The bounds of wasmtime-wasi on random bytes and zeros, whose errors have no type either.
 fn is_oversized(error: &wasmtime::Error) -> bool {
     let cause = error.root_cause().to_string();
     ["requested len", "Buffer too large", "cannot write more zeroes"]

@@ -5,12 +5,12 @@
 //! epoch, gives the worker back. So these may wait, which guests of the contract must not. What
 //! bounds them is [`ProcessorTime`], a deadline for the response head and one for the whole body.
 //!
-//! Nothing is spawned: whoever waits for the head, and then for the next part of the body, polls
-//! the guest itself ([`GuestRun`]), and so sees a trap at once. A guest that runs ahead of its client
-//! waits, since nobody polls it. Dropping the request or the body ends the guest where it stands.
-//! As long as no head has been sent a guest that fails has declined, even if it had answered; later
-//! the body breaks off. What an answer came to is told when the guest has come to rest
-//! ([`run::Halt`]): the order in which the guest and its body end is chance.
+//! Nothing is spawned: the task that waits for the head, and then for the next part of the body,
+//! polls the guest itself ([`GuestRun`]), so it sees a trap at once. A guest that runs ahead of its
+//! client is not polled, so it waits. Dropping the request or the body drops the guest. As long as
+//! no head has been sent a guest that fails has declined, even if it had answered; later the body
+//! breaks off. The result is reported when the guest is at rest ([`run::Halt`]): the order in which
+//! the guest and its body end is a race.
 
 mod account;
 mod body;
@@ -37,14 +37,14 @@ use crate::fault::GuestFailure;
 use crate::seat::ledger::Ledger;
 use crate::version::Version;
 
-/// How much more processor time a guest may use for its body than it may for the head.
+/// The budget of processor time for the body, as a multiple of that for the head.
 const BODY_FACTOR: u32 = 10;
 
-/// All that has been read ahead, without waiting for more.
+/// Everything that is ready, without waiting.
 const WHAT_IS_THERE: Peek = Peek { bytes: usize::MAX, timeout: Duration::ZERO };
 
-/// Has `version` answer the request in place of what was seen. None: it declined, and the observers
-/// know why. Dropped before it is ready, it ends the guest.
+/// Lets `version` answer the request in place of the outcome. `None`: it declined, and the reason
+/// has been reported. Dropping the future drops the guest.
 pub(crate) async fn respond(
     ledger: Arc<Ledger>,
     version: Arc<Version>,
@@ -76,8 +76,7 @@ pub(crate) async fn respond(
             let is_over = run.is_over();
             let body = GuestBody::new(run, body, length, account, config.body_timeout);
             let mut body = ResponseBody::stream(Box::pin(body));
-            // All that there will be is there, so its length can be told, and a body that breaks
-            // off need not be sent.
+            // The whole body is ready, so its length is known, and a broken one need not be sent.
             if is_over && body.peek(WHAT_IS_THERE).await.is_err() {
                 return None;
             }
@@ -99,12 +98,11 @@ pub(crate) async fn start(
     run::start(version, limit).await
 }
 
-/// Has `version` answer a request that nobody sent, and takes its answer to the end, within `limit`
-/// for the head and as much again for the body; one that is still going on then is good enough.
-/// Returns what the guest printed.
+/// Sends `version` a made-up request and reads its answer, within `limit` for the head and again
+/// for the body. A body that is still being sent then is accepted. Returns what the guest printed.
 ///
 /// # Errors
-/// It does not start, or fails to answer. What it answers does not matter.
+/// It does not start, or does not answer. Any answer is accepted.
 pub(crate) async fn try_handle(
     version: &Arc<Version>,
     seen: &Exchange<'_>,
@@ -132,7 +130,7 @@ pub(crate) async fn try_handle(
     Ok(console.take())
 }
 
-/// What a trial came to.
+/// The result of a trial.
 struct Tried<'a>(&'a mut Result<(), GuestFailure>);
 
 impl Told for Tried<'_> {

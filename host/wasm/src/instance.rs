@@ -30,7 +30,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// A fresh one, if the guest has started within `limit`.
+    /// Starts a fresh one within `limit`.
     ///
     /// # Errors
     /// The guest trapped while it started, overran, asked for too much, or has an export of a wrong
@@ -57,20 +57,20 @@ impl Instance {
         &self.version
     }
 
-    /// Where its calls are counted; it is for the caller to do.
+    /// Where the caller counts its calls.
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// What the guest printed since the last time.
+    /// Takes what the guest printed since the last time.
     pub(crate) fn printed(&self) -> Vec<String> {
         self.store.data().console().take()
     }
 
-    /// Calls the guest, for as long as its configuration lets it run.
+    /// Calls the guest within its configured `timeout`.
     ///
     /// # Errors
-    /// The call came to nothing. The instance must not be used again.
+    /// The call failed. The instance must not be used again.
     pub(crate) fn call<A>(
         &mut self,
         question: impl FnOnce(&ContractGuest, &mut Store<HostState>) -> wasmtime::Result<A>,
@@ -78,10 +78,10 @@ impl Instance {
         self.call_within(self.version.config().timeout.0, question)
     }
 
-    /// Calls the guest, and lets it run for so long.
+    /// Calls the guest within `limit`.
     ///
     /// # Errors
-    /// The call came to nothing. The instance must not be used again.
+    /// The call failed. The instance must not be used again.
     pub(crate) fn call_within<A>(
         &mut self,
         limit: Duration,
@@ -99,7 +99,7 @@ impl Instance {
         self.store.data().limiter().memory()
     }
 
-    /// Whether it is worth keeping for another call.
+    /// Whether it may be kept for another call.
     pub(crate) fn is_reusable(&self) -> bool {
         let (limiter, config) = (self.store.data().limiter(), self.version.config());
         config.isolation == Isolation::Reuse

@@ -1,14 +1,15 @@
-//! What one instance may hold: linear memory, table elements, and how many of each thing.
+//! The limits on one instance: linear memory, table elements, and the number of memories, tables
+//! and core instances.
 //!
-//! A guest that is refused memory usually aborts, which by itself looks like any other trap. So the
-//! refusal is remembered: it names the fault ([`refused`](InstanceLimiter::refused)), and an instance that
+//! A guest that is refused memory usually aborts, which looks like any other trap. So the refusal
+//! is recorded: it names the fault ([`refused`](InstanceLimiter::refused)), and an instance that
 //! has met its bound is not used again.
 
 use wasmtime::ResourceLimiter;
 
 use crate::bounds::Bounds;
 
-/// Counts how much an instance holds, and refuses more than it may.
+/// Tracks what an instance holds, and enforces its limits.
 #[derive(Debug)]
 pub(crate) struct InstanceLimiter {
     /// Bytes of all linear memories together.
@@ -20,7 +21,7 @@ pub(crate) struct InstanceLimiter {
     refused: Option<Refused>,
 }
 
-/// What was asked for beyond its bound.
+/// What exceeded its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Memory,
@@ -44,7 +45,7 @@ impl InstanceLimiter {
         self.memory
     }
 
-    /// What was asked for beyond its bound, if anything was.
+    /// What exceeded its limit, if anything did.
     pub(crate) fn refused(&self) -> Option<Refused> {
         self.refused
     }

@@ -92,7 +92,7 @@ impl Tally {
 }
 
 impl Meters {
-    /// A call has ended that was made on no instance with a tally.
+    /// Counts a call that was made on an instance without a tally.
     pub(crate) fn called(&self, took: Duration) {
         self.tallies().closed.called(took);
     }
@@ -122,7 +122,7 @@ impl Meters {
         self.stopped();
     }
 
-    /// False: there are as many as there may be.
+    /// Returns `false` if there are `most` already.
     pub(crate) fn try_started(&self, most: usize) -> bool {
         let more = |instances| (instances < most).then_some(instances + 1);
         self.instances.fetch_update(Relaxed, Relaxed, more).is_ok()

@@ -1,7 +1,7 @@
-//! The instances that this worker keeps for its next calls, at most one of a component.
+//! The pool: instances that a worker keeps for its next calls, at most one for each component.
 //!
 //! A worker takes an instance out while it calls it, so a call that fails simply does not put it
-//! back: the guest's state is gone, and nothing of it can reach a later call.
+//! back: the guest's state is dropped, and later calls cannot see it.
 
 use std::cell::RefCell;
 use std::sync::Arc;

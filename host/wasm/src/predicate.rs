@@ -1,4 +1,4 @@
-//! A component as a condition.
+//! A component as a condition of a policy.
 
 use fusebox_resilience::{Exchange, Peek, Predicate, Verdict};
 
@@ -7,8 +7,8 @@ use crate::config::OnError;
 use crate::convert;
 use crate::seat::caller::Caller;
 
-/// Asks the component in a seat whether an outcome is a failure. If the guest does not answer, its
-/// configuration does.
+/// Asks the component in a seat whether an outcome is a failure. If the guest fails, `on_error`
+/// answers.
 #[derive(Debug)]
 pub(crate) struct ComponentPredicate(pub(crate) Caller);
 
@@ -20,8 +20,8 @@ impl Predicate for ComponentPredicate {
             || self.0.ledger().current(),
             |guest, store| {
                 let is_handled = guest.predicate().call_handle_if(&mut *store, outcome)?;
-                // The digest is shared by all workers: only what somebody will be told of is worth
-                // counting its users.
+                // The identity's digest is shared by all workers: cloning it, which writes its
+                // reference count, is only done for a verdict that is reported.
                 Ok(if is_handled {
                     Verdict::Handled(Some(store.data().bounds().component.clone()))
                 } else {

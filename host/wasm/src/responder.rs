@@ -10,7 +10,7 @@ use crate::version::Version;
 use crate::{convert, http};
 
 /// Asks the component in a seat for a response: a guest of the contract at once, a standard HTTP
-/// component in its own time. A guest that fails to answer has declined.
+/// component in its own time. A guest that fails has declined.
 #[derive(Debug)]
 pub(crate) struct ComponentResponder(pub(crate) Caller);
 
@@ -20,7 +20,7 @@ impl ComponentResponder {
         let version = || version;
         let answer = self.0.ask(seen, version, |guest, store| {
             let answer = guest.fallback().call_respond(&mut *store, outcome)?;
-            // Within the call, so that an answer that can't be sent is a fault like any other.
+            // Converted within the call, so that an invalid answer is a fault like any other.
             let answer = answer
                 .map(|answer| convert::into_response(answer, store.data().console()))
                 .transpose()?;
@@ -35,7 +35,7 @@ impl ComponentResponder {
 
 impl Responder for ComponentResponder {
     fn respond<'a>(&'a self, seen: &'a Exchange<'a>) -> Answer<'a> {
-        // Looked at once: the next version may be of the other kind.
+        // Read once: the next version may be of the other kind.
         match self.0.ledger().current() {
             Some(version) if version.handler().is_some() => Answer::Later(Box::pin(async move {
                 if self.0.ledger().may_call() {

@@ -1,11 +1,11 @@
-//! A seat: a name whose component can be replaced while it is in use, from its file or by a push.
+//! A seat: the place of a named component, which can be replaced while in use, from its file or by
+//! a push.
 //!
 //! Policies hold the seat's ledger, not a version, so a swap rebuilds no pipeline and resets no
 //! breaker. Each call runs on the version that was current when it began.
 //!
-//! A version takes the seat only after it was read, compiled, linked and tried out; whatever is
-//! wrong with it, what is there stays. All of it blocks, for as long as compiling takes: never call
-//! it on a worker.
+//! A version takes the seat only after it was read, compiled, linked and tried out; otherwise the
+//! current version stays. All of that blocks while it compiles: never call it on a worker.
 
 pub(crate) mod caller;
 pub(crate) mod ledger;
@@ -30,25 +30,25 @@ use crate::runtime::Runtime;
 use crate::status::ComponentRejection;
 use crate::version::{Version, check_exports};
 
-/// What became of a new version.
+/// The result of loading a new version.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reload {
-    /// It is the one that is in use.
+    /// The content is that of the version in use.
     Unchanged,
-    /// Calls that begin now run on this version.
+    /// Calls now run on this version.
     Replaced(ComponentId),
-    /// What is in use stays, for this reason.
+    /// The version in use stays, for this reason.
     Rejected(String),
 }
 
-/// What a roll-back by hand did.
+/// The result of a manual roll-back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RollBack {
-    /// The version that answers now.
+    /// The version now in use.
     pub component: ComponentId,
-    /// The version that did.
+    /// The version that was in use.
     pub from: ComponentId,
-    /// Why a restart would take another version, if it would: its file has other content.
+    /// Why a restart would load another version, if it would: its file has other content.
     pub warning: Option<String>,
 }
 
@@ -59,7 +59,7 @@ enum Source {
     Push,
 }
 
-/// What a seat is made of.
+/// The parts of a seat.
 pub(crate) struct SeatParts {
     pub(crate) name: Arc<str>,
     pub(crate) file: PathBuf,
@@ -69,7 +69,7 @@ pub(crate) struct SeatParts {
     pub(crate) swaps: watch::Sender<u64>,
 }
 
-/// Decides which versions take the place under a name.
+/// Decides which versions are used under a name.
 #[derive(Debug)]
 pub(crate) struct Seat {
     ledger: Arc<Ledger>,
@@ -82,11 +82,11 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Fills a seat from its file. If what is in it is no good and the component is `optional`, it
-    /// stays empty.
+    /// Fills a seat from its file. If its content is not acceptable and the component is
+    /// `optional`, the seat stays empty.
     ///
     /// # Errors
-    /// What is in the file is not an acceptable component.
+    /// The file is not an acceptable component.
     pub(crate) fn load(parts: SeatParts) -> anyhow::Result<Self> {
         let SeatParts { name, file, config, runtime, observers, swaps } = parts;
         let ledger = Arc::new(Ledger::new(name, file, config, observers, swaps));
@@ -120,10 +120,10 @@ impl Seat {
         }
     }
 
-    /// Replaces the component by what is in its file now.
+    /// Replaces the component by the content of its file.
     pub(crate) fn reload(&self) -> Reload {
         let _one_at_a_time = self.admitting();
-        // Else the file may still have what was rolled back a moment ago.
+        // Otherwise the file may still have content that was just rolled back.
         self.settle_or_say();
         match Artifact::read(self.file()) {
             Ok(artifact) => {
@@ -134,7 +134,7 @@ impl Seat {
                 drop(record);
                 self.admit(&artifact, Source::File)
             }
-            // Whoever waits for it has been told.
+            // Its absence was reported before.
             Err(error) if self.ledger.current().is_none() && is_not_found(&error) => {
                 Reload::Unchanged
             }
@@ -145,7 +145,7 @@ impl Seat {
     /// Replaces the component by these bytes, and its file: a restart finds them there.
     pub(crate) fn push(&self, bytes: Vec<u8>) -> Reload {
         let _one_at_a_time = self.admitting();
-        // Else what was rolled back a moment ago would be kept as the previous file.
+        // Otherwise content that was just rolled back would be kept as the previous file.
         self.settle_or_say();
         self.admit(&Artifact::new(bytes), Source::Push)
     }
@@ -158,7 +158,7 @@ impl Seat {
             Source::File => {
                 self.check_not_rolled_back(digest).and_then(|()| self.prepare(artifact)).map(Some)
             }
-            // The file may have something else by now.
+            // The file may have other content by now.
             Source::Push if is_in_use => self.store(artifact).map(|()| None),
             Source::Push => self.prepare(artifact).and_then(|version| {
                 self.store(artifact)?;
@@ -187,7 +187,7 @@ impl Seat {
         Ok(())
     }
 
-    /// Everything between bytes and a version that can take the place.
+    /// Makes a version of the artifact, and checks that it may take the seat.
     fn prepare(&self, artifact: &Artifact) -> anyhow::Result<Arc<Version>> {
         artifact.check_digest(self.config().sha256.as_deref())?;
         let generation = self.ledger.record().life.next_generation();
@@ -240,8 +240,7 @@ impl Seat {
         Reload::Rejected(reason)
     }
 
-    /// Puts the version before the one in use back in its place, and its file if it was replaced by
-    /// a push.
+    /// Restores the previous version, and its file if a push replaced it.
     ///
     /// # Errors
     /// No earlier version is kept.
@@ -265,8 +264,7 @@ impl Seat {
         Ok(RollBack { component: to.id().clone(), from: from.id().clone(), warning })
     }
 
-    /// After a roll-back of what was pushed: puts the file back that the push replaced. Does
-    /// nothing if there is nothing to do.
+    /// After a roll-back of a pushed version: restores the file that the push replaced.
     pub(crate) fn settle(&self) {
         if !self.ledger.record().is_unsettled {
             return;
@@ -328,7 +326,7 @@ impl Seat {
     }
 }
 
-/// Has a version pass the cases in `file`, as they are now.
+/// Runs the cases in `file` against a version.
 fn pass(version: &Arc<Version>, file: &Path) -> anyhow::Result<()> {
     ensure!(version.exports().are_any(), "`cases` are not for standard HTTP components");
     let cases = Cases::read(file, None)?;

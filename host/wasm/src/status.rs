@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use crate::life::ComponentStanding;
 use crate::meters::CallHistogram;
 
-/// A component as it is now. Its numbers count from its first version on.
+/// A component's current state. Its numbers count from its first version on.
 #[derive(Clone, Debug)]
 pub struct ComponentStatus {
     /// Its name in the configuration.
     pub name: Arc<str>,
     /// Its file.
     pub file: PathBuf,
-    /// The version in use; none if an `optional` component has none yet.
+    /// The version in use; `None` if an `optional` component has none yet.
     pub version: Option<ComponentId>,
     /// Where that version stands.
     pub standing: ComponentStanding,
@@ -44,7 +44,7 @@ pub struct ComponentStatus {
 /// A version that was not taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComponentRejection {
-    /// The SHA-256 of it, in hex; none if it could not be read.
+    /// Its SHA-256 in hex; `None` if it could not be read.
     pub digest: Option<Arc<str>>,
     /// Why.
     pub reason: Arc<str>,

@@ -1,4 +1,4 @@
-//! What the host keeps for one instance of a guest, beside the guest itself.
+//! The host's data for one instance of a guest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,12 +31,11 @@ pub(crate) struct HostState {
     clock: CallClock,
     /// Calls of the host's functions, in the call under way.
     host_calls: u32,
-    /// `None`: only its time bounds the guest's calls of the host.
+    /// `None`: calls of the host are limited by the guest's time only.
     most_host_calls: Option<u32>,
 }
 
-/// A store for one instance within `bounds`, but for the bound on its time, which is for the caller
-/// to keep.
+/// A store for one instance within `bounds`. The caller enforces the limit on its time.
 pub(crate) fn new_store(
     engine: &Engine,
     bounds: &Arc<Bounds>,
@@ -112,7 +111,7 @@ impl HostState {
         self.clock.limit
     }
 
-    /// The guest's time is counted elsewhere, where so much of it is granted.
+    /// Sets the limit that is reported, for guests whose time is counted elsewhere.
     pub(crate) fn set_time_limit(&mut self, limit: Duration) {
         self.clock.limit = limit;
     }

@@ -1,4 +1,4 @@
-//! How long calls run, in processor time of their thread.
+//! Measures calls in processor time of their thread.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ pub(crate) fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// How long a call runs, in processor time of its thread: a guest is not to blame for what the
-/// system gives to others meanwhile, and a container that has used up its quota stands still for
-/// longer than most calls may take.
+/// How long a call runs, in processor time of its thread: a guest must not be blamed for time that
+/// the system gives to other threads, and a container that has used up its quota is paused for
+/// longer than most timeouts.
 ///
-/// Reading that clock is a system call, which no usual call pays for: it is read first when an
-/// epoch ends during the call.
+/// Reading that clock is a system call, so it is first read when an epoch ends during a call; most
+/// calls never read it.
 pub(crate) struct CallClock {
     pub(crate) limit: Duration,
     seen: Option<Duration>,

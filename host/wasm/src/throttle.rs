@@ -1,5 +1,5 @@
-//! How many lines of a component reach the log, all workers together: a guest that prints on every
-//! call of a busy route must not drown what others have to say.
+//! Limits the lines of a component that reach the log, over all workers: a guest that prints on
+//! every call of a busy route must not flood it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// So many lines in each second.
+/// A limit on lines in each second.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     limit: u32,
@@ -22,10 +22,10 @@ struct ThrottleWindow {
     dropped: u64,
 }
 
-/// What becomes of a line.
+/// Whether a line passes.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Passage {
-    /// It passes; so many were dropped in the window before.
+    /// It passes; `dropped` lines were dropped in the window before.
     Passes { dropped: u64 },
     /// It is dropped, and counted.
     Dropped,

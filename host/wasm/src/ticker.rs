@@ -1,4 +1,4 @@
-//! The ticker that lets running guests be cut off: it ends an epoch of the engine now and then.
+//! The ticker: it ends epochs of the engine, so that running guests can be interrupted.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -7,9 +7,9 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 /// How often the ticker wakes: half the shortest timeout, within these bounds. A guest that
-/// overruns is found out by the first tick and cut off by one after its timeout, so it has up to
-/// twice its timeout. Waking costs up to 40 µs on a virtual machine: with the default timeout of 10
-/// ms some 0.8 % of a core, always.
+/// overruns is noticed at the first tick and interrupted at the first one after its timeout, so it
+/// gets up to twice its timeout. Waking costs up to 40 µs on a virtual machine: with the default
+/// timeout of 10 ms some 0.8 % of a core, always.
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
 

@@ -1,8 +1,7 @@
-//! One version of a component: read, checked, compiled, and ready to be instantiated any number of
-//! times.
+//! One version of a component: checked, compiled and ready to be instantiated.
 //!
-//! A version never changes. Whoever holds it can go on using it; when another has taken its place
-//! it is *retired*, which is how the instances of it that workers keep learn that they should go.
+//! A version never changes, and its holders can keep using it. When another version replaces it, it
+//! is *retired*, which tells workers to drop the instances that they keep.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,8 +27,7 @@ use crate::store::HostState;
 struct Linked {
     pre: InstancePre<HostState>,
     exports: Exports,
-    /// If it makes fallback responses by the standard. One that does by the contract too is asked
-    /// by that.
+    /// Set if it makes fallback responses as a standard HTTP component, and not by the contract.
     handler: Option<HttpHandler>,
 }
 
@@ -73,7 +71,7 @@ pub(crate) fn exports(runtime: &Runtime, component: &Component) -> Vec<String> {
 pub(crate) struct Version {
     bounds: Arc<Bounds>,
     config: Arc<ComponentConfig>,
-    /// Keeps the ticker going: without it no guest could be cut off.
+    /// Keeps the ticker alive: without it no guest could be interrupted.
     runtime: Arc<Runtime>,
     pre: InstancePre<HostState>,
     exports: Exports,
@@ -83,7 +81,7 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// Compiles and links `artifact`. That it can be instantiated is still to be seen.
+    /// Compiles and links `artifact`. It has not been instantiated yet.
     ///
     /// # Errors
     /// It is not an acceptable component.
@@ -99,7 +97,7 @@ impl Version {
         Self::link(&component, id, config, runtime, meters)
     }
 
-    /// Links what was compiled.
+    /// Links a compiled component.
     ///
     /// # Errors
     /// It is not an acceptable component.
@@ -119,7 +117,7 @@ impl Version {
     /// The same code with other settings.
     ///
     /// # Errors
-    /// None that linking it the first time did not have.
+    /// The same as for the first link.
     pub(crate) fn with_settings(
         &self,
         settings: &BTreeMap<String, String>,
@@ -154,12 +152,12 @@ impl Version {
         &self.exports
     }
 
-    /// What makes fallback responses by the standard, if it does.
+    /// The handler of a standard HTTP component, if it is one.
     pub(crate) fn handler(&self) -> Option<&HttpHandler> {
         self.handler.as_ref()
     }
 
-    /// Whether it makes fallback responses, in either way.
+    /// Whether it makes fallback responses in either way.
     pub(crate) fn can_respond(&self) -> bool {
         self.exports.has_fallback() || self.handler.is_some()
     }
@@ -172,13 +170,12 @@ impl Version {
         &self.meters
     }
 
-    /// Another one has taken its place, or nobody can ask it any longer. A call that has begun may
-    /// still end.
+    /// It has been replaced, or its component is gone. Calls in flight may still finish.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }
 
-    /// It was rolled back to.
+    /// It is current again after a roll-back.
     pub(crate) fn reinstate(&self) {
         self.retired.store(false, Ordering::Release);
     }
@@ -188,7 +185,7 @@ impl Version {
     }
 }
 
-/// That `version` has what is in use.
+/// Checks that `version` has the exports in use.
 pub(crate) fn check_exports(version: &Version, needs: Needs) -> anyhow::Result<()> {
     for (needed, has, name) in [
         (needs.predicate, version.exports().has_predicate(), PREDICATE),

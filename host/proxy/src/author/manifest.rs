@@ -30,7 +30,7 @@ pub(super) struct Manifest {
     pub(super) wit: PathBuf,
     /// Where the component goes.
     pub(super) component: PathBuf,
-    /// What it is tested by.
+    /// Its cases.
     #[serde(default = "cases")]
     pub(super) cases: PathBuf,
     /// What it may import beside the contract, without versions: `wasi:cli/stderr`. A build that

@@ -1,4 +1,4 @@
-//! Differences of several lines, as people read them.
+//! Differences of several lines, shown as a diff.
 
 use similar::TextDiff;
 

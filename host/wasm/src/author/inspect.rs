@@ -1,4 +1,4 @@
-//! What a file is and whether it would be accepted, for `fusebox policy inspect FILE`.
+//! Describes a component's file, and whether it would be accepted: `fusebox component inspect`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::probe::try_out;
 use crate::runtime::Runtime;
 use crate::version::{self, Version};
 
-/// What there is to say of a component's file.
+/// The description of a component's file.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// The file.
@@ -29,15 +29,15 @@ pub struct Inspection {
     pub size: usize,
     /// Its SHA-256 in hex, as `sha256` in the configuration wants it.
     pub sha256: String,
-    /// What it imports; none if it is no component.
+    /// What it imports; empty if it is no component.
     pub imports: Vec<String>,
-    /// What it exports; none if it is no component.
+    /// What it exports; empty if it is no component.
     pub exports: Vec<String>,
     /// What made it, as its tools say: languages and tools.
     pub made_by: Vec<String>,
     /// Why it would be refused, if it would.
     pub refusal: Option<String>,
-    /// What its trial calls come to without any settings, if they fail.
+    /// Why its trial calls without settings fail, if they do.
     pub trial: Option<String>,
 }
 
@@ -45,8 +45,8 @@ pub struct Inspection {
 /// `compiler` compiles.
 ///
 /// # Errors
-/// It can't be read, or there is no WebAssembly runtime on this machine. A file that is no good is
-/// no error.
+/// It can't be read, or there is no WebAssembly runtime on this machine. A file that would be
+/// refused is not an error.
 pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
     let artifact = Artifact::read(file).with_context(|| file.display().to_string())?;
     // Whether trial calls succeed depends on settings, which are not known here.
@@ -137,7 +137,7 @@ impl Inspection {
         self.exports.iter().any(|export| is_handler(export))
     }
 
-    /// What `grant` may open for it, with what it is for.
+    /// The values of `grant` that apply to it, with their purpose.
     pub fn grants(&self) -> Vec<&'static str> {
         let imports =
             |name: &str| self.imports.iter().any(|import| import.split('@').next() == Some(name));

@@ -1,5 +1,4 @@
-//! A component tried out by itself, without a proxy: what `fusebox policy test` and `fusebox policy
-//! bench` do.
+//! Runs a component without a proxy: `fusebox component test` and `fusebox component bench`.
 
 use std::fmt;
 use std::path::Path;
@@ -23,7 +22,7 @@ use crate::probe::PATIENCE;
 use crate::runtime::Runtime;
 use crate::version::Version;
 
-/// Fresh instances that are started to learn how long that takes.
+/// Instances that are started to measure how long a start takes.
 const STARTS: usize = 50;
 
 /// A component and its cases.
@@ -148,35 +147,35 @@ impl fmt::Debug for ComponentTrial {
     }
 }
 
-/// What a component costs.
+/// The costs of a component.
 #[derive(Clone, Debug)]
 pub struct BenchReport {
     /// Bytes of the file.
     pub size: usize,
-    /// Compiling it anew, in a process of its own.
+    /// Compiling it in a child process.
     pub compile: Duration,
-    /// Loading what was compiled from the code cache; none: there is no cache.
+    /// Loading compiled code from the code cache; `None`: there is no cache.
     pub load: Option<Duration>,
     /// Starting an instance: the median.
     pub start: Duration,
     /// Bytes of linear memory of a fresh instance.
     pub memory: usize,
-    /// And of the one that was asked last.
+    /// The same of the last instance, after its calls.
     pub memory_after: usize,
-    /// Instances that the calls took: more than one if they were recycled.
+    /// Instances that were used: more than one if they were recycled.
     pub instances: u64,
     /// The calls, by case.
     pub calls: Vec<CallTimes>,
 }
 
-/// How long the calls of a case took. Looking at the clock takes some 30 ns of it.
+/// How long the calls of a case took. Reading the clock accounts for some 30 ns.
 #[derive(Clone, Debug)]
 pub struct CallTimes {
     /// The case.
     pub name: String,
-    /// Half of them took no longer,
+    /// The median.
     pub median: Duration,
-    /// and all but one in a hundred no longer than this.
+    /// 99 of 100 took no longer.
     pub p99: Duration,
 }
 

@@ -9,10 +9,10 @@ use super::case::{
 };
 use crate::convert::{text, text_of};
 
-/// In place of a value that is nobody's business.
+/// Replaces the value of a secret.
 const REDACTED: &str = "(redacted)";
 
-/// Words in the names of headers, and of parameters in a query, whose values are secrets,
+/// Words in the names of headers and query parameters whose values are secrets.
 const SECRET_WORDS: [&str; 24] = [
     "assertion",
     "auth",
@@ -39,7 +39,7 @@ const SECRET_WORDS: [&str; 24] = [
     "user",
     "xsrf",
 ];
-/// and what is secret wherever it stands in a name.
+/// Parts of such names, which mark a secret anywhere in the name.
 const SECRET_PARTS: [&str; 10] = [
     "accesskey",
     "apikey",
@@ -130,7 +130,7 @@ fn history(seen: &Exchange<'_>) -> Vec<CasePast> {
         let (status, failure) = match past.outcome {
             AttemptOutcome::Response(status) => (Some(status), None),
             AttemptOutcome::Failure(kind) => (None, Some(kind.failure())),
-            // As guests are told of it.
+            // As the contract shows it to guests.
             AttemptOutcome::Cancelled => (None, Some(fusebox_resilience::Failure::Other)),
         };
         CasePast { status, failure, elapsed: Some(millis(past.elapsed)) }

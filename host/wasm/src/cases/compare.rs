@@ -1,4 +1,4 @@
-//! Holding a component's answers against what its cases expect.
+//! Compares a component's answers with what its cases expect.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use super::case::{Expect, ExpectedResponse};
 use crate::convert::text_of;
 use crate::fault::GuestFailure;
 
-/// How much of a value a line shows.
+/// The longest value that is shown on a line, in bytes.
 const SHOWN: usize = 200;
 
-/// What became of a case.
+/// The result of a case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaseReport {
     /// Its name.
     pub name: String,
     /// The line of its file that it begins on.
     pub line: usize,
-    /// In what the answer differs from what was expected; nothing: it is as expected.
+    /// The differences from the expected answer; empty if it is as expected.
     pub differences: Vec<Difference>,
     /// What the guest printed meanwhile.
     pub printed: Vec<String>,
@@ -32,7 +32,7 @@ impl CaseReport {
     }
 }
 
-/// A part of an answer that is not as expected.
+/// A part of an answer that differs from the expected one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// Which part.

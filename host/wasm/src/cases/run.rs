@@ -1,4 +1,4 @@
-//! Asking a component what its cases ask.
+//! Asks a component what its cases ask.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub(crate) fn run_all(
 /// Asks an instance what a case asks.
 ///
 /// # Errors
-/// The guest came to nothing; its instance must not be used again.
+/// The call failed; the instance must not be used again.
 pub(crate) fn ask_case(
     case: &AskedCase,
     instance: &mut Instance,
@@ -77,8 +77,8 @@ pub(crate) fn ask_case(
     case.show(has_predicate, |seen| ask(instance, seen, limit))
 }
 
-/// The same; but whoever was slow is asked once more, now that everything has been done once, and
-/// has its own timeout then.
+/// Like [`ask_case`], but a slow call is repeated within the component's own timeout: the first
+/// call may include one-time initialisation.
 fn ask_in_time(
     case: &AskedCase,
     instance: &mut Instance,
@@ -93,7 +93,7 @@ fn ask_in_time(
 /// Asks an instance what the slot of `seen` asks for.
 ///
 /// # Errors
-/// The guest came to nothing; its instance must not be used again.
+/// The call failed; the instance must not be used again.
 pub(crate) fn ask(
     instance: &mut Instance,
     seen: &Exchange<'_>,

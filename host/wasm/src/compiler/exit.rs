@@ -1,7 +1,7 @@
-//! How the compiling child says what came of it, beside what it prints.
+//! The exit codes of the compiling child.
 
-/// How the child says that it was no component; any other failure is its own.
+/// The input is not a component.
 pub(crate) const NOT_A_COMPONENT: u8 = 3;
 
-/// How it says that it had not enough memory, if it noticed before the allocator gave up.
+/// It ran out of memory, and noticed before the allocator aborted.
 pub(crate) const OUT_OF_MEMORY: u8 = 4;

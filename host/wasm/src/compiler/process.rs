@@ -1,4 +1,4 @@
-//! Compiling in a process of its own, which may use only so much memory and time.
+//! Compiling in a child process with limits on memory and time.
 
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -17,21 +17,19 @@ use super::limits::CompileLimits;
 /// The most code that is taken from a child: far above what 64 MiB of WebAssembly become.
 const LARGEST_CODE: u64 = 512 << 20;
 
-/// The most of a child's complaint that is kept.
+/// The longest error message that is kept of a child.
 const LONGEST_COMPLAINT: u64 = 4 << 10;
 
-/// How much longer than its processor time a child may take, since it yields to the workers: so
-/// many times as long,
+/// A child yields to the workers, so its time limit is `PATIENCE` times its processor time,
 const PATIENCE: u64 = 4;
-/// and this.
+/// plus `GRACE`.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// mimalloc would else take a gigabyte before the child can set a limit, and then live on that.
-/// With it only what is in use counts, and some 50 MiB that it holds ready; other allocators don't
-/// know it.
+/// Without it mimalloc commits a gigabyte before the child can set its limit, which then has no
+/// effect. With it only memory in use counts, plus some 50 MiB. Other allocators ignore it.
 const LATE_COMMIT: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
 
-/// What a file is not that can't be compiled.
+/// The refusal of a file that can't be compiled.
 pub(super) const INVALID: &str = "is not a valid component";
 
 /// Runs `command` with the limits as arguments, the component as input and the code as output.
@@ -64,7 +62,8 @@ pub(super) fn in_child(
 }
 
 impl ChildEnd {
-    /// Why there is no code: what ended the child decides, and not what came after that.
+    /// Why there is no code. The cause that ended the child decides, even if its time limit passed
+    /// later.
     fn refusal(&self, limits: CompileLimits, wall: Duration) -> anyhow::Error {
         let complaint = self.complaint.trim();
         let was_ended_by = |signal: Signal| self.status.signal() == Some(signal.as_raw());
@@ -91,14 +90,14 @@ fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// A child that is killed and reaped, whatever happens here.
+/// A child process that is killed and reaped when dropped.
 struct CompilerChild(Child);
 
 struct ChildEnd {
     status: ExitStatus,
     code: Vec<u8>,
     complaint: String,
-    /// It was killed for the time it took.
+    /// The watcher killed it after its time limit.
     overdue: bool,
 }
 
@@ -107,7 +106,7 @@ impl CompilerChild {
         Ok(Self(command.spawn().context("the compiler can't be started")?))
     }
 
-    /// Feeds it, reads what it says, and waits for its end, for no longer than `wall`.
+    /// Writes its input, reads its output, and waits for its end, for no longer than `wall`.
     fn finish(mut self, input: &[u8], wall: Duration) -> anyhow::Result<ChildEnd> {
         let (stdin, stdout, stderr) =
             (self.0.stdin.take(), self.0.stdout.take(), self.0.stderr.take());
@@ -116,11 +115,11 @@ impl CompilerChild {
         };
         let id = Pid::from_child(&self.0);
         let (ended, end) = channel::<()>();
-        // A pipe that is full blocks both sides, so each has a thread. If there is none, dropping
-        // `self` ends the child and with it those that have begun.
+        // A full pipe blocks both sides, so each has its own thread. If a thread can't be started,
+        // dropping `self` ends the child and so the other threads.
         thread::scope(|scope| {
             let this = self;
-            // What a child that has died did not read is not missed.
+            // A child that died may not have read all of it.
             let writer = move || stdin.write_all(input).ok();
             let reader = move || {
                 let mut complaint = Vec::new();
@@ -137,8 +136,8 @@ impl CompilerChild {
             let watcher = builder().spawn_scoped(scope, watcher).context(no_thread)?;
             let mut code = Vec::new();
             stdout.take(LARGEST_CODE + 1).read_to_end(&mut code)?;
-            // It stays a zombie until the watcher is gone: its id must not be another's when it is
-            // killed.
+            // It stays a zombie until the watcher is gone, so that the watcher cannot kill another
+            // process with the same id.
             let gone = wait(id);
             drop(ended);
             let overdue = watcher.join().unwrap_or_default();
@@ -176,7 +175,7 @@ fn wait(id: Pid) -> io::Result<()> {
 
 impl Drop for CompilerChild {
     fn drop(&mut self) {
-        // Neither does anything to a child that was reaped.
+        // Both do nothing to a child that was reaped.
         self.0.kill().ok();
         self.0.wait().ok();
     }

@@ -82,8 +82,7 @@ pub(super) fn keep_versions() -> usize {
     2
 }
 
-/// A guest that faults on some requests only is not out of order: whoever sends those must not
-/// take it from the others.
+/// A guest that fails for some requests only must stay in service for the others.
 pub(super) fn quarantine_after() -> u32 {
     20
 }

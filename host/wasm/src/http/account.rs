@@ -1,5 +1,5 @@
-//! What a request to a guest came to, told once, whatever ends it: it succeeded, it failed, or its
-//! client has left.
+//! Reports the result of a request to a guest exactly once: success, failure, or a client that
+//! left.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::seat::ledger::Ledger;
 use crate::version::Version;
 use crate::wasi::console::Console;
 
-/// Who hears what an answer came to, once.
+/// Receives the result of an answer, once.
 pub(super) trait Told {
     fn succeeded(&mut self);
     fn failed(&mut self, failure: GuestFailure);
 }
 
-/// Dropped before it was told how it ended, it ended with its client: neither well nor badly.
+/// Dropped without a result, the client has left: neither a success nor a failure.
 pub(super) struct Account {
     ledger: Arc<Ledger>,
     version: Arc<Version>,
-    /// Outlives the one that the policy saw, for whom a body may still tell of.
+    /// A copy that outlives the policy's call, since the body ends later.
     call: Call,
     policy: Box<str>,
     time: Arc<ProcessorTime>,

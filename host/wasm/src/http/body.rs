@@ -16,12 +16,12 @@ use super::account::Told;
 use super::run::{GuestRun, Halt};
 use crate::fault::GuestFailure;
 
-/// Polling it polls the guest, and what the guest has written is sent before anything that went
-/// wrong since: then it breaks off. Its end counts when the guest has come to rest; the guest is
-/// then dropped, whatever it is waiting for.
+/// Polling it polls the guest. What the guest has written is sent before a later failure breaks the
+/// body off. The end of the body counts when the guest is at rest; the guest is then dropped, even
+/// if it is waiting.
 pub(super) struct GuestBody<T> {
-    /// None: it has ended.
-    sending: Option<Sending<T>>,
+    /// `None`: the body has ended.
+    sending: Option<BodyInProgress<T>>,
     /// Bytes that are still to come, if the guest has said how many.
     left: Option<u64>,
     limit: ConfigDuration,
@@ -29,15 +29,15 @@ pub(super) struct GuestBody<T> {
     client: ClientWait,
 }
 
-struct Sending<T> {
+struct BodyInProgress<T> {
     run: GuestRun,
     body: HyperOutgoingBody,
     account: T,
-    /// The last of as many bytes as were announced. Whoever gets it asks for nothing more, so it
-    /// waits until the guest has come to rest.
+    /// The last piece of a body of announced length. hyper reads nothing after it, so it is held
+    /// back until the guest is at rest.
     last: Option<Frame<Bytes>>,
     end: Option<GuestBodyEnd>,
-    /// What was told of it: that it succeeded, or why it failed.
+    /// The reported result: success, or the reason of the failure.
     told: Option<Result<(), String>>,
 }
 
@@ -48,7 +48,7 @@ enum GuestBodyEnd {
     Unfinished,
 }
 
-/// How long the client has waited for the guest, in all.
+/// How long the client has waited for the guest in total.
 #[derive(Default)]
 struct ClientWait {
     since: Option<Instant>,
@@ -65,7 +65,7 @@ impl<T: Told> GuestBody<T> {
         account: T,
         limit: ConfigDuration,
     ) -> Self {
-        let sending = Sending { run, body, account, last: None, end: None, told: None };
+        let sending = BodyInProgress { run, body, account, last: None, end: None, told: None };
         Self {
             sending: Some(sending),
             left: length,
@@ -96,7 +96,7 @@ impl<T: Told> GuestBody<T> {
                     sending.last = Some(frame);
                 }
                 Poll::Ready(Some(Err(_))) => sending.end = Some(GuestBodyEnd::Unfinished),
-                // A guest that returns without a word about it.
+                // The guest returned without finishing the body.
                 Poll::Ready(None) if self.left.is_some_and(|left| left > 0) => {
                     sending.end = Some(GuestBodyEnd::Unfinished);
                 }
@@ -123,8 +123,8 @@ impl<T: Told> GuestBody<T> {
         }
     }
 
-    /// Time is up within the body. It is a fault of the guest's if the client has waited for it
-    /// most of that time; else it is the client, or sheer length, that took so long.
+    /// Time is up within the body. It is the guest's fault if the client has waited for it at least
+    /// half of that time; otherwise the client, or the length of the body, took so long.
     fn late(&mut self) -> Frames {
         let reason = format!("body took longer than {}", self.limit);
         let Some(mut sending) = self.sending.take() else { return Poll::Ready(None) };
@@ -141,9 +141,9 @@ impl<T: Told> GuestBody<T> {
     }
 }
 
-impl<T: Told> Sending<T> {
-    /// Lets the guest go on. True: it has come to rest. A failure is told at once, since nobody may
-    /// ask for the rest of the body.
+impl<T: Told> BodyInProgress<T> {
+    /// Polls the guest. Returns whether it is at rest. A failure is reported at once, because the
+    /// client may never read the rest of the body.
     fn poll_guest(&mut self, cx: &mut Context<'_>) -> bool {
         match self.run.poll(cx) {
             Ok(halt) => halt == Halt::AtRest,
@@ -154,7 +154,7 @@ impl<T: Told> Sending<T> {
         }
     }
 
-    /// Tells how the body ended, unless it is known that the guest failed.
+    /// Reports how the body ended, unless a failure of the guest was reported.
     fn tell(&mut self, end: GuestBodyEnd) {
         match end {
             _ if self.told.is_some() => {}

@@ -52,22 +52,22 @@ enum AwaitedHead {
     Missing(String),
 }
 
-/// Why the guest runs no further, if it has not failed.
+/// Why a poll of the guest ended without a failure.
 ///
-/// What a guest does in one go, up to the point where it waits or returns, belongs together: a trap
-/// that follows on the end of its answer is the cause, not that end. Whether an epoch ends in
-/// between is chance, so an end counts only when the guest has come to rest.
+/// What a guest does until it waits or returns belongs together: a trap right after the end of its
+/// answer is the cause of that end. An epoch may end in between at any point, so the end of an
+/// answer counts only when the guest is at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Halt {
-    /// Others have their turn; it goes on with the next poll.
+    /// An epoch ended; the guest continues with the next poll.
     Preempted,
     /// It waits, or has returned.
     AtRest,
 }
 
 impl GuestRun {
-    /// Prepares an instance that may use so much processor time until it has answered; it starts
-    /// with the first poll. None: there are as many as there may be.
+    /// Prepares an instance with a budget of processor time until it has answered. It starts with
+    /// the first poll. `None`: the component has its maximum of instances.
     pub(super) fn start(
         version: &Arc<Version>,
         request: GuestRequest,
@@ -113,12 +113,12 @@ impl GuestRun {
         !matches!(self.guest, GuestTask::Running(_))
     }
 
-    /// Lets the guest go on. An error is a failure that has not been told yet.
+    /// Polls the guest. An error is a failure that has not been reported yet.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<Halt, GuestFailure> {
         let GuestTask::Running(guest) = &mut self.guest else { return Ok(Halt::AtRest) };
         match self.time.count(|| guest.as_mut().poll(cx)) {
             Poll::Pending if self.time.is_preempted() => Ok(Halt::Preempted),
-            // The runtime makes a task give way that has done much, whatever it would wait for.
+            // tokio makes a busy task yield, even if what it waits for is ready.
             Poll::Pending if !has_budget_remaining() => {
                 cx.waker().wake_by_ref();
                 Ok(Halt::Preempted)
@@ -135,7 +135,7 @@ impl GuestRun {
         }
     }
 
-    /// Lets the guest go on until it waits or has returned.
+    /// Polls the guest until it waits or has returned.
     fn poll_to_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
         match self.poll(cx)? {
             Halt::Preempted => Poll::Pending,
@@ -143,15 +143,15 @@ impl GuestRun {
         }
     }
 
-    /// Lets the guest go on until it has answered. A guest that has answered and then failed, all
-    /// in one go, has failed: nothing of its answer has been sent.
+    /// Polls the guest until it has answered. A guest that has answered and then failed, all in one
+    /// go, has failed: nothing of its answer has been sent.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<GuestResponse, GuestFailure>> {
         let halt = self.poll(cx)?;
         if let AwaitedHead::Awaited(head) = &mut self.head {
             let reason = match ready!(Pin::new(head).poll(cx)) {
                 Ok(Ok(response)) => return Poll::Ready(Ok(response)),
                 Ok(Err(code)) => format!("answered with an error: {code}"),
-                // It may still run, but has nothing left to answer with.
+                // The guest may still run, but can no longer answer.
                 Err(_) => "gave no answer".to_owned(),
             };
             self.head = AwaitedHead::Missing(reason);
@@ -164,8 +164,8 @@ impl GuestRun {
         }
     }
 
-    /// Lets the guest go on until it has answered with something that can be sent, for no longer
-    /// than `limit`. It may ask about what was seen meanwhile.
+    /// Polls the guest until it has answered with a head that can be sent, for no longer than
+    /// `limit`. Meanwhile it may ask about the exchange.
     pub(super) async fn head(
         &mut self,
         seen: &Exchange<'_>,
@@ -180,7 +180,7 @@ impl GuestRun {
         if answered.as_ref().is_ok_and(|answered| answered.body.is_some()) {
             return answered.map_err(|reason| self.failure(Fault::BadAnswer, reason));
         }
-        // That was all of it. When time is up it counts as it is.
+        // The answer is complete. If time runs out while the guest still runs, the answer counts.
         let rest = poll_fn(|cx| attempt::lend(seen, || self.poll_to_rest(cx)));
         timeout_at(deadline, rest).await.unwrap_or(Ok(()))?;
         answered.map_err(|reason| self.failure(Fault::BadAnswer, reason))

@@ -8,7 +8,7 @@ use wasmtime::{Trap, UpdateDeadline};
 
 use crate::thread_time::thread_time;
 
-/// Counts it from poll to poll. Shared by who polls the guest and by the store's callback within a
+/// Sums it up over polls. Shared by the task that polls the guest and the store's callback within a
 /// poll, on one thread at a time.
 #[derive(Debug)]
 pub(crate) struct ProcessorTime {
@@ -53,7 +53,7 @@ impl ProcessorTime {
         result
     }
 
-    /// Whether the last poll ended because others had their turn: the guest could have gone on.
+    /// Whether the last poll ended with an epoch, so that the guest could have continued.
     pub(super) fn is_preempted(&self) -> bool {
         self.is_preempted.load(Relaxed)
     }
@@ -66,7 +66,8 @@ impl ProcessorTime {
             return Err(Trap::Interrupt.into());
         }
         self.is_preempted.store(true, Relaxed);
-        // Waking itself would have it polled many times before the runtime looks at a socket again.
+        // A future that wakes itself would be polled many times before the runtime looks at its
+        // sockets.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_now())))
     }
 }

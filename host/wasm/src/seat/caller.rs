@@ -15,10 +15,10 @@ use crate::store::HostState;
 use crate::version::Version;
 use crate::{attempt, pool};
 
-/// A call that is told to the clock of the turn in which it was made.
+/// Calls at least this long advance the cached clock of the current turn.
 const LONG: Duration = Duration::from_millis(1);
 
-/// Whoever asks a component, and has what came of it entered in its ledger.
+/// Asks a component, and records the result in its ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     ledger: Arc<Ledger>,
@@ -33,8 +33,8 @@ impl Caller {
         &self.ledger
     }
 
-    /// Asks the component about what was seen, if need be on a new instance of `version`. None:
-    /// there is none to be asked, or the call failed, and the observers know how.
+    /// Asks the component about the exchange, on a new instance of `version` if the worker has
+    /// none. `None`: there is no version, or the call failed; the failure has been reported.
     pub(crate) fn ask<A>(
         &self,
         seen: &Exchange<'_>,
@@ -81,8 +81,8 @@ impl Caller {
     }
 }
 
-/// Starts this thread's instance of the version in use, if it has none. One that does not start
-/// is told of when it is asked.
+/// Starts this thread's instance of the version in use, if it has none. A failure to start is
+/// reported by the next call.
 pub(crate) fn warm(ledger: &Ledger) {
     if ledger.config().isolation == Isolation::PerCall || pool::has(ledger.meters()) {
         return;
