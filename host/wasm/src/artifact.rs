@@ -64,11 +64,6 @@ impl Artifact {
         &self.bytes
     }
 
-    /// Its length in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// Its SHA-256 in hex.
     pub(crate) fn digest(&self) -> &Arc<str> {
         &self.digest

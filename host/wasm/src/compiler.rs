@@ -74,11 +74,13 @@ impl Compiler {
     }
 
     /// Never uses the cache.
+    #[cfg(feature = "author")]
     pub(crate) fn without_cache(&self) -> Self {
         Self { cache: None, ..self.clone() }
     }
 
     /// Whether it has a cache.
+    #[cfg(feature = "author")]
     pub(crate) fn has_cache(&self) -> bool {
         self.cache.is_some()
     }

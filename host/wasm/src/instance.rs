@@ -95,6 +95,7 @@ impl Instance {
     }
 
     /// Bytes of linear memory that it holds.
+    #[cfg(feature = "author")]
     pub(crate) fn memory(&self) -> usize {
         self.store.data().limiter().memory()
     }

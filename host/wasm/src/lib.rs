@@ -38,6 +38,10 @@ mod attempt;
 pub mod author;
 mod bindings;
 mod bounds;
+#[cfg_attr(
+    not(feature = "author"),
+    expect(dead_code, unreachable_pub, reason = "authors use more of it than swaps do")
+)]
 mod cases;
 pub mod child;
 mod code_cache;

@@ -53,6 +53,22 @@ fn help_is_there_for_every_command() {
     }
 }
 
+/// With `--no-default-features`.
+#[cfg(not(feature = "author"))]
+#[test]
+fn a_program_without_the_tools_of_authors_says_so() {
+    let here = tempfile::tempdir().expect("a directory");
+    for arguments in [&["component"][..], &["component", "new", "a", "--lang", "c"]] {
+        let Ran { code, out, error } = fusebox(here.path(), arguments);
+        assert_eq!((code, &*out), (Some(1), ""), "{arguments:?}");
+        assert_eq!(
+            error,
+            "fusebox: `fusebox component` is not in this program: it was built without the \
+             feature `author`\n"
+        );
+    }
+}
+
 #[test]
 fn wrong_usage_is_exit_code_2() {
     let here = tempfile::tempdir().expect("a directory");

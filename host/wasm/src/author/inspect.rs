@@ -66,7 +66,7 @@ pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
         if refusal.is_none() { admit(true).err().map(|error| format!("{error:#}")) } else { None };
     Ok(Inspection {
         file: file.to_owned(),
-        size: artifact.len(),
+        size: artifact.bytes().len(),
         sha256: artifact.digest().to_string(),
         imports,
         exports,

@@ -93,7 +93,7 @@ impl ComponentTrial {
         });
         let start = Times::of(starts.collect::<Result<_>>()?);
         let mut report = BenchReport {
-            size: self.artifact.len(),
+            size: self.artifact.bytes().len(),
             compile,
             load,
             start: start.median,
