@@ -137,8 +137,10 @@ fn limits_that_make_no_sense_are_said_so() {
     assert_eq!(
         complaints(directory.path()),
         [
-            "fusebox.toml:5: components.c.compile_memory: must be within 64.0 MiB and 16.0 GiB, is 1.0 MiB",
-            "fusebox.toml:6: components.c.compile_timeout: must be more than 0 and at most 10m, is 11m",
+            "fusebox.toml:5: components.c.compile_memory: must be within 64.0 MiB and 16.0 GiB, \
+             is 1.0 MiB",
+            "fusebox.toml:6: components.c.compile_timeout: must be more than 0 and at most 10m, \
+             is 11m",
         ]
     );
 }
@@ -245,7 +247,8 @@ fn a_directory_of_ones_own_must_be_safe() {
     assert_eq!(
         complaints(place.path()),
         [format!(
-            "fusebox.toml:13: code_cache.directory: `{}` can be written to by others (mode 777), expected 700",
+            "fusebox.toml:13: code_cache.directory: `{}` can be written to by others (mode 777), \
+             expected 700",
             fs::canonicalize(&code).expect("it is there").display()
         )]
     );

@@ -216,7 +216,8 @@ fn a_guest_knows_the_attempts_before() {
 fn a_guest_knows_how_much_time_is_left() {
     let import = r#"(import "attempt" "remaining-ms" (func $remaining (param i32)))"#;
     let body = "(call $remaining (i32.const 16))
-        (i32.and (i32.load8_u (i32.const 16)) (i32.gt_u (i32.load (i32.const 20)) (i32.const 1000)))";
+        (i32.and (i32.load8_u (i32.const 16)) (i32.gt_u (i32.load (i32.const 20)) (i32.const \
+        1000)))";
     let tested = load(&guest(Exports::Predicate, &format!("{import} {}", handle_if(body))));
     assert!(!tested.handles(503));
     assert!(tested.handles(Seen { remaining: Some(Duration::from_secs(3600)), ..503.into() }));

@@ -47,7 +47,8 @@ fn a_condition_is_held_against_its_cases() {
         "[[case]]\nname = 'right'\nresponse = { status = 503 }\nexpect = { handled = true }\n\
          [[case]]\nname = 'wrong'\nresponse = { status = 200 }\nexpect = { handled = true }\n\
          [[case]]\nname = 'no fallback'\nfailure = 'timeout'\nexpect = { declined = true }\n\
-         [[case]]\nname = 'no fault'\nfailure = 'timeout'\nexpect = { fault = 'trap', detail = 'x' }\n",
+         [[case]]\nname = 'no fault'\nfailure = 'timeout'\n\
+         expect = { fault = 'trap', detail = 'x' }\n",
     );
     let reports: Vec<_> =
         reports.iter().map(|(name, differences)| (name.as_str(), said(differences))).collect();
@@ -77,7 +78,8 @@ fn a_fallbacks_answer_is_compared_part_by_part() {
         "[[case]]\nname = 'right'\nrequest = { path = '/a' }\nfailure = 'dns'\n\
          expect = { response = { status = 200, body = '/a', contains = ['/'] } }\n\
          [[case]]\nname = 'wrong'\nrequest = { path = '/b' }\nfailure = 'dns'\n\
-         expect = { response = { status = 503, headers = { x = '1' }, body = '/a', contains = ['c'] } }\n",
+         expect = { response = { status = 503, headers = { x = '1' }, body = '/a', contains = \
+         ['c'] } }\n",
     );
     assert_eq!(reports[0].1, []);
     let expected = [
@@ -108,11 +110,14 @@ fn a_guest_sees_what_the_case_says() {
         "[component]\nsettings = { x-key = 'of the file' }\n\
          [[case]]\nname = 'header'\nrequest = { headers = { x-key = 'v' } }\nfailure = 'dns'\n\
          expect = { response = { body = 'v' } }\n\
-         [[case]]\nname = 'setting'\nhistory = [{ status = 503 }, { failure = 'timeout' }]\nfailure = 'dns'\n\
+         [[case]]\nname = 'setting'\nhistory = [{ status = 503 }, { failure = 'timeout' }]\n\
+         failure = 'dns'\n\
          expect = { response = { body = 'of the file' } }\n\
-         [[case]]\nname = 'setting of its own'\nattempt = 3\nsettings = { x-key = 'of the case' }\nfailure = 'dns'\n\
+         [[case]]\nname = 'setting of its own'\nattempt = 3\n\
+         settings = { x-key = 'of the case' }\nfailure = 'dns'\n\
          expect = { response = { body = 'of the case' } }\n\
-         [[case]]\nname = 'a rejection is of no attempt'\nfailure = 'circuit-open'\nexpect = { response = { body = '' } }\n",
+         [[case]]\nname = 'a rejection is of no attempt'\nfailure = 'circuit-open'\n\
+         expect = { response = { body = '' } }\n",
     );
     assert!(reports.iter().all(|(_, differences)| differences.is_empty()), "{reports:?}");
 }
@@ -122,13 +127,16 @@ fn a_fault_costs_its_own_case() {
     let body = format!("(if {BUSY} (then unreachable)) (i32.const 1)");
     let reports = tested(
         &predicate(&body),
-        "[[case]]\nname = 'expected'\nresponse = { status = 503 }\nexpect = { fault = 'trap', detail = 'unreachable' }\n\
-         [[case]]\nname = 'not expected'\nresponse = { status = 503 }\nexpect = { handled = true }\n\
+        "[[case]]\nname = 'expected'\nresponse = { status = 503 }\n\
+         expect = { fault = 'trap', detail = 'unreachable' }\n\
+         [[case]]\nname = 'not expected'\nresponse = { status = 503 }\n\
+         expect = { handled = true }\n\
          [[case]]\nname = 'next'\nresponse = { status = 200 }\nexpect = { handled = true }\n",
     );
     let passed: Vec<_> = reports.iter().map(|(_, differences)| differences.is_empty()).collect();
     assert_eq!(passed, [true, false, true]);
-    let expected = "answer: expected handled = true, found the fault `trap`: wasm `unreachable` instruction executed";
+    let expected = "answer: expected handled = true, found the fault `trap`: wasm `unreachable` \
+        instruction executed";
     assert_eq!(said(&reports[1].1), [expected]);
 }
 
@@ -136,7 +144,8 @@ fn a_fault_costs_its_own_case() {
 fn a_guest_that_is_too_slow_fails_its_case() {
     // It takes its time at every call, not only at the first.
     let slow = "(local $left i32) (local.set $left (i32.const 300000000))
-        (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))) (i32.const 1)";
+        (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))) \
+        (i32.const 1)";
     let case =
         "[[case]]\nname = 'slow'\nresponse = { status = 503 }\nexpect = { handled = true }\n";
     let reports = tested(&predicate(slow), &format!("[component]\ntimeout = '1ms'\n{case}"));
@@ -167,7 +176,8 @@ fn a_bench_measures_every_case() {
 
 #[test]
 fn a_version_that_fails_a_case_does_not_take_over() {
-    let cases = "[[case]]\nname = 'busy is a failure'\nresponse = { status = 503 }\nexpect = { handled = true }\n";
+    let cases = "[[case]]\nname = 'busy is a failure'\nresponse = { status = 503 }\n\
+        expect = { handled = true }\n";
     let directory = TempDir::new().expect("a directory");
     let file = directory.path().join("cases.toml");
     fs::write(&file, cases).expect("a file");

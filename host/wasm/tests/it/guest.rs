@@ -10,7 +10,8 @@ const IMPORTS: &str = r#"
   (import "fusebox:policy/types@0.1.0" (instance $types
     (type $header' (record (field "name" string) (field "value" string)))
     (export "header" (type $header (eq $header')))
-    (type $failure' (enum "dns" "connect" "tls" "connection-lost" "protocol" "timeout" "circuit-open" "bulkhead-full"
+    (type $failure' (enum "dns" "connect" "tls" "connection-lost" "protocol" "timeout"
+      "circuit-open" "bulkhead-full"
       "rate-limited" "overloaded" "budget-exceeded" "retries-exceeded" "other"))
     (export "failure" (type $failure (eq $failure')))
     (type $outcome' (variant (case "response" u16) (case "failure" $failure)))
@@ -21,7 +22,8 @@ const IMPORTS: &str = r#"
     (export "past-attempt" (type $past (eq $past')))
     (type $content' (variant (case "text" string) (case "bytes" (list u8))))
     (export "content" (type $content (eq $content')))
-    (type $response' (record (field "status" u16) (field "headers" (list $header)) (field "body" $content)))
+    (type $response' (record (field "status" u16) (field "headers" (list $header))
+      (field "body" $content)))
     (export "response" (type $response (eq $response')))
   ))
   (alias export $types "header" (type $header))
@@ -159,14 +161,16 @@ pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str)
         .iter()
         .map(|name| {
             format!(
-                r#"(core func ${name} (canon lower (func $attempt "{name}") (memory $memory) (realloc (core func $realloc))))"#
+                r#"(core func ${name} (canon lower (func $attempt "{name}") (memory $memory)
+                      (realloc (core func $realloc))))"#
             )
         })
         .collect();
     let attempt: String =
         ATTEMPT.iter().map(|name| format!(r#"(export "{name}" (func ${name}))"#)).collect();
     let predicate = r#"
-      (func $handle-if (param "outcome" $outcome) (result bool) (canon lift (core func $guest "handle-if")))
+      (func $handle-if (param "outcome" $outcome) (result bool) (canon lift
+        (core func $guest "handle-if")))
       (instance $predicate (export "handle-if" (func $handle-if)))
       (export "fusebox:policy/predicate@0.1.0" (instance $predicate))"#;
     let fallback = r#"
@@ -183,7 +187,8 @@ pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str)
     // after it.
     format!(
         r#"(component {IMPORTS} {ALLOCATOR} {lowered}
-          (core func $get (canon lower (func $settings "get") (memory $memory) (realloc (core func $realloc))))
+          (core func $get (canon lower (func $settings "get") (memory $memory) (realloc
+            (core func $realloc))))
           {outer}
           (core module $guest (import "allocator" "memory" (memory 1)) {fields})
           (core instance $guest (instantiate $guest

@@ -51,7 +51,8 @@ fn a_version_that_fails_a_trial_call_is_not_taken() {
     let answers_nonsense = guest(
         Exports::Fallback,
         &respond(
-            "(i32.store8 (i32.const 128) (i32.const 1)) (i32.store16 (i32.const 132) (i32.const 99)) (i32.const 128)",
+            "(i32.store8 (i32.const 128) (i32.const 1)) (i32.store16 (i32.const 132) (i32.const \
+             99)) (i32.const 128)",
         ),
     );
     for (bytes, why) in [
@@ -249,7 +250,8 @@ fn every_limit_has_a_fault_of_its_own() {
         let import = r#"(import "attempt" "number" (func $number (result i32)))"#;
         let body = format!(
             "(local $left i32) (local.set $left (i32.const {times}))
-             (loop $again (drop (call $number)) (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+             (loop $again (drop (call $number)) (br_if $again (local.tee $left (i32.sub \
+             (local.get $left) (i32.const 1)))))
              (i32.const 1)"
         );
         guest(Exports::Predicate, &format!("{import} {}", handle_if(&body)))
@@ -264,7 +266,8 @@ fn every_limit_has_a_fault_of_its_own() {
     let table = format!(
         "(table $table 10 funcref) {}",
         handle_if(
-            "(if (i32.eq (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1)) (then unreachable))
+            "(if (i32.eq (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1)) \
+             (then unreachable))
              (i32.const 1)"
         )
     );
@@ -274,7 +277,8 @@ fn every_limit_has_a_fault_of_its_own() {
     let [(Fault::Table, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
     assert!(detail.starts_with("asked for more than 1009 table elements"), "{detail}");
 
-    let shallow = "(func $deep (param i32) (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1))))))";
+    let shallow = "(func $deep (param i32) (if (local.get 0) (then (call $deep (i32.sub \
+        (local.get 0) (i32.const 1))))))";
     let deep = format!("{shallow} {}", handle_if("(call $deep (i32.const 8000)) (i32.const 1)"));
     for (stack, goes) in [(ByteSize::kib(64), false), (ByteSize::mib(1), true)] {
         let tested = load_with(&guest(Exports::Predicate, &deep), |config| config.stack = stack);

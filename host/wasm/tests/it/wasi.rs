@@ -22,11 +22,13 @@ const IMPORTS: &str = r#"
     (type $stream-error' (variant (case "last-operation-failed" (own $error)) (case "closed")))
     (export "stream-error" (type $stream-error (eq $stream-error')))
     (export "output-stream" (type $output-stream (sub resource)))
-    (export "[method]output-stream.blocking-write-and-flush" (func (param "self" (borrow $output-stream))
+    (export "[method]output-stream.blocking-write-and-flush" (func (param "self"
+      (borrow $output-stream))
       (param "contents" (list u8)) (result (result (error $stream-error)))))))
   (alias export $streams "output-stream" (type $output-stream))
   (import "wasi:cli/stderr@0.2.3" (instance $stderr
-    (alias outer 1 $output-stream (type $output-stream')) (export "output-stream" (type $output-stream (eq $output-stream')))
+    (alias outer 1 $output-stream (type $output-stream')) (export "output-stream"
+      (type $output-stream (eq $output-stream')))
     (export "get-stderr" (func (result (own $output-stream))))))
   (import "wasi:clocks/monotonic-clock@0.2.3" (instance $clock
     (alias outer 1 $pollable (type $pollable')) (export "pollable" (type $pollable (eq $pollable')))
@@ -35,9 +37,11 @@ const IMPORTS: &str = r#"
   (import "wasi:sockets/udp-create-socket@0.2.3" (instance $udp))
   (import "wasi:cli/environment@0.2.3" (instance $environment
     (export "get-environment" (func (result (list (tuple string string)))))))
-  (core func $variables (canon lower (func $environment "get-environment") (memory $memory) (realloc $realloc)))
+  (core func $variables (canon lower (func $environment "get-environment") (memory $memory)
+    (realloc $realloc)))
   (core func $get-stderr (canon lower (func $stderr "get-stderr")))
-  (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $memory)))
+  (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
+    (memory $memory)))
   (core func $now (canon lower (func $clock "now")))
   (core func $after (canon lower (func $clock "subscribe-duration")))
   (core func $block (canon lower (func $poll "[method]pollable.block")))
@@ -144,15 +148,18 @@ fn lines_are_limited_by_call_and_by_second() {
 fn settings_can_be_read_the_standard_way_too() {
     let outer = r#"
       (import "wasi:config/store@0.2.0-rc.1" (instance $store
-        (type $error' (variant (case "upstream" string) (case "io" string))) (export "error" (type $error (eq $error')))
-        (export "get" (func (param "key" string) (result (result (option string) (error $error)))))))
+        (type $error' (variant (case "upstream" string) (case "io" string))) (export "error"
+          (type $error (eq $error')))
+        (export "get" (func (param "key" string) (result (result (option string)
+          (error $error)))))))
       (core func $stored (canon lower (func $store "get") (memory $memory) (realloc $realloc)))"#;
     let arguments = r#"(with "config" (instance (export "get" (func $stored))))"#;
     // Whether there is a value, as far as the store works.
     let body = "(call $get (i32.const 64) (i32.const 4) (i32.const 16))
         (i32.and (i32.eqz (i32.load8_u (i32.const 16))) (i32.load8_u (i32.const 20)))";
     let fields = format!(
-        r#"(import "config" "get" (func $get (param i32 i32 i32))) (data (i32.const 64) "busy") {}"#,
+        r#"(import "config" "get" (func $get (param i32 i32 i32))) (data
+              (i32.const 64) "busy") {}"#,
         handle_if(body)
     );
     let component = encode(&text(Exports::Predicate, outer, arguments, &fields));
