@@ -168,7 +168,8 @@ fn mistakes_are_said_with_their_line() {
 fn what_no_component_can_be_configured_with_is_an_error() {
     let error = |component: &str| {
         let text = format!(
-            "[component]\n{component}\n[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = {{ handled = true }}"
+            "[component]\n{component}\n[[case]]\nname = 'a'\nfailure = 'dns'\n\
+             expect = {{ handled = true }}"
         );
         let error = from_toml(&text).expect("the cases are right").config(Path::new("a.wasm"));
         error.expect_err(component).to_string()
@@ -211,7 +212,8 @@ fn many_cases_are_read_at_once() {
 fn more_headers_than_a_message_may_have_are_an_error() {
     let headers: Vec<_> = (0..40_000).map(|index| format!("x{index} = '1'")).collect();
     let text = format!(
-        "[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = {{ handled = true }}\nrequest = {{ headers = {{ {} }} }}",
+        "[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = {{ handled = true }}\n\
+         request = {{ headers = {{ {} }} }}",
         headers.join(", ")
     );
     let error = from_toml(&text).expect_err("too many");
