@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use fusebox::client::AdminClient;
 use fusebox::code_cache;
 use fusebox::config::{CodeCacheConfig, ConfigError};
@@ -141,7 +141,7 @@ enum PolicyCommand {
         #[command(flatten)]
         subject: SubjectArguments,
         /// Calls for each case
-        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
         calls: u32,
     },
     /// Show what a component imports, exports and may do

@@ -58,7 +58,8 @@ fn expand(text: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<Stri
             (None, Some(default)) => expanded.push_str(default),
             (None, None) => {
                 return Err(format!(
-                    "environment variable `{name}` is not set; `${{{name}:-default}}` gives it a default"
+                    "environment variable `{name}` is not set; `${{{name}:-default}}` gives it a \
+                     default"
                 ));
             }
         }
