@@ -5,8 +5,8 @@ use toml::de::DeValue;
 
 use super::path::join;
 
-/// Expands variables in every string of `value`, and adds a path and a message for each that can't
-/// be expanded.
+/// Expands variables in all strings of `value`. Adds a path and a message to `unset` for each
+/// string that can't be expanded.
 pub(super) fn expand_all(
     value: &mut Spanned<DeValue<'_>>,
     path: String,

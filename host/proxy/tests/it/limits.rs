@@ -198,8 +198,8 @@ const TABLES: &[Table] = &[
             key(
                 "name",
                 &[
-                    ("''", "expected 1 to 64 characters without control characters, found 0"),
-                    ("'none'", "`none` is what requests are counted under that no route takes"),
+                    ("''", "must have 1 to 64 characters, has 0"),
+                    ("'none'", "`none` is the name for requests that no route takes"),
                 ],
                 &["'ä b'"],
             ),
