@@ -19,11 +19,13 @@
 //! - `admin`: the second listener, [`client`]: its client; `watch`: looks for changed component
 //! files
 //! - [`code_cache`]: where compiled components are stored
-//! - [`policy`]: tools for authors of components
+//! - `author`: tools for authors of components, with the feature of that name
 //! - [`sockets`]: options of all sockets
 //! - [`proxy`]: the whole, as the program and the tests run it
 
 mod admin;
+#[cfg(feature = "author")]
+pub mod author;
 pub mod client;
 pub mod code_cache;
 pub mod compile;
@@ -31,7 +33,6 @@ pub mod config;
 mod handler;
 pub mod headers;
 pub mod observe;
-pub mod policy;
 pub mod proxy;
 pub mod read;
 pub mod reply;

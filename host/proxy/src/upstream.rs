@@ -307,6 +307,6 @@ mod tests {
         let upstream = HttpUpstream::new(config.into(), &Rc::default());
         let call = call("1", Observers::default());
         let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
-        assert!(size <= 640, "{size}");
+        assert!(size <= 752, "{size}");
     }
 }

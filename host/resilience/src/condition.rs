@@ -76,7 +76,8 @@ impl ConditionConfig {
         let Self { status, failure, component, only } = self;
         if let Some(component) = component {
             problems.require(status.is_none() && failure.is_none(), key, || {
-                "a component decides alone; put `status` and `failure` into `only` to narrow what it is asked about"
+                "a component decides alone; put `status` and `failure` into `only` to narrow \
+                 what it is asked about"
                     .into()
             });
             let only = only.map(|OnlyConfig { status, failure }| {

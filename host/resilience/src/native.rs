@@ -127,7 +127,8 @@ impl Statuses {
                 None => problems.add(
                     format!("{key}[{index}]"),
                     format!(
-                        "expected a status such as \"503\", \"5xx\" or \"500-502\" within 100 to 599, found `{text}`"
+                        "expected a status such as \"503\", \"5xx\" or \"500-502\" \
+                         within 100 to 599, found `{text}`"
                     ),
                 ),
             }

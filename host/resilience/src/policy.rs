@@ -1,8 +1,8 @@
 //! The seam: a policy is a loop around the rest of the pipeline.
 //!
-//! A policy gets the call and the rest of the pipeline, and runs the rest zero, one or several times,
-//! in sequence or at once. Everything it runs borrows the call and lives in the future that it
-//! returned, so dropping that future cancels everything inside; policies spawn nothing.
+//! A policy gets the call and the rest of the pipeline, and runs the rest zero, one or several
+//! times, in sequence or at once. Everything it runs borrows the call and lives in the future that
+//! it returned, so dropping that future cancels everything inside; policies spawn nothing.
 //!
 //! A kind of policy describes itself: [`PolicyConfig`] says how it is configured, [`Policy`] how it
 //! runs, what it shows and what it can be told. Nothing outside its module knows it by name but the
@@ -27,8 +27,8 @@ use crate::scope::Scope;
 /// A loop around the rest of the pipeline.
 ///
 /// Per-call state lives in the returned future; what is shared between calls (a breaker's counts)
-/// lives in the policy, which is one object for all workers and is therefore `Send + Sync`, although
-/// its futures are not.
+/// lives in the policy, which is one object for all workers and is therefore `Send + Sync`,
+/// although its futures are not.
 pub trait Policy: Send + Sync + fmt::Debug {
     /// The name that the configuration gave it.
     fn name(&self) -> &Arc<str>;

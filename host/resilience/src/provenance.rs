@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-/// One run of the rest of the pipeline by a policy that repeats it. Unique within a call; the call's
-/// own first run is the default.
+/// One run of the rest of the pipeline by a policy that repeats it. Unique within a call; the
+/// call's own first run is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RunId(pub(crate) u32);
 

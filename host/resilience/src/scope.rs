@@ -11,7 +11,8 @@ use crate::provenance::{Role, RunId};
 
 /// The innermost step: one attempt on the wire.
 pub trait Upstream {
-    /// Sends the call once. Implementations number the attempt with [`Attempt::begin`](crate::Attempt::begin).
+    /// Sends the call once. Implementations number the attempt with
+    /// [`Attempt::begin`](crate::Attempt::begin).
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome>;
 }
 

@@ -1,5 +1,4 @@
-//! Trying a version out before anybody depends on it: an instance is started, and asked what
-//! policies will ask it.
+//! Trial calls of a new version: an instance is started, and asked what policies will ask.
 //!
 //! A standard HTTP component gets a fresh instance for each request, as it will later, and can't
 //! reach anybody outside.
@@ -17,18 +16,17 @@ use fusebox_resilience::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Builder;
 
-use crate::cases::ask;
-use crate::component::Version;
-use crate::fault::Failure;
+use crate::cases::run::ask;
+use crate::fault::GuestFailure;
 use crate::http::{start, try_handle};
-use crate::instances::Instance;
+use crate::instance::Instance;
+use crate::version::Version;
 
 /// The route and the policy that a guest sees in a probe call.
 const PROBE: &str = "probe";
 
-/// Nobody waits for it yet, so what is done for the first time gets so long at least: a machine
-/// that is busy loading, or a guest that sets itself up on its first call, must not make a good
-/// component look bad.
+/// The least time limit of first calls. No request waits for them, and a busy machine, or a guest
+/// that initialises itself on its first call, must not fail a good component.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts an instance, and asks it about a success, a 503 and a timeout if its configuration wants
@@ -36,7 +34,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// printed.
 ///
 /// # Errors
-/// It does not start, or fails to answer. What it answers does not matter.
+/// It does not start, or does not answer. Any answer is accepted.
 pub(crate) fn try_out(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     let mut printed = Vec::new();
     if version.exports().are_any() {
@@ -61,7 +59,7 @@ fn try_questions(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
             for limit in [patience, timeout] {
                 let call = call();
                 let seen = Exchange::of(&call, &outcome, PROBE, slot);
-                // What it does not export, it is not asked.
+                // `ask` skips what it does not export.
                 ask(&mut instance, &seen, limit).map_err(|failure| {
                     let function = if slot == Slot::Respond { "respond" } else { "handle-if" };
                     anyhow!(
@@ -99,11 +97,11 @@ async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     Ok(printed)
 }
 
-fn not_started(failure: Failure) -> anyhow::Error {
+fn not_started(failure: GuestFailure) -> anyhow::Error {
     anyhow!("can't be instantiated: {}", failure.detail)
 }
 
-/// On a thread of its own, since the caller's may be within another runtime.
+/// On its own thread, because the caller's may be inside another runtime.
 fn on_a_runtime<R: Send, F: Future<Output = R>>(trial: impl FnOnce() -> F + Send) -> io::Result<R> {
     thread::scope(|scope| {
         let trial =

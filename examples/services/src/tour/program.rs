@@ -32,13 +32,13 @@ pub(super) const ANY: SocketAddr =
 
 /// The programs of the demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum DemoProgram {
     B,
     Fusebox,
     A,
 }
 
-impl Role {
+impl DemoProgram {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::A => "service A",
@@ -63,7 +63,7 @@ impl Role {
 
 /// A running program. Dropping it kills it.
 pub(super) struct Program {
-    role: Role,
+    role: DemoProgram,
     child: Child,
     /// Its log line `listening`.
     listening: Value,
@@ -81,9 +81,9 @@ impl Program {
         listen: SocketAddr,
         options: &[&str],
     ) -> anyhow::Result<(Self, Output)> {
-        let mut command = Role::B.command()?;
+        let mut command = DemoProgram::B.command()?;
         command.arg("--listen").arg(listen.to_string()).args(options);
-        Self::start(Role::B, command).await
+        Self::start(DemoProgram::B, command).await
     }
 
     /// fusebox with a configuration that reads these addresses from the environment, as all in
@@ -94,11 +94,11 @@ impl Program {
         admin: SocketAddr,
         service_b: SocketAddr,
     ) -> anyhow::Result<(Self, Output)> {
-        let mut command = Role::Fusebox.command()?;
+        let mut command = DemoProgram::Fusebox.command()?;
         command.arg("run").arg(config);
         command.env("FUSEBOX_LISTEN", listen.to_string()).env("FUSEBOX_ADMIN", admin.to_string());
         command.env("SERVICE_B", format!("http://{service_b}"));
-        Self::start(Role::Fusebox, command).await
+        Self::start(DemoProgram::Fusebox, command).await
     }
 
     /// Service A, which calls fusebox there.
@@ -106,16 +106,16 @@ impl Program {
         listen: SocketAddr,
         fusebox: SocketAddr,
     ) -> anyhow::Result<(Self, Output)> {
-        let mut command = Role::A.command()?;
+        let mut command = DemoProgram::A.command()?;
         command
             .arg("--listen")
             .arg(listen.to_string())
             .arg("--upstream")
             .arg(format!("http://{fusebox}"));
-        Self::start(Role::A, command).await
+        Self::start(DemoProgram::A, command).await
     }
 
-    async fn start(role: Role, mut command: Command) -> anyhow::Result<(Self, Output)> {
+    async fn start(role: DemoProgram, mut command: Command) -> anyhow::Result<(Self, Output)> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().with_context(|| format!("start {}", role.name()))?;
         let mut program = Self { role, child, listening: Value::Null };
@@ -155,7 +155,7 @@ impl Program {
         bail!("{}: {}", self.role.name(), said.join("; "))
     }
 
-    pub(super) fn role(&self) -> Role {
+    pub(super) fn role(&self) -> DemoProgram {
         self.role
     }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::config::config;
 use super::print::print;
-use super::program::{Output, Program, Role};
+use super::program::{DemoProgram, Output, Program};
 use crate::stop::Stop;
 
 /// Where the programs listen. Port 0 takes a free port.
@@ -75,9 +75,9 @@ impl Demonstration {
 
     fn enter(&mut self, (program, output): (Program, Output)) {
         let prefix = match program.role() {
-            Role::A => "A",
-            Role::B => "B",
-            Role::Fusebox => "fusebox",
+            DemoProgram::A => "A",
+            DemoProgram::B => "B",
+            DemoProgram::Fusebox => "fusebox",
         };
         self.printers.spawn(print_all(output.lines, prefix));
         self.printers.spawn(print_all(output.errors, prefix));

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::client::{self, WholeAnswer};
 use super::log::{ProgramLog, is_about, is_access, is_stray, message};
-use super::program::{ANY, Output, Program, Role};
+use super::program::{ANY, DemoProgram, Output, Program};
 use crate::log::REQUEST_ID;
 
 /// The processes of a story. Dropping it kills them.
@@ -30,7 +30,7 @@ pub(super) struct Stage {
 /// A program and its log.
 #[derive(Debug)]
 pub(super) struct Actor {
-    role: Role,
+    role: DemoProgram,
     /// `None`: it has ended.
     program: Option<Program>,
     pub(super) address: SocketAddr,
@@ -40,7 +40,7 @@ pub(super) struct Actor {
 /// A request of the tour.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
-    whom: Role,
+    whom: DemoProgram,
     method: Method,
     path: &'static str,
     body: &'static str,
@@ -61,12 +61,12 @@ pub(super) struct TourExchange {
 impl Question {
     /// Asks service A.
     pub(super) fn to_a() -> Self {
-        Self { whom: Role::A, method: Method::GET, path: "/", body: "" }
+        Self { whom: DemoProgram::A, method: Method::GET, path: "/", body: "" }
     }
 
     /// Asks fusebox itself.
     pub(super) fn to_fusebox(path: &'static str) -> Self {
-        Self { whom: Role::Fusebox, method: Method::GET, path, body: "" }
+        Self { whom: DemoProgram::Fusebox, method: Method::GET, path, body: "" }
     }
 
     pub(super) fn posting(self, body: &'static str) -> Self {
@@ -104,8 +104,8 @@ impl Stage {
         arrivals: usize,
     ) -> anyhow::Result<TourExchange> {
         let address = match (question.whom, &self.a) {
-            (Role::A, Some(a)) => a.address,
-            (Role::Fusebox, _) => self.fusebox.address,
+            (DemoProgram::A, Some(a)) => a.address,
+            (DemoProgram::Fusebox, _) => self.fusebox.address,
             _ => bail!("{} is not there to be asked", question.whom.name()),
         };
         let mut request: Request<Full<Bytes>> =
@@ -158,7 +158,7 @@ impl Stage {
 /// How a story's processes ended.
 #[derive(Debug)]
 pub(super) struct Closing {
-    pub(super) statuses: Vec<(Role, ExitStatus)>,
+    pub(super) statuses: Vec<(DemoProgram, ExitStatus)>,
     /// The number of requests that B received.
     pub(super) arrivals: usize,
     /// Output on stderr, and output that is no log line.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fusebox_resilience::{ComponentId, Shown};
-use fusebox_wasm::Rejection;
+use fusebox_wasm::ComponentRejection;
 use serde_json::{Value, json};
 
 use crate::config::UpstreamConfig;
@@ -88,7 +88,7 @@ fn version(component: &ComponentId) -> Value {
     json!({ "digest": &*component.digest, "generation": component.generation })
 }
 
-fn rejection(rejection: &Rejection) -> Value {
+fn rejection(rejection: &ComponentRejection) -> Value {
     json!({
         "digest": rejection.digest.as_deref(),
         "reason": &*rejection.reason,

@@ -314,13 +314,13 @@ fn a_breaker_is_moved_by_hand() {
 }
 
 #[test]
-fn there_is_nothing_to_move_but_breakers_and_no_other_way() {
+fn a_policy_takes_its_own_commands_and_no_others() {
     let origin = Origin::answering([ok("")]);
     let proxy = Proxy::before(&origin, BREAKER);
     for (path, says) in [
-        ("/policies/limit/open", "no circuit breaker `limit`\n"),
-        ("/policies/elsewhere/open", "no circuit breaker `elsewhere`\n"),
-        ("/policies/breaker/shut", "no action `shut`; open, close or half-open\n"),
+        ("/policies/limit/open", "`limit` is a timeout, which takes no command\n"),
+        ("/policies/elsewhere/open", "no policy `elsewhere`\n"),
+        ("/policies/breaker/shut", "no command `shut`; expected open, close, half-open\n"),
     ] {
         let response = proxy.admin_with(&format!("POST {path}"), TOKEN);
         assert_eq!((response.status(), response.text()), (404, says));

@@ -281,7 +281,7 @@ fn a_default_directory_that_is_not_safe_is_a_warning() {
     assert_eq!((code, &*out), (Some(0), "fusebox.toml: ok\n"));
     assert!(error.starts_with("warning: fusebox.toml: code_cache.directory: `"), "{error}");
     assert!(error.ends_with("/cache`; components are compiled at each start\n"), "{error}");
-    let Ran { code, error, .. } = fusebox(place.path(), &["policy", "inspect", "c.wasm"]);
+    let Ran { code, error, .. } = fusebox(place.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!((code, &*error), (Some(0), ""), "an inspection does without");
 }
 

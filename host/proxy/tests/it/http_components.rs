@@ -242,6 +242,8 @@ fn a_guest_that_fails_within_its_body_breaks_it_off() {
     let (_origin, proxy) = hostile("timeout = '20ms'\nbody_timeout = '2s'");
     for (path, fault, detail, begun) in [
         ("/body-trap", "trap", "`unreachable` instruction", "begun\n"),
+        ("/body-drop-trap/50", "trap", "`unreachable` instruction", "begun\n"),
+        ("/body-end-trap/50", "trap", "`unreachable` instruction", "begun\n"),
         ("/body-loop", "timeout", "took longer than 220ms", "begun\n"),
         ("/body-wait", "timeout", "body took longer than 2s", "begun\n"),
         ("/body-unfinished", "bad-answer", "did not finish its body", "begun\n"),
@@ -445,7 +447,7 @@ fn a_trial_keeps_out_what_does_not_answer() {
 fn check_and_inspect_know_them() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("c.wasm"), built("status_page.wasm")).expect("a file");
-    let inspected = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
+    let inspected = fusebox(directory.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!(inspected.code, Some(0), "{}", inspected.error);
     for line in ["world    wasi:http/proxy@0.2\n", "serves   respond\n", "accepted"] {
         assert!(inspected.out.contains(line), "{}", inspected.out);

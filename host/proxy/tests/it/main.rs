@@ -1,9 +1,12 @@
 //! The real proxy, real sockets: what a client and an operator can see.
 
 mod admin;
+#[cfg(feature = "author")]
+mod author;
 mod cli;
 mod compiling;
 mod components;
+mod documents;
 mod errors;
 mod forwarding;
 mod hostile;
@@ -11,7 +14,6 @@ mod http_components;
 mod lifecycle;
 mod limits;
 mod policies;
-mod policy;
 mod regressions;
 mod routing;
 mod support;

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use fusebox_dev::{LIMIT, Origin, answer, get, ok, post};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::Proxy;
@@ -16,6 +16,44 @@ const RETRY: &str = "[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = 
                      methods = ['*']\n\
                      [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n\
                      max_replay_body = '64KiB'\n";
+
+#[test]
+fn the_lines_of_a_request_are_in_order_and_say_which_attempt_and_where() {
+    let origin = Origin::answering([answer(503, "", "busy"), answer(503, "", "busy")]);
+    let proxy = Proxy::before(&origin, &format!("log = {{ level = 'debug' }}\n{RETRY}"));
+    assert_eq!(proxy.ask(get("/", "1")).status(), 503);
+    assert_eq!(
+        proxy.told_in_detail("1"),
+        [
+            "Call started",
+            "Attempt 1 started",
+            "Attempt 1: 503",
+            "Condition handle-if: yes",
+            "Retry 1 after delay of 1ms",
+            "Attempt 2 started",
+            "Attempt 2: 503",
+            "Condition handle-if: yes",
+            "Retries exceeded",
+            "503: Service Unavailable",
+        ]
+    );
+    let story = proxy.story("1");
+    let times: Vec<_> = story.iter().map(|line| line["time"].as_str().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let of = |field: &str| -> Vec<_> { story.iter().map(|line| line[field].clone()).collect() };
+    assert_eq!(json!(of("attempt")), json!([null, 1, 1, 1, 1, 2, 2, 2, 2, 2]));
+    let address = Value::from(origin.address().to_string());
+    for (line, at) in story.iter().zip(of("address")) {
+        let is_known = !matches!(
+            line["msg"].as_str(),
+            Some("Call started" | "Attempt 1 started" | "Attempt 2 started")
+        );
+        assert_eq!(at, if is_known { address.clone() } else { Value::Null }, "{line}");
+    }
+    assert_eq!(json!([story[1]["run"], story[5]["run"]]), json!([0, 1]));
+    assert_eq!(json!([story[1]["role"], story[5]["role"]]), json!(["first", "retry"]));
+    assert_eq!(story[9]["response"]["end"], "whole");
+}
 
 #[test]
 fn a_retry_sends_the_same_request_again() {
@@ -31,14 +69,14 @@ fn a_retry_sends_the_same_request_again() {
         ["Attempt 1: 503", "Retry 1 after delay of 1ms", "Attempt 2: 200", "200: OK"]
     );
     let story = proxy.story("1");
+    let is_retry = |line: &&Value| line["msg"] == "Retry 1 after delay of 1ms";
+    let retry = story.iter().find(is_retry).expect("it is told");
     assert_eq!(
-        (&story[1]["policy"], &story[1]["retry"], &story[1]["delay_ms"]),
+        (&retry["policy"], &retry["retry"], &retry["delay_ms"]),
         (&json!("retry"), &json!(1), &json!(1.0))
     );
-    assert_eq!(
-        (&story[3]["attempts"], &story[3]["request"]["length"]),
-        (&json!(2), &json!(64 * 1024))
-    );
+    let end = story.last().expect("the access line");
+    assert_eq!((&end["attempts"], &end["request"]["length"]), (&json!(2), &json!(64 * 1024)));
     proxy.counts(&[
         (r#"fusebox_retries_total{route="/",policy="retry"}"#, 1.0),
         (r#"fusebox_attempts_total{route="/",outcome="5xx"}"#, 1.0),

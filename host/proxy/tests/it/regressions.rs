@@ -576,7 +576,7 @@ fn a_second_signal_ends_it_at_once() {
 fn an_output_that_is_full_is_no_panic() {
     let directory = directory(&config("[[routes]]\nupstream = 'http://b'\n"));
     fs::write(directory.path().join("c.wasm"), says("x")).expect("a file");
-    for arguments in [&["check", "fusebox.toml"][..], &["policy", "inspect", "c.wasm"]] {
+    for arguments in [&["check", "fusebox.toml"][..], &["component", "inspect", "c.wasm"]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
         let done = Command::new(env!("CARGO_BIN_EXE_fusebox"))
             .args(arguments)

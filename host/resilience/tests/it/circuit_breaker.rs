@@ -156,7 +156,8 @@ async fn the_time_of_a_peek_is_not_the_upstreams_slowness() {
 #[tokio::test(start_paused = true)]
 async fn what_ignore_if_takes_counts_as_neither_even_if_handle_if_takes_it() {
     let breaker = breaker(
-        "failure_threshold = 1\nignore_if = { status = [\"503\"], failure = [\"connection-lost\"] }",
+        "failure_threshold = 1\n\
+         ignore_if = { status = [\"503\"], failure = [\"connection-lost\"] }",
     );
     let rig = Rig::new("503,close,200,500", [breaker.clone()]);
     assert_eq!(results(&rig, [0, 10]).await, [Ok(503), Err(ErrorKind::ConnectionTerminated)]);
@@ -331,8 +332,7 @@ async fn without_a_success_threshold_the_failure_threshold_judges_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trial_that_hangs_gives_its_place_back_after_trial_timeout_and_its_late_result_is_ignored()
- {
+async fn a_trial_that_hangs_gives_its_place_back_and_its_late_result_is_ignored() {
     let breaker = breaker("failure_threshold = 1\ntrial_timeout = \"100ms\"");
     let rig = Rig::new("503:delay=299,200:delay=48", [breaker.clone()]);
     breaker.force(CircuitState::HalfOpen, &rig.recorder.observers());
@@ -474,7 +474,9 @@ fn configuration_errors_name_the_key() {
         ("trial_timeout = \"0s\"", "trial_timeout: must be more than 0"),
         (
             "handle_if = { failure = [\"late\"] }",
-            "handle_if.failure[0]: unknown failure `late`; expected any, dns, connect, tls, connection-lost, protocol, timeout, circuit-open, bulkhead-full, rate-limited, overloaded, budget-exceeded, retries-exceeded, other",
+            "handle_if.failure[0]: unknown failure `late`; expected any, dns, connect, tls, \
+             connection-lost, protocol, timeout, circuit-open, bulkhead-full, rate-limited, \
+             overloaded, budget-exceeded, retries-exceeded, other",
         ),
         ("ignore_if = { component = \"none\" }", "ignore_if.component: no component `none`"),
         ("failure_threshold = -1", "invalid value: integer `-1`, expected usize"),

@@ -198,8 +198,7 @@ async fn an_inner_timeout_is_a_failure_and_an_outer_one_is_neutral() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_that_no_condition_names_is_a_success_as_for_the_status_only_handlers_of_failsafe_go()
- {
+async fn a_timeout_that_no_condition_names_is_a_success_as_it_is_in_failsafe_go() {
     let blind = breaker("handle_if = { status = [\"503\"], failure = [] }");
     let rig = Rig::new("hang", [blind.clone(), timeout(30)]);
     rig.run().await;

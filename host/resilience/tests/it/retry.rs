@@ -564,7 +564,8 @@ fn configuration_errors_name_the_key() {
         ("jitter = -1", "jitter: a factor must be from 0 to 1, is -1"),
         (
             "jitter = true",
-            "invalid type: boolean `true`, expected a duration such as \"50ms\", or a factor from 0 to 1",
+            "invalid type: boolean `true`, expected a duration such as \"50ms\", or a factor from \
+             0 to 1",
         ),
         ("budget = \"none\"", "budget: no budget `none`"),
         (
@@ -583,7 +584,9 @@ fn configuration_errors_name_the_key() {
         ("abort_if = { component = \"none\" }", "abort_if.component: no component `none`"),
         (
             "retries = 1",
-            "unknown field `retries`, expected one of `handle_if`, `max_retries`, `delay`, `backoff`, `random_delay`, `jitter`, `retry_after`, `max_retry_after`, `max_duration`, `abort_if`, `return_last_failure`, `methods`, `budget`",
+            "unknown field `retries`, expected one of `handle_if`, `max_retries`, `delay`, \
+             `backoff`, `random_delay`, `jitter`, `retry_after`, `max_retry_after`, \
+             `max_duration`, `abort_if`, `return_last_failure`, `methods`, `budget`",
         ),
     ] {
         let found = problems(text, |config: RetryConfig| {
@@ -595,7 +598,8 @@ fn configuration_errors_name_the_key() {
 
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
-    let text = "max_retries = -2\nbackoff = { delay = \"0s\", factor = 0 }\nmethods = [\"get\"]\nbudget = \"none\"";
+    let text = "max_retries = -2\nbackoff = { delay = \"0s\", factor = 0 }\nmethods = [\"get\"]\n\
+                budget = \"none\"";
     let found = problems(text, |config: RetryConfig| {
         config.build("retry".into(), &Surroundings::default())
     });

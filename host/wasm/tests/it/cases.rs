@@ -6,7 +6,8 @@ use std::path::Path;
 
 use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::{ComponentEvent, EventKind};
-use fusebox_wasm::{Cases, Compiler, Difference, Reload, Trial};
+use fusebox_wasm::author::{Cases, ComponentTrial, Difference};
+use fusebox_wasm::{Compiler, Reload};
 use tempfile::TempDir;
 
 use crate::guest::{Exports, guest, predicate, tells};
@@ -21,12 +22,17 @@ fn tested(component: &[u8], text: &str) -> Vec<(String, Vec<Difference>)> {
 }
 
 #[track_caller]
-fn trial(directory: &Path, component: &[u8], text: &str) -> Trial {
+fn trial(directory: &Path, component: &[u8], text: &str) -> ComponentTrial {
     let (file, cases) = (directory.join("guest.wasm"), directory.join("cases.toml"));
     fs::write(&file, component).expect("a file");
     fs::write(&cases, text).expect("a file");
-    Trial::load(&file, Cases::read(&cases, None).expect("right ones"), None, Compiler::in_process())
-        .expect("an acceptable component")
+    ComponentTrial::load(
+        &file,
+        Cases::read(&cases, None).expect("right ones"),
+        None,
+        Compiler::in_process(),
+    )
+    .expect("an acceptable component")
 }
 
 fn said(differences: &[Difference]) -> Vec<String> {
@@ -249,7 +255,7 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     fs::write(&lines, captured.iter().map(|(case, _)| format!("{case}\n")).collect::<String>())
         .expect("a file");
     let cases = Cases::read(&lines, None).expect("right ones");
-    let reports = Trial::load(&file, cases, None, Compiler::in_process())
+    let reports = ComponentTrial::load(&file, cases, None, Compiler::in_process())
         .expect("it loads")
         .test()
         .expect("all can be asked");

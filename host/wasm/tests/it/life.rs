@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Fault};
-use fusebox_wasm::{Isolation, OnError, Probation, Reload, Standing};
+use fusebox_wasm::{ComponentStanding, Isolation, OnError, Probation, Reload};
 
 use crate::guest::{Exports, guest, predicate};
 use crate::support::{NAME, Tested, load, load_with, try_load_with};
@@ -21,7 +21,7 @@ fn version(mark: u32) -> Vec<u8> {
     ))
 }
 
-fn standing(tested: &Tested) -> Standing {
+fn standing(tested: &Tested) -> ComponentStanding {
     tested.components.status()[0].standing
 }
 
@@ -92,7 +92,7 @@ fn faults_on_probation_bring_the_previous_version_back() {
     let tested = load_with(&version(1), |config| config.max_faults = 2);
     tested.overwrite(&version(2));
     assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)));
-    assert_eq!(standing(&tested), Standing::Probation);
+    assert_eq!(standing(&tested), ComponentStanding::Probation);
     let changed = tested.components.changed();
     for faults in 1..=3 {
         assert_eq!(tested.generation(), Some(2));
@@ -105,7 +105,7 @@ fn faults_on_probation_bring_the_previous_version_back() {
     let digest = |version: Option<&ComponentId>| version.map(|version| version.digest.clone());
     assert_eq!(digest(status.version.as_ref()), Some(tested.loaded()[0].digest.clone()));
     // It had not proved itself when it was replaced.
-    assert_eq!((status.standing, status.kept.len()), (Standing::Probation, 0));
+    assert_eq!((status.standing, status.kept.len()), (ComponentStanding::Probation, 0));
     assert!(tested.handles(503) && !tested.handles(200));
 
     // The file still has it, and it is not taken again from there.
@@ -138,7 +138,7 @@ fn a_version_that_has_proved_itself_is_set_aside_and_comes_back_by_a_trial_call(
         assert_eq!(tested.components.status()[0].skipped, 0);
         tested.handles(500);
     }
-    assert_eq!(standing(&tested), Standing::Quarantined);
+    assert_eq!(standing(&tested), ComponentStanding::Quarantined);
     let last = tested.recorder.kinds().pop();
     assert!(
         matches!(last, Some(EventKind::Component(ComponentEvent::Quarantined { faults: 3, .. }))),
@@ -146,11 +146,11 @@ fn a_version_that_has_proved_itself_is_set_aside_and_comes_back_by_a_trial_call(
     );
     // `on_error` answers, without a call but for the trials.
     while tested.components.status()[0].skipped == 0 {
-        assert_eq!(standing(&tested), Standing::Quarantined);
+        assert_eq!(standing(&tested), ComponentStanding::Quarantined);
         tested.handles(500);
     }
     let before = tested.components.status()[0].calls;
-    while standing(&tested) == Standing::Quarantined {
+    while standing(&tested) == ComponentStanding::Quarantined {
         park_timeout(Duration::from_millis(1));
         tested.handles(200);
     }
@@ -171,7 +171,7 @@ fn an_optional_component_waits_for_a_good_file() {
         config.optional = true;
         config.on_error = OnError::Handled;
     });
-    assert_eq!((standing(&tested), tested.generation()), (Standing::Absent, None));
+    assert_eq!((standing(&tested), tested.generation()), (ComponentStanding::Absent, None));
     let asked = tested.predicate();
     assert!(tested.handles(200), "`on_error` answers");
     assert_eq!(tested.components.status()[0].skipped, 1);

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use fusebox_dev::{encode, handle_if, respond};
 use fusebox_resilience::{ComponentEvent, EventKind, Observers};
-use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT, World, inspect};
+use fusebox_wasm::author::{World, inspect};
+use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT};
 use tempfile::TempDir;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;

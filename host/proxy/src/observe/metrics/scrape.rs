@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fusebox_resilience::{ComponentId, Shown};
-use fusebox_wasm::{CallHistogram, Standing};
+use fusebox_wasm::{CallHistogram, ComponentStanding};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
 
@@ -41,7 +41,7 @@ pub struct ComponentSample {
     /// The version in use, if there is one.
     pub version: Option<ComponentId>,
     /// Where that version stands.
-    pub standing: Standing,
+    pub standing: ComponentStanding,
     /// Calls into it.
     pub calls: u64,
     /// How long they took.
@@ -96,7 +96,7 @@ impl Scrape {
                 .inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
             skipped.get_or_create(&labels).inc_by(component.skipped);
             let [name] = labels;
-            for standing in Standing::ALL {
+            for standing in ComponentStanding::ALL {
                 let gauge = standings
                     .get_or_create_owned(&[name.clone(), ("state", standing.name().into())]);
                 gauge.set(i64::from(standing == component.standing));

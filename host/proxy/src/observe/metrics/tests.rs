@@ -9,7 +9,7 @@ use fusebox_resilience::{
     AnyPolicyConfig, AttemptOutcome, CircuitBreakerConfig, CircuitState, ComponentId, ErrorKind,
     FallbackConfig, Fault, NoRetry, Observers, PolicyConfig, RetryConfig, Shown, TimeoutConfig,
 };
-use fusebox_wasm::{CallHistogram, Standing};
+use fusebox_wasm::{CallHistogram, ComponentStanding};
 
 use super::*;
 
@@ -289,7 +289,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
             digest: format!("d{generation}").into(),
             generation,
         }),
-        standing: Standing::Serving,
+        standing: ComponentStanding::Serving,
         calls,
         call_times: CallHistogram {
             counts: std::array::from_fn(|bucket| u64::from(bucket == 2) * calls),

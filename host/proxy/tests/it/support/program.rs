@@ -37,6 +37,7 @@ fn ran(directory: &Path, cache: &Path, arguments: &[&str], variables: &[(&str, &
         .env("FUSEBOX_TEST", "from the environment")
         .envs(variables.iter().copied());
     // A build compiles what a language's tools need, the first time.
-    let limit = if arguments.get(1) == Some(&"build") { 10 * LIMIT } else { LIMIT };
+    let limit =
+        if arguments.get(..2) == Some(&["component", "build"]) { 10 * LIMIT } else { LIMIT };
     run(&mut command, limit)
 }

@@ -156,9 +156,20 @@ impl Proxy {
         })
     }
 
-    /// The messages of that.
+    /// The messages of that, details left out.
     #[track_caller]
     pub(crate) fn told(&self, id: &str) -> Vec<String> {
+        let is_detail = |message: &String| {
+            message == "Call started"
+                || message.starts_with("Condition ")
+                || message.starts_with("Attempt ") && message.ends_with(" started")
+        };
+        self.told_in_detail(id).into_iter().filter(|message| !is_detail(message)).collect()
+    }
+
+    /// All messages of that.
+    #[track_caller]
+    pub(crate) fn told_in_detail(&self, id: &str) -> Vec<String> {
         self.story(id)
             .iter()
             .map(|line| line["msg"].as_str().unwrap_or_default().to_owned())

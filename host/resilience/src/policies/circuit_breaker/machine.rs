@@ -81,7 +81,8 @@ pub(super) struct CircuitTransition {
     pub(super) delay: Option<Duration>,
 }
 
-/// Leave to ask the upstream once. It is answered by [`CircuitMachine::record`] or [`CircuitMachine::release`].
+/// Leave to ask the upstream once. It is answered by [`CircuitMachine::record`] or
+/// [`CircuitMachine::release`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CircuitPermit {
     generation: u64,

@@ -19,10 +19,10 @@
 //!   threads agree on the order of stores to one word; and the word carries all that is decided by
 //!   it, so no other memory needs to be ordered with it.
 //! - A shard is open only while no success in its slice could change the state
-//!   ([`CircuitMachine::is_safe_from_successes`]), which every step under the lock ensures before it
-//!   judges: it closes and empties them one by one if it can't tell without. A success that comes
-//!   to its shard before is counted in that judgement, and one that comes after finds the shard
-//!   closed and waits for the lock.
+//!   ([`CircuitMachine::is_safe_from_successes`]), which every step under the lock ensures before
+//!   it judges: it closes and empties them one by one if it can't tell without. A success that
+//!   comes to its shard before is counted in that judgement, and one that comes after finds the
+//!   shard closed and waits for the lock.
 //!
 //! A failure costs as much as before. With a `period`, judging one looks at all shards only if it
 //! might open the circuit, so at a steady rate of failures below the threshold that is rare.

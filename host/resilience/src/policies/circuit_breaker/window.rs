@@ -178,7 +178,8 @@ mod tests {
                 window.record(*failed, now);
                 let last = &results[(index + 1).saturating_sub(capacity)..=index];
                 let failures = last.iter().filter(|failed| **failed).count();
-                prop_assert_eq!(window.counts(now), WindowCounts { successes: last.len() - failures, failures });
+                let successes = last.len() - failures;
+                prop_assert_eq!(window.counts(now), WindowCounts { successes, failures });
             }
         }
 

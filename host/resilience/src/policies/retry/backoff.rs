@@ -213,7 +213,8 @@ mod tests {
 
         #[test]
         fn jitter_stays_within_its_bound_and_only_lengthens_what_was_asked_for(
-            delay in millis(1, 10_000), most in millis(0, 20_000), factor in 0.0..1.0_f64, fraction in 0.0..1.0_f64,
+            delay in millis(1, 10_000), most in millis(0, 20_000),
+            factor in 0.0..1.0_f64, fraction in 0.0..1.0_f64,
         ) {
             for (jitter, bound) in [
                 (Jitter::Duration(most), most),

@@ -160,9 +160,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => (0..40_u64).prop_map(Step::Wait),
         6 => Just(Step::Admit),
-        6 => (any::<usize>(), any::<bool>()).prop_map(|(which, failed)| Step::Answer { which, failed }),
+        6 => (any::<usize>(), any::<bool>())
+            .prop_map(|(which, failed)| Step::Answer { which, failed }),
         2 => any::<usize>().prop_map(|which| Step::Release { which }),
-        1 => prop_oneof![Just(CircuitState::Closed), Just(CircuitState::Open), Just(CircuitState::HalfOpen)].prop_map(Step::Force),
+        1 => prop_oneof![
+            Just(CircuitState::Closed), Just(CircuitState::Open), Just(CircuitState::HalfOpen),
+        ].prop_map(Step::Force),
     ];
     prop::collection::vec(step, 0..300)
 }
@@ -265,11 +268,14 @@ proptest! {
     ) {
         let mut now = Instant::now();
         let capacity = failures + more;
-        let success = success.map(|(successes, more)| SuccessThreshold { successes, capacity: successes + more });
-        let mut machine = CircuitMachine::new(settings(FailureThreshold::Count { failures, capacity }, success), now);
+        let success = success.map(|(successes, more)| {
+            SuccessThreshold { successes, capacity: successes + more }
+        });
+        let threshold = FailureThreshold::Count { failures, capacity };
+        let mut machine = CircuitMachine::new(settings(threshold, success), now);
         let mut model = Model {
-            failures, capacity, success, state: CircuitState::Closed, results: VecDeque::new(), since: now, epoch: 0,
-            out: Vec::new(),
+            failures, capacity, success, state: CircuitState::Closed, results: VecDeque::new(),
+            since: now, epoch: 0, out: Vec::new(),
         };
         // Permits that are out, with the model's name for them.
         let mut permits: Vec<(CircuitPermit, usize, u64)> = Vec::new();
@@ -315,7 +321,10 @@ proptest! {
             }
             let trials = model.out.iter().filter(|(_, since)| now - *since < TRIAL).count();
             prop_assert_eq!(status.trials, trials);
-            prop_assert!(status.trials <= model.half_open_capacity(), "half-open admits no more than its trials");
+            prop_assert!(
+                status.trials <= model.half_open_capacity(),
+                "half-open admits no more than its trials"
+            );
         }
     }
 }

@@ -149,9 +149,12 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     let step = prop_oneof![
         4 => (0..30_u64).prop_map(Step::Wait),
         20 => Just(Step::Admit),
-        20 => (any::<usize>(), prop::bool::weighted(0.2)).prop_map(|(which, failed)| Step::Answer { which, failed }),
+        20 => (any::<usize>(), prop::bool::weighted(0.2))
+            .prop_map(|(which, failed)| Step::Answer { which, failed }),
         2 => any::<usize>().prop_map(|which| Step::Release { which }),
-        1 => prop_oneof![Just(CircuitState::Closed), Just(CircuitState::Open), Just(CircuitState::HalfOpen)].prop_map(Step::Force),
+        1 => prop_oneof![
+            Just(CircuitState::Closed), Just(CircuitState::Open), Just(CircuitState::HalfOpen),
+        ].prop_map(Step::Force),
         1 => Just(Step::Look),
     ];
     prop::collection::vec((0..SHARDS, step), 0..200)
@@ -209,9 +212,12 @@ fn does_what_the_machine_does(settings: CircuitSettings, steps: Vec<(usize, Step
 proptest! {
     #[test]
     fn in_one_thread_it_does_what_the_machine_does(
-        steps in steps(), failure in thresholds(), success in prop::option::of((1..4_usize, 0..3_usize)),
+        steps in steps(), failure in thresholds(),
+        success in prop::option::of((1..4_usize, 0..3_usize)),
     ) {
-        let success = success.map(|(successes, more)| SuccessThreshold { successes, capacity: successes + more });
+        let success = success.map(|(successes, more)| {
+            SuccessThreshold { successes, capacity: successes + more }
+        });
         let mut model = loom::model::Builder::new();
         model.max_branches = 100_000;
         let settings = CircuitSettings { success, ..settings(failure) };

@@ -1,0 +1,172 @@
+//! The documents: their configurations pass `fusebox check`, and every key and metric is in them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fusebox_dev::{Origin, Ran, answer, get, handle_if, is_status, responds, wat_component};
+
+use crate::cli::{complaints, directory};
+use crate::support::{Proxy, fusebox};
+
+/// One table of each kind, each with a key that it does not have.
+const UNKNOWN_KEYS: &str = r#"
+listen = "127.0.0.1:0"
+unknown = 1
+[listener]
+unknown = 1
+[admin]
+listen = "127.0.0.1:0"
+unknown = 1
+[log]
+unknown = 1
+[code_cache]
+unknown = 1
+[components.c]
+file = "c.wasm"
+unknown = 1
+[budgets.b]
+unknown = 1
+[policies.timeout]
+kind = "timeout"
+limit = "1s"
+unknown = 1
+[policies.retry]
+kind = "retry"
+unknown = 1
+[policies.circuit-breaker]
+kind = "circuit-breaker"
+unknown = 1
+[policies.fallback]
+kind = "fallback"
+respond = { status = 200 }
+unknown = 1
+[upstreams.b]
+endpoints = ["http://b"]
+unknown = 1
+[[routes]]
+upstream = "http://b"
+unknown = 1
+[[routes]]
+path = "/table"
+upstream = { url = "http://b", unknown = 1 }
+"#;
+
+/// A policy of each kind, and a component.
+const EVERY_KIND: &str = r#"
+[components.c]
+file = "c.wasm"
+[policies.fallback]
+kind = "fallback"
+handle_if = { component = "c" }
+respond = { component = "c" }
+[policies.retry]
+kind = "retry"
+delay = "1ms"
+[policies.breaker]
+kind = "circuit-breaker"
+[policies.limit]
+kind = "timeout"
+limit = "10s"
+[[routes]]
+upstream = "ORIGIN"
+policies = ["fallback", "retry", "breaker", "limit"]
+"#;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn document(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Blocks of TOML that are whole configurations.
+fn configurations(page: &str) -> impl Iterator<Item = &str> {
+    let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.filter(|block| block.starts_with("listen"))
+}
+
+#[test]
+fn every_configuration_is_ok() {
+    let component =
+        wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, "later")));
+    let policies = fs::read_dir(root().join("docs/policies")).expect("the pages");
+    let mut pages: Vec<_> = policies
+        .map(|page| {
+            format!("docs/policies/{}", page.expect("a page").file_name().to_string_lossy())
+        })
+        .collect();
+    pages.push("README.md".to_owned());
+    assert!(pages.len() > 5, "{pages:?}");
+    for page in pages {
+        let text = document(&page);
+        assert!(configurations(&text).count() > 0, "{page}");
+        for configuration in configurations(&text) {
+            let directory = directory(configuration);
+            for line in configuration.lines() {
+                let Some(file) = line.strip_prefix("file = \"").and_then(|it| it.split('"').next())
+                else {
+                    continue;
+                };
+                let file = directory.path().join(file);
+                fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+                fs::write(file, &component).expect("a file");
+            }
+            let Ran { code, out, error } = fusebox(directory.path(), &["check"]);
+            assert_eq!(
+                (code, &*out, &*error),
+                (Some(0), "fusebox.toml: ok\n", ""),
+                "{page}: {configuration}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_key_is_there() {
+    let said = complaints(directory(UNKNOWN_KEYS).path());
+    let tables = UNKNOWN_KEYS.matches("unknown = 1").count();
+    assert_eq!(said.len(), tables, "{said:#?}");
+    for line in said {
+        let (place, expected) = line.split_once(", expected ").unwrap_or_else(|| {
+            line.split_once("; expected ").unwrap_or_else(|| panic!("no keys: {line}"))
+        });
+        let policy = place.split_once("policies.").and_then(|(_, rest)| rest.split('.').next());
+        let page = policy.map_or("docs/reference.md".to_owned(), |kind| {
+            assert!(
+                document("docs/reference.md").contains(&format!("](policies/{kind}.md#keys)")),
+                "{kind}"
+            );
+            format!("docs/policies/{kind}.md")
+        });
+        let text = document(&page);
+        let words = expected.split([' ', ',']).map(|word| word.trim_matches('`'));
+        for key in words.filter(|word| !["", "one", "of", "or"].contains(word)) {
+            // The tables that hold others have sections.
+            let row = format!("| `{key}` |");
+            let section = format!("[{key}");
+            let is_there = text.lines().any(|line| {
+                line.starts_with(&row)
+                    || line.starts_with('#') && line.replace('`', "").contains(&section)
+            });
+            assert!(is_there, "{page} says nothing of `{key}`: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_metric_is_there() {
+    let origin = Origin::answering([answer(503, "", ""), answer(200, "", "")]);
+    let component = wat_component(&format!("{} {}", handle_if("(i32.const 0)"), responds(200, "")));
+    let proxy = Proxy::with_files(&origin, &[("c.wasm", &component)], EVERY_KIND);
+    assert_eq!(proxy.ask(get("/", "1")).status(), 200);
+    proxy.story("1");
+    let reference = document("docs/reference.md");
+    let shown = proxy.admin("GET /metrics");
+    let names = shown.text().lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<_> = names.filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(reference.contains(&format!("`{name}`")), "`{name}` is not in the reference");
+    }
+}
