@@ -1,9 +1,9 @@
 //! What the configuration file says: plain values, no lookups.
 //!
-//! [`Config::parse`] takes a file table by table, so that one wrong table does not hide what is
-//! wrong in the others. [`read`](crate::read) then checks what concerns several tables, and
-//! [`compile`](crate::compile) makes of it what runs. Everything that is wrong is reported at once,
-//! each problem with its line, its path and what was expected.
+//! [`Config::parse`] reads a file key by key, so that one error does not hide the others.
+//! [`read`](crate::read) then checks what concerns several tables, and [`compile`](crate::compile)
+//! turns the result into what runs. All errors are reported at once, each with its line, its path
+//! and what was expected.
 
 mod document;
 mod path;
@@ -37,17 +37,17 @@ table! {
     /// What a configuration file says.
     #[derive(Debug)]
     pub struct Config {
-        /// Where clients connect. Port 0: any that is free.
+        /// The address that clients connect to. Port 0: any free port.
         pub listen: SocketAddr = listen(),
         /// Worker threads. Default: one per core.
         pub workers: Option<usize> = optional_within(1..=1024),
         /// Limits on clients.
         pub listener: ListenerConfig = table(),
-        /// The second listener. Default: none.
+        /// The admin listener. Default: none.
         pub admin: Option<AdminConfig> = optional_table(),
-        /// What is logged.
+        /// The log.
         pub log: LogConfig = table(),
-        /// Where compiled components are kept.
+        /// Where compiled components are stored.
         pub code_cache: CodeCacheConfig = table(),
         /// `[components.NAME]`.
         pub components: BTreeMap<String, ComponentConfig> = named(Reader::component),
@@ -57,24 +57,24 @@ table! {
         pub policies: BTreeMap<String, Box<dyn AnyPolicyConfig>> = named(Reader::policy),
         /// `[upstreams.NAME]`.
         pub upstreams: BTreeMap<String, UpstreamConfig> = named(UpstreamConfig::named),
-        /// `[[routes]]`, by their place in the file.
+        /// `[[routes]]`, by their index in the file.
         pub routes: BTreeMap<usize, RouteConfig> = routes(),
     }
 }
 
-/// A configuration that has been read, with where everything in it is.
+/// A configuration file that has been read.
 #[derive(Debug)]
 pub struct ConfigFile {
-    /// What it says.
+    /// The configuration.
     pub config: Config,
-    /// Where it says that.
+    /// The lines of everything in the file, for errors.
     pub places: Places,
-    /// Relative paths are relative to this directory.
+    /// The directory of the file, which relative paths are relative to.
     pub directory: PathBuf,
 }
 
 impl Config {
-    /// What a document says as far as it is right, with defaults for the rest, and what is wrong.
+    /// The configuration, with defaults in place of what is wrong, and the errors.
     pub fn parse(document: &Document<'_>) -> (Self, Vec<ConfigError>) {
         let mut reader = Reader::new(document);
         let config = reader.table("").expect("a file is a table, and all its keys have defaults");
@@ -83,7 +83,7 @@ impl Config {
 }
 
 impl Keys<'_, '_> {
-    /// The rest of the file is checked without it, too.
+    /// A wrong address is reported, and the rest of the file is checked with another.
     fn listen(&mut self, key: &str) -> Option<SocketAddr> {
         let address = self.address(key);
         Some(address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))))
@@ -107,7 +107,7 @@ impl Keys<'_, '_> {
 }
 
 impl Reader<'_> {
-    /// One that is impossible is left out.
+    /// A component with impossible settings is left out.
     fn component(&mut self, path: &str) -> Option<ComponentConfig> {
         let component: ComponentConfig = self.value(path)?;
         let problems = component.validate();

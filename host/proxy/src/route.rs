@@ -143,14 +143,23 @@ mod tests {
         /// Few letters, so that routes and requests match often.
         #[test]
         fn the_index_finds_what_asking_one_after_the_other_finds(
-            routes in prop::collection::vec((prop::option::of("[aB](\\.c)?"), "(/[ab]{0,2}){1,4}", methods()), 0..40),
+            routes in prop::collection::vec(
+                (prop::option::of("[aB](\\.c)?"), "(/[ab]{0,2}){1,4}", methods()),
+                0..40,
+            ),
             requests in prop::collection::vec(
-                ("([Ab](\\.C)?)?", "((/[ab]{0,2}){0,6})|\\*|[ab/]{0,4}", prop::sample::select(vec!["GET", "POST", "PUT", "X"])),
+                (
+                    "([Ab](\\.C)?)?",
+                    "((/[ab]{0,2}){0,6})|\\*|[ab/]{0,4}",
+                    prop::sample::select(vec!["GET", "POST", "PUT", "X"]),
+                ),
                 0..40,
             ),
         ) {
-            let mut matches: Vec<_> =
-                routes.iter().map(|(host, path, methods)| RouteMatch::new(host.as_deref(), path, methods.clone())).collect();
+            let matches = routes.iter().map(|(host, path, methods)| {
+                RouteMatch::new(host.as_deref(), path, methods.clone())
+            });
+            let mut matches: Vec<_> = matches.collect();
             matches.sort_by_key(RouteMatch::rank);
             let index = Index::new(matches.iter());
             for (host, path, method) in requests {

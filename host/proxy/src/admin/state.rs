@@ -13,12 +13,15 @@ use crate::server::WorkerLoad;
 
 /// Routes in the order in which they are tried; policies and components by name.
 pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -> Value {
+    let workers = loads.iter().map(|load| json!({ "connections": load.connections() }));
+    let routes = running.routes.routes().iter().map(|route| self::route(running, route));
+    let upstreams = running.routes.upstreams().iter().map(upstream);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ready": is_ready,
-        "workers": loads.iter().map(|load| json!({ "connections": load.connections() })).collect::<Vec<_>>(),
-        "routes": running.routes.routes().iter().map(|route| self::route(running, route)).collect::<Vec<_>>(),
-        "upstreams": running.routes.upstreams().iter().map(upstream).collect::<Vec<_>>(),
+        "workers": workers.collect::<Vec<_>>(),
+        "routes": routes.collect::<Vec<_>>(),
+        "upstreams": upstreams.collect::<Vec<_>>(),
         "policies": policies(running),
         "components": components(running),
     })

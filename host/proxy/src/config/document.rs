@@ -1,5 +1,5 @@
-//! A TOML file with its places: every value knows its path and line, so that every error can say
-//! where it is.
+//! A parsed TOML file in which every value has a path and a line, so that errors can say where they
+//! are.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,21 +13,22 @@ use super::path::{PathStep, join, steps};
 use super::variables::expand_all;
 use super::words::{found, in_plain_words};
 
-/// Something wrong in a configuration file.
+/// An error in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file as it was named.
+    /// The file, as it was given.
     pub file: String,
-    /// From 1; none if the place does not exist.
+    /// The line, from 1. `None`: the error is not about a line.
     pub line: Option<usize>,
-    /// The key from the top: `policies.retry.max_retries`. Empty for the file itself.
+    /// The path of the key, such as `policies.retry.max_retries`. Empty: the error is about the
+    /// file.
     pub path: String,
-    /// What was expected, and what was found.
+    /// What was expected and what was found.
     pub message: String,
 }
 
 impl ConfigError {
-    /// Something wrong with the file as a whole, or in a line of it.
+    /// An error about the whole file, or about a line of it.
     pub(crate) fn of_file(file: &Path, line: Option<usize>, message: impl Into<String>) -> Self {
         let file = file.display().to_string();
         Self { file, line, path: String::new(), message: message.into() }
@@ -47,7 +48,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Where everything is in a file: all that is needed of it once it has been read.
+/// The lines of all values: what is kept of a file after reading, for later errors.
 #[derive(Clone, Debug)]
 pub struct Places {
     file: String,
@@ -56,7 +57,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Something wrong at `path`.
+    /// An error at `path`.
     pub fn error(&self, path: &str, message: impl Into<String>) -> ConfigError {
         ConfigError {
             file: self.file.clone(),
@@ -66,7 +67,7 @@ impl Places {
         }
     }
 
-    /// Where `path` is, or else the nearest thing above it that exists.
+    /// The line of `path`, or of the nearest path above it that exists.
     fn line_of(&self, path: &str) -> Option<usize> {
         let mut path = path;
         while !path.is_empty() {
@@ -78,10 +79,10 @@ impl Places {
         None
     }
 
-    /// Whether the section of `what`s has this name, right or wrong.
+    /// Checks that a section, such as `policies`, has a table of this name, whether right or wrong.
+    /// `what` is the word for such a table.
     ///
-    /// # Errors
-    /// It has not: the names that it has.
+    /// # Errors It has not. The message lists the names that it has.
     pub fn look_up(&self, section: &str, what: &str, name: &str) -> Result<(), String> {
         if self.lines.contains_key(&join(section, name)) {
             return Ok(());
@@ -102,7 +103,7 @@ impl Places {
 /// A parsed file, with `${VAR}` and `${VAR:-default}` expanded inside its strings.
 #[derive(Debug)]
 pub struct Document<'t> {
-    /// Where lines end.
+    /// The offsets of all line ends.
     newlines: Vec<usize>,
     root: Spanned<DeValue<'t>>,
     places: Places,
@@ -110,11 +111,10 @@ pub struct Document<'t> {
 }
 
 impl<'t> Document<'t> {
-    /// Parses `text`; `variable` looks up environment variables. What it does not find is among the
+    /// Parses `text`. `variable` looks up environment variables; those it does not find are in
     /// [`unset`](Self::unset).
     ///
-    /// # Errors
-    /// All that is not TOML.
+    /// # Errors All syntax errors.
     pub fn parse(
         file: &Path,
         text: &'t str,
@@ -144,23 +144,23 @@ impl<'t> Document<'t> {
         Ok(document)
     }
 
-    /// The variables that are not set, each where it is asked for.
+    /// Errors about environment variables that are not set.
     pub fn unset(&self) -> &[ConfigError] {
         &self.unset
     }
 
-    /// Something wrong at `path`.
+    /// An error at `path`.
     pub fn error(&self, path: &str, message: impl Into<String>) -> ConfigError {
         self.places.error(path, message)
     }
 
-    /// Where everything is.
+    /// The lines of all values.
     pub fn places(&self) -> &Places {
         &self.places
     }
 
-    /// The value at `path`, such as `policies.retry` or `routes[0].path`; the empty path is the
-    /// whole.
+    /// The value at `path`, such as `policies.retry` or `routes[0].path`. The empty path is the
+    /// whole file.
     pub fn value(&self, path: &str) -> Option<&Spanned<DeValue<'t>>> {
         let mut value = &self.root;
         for step in steps(path) {
@@ -173,8 +173,7 @@ impl<'t> Document<'t> {
         Some(value)
     }
 
-    /// What the table at `path` says, without the keys in `except`. None: there is nothing at
-    /// `path`.
+    /// Deserializes the value at `path`, without the keys in `except`. `None`: there is no value.
     pub(super) fn read<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -192,7 +191,7 @@ impl<'t> Document<'t> {
         )
     }
 
-    /// The keys of the table at `path`, sorted; none if there is nothing.
+    /// The keys of the table at `path`, sorted; none if there is no table.
     pub(crate) fn keys(&self, path: &str) -> Result<Vec<String>, ConfigError> {
         match self.value(path).map(Spanned::get_ref) {
             None => Ok(Vec::new()),
@@ -205,7 +204,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// The length of the array at `path`, which `expected` names; 0 if there is nothing.
+    /// The length of the array at `path`, which `expected` names; 0 if there is none.
     pub(super) fn length(&self, path: &str, expected: &str) -> Result<usize, ConfigError> {
         match self.value(path).map(Spanned::get_ref) {
             None => Ok(0),
@@ -216,7 +215,8 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// A key stands where its name does, an element of an array where its value does.
+    /// Adds the lines below `value`. A key has the line of its name, an element of an array that of
+    /// its value.
     fn find_lines(
         &self,
         value: &Spanned<DeValue<'_>>,
@@ -246,7 +246,8 @@ impl<'t> Document<'t> {
         self.newlines.partition_point(|newline| *newline < offset) + 1
     }
 
-    /// An error of the TOML crate, whose span leads to the path. `within` is where it was looking.
+    /// Turns an error of the TOML crate, found within the path `within`, into ours. Its span leads
+    /// to the path.
     fn toml_error(&self, error: &toml::de::Error, within: String) -> ConfigError {
         let path = match error.span() {
             Some(span) => {
@@ -265,8 +266,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Likewise, of text that is no document yet. A key that is there twice is not found by its
-    /// place.
+    /// The same for a syntax error. Duplicate keys get their name: they have no path.
     fn syntax_error(&self, error: &toml::de::Error, text: &str) -> ConfigError {
         let mut syntax_error = self.toml_error(error, String::new());
         if let Some(key) = error.span().and_then(|span| text.get(span))

@@ -1,11 +1,11 @@
-//! Paths of values: `policies.retry.backoff`, `routes[0].path`.
+//! Paths of values, such as `policies.retry.backoff` or `routes[0].path`.
 
 /// The path of a key of the table at `path`.
 pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// One step down, into a table or an array.
+/// A step of a path: into a table or an array.
 pub(super) enum PathStep<'a> {
     Key(&'a str),
     Index(usize),

@@ -9,7 +9,7 @@ use super::upstream::RouteUpstream;
 use super::values::{self, ConfigSize};
 
 table! {
-    /// A route: what it takes, and where that goes.
+    /// A route: which requests it takes, and where they go.
     #[derive(Clone, Debug)]
     pub struct RouteConfig {
         /// The prefix of the paths that it takes, at `/` boundaries.
@@ -20,7 +20,7 @@ table! {
         pub methods: Option<Vec<Method>> = methods(),
         /// Its name in log, metrics and for components. Default: made from what it takes.
         pub name: Option<String> = parsed(values::route_name),
-        /// Where its requests go.
+        /// The upstream of its requests.
         pub upstream: RouteUpstream = upstream(),
         /// Names of policies, outermost first.
         pub policies: Vec<String> = policies(),

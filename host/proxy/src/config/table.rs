@@ -1,8 +1,8 @@
-//! Tables whose keys are declared once: `table!` has name, type, default and bounds of a key in one
-//! place, and makes of them the struct and what reads it.
+//! Tables whose keys are declared in one place: `table!` takes name, type, default and bounds of
+//! each key, and makes the struct and the code that reads it.
 //!
-//! Each key is read by itself, so that all that is wrong in a table is reported at once. A key with
-//! a wrong value gets its default, and the rest of the file is checked with that.
+//! Each key is read by itself, so that all errors in a table are reported at once. A wrong value is
+//! replaced by the default, and the rest of the file is checked with that.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use super::document::{ConfigError, Document};
 use super::path::join;
 
-/// Declares a table of the file as a struct. A key's value is read by the method of [`Keys`] that
-/// stands after it.
+/// Declares a table of the file as a struct. After each field stands the method of [`Keys`] that
+/// reads it.
 macro_rules! table {
     (
         $(#[$attribute:meta])*
@@ -45,23 +45,23 @@ macro_rules! table {
 
 pub(super) use table;
 
-/// A table of the file, as `table!` declares it.
+/// A table declared by `table!`.
 pub(super) trait Table: Sized {
     /// The names of its keys.
     const KEYS: &'static [&'static str];
 
-    /// Reads every key. `None`: a required one is missing or wrong, which has been reported.
+    /// Reads every key. `None`: a required key is missing or wrong, which has been reported.
     fn read(keys: &mut Keys<'_, '_>) -> Option<Self>;
 }
 
-/// A table without a required key, with every default.
+/// A table with all defaults. It must have no required key.
 pub(super) fn defaults<T: Table>() -> T {
     let nothing = Document::parse(Path::new(""), "", |_| None);
     let read = nothing.ok().and_then(|nothing| Reader::new(&nothing).table(""));
     read.expect("no key of it is required")
 }
 
-/// Reads a document and collects what is wrong with it.
+/// Reads a document and collects the errors.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     pub(super) document: &'a Document<'a>,
@@ -73,35 +73,35 @@ impl<'a> Reader<'a> {
         Self { document, errors: Vec::new() }
     }
 
-    /// Something is wrong at `path`.
+    /// Adds an error at `path`.
     pub(super) fn error(&mut self, path: &str, message: impl Into<String>) {
         self.errors.push(self.document.error(path, message));
     }
 
-    /// The value, or `None` if it is an error, which is reported.
+    /// The value of a result; its error is added.
     pub(super) fn report<T>(&mut self, read: Result<T, ConfigError>) -> Option<T> {
         read.map_err(|error| self.errors.push(error)).ok()
     }
 
-    /// The value at `path`, if there is one of the right shape.
+    /// The value at `path`, if it is there and has the right type.
     pub(super) fn value<T: DeserializeOwned>(&mut self, path: &str) -> Option<T> {
         let read = self.document.read(path, &[]).transpose();
         self.report(read).flatten()
     }
 
-    /// The table at `path`; if there is nothing, it has every default.
+    /// The table at `path`; with all defaults if it is not there.
     pub(super) fn table<T: Table>(&mut self, path: &str) -> Option<T> {
         self.table_beside(path, &[])
     }
 
-    /// The same, of a table that has more keys, which are read elsewhere.
+    /// The same for a table with more keys, which the caller reads.
     pub(super) fn table_beside<T: Table>(&mut self, path: &str, others: &[&str]) -> Option<T> {
         let known: Vec<&str> = others.iter().chain(T::KEYS).copied().collect();
         self.known_keys(path, &known)?;
         T::read(&mut Keys { reader: self, path })
     }
 
-    /// Reports keys of the table at `path` that are none of these. `None`: it is no table.
+    /// Reports unknown keys of the table at `path`. `None`: it is not a table.
     pub(super) fn known_keys(&mut self, path: &str, known: &[&str]) -> Option<()> {
         let read = self.document.keys(path);
         for key in self.report(read)? {
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Tables by name: what `read` makes of each.
+    /// The tables of a section by name, each read by `read`.
     pub(super) fn named<T>(
         &mut self,
         section: &str,
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a component, a policy, a budget or an upstream may be called this.
+/// Whether a component, policy, budget or upstream can have this name.
 pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
@@ -162,7 +162,7 @@ impl<'a> Keys<'_, 'a> {
         self.reader.document.value(&self.path_of(key)).is_some()
     }
 
-    /// An address to listen on, which must be there.
+    /// A required address to listen on.
     pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
         const EXPECTED: &str =
             "expected an IP address with a port, such as \"127.0.0.1:3002\" or \"[::1]:3002\"";
@@ -173,7 +173,7 @@ impl<'a> Keys<'_, 'a> {
         self.parsed(key, parse)?
     }
 
-    /// A key with a default, of which every value makes sense.
+    /// A key with a default and without bounds.
     pub(super) fn or<T: DeserializeOwned>(&mut self, key: &str, default: T) -> Option<T> {
         Some(self.value(key).unwrap_or(default))
     }
@@ -192,7 +192,7 @@ impl<'a> Keys<'_, 'a> {
         Some(value.unwrap_or(default))
     }
 
-    /// A key without a default, and with bounds.
+    /// A key with bounds and without a default.
     pub(super) fn optional_within<T>(
         &mut self,
         key: &str,
@@ -238,13 +238,13 @@ impl<'a> Keys<'_, 'a> {
         None
     }
 
-    /// A table; if it is not there, with every default.
+    /// A table; with all defaults if it is not there.
     pub(super) fn table<T: Table>(&mut self, key: &str) -> Option<T> {
         let path = self.path_of(key);
         Some(self.reader.table(&path).unwrap_or_else(defaults))
     }
 
-    /// A table that may be missing.
+    /// A table without a default.
     pub(super) fn optional_table<T: Table>(&mut self, key: &str) -> Option<Option<T>> {
         let path = self.path_of(key);
         Some(if self.is_there(key) { self.reader.table(&path) } else { None })
@@ -259,7 +259,7 @@ impl<'a> Keys<'_, 'a> {
         Some(self.reader.named(key, read))
     }
 
-    /// A key without a default, whose text `parse` understands or says what it expected.
+    /// A key without a default, read by `parse`, whose error says what it expects.
     pub(super) fn parsed<T>(
         &mut self,
         key: &str,
@@ -279,7 +279,7 @@ impl<'a> Keys<'_, 'a> {
         Some(self.parsed(key, parse)?.unwrap_or(default))
     }
 
-    /// A list without a default; what is wrong in it is reported and left out.
+    /// A list without a default. Wrong elements are reported and left out.
     pub(super) fn list<T>(
         &mut self,
         key: &str,
@@ -291,7 +291,7 @@ impl<'a> Keys<'_, 'a> {
 }
 
 impl Reader<'_> {
-    /// The text at `path`, if there is one and `parse` understands it.
+    /// The string at `path` as `parse` reads it, if it is there and right.
     pub(super) fn parsed<T>(
         &mut self,
         path: &str,
@@ -301,7 +301,7 @@ impl Reader<'_> {
         parse(&text).map_err(|message| self.error(path, message)).ok()
     }
 
-    /// The list at `path`, if there is one, without what is wrong in it.
+    /// The list at `path`, if it is there, without wrong elements.
     pub(super) fn list<T>(
         &mut self,
         path: &str,

@@ -9,10 +9,10 @@ use super::table::{defaults, table};
 use super::values::ConfigSize;
 use crate::observe::Level;
 
-/// The shortest time limit: timers are no finer.
+/// The shortest time limit: the resolution of timers.
 pub(super) const SHORTEST: ConfigDuration = ConfigDuration::from_millis(1);
 
-/// The smallest and the largest limit of a message head.
+/// The bounds of limits on message heads.
 pub(super) const HEAD: std::ops::RangeInclusive<ConfigSize> =
     ConfigSize::kib(8)..=ConfigSize::mib(1);
 
@@ -32,7 +32,7 @@ table! {
         /// The largest request body, which is never in memory whole; beyond it the client gets a
         /// 413. 0: no request may have a body.
         pub max_body: ConfigSize = or(ConfigSize::gib(1)),
-        /// Connections at once; further ones wait in the kernel's queue.
+        /// The number of connections at once; further ones wait in the kernel's queue.
         pub max_connections: usize = within(10_000, 1..=1_000_000),
         /// How long calls in flight may take to end after SIGTERM. 0: they are cut at once.
         pub drain_timeout: ConfigDuration = or(ConfigDuration::from_secs(30)),
@@ -40,14 +40,13 @@ table! {
 }
 
 table! {
-    /// `[admin]`: health, metrics, state, and the switches.
+    /// `[admin]`: health, metrics, state, and changes.
     #[derive(Clone, Debug)]
     pub struct AdminConfig {
-        /// Where it listens. Whoever reaches it can read everything it shows, so keep it on
+        /// Where it listens. Everybody who can reach it can read everything, so keep it on
         /// loopback.
         pub listen: SocketAddr = address(),
-        /// The file with the bearer token that every change needs. Without it nothing can be
-        /// changed.
+        /// The file with the bearer token for changes. Default: none, and nothing can be changed.
         pub token_file: Option<PathBuf> = parsed(file),
     }
 }
@@ -56,7 +55,7 @@ table! {
     /// `[log]`: the JSON lines on stdout.
     #[derive(Clone, Copy, Debug)]
     pub struct LogConfig {
-        /// The least level that is written: `debug`, `info`, `warn` or `error`.
+        /// The lowest level that is written: `debug`, `info`, `warn` or `error`.
         pub level: Level = or(Level::Info),
         /// Whether every request gets a line.
         pub access: bool = or(true),
@@ -67,12 +66,13 @@ table! {
     /// `[code_cache]`: compiled components on disk, so that a start need not compile them again.
     #[derive(Clone, Debug)]
     pub struct CodeCacheConfig {
-        /// A directory that only this user can write to; it is made if it is not there. Default:
-        /// `$CACHE_DIRECTORY`, else `$XDG_CACHE_HOME/fusebox`, else `$HOME/.cache/fusebox`.
+        /// A directory that only this user can write to; it is created if it does not exist.
+        /// Default: `$CACHE_DIRECTORY`, else `$XDG_CACHE_HOME/fusebox`, else
+        /// `$HOME/.cache/fusebox`.
         pub directory: Option<PathBuf> = parsed(file),
-        /// Whether there is one at all.
+        /// Whether the cache is used.
         pub enabled: bool = or(true),
-        /// How much code is kept; what was used least recently goes first.
+        /// How much code is kept; the least recently used goes first.
         pub max_size: ConfigSize = at_least(ConfigSize::gib(1), ConfigSize::mib(1)),
     }
 }

@@ -1,4 +1,4 @@
-//! Upstreams: `[upstreams.NAME]`, and those that a route declares for itself.
+//! Upstreams: `[upstreams.NAME]`, and those declared by a route itself.
 
 use std::fmt;
 
@@ -12,64 +12,65 @@ use super::tables::{HEAD, SHORTEST};
 use super::values::ConfigSize;
 use super::words::found;
 
-/// One byte less than `http::Uri` holds, for the slash that may come between base and path.
+/// One byte less than `http::Uri` holds: a slash may be added between base path and path.
 const LONGEST_PATH: usize = 65_533;
 
 table! {
-    /// How an upstream is asked.
+    /// The settings of an upstream.
     #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
     pub struct UpstreamSettings {
-        /// Whether the Host header goes on as it came, or names the upstream.
+        /// Which Host header the upstream gets.
         pub host: HostHeader = or(HostHeader::Client),
         /// How long making a connection may take, for all addresses of a name together.
         pub connect_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(5), SHORTEST),
-        /// How long a response head may take, from the request on: the bound where no timeout
-        /// policy is nearer.
+        /// How long a response head may take, counted from the request. A timeout policy is the
+        /// tighter limit.
         pub response_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(300), SHORTEST),
         /// How long an unused connection is kept.
         pub idle_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(60), SHORTEST),
         /// How long a response body may stall.
         pub body_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(60), SHORTEST),
-        /// Unused connections that each worker keeps. 0: every request makes a connection.
+        /// The number of unused connections per worker. 0: every request makes a connection.
         pub max_idle: usize = at_most(1024, 1_000_000),
         /// The largest response head.
         pub max_header: ConfigSize = within(ConfigSize::kib(64), HEAD),
     }
 }
 
-/// What the upstream sees as Host.
+/// Which Host header the upstream gets.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum HostHeader {
     /// The client's.
     Client,
-    /// The upstream's own.
+    /// The host and port of the endpoint.
     Upstream,
 }
 
-/// An upstream. Routes that name the same one share it, and so do those whose own say the same.
+/// An upstream. Routes with the same named upstream share it, and so do routes whose own upstreams
+/// are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamConfig {
-    /// Its name in the file. `None`: a route declares it for itself.
+    /// Its name in the file. `None`: a route declares it itself.
     pub name: Option<String>,
     /// Where it is.
     pub endpoint: Endpoint,
-    /// How it is asked.
+    /// Its settings.
     pub settings: UpstreamSettings,
 }
 
 impl UpstreamConfig {
-    /// One without a name and with every default.
+    /// An upstream without a name, with all defaults.
     pub fn new(endpoint: Endpoint) -> Self {
         Self { name: None, endpoint, settings: defaults() }
     }
 
-    /// What it is called where a person reads it: its name, or else where it is.
+    /// Its name, or else its URL.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.endpoint.url)
     }
 
-    /// The Host that a request with these headers gets.
+    /// The Host header of a request with these headers.
     pub fn host<'a>(&'a self, headers: &'a HeaderMap) -> &'a HeaderValue {
         match (self.settings.host, headers.get(header::HOST)) {
             (HostHeader::Client, Some(host)) => host,
@@ -95,17 +96,17 @@ impl UpstreamConfig {
     }
 }
 
-/// What a route says of its upstream.
+/// The `upstream` key of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteUpstream {
-    /// The name of one that the file declares.
+    /// The name of a declared upstream.
     Named(String),
-    /// One of its own.
+    /// An upstream of its own.
     Own(UpstreamConfig),
 }
 
 impl RouteUpstream {
-    /// A URL, a table with a URL and settings, or a name, at `path`.
+    /// Reads the key at `path`: a URL, a name, or a table with a URL and settings.
     pub(super) fn read(reader: &mut Reader<'_>, path: &str) -> Option<Self> {
         const EXPECTED: &str = "a URL such as \"http://127.0.0.1:3001\", the name of an upstream, \
                                 or a table with `url`";
@@ -142,18 +143,18 @@ impl RouteUpstream {
     }
 }
 
-/// Where an upstream is: `http://host[:port][/base]`.
+/// The URL of an upstream: `http://host[:port][/base]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// As the file says it.
+    /// The URL, as the file has it.
     pub url: String,
-    /// A name, or an address without brackets.
+    /// A name or an IP address, without brackets.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// What it is called in a Host header.
+    /// Host and port, as in a Host header.
     authority: HeaderValue,
-    /// Put in front of every path; without a slash at its end.
+    /// The path in front of the paths of requests, without a slash at its end.
     base: String,
 }
 
@@ -164,10 +165,9 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint at this URL.
+    /// Parses a URL.
     ///
-    /// # Errors
-    /// It is another kind of URL.
+    /// # Errors It has another form. The message says which one is expected.
     pub fn parse(url: &str) -> Result<Self, String> {
         let wrong =
             |what: &str| format!("expected `http://host[:port][/base]`, found `{url}`{what}");
@@ -206,12 +206,12 @@ impl Endpoint {
     /// The target of a request in origin form, below the base path, in parts.
     pub fn path<'a>(&'a self, uri: &'a Uri) -> [&'a str; 3] {
         let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
-        // That of `http://b?x` does not begin with one.
+        // The path of `http://b?x` has no slash.
         let slash = if path.starts_with('/') { "" } else { "/" };
         [&self.base, slash, path]
     }
 
-    /// Whether the base path and that of a request are short enough together.
+    /// Whether the path of a request with the base path is short enough.
     pub fn takes(&self, uri: &Uri) -> bool {
         self.base.len() + uri.path_and_query().map_or(0, |path| path.as_str().len()) < LONGEST_PATH
     }

@@ -1,4 +1,4 @@
-//! Values of their own form: sizes, and what routes match.
+//! Types of values, and checks of strings.
 
 use std::fmt;
 
@@ -8,41 +8,41 @@ use http::uri::Authority;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
-/// In log and metrics, the name of the route of requests that no route takes.
+/// The route name in log and metrics for requests that no route takes.
 pub const NO_ROUTE: &str = "none";
 
-/// A number of bytes as the file says it: `"64KiB"`, or a whole number.
+/// A number of bytes, written as `"64KiB"` or as a whole number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigSize(u64);
 
 impl ConfigSize {
-    /// So many units of 1,024 bytes.
+    /// `count` KiB.
     pub const fn kib(count: u64) -> Self {
         Self(count << 10)
     }
 
-    /// So many units of 1,024 KiB.
+    /// `count` MiB.
     pub const fn mib(count: u64) -> Self {
         Self(count << 20)
     }
 
-    /// So many units of 1,024 MiB.
+    /// `count` GiB.
     pub const fn gib(count: u64) -> Self {
         Self(count << 30)
     }
 
-    /// The number, for what is counted rather than held.
+    /// The number of bytes, for what is counted.
     pub fn bytes(self) -> u64 {
         self.0
     }
 
-    /// The number, for what is held in memory.
+    /// The number of bytes, for what is held in memory.
     pub fn in_memory(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
 
-/// As the file would say it: in the largest unit in which it is a whole number.
+/// Shown as in the file, in the largest unit that gives a whole number.
 impl fmt::Display for ConfigSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for ConfigSize {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ConfigSize, E> {
                 let size: ByteSize =
                     text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
-                // Larger numbers end up here: no size is meant that is beyond all memory.
+                // Larger numbers are parsed as the largest one.
                 if size.as_u64() == u64::MAX {
                     return Err(E::custom(format!("must be less than 16EiB, is `{text}`")));
                 }
@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for ConfigSize {
     }
 }
 
-/// The prefix of the paths that a route takes.
+/// Checks the path prefix of a route.
 pub(super) fn path(text: &str) -> Result<String, String> {
     let has_no_place =
         |char: char| char.is_whitespace() || char.is_control() || "?#".contains(char);
@@ -98,10 +98,11 @@ pub(super) fn path(text: &str) -> Result<String, String> {
     }
 }
 
-/// The host that a route takes: as a request says it, without a port.
+/// Checks the host of a route: the host of a request, without its port.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let authority: Option<Authority> = text.parse().ok();
-    // A port makes an authority longer than its host. `*` is a valid sign of a name and no pattern.
+    // A port makes an authority longer than its host. `*` is valid in an authority, but no
+    // wildcard.
     match authority {
         Some(authority) if authority.host() == text && !text.contains('*') => Ok(text.to_owned()),
         _ => Err(format!(
@@ -111,7 +112,7 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     }
 }
 
-/// A method that a route takes.
+/// Parses a method of a route.
 pub(super) fn method(name: &str) -> Result<Method, String> {
     match Method::from_bytes(name.as_bytes()) {
         Ok(method) if name == name.to_ascii_uppercase() => Ok(method),
@@ -119,16 +120,17 @@ pub(super) fn method(name: &str) -> Result<Method, String> {
     }
 }
 
-/// The name of a route in log, metrics and for components.
+/// Checks the name of a route.
 pub(super) fn route_name(name: &str) -> Result<String, String> {
     let length = name.chars().count();
-    if !(1..=64).contains(&length) || name.chars().any(char::is_control) {
-        return Err(format!(
-            "expected 1 to 64 characters without control characters, found {length}"
-        ));
+    if name.chars().any(char::is_control) {
+        return Err("must not contain control characters".to_owned());
+    }
+    if !(1..=64).contains(&length) {
+        return Err(format!("must have 1 to 64 characters, has {length}"));
     }
     if name == NO_ROUTE {
-        return Err(format!("`{NO_ROUTE}` is what requests are counted under that no route takes"));
+        return Err(format!("`{NO_ROUTE}` is the name for requests that no route takes"));
     }
     Ok(name.to_owned())
 }

@@ -5,8 +5,8 @@ use toml::de::DeValue;
 
 use super::path::join;
 
-/// Expands variables in every string of `value`, and adds a path and a message for each that can't
-/// be expanded.
+/// Expands variables in all strings of `value`. Adds a path and a message to `unset` for each
+/// string that can't be expanded.
 pub(super) fn expand_all(
     value: &mut Spanned<DeValue<'_>>,
     path: String,
@@ -58,7 +58,8 @@ fn expand(text: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<Stri
             (None, Some(default)) => expanded.push_str(default),
             (None, None) => {
                 return Err(format!(
-                    "environment variable `{name}` is not set; `${{{name}:-default}}` gives it a default"
+                    "environment variable `{name}` is not set; `${{{name}:-default}}` gives it a \
+                     default"
                 ));
             }
         }

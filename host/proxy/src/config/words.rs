@@ -1,8 +1,8 @@
-//! The words of error messages: those of the reference, not those of serde.
+//! Error messages in the words of the reference, not those of serde and Rust.
 
 use toml::de::DeValue;
 
-/// serde's message in one line and in the words of the reference, not of Rust.
+/// Rewrites a message of serde in one line.
 pub(super) fn in_plain_words(message: &str) -> String {
     let mut plain = message.replace('\n', ", ");
     for (rust, word) in [
@@ -38,7 +38,7 @@ pub(super) fn in_plain_words(message: &str) -> String {
     }
 }
 
-/// What serde found, as the file has it.
+/// The value that serde found, as the file has it.
 fn as_written(found: &str) -> String {
     let words = [
         ("integer ", ""),
@@ -55,7 +55,7 @@ fn as_written(found: &str) -> String {
     word.replace('"', "`").replace("` as i128", "`, which is too large")
 }
 
-/// What is in the file where something else was expected.
+/// The value that was found, as the file has it.
 pub(super) fn found(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("`{text}`"),

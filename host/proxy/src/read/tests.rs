@@ -55,7 +55,8 @@ fn what_is_left_out_has_its_default() {
 
 #[test]
 fn an_upstream_is_a_url_or_a_table() {
-    let text = "listen = \"[::1]:80\"\n[[routes]]\nupstream = { url = \"http://b\", host = \"upstream\", max_idle = 1 }";
+    let text = "listen = \"[::1]:80\"\n[[routes]]\nupstream = { url = \"http://b\", host = \
+                \"upstream\", max_idle = 1 }";
     let config = read(text).unwrap();
     let settings = &own(&config, 0).settings;
     assert_eq!((settings.host, settings.max_idle), (HostHeader::Upstream, 1));
@@ -75,8 +76,10 @@ fn an_upstream_is_a_url_or_a_table() {
 
 #[test]
 fn every_table_of_a_wrong_shape_is_named() {
-    let text = "workers = \"two\"\n[policies.a]\nkind = \"timeout\"\nlimit = 3\n[policies.b]\nkind = \"retry\"\nmax = 1\n\
-                [policies.c]\n[policies.d]\nkind = \"cache\"\n[components.e]\n[admin]\nlisten = \"localhost\"\n[typo]\n";
+    let text = "workers = \"two\"\n[policies.a]\nkind = \"timeout\"\nlimit = 3\n[policies.b]\n\
+                kind = \"retry\"\nmax = 1\n\
+                [policies.c]\n[policies.d]\nkind = \"cache\"\n[components.e]\n[admin]\n\
+                listen = \"localhost\"\n[typo]\n";
     let errors = read(text).unwrap_err();
     let places: Vec<&str> = errors.iter().map(|error| error.split(": ").nth(1).unwrap()).collect();
     assert_eq!(
@@ -98,13 +101,15 @@ fn every_table_of_a_wrong_shape_is_named() {
     assert!(errors[4].starts_with(unknown), "{}", errors[4]);
     assert_eq!(
         errors[6],
-        "x.toml:10: policies.d.kind: unknown kind `cache`; expected one of timeout, retry, circuit-breaker, fallback"
+        "x.toml:10: policies.d.kind: unknown kind `cache`; expected one of timeout, retry, \
+         circuit-breaker, fallback"
     );
 }
 
 #[test]
 fn impossible_values_are_refused_with_their_bounds() {
-    let text = "workers = 0\n[listener]\nheader_timeout = \"0s\"\nmax_header = \"1KiB\"\n[components.c]\nfile = \"c\"\nmemory = \"1\"";
+    let text = "workers = 0\n[listener]\nheader_timeout = \"0s\"\nmax_header = \"1KiB\"\n\
+                [components.c]\nfile = \"c\"\nmemory = \"1\"";
     refused(
         &around(text),
         &[
@@ -173,9 +178,8 @@ fn variables_are_expanded_inside_strings_only() {
     assert_eq!(read(&text("${UNSET:-127.0.0.1:2}")).unwrap().listen.port(), 2);
     refused(
         &text("${UNSET}"),
-        &[
-            "x.toml:1: listen: environment variable `UNSET` is not set; `${UNSET:-default}` gives it a default",
-        ],
+        &["x.toml:1: listen: environment variable `UNSET` is not set; `${UNSET:-default}` gives \
+             it a default"],
     );
     refused(
         &text("${PORT"),

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Proxy, ROUTE, metrics};
 
-const BREAKER: &str = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\ndelay = '1h'\n\
+const BREAKER: &str = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
+                       delay = '1h'\n\
     [policies.limit]\nkind = 'timeout'\nlimit = '10s'\n\
     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['breaker', 'limit']\n";
 
@@ -65,8 +66,10 @@ fn the_admin_listener_is_not_the_proxys_and_not_the_other_way_round() {
 fn the_state_is_that_of_routes_policies_components_and_workers() {
     let origin = Origin::answering([answer(500, "", "")]);
     let config = format!(
-        "workers = 2\n[components.c]\nfile = 'c.wasm'\n[policies.retry]\nkind = 'retry'\nmax_retries = 0\n\
-         abort_if = {{ component = 'c' }}\n[[routes]]\npath = '/api'\nhost = 'b'\nmethods = ['GET', 'PUT']\n\
+        "workers = 2\n[components.c]\nfile = 'c.wasm'\n[policies.retry]\nkind = 'retry'\n\
+         max_retries = 0\n\
+         abort_if = {{ component = 'c' }}\n[[routes]]\npath = '/api'\nhost = 'b'\n\
+         methods = ['GET', 'PUT']\n\
          upstream = {{ url = 'ORIGIN' }}\npolicies = ['retry']\n{BREAKER}"
     );
     let component = predicate("(i32.const 0)");
@@ -96,7 +99,12 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "upstream": origin.to_string(),
                     "policies": ["retry"],
                 },
-                { "name": "/", "matches": "/", "upstream": origin.to_string(), "policies": ["breaker", "limit"] },
+                {
+                    "name": "/",
+                    "matches": "/",
+                    "upstream": origin.to_string(),
+                    "policies": ["breaker", "limit"],
+                },
             ],
             // Both routes say the same of their upstream, so they share it.
             "upstreams": [{
@@ -153,10 +161,13 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
 fn metrics_are_in_the_format_of_prometheus() {
     let origin = Origin::answering([answer(503, "", ""), ok("")]);
     let config = "[components.c]\nfile = 'c.wasm'\nprobe = false\n\
-        [policies.fallback]\nkind = 'fallback'\nhandle_if = { component = 'c' }\nrespond = { component = 'c' }\n\
-        [policies.retry]\nkind = 'retry'\ndelay = '1ms'\n[policies.breaker]\nkind = 'circuit-breaker'\n\
+        [policies.fallback]\nkind = 'fallback'\nhandle_if = { component = 'c' }\n\
+        respond = { component = 'c' }\n\
+        [policies.retry]\nkind = 'retry'\ndelay = '1ms'\n[policies.breaker]\n\
+        kind = 'circuit-breaker'\n\
         [policies.limit]\nkind = 'timeout'\nlimit = '10s'\n\
-        [[routes]]\nname = 'odd \"\\ name'\nupstream = 'ORIGIN'\npolicies = ['fallback', 'retry', 'breaker', 'limit']\n";
+        [[routes]]\nname = 'odd \"\\ name'\nupstream = 'ORIGIN'\n\
+        policies = ['fallback', 'retry', 'breaker', 'limit']\n";
     let component = wat_component(&format!("{} {}", handle_if("unreachable"), responds(200, "")));
     let proxy = Proxy::with_files(&origin, &[("c.wasm", &component)], config);
     let fresh = metrics(proxy.admin("GET /metrics").text());

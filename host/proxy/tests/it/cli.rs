@@ -127,20 +127,26 @@ fn a_configuration_that_is_not_text_is_named() {
 #[test]
 fn everything_that_is_wrong_is_said_at_once_with_its_place() {
     let directory = directory(&config(
-        "[policies.retry]\nkind = 'retry'\nhandle_if = { component = 'a' }\nbudget = 'b'\nmax_retries = -2\n\
+        "[policies.retry]\nkind = 'retry'\nhandle_if = { component = 'a' }\nbudget = 'b'\n\
+         max_retries = -2\n\
          [[routes]]\npath = 'x'\nupstream = 'b:80'\npolicies = ['retry', 'breaker']\n\
          [[routes]]\nupstream = 'http://b'\npolicies = ['breaker']\n",
     ));
     assert_eq!(
         complaints(directory.path()),
         [
-            "fusebox.toml:5: policies.retry.handle_if.component: unknown component `a`; the file has none",
+            "fusebox.toml:5: policies.retry.handle_if.component: unknown component `a`; the file \
+             has none",
             "fusebox.toml:6: policies.retry.budget: unknown budget `b`; the file has none",
-            "fusebox.toml:7: policies.retry.max_retries: must be at least 0, or -1 for unlimited, is -2",
+            "fusebox.toml:7: policies.retry.max_retries: must be at least 0, or -1 for unlimited, \
+             is -2",
             "fusebox.toml:9: routes[0].path: expected a path such as \"/api\", found `x`",
-            "fusebox.toml:10: routes[0].upstream: expected `http://host[:port][/base]`, found `b:80`",
-            "fusebox.toml:11: routes[0].policies[1]: unknown policy `breaker`; expected one of retry",
-            "fusebox.toml:14: routes[1].policies[0]: unknown policy `breaker`; expected one of retry",
+            "fusebox.toml:10: routes[0].upstream: expected `http://host[:port][/base]`, found \
+             `b:80`",
+            "fusebox.toml:11: routes[0].policies[1]: unknown policy `breaker`; expected one of \
+             retry",
+            "fusebox.toml:14: routes[1].policies[0]: unknown policy `breaker`; expected one of \
+             retry",
         ]
     );
 }
@@ -149,22 +155,29 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
 fn a_table_of_a_wrong_shape_hides_nothing_and_causes_nothing() {
     let directory = directory(&config(
         "[components.c]\nfile = 'c.wasm'\nmemory = '1B'\n[budgets.b]\nmax_rate = 'all'\n\
-         [policies.retry]\nkind = 'retry'\nbudget = 'b'\nhandle_if = { component = 'c' }\ndelay = 1\n\
-         [policies.other]\nkind = 'retry'\nbudget = 'b'\nhandle_if = { component = 'c' }\nabort_if = { component = 'd' }\n\
+         [policies.retry]\nkind = 'retry'\nbudget = 'b'\nhandle_if = { component = 'c' }\n\
+         delay = 1\n\
+         [policies.other]\nkind = 'retry'\nbudget = 'b'\nhandle_if = { component = 'c' }\n\
+         abort_if = { component = 'd' }\n\
          [[routes]]\npath = 3\nupstream = 'http://b'\n\
-         [[routes]]\npath = '/${FUSEBOX_TEST_UNSET}'\nupstream = 'http://b'\npolicies = ['retry', 'other', 'missing']\n",
+         [[routes]]\npath = '/${FUSEBOX_TEST_UNSET}'\nupstream = 'http://b'\n\
+         policies = ['retry', 'other', 'missing']\n",
     ));
     assert_eq!(
         complaints(directory.path()),
         [
             "fusebox.toml:5: components.c.memory: must be within 64.0 KiB and 4.0 GiB, is 1 B",
             "fusebox.toml:7: budgets.b.max_rate: expected a number, found `all`",
-            "fusebox.toml:12: policies.retry.delay: expected a duration such as \"250ms\", found `1`",
-            "fusebox.toml:17: policies.other.abort_if.component: unknown component `d`; expected one of c",
+            "fusebox.toml:12: policies.retry.delay: expected a duration such as \"250ms\", found \
+             `1`",
+            "fusebox.toml:17: policies.other.abort_if.component: unknown component `d`; expected \
+             one of c",
             "fusebox.toml:19: routes[0].path: expected a string, found `3`",
-            "fusebox.toml:22: routes[1].path: environment variable `FUSEBOX_TEST_UNSET` is not set; \
+            "fusebox.toml:22: routes[1].path: environment variable `FUSEBOX_TEST_UNSET` is not \
+             set; \
              `${FUSEBOX_TEST_UNSET:-default}` gives it a default",
-            "fusebox.toml:24: routes[1].policies[2]: unknown policy `missing`; expected one of other, retry",
+            "fusebox.toml:24: routes[1].policies[2]: unknown policy `missing`; expected one of \
+             other, retry",
         ]
     );
 }
@@ -237,9 +250,11 @@ fn variables_come_from_the_environment() {
     assert_eq!(
         complaints(directory.path()),
         [
-            "fusebox.toml:4: routes[0].upstream: environment variable `FUSEBOX_TEST_UNSET` is not set; \
+            "fusebox.toml:4: routes[0].upstream: environment variable `FUSEBOX_TEST_UNSET` is not \
+             set; \
              `${FUSEBOX_TEST_UNSET:-default}` gives it a default",
-            "fusebox.toml:5: routes[0].name: environment variable `FUSEBOX_TEST_UNSET_TOO` is not set; \
+            "fusebox.toml:5: routes[0].name: environment variable `FUSEBOX_TEST_UNSET_TOO` is not \
+             set; \
              `${FUSEBOX_TEST_UNSET_TOO:-default}` gives it a default",
         ]
     );
@@ -248,7 +263,8 @@ fn variables_come_from_the_environment() {
 #[test]
 fn what_is_hardly_meant_is_a_warning() {
     let directory = directory(&config(
-        "[policies.retry]\nkind = 'retry'\nmax_retries = -1\n[policies.unused]\nkind = 'timeout'\nlimit = '1s'\n\
+        "[policies.retry]\nkind = 'retry'\nmax_retries = -1\n[policies.unused]\nkind = 'timeout'\n\
+         limit = '1s'\n\
          [[routes]]\nupstream = 'http://b'\npolicies = ['retry']\n",
     ));
     let Ran { code, out, error } = fusebox(directory.path(), &["check"]);
@@ -256,7 +272,8 @@ fn what_is_hardly_meant_is_a_warning() {
     assert_eq!(
         error.lines().collect::<Vec<_>>(),
         [
-            "warning: fusebox.toml:5: policies.retry.max_retries: unlimited retries without `max_duration` or a `budget`",
+            "warning: fusebox.toml:5: policies.retry.max_retries: unlimited retries without \
+             `max_duration` or a `budget`",
             "warning: fusebox.toml:6: policies.unused: no route uses it",
         ]
     );
@@ -295,7 +312,8 @@ pub(crate) fn bad_components() -> Vec<(Vec<u8>, &'static str)> {
         (good[..good.len() / 2].to_vec(), "is not a valid component: "),
         (
             wat("(module)"),
-            "is not a valid component: a core module that does not say which world it is for: build it",
+            "is not a valid component: a core module that does not say which world it is for: \
+             build it",
         ),
         (
             wat("(component)"),
@@ -306,9 +324,8 @@ pub(crate) fn bad_components() -> Vec<(Vec<u8>, &'static str)> {
             "import `wasi:http/outgoing-handler@0.2.0` is not granted: policies have no network",
         ),
         (
-            wat(
-                r#"(component (import "fusebox:policy/attempt@0.2.0" (instance)) (import "acme:log/log" (func)))"#,
-            ),
+            wat(r#"(component (import "fusebox:policy/attempt@0.2.0" (instance))
+                    (import "acme:log/log" (func)))"#),
             "import `fusebox:policy/attempt@0.2.0`: expected `fusebox:policy` in version 0.1; \
              import `acme:log/log` is not known here",
         ),
@@ -357,7 +374,8 @@ fn a_component_that_is_no_policy_is_refused_by_file_and_reason() {
     let missing = &complaints(directory.path())[0];
     assert_eq!(
         missing,
-        "fusebox.toml:4: components.c.file: component `c` (c.wasm): No such file or directory (os error 2)"
+        "fusebox.toml:4: components.c.file: component `c` (c.wasm): No such file or directory (os \
+         error 2)"
     );
     let Ran { code, out, error } = fusebox(directory.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!((code, &*out), (Some(1), ""));
@@ -367,8 +385,10 @@ fn a_component_that_is_no_policy_is_refused_by_file_and_reason() {
 #[test]
 fn a_component_that_lacks_the_export_in_use_is_refused_where_it_is_used() {
     let directory = directory(&config(
-        "[components.c]\nfile = 'c.wasm'\n[policies.fallback]\nkind = 'fallback'\nhandle_if = { component = 'c' }\n\
-         respond = { component = 'c' }\n[[routes]]\nupstream = 'http://b'\npolicies = ['fallback']\n",
+        "[components.c]\nfile = 'c.wasm'\n[policies.fallback]\nkind = 'fallback'\n\
+         handle_if = { component = 'c' }\n\
+         respond = { component = 'c' }\n[[routes]]\nupstream = 'http://b'\n\
+         policies = ['fallback']\n",
     ));
     fs::write(directory.path().join("c.wasm"), predicate("(i32.const 1)")).expect("a file");
     assert_eq!(
@@ -413,7 +433,8 @@ fn a_pinned_component_must_be_that_one() {
     assert_eq!(
         complaints(directory.path()),
         [format!(
-            "fusebox.toml:4: components.c.file: component `c` (c.wasm): expected sha256 `{other}`, found `{digest}`"
+            "fusebox.toml:4: components.c.file: component `c` (c.wasm): expected sha256 \
+             `{other}`, found `{digest}`"
         )]
     );
     pinned("abc");
@@ -460,7 +481,8 @@ fn inspect_tells_what_made_a_component_and_that_it_needs_settings() {
     let Ran { code, out, error } = fusebox(here.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!((code, &*error), (Some(0), ""), "{out}");
     assert!(out.contains("\nmade by  WAT 1, a hand 2\n"), "{out}");
-    let said = "accepted, with the settings that it needs: without any it fails when `handle-if` is called for a trial, about a 200: ";
+    let said = "accepted, with the settings that it needs: without any it fails when `handle-if` \
+                is called for a trial, about a 200: ";
     assert!(out.contains(said), "{out}");
 }
 

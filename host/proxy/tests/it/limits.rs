@@ -176,11 +176,13 @@ const TABLES: &[Table] = &[
                 &[
                     (
                         "'b:80'",
-                        "expected a host such as \"b.example\" or \"[::1]\", without port or wildcard, found `b:80`",
+                        "expected a host such as \"b.example\" or \"[::1]\", without port or \
+                         wildcard, found `b:80`",
                     ),
                     (
                         "'*.example'",
-                        "expected a host such as \"b.example\" or \"[::1]\", without port or wildcard, found `*.example`",
+                        "expected a host such as \"b.example\" or \"[::1]\", without port or \
+                         wildcard, found `*.example`",
                     ),
                 ],
                 &["'[::1]'", "'B.example'"],
@@ -196,8 +198,8 @@ const TABLES: &[Table] = &[
             key(
                 "name",
                 &[
-                    ("''", "expected 1 to 64 characters without control characters, found 0"),
-                    ("'none'", "`none` is what requests are counted under that no route takes"),
+                    ("''", "must have 1 to 64 characters, has 0"),
+                    ("'none'", "`none` is the name for requests that no route takes"),
                 ],
                 &["'ä b'"],
             ),
@@ -267,7 +269,8 @@ fn workers_are_a_sensible_number() {
 fn a_listener_has_an_address_of_its_own() {
     let text = |listen: &str, admin: &str| {
         format!(
-            "listen = '{listen}'\nadmin = {{ listen = '{admin}' }}\n[[routes]]\nupstream = 'http://b'\n"
+            "listen = '{listen}'\nadmin = {{ listen = '{admin}' }}\n[[routes]]\n\
+             upstream = 'http://b'\n"
         )
     };
     for (listen, admin) in [
@@ -277,7 +280,8 @@ fn a_listener_has_an_address_of_its_own() {
     ] {
         let said = complaints(directory(&text(listen, admin)).path());
         let expected = format!(
-            "fusebox.toml:2: admin.listen: must differ from `listen`, which is `{listen}`, is `{admin}`"
+            "fusebox.toml:2: admin.listen: must differ from `listen`, which is `{listen}`, is \
+             `{admin}`"
         );
         assert_eq!(said, [expected]);
     }

@@ -45,7 +45,8 @@ fn put_head(id: &str, length: usize) -> String {
 fn retrying(max_replay_body: &str) -> String {
     format!(
         "workers = 1\n[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\n\
-         [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\nmax_replay_body = '{max_replay_body}'\n"
+         [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n\
+         max_replay_body = '{max_replay_body}'\n"
     )
 }
 
@@ -169,7 +170,8 @@ fn an_upload_that_outgrows_the_replay_limit_while_its_answer_is_looked_at_has_th
         connection.wire.rest();
     });
     let config = "workers = 1\n[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
-        [policies.retry]\nkind = 'retry'\nhandle_if = { component = 'c' }\ndelay = '1ms'\nmax_retries = 1\n\
+        [policies.retry]\nkind = 'retry'\nhandle_if = { component = 'c' }\ndelay = '1ms'\n\
+        max_retries = 1\n\
         [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\nmax_replay_body = '32KiB'\n";
     let proxy = with_component(
         &origin,
@@ -198,7 +200,8 @@ fn a_chunked_body_goes_on_whatever_the_method_and_leaves_its_connection() {
     let methods = ["GET", "HEAD", "DELETE", "OPTIONS", "POST"];
     for method in methods {
         let response = client.ask(format!(
-            "{method} / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\nchunks\r\n0\r\n\r\n"
+            "{method} / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\n\
+             chunks\r\n0\r\n\r\n"
         ));
         assert_eq!(response.status(), 200, "{method}");
     }
@@ -237,8 +240,10 @@ fn a_chunk_that_is_none_is_a_400_and_one_that_stalls_a_408() {
         ("5\r\nhello\r\n", 408, "request incomplete"),
     ] {
         let mut client = proxy.connect();
-        client
-            .send(format!("POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ntransfer-encoding: chunked\r\n\r\n{body}"));
+        client.send(format!(
+            "POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\n\
+                           transfer-encoding: chunked\r\n\r\n{body}"
+        ));
         let response = client.response();
         assert_eq!(response.status(), status, "{body:?}");
         is_problem(&response, "1", status, "http_request_error", title);
@@ -258,10 +263,12 @@ fn a_length_beside_chunks_does_not_go_on() {
     for length in [3, 5, 100] {
         let origin = Origin::answering([
             format!(
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: {length}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: {length}\r\n\r\n\
+                 5\r\nhello\r\n0\r\n\r\n"
             ),
             format!(
-                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ntransfer-encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ntransfer-encoding: Chunked\r\n\r\n\
+                 5\r\nhello\r\n0\r\n\r\n"
             ),
             ok("the next"),
         ]);
@@ -503,7 +510,8 @@ fn the_token_file_is_beside_the_configuration() {
     fs::write(directory.path().join("conf/token"), "beside\n").expect("a file");
     fs::write(directory.path().join("token"), "elsewhere\n").expect("a file");
     let config = format!(
-        "listen = '127.0.0.1:0'\nadmin = {{ listen = '127.0.0.1:0', token_file = 'token' }}\n{BREAKER}"
+        "listen = '127.0.0.1:0'\nadmin = {{ listen = '127.0.0.1:0', token_file = 'token' }}\n\
+         {BREAKER}"
     );
     let proxy = Proxy::run_file(directory, "conf/fusebox.toml", &config);
     for (token, status) in [("elsewhere", 401), ("beside", 200)] {

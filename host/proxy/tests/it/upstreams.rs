@@ -71,7 +71,8 @@ fn a_name_that_is_not_declared_is_an_error() {
         ),
         (
             route("b.example"),
-            "fusebox.toml:4: routes[0].upstream: expected `http://host[:port][/base]`, found `b.example`",
+            "fusebox.toml:4: routes[0].upstream: expected `http://host[:port][/base]`, found \
+             `b.example`",
         ),
     ] {
         assert_eq!(complaints(directory(&config(&text)).path()), [expected]);
@@ -83,7 +84,8 @@ fn what_is_declared_wrong_is_said_once_and_where() {
     for (text, expected) in [
         (
             "",
-            "fusebox.toml:3: upstreams.b.endpoints: missing; expected a list such as [\"http://127.0.0.1:3001\"]",
+            "fusebox.toml:3: upstreams.b.endpoints: missing; expected a list such as \
+             [\"http://127.0.0.1:3001\"]",
         ),
         (
             "endpoints = 'http://b'",
