@@ -72,13 +72,13 @@ counts: build policies ## A request's instructions and allocations, by the recor
 check: lint audit test tour counts policies-all ## Exactly what CI runs (35 min, then 8 min)
 
 release: policies ## Compile the program by a profile of it under load: target/pgo/fusebox (30 min)
-	host/bench/release.sh
+	tools/bench/release.sh
 
 package: release python ## A tarball of program, licences and docs: target/package (30 min, then 5 s)
 	tools/package.sh
 
 bench: release ## Measure everything, and the proxy beside others (30 min, and as long to compile)
-	host/bench/install.sh
+	tools/bench/install.sh
 	rm -rf target/criterion
 	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
 	target/release/bench micro

@@ -81,12 +81,12 @@ build_others() {
         elif [[ -f $guest/requirements.txt ]]; then
             python_packages "$guest"
         fi
-        "$fusebox" policy build "$guest"
+        "$fusebox" component build "$guest"
     done
     for guest in "${hostile[@]}"; do
         local tools=${guest#*:} folder=hostile/${guest%%:*}
         ln -sfn "../../$tools" "$folder/$(basename "$tools")"
-        "$fusebox" policy build "$folder"
+        "$fusebox" component build "$folder"
     done
 }
 

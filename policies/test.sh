@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")"
 fusebox=${FUSEBOX:-../target/debug/fusebox}
 
-for manifest in */policy.toml hostile/*/policy.toml; do
+for manifest in */component.toml hostile/*/component.toml; do
     policy=$(dirname "$manifest")
     cases=$(grep -c '^\[\[case\]\]' "$policy/cases.toml")
     echo "== $policy"
-    "$fusebox" policy test "$policy"
-    "$fusebox" policy bench "$policy" --calls $((200000 / cases + 1))
+    "$fusebox" component test "$policy"
+    "$fusebox" component bench "$policy" --calls $((200000 / cases + 1))
 done

@@ -1,5 +1,4 @@
-//! The body of an answer: one piece, perhaps late, that carries the request's access line to its
-//! end.
+//! The body of an answer: one piece, perhaps delayed, that owns the request's access line.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,21 +11,21 @@ use tokio::time::{Sleep, sleep};
 
 use crate::log::Access;
 
-/// The body of an answer. Dropped, sent or not, it writes the access line.
+/// The body of an answer. When it is dropped, sent or not, the access line is written.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct AnswerBody {
     data: Option<Bytes>,
     after: Option<Pin<Box<Sleep>>>,
     access: Option<Access>,
 }
 
-impl Answer {
+impl AnswerBody {
     /// A body of these bytes.
     pub fn new(data: impl Into<Bytes>) -> Self {
         Self { data: Some(data.into()).filter(|data| !data.is_empty()), ..Self::default() }
     }
 
-    /// The same, following its head after this time.
+    /// The same, sent this long after its head.
     #[must_use]
     pub fn late(self, delay: Duration) -> Self {
         Self { after: Some(Box::pin(sleep(delay))).filter(|_| !delay.is_zero()), ..self }
@@ -37,7 +36,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Infallible;
 

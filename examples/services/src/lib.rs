@@ -12,10 +12,10 @@ mod service_b;
 mod stop;
 pub mod tour;
 
-pub use answer::Answer;
+pub use answer::AnswerBody;
 pub use log::listening;
 pub use server::{Lines, Service, bind, serve};
-pub use service_a::{ServiceA, Upstream};
+pub use service_a::{ServiceA, UpstreamUrl};
 pub use service_b::{Behaviour, Mode, ServiceB};
 pub use stop::Stop;
 

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// The header by which a request is known in the logs of all who handle it.
+/// The header with the id of a request, which is in every log.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Says where a service listens; for a service that plays with chance, with which seed.
+/// Logs where a service listens, and the seed of a random one.
 pub fn listening(service: &str, address: SocketAddr, seed: Option<u64>) {
     #[derive(Serialize)]
     struct Listening<'a> {
@@ -24,22 +24,22 @@ pub fn listening(service: &str, address: SocketAddr, seed: Option<u64>) {
         #[serde(skip_serializing_if = "Option::is_none")]
         seed: Option<u64>,
     }
-    write(Level::Info, "listening", Listening { service, address, seed });
+    write(LineLevel::Info, "listening", Listening { service, address, seed });
 }
 
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-enum Level {
+enum LineLevel {
     Info,
     Warn,
     Error,
 }
 
-fn write(level: Level, msg: &str, fields: impl Serialize) {
+fn write(level: LineLevel, msg: &str, fields: impl Serialize) {
     #[derive(Serialize)]
     struct Line<'a, F> {
         time: String,
-        level: Level,
+        level: LineLevel,
         msg: &'a str,
         #[serde(flatten)]
         fields: F,
@@ -47,23 +47,23 @@ fn write(level: Level, msg: &str, fields: impl Serialize) {
     let line = Line { time: Timestamp::now().to_string(), level, msg, fields };
     if let Ok(mut line) = serde_json::to_vec(&line) {
         line.push(b'\n');
-        // Whoever read the log is gone: the service goes on without.
+        // A reader that has gone is no error: the service goes on.
         let _ = std::io::stdout().lock().write_all(&line);
     }
 }
 
-/// A request under way, whose line is written when this is dropped.
+/// A request in flight, whose access line is written when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Access {
     since: Instant,
-    request: Request,
+    request: LoggedRequest,
     request_id: String,
     end: End,
     length: usize,
 }
 
 #[derive(Debug, Serialize)]
-struct Request {
+struct LoggedRequest {
     time: String,
     method: String,
     host: String,
@@ -83,11 +83,11 @@ enum End {
 }
 
 impl Access {
-    /// The request has arrived.
+    /// Begins when the request has arrived.
     pub(crate) fn begin(head: &request::Parts, route: &'static str, peer: SocketAddr) -> Self {
         Self {
             since: Instant::now(),
-            request: Request {
+            request: LoggedRequest {
                 time: Timestamp::now().to_string(),
                 method: head.method.to_string(),
                 host: text(&head.headers, header::HOST),
@@ -104,13 +104,12 @@ impl Access {
         }
     }
 
-    /// So many bytes of its body have arrived.
+    /// Counts bytes of the request's body.
     pub(crate) fn received(&mut self, bytes: usize) {
         self.request.length += bytes;
     }
 
-    /// It is answered with this head; the line takes the request's name from it, if the request had
-    /// none.
+    /// Records the head of the answer; its request id counts if the request had none.
     pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.end = End::Answered(status);
         if self.request_id.is_empty() {
@@ -118,12 +117,12 @@ impl Access {
         }
     }
 
-    /// So many bytes of the answer's body are on their way.
+    /// Counts bytes of the answer's body.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.length += bytes;
     }
 
-    /// It gets no answer.
+    /// Records that there is no answer.
     pub(crate) fn closed(&mut self) {
         self.end = End::Closed;
     }
@@ -133,7 +132,7 @@ impl Drop for Access {
     fn drop(&mut self) {
         #[derive(Serialize)]
         struct Groups<'a> {
-            request: &'a Request,
+            request: &'a LoggedRequest,
             response: Response,
             request_id: &'a str,
         }
@@ -147,13 +146,13 @@ impl Drop for Access {
             length: usize,
         }
         let (level, msg, status) = match self.end {
-            End::ClientGone => (Level::Warn, "client gone".to_owned(), None),
-            End::Closed => (Level::Warn, "connection closed".to_owned(), None),
+            End::ClientGone => (LineLevel::Warn, "client gone".to_owned(), None),
+            End::Closed => (LineLevel::Warn, "connection closed".to_owned(), None),
             End::Answered(status) => {
                 let level = match status.as_u16() {
-                    500.. => Level::Error,
-                    400.. => Level::Warn,
-                    _ => Level::Info,
+                    500.. => LineLevel::Error,
+                    400.. => LineLevel::Warn,
+                    _ => LineLevel::Info,
                 };
                 let reason = status.canonical_reason().unwrap_or("unknown status");
                 (level, format!("{}: {reason}", status.as_u16()), Some(status.as_u16()))

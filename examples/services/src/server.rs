@@ -18,44 +18,43 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::answer::Answer;
+use crate::answer::AnswerBody;
 use crate::log::Access;
 use crate::stop::Stop;
 
 /// How long requests in flight may take once it is time to stop.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long to leave `accept` alone after an error: without file descriptors it fails at once,
-/// again and again.
+/// The pause after an error of `accept`: without free file descriptors it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What answers requests.
+/// Answers requests.
 pub trait Service: Send + Sync + 'static {
     /// The route that a path belongs to, for the access line.
     fn route(&self, path: &str) -> &'static str;
 
-    /// Answers a request, whose body has been read and thrown away. None: the connection is closed
+    /// Answers a request, whose body has been read and discarded. `None`: the connection is closed
     /// without an answer.
     ///
     /// Dropped when the client goes away.
     fn answer(
         &self,
         request: &request::Parts,
-    ) -> impl Future<Output = Option<Response<Answer>>> + Send;
+    ) -> impl Future<Output = Option<Response<AnswerBody>>> + Send;
 }
 
 /// Whether each request has its line on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lines {
-    /// One for each.
+    /// One per request.
     Written,
-    /// None.
+    /// No lines.
     Omitted,
 }
 
 /// A socket that listens on `address`.
 ///
 /// # Errors
-/// It can't, for example because another process does.
+/// It can't, for example because another process listens there.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listen on `{address}`"))
 }
@@ -71,7 +70,8 @@ pub async fn serve(listener: TcpListener, service: impl Service, lines: Lines, s
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, service.clone(), lines, stop.clone()));
+                    let service = service.clone();
+                    connections.spawn(connection(stream, peer, service, lines, stop.clone()));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -108,7 +108,7 @@ async fn exchange(
     lines: Lines,
     peer: SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<Answer>, Closed> {
+) -> Result<Response<AnswerBody>, Closed> {
     let (head, mut body) = request.into_parts();
     let mut access = (lines == Lines::Written)
         .then(|| Access::begin(&head, service.route(head.uri.path()), peer));

@@ -16,18 +16,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
-use crate::answer::Answer;
+use crate::answer::AnswerBody;
 use crate::log::REQUEST_ID;
 use crate::server::Service;
 
-/// How much B may say.
+/// The longest body that is read from B.
 const MOST: usize = 64 * 1024;
 
-/// Where B is called: a URL with `http`.
+/// B's URL, with the scheme `http`.
 #[derive(Clone, Debug)]
-pub struct Upstream(Uri);
+pub struct UpstreamUrl(Uri);
 
-impl FromStr for Upstream {
+impl FromStr for UpstreamUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -41,7 +41,7 @@ impl FromStr for Upstream {
     }
 }
 
-impl fmt::Display for Upstream {
+impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -50,27 +50,27 @@ impl fmt::Display for Upstream {
 /// Says hello on `/`.
 #[derive(Debug)]
 pub struct ServiceA {
-    upstream: Upstream,
+    upstream: UpstreamUrl,
     client: Client<HttpConnector, Empty<Bytes>>,
 }
 
-/// What came of a call.
+/// The result of a call.
 struct Heard {
     /// B's message, or why there is none.
     message: anyhow::Result<String>,
-    /// How the answer names the call.
+    /// The request id in the answer.
     request_id: Option<HeaderValue>,
 }
 
 impl ServiceA {
-    /// A service that calls B there.
-    pub fn new(upstream: Upstream) -> Self {
+    /// A service that calls B at this URL.
+    pub fn new(upstream: UpstreamUrl) -> Self {
         let client =
             Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http();
         Self { upstream, client }
     }
 
-    /// Dropped, it lets go of the call: fusebox sees that nobody waits any longer.
+    /// Calls B. Dropping the future cancels the call, which fusebox notices.
     async fn ask(&self, request_id: Option<&HeaderValue>) -> Heard {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = self.upstream.0.clone();
@@ -106,7 +106,7 @@ impl Service for ServiceA {
         if path == "/" { "/" } else { "" }
     }
 
-    async fn answer(&self, request: &request::Parts) -> Option<Response<Answer>> {
+    async fn answer(&self, request: &request::Parts) -> Option<Response<AnswerBody>> {
         if request.uri.path() != "/" {
             return Some(text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()));
         }
@@ -121,7 +121,7 @@ impl Service for ServiceA {
                 let message = serde_json::Value::from(message);
                 let body =
                     format!(r#"{{"messageA": "hello from service A","messageB": {message}}}"#);
-                let mut response = Response::new(Answer::new(body));
+                let mut response = Response::new(AnswerBody::new(body));
                 response
                     .headers_mut()
                     .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -150,8 +150,8 @@ fn problem(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     serde_json::from_slice(body).map(|Problem { title }| title).ok()
 }
 
-fn text(status: StatusCode, text: String) -> Response<Answer> {
-    let mut response = Response::new(Answer::new(text));
+fn text(status: StatusCode, text: String) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::new(text));
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -16,16 +16,16 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 
-use crate::answer::Answer;
+use crate::answer::AnswerBody;
 use crate::server::Service;
 use crate::stop::Stop;
 
-/// What `body=graphql-errors` in a script stands for: the grammar has no way to write JSON.
+/// The body `graphql-errors` of a script: its grammar can't contain JSON.
 const GRAPHQL_ERRORS: &str = r#"{"data": null, "errors": [{"message": "service B is busy"}]}"#;
-/// What `body=graphql-data` stands for.
+/// The body `graphql-data` of a script.
 const GRAPHQL_DATA: &str = r#"{"data": {"message": "hello from service B"}}"#;
 
-/// How B fares, by chance.
+/// How B behaves, at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// It answers at once.
@@ -41,7 +41,7 @@ pub enum Mode {
 /// What B does with each request.
 #[derive(Debug)]
 pub enum Behaviour {
-    /// As chance has it.
+    /// At random.
     Mode(Mode, Mutex<Rng>),
     /// Step by step in the order of arrival, then the last one for ever.
     Script {
@@ -115,7 +115,7 @@ pub struct ServiceB {
 }
 
 impl ServiceB {
-    /// A service that behaves so. What it leaves hanging, it closes when it is time to stop.
+    /// A service with this behaviour. It closes hanging connections when it is time to stop.
     pub fn new(behaviour: Behaviour, stop: Stop) -> Self {
         Self { behaviour, stop }
     }
@@ -126,7 +126,7 @@ impl Service for ServiceB {
         "/*"
     }
 
-    async fn answer(&self, _request: &request::Parts) -> Option<Response<Answer>> {
+    async fn answer(&self, _request: &request::Parts) -> Option<Response<AnswerBody>> {
         match self.behaviour.next() {
             Step::Close => None,
             Step::Hang => {
@@ -137,7 +137,7 @@ impl Service for ServiceB {
                 if !delay.is_zero() {
                     sleep(delay).await;
                 }
-                let mut response = Response::new(Answer::default());
+                let mut response = Response::new(AnswerBody::default());
                 *response.status_mut() = status;
                 if let Some(value) =
                     retry_after.map(HeaderValue::from).or_else(|| date(retry_date?))
@@ -158,7 +158,7 @@ impl Service for ServiceB {
                     response
                         .headers_mut()
                         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-                    *response.body_mut() = Answer::new(body).late(body_delay);
+                    *response.body_mut() = AnswerBody::new(body).late(body_delay);
                 }
                 Some(response)
             }
@@ -166,7 +166,7 @@ impl Service for ServiceB {
     }
 }
 
-/// The date so many seconds from now as HTTP writes it; none beyond the calendar.
+/// The HTTP date so many seconds from now; `None` beyond the calendar.
 fn date(seconds: u64) -> Option<HeaderValue> {
     let seconds = SignedDuration::from_secs(i64::try_from(seconds).ok()?);
     let at = Timestamp::now().checked_add(seconds).ok()?;

@@ -1,10 +1,10 @@
-//! The wish to stop, which everything that waits can wait for as well.
+//! The request to stop, which everything that waits can wait for too.
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Whether to stop.
+/// A request to stop, which may come.
 #[derive(Clone, Debug)]
 pub struct Stop(watch::Receiver<bool>);
 
@@ -23,7 +23,7 @@ impl Stop {
         Self::on(&[SignalKind::terminate(), SignalKind::interrupt()])
     }
 
-    /// Stops on whatever a terminal ends programs with: for one that has others to end.
+    /// Stops on all signals by which a terminal ends programs: for a program with child processes.
     ///
     /// # Errors
     /// The signals can't be listened to.
@@ -50,7 +50,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Comes back once it is time to stop. Dropped before, nothing is lost.
+    /// Returns when it is time to stop. Safe to cancel.
     pub async fn requested(&self) {
         // A sender that is gone will never say anything else.
         let _ = self.0.clone().wait_for(|stop| *stop).await;

@@ -1,16 +1,18 @@
-//! The tour: the stories of the post with real processes on free ports, told and checked in one go.
+//! The tour: the stories of the post, run with real processes on free ports and checked.
 //!
 //! [`tell`] plays all `stories`, and that of the `swap`, at the same time: each has a `stage` of
 //! its own, and most of what they do is wait. A `story` is printed once those before it have been.
 //! [`run`](run()) starts the three programs for somebody who wants to try for himself.
 //!
-//! Nothing here waits for a length of time and hopes: a wait is for an answer, a line of a log or a
-//! state. Times are checked as they must be, never early, with room above for a busy machine.
+//! Nothing here sleeps: each wait is for an answer, a line of a log or a state. Times are checked
+//! to be never early, with room above for a busy machine.
 
 mod builds;
 mod client;
+mod config;
 mod load;
 mod log;
+mod print;
 mod program;
 mod run;
 mod stage;
@@ -20,9 +22,6 @@ mod swap;
 
 pub use run::{Addresses, run};
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-
 use anyhow::bail;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesOrdered;
@@ -30,6 +29,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use crate::stop::Stop;
+use config::config;
+use print::print;
 use story::Story;
 
 /// Tells all stories.
@@ -69,8 +70,9 @@ async fn tell_all() -> anyhow::Result<()> {
     .into_iter()
     .collect();
     print(
-        "Service B plays a script, fusebox stands in front of it, and all that is said below is seen now. A ✓ marks what is
-as it should be, a ✗ what is not. It takes about half a minute.\n\n",
+        "Service B plays a script, fusebox stands in front of it, and all that is said below is \
+         seen now. A ✓ marks what is\nas it should be, a ✗ what is not. \
+         It takes about half a minute.\n\n",
     );
 
     let (mut checked, mut wrong) = (0, Vec::new());
@@ -88,18 +90,4 @@ as it should be, a ✗ what is not. It takes about half a minute.\n\n",
     }
     print(&format!("All {checked} things seen are as they should be ({seconds:.0} s).\n"));
     Ok(())
-}
-
-/// The configuration of this name.
-fn config(file: &str) -> anyhow::Result<PathBuf> {
-    let path = Path::new("examples/configs").join(file);
-    if !path.is_file() {
-        bail!("`{}` is not here: run this from the root of the repository", path.display());
-    }
-    Ok(path)
-}
-
-fn print(text: &str) {
-    // Whoever watched is gone: the exit code remains.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

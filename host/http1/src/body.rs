@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 
-use crate::MAX_HEADERS;
+use crate::limits::MAX_HEADERS;
 use crate::response::Framing;
 
 /// Bytes of the lines that say how long a chunk is, beyond the digits, in one body; and of one such
@@ -61,13 +61,13 @@ impl std::error::Error for BodyError {}
 /// Takes a body out of the bytes that come, whatever pieces they come in.
 #[derive(Debug)]
 pub struct BodyDecoder {
-    state: State,
+    state: BodyState,
     /// Bytes of chunk extensions so far.
     extensions: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum BodyState {
     /// So much is left.
     Length(u64),
     UntilClose,
@@ -85,24 +85,24 @@ impl BodyDecoder {
     /// For a body that ends so.
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
-            Framing::Length(0) => State::Ended,
-            Framing::Length(length) => State::Length(length),
-            Framing::Chunked => State::ChunkSize,
-            Framing::UntilClose => State::UntilClose,
+            Framing::Length(0) => BodyState::Ended,
+            Framing::Length(length) => BodyState::Length(length),
+            Framing::Chunked => BodyState::ChunkSize,
+            Framing::UntilClose => BodyState::UntilClose,
         };
         Self { state, extensions: 0 }
     }
 
     /// Whether the body has ended.
     pub fn is_end(&self) -> bool {
-        self.state == State::Ended
+        self.state == BodyState::Ended
     }
 
     /// How many bytes are still to come, if the head has said so.
     pub fn remaining(&self) -> Option<u64> {
         match self.state {
-            State::Length(left) => Some(left),
-            State::Ended => Some(0),
+            BodyState::Length(left) => Some(left),
+            BodyState::Ended => Some(0),
             _ => None,
         }
     }
@@ -110,7 +110,7 @@ impl BodyDecoder {
     /// How much to read next: never beyond a body whose length is known.
     pub fn wanted(&self) -> usize {
         match self.state {
-            State::Length(left) => usize::try_from(left).unwrap_or(READ).min(READ),
+            BodyState::Length(left) => usize::try_from(left).unwrap_or(READ).min(READ),
             _ => READ,
         }
     }
@@ -121,25 +121,26 @@ impl BodyDecoder {
     /// The body is invalid.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, BodyError> {
         loop {
-            if self.state == State::Ended {
+            if self.state == BodyState::Ended {
                 return Ok(Decoded::End);
             }
             if buffer.is_empty() {
                 return Ok(Decoded::More);
             }
             match self.state {
-                State::Length(left) => {
+                BodyState::Length(left) => {
                     let (data, left) = take(buffer, left);
-                    self.state = if left == 0 { State::Ended } else { State::Length(left) };
+                    self.state = if left == 0 { BodyState::Ended } else { BodyState::Length(left) };
                     return Ok(Decoded::Data(data));
                 }
-                State::UntilClose => return Ok(Decoded::Data(buffer.split().freeze())),
-                State::Chunk(left) => {
+                BodyState::UntilClose => return Ok(Decoded::Data(buffer.split().freeze())),
+                BodyState::Chunk(left) => {
                     let (data, left) = take(buffer, left);
-                    self.state = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
+                    self.state =
+                        if left == 0 { BodyState::ChunkEnd } else { BodyState::Chunk(left) };
                     return Ok(Decoded::Data(data));
                 }
-                State::ChunkEnd => {
+                BodyState::ChunkEnd => {
                     if !b"\r\n".starts_with(&buffer[..buffer.len().min(2)]) {
                         return Err(BodyError::Chunk);
                     }
@@ -147,20 +148,21 @@ impl BodyDecoder {
                         return Ok(Decoded::More);
                     }
                     let _ = buffer.split_to(2);
-                    self.state = State::ChunkSize;
+                    self.state = BodyState::ChunkSize;
                 }
-                State::ChunkSize => {
+                BodyState::ChunkSize => {
                     let Some(size) = self.chunk_size(buffer)? else { return Ok(Decoded::More) };
-                    self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
+                    self.state =
+                        if size == 0 { BodyState::Trailers } else { BodyState::Chunk(size) };
                 }
-                State::Trailers => {
+                BodyState::Trailers => {
                     let Some(trailers) = trailers(buffer)? else { return Ok(Decoded::More) };
-                    self.state = State::Ended;
+                    self.state = BodyState::Ended;
                     if !trailers.is_empty() {
                         return Ok(Decoded::Trailers(trailers));
                     }
                 }
-                State::Ended => {}
+                BodyState::Ended => {}
             }
         }
     }
@@ -171,8 +173,8 @@ impl BodyDecoder {
     /// The body has not.
     pub fn end_of_input(&mut self) -> Result<(), BodyError> {
         match self.state {
-            State::UntilClose | State::Ended => {
-                self.state = State::Ended;
+            BodyState::UntilClose | BodyState::Ended => {
+                self.state = BodyState::Ended;
                 Ok(())
             }
             _ => Err(BodyError::Incomplete),

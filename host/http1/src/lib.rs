@@ -11,12 +11,11 @@
 //! elsewhere, its connection is not used again.
 
 mod body;
+mod limits;
 mod request;
 mod response;
 
 pub use body::{BodyDecoder, BodyError, Decoded};
-pub use request::{BodyEncoder, Framing as RequestFraming, WrongLength, encode_head};
+pub use limits::MAX_HEADERS;
+pub use request::{BodyEncoder, RequestFraming, WrongLength, encode_head};
 pub use response::{Framing, Head, HeadError, HeadParser};
-
-/// Headers of a head, and of trailers: as many as hyper and most servers take.
-pub const MAX_HEADERS: usize = 100;

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 /// How the server knows where a request's body ends (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub enum RequestFraming {
     /// There is no body. A `Content-Length` among the headers, which can only be 0, goes on as it
     /// is.
     None,
@@ -27,7 +27,7 @@ pub fn encode_head<'a>(
     method: &Method,
     target: &[&str],
     headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
-    framing: Framing,
+    framing: RequestFraming,
 ) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
@@ -37,7 +37,7 @@ pub fn encode_head<'a>(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in headers {
         let frames = match *name {
-            header::CONTENT_LENGTH => framing != Framing::None,
+            header::CONTENT_LENGTH => framing != RequestFraming::None,
             header::TRANSFER_ENCODING => true,
             _ => false,
         };
@@ -46,13 +46,13 @@ pub fn encode_head<'a>(
         }
     }
     match framing {
-        Framing::None => {}
-        Framing::Length(length) => {
+        RequestFraming::None => {}
+        RequestFraming::Length(length) => {
             out.extend_from_slice(b"content-length: ");
             out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -80,18 +80,18 @@ impl std::error::Error for WrongLength {}
 #[derive(Debug)]
 pub struct BodyEncoder {
     /// `Length`: what is left of it.
-    framing: Framing,
+    framing: RequestFraming,
 }
 
 impl BodyEncoder {
     /// For a body whose head has said so.
-    pub fn new(framing: Framing) -> Self {
+    pub fn new(framing: RequestFraming) -> Self {
         Self { framing }
     }
 
     /// Whether nothing more has a place in it, nor has to come.
     pub fn is_full(&self) -> bool {
-        matches!(self.framing, Framing::None | Framing::Length(0))
+        matches!(self.framing, RequestFraming::None | RequestFraming::Length(0))
     }
 
     /// Appends what goes before a piece of `length` bytes, which is not 0.
@@ -100,9 +100,11 @@ impl BodyEncoder {
     /// There is no place for so much.
     pub fn begin_piece(&mut self, length: usize, out: &mut Vec<u8>) -> Result<(), WrongLength> {
         match &mut self.framing {
-            Framing::None => return Err(WrongLength),
-            Framing::Length(left) => *left = left.checked_sub(length as u64).ok_or(WrongLength)?,
-            Framing::Chunked => {
+            RequestFraming::None => return Err(WrongLength),
+            RequestFraming::Length(left) => {
+                *left = left.checked_sub(length as u64).ok_or(WrongLength)?
+            }
+            RequestFraming::Chunked => {
                 // A `Vec` takes everything.
                 let _ = write!(out, "{length:x}\r\n");
             }
@@ -112,7 +114,7 @@ impl BodyEncoder {
 
     /// Appends what goes after it.
     pub fn end_piece(&self, out: &mut Vec<u8>) {
-        if self.framing == Framing::Chunked {
+        if self.framing == RequestFraming::Chunked {
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -129,9 +131,9 @@ impl BodyEncoder {
         out: &mut Vec<u8>,
     ) -> Result<(), WrongLength> {
         match self.framing {
-            Framing::None | Framing::Length(0) => {}
-            Framing::Length(_) => return Err(WrongLength),
-            Framing::Chunked => {
+            RequestFraming::None | RequestFraming::Length(0) => {}
+            RequestFraming::Length(_) => return Err(WrongLength),
+            RequestFraming::Chunked => {
                 out.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten() {
                     if may_trail(name) && is_announced(announced, name) {
@@ -182,7 +184,7 @@ mod tests {
             .collect()
     }
 
-    fn head(fields: &[(&'static str, &'static str)], framing: Framing) -> String {
+    fn head(fields: &[(&'static str, &'static str)], framing: RequestFraming) -> String {
         let mut out = Vec::new();
         encode_head(&mut out, &Method::POST, &["/base", "/x?y=1"], headers(fields).iter(), framing);
         String::from_utf8(out).unwrap()
@@ -192,21 +194,21 @@ mod tests {
     fn the_framing_replaces_what_the_headers_say_of_it() {
         let fields = [("host", "b"), ("content-length", "7"), ("transfer-encoding", "chunked")];
         assert_eq!(
-            head(&fields, Framing::Length(12)),
+            head(&fields, RequestFraming::Length(12)),
             "POST /base/x?y=1 HTTP/1.1\r\nhost: b\r\ncontent-length: 12\r\n\r\n"
         );
         assert_eq!(
-            head(&fields, Framing::Chunked),
+            head(&fields, RequestFraming::Chunked),
             "POST /base/x?y=1 HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n"
         );
         let empty = [("host", "b"), ("content-length", "0")];
         assert_eq!(
-            head(&empty, Framing::None),
+            head(&empty, RequestFraming::None),
             "POST /base/x?y=1 HTTP/1.1\r\nhost: b\r\ncontent-length: 0\r\n\r\n"
         );
     }
 
-    fn body(framing: Framing, pieces: &[&str]) -> Result<String, WrongLength> {
+    fn body(framing: RequestFraming, pieces: &[&str]) -> Result<String, WrongLength> {
         let announced = headers(&[("trailer", "x-sum, Host"), ("trailer", "x-more")]);
         let trailers =
             headers(&[("x-sum", "1"), ("host", "evil"), ("x-other", "2"), ("x-more", "3")]);
@@ -222,23 +224,23 @@ mod tests {
 
     #[test]
     fn pieces_become_chunks_and_announced_trailers_follow() {
-        let sent = body(Framing::Chunked, &["hello, chunked world", "!"]);
+        let sent = body(RequestFraming::Chunked, &["hello, chunked world", "!"]);
         assert_eq!(
             sent.as_deref(),
             Ok("14\r\nhello, chunked world\r\n1\r\n!\r\n0\r\nx-sum: 1\r\nx-more: 3\r\n\r\n")
         );
         assert_eq!(
-            body(Framing::Chunked, &[]).as_deref(),
+            body(RequestFraming::Chunked, &[]).as_deref(),
             Ok("0\r\nx-sum: 1\r\nx-more: 3\r\n\r\n")
         );
     }
 
     #[test]
     fn a_body_is_as_long_as_its_head_has_said() {
-        assert_eq!(body(Framing::Length(3), &["ab", "c"]).as_deref(), Ok("abc"));
-        assert_eq!(body(Framing::Length(3), &["ab"]), Err(WrongLength));
-        assert_eq!(body(Framing::Length(3), &["ab", "cd"]), Err(WrongLength));
-        assert_eq!(body(Framing::None, &["a"]), Err(WrongLength));
-        assert_eq!(body(Framing::None, &[]).as_deref(), Ok(""));
+        assert_eq!(body(RequestFraming::Length(3), &["ab", "c"]).as_deref(), Ok("abc"));
+        assert_eq!(body(RequestFraming::Length(3), &["ab"]), Err(WrongLength));
+        assert_eq!(body(RequestFraming::Length(3), &["ab", "cd"]), Err(WrongLength));
+        assert_eq!(body(RequestFraming::None, &["a"]), Err(WrongLength));
+        assert_eq!(body(RequestFraming::None, &[]).as_deref(), Ok(""));
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use httparse::{ParserConfig, Status};
 use smallvec::SmallVec;
 
-use crate::MAX_HEADERS;
+use crate::limits::MAX_HEADERS;
 
 /// Interim responses (1xx) to one request that are passed over.
 const MAX_INTERIM: u32 = 100;

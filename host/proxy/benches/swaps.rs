@@ -13,13 +13,8 @@ use std::net::SocketAddr;
 use std::thread::park_timeout;
 use std::time::Duration;
 
+use fusebox_dev::{handle_if, is_status, responds, try_ask, wat_component};
 use tokio::time::Instant;
-
-use support::{handle_if, is_status, responds, try_admin, wat_component};
-
-#[path = "../tests/it/support.rs"]
-#[expect(dead_code, reason = "the tests need more of it")]
-mod support;
 
 const TOKEN: &str = "authorization: Bearer open sesame\r\n";
 const LINES: usize = 10;
@@ -63,7 +58,7 @@ fn swap(admin: SocketAddr, process: &str, swaps: usize) -> Result<(), Box<dyn Er
             _ => (component_with(number, "(memory 1100)", ""), 422, false),
         };
         let before = generation(admin)?;
-        let answer = try_admin(admin, "PUT /components/c", TOKEN, &pushed)?;
+        let answer = try_ask(admin, "PUT /components/c", TOKEN, &pushed)?;
         if answer.status() != expected {
             return Err(format!("swap {number}: expected {expected}: {}", answer.text()).into());
         }
@@ -104,7 +99,7 @@ fn component_with(number: usize, fields: &str, first: &str) -> Vec<u8> {
 
 /// The generation that is in use.
 fn generation(admin: SocketAddr) -> Result<u64, Box<dyn Error>> {
-    let state = try_admin(admin, "GET /state", "", b"")?;
+    let state = try_ask(admin, "GET /state", "", b"")?;
     let state: serde_json::Value = serde_json::from_str(state.text())?;
     state["components"]["c"]["generation"].as_u64().ok_or_else(|| "no generation in /state".into())
 }

@@ -6,7 +6,6 @@
 mod components;
 mod state;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fusebox_resilience::{CircuitBreaker, Observers, State};
+use fusebox_resilience::{Observers, Shown};
 use fusebox_wasm::Components;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -29,8 +28,8 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use crate::config::PolicyKind;
-use crate::observe::{self, ComponentSample, Log, Metrics, Scrape};
+use crate::compile::Policies;
+use crate::observe::{self, ComponentSample, Log, Metrics, PolicySample, Scrape};
 use crate::route::RouteTable;
 use crate::server::WorkerLoad;
 
@@ -45,8 +44,7 @@ const MAX_CONNECTIONS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub(crate) routes: Arc<RouteTable>,
-    pub(crate) kinds: BTreeMap<Arc<str>, PolicyKind>,
-    pub(crate) breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
+    pub(crate) policies: Policies,
     pub(crate) components: Components,
     /// One change that may take long is made at a time: a component may take 64 MiB, and its
     /// compiling minutes.
@@ -102,8 +100,8 @@ impl Admin {
             }
             (&Method::GET | &Method::HEAD, ["metrics"]) => self.metrics(),
             (&Method::GET | &Method::HEAD, ["state"]) => self.state(),
-            (&Method::POST, ["policies", name, action]) => match self.authorize(&request).await {
-                Ok(()) => self.move_breaker(name, action),
+            (&Method::POST, ["policies", name, command]) => match self.authorize(&request).await {
+                Ok(()) => self.command(name, command),
                 Err(refusal) => refusal,
             },
             (&Method::POST, ["reload"]) => match self.authorize(&request).await {
@@ -130,15 +128,19 @@ impl Admin {
             (_, ["components", _]) => not_allowed("PUT"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "GET /healthz, /readyz, /metrics, /state; POST /reload, /policies/NAME/open, /close, /half-open, \
+                "GET /healthz, /readyz, /metrics, /state; POST /reload, /policies/NAME/COMMAND, \
                  /components/NAME/rollback; PUT /components/NAME\n",
             ),
         }
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
-        let breakers =
-            self.breakers.iter().map(|(name, breaker)| (name.clone(), breaker.status())).collect();
+        let policies = self.policies.iter().map(|(name, policy)| PolicySample {
+            name: name.clone(),
+            kind: policy.kind(),
+            shown: policy.show(),
+        });
+        let policies = policies.collect();
         let components = self.components.status().into_iter().map(|status| ComponentSample {
             name: status.name,
             version: status.version,
@@ -149,7 +151,7 @@ impl Admin {
             instances: status.instances as u64,
         });
         let components = components.collect();
-        let scrape = Scrape { breakers, components, log_lines_dropped: self.log.dropped() };
+        let scrape = Scrape { policies, components, log_lines_dropped: self.log.dropped() };
         let mut response = text(StatusCode::OK, self.metrics.render(&scrape));
         response
             .headers_mut()
@@ -161,23 +163,25 @@ impl Admin {
         json(StatusCode::OK, &state::of(self))
     }
 
-    fn move_breaker(&self, name: &str, action: &str) -> Response<Full<Bytes>> {
-        let state = match action {
-            "open" => State::Open,
-            "close" => State::Closed,
-            "half-open" => State::HalfOpen,
-            _ => {
-                return text(
-                    StatusCode::NOT_FOUND,
-                    format!("no action `{action}`; open, close or half-open\n"),
-                );
-            }
+    fn command(&self, name: &str, command: &str) -> Response<Full<Bytes>> {
+        let Some(policy) = self.policies.get(name) else {
+            return text(StatusCode::NOT_FOUND, format!("no policy `{name}`\n"));
         };
-        let Some(breaker) = self.breakers.get(name) else {
-            return text(StatusCode::NOT_FOUND, format!("no circuit breaker `{name}`\n"));
-        };
-        breaker.force(state, &self.observers);
-        text(StatusCode::OK, format!("{name}: {}\n", breaker.status().state.name()))
+        let (kind, commands) = (policy.kind(), policy.commands());
+        if commands.is_empty() {
+            let message = format!("`{name}` is a {kind}, which takes no command\n");
+            return text(StatusCode::NOT_FOUND, message);
+        }
+        if !commands.contains(&command) {
+            let message = format!("no command `{command}`; expected {}\n", commands.join(", "));
+            return text(StatusCode::NOT_FOUND, message);
+        }
+        policy.command(command, &self.observers);
+        let state = policy.show().into_iter().find_map(|(_, shown)| match shown {
+            Shown::Word { is, .. } => Some(is),
+            _ => None,
+        });
+        text(StatusCode::OK, format!("{name}: {}\n", state.unwrap_or(command)))
     }
 
     /// Whether the request carries the token. The file is read each time, so that a rotated token

@@ -8,18 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use fusebox_resilience::config::{Parts, Problem};
+use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
-    Answer, Budget, CircuitBreaker, Exchange, Observers, Pipeline, Policy, Predicate, Random,
-    Responder, Verdict,
+    Answer, Budget, Exchange, Observers, Parts, Pipeline, Policy, Predicate, Responder, Verdict,
 };
 use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
 use http::Method;
 
 use crate::code_cache;
-use crate::config::{
-    Config, ConfigError, Document, PolicyConfig, PolicyKind, RouteConfig, UpstreamConfig,
-};
+use crate::config::{Config, ConfigError, Document, RouteConfig, UpstreamConfig};
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::upstream::Target;
 
@@ -28,18 +25,15 @@ use crate::upstream::Target;
 pub struct Compiled {
     /// All routes.
     pub routes: Arc<RouteTable>,
-    /// The kind of each policy, by name.
-    pub kinds: BTreeMap<Arc<str>, PolicyKind>,
-    /// The breakers by name, for those who look at or move them.
-    pub breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
+    /// The policies, for those who look at them or command them.
+    pub policies: Policies,
     /// The components that policies ask.
     pub components: Components,
     /// What is allowed but hardly meant.
     pub warnings: Vec<ConfigError>,
 }
 
-/// Builds everything that `config` describes. Relative paths are relative to `directory`; `seed`
-/// fixes chance. What `document` has and `config` lacks is wrong, and the caller knows it.
+/// Builds everything that `config` describes. Relative paths are relative to `directory`. What `document` has and `config` lacks is wrong, and the caller knows it.
 ///
 /// # Errors
 /// Everything that is wrong with it, components that can't be loaded included.
@@ -49,35 +43,18 @@ pub fn compile(
     directory: &Path,
     component_compiler: ComponentCompiler,
     observers: &Observers,
-    seed: u64,
 ) -> Result<Compiled, Vec<ConfigError>> {
     let mut compiler = Compiler { document, config, errors: Vec::new(), warnings: Vec::new() };
     let budgets = compiler.budgets();
     let components = compiler.components(directory, component_compiler, observers);
-    let parts = Surroundings {
-        document,
-        components: components.as_ref(),
-        budgets,
-        random: Random::with_seed(seed),
-    };
+    let parts = Surroundings { document, components: components.as_ref(), budgets };
     let policies = compiler.policies(&parts);
     let routes = compiler.routes(&policies);
     compiler.unused();
     let Compiler { errors, warnings, .. } = compiler;
     match components {
         Some(components) if errors.is_empty() => {
-            let kinds = config
-                .policies
-                .iter()
-                .map(|(name, policy)| (name.as_str().into(), policy.kind()))
-                .collect();
-            Ok(Compiled {
-                routes: Arc::new(routes),
-                kinds,
-                breakers: policies.breakers,
-                components,
-                warnings,
-            })
+            Ok(Compiled { routes: Arc::new(routes), policies, components, warnings })
         }
         _ => Err(errors),
     }
@@ -90,11 +67,8 @@ struct Compiler<'a> {
     warnings: Vec<ConfigError>,
 }
 
-#[derive(Default)]
-struct Policies {
-    by_name: BTreeMap<Arc<str>, Arc<dyn Policy>>,
-    breakers: BTreeMap<Arc<str>, Arc<CircuitBreaker>>,
-}
+/// All policies, by name.
+pub type Policies = BTreeMap<Arc<str>, Arc<dyn Policy>>;
 
 impl Compiler<'_> {
     fn error(&mut self, path: &str, message: impl Into<String>) {
@@ -179,36 +153,16 @@ impl Compiler<'_> {
     }
 
     fn policies(&mut self, parts: &Surroundings<'_>) -> Policies {
-        let mut policies = Policies::default();
+        let mut policies = Policies::new();
         for (name, config) in &self.config.policies {
             let path = format!("policies.{name}");
+            for Problem { path: key, message } in config.warnings() {
+                self.warnings.push(self.document.error(&format!("{path}.{key}"), message));
+            }
             let name: Arc<str> = name.as_str().into();
-            let built: Result<Arc<dyn Policy>, Vec<Problem>> = match config.clone() {
-                PolicyConfig::Timeout(config) => {
-                    config.build(name.clone()).map(|it| Arc::new(it) as _)
-                }
-                PolicyConfig::Fallback(config) => {
-                    config.build(name.clone(), parts).map(|it| Arc::new(it) as _)
-                }
-                PolicyConfig::Retry(config) => {
-                    if config.is_unbounded() {
-                        let message = "unlimited retries without `max_duration` or a `budget`";
-                        self.warnings
-                            .push(self.document.error(&format!("{path}.max_retries"), message));
-                    }
-                    config.build(name.clone(), parts).map(|it| Arc::new(it) as _)
-                }
-                PolicyConfig::CircuitBreaker(config) => {
-                    config.build(name.clone(), parts).map(|breaker| {
-                        let breaker = Arc::new(breaker);
-                        policies.breakers.insert(name.clone(), breaker.clone());
-                        breaker as _
-                    })
-                }
-            };
-            match built {
+            match config.build_any(name.clone(), parts) {
                 Ok(policy) => {
-                    policies.by_name.insert(name, policy);
+                    policies.insert(name, policy);
                 }
                 Err(problems) => self.problems(&path, problems),
             }
@@ -248,10 +202,7 @@ impl Compiler<'_> {
             }
             claims.extend(matches.claims());
             names.insert(name.clone());
-            let asks_twice = route
-                .policies
-                .iter()
-                .any(|name| matches!(config.policies.get(name), Some(PolicyConfig::Retry(_))));
+            let repeats = pipeline.policies().iter().any(|policy| policy.repeats());
             let replay_limit =
                 usize::try_from(route.max_replay_body.as_u64()).unwrap_or(usize::MAX);
             routes.push(Route {
@@ -259,7 +210,7 @@ impl Compiler<'_> {
                 matches: matches.clone(),
                 pipeline,
                 upstream,
-                replay_limit: if asks_twice { replay_limit } else { 0 },
+                replay_limit: if repeats { replay_limit } else { 0 },
             });
         }
         RouteTable::new(routes, targets)
@@ -320,7 +271,7 @@ impl Compiler<'_> {
             if route.policies[..index].contains(name) {
                 self.error(&path, format!("`{name}` stands here twice"));
             }
-            if let Some(policy) = policies.by_name.get(name.as_str()) {
+            if let Some(policy) = policies.get(name.as_str()) {
                 pipeline.push(policy.clone());
             } else if !self.document.has_key("policies", name) {
                 self.error(&path, unknown("policy", name, &names(self.document, "policies")));
@@ -357,7 +308,6 @@ struct Surroundings<'a> {
     /// None: some can't be loaded.
     components: Option<&'a Components>,
     budgets: BTreeMap<String, Arc<Budget>>,
-    random: Random,
 }
 
 impl Surroundings<'_> {
@@ -391,10 +341,6 @@ impl Parts for Surroundings<'_> {
             None if self.document.has_key("budgets", name) => Ok(Arc::new(Budget::default())),
             None => Err(unknown("budget", name, &names(self.document, "budgets"))),
         }
-    }
-
-    fn random(&self) -> Random {
-        self.random.clone()
     }
 }
 

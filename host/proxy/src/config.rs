@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use fusebox_resilience::config::{ConfigDuration, Problem};
 use fusebox_resilience::{
-    BudgetConfig, CircuitBreakerConfig, FallbackConfig, RetryConfig, TimeoutConfig,
+    AnyPolicyConfig, BudgetConfig, PolicyConfig, ReadPolicyConfig, policy_kinds,
 };
 use fusebox_wasm::{CodeCache, ComponentConfig};
 use serde::Deserialize;
@@ -44,7 +44,7 @@ pub struct Config {
     /// `[budgets.NAME]`.
     pub budgets: BTreeMap<String, BudgetConfig>,
     /// `[policies.NAME]`.
-    pub policies: BTreeMap<String, PolicyConfig>,
+    pub policies: BTreeMap<String, Box<dyn AnyPolicyConfig>>,
     /// `[[routes]]`, in the file's order.
     pub routes: Vec<RouteConfig>,
 }
@@ -128,58 +128,6 @@ pub struct CodeCacheConfig {
 impl Default for CodeCacheConfig {
     fn default() -> Self {
         Self { directory: None, enabled: true, max_size: CodeCache::DEFAULT_SIZE }
-    }
-}
-
-/// `[policies.NAME]`, told apart by `kind`.
-#[derive(Clone, Debug)]
-pub enum PolicyConfig {
-    /// `kind = "timeout"`.
-    Timeout(TimeoutConfig),
-    /// `kind = "retry"`.
-    Retry(RetryConfig),
-    /// `kind = "circuit-breaker"`.
-    CircuitBreaker(CircuitBreakerConfig),
-    /// `kind = "fallback"`.
-    Fallback(FallbackConfig),
-}
-
-impl PolicyConfig {
-    /// Its `kind`.
-    pub fn kind(&self) -> PolicyKind {
-        match self {
-            Self::Timeout(_) => PolicyKind::Timeout,
-            Self::Retry(_) => PolicyKind::Retry,
-            Self::CircuitBreaker(_) => PolicyKind::CircuitBreaker,
-            Self::Fallback(_) => PolicyKind::Fallback,
-        }
-    }
-}
-
-/// What a policy does: its `kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicyKind {
-    /// It cuts calls off.
-    Timeout,
-    /// It tries again.
-    Retry,
-    /// It turns calls away.
-    CircuitBreaker,
-    /// It answers instead.
-    Fallback,
-}
-
-impl PolicyKind {
-    const ALL: [Self; 4] = [Self::Timeout, Self::Retry, Self::CircuitBreaker, Self::Fallback];
-
-    /// Its word in the configuration and in `/state`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Retry => "retry",
-            Self::CircuitBreaker => "circuit-breaker",
-            Self::Fallback => "fallback",
-        }
     }
 }
 
@@ -381,6 +329,25 @@ impl Config {
     }
 }
 
+/// The table of one policy, for its kind to read.
+struct PolicyTable<'a> {
+    document: &'a Document<'a>,
+    errors: &'a mut Vec<ConfigError>,
+    path: &'a str,
+}
+
+impl ReadPolicyConfig for PolicyTable<'_> {
+    fn read<C: PolicyConfig>(&mut self) -> Option<C> {
+        match self.document.read(self.path, &["kind"])? {
+            Ok(config) => Some(config),
+            Err(error) => {
+                self.errors.push(error);
+                None
+            }
+        }
+    }
+}
+
 /// Takes a document apart, and collects what is wrong with it.
 struct Reader<'a> {
     document: &'a Document<'a>,
@@ -423,34 +390,25 @@ impl Reader<'_> {
         values
     }
 
-    fn policy(&mut self, path: &str) -> Option<PolicyConfig> {
+    fn policy(&mut self, path: &str) -> Option<Box<dyn AnyPolicyConfig>> {
+        let kinds = policy_kinds::<PolicyTable<'_>>();
         let kind_path = format!("{path}.kind");
-        let expected =
-            || format!("expected one of {}", PolicyKind::ALL.map(PolicyKind::name).join(", "));
+        let expected = || {
+            let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
+            format!("expected one of {}", names.join(", "))
+        };
         if self.document.value(&kind_path).is_none() {
             self.errors.push(self.document.error(path, format!("missing `kind`; {}", expected())));
             return None;
         }
         let name: String = self.value(&kind_path)?;
-        let Some(kind) = PolicyKind::ALL.into_iter().find(|kind| kind.name() == name) else {
+        let Some(kind) = kinds.iter().find(|kind| kind.name == name) else {
             self.errors.push(
                 self.document.error(&kind_path, format!("unknown kind `{name}`; {}", expected())),
             );
             return None;
         };
-        match kind {
-            PolicyKind::Timeout => self.without_kind(path).map(PolicyConfig::Timeout),
-            PolicyKind::Retry => self.without_kind(path).map(PolicyConfig::Retry),
-            PolicyKind::CircuitBreaker => self.without_kind(path).map(PolicyConfig::CircuitBreaker),
-            PolicyKind::Fallback => self.without_kind(path).map(PolicyConfig::Fallback),
-        }
-    }
-
-    fn without_kind<T: DeserializeOwned>(&mut self, path: &str) -> Option<T> {
-        self.document.read(path, &["kind"]).transpose().unwrap_or_else(|error| {
-            self.errors.push(error);
-            None
-        })
+        (kind.read)(&mut PolicyTable { document: self.document, errors: &mut self.errors, path })
     }
 
     fn routes(&mut self) -> Vec<RouteConfig> {

@@ -10,13 +10,16 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{Call, Error, ErrorKind, Observers, RequestBody, Timers};
+use fusebox_resilience::{
+    Call, CallEvent, Error, ErrorKind, Observers, Random, Request as ClientRequest, RequestBody,
+    Scope, Worker,
+};
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::{Body, Incoming};
 
 use crate::config::ListenerConfig;
 use crate::headers::{self, Hop};
-use crate::observe;
+use crate::observe::wall_clock;
 use crate::reply::Refusal;
 use crate::route::{Route, RouteTable};
 use crate::server::HeadPause;
@@ -37,13 +40,12 @@ pub(crate) struct Handler {
     /// Those of the routes, in their order: the worker's own, since each call has one, and
     /// counting who has it would otherwise be done by all workers in the same place.
     names: Box<[Arc<str>]>,
-    observers: Observers,
+    worker: Rc<Worker>,
     max_body: u64,
     body_timeout: std::time::Duration,
     no_route: Arc<str>,
     request_ids: RequestIds,
     hosts: Hosts,
-    timers: Timers,
     buffers: Rc<Buffers>,
 }
 
@@ -63,13 +65,12 @@ impl Handler {
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             routes,
-            observers,
+            worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
             max_body: limits.max_body.as_u64(),
             body_timeout: limits.body_timeout.0,
             no_route: NO_ROUTE.into(),
             request_ids: RequestIds::default(),
             hosts: Hosts::default(),
-            timers: Timers::new(),
             buffers,
         }
     }
@@ -104,8 +105,11 @@ impl Handler {
             let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout, gone);
             RequestBody::new(Box::pin(body), replay_limit)
         });
-        let call = Call::new(id, name, head, body, observe::now(), self.observers.clone());
-        let call = call.with_added(added).with_timers(self.timers.clone());
+        let request = ClientRequest::new(id, name, head, wall_clock::now()).with_added(added);
+        let call = Call::new(request, body, self.worker.clone());
+        if call.reporter().wants_details() {
+            call.reporter().emit_own(CallEvent::Started);
+        }
         let finish = Finish::new(call, gone, pause, self.buffers.clone());
         match admitted {
             Ok(route) => self.run(route, finish).await,
@@ -134,7 +138,8 @@ impl Handler {
     }
 
     async fn run(&self, route: &Route, finish: Finish) -> Response<ClientBody> {
-        let outcome = route.pipeline.execute(finish.call(), &self.upstreams[route.upstream]).await;
+        let scope = Scope::new(&self.upstreams[route.upstream]);
+        let outcome = route.pipeline.execute(finish.call(), &scope).await;
         match outcome {
             Ok(response) => finish.answer(response),
             Err(error) => finish.fail(&error),

@@ -17,11 +17,13 @@
 //! - [`observe`]: events become log lines and metrics
 //! - `admin`: the second listener, [`client`] its client; `watch`: component files that change
 //! - [`code_cache`]: where compiled components are kept
-//! - [`policy`]: the tools of those who write components
+//! - `author`: the tools of those who write components, with the feature of that name
 //! - [`sockets`]: what every socket gets
 //! - [`proxy`]: all of it together, as the program and the tests run it
 
 mod admin;
+#[cfg(feature = "author")]
+pub mod author;
 pub mod client;
 pub mod code_cache;
 pub mod compile;
@@ -29,7 +31,6 @@ pub mod config;
 mod handler;
 pub mod headers;
 pub mod observe;
-pub mod policy;
 pub mod proxy;
 pub mod reply;
 pub mod route;

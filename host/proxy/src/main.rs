@@ -8,17 +8,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use fusebox::client::Client;
-use fusebox::code_cache;
-use fusebox::config::{CodeCacheConfig, ConfigError};
+use fusebox::config::ConfigError;
 use fusebox::observe::{Log, Metrics};
-use fusebox::policy::build::{self, Built};
-use fusebox::policy::manifest::Language;
-use fusebox::policy::scaffold::{self, Kind};
-use fusebox::policy::{Subject, component_of, test};
 use fusebox::proxy::{self, Proxy};
 use fusebox::sockets;
 use fusebox_resilience::Observers;
-use fusebox_wasm::{Compiler, Components, WIT, compile_child};
+use fusebox_wasm::{Compiler, Components, WIT, child};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local};
@@ -86,9 +81,14 @@ enum Command {
     /// Print the contract between fusebox and its components
     Wit,
     /// Make, test and look at components
-    Policy {
-        #[command(subcommand)]
-        command: PolicyCommand,
+    #[cfg(feature = "author")]
+    Component(fusebox::author::ComponentArguments),
+    /// Make, test and look at components: not in this program
+    #[cfg(not(feature = "author"))]
+    #[command(disable_help_flag = true)]
+    Component {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        _arguments: Vec<std::ffi::OsString>,
     },
 }
 
@@ -108,71 +108,6 @@ impl AdminArguments {
     }
 }
 
-#[derive(Subcommand)]
-enum PolicyCommand {
-    /// Make a folder with a policy that builds and passes its cases as it is
-    New {
-        /// Its name: lower case letters, digits and `-`
-        name: String,
-        /// What it is written in
-        #[arg(long)]
-        lang: Language,
-        /// What it does
-        #[arg(long, default_value = "predicate")]
-        kind: Kind,
-    },
-    /// Build a policy with the tools of its language
-    Build {
-        /// The policy's folder
-        #[arg(default_value = ".")]
-        folder: PathBuf,
-    },
-    /// Run a component's cases
-    Test {
-        #[command(flatten)]
-        subject: SubjectArguments,
-        /// Go on, and run them again when the component or the cases have changed
-        #[arg(long)]
-        watch: bool,
-    },
-    /// Measure a component's calls by its cases
-    Bench {
-        #[command(flatten)]
-        subject: SubjectArguments,
-        /// Calls for each case
-        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-        calls: u32,
-    },
-    /// Show what a component imports, exports and may do
-    Inspect {
-        /// The component, or a policy's folder
-        #[arg(default_value = ".")]
-        path: PathBuf,
-    },
-}
-
-#[derive(Args)]
-struct SubjectArguments {
-    /// A policy's folder, or a component
-    #[arg(default_value = ".")]
-    path: PathBuf,
-    /// The cases; default: those of the folder, or `cases.toml` beside the component
-    cases: Option<PathBuf>,
-    /// Configure it as this configuration does, and not as the cases say
-    #[arg(long, value_name = "FILE", requires = "component")]
-    config: Option<PathBuf>,
-    /// Its name there, and in a log: cases that were captured of others are passed over
-    #[arg(long, value_name = "NAME")]
-    component: Option<String>,
-}
-
-impl SubjectArguments {
-    fn find(&self) -> anyhow::Result<Subject> {
-        Subject::find(&self.path, self.cases.clone())?
-            .named(self.component.clone(), self.config.as_deref())
-    }
-}
-
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run { config } => run(&config),
@@ -182,9 +117,18 @@ fn main() -> ExitCode {
             admin.client().and_then(|client| client.roll_back(&name)).map(said)
         }
         Command::Reload { admin } => admin.client().and_then(|client| client.reload()).map(said),
-        Command::CompileComponent { memory, cpu, parent } => Ok(compile_child(memory, cpu, parent)),
+        Command::CompileComponent { memory, cpu, parent } => {
+            Ok(child::compile(memory, cpu, parent))
+        }
         Command::Wit => Ok(said(WIT.trim_end().to_owned())),
-        Command::Policy { command } => policy_command(command),
+        #[cfg(feature = "author")]
+        Command::Component(arguments) => compiler()
+            .and_then(|compiler| arguments.run(compiler, say, complain))
+            .map(|is_well| if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        #[cfg(not(feature = "author"))]
+        Command::Component { .. } => Err(anyhow::anyhow!(
+            "`fusebox component` is not in this program: it was built without the feature `author`"
+        )),
     };
     done.unwrap_or_else(|error| {
         complain(&format!("fusebox: {error:#}"));
@@ -272,49 +216,6 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
         }
         Err(errors) => Ok(report(&errors)),
     }
-}
-
-fn policy_command(command: PolicyCommand) -> anyhow::Result<ExitCode> {
-    match command {
-        PolicyCommand::New { name, lang, kind } => {
-            let next = scaffold::new(Path::new(""), &name, lang, kind)?;
-            say(&format!("{name}: made. Next:\n  {}", next.join("\n  ")));
-            Ok(ExitCode::SUCCESS)
-        }
-        PolicyCommand::Build { folder } => {
-            let Built { component, size, changed } = build::build(&folder, complain)?;
-            let unchanged = if changed { "" } else { ", unchanged" };
-            say(&format!("{}: {size} bytes{unchanged}", component.display()));
-            Ok(ExitCode::SUCCESS)
-        }
-        PolicyCommand::Test { subject, watch } => {
-            let compiler = cached_compiler()?;
-            if watch {
-                test::watch(|| subject.find(), &compiler, say)
-            }
-            let passed = test::test(&subject.find()?, compiler, say)?;
-            Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-        PolicyCommand::Bench { subject, calls } => {
-            say(&subject.find()?.trial(cached_compiler()?)?.bench(calls)?.to_string());
-            Ok(ExitCode::SUCCESS)
-        }
-        PolicyCommand::Inspect { path } => inspect(&component_of(&path)?),
-    }
-}
-
-/// With the user's code cache, if there is one; without it takes longer, and nothing else.
-fn cached_compiler() -> anyhow::Result<Compiler> {
-    Ok(match code_cache::open(&CodeCacheConfig::default(), Path::new("")) {
-        Ok(Some(cache)) => compiler()?.with_cache(cache),
-        _ => compiler()?,
-    })
-}
-
-fn inspect(file: &Path) -> anyhow::Result<ExitCode> {
-    let inspection = fusebox_wasm::inspect(file, cached_compiler()?)?;
-    say(inspection.to_string().trim_end());
-    Ok(if inspection.refusal.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn push(name: &str, file: &Path, admin: &AdminArguments) -> anyhow::Result<ExitCode> {

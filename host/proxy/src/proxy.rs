@@ -38,7 +38,7 @@ pub fn load(
         *token_file = directory.join(&token_file);
     }
     let observers = observers(&config);
-    let compiled = compile(&document, &config, directory, compiler, &observers, fastrand::u64(..));
+    let compiled = compile(&document, &config, directory, compiler, &observers);
     let compiled = compiled.map_err(|more| errors.extend(more)).ok();
     let problems = document.problems(errors);
     match compiled {
@@ -97,11 +97,11 @@ impl Proxy {
         let address = listener.local_addr()?;
         let admin_address = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
-        let Compiled { routes, kinds, breakers, components, warnings: _ } = compiled;
+        let Compiled { routes, policies, components, warnings: _ } = compiled;
         for route in routes.routes() {
             metrics.announce_route(&route.name);
             for policy in route.pipeline.policies() {
-                metrics.announce_policy(&route.name, policy.name(), kinds[policy.name()]);
+                metrics.announce_policy(&route.name, &**policy);
             }
         }
         components.status().iter().for_each(|status| metrics.announce_component(&status.name));
@@ -117,8 +117,7 @@ impl Proxy {
         let server = Server::start(listener, workers, shared, log.clone())?;
         let admin = Arc::new(Admin {
             routes,
-            kinds,
-            breakers,
+            policies,
             components: components.clone(),
             changes: Arc::new(Semaphore::new(1)),
             observers,

@@ -31,7 +31,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use fusebox_http1::{BodyDecoder, Decoded, Head, HeadError, HeadParser};
-use fusebox_resilience::{Call, Error, ErrorKind, Outcome, Response, ResponseBody, Upstream};
+use fusebox_resilience::{
+    Attempt, Call, Error, ErrorKind, Outcome, Response, ResponseBody, Scope, Upstream,
+};
 use futures_util::future::LocalBoxFuture;
 use http::{Method, StatusCode};
 use tokio::net::TcpStream;
@@ -52,6 +54,8 @@ const HEAD_READ: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct HttpUpstream {
     target: Arc<Target>,
+    /// The target's URL; each worker has its own `Arc`.
+    endpoint: Arc<str>,
     pool: Rc<Pool>,
     buffers: Rc<Buffers>,
 }
@@ -77,7 +81,12 @@ impl HttpUpstream {
     /// No connection is made before the first attempt. `buffers` are the worker's.
     pub fn new(target: Arc<Target>, buffers: &Rc<Buffers>) -> Self {
         let Limits { idle_timeout, max_idle, .. } = target.limits;
-        Self { target, pool: Rc::new(Pool::new(idle_timeout, max_idle)), buffers: buffers.clone() }
+        Self {
+            endpoint: target.url.as_str().into(),
+            target,
+            pool: Rc::new(Pool::new(idle_timeout, max_idle)),
+            buffers: buffers.clone(),
+        }
     }
 
     /// Closes connections that have been idle for too long, or that the upstream has closed.
@@ -86,15 +95,16 @@ impl HttpUpstream {
     }
 
     /// Dropped before the response head, the connection is closed.
-    async fn exchange(&self, call: &Call) -> Outcome {
+    async fn exchange(&self, call: &Call, attempt: &Attempt<'_>) -> Outcome {
         let mut message = Message::new(call, &self.target, &self.buffers);
-        if let Some(connection) = self.pool.take()
-            && let Some(outcome) = self.talk(self.lease(connection), &mut message, call).await
-        {
-            return outcome;
+        if let Some(connection) = self.pool.take() {
+            attempt.reaches(connection.address);
+            if let Some(outcome) = self.talk(self.lease(connection), &mut message, call).await {
+                return outcome;
+            }
         }
-        // In a box: most calls find a connection, and need no room for this.
-        let connection = Box::pin(self.connect()).await?;
+        // Boxed: most calls find a connection, and need no room for this.
+        let connection = Box::pin(self.connect(attempt)).await?;
         self.talk(self.lease(connection), &mut message, call).await.unwrap_or_else(|| {
             // A connection that was closed as soon as it was made is as good as none.
             Err(Error::new(ErrorKind::ConnectionRefused)
@@ -209,25 +219,26 @@ impl HttpUpstream {
         Ok(Response::new(status, headers, body))
     }
 
-    async fn connect(&self) -> Result<Connection, Error> {
-        match timeout(self.target.limits.connect_timeout, self.tcp()).await {
-            Ok(stream) => stream.map(Connection::new),
+    async fn connect(&self, attempt: &Attempt<'_>) -> Result<Connection, Error> {
+        match timeout(self.target.limits.connect_timeout, self.tcp(attempt)).await {
+            Ok(connection) => connection,
             Err(_) => Err(ErrorKind::ConnectionTimeout.into()),
         }
     }
 
     /// Tries each address in turn, none for longer than its share of the limit: a silent one must
     /// not hide those after it.
-    async fn tcp(&self) -> Result<TcpStream, Error> {
+    async fn tcp(&self, attempt: &Attempt<'_>) -> Result<Connection, Error> {
         let addresses = self.target.resolve().await?;
         let share = self.target.limits.connect_timeout
             / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut last = Error::from(ErrorKind::DnsError);
         for address in addresses {
+            attempt.reaches(address);
             match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     sockets::prepare(&stream);
-                    return Ok(stream);
+                    return Ok(Connection::new(stream, address));
                 }
                 Ok(Err(error)) => last = connect_error(error),
                 Err(_) => last = ErrorKind::ConnectionTimeout.into(),
@@ -262,10 +273,10 @@ fn connect_error(error: io::Error) -> Error {
 }
 
 impl Upstream for HttpUpstream {
-    fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let attempt = call.begin_attempt();
-            let outcome = self.exchange(call).await;
+            let attempt = Attempt::begin(call, scope, &self.endpoint);
+            let outcome = self.exchange(call, &attempt).await;
             attempt.finish(outcome)
         })
     }
@@ -283,7 +294,7 @@ mod tests {
         let config = toml::from_str("url = \"http://b\"").unwrap();
         let upstream = HttpUpstream::new(Target::new(&config).unwrap().into(), &Rc::default());
         let call = call("1", Observers::default());
-        let size = size_of_val(&*upstream.attempt(&call));
-        assert!(size <= 640, "{size}");
+        let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
+        assert!(size <= 752, "{size}");
     }
 }

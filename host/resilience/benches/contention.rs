@@ -5,26 +5,26 @@
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fusebox_resilience::config::ConfigDuration;
-use fusebox_resilience::testing::NoParts;
+use fusebox_resilience::testing::{self, NoParts};
 use fusebox_resilience::{
-    Call, CircuitBreaker, CircuitBreakerConfig, Observers, Outcome, Pipeline, Policy, RequestBody,
-    Response, ResponseBody, Upstream,
+    Attempt, Call, CircuitBreaker, CircuitBreakerConfig, Observers, Outcome, Pipeline, Policy,
+    PolicyConfig, Response, ResponseBody, Scope, Upstream,
 };
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 /// Answers 200 at once.
 struct Ready;
 
 impl Upstream for Ready {
-    fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
-        let attempt = call.begin_attempt();
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
+        let attempt = Attempt::begin(call, scope, &"service-b".into());
         Box::pin(async move {
             attempt.finish(Ok(Response::new(
                 StatusCode::OK,
@@ -47,22 +47,17 @@ fn time(pipelines: Vec<Pipeline>, calls: u64) -> Duration {
     let thread = |pipeline: Pipeline| {
         let start = start.clone();
         thread::spawn(move || {
-            let (head, ()) =
-                Request::get("http://service-b/").body(()).expect("a valid request").into_parts();
-            let (now, observers) = (SystemTime::UNIX_EPOCH, Observers::default());
-            let call = Call::new(
-                http::HeaderValue::from_static("1"),
-                "bench".into(),
-                head,
-                RequestBody::empty(),
-                now,
-                observers,
-            );
+            let call = testing::call("1", Observers::default());
             start.wait();
             let started = Instant::now();
             for _ in 0..calls {
-                black_box(pipeline.execute(&call, &Ready).now_or_never().expect("ready at once"))
-                    .expect("a response");
+                black_box(
+                    pipeline
+                        .execute(&call, &Scope::new(&Ready))
+                        .now_or_never()
+                        .expect("ready at once"),
+                )
+                .expect("a response");
             }
             started.elapsed()
         })

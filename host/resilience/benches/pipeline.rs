@@ -4,18 +4,19 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fusebox_resilience::config::ConfigDuration;
-use fusebox_resilience::testing::NoParts;
+use fusebox_resilience::testing::{self, NoParts};
 use fusebox_resilience::{
-    Call, CircuitBreakerConfig, FallbackConfig, Next, Observers, Outcome, Pipeline, Policy,
-    RequestBody, RespondConfig, Response, ResponseBody, RetryConfig, TimeoutConfig, Upstream,
+    Attempt, Call, CircuitBreakerConfig, FallbackConfig, Next, Observers, Outcome, Pipeline,
+    Policy, PolicyConfig, RespondConfig, Response, ResponseBody, RetryConfig, Scope, TimeoutConfig,
+    Upstream,
 };
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 /// Runs what is inside it, and nothing else.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ struct Nothing(Arc<str>);
 impl Policy for Nothing {
     fn name(&self) -> &Arc<str> {
         &self.0
+    }
+
+    fn kind(&self) -> &'static str {
+        "nothing"
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
@@ -35,8 +40,8 @@ impl Policy for Nothing {
 struct Ready(StatusCode);
 
 impl Upstream for Ready {
-    fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
-        let attempt = call.begin_attempt();
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
+        let attempt = Attempt::begin(call, scope, &"service-b".into());
         Box::pin(async move {
             attempt.finish(Ok(Response::new(self.0, HeaderMap::new(), ResponseBody::empty())))
         })
@@ -49,8 +54,8 @@ fn policies() -> [Arc<dyn Policy>; 4] {
     let fallback = FallbackConfig { handle_if: None, respond }.build("fallback".into(), &NoParts);
     let retry = RetryConfig::default().build("retry".into(), &NoParts);
     let breaker = CircuitBreakerConfig::default().build("breaker".into(), &NoParts);
-    let timeout =
-        TimeoutConfig { limit: ConfigDuration(Duration::from_secs(10)) }.build("timeout".into());
+    let timeout = TimeoutConfig { limit: ConfigDuration(Duration::from_secs(10)) }
+        .build("timeout".into(), &NoParts);
     [
         Arc::new(fallback.expect("a sound fallback")),
         Arc::new(retry.expect("a sound retry")),
@@ -59,31 +64,23 @@ fn policies() -> [Arc<dyn Policy>; 4] {
     ]
 }
 
-fn call() -> Call {
-    let (head, ()) =
-        Request::get("http://service-b/").body(()).expect("a valid request").into_parts();
-    Call::new(
-        HeaderValue::from_static("1"),
-        "bench".into(),
-        head,
-        RequestBody::empty(),
-        SystemTime::UNIX_EPOCH,
-        Observers::default(),
-    )
-}
-
 fn pipeline(criterion: &mut Criterion) {
     // For the timeout's timer, which is made and never fires.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _entered = runtime.enter();
-    let call = call();
+    let call = testing::call("1", Observers::default());
     let mut group = criterion.benchmark_group("pipeline");
     let mut measure = |id: BenchmarkId, policies: Vec<Arc<dyn Policy>>, status: StatusCode| {
         let (pipeline, upstream) = (Pipeline::new(policies), Ready(status));
         group.bench_function(id, |bencher| {
             bencher.iter(|| {
-                black_box(pipeline.execute(&call, &upstream).now_or_never().expect("ready at once"))
+                black_box(
+                    pipeline
+                        .execute(&call, &Scope::new(&upstream))
+                        .now_or_never()
+                        .expect("ready at once"),
+                )
             });
         });
     };

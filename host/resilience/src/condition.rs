@@ -6,21 +6,24 @@
 //! silently disables the default of the other kind; a handler that looks at statuses then takes a
 //! timeout for a success.)
 
-use std::fmt;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use futures_util::future::{Either, LocalBoxFuture};
 use http::Method;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
 use tokio::time::Instant;
 
+use crate::body::Peek;
 use crate::call::Call;
-use crate::config::{Parts, Problems};
-use crate::error::{Error, ErrorKind, Failure, Origin};
+use crate::config::Problems;
+use crate::error::Origin;
+use crate::event::ConditionEvent;
+use crate::native::{Native, StatusConfig};
 use crate::outcome::{self, Outcome, OutcomeExt, Response};
-use crate::predicate::{Exchange, Peek, Predicate, Slot, Verdict};
+use crate::parts::Parts;
+use crate::predicate::{Exchange, Predicate, Verdict};
+use crate::slot::Slot;
 
 // ===== what the file says =====
 
@@ -48,32 +51,6 @@ pub struct OnlyConfig {
     pub failure: Option<Vec<String>>,
 }
 
-/// A status, a class or a range of them: `"503"` (or `503`), `"5xx"`, `"500-502"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusConfig(pub String);
-
-impl<'de> Deserialize<'de> for StatusConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StatusVisitor;
-        impl Visitor<'_> for StatusVisitor {
-            type Value = StatusConfig;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a status such as \"503\", \"5xx\" or \"500-502\"")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<StatusConfig, E> {
-                Ok(StatusConfig(text.to_owned()))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<StatusConfig, E> {
-                Ok(StatusConfig(number.to_string()))
-            }
-        }
-        deserializer.deserialize_any(StatusVisitor)
-    }
-}
-
 impl ConditionConfig {
     /// The condition for `slot`, whose answer without any condition is `default`. Problems go to
     /// `problems`, under `key`.
@@ -85,53 +62,35 @@ impl ConditionConfig {
         parts: &dyn Parts,
         problems: &mut Problems,
     ) -> Condition {
-        let answer = Self::answer(config.unwrap_or_default(), key, &default, parts, problems);
-        Condition { slot, default, answer }
+        let decider = Self::decider(config.unwrap_or_default(), key, &default, parts, problems);
+        Condition { slot, default, decider }
     }
 
-    fn answer(
+    fn decider(
         self,
         key: &str,
         default: &Native,
         parts: &dyn Parts,
         problems: &mut Problems,
-    ) -> Answer {
+    ) -> Decider {
         let Self { status, failure, component, only } = self;
         if let Some(component) = component {
             problems.require(status.is_none() && failure.is_none(), key, || {
-                "a component decides alone; put `status` and `failure` into `only` to narrow what it is asked about"
+                "a component decides alone; put `status` and `failure` into `only` to narrow \
+                 what it is asked about"
                     .into()
             });
-            let only = only.map(|only| Native {
-                statuses: Statuses::build(
-                    only.status,
-                    Statuses::ALL,
-                    &format!("{key}.only.status"),
-                    problems,
-                ),
-                failures: Failures::build(
-                    only.failure,
-                    Failures::ALL,
-                    &format!("{key}.only.failure"),
-                    problems,
-                ),
+            let only = only.map(|OnlyConfig { status, failure }| {
+                Native::EVERYTHING.replaced(status, failure, &format!("{key}.only"), problems)
             });
             match parts.predicate(&component) {
-                Ok(predicate) => return Answer::Ask { predicate, only },
+                Ok(predicate) => return Decider::Ask { predicate, only },
                 Err(message) => problems.add(format!("{key}.component"), message),
             }
         } else if only.is_some() {
             problems.add(format!("{key}.only"), "narrows a `component`, but none is named");
         }
-        Answer::Native(Native {
-            statuses: Statuses::build(status, default.statuses, &format!("{key}.status"), problems),
-            failures: Failures::build(
-                failure,
-                default.failures,
-                &format!("{key}.failure"),
-                problems,
-            ),
-        })
+        Decider::Native(default.replaced(status, failure, key, problems))
     }
 }
 
@@ -142,11 +101,11 @@ impl ConditionConfig {
 pub struct Condition {
     slot: Slot,
     default: Native,
-    answer: Answer,
+    decider: Decider,
 }
 
 #[derive(Clone, Debug)]
-enum Answer {
+enum Decider {
     Native(Native),
     Ask { predicate: Arc<dyn Predicate>, only: Option<Native> },
 }
@@ -174,7 +133,7 @@ impl Condition {
         asker: Asker<'a>,
         outcome: &'a mut Outcome,
     ) -> Takes<'a> {
-        let predicate = match self.asks(outcome) {
+        let predicate = match self.asks(call, asker, outcome) {
             Ok(predicate) => predicate,
             Err(verdict) => return Either::Left(ready(verdict)),
         };
@@ -183,15 +142,20 @@ impl Condition {
         };
         Either::Right(Box::pin(async move {
             peek(call, wanted, outcome).await;
-            self.asks(outcome).map_or_else(
+            self.asks(call, asker, outcome).map_or_else(
                 |verdict| verdict,
                 |predicate| self.ask(predicate, call, asker, outcome),
             )
         }))
     }
 
-    /// The component that has to be asked, or what is certain without.
-    fn asks(&self, outcome: &Outcome) -> Result<&dyn Predicate, Verdict> {
+    /// The component that has to be asked, or the verdict that is certain without.
+    fn asks(
+        &self,
+        call: &Call,
+        asker: Asker<'_>,
+        outcome: &Outcome,
+    ) -> Result<&dyn Predicate, Verdict> {
         match outcome {
             Ok(response) if response.is_fallback() => return Err(Verdict::Unhandled),
             Err(error) if error.kind().origin() == Origin::Client => {
@@ -199,10 +163,18 @@ impl Condition {
             }
             _ => {}
         }
-        match &self.answer {
-            Answer::Native(native) => Err(Verdict::native(native.takes(outcome))),
-            Answer::Ask { only: Some(only), .. } if !only.takes(outcome) => Err(Verdict::Unhandled),
-            Answer::Ask { predicate, .. } => Ok(&**predicate),
+        match &self.decider {
+            Decider::Native(native) => {
+                let verdict = Verdict::native(native.takes(outcome));
+                if call.reporter().wants_details() && *native != Native::NOTHING {
+                    self.report(call, asker, outcome, None, &verdict);
+                }
+                Err(verdict)
+            }
+            Decider::Ask { only: Some(only), .. } if !only.takes(outcome) => {
+                Err(Verdict::Unhandled)
+            }
+            Decider::Ask { predicate, .. } => Ok(&**predicate),
         }
     }
 
@@ -213,14 +185,36 @@ impl Condition {
         asker: Asker<'_>,
         outcome: &Outcome,
     ) -> Verdict {
-        predicate.judge(&Exchange {
+        let verdict = predicate.judge(&Exchange {
             call,
             outcome,
             policy: asker.policy,
             slot: self.slot,
             deadline: asker.deadline,
             default: &self.default,
-        })
+        });
+        if call.reporter().wants_details() {
+            self.report(call, asker, outcome, predicate.component(), &verdict);
+        }
+        verdict
+    }
+
+    /// Tells who wants details what was asked and answered.
+    #[cold]
+    fn report(
+        &self,
+        call: &Call,
+        asker: Asker<'_>,
+        outcome: &Outcome,
+        component: Option<&Arc<str>>,
+        verdict: &Verdict,
+    ) {
+        let kind = ConditionEvent::Asked {
+            slot: self.slot,
+            component: component.cloned(),
+            handled: verdict.is_handled(),
+        };
+        call.emit_about(outcome.attempt(), asker.policy, verdict.decided_by(), kind);
     }
 }
 
@@ -249,219 +243,4 @@ fn may_peek(head: bool, response: &Response) -> bool {
         .and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
         .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM));
     !head && !endless && !matches!(response.status.as_u16(), 204 | 304)
-}
-
-/// The native lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Native {
-    statuses: Statuses,
-    failures: Failures,
-}
-
-impl Native {
-    /// The default `handle_if` of retry, breaker, hedge and throttler: 429, 5xx except 501, and the
-    /// upstream's failures.
-    pub const FAILURES: Self =
-        Self { statuses: Statuses::FAILURES, failures: Failures::OF_UPSTREAM };
-    /// The default `handle_if` of fallback: the same, and our own rejections.
-    pub const ANY_FAILURE: Self = Self { statuses: Statuses::FAILURES, failures: Failures::ALL };
-    /// Takes nothing: the default of `abort_if`, `cancel_if` and `ignore_if`.
-    pub const NOTHING: Self = Self { statuses: Statuses::NONE, failures: Failures::NONE };
-
-    /// Whether the lists contain this outcome.
-    pub fn takes(&self, outcome: &Result<Response, Error>) -> bool {
-        match outcome {
-            Ok(response) => self.statuses.contains(response.status.as_u16()),
-            // As errors wrap each other in failsafe-go: `retries-exceeded` after a timeout is a
-            // timeout too.
-            Err(error) => {
-                let is_named = |kind: ErrorKind| self.failures.contains(kind.failure());
-                is_named(error.kind()) || error.last().is_some_and(is_named)
-            }
-        }
-    }
-}
-
-/// A set of statuses, 100 to 599.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Statuses([u64; 8]);
-
-impl Statuses {
-    const LOWEST: u16 = 100;
-    const HIGHEST: u16 = 599;
-    const NONE: Self = Self([0; 8]);
-    const ALL: Self = Self([u64::MAX; 8]);
-    const FAILURES: Self = Self::NONE.with(429, 429).with(500, 500).with(502, 599);
-
-    const fn with(mut self, from: u16, to: u16) -> Self {
-        let mut status = from;
-        while status <= to {
-            let bit = (status - Self::LOWEST) as usize;
-            self.0[bit / 64] |= 1 << (bit % 64);
-            status += 1;
-        }
-        self
-    }
-
-    /// A status outside 100 to 599 is in no set but `ALL`: HTTP has no meaning for it.
-    fn contains(&self, status: u16) -> bool {
-        if !(Self::LOWEST..=Self::HIGHEST).contains(&status) {
-            return *self == Self::ALL;
-        }
-        let bit = usize::from(status - Self::LOWEST);
-        self.0[bit / 64] & (1 << (bit % 64)) != 0
-    }
-
-    fn build(
-        list: Option<Vec<StatusConfig>>,
-        default: Self,
-        key: &str,
-        problems: &mut Problems,
-    ) -> Self {
-        let Some(list) = list else { return default };
-        let mut statuses = Self::NONE;
-        for (index, StatusConfig(text)) in list.iter().enumerate() {
-            match Self::range(text) {
-                Some((from, to)) => statuses = statuses.with(from, to),
-                None => problems.add(
-                    format!("{key}[{index}]"),
-                    format!(
-                        "expected a status such as \"503\", \"5xx\" or \"500-502\" within 100 to 599, found `{text}`"
-                    ),
-                ),
-            }
-        }
-        statuses
-    }
-
-    fn range(text: &str) -> Option<(u16, u16)> {
-        let number = |text: &str| {
-            let status = text.parse().ok()?;
-            (text.len() == 3 && (Self::LOWEST..=Self::HIGHEST).contains(&status)).then_some(status)
-        };
-        if let Some(class) = text.strip_suffix("xx") {
-            let from = number(&format!("{class}00"))?;
-            return Some((from, from + 99));
-        }
-        let (from, to) = text.split_once('-').unwrap_or((text, text));
-        let (from, to) = (number(from)?, number(to)?);
-        (from <= to).then_some((from, to))
-    }
-}
-
-impl fmt::Debug for Statuses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries((Self::LOWEST..=Self::HIGHEST).filter(|status| self.contains(*status)))
-            .finish()
-    }
-}
-
-/// A set of failures.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Failures(u16);
-
-impl Failures {
-    const NONE: Self = Self(0);
-    const ALL: Self = Self(u16::MAX);
-    const OF_UPSTREAM: Self = Self::NONE
-        .with(Failure::Dns)
-        .with(Failure::Connect)
-        .with(Failure::Tls)
-        .with(Failure::ConnectionLost)
-        .with(Failure::Protocol)
-        .with(Failure::Timeout)
-        .with(Failure::RetriesExceeded)
-        .with(Failure::Other);
-
-    const fn with(self, failure: Failure) -> Self {
-        Self(self.0 | 1 << failure as u16)
-    }
-
-    fn contains(self, failure: Failure) -> bool {
-        self.0 & (1 << failure as u16) != 0
-    }
-
-    fn build(list: Option<Vec<String>>, default: Self, key: &str, problems: &mut Problems) -> Self {
-        let Some(list) = list else { return default };
-        let mut failures = Self::NONE;
-        for (index, name) in list.iter().enumerate() {
-            if name == "any" {
-                failures = Self::ALL;
-            } else if let Some(failure) =
-                Failure::ALL.into_iter().find(|failure| failure.name() == name)
-            {
-                failures = failures.with(failure);
-            } else {
-                let names = Failure::ALL.map(Failure::name).join(", ");
-                problems.add(
-                    format!("{key}[{index}]"),
-                    format!("unknown failure `{name}`; expected any, {names}"),
-                );
-            }
-        }
-        failures
-    }
-}
-
-impl fmt::Debug for Failures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries(Failure::ALL.into_iter().filter(|failure| self.contains(*failure)))
-            .finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::body::ResponseBody;
-    use http::{HeaderMap, StatusCode};
-
-    fn response(status: u16) -> Outcome {
-        Ok(Response::new(
-            StatusCode::from_u16(status).unwrap(),
-            HeaderMap::new(),
-            ResponseBody::empty(),
-        ))
-    }
-
-    #[test]
-    fn the_default_takes_429_and_5xx_but_not_501() {
-        let taken: Vec<u16> =
-            (100..=599).filter(|status| Native::FAILURES.takes(&response(*status))).collect();
-        let expected: Vec<u16> = [429, 500].into_iter().chain(502..=599).collect();
-        assert_eq!(taken, expected);
-    }
-
-    #[test]
-    fn only_the_fallback_takes_our_own_rejections_by_default() {
-        for failure in [ErrorKind::CircuitOpen, ErrorKind::BulkheadFull, ErrorKind::RateLimited] {
-            assert!(!Native::FAILURES.takes(&Err(failure.into())));
-            assert!(Native::ANY_FAILURE.takes(&Err(failure.into())));
-        }
-        assert!(Native::FAILURES.takes(&Err(ErrorKind::Timeout.into())));
-        assert!(!Native::NOTHING.takes(&Err(ErrorKind::Timeout.into())));
-    }
-
-    #[test]
-    fn statuses_are_single_classes_or_ranges() {
-        assert_eq!(Statuses::range("503"), Some((503, 503)));
-        assert_eq!(Statuses::range("5xx"), Some((500, 599)));
-        assert_eq!(Statuses::range("500-502"), Some((500, 502)));
-        for wrong in
-            ["", "5", "600", "099", "502-500", "6xx", "xx", "5xx-6xx", "+503", "50 3", "500-"]
-        {
-            assert_eq!(Statuses::range(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_list_left_out_keeps_the_default_and_an_empty_one_takes_nothing() {
-        let mut problems = Problems::default();
-        let kept = Statuses::build(None, Statuses::FAILURES, "status", &mut problems);
-        let none = Failures::build(Some(vec![]), Failures::OF_UPSTREAM, "failure", &mut problems);
-        assert_eq!((kept, none), (Statuses::FAILURES, Failures::NONE));
-        assert!(problems.into_result(()).is_ok());
-    }
 }

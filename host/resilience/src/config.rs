@@ -1,20 +1,14 @@
-//! What the pieces of policy configuration share: durations, the collection of problems, and
-//! [`Parts`], what a policy may ask its surroundings for while it is built.
+//! What the pieces of policy configuration share: durations, and the collection of problems.
 //!
 //! Every setting has two forms. `RetryConfig` is what the file says: plain values, unknown keys
 //! refused, defaults in one place. `Retry` is what runs: made once by `RetryConfig::build`, and
 //! cannot be invalid.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
-
-use crate::predicate::{Predicate, Responder};
-use crate::random::Random;
-use crate::retry::Budget;
 
 /// A duration as the file says it: `"250ms"`, `"1m 30s"`, up to 10 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,28 +98,4 @@ impl Problems {
     pub fn into_result<T>(self, value: T) -> Result<T, Vec<Problem>> {
         if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
-}
-
-/// What a policy may ask its surroundings for while it is built. Errors say what is missing.
-pub trait Parts {
-    /// The component of this name as a condition.
-    ///
-    /// # Errors
-    /// There is none, or it exports no `predicate`.
-    fn predicate(&self, component: &str) -> Result<Arc<dyn Predicate>, String>;
-
-    /// The component of this name as a source of fallback responses.
-    ///
-    /// # Errors
-    /// There is none, or it exports no `fallback`.
-    fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String>;
-
-    /// The budget of this name.
-    ///
-    /// # Errors
-    /// There is none.
-    fn budget(&self, name: &str) -> Result<Arc<Budget>, String>;
-
-    /// The source of chance.
-    fn random(&self) -> Random;
 }

@@ -27,43 +27,61 @@
 //! [`tokio::time`] is the clock, which tests pause; state machines take `now` as a parameter.
 //! Chance comes from one seeded [`Random`].
 
+mod attempt;
 mod body;
+mod budget;
 mod call;
-mod circuit_breaker;
 pub mod clock;
 mod condition;
 pub mod config;
 mod error;
 mod event;
-mod fallback;
+mod native;
 mod outcome;
+mod parts;
+mod policies;
 mod policy;
 mod predicate;
+mod provenance;
 mod random;
-mod retry;
+mod request;
 mod retry_after;
+mod scope;
 mod sharded;
+mod slot;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod timeout;
 mod timers;
+mod worker;
 
-pub use body::{AttemptBody, BodyStream, RequestBody, ResponseBody};
-pub use call::{Added, Attempt, Call, PastAttempt};
-pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, Counts, State, Status};
-pub use condition::{Condition, ConditionConfig, Native, OnlyConfig, StatusConfig};
+pub use attempt::Attempt;
+pub use body::{AttemptBody, BodyEnd, BodyStream, Peek, RequestBody, ResponseBody};
+pub use budget::{Budget, BudgetConfig};
+pub use call::{Call, PastAttempt, Reporter};
+pub use condition::{Condition, ConditionConfig, OnlyConfig};
 pub use error::{BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
-    AttemptOutcome, ComponentId, Event, EventKind, Fault, NoRetry, Observer, Observers,
+    AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, CircuitState, ComponentEvent,
+    ComponentId, ConditionEvent, Event, EventKind, FallbackEvent, Fault, NoRetry, Observer,
+    Observers, RetryEvent, TimeoutEvent,
 };
-pub use fallback::{Fallback, FallbackConfig, RespondConfig, is_set_by_host};
+pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};
-pub use policy::{Next, Pipeline, Policy, Upstream};
-pub use predicate::{Answer, Exchange, Peek, Predicate, Responder, Slot, Verdict};
-pub use random::Random;
-pub use retry::{
-    BackoffConfig, Budget, BudgetConfig, JitterConfig, RandomDelayConfig, Retry, RetryConfig,
+pub use parts::Parts;
+pub use policies::{
+    BackoffConfig, CircuitBreaker, CircuitBreakerConfig, CircuitStatus, Fallback, FallbackConfig,
+    JitterConfig, RandomDelayConfig, RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig,
+    WindowCounts, is_set_by_host, policy_kinds,
 };
-pub use timeout::{Timeout, TimeoutConfig};
+pub use policy::{
+    AnyPolicyConfig, Next, Pipeline, Policy, PolicyConfig, PolicyKind, ReadPolicyConfig, Shown,
+};
+pub use predicate::{Answer, Exchange, Predicate, Responder, Verdict};
+pub use provenance::{Provenance, Role, RunId};
+pub use random::Random;
+pub use request::{Added, Request};
+pub use scope::{Scope, Upstream};
+pub use slot::Slot;
 pub use timers::{Elapsed, Timer, Timers, poll_until};
+pub use worker::Worker;

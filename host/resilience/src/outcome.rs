@@ -3,7 +3,7 @@
 use http::{HeaderMap, StatusCode};
 
 use crate::body::ResponseBody;
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind, Origin};
 use crate::event::ComponentId;
 
 /// How an attempt, or a whole call, ended.
@@ -66,7 +66,7 @@ impl Response {
     }
 }
 
-/// What the two kinds of outcome have in common.
+/// Questions that a response and an error both answer.
 pub trait OutcomeExt {
     /// The attempt that it came from, from 1; 0 if none was made.
     fn attempt(&self) -> u32;
@@ -90,9 +90,7 @@ impl OutcomeExt for Outcome {
     }
 
     fn says_nothing_of_upstream(&self) -> bool {
-        self.error_kind().is_some_and(|kind| {
-            kind.is_rejection() || kind.origin() == crate::error::Origin::Client
-        })
+        self.error_kind().is_some_and(|kind| kind.is_rejection() || kind.origin() == Origin::Client)
     }
 }
 

@@ -3,15 +3,26 @@
 //! A policy gets the call and the rest of the pipeline, and runs the rest zero, one or several
 //! times, in sequence or at once. Everything it runs borrows the call and lives in the future that
 //! it returned, so dropping that future cancels everything inside; policies spawn nothing.
+//!
+//! A kind of policy describes itself: [`PolicyConfig`] says how it is configured, [`Policy`] how it
+//! runs, what it shows and what it can be told. Nothing outside its module knows it by name but the
+//! list of kinds (`policies.rs`) and those who read its events.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::call::Call;
+use crate::config::Problem;
+use crate::event::{EventKind, Observers};
 use crate::outcome::Outcome;
+use crate::parts::Parts;
+use crate::scope::Scope;
 
 /// A loop around the rest of the pipeline.
 ///
@@ -22,23 +33,156 @@ pub trait Policy: Send + Sync + fmt::Debug {
     /// The name that the configuration gave it.
     fn name(&self) -> &Arc<str>;
 
+    /// The `kind` of its configuration.
+    fn kind(&self) -> &'static str;
+
+    /// Whether it may run the rest of the pipeline more than once, so that request bodies are kept.
+    fn repeats(&self) -> bool {
+        false
+    }
+
+    /// What `/state` and metrics show of it.
+    fn show(&self) -> Vec<(&'static str, Shown)> {
+        Vec::new()
+    }
+
+    /// An example of each event that it may emit and metrics count, so that a counter is there, at
+    /// 0, before the first event.
+    fn announces(&self) -> Vec<EventKind> {
+        Vec::new()
+    }
+
+    /// The commands that an operator can give it.
+    fn commands(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Carries out one of its commands; others change nothing.
+    fn command(&self, _command: &str, _observers: &Observers) {}
+
     /// Runs the call. Dropping the future cancels the call; whatever was acquired goes back
     /// neutrally.
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome>;
 }
 
-/// The innermost step: one attempt on the wire.
-pub trait Upstream {
-    /// Sends the call once. Implementations number the attempt with [`Call::begin_attempt`].
-    fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome>;
+/// Something that a policy shows of itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shown {
+    /// One word of a list. Metrics have a gauge for each word of the list, 1 for this one.
+    Word {
+        /// This one.
+        is: &'static str,
+        /// All that it may be.
+        of: &'static [&'static str],
+    },
+    /// A count.
+    Count(u64),
+    /// A part, 0 to 1.
+    Rate(f64),
+    /// A time. `/state` has it in milliseconds, with `_ms` added to the name.
+    Time(Duration),
+}
+
+/// What the configuration says of one policy: plain values, unknown keys refused.
+pub trait PolicyConfig: DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + 'static {
+    /// The word that `kind` has in the configuration.
+    const KIND: &'static str;
+
+    /// What it becomes: made once, it cannot be invalid.
+    type Policy: Policy + 'static;
+
+    /// The policy under this name.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<Self::Policy, Vec<Problem>>;
+
+    /// What is allowed but hardly meant.
+    fn warnings(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
+/// A [`PolicyConfig`] of any kind.
+pub trait AnyPolicyConfig: fmt::Debug + Send {
+    /// Its [`PolicyConfig::KIND`].
+    fn kind(&self) -> &'static str;
+
+    /// See [`PolicyConfig::build`].
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    fn build_any(&self, name: Arc<str>, parts: &dyn Parts)
+    -> Result<Arc<dyn Policy>, Vec<Problem>>;
+
+    /// See [`PolicyConfig::warnings`].
+    fn warnings(&self) -> Vec<Problem>;
+
+    /// Whether the other one says the same, so that a policy of it need not be made anew.
+    fn is_same(&self, other: &dyn AnyPolicyConfig) -> bool;
+
+    /// For [`is_same`](Self::is_same) of others.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<C: PolicyConfig> AnyPolicyConfig for C {
+    fn kind(&self) -> &'static str {
+        C::KIND
+    }
+
+    fn build_any(
+        &self,
+        name: Arc<str>,
+        parts: &dyn Parts,
+    ) -> Result<Arc<dyn Policy>, Vec<Problem>> {
+        Ok(Arc::new(self.clone().build(name, parts)?))
+    }
+
+    fn warnings(&self) -> Vec<Problem> {
+        PolicyConfig::warnings(self)
+    }
+
+    fn is_same(&self, other: &dyn AnyPolicyConfig) -> bool {
+        other.as_any().downcast_ref::<C>() == Some(self)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Reads one table of the configuration into whatever a kind of policy needs.
+pub trait ReadPolicyConfig {
+    /// The table's values; `None` if they were wrong, which the reader has noted.
+    fn read<C: PolicyConfig>(&mut self) -> Option<C>;
+}
+
+/// A kind of policy, for a reader `R`.
+pub struct PolicyKind<R> {
+    /// Its word in the configuration.
+    pub name: &'static str,
+    /// Reads what the configuration says of one policy.
+    pub read: fn(&mut R) -> Option<Box<dyn AnyPolicyConfig>>,
+}
+
+impl<R: ReadPolicyConfig> PolicyKind<R> {
+    /// The kind that `C` configures.
+    pub(crate) fn of<C: PolicyConfig>() -> Self {
+        Self { name: C::KIND, read: |reader| Some(Box::new(reader.read::<C>()?)) }
+    }
+}
+
+impl<R> fmt::Debug for PolicyKind<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PolicyKind").field(&self.name).finish()
+    }
 }
 
 /// The rest of the pipeline, `Copy` so that a policy can run it again, or several times at once.
 #[derive(Clone, Copy)]
 pub struct Next<'a> {
     policies: &'a [Arc<dyn Policy>],
-    upstream: &'a dyn Upstream,
-    deadline: Option<Instant>,
+    scope: &'a Scope<'a>,
 }
 
 impl<'a> Next<'a> {
@@ -46,20 +190,27 @@ impl<'a> Next<'a> {
     pub fn run(self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
         match self.policies.split_first() {
             Some((policy, rest)) => policy.run(call, Next { policies: rest, ..self }),
-            None => self.upstream.attempt(call),
+            None => self.scope.upstream().attempt(call, self.scope),
         }
+    }
+
+    /// Where it runs.
+    pub fn scope(&self) -> &'a Scope<'a> {
+        self.scope
     }
 
     /// When the nearest timeout around the caller ends it.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.scope.deadline()
     }
 
-    /// The same rest, known to be cut at `deadline` unless something further out cuts it earlier.
+    /// The same rest in another scope, made of [`scope`](Self::scope).
     #[must_use]
-    pub fn until(self, deadline: Instant) -> Self {
-        let nearest = self.deadline.map_or(deadline, |outer| outer.min(deadline));
-        Self { deadline: Some(nearest), ..self }
+    pub fn within<'b>(self, scope: &'b Scope<'b>) -> Next<'b>
+    where
+        'a: 'b,
+    {
+        Next { policies: self.policies, scope }
     }
 }
 
@@ -67,7 +218,7 @@ impl fmt::Debug for Next<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.policies.iter().map(|policy| policy.name());
         f.debug_struct("Next")
-            .field("deadline", &self.deadline)
+            .field("scope", &self.scope)
             .field("policies", &names.collect::<Vec<_>>())
             .finish()
     }
@@ -91,12 +242,13 @@ impl Pipeline {
         &self.policies
     }
 
-    /// Runs the call through the policies to the upstream. Dropping the future cancels all of it.
+    /// Runs the call through the policies to the scope's upstream. Dropping the future cancels all
+    /// of it.
     pub fn execute<'a>(
         &'a self,
         call: &'a Call,
-        upstream: &'a dyn Upstream,
+        scope: &'a Scope<'a>,
     ) -> LocalBoxFuture<'a, Outcome> {
-        Next { policies: &self.policies, upstream, deadline: None }.run(call)
+        Next { policies: &self.policies, scope }.run(call)
     }
 }

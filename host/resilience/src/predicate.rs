@@ -7,22 +7,29 @@
 //! predicate answers at once; a responder may take its time ([`Answer`]).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::body::Peek;
 use crate::call::Call;
 use crate::clock;
-use crate::condition::Native;
 use crate::event::ComponentId;
+use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt, Response};
+use crate::slot::Slot;
 
 /// Is this outcome a failure for the policy that asks?
 pub trait Predicate: Send + Sync + fmt::Debug {
     /// Whether the policy takes the outcome as a failure and handles it.
     fn judge(&self, seen: &Exchange<'_>) -> Verdict;
+
+    /// The name of the component that judges; `None` if it is none.
+    fn component(&self) -> Option<&Arc<str>> {
+        None
+    }
 
     /// How much of the response body it wants to see. The policy waits for that much before it
     /// asks.
@@ -44,6 +51,14 @@ impl Verdict {
     /// The configuration's.
     pub fn native(is_handled: bool) -> Self {
         if is_handled { Self::Handled(None) } else { Self::Unhandled }
+    }
+
+    /// The version of a component that says it is one.
+    pub fn decided_by(&self) -> Option<&ComponentId> {
+        match self {
+            Self::Handled(by) => by.as_ref(),
+            Self::Unhandled => None,
+        }
     }
 
     /// Whether it is a failure.
@@ -88,31 +103,6 @@ impl fmt::Debug for Answer<'_> {
             Self::Later(_) => f.write_str("Later"),
         }
     }
-}
-
-/// How much of a response body is read ahead for a question; the client still gets all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peek {
-    /// At most so many bytes.
-    pub bytes: usize,
-    /// For at most so long.
-    pub timeout: Duration,
-}
-
-/// What a policy asks for.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum Slot {
-    /// Is it a failure?
-    HandleIf,
-    /// Does it end the retries?
-    AbortIf,
-    /// Does it end the race of hedges?
-    CancelIf,
-    /// Is it neutral for the breaker?
-    IgnoreIf,
-    /// What to answer instead?
-    Respond,
 }
 
 /// An outcome being judged: who asks what, about which outcome of which call.

@@ -1,23 +1,22 @@
-//! Chance: one seeded generator, handed out by [`Parts`](crate::config::Parts).
+//! Chance: one seeded generator a worker.
 //!
 //! Pure functions take a number, not the generator, so that a test decides what chance decides.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 
-/// A shared, seeded source of random numbers. Clones draw from the same sequence.
-#[derive(Clone)]
-pub struct Random(Arc<Mutex<fastrand::Rng>>);
+/// A seeded source of random numbers.
+pub struct Random(RefCell<fastrand::Rng>);
 
 impl Random {
     /// A generator with this seed: the same seed, the same sequence.
     pub fn with_seed(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))))
+        Self(RefCell::new(fastrand::Rng::with_seed(seed)))
     }
 
     /// A number in 0 (included) to 1 (excluded).
     pub fn fraction(&self) -> f64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).f64()
+        self.0.borrow_mut().f64()
     }
 }
 

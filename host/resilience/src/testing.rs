@@ -17,21 +17,25 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::attempt::Attempt;
 use crate::body::{RequestBody, ResponseBody};
+use crate::budget::Budget;
 use crate::call::Call;
-use crate::condition::Native;
-use crate::config::Parts;
 use crate::error::{Error, ErrorKind};
 use crate::event::{ComponentId, Event, EventKind, Observer, Observers};
+use crate::native::Native;
 use crate::outcome::{Outcome, Response};
-use crate::policy::Upstream;
-use crate::predicate::{Exchange, Predicate, Responder, Slot};
+use crate::parts::Parts;
+use crate::predicate::{Exchange, Predicate, Responder};
 use crate::random::Random;
-use crate::retry::Budget;
+use crate::request::Request;
+use crate::scope::{Scope, Upstream};
+use crate::slot::Slot;
+use crate::worker::Worker;
 
 /// The body of a 2xx that names none.
 pub const DEFAULT_BODY: &str = r#"{"message": "hello from service B"}"#;
@@ -163,6 +167,7 @@ pub struct Script {
     start: Instant,
     arrivals: RefCell<Vec<Arrival>>,
     bodies: Rc<()>,
+    endpoint: Arc<str>,
 }
 
 impl Script {
@@ -181,6 +186,7 @@ impl Script {
             start: Instant::now(),
             arrivals: RefCell::default(),
             bodies: Rc::default(),
+            endpoint: "service-b".into(),
         }
     }
 
@@ -246,9 +252,9 @@ impl Script {
 }
 
 impl Upstream for Script {
-    fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let attempt = call.begin_attempt();
+            let attempt = Attempt::begin(call, scope, &self.endpoint);
             let index = self.arrivals.borrow().len();
             self.arrivals.borrow_mut().push(Arrival {
                 call: call.id().to_owned(),
@@ -330,7 +336,7 @@ pub async fn read<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, B::Error> {
     Ok(bytes.into())
 }
 
-/// Keeps every event but the ends of attempts, which a script knows better.
+/// Keeps every event but details, and those of attempts, which a script knows better.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder(Arc<Mutex<Vec<Recorded>>>);
 
@@ -367,13 +373,17 @@ impl Recorder {
 }
 
 impl Observer for Recorder {
+    fn wants_details(&self) -> bool {
+        false
+    }
+
     fn observe(&self, event: &Event<'_>) {
-        if matches!(event.kind, EventKind::AttemptFinished { .. }) {
+        if matches!(event.kind, EventKind::Attempt(_)) {
             return;
         }
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Recorded {
             at: Instant::now(),
-            call: event.call.map(|call| call.id().to_owned()),
+            call: event.request.map(|request| request.id().to_owned()),
             policy: event.policy.map(str::to_owned),
             decided_by: event.decided_by.cloned(),
             kind: event.kind.clone(),
@@ -383,7 +393,7 @@ impl Observer for Recorder {
 
 /// A GET call on the route `test`, as of the Unix epoch.
 pub fn call(id: &str, observers: Observers) -> Call {
-    call_with(id, Request::get("http://service-b/"), RequestBody::empty(), observers)
+    call_with(id, http::Request::get("http://service-b/"), RequestBody::empty(), observers)
 }
 
 /// The same with another request.
@@ -398,7 +408,8 @@ pub fn call_with(
 ) -> Call {
     let (head, ()) = request.body(()).expect("a valid request").into_parts();
     let id = http::HeaderValue::from_str(id).expect("a valid id");
-    Call::new(id, "test".into(), head, body, SystemTime::UNIX_EPOCH, observers)
+    let request = Request::new(id, "test".into(), head, SystemTime::UNIX_EPOCH);
+    Call::new(request, body, Worker::new(observers, Random::with_seed(1)).into())
 }
 
 /// What a policy named `test` would show of `outcome`; the slot's default condition is that of a
@@ -412,7 +423,7 @@ pub fn exchange<'a>(
     Exchange { call, outcome, policy: "test", slot, deadline, default: &Native::FAILURES }
 }
 
-/// Surroundings that have chance, and no component.
+/// Surroundings that have no component and no budget.
 #[derive(Debug)]
 pub struct NoParts;
 
@@ -427,9 +438,5 @@ impl Parts for NoParts {
 
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
         Err(format!("no budget `{name}`"))
-    }
-
-    fn random(&self) -> Random {
-        Random::with_seed(1)
     }
 }

@@ -10,7 +10,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,12 +20,12 @@ use crate::clock;
 /// A timer that is armed again and again.
 pub type Timer = Pin<Box<Sleep>>;
 
-/// The timers of one worker that no call uses. Clones share them; the default keeps none.
-#[derive(Clone, Default)]
-pub struct Timers(Option<Rc<RefCell<Vec<Kept>>>>);
+/// The timers of one worker that no call uses, in the order of their limits.
+#[derive(Default)]
+pub struct Timers(RefCell<Vec<UnusedTimers>>);
 
-/// Those of one limit. A worker has few limits; they are in order.
-struct Kept {
+/// The unused timers of one limit. A worker has few limits.
+struct UnusedTimers {
     limit: Duration,
     timers: Vec<Timer>,
 }
@@ -36,11 +35,6 @@ struct Kept {
 pub struct Elapsed;
 
 impl Timers {
-    /// For one worker.
-    pub fn new() -> Self {
-        Self(Some(Rc::default()))
-    }
-
     /// What comes of `future`, unless `limit` is over first. Exact, as tokio's own timers are.
     ///
     /// # Errors
@@ -62,16 +56,15 @@ impl Timers {
 
 impl Timers {
     fn take(&self, limit: Duration) -> Option<Timer> {
-        let kept = &mut *self.0.as_ref()?.borrow_mut();
+        let kept = &mut *self.0.borrow_mut();
         let index = kept.binary_search_by_key(&limit, |kept| kept.limit).ok()?;
         kept[index].timers.pop()
     }
 
     fn put(&self, limit: Duration, timer: Timer) {
-        let Some(kept) = &self.0 else { return };
-        let kept = &mut *kept.borrow_mut();
+        let kept = &mut *self.0.borrow_mut();
         let index = kept.binary_search_by_key(&limit, |kept| kept.limit).unwrap_or_else(|index| {
-            kept.insert(index, Kept { limit, timers: Vec::new() });
+            kept.insert(index, UnusedTimers { limit, timers: Vec::new() });
             index
         });
         kept[index].timers.push(timer);
@@ -131,12 +124,12 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     fn kept(timers: &Timers) -> usize {
-        timers.0.as_ref().map_or(0, |kept| kept.borrow().iter().map(|kept| kept.timers.len()).sum())
+        timers.0.borrow().iter().map(|kept| kept.timers.len()).sum()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_is_exact_though_its_timer_is_an_earlier_calls() {
-        let timers = Timers::new();
+        let timers = Timers::default();
         for delay in [4, 3, 9] {
             let delay = Duration::from_secs(delay);
             assert_eq!(timers.timeout(LIMIT, sleep(delay)).await, Ok(()));
@@ -149,7 +142,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn limits_that_run_at_once_have_a_timer_each() {
-        let timers = Timers::new();
+        let timers = Timers::default();
         let began = Instant::now();
         let late = async {
             sleep(Duration::from_secs(1)).await;
@@ -171,7 +164,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_ready_at_once_needs_no_timer_and_a_kept_one_may_have_fired() {
-        let timers = Timers::new();
+        let timers = Timers::default();
         assert_eq!(timers.timeout(LIMIT, async { 7 }).await, Ok(7));
         assert_eq!(kept(&timers), 0);
         assert_eq!(timers.timeout(LIMIT, sleep(Duration::from_secs(1))).await, Ok(()));
@@ -183,7 +176,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn dropped_it_leaves_its_timer_to_the_next() {
-        let timers = Timers::new();
+        let timers = Timers::default();
         {
             let mut cut = pin!(timers.timeout(LIMIT, pending::<()>()));
             let is_pending = poll_fn(|cx| Poll::Ready(cut.as_mut().poll(cx).is_pending())).await;

@@ -1,28 +1,25 @@
 //! Cases: exchanges as a policy might see them, and what a component should say of each.
 //!
-//! They are written by hand as TOML, a `[[case]]` each, for `fusebox policy test` and for the
+//! They are written by hand as TOML, a `[[case]]` each, for `fusebox component test` and for the
 //! admission of new versions; or they are captured from traffic, as JSON, one to a line. Both have
 //! the same fields. A file of lines may be a piece of the log: lines that hold no case are passed
 //! over.
 
-mod capture;
-mod run;
+pub(crate) mod asked;
+pub(crate) mod capture;
+pub(crate) mod case;
+pub(crate) mod compare;
+pub(crate) mod run;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use fusebox_resilience::config::ConfigDuration;
-use fusebox_resilience::{ErrorKind, Failure, Fault, Slot};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::component::read_regular;
+use self::asked::AskedCase;
+use self::case::{ComponentCase, Expect, kind};
+use crate::artifact::read_regular;
 use crate::config::ComponentConfig;
-
-pub(crate) use capture::{Said, captured};
-pub(crate) use run::{Asked, ask, run_all};
-pub use run::{CaseReport, Difference};
 
 /// The longest file of cases, in bytes.
 const LONGEST: u64 = 16 << 20;
@@ -32,176 +29,18 @@ const LONGEST: u64 = 16 << 20;
 pub struct Cases {
     file: PathBuf,
     component: toml::Table,
-    cases: Vec<Case>,
+    cases: Vec<ComponentCase>,
 }
 
 /// What the file says, before each case has its line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct CasesFile {
     #[serde(default)]
     component: toml::Table,
     #[serde(default)]
-    case: Vec<toml::Spanned<Case>>,
+    case: Vec<toml::Spanned<ComponentCase>>,
 }
-
-/// An exchange, and what is expected.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Case {
-    /// A sentence that says what is expected, and why.
-    pub(crate) name: String,
-    #[serde(default)]
-    pub(crate) request: Request,
-    /// What the attempt came to: this,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) response: Option<Response>,
-    /// or this,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) failure: Option<Failure>,
-    /// for short; the word of RFC 9209, where the failure has several.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) failure_detail: Option<String>,
-    /// The number of the attempt; left out: the one after those of `history`, or 0 for a rejection
-    /// of ours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) attempt: Option<u32>,
-    /// The attempts before, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) history: Vec<Past>,
-    /// Since the request arrived.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) elapsed: Option<ConfigDuration>,
-    /// Until the nearest timeout; left out: there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) remaining: Option<ConfigDuration>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) route: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) policy: Option<String>,
-    /// What a condition is asked for; left out: `handle-if`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) asked: Option<Slot>,
-    /// In place of the settings that the component has otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) settings: Option<BTreeMap<String, String>>,
-    pub(crate) expect: Expect,
-    /// In its file, from 1.
-    #[serde(skip)]
-    pub(crate) line: usize,
-}
-
-/// What the client asked.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) scheme: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) authority: Option<String>,
-    pub(crate) path: String,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) headers: Headers,
-}
-
-impl Default for Request {
-    fn default() -> Self {
-        Self {
-            method: "GET".into(),
-            scheme: None,
-            authority: None,
-            path: "/".into(),
-            headers: Headers::new(),
-        }
-    }
-}
-
-/// What the upstream answered.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) headers: Headers,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) body: Option<String>,
-    /// In place of `body`, what is no text: each byte one character, as in the contract's headers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) body_bytes: Option<String>,
-}
-
-/// A header's values.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(untagged, expecting = "expected a header value, or a list of them")]
-pub(crate) enum Values {
-    One(String),
-    Many(Vec<String>),
-}
-
-pub(crate) type Headers = BTreeMap<String, Values>;
-
-impl Values {
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        let values = match self {
-            Self::One(value) => std::slice::from_ref(value),
-            Self::Many(values) => values,
-        };
-        values.iter().map(String::as_str)
-    }
-}
-
-/// An attempt that has ended.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Past {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) status: Option<u16>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) failure: Option<Failure>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) elapsed: Option<ConfigDuration>,
-}
-
-/// What the component should say: one of these.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Expect {
-    /// Whether the condition takes the outcome.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) handled: Option<bool>,
-    /// What the fallback answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) response: Option<ExpectedResponse>,
-    /// True: the fallback leaves the outcome as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) declined: Option<bool>,
-    /// How the call fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) fault: Option<Fault>,
-    /// A part of what is said of the fault.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) detail: Option<String>,
-}
-
-/// What of a fallback's response is looked at: what is named.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ExpectedResponse {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) status: Option<u16>,
-    /// Those named are these; others don't matter.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) headers: Headers,
-    /// The whole body,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) body: Option<String>,
-    /// or parts of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) contains: Vec<String>,
-}
-
-// ===== reading =====
 
 impl Cases {
     /// Reads `file`: TOML if its name ends so, else JSON lines, of which those of other components
@@ -225,7 +64,7 @@ impl Cases {
     fn from_toml(text: &str) -> Result<Self, (usize, anyhow::Error)> {
         let ends: Vec<_> = text.match_indices('\n').map(|(end, _)| end).collect();
         let line_of = |offset: usize| 1 + ends.partition_point(|end| *end < offset);
-        let document: Document = toml::from_str(text).map_err(|error| {
+        let document: CasesFile = toml::from_str(text).map_err(|error| {
             (
                 line_of(error.span().map_or(0, |span| span.start)),
                 anyhow!("{}", error.message().replace('\n', "; ")),
@@ -233,7 +72,7 @@ impl Cases {
         })?;
         let cases = document.case.into_iter().map(|case| {
             let line = line_of(case.span().start);
-            checked(Case { line, ..case.into_inner() }).map_err(|error| (line, error))
+            checked(ComponentCase { line, ..case.into_inner() }).map_err(|error| (line, error))
         });
         let cases: Vec<_> = cases.collect::<Result<_, _>>()?;
         if cases.is_empty() {
@@ -264,12 +103,12 @@ impl Cases {
             let case = match value.get("case") {
                 _ if is_of_log && is_of_other => continue,
                 None if is_of_log => continue,
-                Some(case) => Case::deserialize(case),
-                None => Case::deserialize(value),
+                Some(case) => ComponentCase::deserialize(case),
+                None => ComponentCase::deserialize(value),
             };
             let case = case
                 .map_err(anyhow::Error::from)
-                .and_then(|case| checked(Case { line: number, ..case }));
+                .and_then(|case| checked(ComponentCase { line: number, ..case }));
             cases.push(case.map_err(|error| (number, error))?);
         }
         match foreign {
@@ -286,7 +125,7 @@ impl Cases {
         }
     }
 
-    pub(crate) fn all(&self) -> &[Case] {
+    pub(crate) fn all(&self) -> &[ComponentCase] {
         &self.cases
     }
 
@@ -316,15 +155,16 @@ impl Cases {
 }
 
 /// What no type says.
-fn checked(case: Case) -> Result<Case> {
+fn checked(case: ComponentCase) -> Result<ComponentCase> {
     check(&case)?;
     // That it can be asked at all.
-    Asked::of(&case).with_context(|| format!("`{}`", case.name))?;
+    AskedCase::of(&case).with_context(|| format!("`{}`", case.name))?;
     Ok(case)
 }
 
-fn check(case: &Case) -> Result<()> {
-    let Case { name, response, failure, failure_detail, history, attempt, expect, .. } = case;
+fn check(case: &ComponentCase) -> Result<()> {
+    let ComponentCase { name, response, failure, failure_detail, history, attempt, expect, .. } =
+        case;
     ensure!(!name.trim().is_empty(), "a case needs a `name`");
     ensure!(!name.contains(char::is_control), "the name {name:?} has a control character");
     let place = |what: &str| format!("`{name}`: {what}");
@@ -385,16 +225,6 @@ fn check(case: &Case) -> Result<()> {
     );
     ensure!(detail.is_none() || fault.is_some(), place("`detail` is of a `fault`"));
     Ok(())
-}
-
-/// The kind that is shown to guests as this failure.
-fn kind(failure: Failure, detail: Option<&str>) -> Option<ErrorKind> {
-    let mut kinds = ErrorKind::ALL.into_iter().filter(|kind| kind.failure() == failure);
-    kinds.find(|kind| detail.is_none_or(|detail| kind.name() == detail))
-}
-
-fn millis(duration: Duration) -> ConfigDuration {
-    ConfigDuration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub struct CodeCache {
     max_size: ByteSize,
 }
 
-/// What identifies code: the component, and everything about the engine that shows in it.
+/// The key of code: the component, and every setting of the engine that affects it.
 #[derive(Debug)]
 pub(crate) struct Key(String);
 
@@ -63,7 +63,7 @@ impl Key {
     }
 }
 
-/// SHA-256 where a hasher is asked for; 64 bits are too few to stand for machine code.
+/// SHA-256 as a `Hasher`: 64 bits are too few to identify machine code.
 struct Fingerprint(Sha256);
 
 impl Hasher for Fingerprint {
@@ -71,7 +71,7 @@ impl Hasher for Fingerprint {
         self.0.update(bytes);
     }
 
-    /// Nobody wants it: the digest is taken whole.
+    /// Unused: the whole digest is taken.
     fn finish(&self) -> u64 {
         0
     }
@@ -203,7 +203,7 @@ impl CodeCache {
     }
 
     fn open_entry(&self, key: &Key, extension: &str) -> io::Result<File> {
-        // Without NONBLOCK a pipe would wait for somebody to write to it.
+        // Without NONBLOCK, opening a pipe would block until a writer opens it.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let file =
             OpenOptions::new().read(true).custom_flags(flags).open(self.path(key, extension))?;
@@ -217,8 +217,8 @@ impl CodeCache {
         }
     }
 
-    /// Stores `code` under `key`, and removes what there is no more room for. False: it is not
-    /// stored, which is no harm.
+    /// Stores `code` under `key`, and evicts entries that exceed the limits. Returns `false` if it
+    /// could not be stored, which is harmless.
     pub(crate) fn store(&self, key: &Key, code: &[u8]) -> bool {
         if code.len() as u64 > self.max_size.as_u64() {
             return false;
@@ -233,9 +233,9 @@ impl CodeCache {
         stored.is_ok()
     }
 
-    /// Puts a file in place whole or not at all, even if the machine goes down.
+    /// Writes a file atomically and durably.
     fn put(&self, key: &Key, extension: &str, content: &[u8]) -> io::Result<()> {
-        // It may have been removed since.
+        // The directory may have been removed.
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let unique = RandomState::new().build_hasher().finish();
         let temporary =
@@ -302,8 +302,8 @@ impl CodeCache {
         }
     }
 
-    /// What is ours in the directory, as far as it can be seen. Whatever else is there is left
-    /// alone.
+    /// The cache's own files in the directory, as far as they are readable; other files are
+    /// ignored.
     fn files(&self) -> impl Iterator<Item = (PathBuf, Metadata)> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));

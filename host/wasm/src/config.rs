@@ -1,19 +1,21 @@
 //! `[components.NAME]`: what the file says of a component.
 
+mod defaults;
+pub(crate) mod grant;
+pub(crate) mod probation;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use fusebox_resilience::Peek;
 use fusebox_resilience::config::{ConfigDuration, Problem, Problems};
-use http::uri::Authority;
-use serde::de::{self, IntoDeserializer, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use crate::compiler::CompileLimits;
-use crate::life;
+use self::grant::Grant;
+use self::probation::Probation;
+use crate::compiler::limits::CompileLimits;
 
 /// A WebAssembly component that conditions and fallbacks can name.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -95,15 +97,14 @@ pub struct ComponentConfig {
     /// And in a second, on all workers together.
     #[serde(default = "defaults::log_rate")]
     pub log_rate: u32,
-    /// Whether the start goes on without it if its file is no good: `on_error` answers until a
-    /// good one appears.
+    /// Whether the proxy starts even if the file is not acceptable: `on_error` answers until it is.
     #[serde(default)]
     pub optional: bool,
     /// Whether a version is asked about made-up outcomes before it takes over, and refused if it
     /// fails to answer.
     #[serde(default = "defaults::probe")]
     pub probe: bool,
-    /// A file of [`Cases`](crate::Cases), relative to the configuration, that a version has to
+    /// A file of cases, relative to the configuration, that a version has to
     /// pass before it takes over.
     pub cases: Option<PathBuf>,
     /// How many exchanges in a second become events, as cases. Default: none.
@@ -137,108 +138,6 @@ pub enum Isolation {
     PerCall,
 }
 
-/// How long a new version is on probation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probation {
-    /// For so many calls,
-    Calls(u64),
-    /// or for so long.
-    Time(ConfigDuration),
-}
-
-impl<'de> Deserialize<'de> for Probation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ProbationVisitor;
-        impl Visitor<'_> for ProbationVisitor {
-            type Value = Probation;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as \"60s\", or a number of calls")
-            }
-
-            fn visit_i64<E: de::Error>(self, calls: i64) -> Result<Probation, E> {
-                let unexpected = || E::invalid_value(Unexpected::Signed(calls), &self);
-                u64::try_from(calls).map(Probation::Calls).map_err(|_| unexpected())
-            }
-
-            fn visit_str<E: de::Error>(self, time: &str) -> Result<Probation, E> {
-                let read =
-                    ConfigDuration::deserialize(IntoDeserializer::<E>::into_deserializer(time));
-                read.map(Probation::Time)
-                    .map_err(|_| E::invalid_value(Unexpected::Str(time), &self))
-            }
-        }
-        deserializer.deserialize_any(ProbationVisitor)
-    }
-}
-
-/// Something of the host that a guest may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grant {
-    /// The environment variable of this name, as it is when an instance starts.
-    Env(String),
-    /// Plain HTTP requests to this host, by a standard HTTP component.
-    Http(HttpHost),
-}
-
-/// A host and a port, as a URL names them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpHost {
-    host: String,
-    port: u16,
-}
-
-impl HttpHost {
-    /// With brackets if it is an IPv6 address, as resolving wants it.
-    pub(crate) fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-}
-
-impl TryFrom<&str> for HttpHost {
-    type Error = ();
-
-    /// Without a port it is 80; a user is no part of a host.
-    fn try_from(text: &str) -> Result<Self, ()> {
-        let authority: Authority = text.parse().map_err(drop)?;
-        let (host, port) = (authority.host(), authority.port());
-        let has_port = authority.as_str().len() > host.len();
-        let port = if has_port { port.ok_or(())?.as_u16() } else { 80 };
-        // What else an authority may have is no name that anybody resolves: `*` looks like a
-        // pattern, and is none.
-        let is_name =
-            host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte));
-        if host.is_empty() || !is_name || port == 0 || authority.as_str().contains('@') {
-            return Err(());
-        }
-        Ok(Self { host: host.to_ascii_lowercase(), port })
-    }
-}
-
-impl fmt::Display for HttpHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if *port == 80 { f.write_str(host) } else { write!(f, "{host}:{port}") }
-    }
-}
-
-impl<'de> Deserialize<'de> for Grant {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.split_once(':') {
-            Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => {
-                Ok(Self::Env(name.to_owned()))
-            }
-            Some(("http", host)) if let Ok(host) = HttpHost::try_from(host) => Ok(Self::Http(host)),
-            _ => {
-                let message =
-                    format!("unknown grant `{text}`; expected `env:NAME` or `http:HOST[:PORT]`");
-                Err(de::Error::custom(message))
-            }
-        }
-    }
-}
-
 /// What a predicate answers for a guest that trapped, overran, or could not be started.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -250,108 +149,6 @@ pub enum OnError {
     Handled,
     /// That it is none.
     Unhandled,
-}
-
-mod defaults {
-    use bytesize::ByteSize;
-    use fusebox_resilience::config::ConfigDuration;
-
-    use super::Probation;
-
-    pub(super) fn peek_timeout() -> ConfigDuration {
-        ConfigDuration::from_millis(100)
-    }
-
-    pub(super) fn timeout() -> ConfigDuration {
-        ConfigDuration::from_millis(10)
-    }
-
-    pub(super) fn response_timeout() -> ConfigDuration {
-        ConfigDuration::from_secs(1)
-    }
-
-    pub(super) fn body_timeout() -> ConfigDuration {
-        ConfigDuration::from_secs(60)
-    }
-
-    /// With the default `memory`, 8 GiB if all of them held all that they may.
-    pub(super) fn max_instances() -> usize {
-        128
-    }
-
-    pub(super) fn memory() -> ByteSize {
-        ByteSize::mib(64)
-    }
-
-    pub(super) fn recycle_calls() -> u64 {
-        1_000_000
-    }
-
-    /// The largest guest language seen (SpiderMonkey) needs about 20,000.
-    pub(super) fn table_elements() -> usize {
-        1 << 17
-    }
-
-    /// A Python guest is linked from some twenty.
-    pub(super) fn core_instances() -> usize {
-        256
-    }
-
-    pub(super) fn stack() -> ByteSize {
-        ByteSize::kib(512)
-    }
-
-    /// A guest that asks in a loop for a header with a name of 16 MiB would hold a worker for
-    /// milliseconds at a time.
-    pub(super) fn hostcall_bytes() -> ByteSize {
-        ByteSize::mib(1)
-    }
-
-    pub(super) fn host_calls() -> u32 {
-        10_000
-    }
-
-    pub(super) fn log_lines() -> usize {
-        16
-    }
-
-    pub(super) fn log_rate() -> u32 {
-        100
-    }
-
-    pub(super) fn probe() -> bool {
-        true
-    }
-
-    pub(super) fn probation() -> Probation {
-        Probation::Time(ConfigDuration::from_secs(60))
-    }
-
-    pub(super) fn max_faults() -> u32 {
-        3
-    }
-
-    pub(super) fn keep_versions() -> usize {
-        2
-    }
-
-    /// A guest that faults on some requests only is not out of order: whoever sends those must not
-    /// take it from the others.
-    pub(super) fn quarantine_after() -> u32 {
-        20
-    }
-
-    pub(super) fn quarantine_interval() -> ConfigDuration {
-        ConfigDuration::from_secs(5)
-    }
-
-    pub(super) fn compile_memory() -> ByteSize {
-        ByteSize::gib(1)
-    }
-
-    pub(super) fn compile_timeout() -> ConfigDuration {
-        ConfigDuration::from_secs(60)
-    }
 }
 
 impl ComponentConfig {
@@ -505,28 +302,9 @@ impl ComponentConfig {
         problems.into_result(()).err().unwrap_or_default()
     }
 
-    /// What decides about a version that faults.
-    pub(crate) fn rules(&self) -> life::Rules {
-        life::Rules {
-            probation: match self.probation {
-                Probation::Calls(calls) => life::Probation::Calls(calls),
-                Probation::Time(time) => life::Probation::Time(time.0),
-            },
-            max_faults: self.max_faults,
-            quarantine_after: self.quarantine_after,
-            quarantine_interval: self.quarantine_interval.0,
-            keep: self.keep_versions,
-        }
-    }
-
     /// Bytes of the thread's stack that it may use.
     pub(crate) fn stack(&self) -> usize {
         to_usize(self.stack)
-    }
-
-    /// Bytes that the host may copy for it in a call.
-    pub(crate) fn hostcall_bytes(&self) -> usize {
-        to_usize(self.hostcall_bytes)
     }
 
     /// How much of a body its questions need.
@@ -544,14 +322,10 @@ impl ComponentConfig {
     pub(crate) fn compile_limits(&self) -> CompileLimits {
         CompileLimits { memory: self.compile_memory, timeout: self.compile_timeout.0 }
     }
-
-    /// Bytes of linear memory that an instance may hold.
-    pub(crate) fn memory(&self) -> usize {
-        to_usize(self.memory)
-    }
 }
 
-fn to_usize(size: ByteSize) -> usize {
+/// Saturates.
+pub(crate) fn to_usize(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 

@@ -5,106 +5,59 @@
 //! epoch, gives the worker back. So these may wait, which guests of the contract must not. What
 //! bounds them is [`ProcessorTime`], a deadline for the response head and one for the whole body.
 //!
-//! Nothing is spawned: whoever waits for the head, and then for the next part of the body, polls
-//! the guest itself ([`Run`]), and so sees a trap at once. A guest that runs ahead of its client
-//! waits, since nobody polls it. Dropping the request or the body ends the guest where it stands.
-//! As long as no head has been sent a guest that fails has declined, even if it had answered; later
-//! the body breaks off.
+//! Nothing is spawned: the task that waits for the head, and then for the next part of the body,
+//! polls the guest itself ([`GuestRun`]), so it sees a trap at once. A guest that runs ahead of its
+//! client is not polled, so it waits. Dropping the request or the body drops the guest. As long as
+//! no head has been sent a guest that fails has declined, even if it had answered; later the body
+//! breaks off. The result is reported when the guest is at rest ([`run::Halt`]): the order in which
+//! the guest and its body end is a race.
 
 mod account;
 mod body;
+pub(crate) mod handler;
 mod head;
-mod outgoing;
+pub(crate) mod outgoing;
 mod run;
 mod time;
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::{Exchange, Peek, Response, ResponseBody};
+use http_body_util::BodyExt as _;
 use tokio::time::timeout;
-use wasmtime::component::{Component, InstancePre};
-use wasmtime_wasi_http::WasiHttpCtx;
-use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
-use crate::component::Version;
-use crate::engine::{Runtime, anyhow_of};
-use crate::fault::Failure;
-use crate::instances::State;
-use crate::slot::Slot;
-
-use self::account::Account;
+use self::account::{Account, Told};
 use self::body::GuestBody;
 use self::head::Answered;
-pub(crate) use self::outgoing::Outgoing;
-use self::run::Run;
-use self::time::ProcessorTime;
+use self::outgoing::Outgoing;
+use self::run::GuestRun;
+use crate::fault::GuestFailure;
+use crate::seat::ledger::Ledger;
+use crate::version::Version;
 
-/// The export that makes a component one of these, in any of its patches.
-pub(crate) const HANDLER: &str = "wasi:http/incoming-handler@0.2";
-
-/// Whether `export` is that one.
-pub(crate) fn is_handler(export: &str) -> bool {
-    export.strip_prefix(HANDLER).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// What a store holds for `wasi:http`.
-pub(crate) struct Context {
-    pub(crate) limits: WasiHttpCtx,
-    pub(crate) outgoing: Outgoing,
-}
-
-impl Context {
-    pub(crate) fn new(outgoing: Outgoing) -> Self {
-        Self { limits: WasiHttpCtx::new(), outgoing }
-    }
-}
-
-/// A component that handles requests, ready to be instantiated.
-pub(crate) struct Handler {
-    pre: InstancePre<State>,
-    indices: incoming_handler::GuestIndices,
-}
-
-impl Handler {
-    /// Resolves what `component` imports and the export.
-    ///
-    /// # Errors
-    /// One of them has another type than the standard says.
-    pub(crate) fn link(runtime: &Runtime, component: &Component) -> anyhow::Result<Self> {
-        let pre = runtime.http_linker().instantiate_pre(component);
-        let pre = pre.map_err(anyhow_of).context("an import has a wrong type")?;
-        let indices = incoming_handler::GuestIndices::new(&pre).map_err(anyhow_of);
-        let indices =
-            indices.with_context(|| format!("export `{HANDLER}` is not that of the standard"))?;
-        Ok(Self { pre, indices })
-    }
-}
-
-/// How much more processor time a guest may use for its body than it may for the head.
+/// The budget of processor time for the body, as a multiple of that for the head.
 const BODY_FACTOR: u32 = 10;
 
-/// All that has been read ahead, without waiting for more.
+/// Everything that is ready, without waiting.
 const WHAT_IS_THERE: Peek = Peek { bytes: usize::MAX, timeout: Duration::ZERO };
 
-/// Has `version` answer the request in place of what was seen. None: it declined, and the observers
-/// know why. Dropped before it is ready, it ends the guest.
+/// Lets `version` answer the request in place of the outcome. `None`: it declined, and the reason
+/// has been reported. Dropping the future drops the guest.
 pub(crate) async fn respond(
-    slot: Arc<Slot>,
+    ledger: Arc<Ledger>,
     version: Arc<Version>,
     seen: &Exchange<'_>,
 ) -> Option<Response> {
     let config = version.config();
     let Some(mut run) =
-        Run::start(&version, head::request(seen), config.timeout.0, Outgoing::granted)
+        GuestRun::start(&version, head::request(seen), config.timeout.0, Outgoing::granted)
     else {
-        slot.meters().skipped();
+        ledger.meters().skipped();
         return None;
     };
-    let mut account = Account::open(slot, version.clone(), seen, &run);
+    let mut account = Account::open(ledger, version.clone(), seen, &run);
     let Answered { status, headers, length, body } =
         match run.head(seen, config.response_timeout).await {
             Ok(answered) => answered,
@@ -123,8 +76,7 @@ pub(crate) async fn respond(
             let is_over = run.is_over();
             let body = GuestBody::new(run, body, length, account, config.body_timeout);
             let mut body = ResponseBody::stream(Box::pin(body));
-            // All that there will be is there, so its length can be told, and a body that breaks
-            // off need not be sent.
+            // The whole body is ready, so its length is known, and a broken one need not be sent.
             if is_over && body.peek(WHAT_IS_THERE).await.is_err() {
                 return None;
             }
@@ -139,32 +91,55 @@ pub(crate) async fn respond(
 ///
 /// # Errors
 /// It does not start.
-pub(crate) async fn start(version: &Arc<Version>, limit: Duration) -> Result<Vec<String>, Failure> {
+pub(crate) async fn start(
+    version: &Arc<Version>,
+    limit: Duration,
+) -> Result<Vec<String>, GuestFailure> {
     run::start(version, limit).await
 }
 
-/// Has `version` answer a request that nobody sent, and takes its answer to the end, within `limit`
-/// for the head and as much again for the body; one that is still going on then is good enough.
-/// Returns what the guest printed.
+/// Sends `version` a made-up request and reads its answer, within `limit` for the head and again
+/// for the body. A body that is still being sent then is accepted. Returns what the guest printed.
 ///
 /// # Errors
-/// It does not start, or fails to answer. What it answers does not matter.
+/// It does not start, or does not answer. Any answer is accepted.
 pub(crate) async fn try_handle(
     version: &Arc<Version>,
     seen: &Exchange<'_>,
     processor_time: Duration,
     limit: Duration,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, GuestFailure> {
     let Some(mut run) =
-        Run::start(version, head::request(seen), processor_time, Outgoing::on_trial)
+        GuestRun::start(version, head::request(seen), processor_time, Outgoing::on_trial)
     else {
         return Ok(Vec::new());
     };
+    let console = run.console().clone();
     let head = run.head(seen, ConfigDuration(limit)).await?;
-    if let Some(mut body) = head.body {
+    if let Some(body) = head.body {
         run.time().allow(processor_time * BODY_FACTOR);
-        let rest = poll_fn(|cx| body::poll_to_end(&mut run, &mut body, cx));
-        timeout(limit, rest).await.unwrap_or(Ok(()))?;
+        let mut tried = Ok(());
+        // It never gets as far as that limit.
+        let limits = ConfigDuration(limit * 2);
+        let mut body = GuestBody::new(run, body, head.length, Tried(&mut tried), limits);
+        let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+        timeout(limit, rest).await.ok();
+        drop(body);
+        tried?;
     }
-    Ok(run.console().take())
+    Ok(console.take())
 }
+
+/// The result of a trial.
+struct Tried<'a>(&'a mut Result<(), GuestFailure>);
+
+impl Told for Tried<'_> {
+    fn succeeded(&mut self) {}
+
+    fn failed(&mut self, failure: GuestFailure) {
+        *self.0 = Err(failure);
+    }
+}
+
+#[cfg(test)]
+mod tests;

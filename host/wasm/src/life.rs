@@ -1,5 +1,4 @@
-//! Which version of a component answers, which stay at hand, and what its faults lead to: the state
-//! machine of a slot.
+//! The state machine of a seat: which version is current, which are kept, and what faults lead to.
 //!
 //! ```text
 //!              admit                  probation over
@@ -20,16 +19,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a new version is on probation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Probation {
-    /// For so many calls.
-    Calls(u64),
-    /// For so long.
-    Time(Duration),
-}
+use crate::config::ComponentConfig;
+use crate::config::probation::Probation;
 
-/// What decides about a version that faults.
+/// The rules about versions that fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) probation: Probation,
@@ -43,20 +36,32 @@ pub(crate) struct Rules {
     pub(crate) keep: usize,
 }
 
+impl Rules {
+    pub(crate) fn of(config: &ComponentConfig) -> Self {
+        Self {
+            probation: config.probation,
+            max_faults: config.max_faults,
+            quarantine_after: config.quarantine_after,
+            quarantine_interval: config.quarantine_interval.0,
+            keep: config.keep_versions,
+        }
+    }
+}
+
 /// Where the current version stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// There is none: nothing acceptable was in the file of an `optional` component.
+pub enum ComponentStanding {
+    /// No version: the file of an `optional` component has no acceptable content yet.
     Absent,
-    /// It is new: faults bring the previous version back.
+    /// It is new: faults roll back to the previous version.
     Probation,
-    /// It has proved itself.
+    /// Its probation is over.
     Serving,
-    /// It kept faulting: it is not called, but for a trial now and then.
+    /// It kept faulting: it is only called for occasional trials.
     Quarantined,
 }
 
-impl Standing {
+impl ComponentStanding {
     /// Every one.
     pub const ALL: [Self; 4] = [Self::Absent, Self::Probation, Self::Serving, Self::Quarantined];
 
@@ -71,14 +76,14 @@ impl Standing {
     }
 }
 
-/// The versions of a slot. `V` is a version; they are told apart by the generation that each was
+/// The versions of a seat. `V` is a version; they are told apart by the generation that each was
 /// admitted with.
 #[derive(Clone, Debug)]
 pub(crate) struct Life<V> {
     rules: Rules,
     current: Option<Tenure<V>>,
     /// Earlier versions that can be rolled back to, the latest last.
-    kept: Vec<Kept<V>>,
+    kept: Vec<KeptVersion<V>>,
     generations: u64,
 }
 
@@ -87,7 +92,7 @@ pub(crate) struct Life<V> {
 struct Tenure<V> {
     generation: u64,
     version: V,
-    /// None: it has proved itself.
+    /// `None`: probation is over.
     probation: Option<OnProbation>,
     faults_in_a_row: u32,
     /// When the next trial call may be made, if it is in quarantine.
@@ -96,10 +101,10 @@ struct Tenure<V> {
 
 /// A version that was current.
 #[derive(Clone, Debug)]
-struct Kept<V> {
+struct KeptVersion<V> {
     generation: u64,
     version: V,
-    /// The faults that it had on probation; none: it had proved itself.
+    /// Its faults on probation; `None`: its probation was over.
     faults: Option<u32>,
 }
 
@@ -111,7 +116,7 @@ struct OnProbation {
     faults: u32,
 }
 
-/// What a fault has led to.
+/// The consequence of a fault.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Consequence<V> {
     /// Nothing.
@@ -158,7 +163,11 @@ impl<V: Clone> Life<V> {
         let on_probation =
             old.probation.filter(|probation| !probation.is_over(self.rules.probation, now, calls));
         let faults = on_probation.map(|probation| probation.faults);
-        self.kept.push(Kept { generation: old.generation, version: old.version.clone(), faults });
+        self.kept.push(KeptVersion {
+            generation: old.generation,
+            version: old.version.clone(),
+            faults,
+        });
         while self.kept.len() > self.rules.keep {
             let proven = self.latest_proven();
             let oldest = usize::from(proven == Some(0) && self.kept.len() > 1);
@@ -167,7 +176,7 @@ impl<V: Clone> Life<V> {
         Some(old.version)
     }
 
-    /// Where the latest version that has proved itself is among the kept ones.
+    /// The index of the latest kept version whose probation was over.
     fn latest_proven(&self) -> Option<usize> {
         self.kept.iter().rposition(|kept| kept.faults.is_none())
     }
@@ -189,8 +198,7 @@ impl<V: Clone> Life<V> {
         }
     }
 
-    /// A call into the version of this generation has succeeded. True: it was in quarantine, and no
-    /// longer is.
+    /// Records a successful call of this generation. Returns whether that ends its quarantine.
     pub(crate) fn succeeded(&mut self, generation: u64) -> bool {
         match &mut self.current {
             Some(tenure) if tenure.generation == generation => {
@@ -201,7 +209,7 @@ impl<V: Clone> Life<V> {
         }
     }
 
-    /// A call into the version of this generation has failed.
+    /// Records a failed call of this generation.
     pub(crate) fn faulted(&mut self, generation: u64, now: Instant, calls: u64) -> Consequence<V> {
         let rules = self.rules;
         let Some(tenure) = self.current.as_mut().filter(|tenure| tenure.generation == generation)
@@ -238,14 +246,14 @@ impl<V: Clone> Life<V> {
     }
 
     /// Makes the latest of the kept versions the current one, whether it has proved itself or not,
-    /// and forgets the current one. Returns both; none: nothing is kept.
+    /// and forgets the current one. Returns both, or `None` if no version is kept.
     pub(crate) fn roll_back(&mut self, now: Instant, calls: u64) -> Option<(V, V)> {
         self.put_back(self.kept.len().checked_sub(1)?, now, calls)
     }
 
     /// Makes a kept version the current one, and forgets the current one and those in between.
     fn put_back(&mut self, index: usize, now: Instant, calls: u64) -> Option<(V, V)> {
-        let Kept { generation, version, faults } = self.kept.drain(index..).next()?;
+        let KeptVersion { generation, version, faults } = self.kept.drain(index..).next()?;
         let probation =
             faults.map(|faults| OnProbation { since: now, calls_before: calls, faults });
         let tenure = Tenure {
@@ -259,7 +267,7 @@ impl<V: Clone> Life<V> {
         Some((out.version, version))
     }
 
-    /// Whether calls have to ask [`may_call`](Self::may_call) first, and tell of their success.
+    /// Whether calls must ask [`may_call`](Self::may_call) first, and report success.
     pub(crate) fn is_troubled(&self) -> bool {
         self.current
             .as_ref()
@@ -277,16 +285,16 @@ impl<V: Clone> Life<V> {
         })
     }
 
-    pub(crate) fn standing(&self, now: Instant, calls: u64) -> Standing {
+    pub(crate) fn standing(&self, now: Instant, calls: u64) -> ComponentStanding {
         match &self.current {
-            None => Standing::Absent,
-            Some(tenure) if tenure.next_trial.is_some() => Standing::Quarantined,
+            None => ComponentStanding::Absent,
+            Some(tenure) if tenure.next_trial.is_some() => ComponentStanding::Quarantined,
             Some(Tenure { probation: Some(probation), .. })
                 if !probation.is_over(self.rules.probation, now, calls) =>
             {
-                Standing::Probation
+                ComponentStanding::Probation
             }
-            Some(_) => Standing::Serving,
+            Some(_) => ComponentStanding::Serving,
         }
     }
 }
@@ -296,7 +304,7 @@ impl OnProbation {
         match length {
             Probation::Calls(0) => true,
             Probation::Calls(limit) => calls.saturating_sub(self.calls_before) > limit,
-            Probation::Time(limit) => now.saturating_duration_since(self.since) >= limit,
+            Probation::Time(limit) => now.saturating_duration_since(self.since) >= limit.0,
         }
     }
 }

@@ -1,16 +1,17 @@
-//! What one instance may hold: linear memory, table elements, and how many of each thing.
+//! The limits on one instance: linear memory, table elements, and the number of memories, tables
+//! and core instances.
 //!
-//! A guest that is refused memory usually aborts, which by itself looks like any other trap. So the
-//! refusal is remembered: it names the fault ([`refused`](Limits::refused)), and an instance that
+//! A guest that is refused memory usually aborts, which looks like any other trap. So the refusal
+//! is recorded: it names the fault ([`refused`](InstanceLimiter::refused)), and an instance that
 //! has met its bound is not used again.
 
 use wasmtime::ResourceLimiter;
 
-use crate::config::ComponentConfig;
+use crate::bounds::Bounds;
 
-/// Counts how much an instance holds, and refuses more than it may.
+/// Tracks what an instance holds, and enforces its limits.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub(crate) struct InstanceLimiter {
     /// Bytes of all linear memories together.
     memory_limit: usize,
     memory: usize,
@@ -20,22 +21,21 @@ pub(crate) struct Limits {
     refused: Option<Refused>,
 }
 
-/// What was asked for beyond its bound.
+/// What exceeded its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Memory,
     Table,
 }
 
-impl Limits {
-    /// Those of a configuration.
-    pub(crate) fn new(config: &ComponentConfig) -> Self {
+impl InstanceLimiter {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
         Self {
-            memory_limit: config.memory(),
+            memory_limit: bounds.memory_bytes(),
             memory: 0,
-            table_limit: config.table_elements,
+            table_limit: bounds.table_elements,
             table_elements: 0,
-            core_instances: config.core_instances,
+            core_instances: bounds.core_instances,
             refused: None,
         }
     }
@@ -45,7 +45,7 @@ impl Limits {
         self.memory
     }
 
-    /// What was asked for beyond its bound, if anything was.
+    /// What exceeded its limit, if anything did.
     pub(crate) fn refused(&self) -> Option<Refused> {
         self.refused
     }
@@ -56,7 +56,7 @@ fn grown(held: usize, current: usize, desired: usize, limit: usize) -> Option<us
     Some(held.saturating_sub(current).saturating_add(desired)).filter(|total| *total <= limit)
 }
 
-impl ResourceLimiter for Limits {
+impl ResourceLimiter for InstanceLimiter {
     fn memory_growing(
         &mut self,
         current: usize,

@@ -1,41 +1,41 @@
-//! A component as a condition.
+//! A component as a condition of a policy.
 
 use std::sync::Arc;
 
 use fusebox_resilience::{Exchange, Peek, Predicate, Verdict};
 
-use crate::attempt;
-use crate::cases::Said;
+use crate::cases::capture::Said;
 use crate::config::OnError;
-use crate::slot::Slot;
+use crate::convert;
+use crate::seat::caller::Caller;
 
-/// Asks the component in a slot whether an outcome is a failure. If the guest does not answer, its
-/// configuration does.
+/// Asks the component in a seat whether an outcome is a failure. If the guest fails, `on_error`
+/// answers.
 #[derive(Debug)]
-pub(crate) struct ComponentPredicate(pub(crate) Arc<Slot>);
+pub(crate) struct ComponentPredicate(pub(crate) Caller);
 
 impl Predicate for ComponentPredicate {
     fn judge(&self, seen: &Exchange<'_>) -> Verdict {
-        let outcome = attempt::outcome(seen);
+        let outcome = convert::outcome(seen);
         let answer = self.0.ask(
             seen,
-            || self.0.current(),
+            || self.0.ledger().current(),
             |guest, store| {
                 let is_handled = guest.predicate().call_handle_if(&mut *store, outcome)?;
-                // The digest is shared by all workers: only what somebody will be told of is worth
-                // counting its users.
+                // The identity's digest is shared by all workers: cloning it, which writes its
+                // reference count, is only done for a verdict that is reported.
                 Ok(if is_handled {
-                    Verdict::Handled(Some(store.data().version().id().clone()))
+                    Verdict::Handled(Some(store.data().bounds().component.clone()))
                 } else {
                     Verdict::Unhandled
                 })
             },
         );
         if let Some(verdict) = &answer {
-            self.0.capture(seen, &Said::Handled(verdict.is_handled()));
+            self.0.ledger().capture(seen, &Said::Handled(verdict.is_handled()));
         }
         answer.unwrap_or_else(|| {
-            Verdict::native(match self.0.config().on_error {
+            Verdict::native(match self.0.ledger().config().on_error {
                 OnError::Default => seen.default_answer(),
                 OnError::Handled => true,
                 OnError::Unhandled => false,
@@ -43,7 +43,11 @@ impl Predicate for ComponentPredicate {
         })
     }
 
+    fn component(&self) -> Option<&Arc<str>> {
+        Some(self.0.ledger().name())
+    }
+
     fn peek(&self) -> Option<Peek> {
-        self.0.config().peek()
+        self.0.ledger().config().peek()
     }
 }

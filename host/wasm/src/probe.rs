@@ -1,5 +1,4 @@
-//! Trying a version out before anybody depends on it: an instance is started, and asked what
-//! policies will ask it.
+//! Trial calls of a new version: an instance is started, and asked what policies will ask.
 //!
 //! A standard HTTP component gets a fresh instance for each request, as it will later, and can't
 //! reach anybody outside.
@@ -11,23 +10,23 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use fusebox_resilience::{
-    Call, Error, ErrorKind, Exchange, Observers, Outcome, RequestBody, Response, ResponseBody, Slot,
+    Call, Error, ErrorKind, Exchange, Outcome, Request, RequestBody, Response, ResponseBody, Slot,
+    Worker,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Builder;
 
-use crate::cases::ask;
-use crate::component::Version;
-use crate::fault::Failure;
+use crate::cases::run::ask;
+use crate::fault::GuestFailure;
 use crate::http::{start, try_handle};
-use crate::instances::Instance;
+use crate::instance::Instance;
+use crate::version::Version;
 
 /// The route and the policy that a guest sees in a probe call.
 const PROBE: &str = "probe";
 
-/// Nobody waits for it yet, so what is done for the first time gets so long at least: a machine
-/// that is busy loading, or a guest that sets itself up on its first call, must not make a good
-/// component look bad.
+/// The least time limit of first calls. No request waits for them, and a busy machine, or a guest
+/// that initialises itself on its first call, must not fail a good component.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts an instance, and asks it about a success, a 503 and a timeout if its configuration wants
@@ -35,7 +34,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// printed.
 ///
 /// # Errors
-/// It does not start, or fails to answer. What it answers does not matter.
+/// It does not start, or does not answer. Any answer is accepted.
 pub(crate) fn try_out(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     let mut printed = Vec::new();
     if version.exports().are_any() {
@@ -60,7 +59,7 @@ fn try_questions(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
             for limit in [patience, timeout] {
                 let call = call();
                 let seen = Exchange::of(&call, &outcome, PROBE, slot);
-                // What it does not export, it is not asked.
+                // `ask` skips what it does not export.
                 ask(&mut instance, &seen, limit).map_err(|failure| {
                     let function = if slot == Slot::Respond { "respond" } else { "handle-if" };
                     anyhow!(
@@ -98,11 +97,11 @@ async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     Ok(printed)
 }
 
-fn not_started(failure: Failure) -> anyhow::Error {
+fn not_started(failure: GuestFailure) -> anyhow::Error {
     anyhow!("can't be instantiated: {}", failure.detail)
 }
 
-/// On a thread of its own, since the caller's may be within another runtime.
+/// On its own thread, because the caller's may be inside another runtime.
 fn on_a_runtime<R: Send, F: Future<Output = R>>(trial: impl FnOnce() -> F + Send) -> io::Result<R> {
     thread::scope(|scope| {
         let trial =
@@ -132,12 +131,7 @@ fn outcomes() -> [(&'static str, Outcome); 3] {
 fn call() -> Call {
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.headers.insert(header::HOST, HeaderValue::from_static(PROBE));
-    Call::new(
-        HeaderValue::from_static(PROBE),
-        PROBE.into(),
-        head,
-        RequestBody::empty(),
-        SystemTime::UNIX_EPOCH,
-        Observers::default(),
-    )
+    let id = HeaderValue::from_static(PROBE);
+    let request = Request::new(id, PROBE.into(), head, SystemTime::UNIX_EPOCH);
+    Call::new(request, RequestBody::empty(), Worker::unobserved().into())
 }

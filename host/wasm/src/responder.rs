@@ -4,31 +4,30 @@ use std::sync::Arc;
 
 use fusebox_resilience::{Answer, Exchange, Peek, Responder, Response};
 
-use crate::attempt;
-use crate::cases::Said;
-use crate::component::Version;
-use crate::http;
-use crate::slot::Slot;
+use crate::cases::capture::Said;
+use crate::seat::caller::Caller;
+use crate::version::Version;
+use crate::{convert, http};
 
-/// Asks the component in a slot for a response: a guest of the contract at once, a standard HTTP
-/// component in its own time. A guest that fails to answer has declined.
+/// Asks the component in a seat for a response: a guest of the contract at once, a standard HTTP
+/// component in its own time. A guest that fails has declined.
 #[derive(Debug)]
-pub(crate) struct ComponentResponder(pub(crate) Arc<Slot>);
+pub(crate) struct ComponentResponder(pub(crate) Caller);
 
 impl ComponentResponder {
     fn ask(&self, seen: &Exchange<'_>, version: Option<Arc<Version>>) -> Option<Response> {
-        let outcome = attempt::outcome(seen);
+        let outcome = convert::outcome(seen);
         let version = || version;
         let answer = self.0.ask(seen, version, |guest, store| {
             let answer = guest.fallback().call_respond(&mut *store, outcome)?;
-            // Within the call, so that an answer that can't be sent is a fault like any other.
+            // Converted within the call, so that an invalid answer is a fault like any other.
             let answer = answer
-                .map(|answer| attempt::into_response(answer, store.data().console()))
+                .map(|answer| convert::into_response(answer, store.data().console()))
                 .transpose()?;
-            Ok(answer.map(|answer| answer.made_by(store.data().version().id().clone())))
+            Ok(answer.map(|answer| answer.made_by(store.data().bounds().component.clone())))
         });
         if let Some(answer) = &answer {
-            self.0.capture(seen, &Said::Responded(answer.as_ref()));
+            self.0.ledger().capture(seen, &Said::Responded(answer.as_ref()));
         }
         answer.flatten()
     }
@@ -36,11 +35,11 @@ impl ComponentResponder {
 
 impl Responder for ComponentResponder {
     fn respond<'a>(&'a self, seen: &'a Exchange<'a>) -> Answer<'a> {
-        // Looked at once: the next version may be of the other kind.
-        match self.0.current() {
+        // Read once: the next version may be of the other kind.
+        match self.0.ledger().current() {
             Some(version) if version.handler().is_some() => Answer::Later(Box::pin(async move {
-                if self.0.may_call() {
-                    http::respond(self.0.clone(), version, seen).await
+                if self.0.ledger().may_call() {
+                    http::respond(self.0.ledger().clone(), version, seen).await
                 } else {
                     None
                 }
@@ -50,6 +49,6 @@ impl Responder for ComponentResponder {
     }
 
     fn peek(&self) -> Option<Peek> {
-        self.0.config().peek()
+        self.0.ledger().config().peek()
     }
 }

@@ -1,5 +1,5 @@
-//! How many lines of a component reach the log, all workers together: a guest that prints on every
-//! call of a busy route must not drown what others have to say.
+//! Limits the lines of a component that reach the log, over all workers: a guest that prints on
+//! every call of a busy route must not flood it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,24 +8,24 @@ use tokio::time::Instant;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// So many lines in each second.
+/// A limit on lines in each second.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     limit: u32,
-    window: Mutex<Window>,
+    window: Mutex<ThrottleWindow>,
 }
 
 #[derive(Debug)]
-struct Window {
+struct ThrottleWindow {
     since: Instant,
     passed: u32,
     dropped: u64,
 }
 
-/// What becomes of a line.
+/// Whether a line passes.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Passage {
-    /// It passes; so many were dropped in the window before.
+    /// It passes; `dropped` lines were dropped in the window before.
     Passes { dropped: u64 },
     /// It is dropped, and counted.
     Dropped,
@@ -33,7 +33,10 @@ pub(crate) enum Passage {
 
 impl Throttle {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { limit, window: Mutex::new(Window { since: Instant::now(), passed: 0, dropped: 0 }) }
+        Self {
+            limit,
+            window: Mutex::new(ThrottleWindow { since: Instant::now(), passed: 0, dropped: 0 }),
+        }
     }
 
     pub(crate) fn line(&self, now: Instant) -> Passage {
@@ -41,7 +44,7 @@ impl Throttle {
         let mut dropped = 0;
         if now.saturating_duration_since(window.since) >= WINDOW {
             dropped = window.dropped;
-            *window = Window { since: now, passed: 0, dropped: 0 };
+            *window = ThrottleWindow { since: now, passed: 0, dropped: 0 };
         }
         if window.passed >= self.limit {
             window.dropped += 1 + dropped;

@@ -15,10 +15,12 @@
 //! asynchronous functions throughout, and the same [`context`].
 
 mod clock;
-mod console;
+pub(crate) mod console;
+pub(crate) mod context;
 mod io;
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
@@ -27,74 +29,62 @@ use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io as wasi_io, random, sockets, sync};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
-use wasmtime_wasi::{WasiCtx, WasiView as _};
 
-pub(crate) use self::console::Console;
 use self::io::{HasIo, NonBlocking};
-use crate::config::Grant;
-use crate::instances::State;
-
-/// Random bytes that a guest gets at once; making them cannot be interrupted.
-const RANDOM_BYTES: u64 = 64 << 10;
-
-/// What a fresh instance finds: nothing but a console, and what it was granted.
-pub(crate) fn context(console: &Console, grants: &[Grant]) -> WasiCtx {
-    let mut builder = WasiCtx::builder();
-    builder
-        .stdout(console.clone())
-        .stderr(console.clone())
-        .max_random_size(RANDOM_BYTES)
-        .allow_tcp(false)
-        .allow_udp(false)
-        .allow_ip_name_lookup(false);
-    for grant in grants {
-        // One that is not set, or is no text, is as absent for the guest as for the host.
-        if let Grant::Env(name) = grant
-            && let Ok(value) = std::env::var(name)
-        {
-            builder.env(name, value);
-        }
-    }
-    builder.build()
-}
+use crate::store::HostState;
 
 /// Adds everything of `wasi:cli/imports@0.2`.
-pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     // Ours.
-    sync::io::poll::add_to_linker::<State, HasIo>(linker, |state| NonBlocking(state.ctx().table))?;
-    sync::io::streams::add_to_linker::<State, HasIo>(linker, |state| {
+    sync::io::poll::add_to_linker::<HostState, HasIo>(linker, |state| {
         NonBlocking(state.ctx().table)
     })?;
-    clocks::monotonic_clock::add_to_linker::<State, HasIo>(linker, |state| {
+    sync::io::streams::add_to_linker::<HostState, HasIo>(linker, |state| {
+        NonBlocking(state.ctx().table)
+    })?;
+    clocks::monotonic_clock::add_to_linker::<HostState, HasIo>(linker, |state| {
         NonBlocking(state.ctx().table)
     })?;
     refuse_udp(linker)?;
 
     // wasmtime-wasi's.
-    wasi_io::error::add_to_linker::<State, HasTable>(linker, |state| state.ctx().table)?;
-    clocks::wall_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
-    random::random::add_to_linker::<State, WasiRandom>(linker, State::random)?;
-    random::insecure::add_to_linker::<State, WasiRandom>(linker, State::random)?;
-    random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, State::random)?;
-    cli::exit::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::environment::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::stdin::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::stdout::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::stderr::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::terminal_input::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::terminal_output::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::terminal_stdin::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::terminal_stdout::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    cli::terminal_stderr::add_to_linker::<State, WasiCli>(linker, State::cli)?;
-    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
-    sync::filesystem::types::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
+    wasi_io::error::add_to_linker::<HostState, HasTable>(linker, |state| state.ctx().table)?;
+    clocks::wall_clock::add_to_linker::<HostState, WasiClocks>(linker, HostState::clocks)?;
+    random::random::add_to_linker::<HostState, WasiRandom>(linker, HostState::random)?;
+    random::insecure::add_to_linker::<HostState, WasiRandom>(linker, HostState::random)?;
+    random::insecure_seed::add_to_linker::<HostState, WasiRandom>(linker, HostState::random)?;
+    cli::exit::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::environment::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::stdin::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::stdout::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::stderr::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_input::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_output::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_stdin::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_stdout::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_stderr::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    filesystem::preopens::add_to_linker::<HostState, WasiFilesystem>(
+        linker,
+        HostState::filesystem,
+    )?;
+    sync::filesystem::types::add_to_linker::<HostState, WasiFilesystem>(
+        linker,
+        HostState::filesystem,
+    )?;
     let options = sockets::network::LinkOptions::default();
-    sockets::network::add_to_linker::<State, WasiSockets>(linker, &options, State::sockets)?;
-    sockets::instance_network::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
-    sockets::tcp_create_socket::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
-    sync::sockets::tcp::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
-    sync::sockets::udp::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    sockets::network::add_to_linker::<HostState, WasiSockets>(
+        linker,
+        &options,
+        HostState::sockets,
+    )?;
+    sockets::instance_network::add_to_linker::<HostState, WasiSockets>(linker, HostState::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<HostState, WasiSockets>(linker, HostState::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<HostState, WasiSockets>(
+        linker,
+        HostState::sockets,
+    )?;
+    sync::sockets::tcp::add_to_linker::<HostState, WasiSockets>(linker, HostState::sockets)?;
+    sync::sockets::udp::add_to_linker::<HostState, WasiSockets>(linker, HostState::sockets)?;
     Ok(())
 }
 
@@ -106,7 +96,7 @@ impl HasData for HasTable {
 }
 
 /// wasmtime-wasi would enter a runtime even to refuse.
-fn refuse_udp(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+fn refuse_udp(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     linker.instance("wasi:sockets/udp-create-socket@0.2.0")?.func_wrap(
         "create-udp-socket",
         |_, (_family,): (IpAddressFamily,)| {

@@ -1,7 +1,7 @@
 //! For the tests of fusebox: whatever an HTTP handler can do wrong, and a few things that it can do
 //! right, by the first part of the request's path.
 
-use wasip2::clocks::monotonic_clock::subscribe_duration;
+use wasip2::clocks::monotonic_clock::{now, subscribe_duration};
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
@@ -70,6 +70,18 @@ impl Guest for Hostile {
                 let _body = begun(out);
                 subscribe_duration(DAY).block();
             }
+            // The end of the body, and of an epoch, and then a trap.
+            "body-drop-trap" => {
+                drop(begun(out));
+                busy(number);
+                panic!("after the body");
+            }
+            "body-end-trap" => {
+                let (stream, body) = begun(out);
+                finish(body, stream);
+                busy(number);
+                panic!("after the body");
+            }
             "body-unfinished" => drop(begun(out)),
             "body-short" => {
                 let (body, stream) = head(out, 200, &[("content-length".into(), "10".into())]);
@@ -118,6 +130,12 @@ fn forever() -> ! {
     loop {
         std::hint::black_box(());
     }
+}
+
+/// For so many milliseconds of time.
+fn busy(millis: u64) {
+    let end = now() + millis * MILLISECOND;
+    while now() < end {}
 }
 
 fn grow(out: ResponseOutparam) {

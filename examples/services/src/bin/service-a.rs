@@ -5,26 +5,26 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fusebox_examples::{Lines, ServiceA, Stop, Upstream, bind, listening, run, serve};
+use fusebox_examples::{Lines, ServiceA, Stop, UpstreamUrl, bind, listening, run, serve};
 
 /// The client of the demonstration: calls service B through fusebox, and says hello from both.
 #[derive(Debug, Parser)]
-struct Args {
+struct ServiceAArguments {
     /// Where to listen; port 0 takes a free one, which the first line on stdout names.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
 
     /// Where service B is called: fusebox.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3002")]
-    upstream: Upstream,
+    upstream: UpstreamUrl,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = ServiceAArguments::parse();
     run(service_a(args))
 }
 
-async fn service_a(args: Args) -> anyhow::Result<()> {
+async fn service_a(args: ServiceAArguments) -> anyhow::Result<()> {
     let stop = Stop::on_signal()?;
     let listener = bind(args.listen).await?;
     listening("service-a", listener.local_addr()?, None);

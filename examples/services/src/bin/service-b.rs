@@ -9,7 +9,7 @@ use fusebox_resilience::testing::{Step, Steps};
 
 /// The upstream of the demonstration: says hello, or fails as it is told to.
 #[derive(Debug, Parser)]
-struct Args {
+struct ServiceBArguments {
     /// Where to listen; port 0 takes a free one, which the first line on stdout names.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3001")]
     listen: SocketAddr,
@@ -42,11 +42,11 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = ServiceBArguments::parse();
     run(service_b(args))
 }
 
-async fn service_b(args: Args) -> anyhow::Result<()> {
+async fn service_b(args: ServiceBArguments) -> anyhow::Result<()> {
     let stop = Stop::on_signal()?;
     let listener = bind(args.listen).await?;
     let (behaviour, seed) = if args.script.is_some() || args.rest.is_some() {

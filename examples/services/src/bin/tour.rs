@@ -12,24 +12,24 @@ use fusebox_examples::{Stop, run, tour};
 /// The exit code is 0 if everything was as it should be. To be run from the root of the repository.
 #[derive(Debug, Parser)]
 #[command(name = "tour")]
-struct Arguments {
+struct TourArguments {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<TourCommand>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum TourCommand {
     /// Run a flaky service B, fusebox with the composition, and service A until ctrl-c
     Run(tour::Addresses),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = TourArguments::parse();
     run(async {
         let stop = Stop::on_signal_or_hangup()?;
         match arguments.command {
             None => tour::tell(stop).await,
-            Some(Command::Run(addresses)) => tour::run(addresses, stop).await,
+            Some(TourCommand::Run(addresses)) => tour::run(addresses, stop).await,
         }
     })
 }

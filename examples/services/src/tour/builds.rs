@@ -5,9 +5,9 @@
 //! they stay as they are. A custom section, which WebAssembly allows at the end of every component,
 //! makes the second build another one in any case.
 
-/// What the first build answers.
+/// The answer of the first build.
 const WORDS: &str = "error accessing service B";
-/// What the second answers: as long, since nothing else in the file may move.
+/// The answer of the second build, of the same length, since nothing in the file may move.
 const OTHER_WORDS: &str = "service B is out to lunch";
 
 /// A build, and the words in it.

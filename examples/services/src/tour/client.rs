@@ -18,23 +18,23 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long a body may be; `/metrics` is the longest.
 const MOST: usize = 1 << 20;
 
-/// An answer, whole.
+/// A whole answer.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct WholeAnswer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: String,
 }
 
-/// A connection. Dropped, it is closed.
+/// A connection, which is closed when dropped.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct TourConnection {
     host: HeaderValue,
     sender: SendRequest<Full<Bytes>>,
     _driver: JoinSet<()>,
 }
 
-impl Connection {
+impl TourConnection {
     pub(super) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream =
             TcpStream::connect(address).await.with_context(|| format!("connect to `{address}`"))?;
@@ -52,7 +52,7 @@ impl Connection {
     pub(super) async fn send(
         &mut self,
         mut request: Request<Full<Bytes>>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<WholeAnswer> {
         request.headers_mut().insert(header::HOST, self.host.clone());
         let exchange = async {
             self.sender.ready().await?;
@@ -63,7 +63,7 @@ impl Connection {
                 .map_err(anyhow::Error::from_boxed)?
                 .to_bytes();
             let body = String::from_utf8_lossy(&body).into_owned();
-            anyhow::Ok(Answer { status: head.status, headers: head.headers, body })
+            anyhow::Ok(WholeAnswer { status: head.status, headers: head.headers, body })
         };
         timeout(LIMIT, exchange).await.with_context(|| format!("no answer after {LIMIT:?}"))?
     }
@@ -73,12 +73,12 @@ impl Connection {
 pub(super) async fn send(
     address: SocketAddr,
     request: Request<Full<Bytes>>,
-) -> anyhow::Result<Answer> {
-    Connection::open(address).await?.send(request).await
+) -> anyhow::Result<WholeAnswer> {
+    TourConnection::open(address).await?.send(request).await
 }
 
-/// Gets what is there.
-pub(super) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
+/// Gets this path.
+pub(super) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<WholeAnswer> {
     send(address, request(Method::GET, path, "")?).await
 }
 

@@ -1,5 +1,5 @@
-//! A load: some connections, each of which asks again as soon as it has its answer, until it is
-//! told to stop.
+//! A load: some connections that each send the next request as soon as the last one is answered,
+//! until they are told to stop.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,35 +9,35 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::client::{Connection, request};
+use super::client::{TourConnection, request};
 
-/// A load under way. Dropped, it ends at once.
+/// A running load. Dropping it ends it at once.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(super) struct TourLoad {
     since: Instant,
     stop: watch::Sender<bool>,
     answered: watch::Receiver<usize>,
     connections: JoinSet<Outcomes>,
 }
 
-/// How often each answer came: status and body, or what went wrong instead.
+/// How often each outcome came: status and body, or an error.
 type Outcomes = BTreeMap<String, usize>;
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct LoadTally {
     pub(super) outcomes: Outcomes,
     pub(super) seconds: f64,
 }
 
-impl Tally {
+impl LoadTally {
     pub(super) fn total(&self) -> usize {
         self.outcomes.values().sum()
     }
 }
 
-impl Load {
-    /// Starts so many connections that ask for `/`.
+impl TourLoad {
+    /// Starts so many connections that get `/`.
     pub(super) fn start(address: SocketAddr, connections: usize) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (answering, answered) = watch::channel(0);
@@ -57,7 +57,7 @@ impl Load {
     }
 
     /// Lets each connection finish its request.
-    pub(super) async fn end(mut self) -> Tally {
+    pub(super) async fn end(mut self) -> LoadTally {
         self.stop.send_replace(true);
         let mut outcomes = Outcomes::new();
         while let Some(part) = self.connections.join_next().await {
@@ -65,7 +65,7 @@ impl Load {
             part.into_iter()
                 .for_each(|(outcome, count)| *outcomes.entry(outcome).or_default() += count);
         }
-        Tally { outcomes, seconds: self.since.elapsed().as_secs_f64() }
+        LoadTally { outcomes, seconds: self.since.elapsed().as_secs_f64() }
     }
 }
 
@@ -90,10 +90,13 @@ async fn ask_until(
     outcomes
 }
 
-async fn ask(connection: &mut Option<Connection>, address: SocketAddr) -> anyhow::Result<String> {
+async fn ask(
+    connection: &mut Option<TourConnection>,
+    address: SocketAddr,
+) -> anyhow::Result<String> {
     let connection = match connection {
         Some(connection) => connection,
-        none => none.insert(Connection::open(address).await?),
+        none => none.insert(TourConnection::open(address).await?),
     };
     let answer = connection.send(request(Method::GET, "/", "")?).await?;
     Ok(format!("{} {}", answer.status.as_u16(), answer.body))

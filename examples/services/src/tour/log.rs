@@ -1,4 +1,4 @@
-//! What a program has written so far, and the wait for what it will.
+//! The log of a program, and waiting for its lines.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use tokio::time::timeout;
 
 use super::program::Output;
 
-/// When to say that a line will not come.
+/// How long to wait for a line.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The lines of a program, kept from its start line on. What is not JSON is a line with nothing but
 /// a `msg`.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct ProgramLog {
     lines: watch::Receiver<Vec<Value>>,
     _readers: JoinSet<()>,
 }
 
-impl Log {
+impl ProgramLog {
     pub(super) fn of(output: Output) -> Self {
         let (kept, lines) = watch::channel(Vec::new());
         let mut readers = JoinSet::new();
@@ -31,17 +31,17 @@ impl Log {
         Self { lines, _readers: readers }
     }
 
-    /// How many there are.
+    /// The number of lines.
     pub(super) fn len(&self) -> usize {
         self.lines.borrow().len()
     }
 
-    /// Those that are as wanted, of all that have come from this position on.
+    /// The wanted lines from this position on.
     pub(super) fn all(&self, from: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         self.lines.borrow().iter().skip(from).filter(|line| wanted(line)).cloned().collect()
     }
 
-    /// Waits for the first line as wanted from this position on: none, if it does not come.
+    /// Waits for the first wanted line from this position on; `None` if it does not come.
     pub(super) async fn first(
         &self,
         from: usize,
@@ -65,7 +65,7 @@ impl Log {
         timeout(PATIENCE, found).await.ok()?
     }
 
-    /// Waits until so many lines are as wanted, or no more will come, and returns them.
+    /// Waits for so many wanted lines, or until no more will come, and returns them.
     pub(super) async fn some(&self, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut lines = self.lines.clone();
         let enough =
@@ -75,7 +75,7 @@ impl Log {
         self.all(0, wanted)
     }
 
-    /// Waits until the program, which has ended, has nothing left to say.
+    /// Waits for the last line of a program that has ended.
     pub(super) async fn ended(&self) {
         let mut lines = self.lines.clone();
         let _ = timeout(PATIENCE, async { while lines.changed().await.is_ok() {} }).await;
@@ -89,7 +89,7 @@ async fn keep<R: AsyncBufRead + Unpin>(mut lines: Lines<R>, kept: watch::Sender<
     }
 }
 
-/// What a line says.
+/// The message of a line.
 pub(super) fn message(line: &Value) -> &str {
     line["msg"].as_str().unwrap_or_default()
 }
@@ -99,12 +99,12 @@ pub(super) fn is_about(line: &Value, request_id: &str) -> bool {
     line["request_id"] == request_id
 }
 
-/// Whether a line is the one that every request has at its end.
+/// Whether a line is an access line.
 pub(super) fn is_access(line: &Value) -> bool {
     line["request"].is_object()
 }
 
-/// Whether somebody wrote a line who should not have: on stderr, or a panic.
+/// Whether a line is unexpected: from stderr, or of a panic.
 pub(super) fn is_stray(line: &Value) -> bool {
     line["time"].is_null()
 }

@@ -30,15 +30,15 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 pub(super) const ANY: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// Who plays in the demonstration.
+/// The programs of the demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum DemoProgram {
     B,
     Fusebox,
     A,
 }
 
-impl Role {
+impl DemoProgram {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::A => "service A",
@@ -61,15 +61,15 @@ impl Role {
     }
 }
 
-/// A program that runs. Dropped, it is killed.
+/// A running program. Dropping it kills it.
 pub(super) struct Program {
-    role: Role,
+    role: DemoProgram,
     child: Child,
-    /// The line by which it said that it listens, and where.
+    /// Its log line `listening`.
     listening: Value,
 }
 
-/// What a program writes from its start line on. Somebody must read it, or the program will wait.
+/// The output of a program from its start line on. It must be read, or the program blocks.
 pub(super) struct Output {
     pub(super) lines: Lines<BufReader<ChildStdout>>,
     pub(super) errors: Lines<BufReader<ChildStderr>>,
@@ -81,9 +81,9 @@ impl Program {
         listen: SocketAddr,
         options: &[&str],
     ) -> anyhow::Result<(Self, Output)> {
-        let mut command = Role::B.command()?;
+        let mut command = DemoProgram::B.command()?;
         command.arg("--listen").arg(listen.to_string()).args(options);
-        Self::start(Role::B, command).await
+        Self::start(DemoProgram::B, command).await
     }
 
     /// fusebox with a configuration that reads these addresses from the environment, as all in
@@ -94,11 +94,11 @@ impl Program {
         admin: SocketAddr,
         service_b: SocketAddr,
     ) -> anyhow::Result<(Self, Output)> {
-        let mut command = Role::Fusebox.command()?;
+        let mut command = DemoProgram::Fusebox.command()?;
         command.arg("run").arg(config);
         command.env("FUSEBOX_LISTEN", listen.to_string()).env("FUSEBOX_ADMIN", admin.to_string());
         command.env("SERVICE_B", format!("http://{service_b}"));
-        Self::start(Role::Fusebox, command).await
+        Self::start(DemoProgram::Fusebox, command).await
     }
 
     /// Service A, which calls fusebox there.
@@ -106,16 +106,16 @@ impl Program {
         listen: SocketAddr,
         fusebox: SocketAddr,
     ) -> anyhow::Result<(Self, Output)> {
-        let mut command = Role::A.command()?;
+        let mut command = DemoProgram::A.command()?;
         command
             .arg("--listen")
             .arg(listen.to_string())
             .arg("--upstream")
             .arg(format!("http://{fusebox}"));
-        Self::start(Role::A, command).await
+        Self::start(DemoProgram::A, command).await
     }
 
-    async fn start(role: Role, mut command: Command) -> anyhow::Result<(Self, Output)> {
+    async fn start(role: DemoProgram, mut command: Command) -> anyhow::Result<(Self, Output)> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().with_context(|| format!("start {}", role.name()))?;
         let mut program = Self { role, child, listening: Value::Null };
@@ -155,7 +155,7 @@ impl Program {
         bail!("{}: {}", self.role.name(), said.join("; "))
     }
 
-    pub(super) fn role(&self) -> Role {
+    pub(super) fn role(&self) -> DemoProgram {
         self.role
     }
 
@@ -167,7 +167,7 @@ impl Program {
         })
     }
 
-    /// Waits until it has ended by itself, and says so. Dropped before, nothing is lost.
+    /// Waits until it has ended by itself, and describes that. Safe to cancel.
     pub(super) async fn ended(&mut self) -> String {
         match self.child.wait().await {
             Ok(status) => format!("{} has ended by itself: {status}", self.role.name()),

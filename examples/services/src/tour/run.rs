@@ -10,11 +10,12 @@ use futures_util::future::select_all;
 use tokio::io::{AsyncBufRead, Lines};
 use tokio::task::JoinSet;
 
-use super::program::{Output, Program, Role};
-use super::{config, print};
+use super::config::config;
+use super::print::print;
+use super::program::{DemoProgram, Output, Program};
 use crate::stop::Stop;
 
-/// Where everybody listens. Port 0 takes a free one.
+/// Where the programs listen. Port 0 takes a free port.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Addresses {
     /// Where service A listens.
@@ -40,7 +41,7 @@ pub struct Addresses {
 /// One of them does not start, or ends by itself. The others have ended by then, too.
 pub async fn run(addresses: Addresses, stop: Stop) -> anyhow::Result<()> {
     let config = config("composition.toml")?;
-    let mut running = Running::default();
+    let mut running = Demonstration::default();
     let outcome = tokio::select! {
         biased;
         () = stop.requested() => Ok(()),
@@ -50,15 +51,15 @@ pub async fn run(addresses: Addresses, stop: Stop) -> anyhow::Result<()> {
     outcome.and(ended)
 }
 
-/// Who runs, in the order of their start, and who prints what they write.
+/// The running programs in the order of their start, and the tasks that print their output.
 #[derive(Debug, Default)]
-struct Running {
+struct Demonstration {
     programs: Vec<Program>,
     printers: JoinSet<()>,
 }
 
-impl Running {
-    /// Comes back only with an error. Dropped, it leaves those running that have started.
+impl Demonstration {
+    /// Returns only with an error. If cancelled, the programs that have started go on.
     async fn start_and_watch(&mut self, addresses: Addresses, config: &Path) -> anyhow::Result<()> {
         let Addresses { service_a, service_b, fusebox, admin } = addresses;
         self.enter(Program::service_b(service_b, &["--mode", "flaky"]).await?);
@@ -74,16 +75,16 @@ impl Running {
 
     fn enter(&mut self, (program, output): (Program, Output)) {
         let prefix = match program.role() {
-            Role::A => "A",
-            Role::B => "B",
-            Role::Fusebox => "fusebox",
+            DemoProgram::A => "A",
+            DemoProgram::B => "B",
+            DemoProgram::Fusebox => "fusebox",
         };
         self.printers.spawn(print_all(output.lines, prefix));
         self.printers.spawn(print_all(output.errors, prefix));
         self.programs.push(program);
     }
 
-    /// Where the one that started last listens.
+    /// The address of the program that started last.
     fn address(&self, field: &str) -> anyhow::Result<SocketAddr> {
         match self.programs.last() {
             Some(program) => program.address(field),
@@ -91,8 +92,8 @@ impl Running {
         }
     }
 
-    /// Ends them, last come first, so that none loses the one it asks, and lets them finish what
-    /// they have to say.
+    /// Ends the programs, the last one first, so that none loses its upstream, and prints the rest
+    /// of their output.
     async fn end(self) -> anyhow::Result<()> {
         let Self { programs, mut printers } = self;
         let mut outcome = Ok(());
@@ -112,7 +113,8 @@ impl Running {
 
 fn invitation(a: SocketAddr, fusebox: SocketAddr, b: SocketAddr, admin: SocketAddr) -> String {
     let mut text =
-        "\nB fails every other time; fusebox stands between it and A. Try, in another terminal:\n\n".to_owned();
+        "\nB fails every other time; fusebox stands between it and A. Try, in another terminal:\n\n"
+            .to_owned();
     for (command, what) in [
         (format!("curl -i http://{a}"), "ask A, a few times"),
         (format!("curl -i http://{b}"), "ask B, without fusebox"),
@@ -123,11 +125,8 @@ fn invitation(a: SocketAddr, fusebox: SocketAddr, b: SocketAddr, admin: SocketAd
         text.push_str(&format!("  {command:<42}  # {what}\n"));
     }
     text.push_str(
-        "
-Edit policies/service-b/src/lib.rs, then `make policies` in another terminal: it is swapped while it runs.
-ctrl-c ends all three.
-
-",
+        "\nEdit policies/service-b/src/lib.rs, then `make policies` in another terminal: \
+         it is swapped while it runs.\nctrl-c ends all three.\n\n",
     );
     text
 }

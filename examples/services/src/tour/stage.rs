@@ -1,5 +1,4 @@
-//! Where a story plays: service B, fusebox and, if it is wanted, service A, as processes on free
-//! ports.
+//! The processes of a story on free ports: service B, fusebox and, where needed, service A.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,12 +13,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::client::{self, Answer};
-use super::log::{Log, is_about, is_access, is_stray, message};
-use super::program::{ANY, Output, Program, Role};
+use super::client::{self, WholeAnswer};
+use super::log::{ProgramLog, is_about, is_access, is_stray, message};
+use super::program::{ANY, DemoProgram, Output, Program};
 use crate::log::REQUEST_ID;
 
-/// The processes of a story. Dropped, they are killed.
+/// The processes of a story. Dropping it kills them.
 #[derive(Debug)]
 pub(super) struct Stage {
     a: Option<Actor>,
@@ -28,31 +27,31 @@ pub(super) struct Stage {
     admin: SocketAddr,
 }
 
-/// A program, and what it has written.
+/// A program and its log.
 #[derive(Debug)]
 pub(super) struct Actor {
-    role: Role,
-    /// None: it has ended.
+    role: DemoProgram,
+    /// `None`: it has ended.
     program: Option<Program>,
     pub(super) address: SocketAddr,
-    pub(super) log: Log,
+    pub(super) log: ProgramLog,
 }
 
-/// A request of the tour's.
+/// A request of the tour.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
-    whom: Role,
+    whom: DemoProgram,
     method: Method,
     path: &'static str,
     body: &'static str,
 }
 
-/// What came of a question.
+/// A question with its answer.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(super) struct TourExchange {
     pub(super) at: Timestamp,
     pub(super) took: Duration,
-    pub(super) answer: Answer,
+    pub(super) answer: WholeAnswer,
     /// fusebox's lines about it.
     pub(super) log: Vec<Value>,
     /// B's lines about it.
@@ -62,12 +61,12 @@ pub(super) struct Exchange {
 impl Question {
     /// Asks service A.
     pub(super) fn to_a() -> Self {
-        Self { whom: Role::A, method: Method::GET, path: "/", body: "" }
+        Self { whom: DemoProgram::A, method: Method::GET, path: "/", body: "" }
     }
 
     /// Asks fusebox itself.
     pub(super) fn to_fusebox(path: &'static str) -> Self {
-        Self { whom: Role::Fusebox, method: Method::GET, path, body: "" }
+        Self { whom: DemoProgram::Fusebox, method: Method::GET, path, body: "" }
     }
 
     pub(super) fn posting(self, body: &'static str) -> Self {
@@ -96,17 +95,17 @@ impl Stage {
         Ok(Self { a: Some(a), ..self })
     }
 
-    /// Asks, waits for the answer, and then until fusebox and B, this one so many times, have
-    /// written what they have to say of it. Fewer lines than that are for the caller to notice.
+    /// Sends the request and waits for the answer, for fusebox's access line and for so many of
+    /// B's. If there are fewer, the caller notices.
     pub(super) async fn ask(
         &self,
         question: &Question,
         request_id: &str,
         arrivals: usize,
-    ) -> anyhow::Result<Exchange> {
+    ) -> anyhow::Result<TourExchange> {
         let address = match (question.whom, &self.a) {
-            (Role::A, Some(a)) => a.address,
-            (Role::Fusebox, _) => self.fusebox.address,
+            (DemoProgram::A, Some(a)) => a.address,
+            (DemoProgram::Fusebox, _) => self.fusebox.address,
             _ => bail!("{} is not there to be asked", question.whom.name()),
         };
         let mut request: Request<Full<Bytes>> =
@@ -120,16 +119,16 @@ impl Stage {
         let log = self.fusebox.log.all(0, |line| is_about(line, request_id));
         let arrivals =
             self.b.log.some(arrivals, |line| is_about(line, request_id) && is_access(line)).await;
-        Ok(Exchange { at, took, answer, log, arrivals })
+        Ok(TourExchange { at, took, answer, log, arrivals })
     }
 
-    /// What fusebox knows.
+    /// The admin listener's `/state`.
     pub(super) async fn state(&self) -> anyhow::Result<Value> {
         let answer = client::get(self.admin, "/state").await?;
         serde_json::from_str(&answer.body).context("`/state` is no JSON")
     }
 
-    /// What fusebox has counted.
+    /// The admin listener's `/metrics`.
     pub(super) async fn metrics(&self) -> anyhow::Result<String> {
         Ok(client::get(self.admin, "/metrics").await?.body)
     }
@@ -140,8 +139,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends everybody who has not, in the order in which they need each other, and returns how each
-    /// did, how many requests B had, and what somebody said who should not have.
+    /// Ends all programs, each before its upstream, and returns how they ended, how many requests B
+    /// received, and unexpected output.
     pub(super) async fn close(self) -> anyhow::Result<Closing> {
         let Self { a, mut fusebox, mut b, .. } = self;
         let mut statuses = Vec::new();
@@ -159,20 +158,25 @@ impl Stage {
 /// How a story's processes ended.
 #[derive(Debug)]
 pub(super) struct Closing {
-    pub(super) statuses: Vec<(Role, ExitStatus)>,
-    /// How many requests B had in all.
+    pub(super) statuses: Vec<(DemoProgram, ExitStatus)>,
+    /// The number of requests that B received.
     pub(super) arrivals: usize,
-    /// What was written to stderr, or is no line of a log.
+    /// Output on stderr, and output that is no log line.
     pub(super) strays: Vec<String>,
 }
 
 impl Actor {
     fn enter((program, output): (Program, Output), field: &str) -> anyhow::Result<Self> {
         let address = program.address(field)?;
-        Ok(Self { role: program.role(), program: Some(program), address, log: Log::of(output) })
+        Ok(Self {
+            role: program.role(),
+            program: Some(program),
+            address,
+            log: ProgramLog::of(output),
+        })
     }
 
-    /// Ends it, and reads what it had left to say. None: it has ended before.
+    /// Ends it and reads the rest of its log. `None`: it has ended before.
     async fn exit(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         let Some(program) = self.program.take() else { return Ok(None) };
         let status = program.stop().await?;

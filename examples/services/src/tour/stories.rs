@@ -23,7 +23,10 @@ const OPENS_AGAIN: &str = "circuit breaker state changed from half-open to open"
 const CLOSES: &str = "circuit breaker state changed from half-open to closed";
 
 pub(super) async fn timeout(story: &mut Story) -> anyhow::Result<()> {
-    story.say("B takes five seconds for each answer. fusebox waits for one, then lets go of B and tells A why.");
+    story.say(
+        "B takes five seconds for each answer. fusebox waits for one, then lets go of B and tells \
+         A why.",
+    );
     let stage = Stage::open(story.config(), &["--mode", "slow"]).await?.with_a().await?;
     let expected = Expected {
         status: 500,
@@ -56,7 +59,10 @@ pub(super) async fn retry(story: &mut Story) -> anyhow::Result<()> {
 }
 
 pub(super) async fn circuit_breaker(story: &mut Story) -> anyhow::Result<()> {
-    story.say("B is busy three times, each time for a second, in which nobody asks it; then one request may try.");
+    story.say(
+        "B is busy three times, each time for a second, in which nobody asks it; then one request \
+         may try.",
+    );
     let script = ["--script", "503:ra=1*3,200", "--rest", "503:ra=30"];
     let stage = Stage::open(story.config(), &script).await?.with_a().await?;
     // Each retry waits for as long as the breaker is open.
@@ -84,7 +90,8 @@ pub(super) async fn circuit_breaker(story: &mut Story) -> anyhow::Result<()> {
     story.ask(&stage, Question::to_a(), expected).await?;
 
     story.say(
-        "Now B asks for thirty seconds. On a route that does not wait, the first 503 is B's, the second fusebox's.",
+        "Now B asks for thirty seconds. On a route that does not wait, the first 503 is B's, the \
+         second fusebox's.",
     );
     let expected =
         Expected { status: 503, body: "", after: between(0, 10), log: &[OPENS, BUSY], b: &[BUSY] };
@@ -142,7 +149,10 @@ pub(super) async fn fallback(story: &mut Story) -> anyhow::Result<()> {
 }
 
 pub(super) async fn composition_of_the_post(story: &mut Story) -> anyhow::Result<()> {
-    story.say("All four policies on a bad day: B is busy twice, hangs, is busy three times, and hangs again.");
+    story.say(
+        "All four policies on a bad day: B is busy twice, hangs, is busy three times, and hangs \
+         again.",
+    );
     story.say("Two mistakes show: a timeout closes the breaker, and the fallback never runs.");
     let stage = Stage::open(story.config(), &["--script", BAD_DAY]).await?.with_a().await?;
     let expected = Expected {
@@ -210,7 +220,10 @@ pub(super) async fn composition_of_the_post(story: &mut Story) -> anyhow::Result
 }
 
 pub(super) async fn composition(story: &mut Story) -> anyhow::Result<()> {
-    story.say("The same policies; the component `service-b` says when B is busy and what to answer in its place.");
+    story.say(
+        "The same policies; the component `service-b` says when B is busy and what to answer in \
+         its place.",
+    );
     story.say("First an ordinary day: B is busy twice and well, then busy three times.");
     let stage = Stage::open(story.config(), &["--script", "503:ra=1*2,200,503:ra=1*3"])
         .await?
@@ -277,7 +290,10 @@ pub(super) async fn composition(story: &mut Story) -> anyhow::Result<()> {
 }
 
 pub(super) async fn graphql(story: &mut Story) -> anyhow::Result<()> {
-    story.say("B answers 200 each time, twice with errors in the body. Another component sees them: asked again.");
+    story.say(
+        "B answers 200 each time, twice with errors in the body. Another component sees them: \
+         asked again.",
+    );
     let script = "200:body=graphql-errors*2,200:body=graphql-data";
     let errors = "200:body=graphql-errors";
     let stage = Stage::open(story.config(), &["--script", script, "--rest", errors]).await?;

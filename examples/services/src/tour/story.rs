@@ -1,5 +1,4 @@
-//! A story as it is told: everything seen is printed under a mark that says whether it is as it
-//! should be.
+//! A story: everything that it sees is printed with a mark that tells whether it is as expected.
 //!
 //! The telling is kept until the story has ended, because all stories run at the same time and are
 //! printed in order.
@@ -13,43 +12,42 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::client::Answer;
+use super::client::WholeAnswer;
 use super::log::{message, seconds};
-use super::stage::{Exchange, Question, Stage};
+use super::stage::{Question, Stage, TourExchange};
 
 /// How long to look again whether a number is what it should be: an answer may be here before it is
 /// counted.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often to look.
 const PAUSE: Duration = Duration::from_millis(20);
-/// What is shown of a body.
+/// How many letters of a body are shown.
 const SHOWN: usize = 120;
 
-/// A story that is being told, or has been.
+/// A story.
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) number: &'static str,
     pub(super) text: String,
-    /// How much of what was seen has been checked,
+    /// The number of checks,
     pub(super) checked: usize,
-    /// and how much of that is not as it should be.
+    /// and of those that failed.
     pub(super) wrong: usize,
     config: PathBuf,
     asked: usize,
 }
 
-/// What a question should lead to.
+/// What is expected of a question.
 #[derive(Debug)]
 pub(super) struct Expected<'a> {
     pub(super) status: u16,
     /// What the body contains.
     pub(super) body: &'a str,
-    /// When the answer comes. Never early; what is late on a busy machine is well within what
-    /// would be wrong.
+    /// When the answer comes. It must not be early; a busy machine is never late enough to fail.
     pub(super) after: Range<Duration>,
-    /// What fusebox says of it, line by line.
+    /// Fusebox's messages about it.
     pub(super) log: &'a [&'a str],
-    /// What B says of it, line by line.
+    /// B's messages about it.
     pub(super) b: &'a [&'a str],
 }
 
@@ -89,7 +87,7 @@ pub(super) fn between(from: u64, to: u64) -> Range<Duration> {
 }
 
 impl Story {
-    /// Tells a story about a configuration to its end, which may be that it can't go on.
+    /// Tells a story about a configuration to its end, or until an error.
     pub(super) async fn told(
         number: &'static str,
         title: &str,
@@ -114,13 +112,13 @@ impl Story {
         &self.config
     }
 
-    /// Says what nobody checks: what is set up, and what comes next.
+    /// Prints a text that is not checked: what is set up, and what comes next.
     pub(super) fn say(&mut self, text: &str) {
         // A string takes whatever is written to it.
         let _ = writeln!(self.text, "   {text}");
     }
 
-    /// Shows what was seen, and what should have been if that is something else.
+    /// Shows what was seen, and what was expected if that is something else.
     pub(super) fn fact(&mut self, label: &str, seen: &[String], expected: Option<Vec<String>>) {
         self.checked += 1;
         self.wrong += usize::from(expected.is_some());
@@ -146,7 +144,7 @@ impl Story {
         stage: &Stage,
         question: Question,
         expected: Expected<'_>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<WholeAnswer> {
         self.asked += 1;
         let request_id = format!("tour-{}-{}", self.number, self.asked);
         self.say(&format!("→ {question}"));
@@ -157,8 +155,8 @@ impl Story {
         Ok(exchange.answer)
     }
 
-    fn answer(&mut self, exchange: &Exchange, expected: &Expected<'_>) {
-        let Exchange { took, answer, .. } = exchange;
+    fn answer(&mut self, exchange: &TourExchange, expected: &Expected<'_>) {
+        let TourExchange { took, answer, .. } = exchange;
         let seen = format!(
             "{} after {:.2} s: {}",
             answer.status.as_u16(),
@@ -250,8 +248,8 @@ impl Story {
         }
     }
 
-    /// Ends everybody, and shows how: each well, with nothing on stderr, and B asked so often in
-    /// all, if it kept count.
+    /// Ends all programs and shows how: each with success and nothing on stderr, and after so many
+    /// requests to B, if that is known.
     pub(super) async fn end(
         &mut self,
         stage: Stage,
@@ -279,8 +277,8 @@ impl Story {
     }
 }
 
-/// A line for people: when, what, and what makes it clearer. A line of B's counts from the
-/// request's arrival there.
+/// A line for people: time, message and details. Times of B's lines count from the request's
+/// arrival there.
 fn line_shown(line: &Value, since: Timestamp) -> String {
     let time = if line["attempts"].is_null() && line["request"].is_object() {
         &line["request"]["time"]
@@ -314,7 +312,7 @@ fn line_shown(line: &Value, since: Timestamp) -> String {
 /// A value for people.
 fn shown(value: &Value) -> String {
     match value.as_str() {
-        Some(text) if text.len() > 24 => format!("{}…", text.chars().take(12).collect::<String>()),
+        Some(text) if text.len() > 24 => text.chars().take(12).chain(['…']).collect(),
         Some(text) => text.to_owned(),
         None => value.to_string(),
     }

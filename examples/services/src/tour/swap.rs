@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::builds::{self, Build};
-use super::load::{Load, Tally};
+use super::load::{LoadTally, TourLoad};
 use super::log::message;
 use super::stage::{Question, Stage};
 use super::story::{Expected, Is, Story, between};
@@ -22,8 +22,7 @@ const ANSWERS: usize = 150;
 const COMPONENT: &str = "../../policies/build/service_b.wasm";
 const HELLO: &str = r#"200 {"message": "hello from service B"}"#;
 
-/// A configuration and its component in a directory of their own, so that nobody else's component
-/// is touched. Dropped, they are deleted.
+/// A configuration and its component in a directory of their own, which is deleted when dropped.
 struct Copy {
     directory: TempDir,
     builds: [Build; 2],
@@ -60,8 +59,7 @@ impl Copy {
         &self.builds[self.replaced % 2]
     }
 
-    /// Puts this in the component's place, whole or not at all, and waits until fusebox has said
-    /// what came of it.
+    /// Replaces the component atomically and waits until fusebox has logged the result.
     async fn put(&self, stage: &Stage, content: &[u8]) -> anyhow::Result<()> {
         let from = stage.fusebox.log.len();
         let new = self.component().with_extension("new");
@@ -78,11 +76,11 @@ impl Copy {
         Ok(())
     }
 
-    /// Puts the other build in the place of the current one, again and again, under a load that
-    /// ends with it. Returns what fusebox has said of the component meanwhile.
-    async fn swap_under_load(&mut self, stage: &Stage) -> anyhow::Result<(Vec<Value>, Tally)> {
+    /// Replaces the current build by the other one, repeatedly, under a load that ends with it.
+    /// Returns fusebox's lines about the component.
+    async fn swap_under_load(&mut self, stage: &Stage) -> anyhow::Result<(Vec<Value>, LoadTally)> {
         let from = stage.fusebox.log.len();
-        let load = Load::start(stage.fusebox.address, CONNECTIONS);
+        let load = TourLoad::start(stage.fusebox.address, CONNECTIONS);
         load.more(ANSWERS).await;
         for _ in 0..SWAPS {
             self.replaced += 1;
@@ -123,7 +121,10 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
     story.state(&stage, "/components/service-b", &asked_each_time).await?;
     story.metrics(&stage, &[(r#"fusebox_requests_total{route="/",status="200"}"#, asked)]).await?;
 
-    story.say("B ends: the breaker opens for a minute, and the component answers. The same again, without B.");
+    story.say(
+        "B ends: the breaker opens for a minute, and the component answers. The same again, \
+         without B.",
+    );
     stage.end_b().await?;
     let answer = |words: &str| format!(r#"{{"message": "{words}"}}"#);
     let expected = Expected {
@@ -156,7 +157,7 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
 
     story.say("A file that is no component takes the component's place, and a load runs on.");
     let from = stage.fusebox.log.len();
-    let load = Load::start(stage.fusebox.address, CONNECTIONS);
+    let load = TourLoad::start(stage.fusebox.address, CONNECTIONS);
     load.more(ANSWERS).await;
     copy.put(&stage, b"This is no component.\n").await?;
     load.more(ANSWERS).await;
@@ -178,9 +179,9 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
     story.end(stage, None).await
 }
 
-/// Shows how many requests had which answer: each of these occurs, and nothing else.
-fn tally_fact(story: &mut Story, tally: &Tally, expected: &[String]) {
-    let Tally { outcomes, seconds } = tally;
+/// Shows how many requests had which answer: all of these must occur, and no others.
+fn tally_fact(story: &mut Story, tally: &LoadTally, expected: &[String]) {
+    let LoadTally { outcomes, seconds } = tally;
     let failed: usize = outcomes
         .iter()
         .filter(|(outcome, _)| !expected.contains(outcome))

@@ -2,29 +2,27 @@
 
 use std::time::Duration;
 
-use http::Method;
 use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::support::{Running, SERVICE_B, output, read_head, request, send, within};
+use crate::support::{GET, Running, SERVICE_B, run};
 
 const HELLO: &str = r#"{"message": "hello from service B"}"#;
-const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: b\r\n\r\n";
 
-#[tokio::test]
-async fn it_says_hello_and_logs_the_request() {
-    let mut b = Running::service_b(&[]).await;
-    let url = format!("{}some/path?with=query", b.url());
-    let asked =
-        request(Method::POST, &url).header("x-request-id", "abc").header("referer", "http://here/");
-    let answer = send(asked, vec![b'x'; 200_000]).await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, HELLO));
+#[test]
+fn it_says_hello_and_logs_the_request() {
+    let mut b = Running::service_b(&[]);
+    let answer = b.ask(&format!(
+        "POST /some/path?with=query HTTP/1.1\r\nhost: {}\r\nx-request-id: abc\r\n\
+         referer: http://here/\r\ncontent-length: 200000\r\n\r\n{}",
+        b.address,
+        "x".repeat(200_000)
+    ));
+    assert_eq!((answer.status(), answer.text()), (200, HELLO));
     assert_eq!(answer.header("content-type"), Some("application/json"));
 
-    let line = b.line().await;
+    let line = b.line();
     assert_eq!(
         (&line["level"], &line["msg"], &line["request_id"]),
         (&"INFO".into(), &"200: OK".into(), &"abc".into())
@@ -45,20 +43,20 @@ async fn it_says_hello_and_logs_the_request() {
     }
 }
 
-#[tokio::test]
-async fn a_flaky_b_answers_503_half_the_time_and_repeats_itself_with_the_same_seed() {
-    let first = Running::service_b(&["--mode", "flaky"]).await;
+#[test]
+fn a_flaky_b_answers_503_half_the_time_and_repeats_itself_with_the_same_seed() {
+    let first = Running::service_b(&["--mode", "flaky"]);
     let seed = first.first["seed"].to_string();
-    let second = Running::service_b(&["--mode", "flaky", "--seed", &seed]).await;
+    let second = Running::service_b(&["--mode", "flaky", "--seed", &seed]);
     let mut failures = 0;
     for _ in 0..100 {
-        let (one, other) = (first.get().await.unwrap(), second.get().await.unwrap());
-        assert_eq!(one.status, other.status);
-        match one.status.as_u16() {
-            200 => assert_eq!((one.body.as_str(), one.header("retry-after")), (HELLO, None)),
+        let (one, other) = (first.get(), second.get());
+        assert_eq!(one.status(), other.status());
+        match one.status() {
+            200 => assert_eq!((one.text(), one.header("retry-after")), (HELLO, None)),
             503 => {
                 failures += 1;
-                assert_eq!((one.body.as_str(), one.header("retry-after")), ("", Some("1")));
+                assert_eq!((one.text(), one.header("retry-after")), ("", Some("1")));
             }
             other => panic!("unexpected {other}"),
         }
@@ -66,17 +64,16 @@ async fn a_flaky_b_answers_503_half_the_time_and_repeats_itself_with_the_same_se
     assert!((20..80).contains(&failures), "{failures}");
 }
 
-#[tokio::test]
-async fn a_script_is_played_in_order_and_then_its_rest() {
-    let b =
-        Running::service_b(&["--script", "503:ra=7,429*2,500:body=oops", "--rest", "418"]).await;
+#[test]
+fn a_script_is_played_in_order_and_then_its_rest() {
+    let b = Running::service_b(&["--script", "503:ra=7,429*2,500:body=oops", "--rest", "418"]);
     let mut answers = Vec::new();
     for _ in 0..6 {
-        let answer = b.get().await.unwrap();
+        let answer = b.get();
         answers.push((
-            answer.status.as_u16(),
+            answer.status(),
             answer.header("retry-after").map(str::to_owned),
-            answer.body,
+            answer.text().to_owned(),
         ));
     }
     let plain = |status| (status, None, String::new());
@@ -93,31 +90,30 @@ async fn a_script_is_played_in_order_and_then_its_rest() {
     );
 }
 
-#[tokio::test]
-async fn a_script_without_rest_goes_on_with_200_and_a_rest_needs_no_script() {
-    let b = Running::service_b(&["--script", "204"]).await;
-    let empty = b.get().await.unwrap();
-    assert_eq!((empty.status.as_u16(), empty.body.as_str()), (204, ""));
-    assert_eq!(b.get().await.unwrap().body, HELLO);
+#[test]
+fn a_script_without_rest_goes_on_with_200_and_a_rest_needs_no_script() {
+    let b = Running::service_b(&["--script", "204"]);
+    let empty = b.get();
+    assert_eq!((empty.status(), empty.text()), (204, ""));
+    assert_eq!(b.get().text(), HELLO);
 
-    let b = Running::service_b(&["--rest", "503:ra=1"]).await;
-    assert_eq!(b.get().await.unwrap().status.as_u16(), 503);
+    let b = Running::service_b(&["--rest", "503:ra=1"]);
+    assert_eq!(b.get().status(), 503);
 }
 
-#[tokio::test]
-async fn a_script_can_speak_graphql() {
-    let b =
-        Running::service_b(&["--script", "200:body=graphql-errors,200:body=graphql-data"]).await;
-    let errors = b.get().await.unwrap();
+#[test]
+fn a_script_can_speak_graphql() {
+    let b = Running::service_b(&["--script", "200:body=graphql-errors,200:body=graphql-data"]);
+    let errors = b.get();
     assert_eq!(errors.header("content-type"), Some("application/json"));
-    assert_eq!(errors.body, r#"{"data": null, "errors": [{"message": "service B is busy"}]}"#);
-    assert_eq!(b.get().await.unwrap().body, r#"{"data": {"message": "hello from service B"}}"#);
+    assert_eq!(errors.text(), r#"{"data": null, "errors": [{"message": "service B is busy"}]}"#);
+    assert_eq!(b.get().text(), r#"{"data": {"message": "hello from service B"}}"#);
 }
 
-#[tokio::test]
-async fn retry_after_can_be_a_date() {
-    let b = Running::service_b(&["--script", "503:radate=60"]).await;
-    let answer = b.get().await.unwrap();
+#[test]
+fn retry_after_can_be_a_date() {
+    let b = Running::service_b(&["--script", "503:radate=60"]);
+    let answer = b.get();
     let date =
         DateTimeParser::new().parse_timestamp(answer.header("retry-after").unwrap()).unwrap();
     let from_now = date.duration_since(Timestamp::now());
@@ -127,118 +123,103 @@ async fn retry_after_can_be_a_date() {
     );
 }
 
-#[tokio::test]
-async fn close_ends_the_connection_without_an_answer() {
-    let mut b = Running::service_b(&["--script", "close"]).await;
-    let mut stream = TcpStream::connect(b.address).await.unwrap();
-    stream.write_all(GET).await.unwrap();
-    let mut answer = Vec::new();
-    assert_eq!(within(stream.read_to_end(&mut answer)).await.unwrap(), 0);
-    let line = b.line().await;
+#[test]
+fn close_ends_the_connection_without_an_answer() {
+    let mut b = Running::service_b(&["--script", "close"]);
+    let mut wire = b.connect();
+    wire.send(GET);
+    assert_eq!(wire.rest(), b"");
+    let line = b.line();
     assert_eq!((&line["msg"], &line["level"]), (&"connection closed".into(), &"WARN".into()));
     assert!(line["response"]["status"].is_null());
-    assert_eq!(b.get().await.unwrap().body, HELLO);
+    assert_eq!(b.get().text(), HELLO);
 }
 
-#[tokio::test]
-async fn hang_never_answers_and_the_log_says_when_the_client_has_gone() {
-    let mut b = Running::service_b(&["--script", "hang"]).await;
-    let mut one = TcpStream::connect(b.address).await.unwrap();
-    let mut other = TcpStream::connect(b.address).await.unwrap();
-    one.write_all(GET).await.unwrap();
-    other.write_all(GET).await.unwrap();
+#[test]
+fn hang_never_answers_and_the_log_says_when_the_client_has_gone() {
+    let mut b = Running::service_b(&["--script", "hang"]);
+    let (mut one, mut other) = (b.connect(), b.connect());
+    one.send(GET);
+    other.send(GET);
     // Which of them comes first, and hangs, is open.
-    let answered = within(async {
-        tokio::select! {
-            answered = one.readable() => answered,
-            answered = other.readable() => answered,
-        }
-    });
-    answered.await.unwrap();
-    assert_eq!(b.line().await["msg"], "200: OK");
+    assert_eq!(b.line()["msg"], "200: OK");
     drop((one, other));
-    let line = b.line().await;
+    let line = b.line();
     assert_eq!((&line["msg"], &line["level"]), (&"client gone".into(), &"WARN".into()));
     assert!(line["response"]["status"].is_null());
 }
 
-#[tokio::test]
-async fn a_delay_comes_before_the_head_and_a_body_delay_after_it() {
+#[test]
+fn a_delay_comes_before_the_head_and_a_body_delay_after_it() {
     let mut b =
-        Running::service_b(&["--script", "200:delay=80,200:bodydelay=80,200:bodydelay=600000"])
-            .await;
+        Running::service_b(&["--script", "200:delay=80,200:bodydelay=80,200:bodydelay=600000"]);
     for _ in 0..2 {
         let asked = Instant::now();
-        assert_eq!(b.get().await.unwrap().body, HELLO);
+        assert_eq!(b.get().text(), HELLO);
         assert!(asked.elapsed() >= Duration::from_millis(80));
-        b.line().await;
+        b.line();
     }
-    let mut stream = TcpStream::connect(b.address).await.unwrap();
-    stream.write_all(GET).await.unwrap();
-    let head = read_head(&mut stream).await;
-    assert!(
-        head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("content-length: 35\r\n"),
-        "{head}"
-    );
-    drop(stream);
-    let line = b.line().await;
+    let mut wire = b.connect();
+    wire.send(GET);
+    let head = wire.head().unwrap();
+    assert_eq!((head.status(), head.header("content-length")), (200, Some("35")));
+    drop(wire);
+    let line = b.line();
     assert_eq!(
         (&line["response"]["status"], &line["response"]["length"]),
         (&200.into(), &0.into())
     );
 }
 
-#[tokio::test]
-async fn a_connection_serves_many_requests_and_head_has_no_body() {
-    let mut b = Running::service_b(&[]).await;
-    let mut stream = TcpStream::connect(b.address).await.unwrap();
+#[test]
+fn a_connection_serves_many_requests_and_head_has_no_body() {
+    let mut b = Running::service_b(&[]);
+    let mut wire = b.connect();
     for _ in 0..3 {
-        stream.write_all(b"HEAD / HTTP/1.1\r\nhost: b\r\n\r\n").await.unwrap();
-        assert!(read_head(&mut stream).await.contains("content-length: 35\r\n"));
-        let line = b.line().await;
-        assert_eq!(line["request"]["ip"], stream.local_addr().unwrap().to_string());
+        wire.send("HEAD / HTTP/1.1\r\nhost: b\r\n\r\n");
+        assert_eq!(wire.head().unwrap().header("content-length"), Some("35"));
+        let line = b.line();
+        assert_eq!(line["request"]["ip"], wire.address().to_string());
         assert_eq!(line["response"]["length"], 0);
     }
 }
 
-#[tokio::test]
-async fn quiet_means_no_lines() {
-    let mut b = Running::service_b(&["--quiet"]).await;
-    assert_eq!(b.get().await.unwrap().body, HELLO);
-    b.signal("TERM").await;
-    assert_eq!(b.rest().await, Vec::<serde_json::Value>::new());
-    assert!(b.ended().await.success());
+#[test]
+fn quiet_means_no_lines() {
+    let mut b = Running::service_b(&["--quiet"]);
+    assert_eq!(b.get().text(), HELLO);
+    b.daemon.signal("TERM");
+    assert!(b.daemon.end().success());
+    assert_eq!(b.daemon.log(), [b.first]);
 }
 
-#[tokio::test]
-async fn it_finishes_what_is_in_flight_before_it_ends() {
+#[test]
+fn it_finishes_what_is_in_flight_before_it_ends() {
     for signal in ["TERM", "INT"] {
-        let mut b = Running::service_b(&[]).await;
-        let mut idle = TcpStream::connect(b.address).await.unwrap();
-        let mut stream = b.in_flight().await;
-        b.signal(signal).await;
-        // What is idle it lets go at once: the signal has arrived.
-        assert_eq!(within(idle.read(&mut [0])).await.unwrap(), 0);
-        stream.write_all(b"hi").await.unwrap();
-        let mut answer = String::new();
-        within(stream.read_to_string(&mut answer)).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(HELLO), "{answer}");
-        assert!(b.ended().await.success());
+        let mut b = Running::service_b(&[]);
+        let mut idle = b.connect();
+        let mut wire = b.in_flight();
+        b.daemon.signal(signal);
+        // It closes idle connections at once: the signal has arrived.
+        assert_eq!(idle.rest(), b"");
+        let answer = wire.ask("hi");
+        assert_eq!((answer.status(), answer.text()), (200, HELLO));
+        assert!(b.daemon.end().success());
     }
 }
 
-#[tokio::test]
-async fn what_hangs_does_not_keep_it_from_ending() {
-    let mut b = Running::service_b(&["--rest", "hang"]).await;
-    let mut stream = b.in_flight().await;
-    stream.write_all(b"hi").await.unwrap();
-    b.signal("TERM").await;
-    assert!(b.ended().await.success());
-    assert_eq!(b.line().await["msg"], "connection closed");
+#[test]
+fn what_hangs_does_not_keep_it_from_ending() {
+    let mut b = Running::service_b(&["--rest", "hang"]);
+    let mut wire = b.in_flight();
+    wire.send("hi");
+    b.daemon.signal("TERM");
+    assert!(b.daemon.end().success());
+    assert_eq!(b.line()["msg"], "connection closed");
 }
 
-#[tokio::test]
-async fn wrong_usage_is_exit_2_and_says_what_was_expected() {
+#[test]
+fn wrong_usage_is_exit_2_and_says_what_was_expected() {
     for (args, said) in [
         (["--script", "503:xx=1"], "expected steps such as"),
         (["--rest", "nonsense"], "expected steps such as"),
@@ -247,20 +228,17 @@ async fn wrong_usage_is_exit_2_and_says_what_was_expected() {
         (["--seed=1", "--script=200"], "cannot be used with"),
         (["--mode=ok", "--rest=200"], "cannot be used with"),
     ] {
-        let output = output(SERVICE_B, &args).await;
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
-        assert!(stderr.contains(said), "{args:?}: {stderr}");
+        let ran = run(SERVICE_B, &args);
+        assert_eq!(ran.code, Some(2), "{args:?}: {ran:?}");
+        assert!(ran.error.contains(said), "{args:?}: {ran:?}");
     }
 }
 
-#[tokio::test]
-async fn a_port_in_use_is_exit_1_and_one_line() {
-    let b = Running::service_b(&[]).await;
+#[test]
+fn a_port_in_use_is_exit_1_and_one_line() {
+    let b = Running::service_b(&[]);
     let address = b.address.to_string();
-    let output = output(SERVICE_B, &["--listen", &address]).await;
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.starts_with(&format!("error: listen on `{address}`: ")), "{stderr}");
-    assert_eq!((stderr.lines().count(), output.stdout.len()), (1, 0));
+    let ran = run(SERVICE_B, &["--listen", &address]);
+    assert_eq!((ran.code, ran.error.lines().count(), &*ran.out), (Some(1), 1, ""));
+    assert!(ran.error.starts_with(&format!("error: listen on `{address}`: ")), "{ran:?}");
 }

@@ -154,14 +154,20 @@ fn what_is_no_response_is_refused() {
 
 proptest! {
     #[test]
-    fn pieces_make_no_difference(cuts in prop::collection::vec(0usize..200, 0..8), interim in 0usize..3) {
+    fn pieces_make_no_difference(
+        cuts in prop::collection::vec(0usize..200, 0..8),
+        interim in 0usize..3,
+    ) {
         let bytes = format!(
-            "{}HTTP/1.1 503 Busy\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno",
+            "{}HTTP/1.1 503 Busy\r\nretry-after: 1\r\nconnection: close\r\n\
+             content-length: 2\r\n\r\nno",
             "HTTP/1.1 100 Continue\r\n\r\n".repeat(interim),
         );
-        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut % bytes.len()).chain([bytes.len()]).collect();
+        let cuts = cuts.into_iter().map(|cut| cut % bytes.len());
+        let mut cuts: Vec<usize> = cuts.chain([bytes.len()]).collect();
         cuts.sort_unstable();
-        let (mut parser, mut buffer, mut from, mut found) = (HeadParser::new(1024, false), BytesMut::new(), 0, None);
+        let (mut parser, mut buffer) = (HeadParser::new(1024, false), BytesMut::new());
+        let (mut from, mut found) = (0, None);
         for cut in cuts {
             buffer.extend_from_slice(&bytes.as_bytes()[from..cut]);
             from = cut;
@@ -170,13 +176,17 @@ proptest! {
             }
         }
         let head = found.expect("it has come whole");
-        prop_assert_eq!((head.status.as_u16(), head.framing, head.keep_alive), (503, Framing::Length(2), false));
+        let got = (head.status.as_u16(), head.framing, head.keep_alive);
+        prop_assert_eq!(got, (503, Framing::Length(2), false));
         prop_assert_eq!(head.headers.len(), 3);
         prop_assert_eq!(&buffer[..], b"no");
     }
 
     #[test]
-    fn whatever_comes_is_a_head_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300), valid in any::<bool>()) {
+    fn whatever_comes_is_a_head_or_an_error(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        valid in any::<bool>(),
+    ) {
         let start: &[u8] = if valid { b"HTTP/1.1 200 OK\r\n" } else { b"" };
         let _ = parse(&[start, &bytes].concat(), false);
     }

@@ -50,7 +50,8 @@ proptest! {
         to_head in prop::bool::weighted(0.1),
     ) {
         let start: &[u8] = if start { b"HTTP/1.1 200 OK\r\n" } else { b"" };
-        let mut pieces: Vec<&[u8]> = std::iter::once(start).chain(pieces.iter().map(|piece| piece.as_bytes())).collect();
+        let pieces = pieces.iter().map(|piece| piece.as_bytes());
+        let mut pieces: Vec<&[u8]> = std::iter::once(start).chain(pieces).collect();
         let whole = pieces.concat();
         if !apart {
             pieces = vec![&whole];

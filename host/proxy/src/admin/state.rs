@@ -1,7 +1,7 @@
 //! `/state`: what runs and where it stands, as JSON. Field names are a contract.
 
-use fusebox_resilience::ComponentId;
-use fusebox_wasm::Rejection;
+use fusebox_resilience::{ComponentId, Shown};
+use fusebox_wasm::ComponentRejection;
 use serde_json::{Value, json};
 
 use super::Admin;
@@ -31,19 +31,17 @@ fn route(admin: &Admin, route: &Route) -> Value {
 }
 
 fn policies(admin: &Admin) -> Value {
-    let policies = admin.kinds.iter().map(|(name, kind)| {
-        let mut policy = json!({ "kind": kind.name() });
-        if let Some(breaker) = admin.breakers.get(name) {
-            let status = breaker.status();
-            policy["state"] = status.state.name().into();
-            policy["successes"] = status.counts.successes.into();
-            policy["failures"] = status.counts.failures.into();
-            policy["failure_rate"] = status.counts.failure_rate().into();
-            policy["remaining_delay_ms"] = millis(status.remaining_delay);
-            policy["trials"] = status.trials.into();
-            policy["openings"] = status.openings.into();
+    let policies = admin.policies.iter().map(|(name, policy)| {
+        let mut shown = json!({ "kind": policy.kind() });
+        for (field, value) in policy.show() {
+            match value {
+                Shown::Word { is, .. } => shown[field] = is.into(),
+                Shown::Count(count) => shown[field] = count.into(),
+                Shown::Rate(rate) => shown[field] = rate.into(),
+                Shown::Time(time) => shown[&*format!("{field}_ms")] = millis(time),
+            }
         }
-        (name.to_string(), policy)
+        (name.to_string(), shown)
     });
     Value::Object(policies.collect())
 }
@@ -73,7 +71,7 @@ fn version(component: &ComponentId) -> Value {
     json!({ "digest": &*component.digest, "generation": component.generation })
 }
 
-fn rejection(rejection: &Rejection) -> Value {
+fn rejection(rejection: &ComponentRejection) -> Value {
     json!({
         "digest": rejection.digest.as_deref(),
         "reason": &*rejection.reason,

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fusebox_resilience::{Call, Error, ErrorKind, EventKind, ResponseBody};
+use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, ResponseBody};
 use http::Response;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
@@ -104,11 +104,15 @@ impl Body for ClientRequestBody {
 /// or when the client left.
 #[derive(Debug)]
 pub(super) struct Finish {
-    call: Box<Call>,
+    call: Call,
     status: Option<u16>,
     failure: Option<ErrorKind>,
     /// What is behind the failure, for the log alone.
     detail: Option<Arc<str>>,
+    /// The attempt that the answer comes from; 0 if from none.
+    attempt: u32,
+    /// How the response body ended.
+    end: Option<BodyEnd>,
     bytes: u64,
     /// Whether the client left within its request body. None: it has none.
     gone: Option<Rc<Cell<bool>>>,
@@ -125,10 +129,12 @@ impl Finish {
         buffers: Rc<Buffers>,
     ) -> Self {
         Self {
-            call: Box::new(call),
+            call,
             status: None,
             failure: None,
             detail: None,
+            attempt: 0,
+            end: None,
             bytes: 0,
             gone,
             buffers,
@@ -141,7 +147,8 @@ impl Finish {
     }
 
     /// What the upstream, or a fallback, answered.
-    pub(super) fn answer(self, response: fusebox_resilience::Response) -> Response<ClientBody> {
+    pub(super) fn answer(mut self, response: fusebox_resilience::Response) -> Response<ClientBody> {
+        self.attempt = response.attempt();
         let mut answer = Response::new(response.body);
         *answer.status_mut() = response.status;
         *answer.headers_mut() = response.headers;
@@ -152,6 +159,7 @@ impl Finish {
     /// What a call that came to nothing is answered with.
     pub(super) fn fail(mut self, error: &Error) -> Response<ClientBody> {
         self.detail = causes(error);
+        self.attempt = error.attempt();
         self.refuse(Refusal::from(error))
     }
 
@@ -165,7 +173,7 @@ impl Finish {
     }
 
     fn send(mut self, mut answer: Response<ResponseBody>) -> Response<ClientBody> {
-        answer.headers_mut().insert(headers::REQUEST_ID, self.call.id_header().clone());
+        answer.headers_mut().insert(headers::REQUEST_ID, self.call.request().id_header().clone());
         // To a client that is gone nothing is answered, whatever is written.
         let is_there = !self.gone.as_ref().is_some_and(|gone| gone.get());
         self.status = is_there.then_some(answer.status().as_u16());
@@ -182,14 +190,21 @@ fn causes(error: &Error) -> Option<Arc<str>> {
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.call.emit_own(EventKind::CallFinished {
-            status: self.status,
-            failure: self.failure,
-            detail: self.detail.take(),
-            bytes: self.bytes,
-            elapsed: self.call.elapsed(),
-        });
-        self.buffers.put_headers(self.call.take_headers());
+        self.call.emit_own_about(
+            self.attempt,
+            CallEvent::Finished {
+                status: self.status,
+                failure: self.failure,
+                detail: self.detail.take(),
+                attempts: self.call.attempts(),
+                end: self.end,
+                bytes: self.bytes,
+                elapsed: self.call.elapsed(),
+            },
+        );
+        if let Some(headers) = self.call.take_headers() {
+            self.buffers.put_headers(headers);
+        }
     }
 }
 
@@ -200,6 +215,12 @@ pub(crate) struct ClientBody {
     finish: Finish,
     /// It has broken off, after everything before has been handed on.
     broken: Option<Error>,
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.finish.end = Some(self.body.end());
+    }
 }
 
 impl Body for ClientBody {
@@ -219,7 +240,9 @@ impl Body for ClientBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.finish.call.emit_own(EventKind::ResponseIncomplete { kind: error.kind() });
+                let attempt = self.finish.attempt;
+                let kind = CallEvent::ResponseIncomplete { kind: error.kind() };
+                self.finish.call.emit_own_about(attempt, kind);
                 // hyper ends a connection at once when a body fails, with what it has not yet
                 // written. So it gets a turn to write.
                 self.broken = Some(error);

@@ -18,39 +18,30 @@
 
 mod calls;
 mod counts;
+mod family;
 mod faults;
 mod process;
 mod requests;
+mod scrape;
 
-use std::borrow::Cow;
+pub use scrape::{ComponentSample, PolicySample, Scrape};
+
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    ComponentId, ErrorKind, Event, EventKind, NoRetry, Observer, State, Status,
+    AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, Event, EventKind, FallbackEvent,
+    Observer, Policy, Request, RetryEvent, TimeoutEvent,
 };
-use fusebox_wasm::{CallHistogram, Standing};
 use prometheus_client::encoding::prometheus_text;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 
-use self::calls::CallDurations;
+use self::family::{Counters, Families, Labels, appear, owned};
 use self::faults::Faults;
 use self::requests::Requests;
-use super::no_retry_name;
-use crate::config::PolicyKind;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
-
-const SKIPS: [NoRetry; 5] =
-    [NoRetry::Method, NoRetry::Body, NoRetry::RetryAfter, NoRetry::CircuitOpen, NoRetry::Budget];
-const STATES: [State; 3] = [State::Closed, State::Open, State::HalfOpen];
-
-type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
-type Counters<const N: usize> = Family<Labels<N>, Counter>;
-type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 
 /// Counts events. Shared by everybody who emits.
 #[derive(Debug)]
@@ -72,36 +63,6 @@ pub struct Metrics {
     quarantines: Counters<1>,
     /// When the process started, in seconds since 1970, where the system says so.
     started: Option<f64>,
-}
-
-/// What is known elsewhere, at the time of a scrape.
-#[derive(Clone, Debug, Default)]
-pub struct Scrape {
-    /// The circuit breakers by name.
-    pub breakers: Vec<(Arc<str>, Status)>,
-    /// The components, those on their way out included.
-    pub components: Vec<ComponentSample>,
-    /// See `Log::dropped`.
-    pub log_lines_dropped: u64,
-}
-
-/// A component's version and what it has done. Versions of one component are added up.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ComponentSample {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
-    /// The version in use, if there is one.
-    pub version: Option<ComponentId>,
-    /// Where that version stands.
-    pub standing: Standing,
-    /// Calls into it.
-    pub calls: u64,
-    /// How long they took.
-    pub call_times: CallHistogram,
-    /// Questions that its `on_error` answered without a call.
-    pub skipped: u64,
-    /// Instances that are alive.
-    pub instances: u64,
 }
 
 impl Default for Metrics {
@@ -155,35 +116,9 @@ impl Metrics {
     }
 
     /// Makes the series of a policy on a route appear, at 0.
-    pub fn announce_policy(&self, route: &Arc<str>, policy: &Arc<str>, kind: PolicyKind) {
-        let of_policy = || [("route", owned(route)), ("policy", owned(policy))];
-        match kind {
-            PolicyKind::Retry => {
-                for family in [&self.retries, &self.retries_exhausted, &self.retries_aborted] {
-                    appear(family, &of_policy());
-                }
-                for reason in SKIPS {
-                    appear(&self.retries_skipped, &with_reason(of_policy(), no_retry_name(reason)));
-                }
-            }
-            PolicyKind::CircuitBreaker => {
-                let reason = ErrorKind::CircuitOpen.failure().name();
-                appear(&self.rejections, &with_reason(of_policy(), reason));
-                for (from, to) in [
-                    (State::Closed, State::Open),
-                    (State::Open, State::HalfOpen),
-                    (State::HalfOpen, State::Open),
-                    (State::HalfOpen, State::Closed),
-                ] {
-                    appear(&self.transitions, &transition(policy, from, to));
-                }
-            }
-            PolicyKind::Timeout => appear(&self.timeouts, &of_policy()),
-            PolicyKind::Fallback => {
-                for family in [&self.fallbacks, &self.fallbacks_declined] {
-                    appear(family, &of_policy());
-                }
-            }
+    pub fn announce_policy(&self, route: &str, policy: &dyn Policy) {
+        for kind in policy.announces() {
+            self.counter(route, policy.name(), &kind);
         }
     }
 
@@ -209,178 +144,102 @@ impl Metrics {
     }
 }
 
-impl Observer for Metrics {
-    fn observe(&self, event: &Event<'_>) {
+impl Metrics {
+    /// The counter of an event of this policy on this route, which exists from then on; `None` if
+    /// it is counted otherwise.
+    fn counter(&self, route: &str, policy: &str, kind: &EventKind) -> Option<Counter> {
         // Not for the events of every request.
-        let of_policy = || {
-            let route = event.call.map_or("", |call| call.route());
-            [("route", owned(route)), ("policy", owned(event.policy.unwrap_or_default()))]
+        let labels = || [("route", owned(route)), ("policy", owned(policy))];
+        let with_reason = |reason: &'static str| {
+            let [route, policy] = labels();
+            [route, policy, ("reason", reason.into())]
         };
-        match event.kind {
-            &EventKind::AttemptFinished { outcome, elapsed, .. } => {
-                if let Some(call) = event.call {
-                    self.requests.count(call.route(), |route| route.attempt(outcome, elapsed));
+        let counter = match kind {
+            EventKind::Timeout(TimeoutEvent::Exceeded { .. }) => of(&self.timeouts, labels()),
+            EventKind::Retry(event) => match event {
+                RetryEvent::Scheduled { .. } => of(&self.retries, labels()),
+                RetryEvent::Exhausted { .. } => of(&self.retries_exhausted, labels()),
+                RetryEvent::Aborted => of(&self.retries_aborted, labels()),
+                RetryEvent::Skipped { reason } => {
+                    of(&self.retries_skipped, with_reason(reason.name()))
                 }
+            },
+            EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged { from, to, .. }) => {
+                let [_, policy] = labels();
+                let (from, to) = (("from", from.name().into()), ("to", to.name().into()));
+                of(&self.transitions, [policy, from, to])
             }
-            &EventKind::CallFinished { status, elapsed, .. } => {
-                if let Some(call) = event.call {
-                    self.requests.count(call.route(), |route| route.request(status, elapsed));
+            EventKind::Fallback(FallbackEvent::Served { .. }) => of(&self.fallbacks, labels()),
+            EventKind::Fallback(FallbackEvent::Declined) => of(&self.fallbacks_declined, labels()),
+            EventKind::Call(event) => match event {
+                CallEvent::Rejected { kind, .. } => {
+                    of(&self.rejections, with_reason(kind.failure().name()))
                 }
-            }
-            EventKind::RetryScheduled { .. } => increment(&self.retries, &of_policy()),
-            EventKind::RetriesExhausted { .. } => increment(&self.retries_exhausted, &of_policy()),
-            EventKind::RetryAborted => increment(&self.retries_aborted, &of_policy()),
-            &EventKind::RetrySkipped { reason } => {
-                increment(&self.retries_skipped, &with_reason(of_policy(), no_retry_name(reason)));
-            }
-            EventKind::TimeoutExceeded { .. } => increment(&self.timeouts, &of_policy()),
-            &EventKind::CircuitStateChanged { from, to, .. } => {
-                increment(
-                    &self.transitions,
-                    &transition(event.policy.unwrap_or_default(), from, to),
-                );
-            }
-            EventKind::CallRejected { kind, .. } => {
-                increment(&self.rejections, &with_reason(of_policy(), kind.failure().name()));
-            }
-            EventKind::FallbackServed { .. } => increment(&self.fallbacks, &of_policy()),
-            EventKind::FallbackDeclined => increment(&self.fallbacks_declined, &of_policy()),
-            EventKind::ComponentFaulted { component, fault, .. } => {
-                self.faults.count(component, *fault);
-            }
-            EventKind::ComponentLoaded { component, .. } => {
-                increment(&self.loads, &load(&component.name, "loaded"));
-                self.faults.announce(component);
-            }
-            EventKind::ComponentRejected { name, .. } => {
-                increment(&self.loads, &load(name, "rejected"))
-            }
-            EventKind::ComponentRolledBack { component, .. } => {
-                increment(&self.loads, &load(&component.name, "rolled-back"));
-                self.faults.announce(component);
-            }
-            EventKind::ComponentQuarantined { component, .. } => {
-                increment(&self.quarantines, &[("component", owned(&component.name))]);
-            }
-            &EventKind::ResponseIncomplete { kind } => {
-                let [route, _] = of_policy();
-                increment(&self.incomplete, &[route, ("failure", kind.failure().name().into())]);
-            }
-            // Lines are for reading, and the state at a scrape says who is back.
-            EventKind::ComponentPrinted { .. }
-            | EventKind::ExchangeCaptured { .. }
-            | EventKind::ComponentReleased { .. } => {}
-        }
+                CallEvent::ResponseIncomplete { kind } => {
+                    let [route, _] = labels();
+                    of(&self.incomplete, [route, ("failure", kind.failure().name().into())])
+                }
+                // A detail, and what is counted by route (`requests.rs`).
+                CallEvent::Started | CallEvent::Finished { .. } => return None,
+            },
+            EventKind::Component(event) => match event {
+                ComponentEvent::Loaded { component, .. } => {
+                    of(&self.loads, load(&component.name, "loaded"))
+                }
+                ComponentEvent::Rejected { name, .. } => of(&self.loads, load(name, "rejected")),
+                ComponentEvent::RolledBack { component, .. } => {
+                    of(&self.loads, load(&component.name, "rolled-back"))
+                }
+                ComponentEvent::Quarantined { component, .. } => {
+                    of(&self.quarantines, [("component", owned(&component.name))])
+                }
+                // Lines are for reading, faults are counted by version (`faults.rs`), and the
+                // state at a scrape says who is back.
+                ComponentEvent::Printed { .. }
+                | ComponentEvent::Captured { .. }
+                | ComponentEvent::Faulted { .. }
+                | ComponentEvent::Released { .. } => return None,
+            },
+            // Details, and what is counted by route (`requests.rs`).
+            EventKind::Attempt(_) | EventKind::Condition(_) => return None,
+        };
+        Some(counter)
     }
 }
 
-fn owned(name: &str) -> Cow<'static, str> {
-    Cow::Owned(name.to_owned())
+impl Observer for Metrics {
+    fn observe(&self, event: &Event<'_>) {
+        let route = event.request.map(Request::route);
+        match (event.kind, route) {
+            (&EventKind::Attempt(AttemptEvent::Finished { outcome, elapsed, .. }), Some(route)) => {
+                self.requests.count(route, |route| route.attempt(outcome, elapsed));
+            }
+            (&EventKind::Call(CallEvent::Finished { status, elapsed, .. }), Some(route)) => {
+                self.requests.count(route, |route| route.request(status, elapsed));
+            }
+            (kind, route) => {
+                let route = route.map_or("", |route| &**route);
+                let policy = event.policy.unwrap_or_default();
+                if let Some(counter) = self.counter(route, policy, kind) {
+                    counter.inc();
+                }
+                self.faults.observe(kind);
+            }
+        }
+    }
+
+    fn wants_details(&self) -> bool {
+        false
+    }
 }
 
-/// Makes the series exist.
-fn appear<const N: usize>(family: &Counters<N>, labels: &Labels<N>) {
-    drop(family.get_or_create(labels));
-}
-
-fn increment<const N: usize>(family: &Counters<N>, labels: &Labels<N>) {
-    family.get_or_create(labels).inc();
-}
-
-fn with_reason([route, policy]: Labels<2>, reason: &'static str) -> Labels<3> {
-    [route, policy, ("reason", reason.into())]
-}
-
-fn transition(policy: &str, from: State, to: State) -> Labels<3> {
-    [("policy", owned(policy)), ("from", from.name().into()), ("to", to.name().into())]
+/// The series of a family with these labels.
+fn of<const N: usize>(family: &Counters<N>, labels: Labels<N>) -> Counter {
+    family.get_or_create_owned(&labels)
 }
 
 fn load(component: &str, result: &'static str) -> Labels<2> {
     [("component", owned(component)), ("result", result.into())]
-}
-
-/// Makes families in a registry.
-struct Families<'a>(&'a mut Registry);
-
-impl Families<'_> {
-    fn counters<const N: usize>(&mut self, name: &str, help: &str) -> Counters<N> {
-        self.register(name, help, Family::default())
-    }
-
-    fn gauges<const N: usize>(&mut self, name: &str, help: &str) -> Gauges<N> {
-        self.register(name, help, Family::default())
-    }
-
-    fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
-        self.0.register(name, help, metric.clone());
-        metric
-    }
-}
-
-impl Scrape {
-    fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("fusebox");
-        let mut new = Families(&mut registry);
-        let states: Gauges<2> =
-            new.gauges("circuit_breaker_state", "Where a circuit breaker stands: 1 for one state");
-        for (policy, status) in &self.breakers {
-            for state in STATES {
-                let gauge = states.get_or_create_owned(&[
-                    ("policy", owned(policy)),
-                    ("state", state.name().into()),
-                ]);
-                gauge.set(i64::from(state == status.state));
-            }
-        }
-        let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
-        let instances: Gauges<1> =
-            new.gauges("component_instances", "Instances of a component that are alive");
-        let skipped: Counters<1> = new.counters(
-            "component_calls_skipped",
-            "Questions that on_error answered because the component was set aside",
-        );
-        let standings: Gauges<2> =
-            new.gauges("component_state", "Where a component stands: 1 for one state");
-        let info: Gauges<3> =
-            new.gauges("component_info", "The versions of a component that are in use");
-        for component in &self.components {
-            let labels = [("component", owned(&component.name))];
-            calls.get_or_create(&labels).inc_by(component.calls);
-            instances
-                .get_or_create(&labels)
-                .inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
-            skipped.get_or_create(&labels).inc_by(component.skipped);
-            let [name] = labels;
-            for standing in Standing::ALL {
-                let gauge = standings
-                    .get_or_create_owned(&[name.clone(), ("state", standing.name().into())]);
-                gauge.set(i64::from(standing == component.standing));
-            }
-            if let Some(ComponentId { digest, generation, .. }) = &component.version {
-                let labels = [
-                    name,
-                    ("digest", owned(digest)),
-                    ("generation", generation.to_string().into()),
-                ];
-                info.get_or_create(&labels).set(1);
-            }
-        }
-        let durations = CallDurations::of(&self.components);
-        new.0.register(
-            "component_call_seconds",
-            "Time that calls into a component took",
-            durations,
-        );
-        let dropped = ConstCounter::new(self.log_lines_dropped);
-        new.0.register(
-            "log_lines_dropped",
-            "Log lines that were lost because the output did not keep up",
-            dropped,
-        );
-        let build: Gauges<1> = new.gauges("build_info", "The version of fusebox");
-        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").into())]).set(1);
-        registry
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -16,6 +17,8 @@ use super::message::{Message, SendError};
 
 /// A connection, which is closed when this is dropped, whoever still writes to it.
 pub(super) struct Connection {
+    /// Whom it leads to.
+    pub(super) address: SocketAddr,
     reader: OwnedReadHalf,
     pub(super) writing: Writing,
     /// Read and not yet used.
@@ -44,9 +47,9 @@ impl Drop for Rest {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: TcpStream, address: SocketAddr) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { reader, writing: Writing::Free(writer), buffer: BytesMut::new() }
+        Self { address, reader, writing: Writing::Free(writer), buffer: BytesMut::new() }
     }
 
     /// Reads up to `most` bytes into the buffer; 0 is the end.

@@ -1,12 +1,12 @@
 //! The second listener: what it shows, and the switches.
 
+use fusebox_dev::{
+    Origin, answer, eventually, get, handle_if, ok, predicate, responds, wat_component,
+};
 use fusebox_resilience::Fault;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Origin, Proxy, ROUTE, answer, eventually, get, metrics, ok, predicate, wat_component,
-};
-use crate::support::{handle_if, responds};
+use crate::support::{Proxy, ROUTE, metrics};
 
 const BREAKER: &str = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\ndelay = '1h'\n\
     [policies.limit]\nkind = 'timeout'\nlimit = '10s'\n\
@@ -289,13 +289,13 @@ fn a_breaker_is_moved_by_hand() {
 }
 
 #[test]
-fn there_is_nothing_to_move_but_breakers_and_no_other_way() {
+fn a_policy_takes_its_own_commands_and_no_others() {
     let origin = Origin::answering([ok("")]);
     let proxy = Proxy::before(&origin, BREAKER);
     for (path, says) in [
-        ("/policies/limit/open", "no circuit breaker `limit`\n"),
-        ("/policies/elsewhere/open", "no circuit breaker `elsewhere`\n"),
-        ("/policies/breaker/shut", "no action `shut`; open, close or half-open\n"),
+        ("/policies/limit/open", "`limit` is a timeout, which takes no command\n"),
+        ("/policies/elsewhere/open", "no policy `elsewhere`\n"),
+        ("/policies/breaker/shut", "no command `shut`; expected open, close, half-open\n"),
     ] {
         let response = proxy.admin_with(&format!("POST {path}"), TOKEN);
         assert_eq!((response.status(), response.text()), (404, says));

@@ -5,13 +5,13 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
+use fusebox_dev::{
+    Origin, Ran, eventually, get, handle_if, is_status, ok, predicate, responds, wat_component,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{
-    Origin, Proxy, ROUTE, Ran, eventually, fusebox, fusebox_elsewhere, get, handle_if, is_status,
-    ok, predicate, responds, wat_component,
-};
+use crate::support::{Proxy, ROUTE, fusebox, fusebox_elsewhere};
 
 pub(crate) fn directory(config: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
@@ -43,8 +43,8 @@ fn help_is_there_for_every_command() {
         (&["--help"][..], "Usage: fusebox <COMMAND>"),
         (&["run", "--help"], "Usage: fusebox run [CONFIG]"),
         (&["check", "--help"], "Usage: fusebox check [CONFIG]"),
-        (&["policy", "--help"], "Usage: fusebox policy <COMMAND>"),
-        (&["policy", "inspect", "--help"], "Usage: fusebox policy inspect [PATH]"),
+        (&["component", "--help"], "Usage: fusebox component <COMMAND>"),
+        (&["component", "inspect", "--help"], "Usage: fusebox component inspect [PATH]"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
     ] {
         let Ran { code, out, error } = fusebox(here.path(), arguments);
@@ -61,8 +61,9 @@ fn wrong_usage_is_exit_code_2() {
         &["walk"],
         &["run", "a.toml", "b.toml"],
         &["check", "--fast"],
-        &["policy"],
         &["policy", "new"],
+        &["component"],
+        &["component", "new"],
     ] {
         let Ran { code, out, error } = fusebox(here.path(), arguments);
         assert_eq!((code, &*out), (Some(2), ""), "{arguments:?}");
@@ -336,7 +337,8 @@ fn a_component_that_is_no_policy_is_refused_by_file_and_reason() {
             second.starts_with("fusebox.toml:10: routes[0].policies[1]: unknown policy"),
             "{second}"
         );
-        let Ran { code, out, error } = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
+        let Ran { code, out, error } =
+            fusebox(directory.path(), &["component", "inspect", "c.wasm"]);
         assert_eq!((code, &*error), (Some(1), ""), "{out}");
         assert!(out.contains(&format!("refused: {reason}")), "expected {reason}\nfound\n{out}");
     }
@@ -346,7 +348,7 @@ fn a_component_that_is_no_policy_is_refused_by_file_and_reason() {
         missing,
         "fusebox.toml:4: components.c.file: component `c` (c.wasm): No such file or directory (os error 2)"
     );
-    let Ran { code, out, error } = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
+    let Ran { code, out, error } = fusebox(directory.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!((code, &*out), (Some(1), ""));
     assert_eq!(error, "fusebox: c.wasm: No such file or directory (os error 2)\n");
 }
@@ -378,7 +380,7 @@ fn a_pinned_component_must_be_that_one() {
     let directory = directory("");
     let file = |name: &str| directory.path().join(name);
     fs::write(file("c.wasm"), &good).expect("a file");
-    let inspected = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
+    let inspected = fusebox(directory.path(), &["component", "inspect", "c.wasm"]);
     let digest = inspected
         .out
         .lines()
@@ -415,7 +417,7 @@ fn inspect_shows_what_a_component_is() {
     let here = tempfile::tempdir().expect("a directory");
     let both = wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, "hello")));
     fs::write(here.path().join("c.wasm"), &both).expect("a file");
-    let Ran { code, out, error } = fusebox(here.path(), &["policy", "inspect", "c.wasm"]);
+    let Ran { code, out, error } = fusebox(here.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!((code, &*error), (Some(0), ""));
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines[0], "file     c.wasm");
@@ -444,7 +446,7 @@ fn inspect_tells_what_made_a_component_and_that_it_needs_settings() {
         handle_if("unreachable")
     ));
     fs::write(here.path().join("c.wasm"), &fails).expect("a file");
-    let Ran { code, out, error } = fusebox(here.path(), &["policy", "inspect", "c.wasm"]);
+    let Ran { code, out, error } = fusebox(here.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!((code, &*error), (Some(0), ""), "{out}");
     assert!(out.contains("\nmade by  WAT 1, a hand 2\n"), "{out}");
     let said = "accepted, with the settings that it needs: without any it fails when `handle-if` is called for a trial, about a 200: ";
@@ -602,7 +604,7 @@ fn it_has_as_many_workers_as_it_is_told() {
 
 #[test]
 fn a_proxy_starts_without_its_upstream_and_finds_it_later() {
-    let door = crate::support::ClosedDoor::refusing();
+    let door = fusebox_dev::ClosedDoor::refusing();
     let proxy = Proxy::before(&door, ROUTE);
     assert_eq!(proxy.ask(get("/", "1")).status(), 502);
     assert_eq!(proxy.admin("GET /readyz").status(), 200);

@@ -5,14 +5,14 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use fusebox_dev::{
+    Origin, Ran, answer, eventually, get, handle_if, is_status, predicate, wat_component,
+};
 use serde_json::json;
 
 use crate::cli::{complaints, config, directory};
 use crate::components::{FALLBACK, says, with_component};
-use crate::support::{
-    Origin, Proxy, Ran, answer, eventually, fusebox, get, handle_if, is_status, predicate,
-    wat_component,
-};
+use crate::support::{Proxy, fusebox};
 
 /// A predicate beside a function that is small and takes long to compile: the value of each local
 /// on each level of the loops is one of its own.
@@ -137,8 +137,10 @@ fn limits_that_make_no_sense_are_said_so() {
     assert_eq!(
         complaints(directory.path()),
         [
-            "fusebox.toml:5: components.c.compile_memory: must be within 64.0 MiB and 16.0 GiB, is 1.0 MiB",
-            "fusebox.toml:6: components.c.compile_timeout: must be more than 0 and at most 10m, is 11m",
+            "fusebox.toml:5: components.c.compile_memory: must be within 64.0 MiB and 16.0 GiB, \
+             is 1.0 MiB",
+            "fusebox.toml:6: components.c.compile_timeout: must be more than 0 and at most 10m, \
+             is 11m",
         ]
     );
 }
@@ -245,7 +247,8 @@ fn a_directory_of_ones_own_must_be_safe() {
     assert_eq!(
         complaints(place.path()),
         [format!(
-            "fusebox.toml:13: code_cache.directory: `{}` can be written to by others (mode 777), expected 700",
+            "fusebox.toml:13: code_cache.directory: `{}` can be written to by others (mode 777), \
+             expected 700",
             fs::canonicalize(&code).expect("it is there").display()
         )]
     );
@@ -278,7 +281,7 @@ fn a_default_directory_that_is_not_safe_is_a_warning() {
     assert_eq!((code, &*out), (Some(0), "fusebox.toml: ok\n"));
     assert!(error.starts_with("warning: fusebox.toml: code_cache.directory: `"), "{error}");
     assert!(error.ends_with("/cache`; components are compiled at each start\n"), "{error}");
-    let Ran { code, error, .. } = fusebox(place.path(), &["policy", "inspect", "c.wasm"]);
+    let Ran { code, error, .. } = fusebox(place.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!((code, &*error), (Some(0), ""), "an inspection does without");
 }
 

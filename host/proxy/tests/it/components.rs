@@ -7,22 +7,25 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use fusebox_dev::{
+    Ends, Origin, answer, eventually, get, handle_if, is_status, ok, predicate, responds,
+    wat_component,
+};
 use serde_json::json;
 
 use crate::cli::bad_components;
-use crate::support::{
-    Ends, Origin, Proxy, answer, eventually, get, handle_if, is_status, ok, predicate, responds,
-    wat_component,
-};
+use crate::support::Proxy;
 
 /// One retry of what the component `c` takes; `OPTIONS` are more keys of the component.
 pub(crate) const RETRY: &str = "[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
-    [policies.retry]\nkind = 'retry'\nhandle_if = { component = 'c' }\ndelay = '1ms'\nmax_retries = 1\n\
+    [policies.retry]\nkind = 'retry'\nhandle_if = { component = 'c' }\ndelay = '1ms'\n\
+    max_retries = 1\n\
     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n";
 
 /// A fallback of which the component `c` decides both when and what.
 pub(crate) const FALLBACK: &str = "[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
-    [policies.fallback]\nkind = 'fallback'\nhandle_if = { component = 'c' }\nrespond = { component = 'c' }\n\
+    [policies.fallback]\nkind = 'fallback'\nhandle_if = { component = 'c' }\n\
+    respond = { component = 'c' }\n\
     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback']\n";
 
 #[track_caller]
@@ -131,7 +134,8 @@ pub(crate) fn begins_badly() -> Vec<u8> {
 fn a_predicate_that_looks_at_the_body_leaves_all_of_it_to_the_client() {
     let long = "0123456789abcdef".repeat(16 * 1024);
     let chunked = format!(
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n1\r\n.\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n1\r\n.\r\n0\r\n\
+         \r\n",
         long.len()
     );
     let origin = Origin::answering([ok("!not this one"), ok(&long), chunked, ok(""), ok("x")]);
@@ -307,7 +311,8 @@ fn what_a_guest_prints_is_in_the_log_with_the_request() {
            (import "wasi" "write" (func $write (param i32 i32 i32 i32)))
            (data (i32.const 64) "a \"quoted\" word\0aand a line\0a") {}"#,
         handle_if(
-            "(call $write (call $stderr) (i32.const 64) (i32.const 27) (i32.const 16)) (i32.const 0)"
+            "(call $write (call $stderr) (i32.const 64) (i32.const 27) (i32.const 16))
+              (i32.const 0)"
         )
     );
     let proxy = with_component(&origin, &wat_component(&prints), RETRY, "");
@@ -379,6 +384,9 @@ fn a_component_is_replaced_while_traffic_flows_and_no_request_fails() {
                             "{response:?}"
                         );
                         answered.fetch_add(1, Ordering::SeqCst);
+                        // Without a pause the compiling child, which steps back behind others,
+                        // gets next to nothing of a busy machine.
+                        thread::park_timeout(std::time::Duration::from_millis(5));
                     }
                 })
             })
@@ -463,7 +471,8 @@ fn a_pinned_component_is_not_replaced_by_another() {
     let good = says("good");
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("c.wasm"), &good).expect("a file");
-    let inspected = crate::support::fusebox(directory.path(), &["policy", "inspect", "c.wasm"]).out;
+    let inspected =
+        crate::support::fusebox(directory.path(), &["component", "inspect", "c.wasm"]).out;
     let digest =
         inspected.lines().find_map(|line| line.strip_prefix("sha256 ")).expect("a digest").trim();
     let proxy = with_component(&origin, &good, FALLBACK, &format!("sha256 = '{digest}'"));

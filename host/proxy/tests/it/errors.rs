@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use fusebox_dev::{ClosedDoor, Message, Origin, Wire, answer, eventually, get, ok, post};
 use serde_json::json;
 
-use crate::support::{
-    ClosedDoor, Message, Origin, Proxy, ROUTE, Wire, answer, eventually, get, ok, post,
-};
+use crate::support::{Proxy, ROUTE};
 
 /// Holds an answer of our own making against the design's table, and sees that it says nothing
 /// else.
@@ -56,7 +55,8 @@ pub(crate) fn hanging() -> Origin {
 #[test]
 fn a_timeout_is_a_504() {
     let origin = hanging();
-    let config = "[policies.limit]\nkind = 'timeout'\nlimit = '100ms'\n[[routes]]\nupstream = 'ORIGIN'\npolicies = ['limit']";
+    let config = "[policies.limit]\nkind = 'timeout'\nlimit = '100ms'\n[[routes]]\n\
+                  upstream = 'ORIGIN'\npolicies = ['limit']";
     let proxy = Proxy::before(&origin, config);
     is_problem(&proxy.ask(get("/", "1")), "1", 504, "http_response_timeout", "timeout exceeded");
     let story = proxy.story("1");
@@ -162,7 +162,8 @@ fn a_response_head_over_the_limit_is_a_502() {
 
 #[test]
 fn retries_exceeded_is_a_502_with_the_word_of_the_last_failure() {
-    let config = "[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\nreturn_last_failure = false\n\
+    let config = "[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\n\
+                  return_last_failure = false\n\
                   [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']";
     let origin = Origin::answering([answer(503, "", "busy")]);
     let proxy = Proxy::before(&origin, config);
@@ -174,7 +175,8 @@ fn retries_exceeded_is_a_502_with_the_word_of_the_last_failure() {
 #[test]
 fn an_open_circuit_is_a_503_that_says_when_to_come_back() {
     let origin = Origin::answering([answer(500, "", "")]);
-    let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\ndelay = '90s'\n\
+    let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
+                  delay = '90s'\n\
                   [[routes]]\nupstream = 'ORIGIN'\npolicies = ['breaker']";
     let proxy = Proxy::before(&origin, config);
     assert_eq!(proxy.ask(get("/", "1")).status(), 500);
@@ -449,7 +451,10 @@ fn a_malformed_head_is_a_400() {
 fn both_framings_at_once_are_refused_or_the_length_ends_here() {
     let (origin, proxy) = strict();
     let mut client = proxy.connect();
-    client.send("POST / HTTP/1.1\r\nhost: b\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: b\r\n\r\n");
+    client.send(
+        "POST / HTTP/1.1\r\nhost: b\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\
+         \r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: b\r\n\r\n",
+    );
     let response = client.any_response();
     client.finish();
     client.rest();
@@ -499,7 +504,10 @@ fn a_request_body_that_stalls_is_a_408() {
 fn a_chunk_that_is_none_ends_the_request() {
     let (origin, proxy) = strict();
     let mut client = proxy.connect();
-    client.send("POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ntransfer-encoding: chunked\r\n\r\nhello\r\n");
+    client.send(
+        "POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ntransfer-encoding: chunked\r\n\
+         \r\nhello\r\n",
+    );
     let response = client.any_response();
     assert!(matches!(response.status(), 400 | 408), "{response:?}");
     assert!(

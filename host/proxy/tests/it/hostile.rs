@@ -16,11 +16,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use fusebox_dev::{Ends, Origin, answer, eventually, get, is_status, ok, predicate};
 use tokio::time::Instant;
 
-use crate::support::{
-    Ends, Origin, Proxy, answer, eventually, get, is_status, metrics, ok, predicate,
-};
+use crate::support::{Proxy, metrics};
 use guest::Guest;
 
 /// What the guests that fail are called in log and metrics, and what the log says in detail.
@@ -130,11 +129,15 @@ const MEMORY: u64 = 300 << 20;
 fn config(options: &str) -> String {
     format!(
         "workers = 1\n\
-         [components.c]\nfile = 'c.wasm'\nprobe = false\nmax_faults = 1000\nhost_calls = 1000000000\n{options}\n\
+         [components.c]\nfile = 'c.wasm'\nprobe = false\nmax_faults = 1000\n\
+         host_calls = 1000000000\n{options}\n\
          [components.good]\nfile = 'good.wasm'\ntimeout = '10s'\n\
-         [policies.retry]\nkind = 'retry'\nhandle_if = {{ component = 'c' }}\ndelay = '1ms'\nmax_retries = 1\n\
-         [policies.fallback]\nkind = 'fallback'\nhandle_if = {{ status = [503] }}\nrespond = {{ component = 'c' }}\n\
-         [policies.good]\nkind = 'retry'\nhandle_if = {{ component = 'good' }}\ndelay = '1ms'\nmax_retries = 1\n\
+         [policies.retry]\nkind = 'retry'\nhandle_if = {{ component = 'c' }}\ndelay = '1ms'\n\
+         max_retries = 1\n\
+         [policies.fallback]\nkind = 'fallback'\nhandle_if = {{ status = [503] }}\n\
+         respond = {{ component = 'c' }}\n\
+         [policies.good]\nkind = 'retry'\nhandle_if = {{ component = 'good' }}\ndelay = '1ms'\n\
+         max_retries = 1\n\
          [[routes]]\npath = '/predicate'\nupstream = 'ORIGIN'\npolicies = ['retry']\n\
          [[routes]]\npath = '/fallback'\nupstream = 'ORIGIN'\npolicies = ['fallback']\n\
          [[routes]]\npath = '/good'\nupstream = 'ORIGIN'\npolicies = ['good']\n\

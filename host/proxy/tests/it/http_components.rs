@@ -9,14 +9,15 @@ use std::thread;
 use std::time::Duration;
 use std::{fmt, fs};
 
+use fusebox_dev::{
+    ClosedDoor, Message, Origin, answer, eventually, get, handle_if, is_status, ok, responds,
+    wat_component,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::components::says;
-use crate::support::{
-    ClosedDoor, Message, Origin, Proxy, answer, eventually, fusebox, get, handle_if, is_status, ok,
-    responds, wat_component,
-};
+use crate::support::{Proxy, fusebox};
 
 /// A fallback for every failure, which is the component `c`.
 const FALLBACK: &str = "workers = 1\n[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
@@ -115,13 +116,16 @@ fn a_page_tells_what_failed() {
 #[test]
 fn the_request_comes_without_its_body_and_with_no_word_of_the_clients_about_the_failure() {
     let (_origin, proxy) = hostile("");
-    let request = "POST /echo/1?a=b HTTP/1.1\r\nhost: b.example:81\r\nx-request-id: 1\r\ncontent-length: 4\r\n\
-        connection: x-mine\r\nx-mine: 1\r\nx-kept: 1\r\nfusebox-failure: mine\r\nFusebox-Other: mine\r\n\r\nbody";
+    let request = "POST /echo/1?a=b HTTP/1.1\r\nhost: b.example:81\r\nx-request-id: 1\r\n\
+        content-length: 4\r\n\
+        connection: x-mine\r\nx-mine: 1\r\nx-kept: 1\r\nfusebox-failure: mine\r\n\
+        Fusebox-Other: mine\r\n\r\nbody";
     let echo = proxy.ask(request);
     assert_eq!(echo.status(), 200);
     let expected = "Method::Post \"b.example:81\" \"/echo/1?a=b\"\n\
         fusebox-attempts: 1\nfusebox-policy: fallback\nfusebox-route: all\nfusebox-status: 503\n\
-        via: 1.1 fusebox\nx-forwarded-for: 127.0.0.1\nx-forwarded-host: b.example:81\nx-forwarded-proto: http\n\
+        via: 1.1 fusebox\nx-forwarded-for: 127.0.0.1\nx-forwarded-host: b.example:81\n\
+        x-forwarded-proto: http\n\
         x-kept: 1\nx-request-id: 1\nbody: 0\n";
     assert_eq!(echo.text(), expected);
     // HTTP/1.0 names no host.
@@ -238,6 +242,8 @@ fn a_guest_that_fails_within_its_body_breaks_it_off() {
     let (_origin, proxy) = hostile("timeout = '20ms'\nbody_timeout = '2s'");
     for (path, fault, detail, begun) in [
         ("/body-trap", "trap", "`unreachable` instruction", "begun\n"),
+        ("/body-drop-trap/50", "trap", "`unreachable` instruction", "begun\n"),
+        ("/body-end-trap/50", "trap", "`unreachable` instruction", "begun\n"),
         ("/body-loop", "timeout", "took longer than 220ms", "begun\n"),
         ("/body-wait", "timeout", "body took longer than 2s", "begun\n"),
         ("/body-unfinished", "bad-answer", "did not finish its body", "begun\n"),
@@ -441,7 +447,7 @@ fn a_trial_keeps_out_what_does_not_answer() {
 fn check_and_inspect_know_them() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("c.wasm"), built("status_page.wasm")).expect("a file");
-    let inspected = fusebox(directory.path(), &["policy", "inspect", "c.wasm"]);
+    let inspected = fusebox(directory.path(), &["component", "inspect", "c.wasm"]);
     assert_eq!(inspected.code, Some(0), "{}", inspected.error);
     for line in ["world    wasi:http/proxy@0.2\n", "serves   respond\n", "accepted"] {
         assert!(inspected.out.contains(line), "{}", inspected.out);

@@ -5,13 +5,14 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use fusebox_dev::{
+    Message, Origin, answer, eventually, get, handle_if, is_status, ok, responds, try_ask,
+    wat_component,
+};
 use serde_json::{Value, json};
 
 use crate::components::{FALLBACK, says, with_component};
-use crate::support::{
-    Message, Origin, Proxy, answer, eventually, fusebox, get, handle_if, is_status, ok, responds,
-    try_admin, wat_component,
-};
+use crate::support::{Proxy, fusebox};
 
 const TOKEN: &str = "authorization: Bearer open sesame\r\n";
 
@@ -345,7 +346,7 @@ fn whatever_kills_it_during_a_push_the_next_start_has_the_old_version_or_the_new
         thread::scope(|scope| {
             let pushing = scope.spawn(|| {
                 let sent = versions.iter().cycle().skip(1).try_for_each(|version| {
-                    try_admin(admin, "PUT /components/c", TOKEN, version).map(drop)
+                    try_ask(admin, "PUT /components/c", TOKEN, version).map(drop)
                 });
                 assert!(sent.is_err(), "until it is gone");
             });

@@ -1,6 +1,8 @@
 //! The real proxy, real sockets: what a client and an operator can see.
 
 mod admin;
+#[cfg(feature = "author")]
+mod author;
 mod cli;
 mod compiling;
 mod components;
@@ -10,7 +12,6 @@ mod hostile;
 mod http_components;
 mod lifecycle;
 mod policies;
-mod policy;
 mod regressions;
 mod routing;
 mod support;

@@ -5,14 +5,55 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use serde_json::json;
+use fusebox_dev::{LIMIT, Origin, answer, get, ok, post};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{LIMIT, Origin, Proxy, answer, get, ok, post};
+use crate::support::Proxy;
 
 /// One retry of anything, at once.
-const RETRY: &str = "[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\nmethods = ['*']\n\
-                     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\nmax_replay_body = '64KiB'\n";
+const RETRY: &str = "[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\n\
+                     methods = ['*']\n\
+                     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n\
+                     max_replay_body = '64KiB'\n";
+
+#[test]
+fn the_lines_of_a_request_are_in_order_and_say_which_attempt_and_where() {
+    let origin = Origin::answering([answer(503, "", "busy"), answer(503, "", "busy")]);
+    let proxy = Proxy::before(&origin, &format!("log = {{ level = 'debug' }}\n{RETRY}"));
+    assert_eq!(proxy.ask(get("/", "1")).status(), 503);
+    assert_eq!(
+        proxy.told_in_detail("1"),
+        [
+            "Call started",
+            "Attempt 1 started",
+            "Attempt 1: 503",
+            "Condition handle-if: yes",
+            "Retry 1 after delay of 1ms",
+            "Attempt 2 started",
+            "Attempt 2: 503",
+            "Condition handle-if: yes",
+            "Retries exceeded",
+            "503: Service Unavailable",
+        ]
+    );
+    let story = proxy.story("1");
+    let times: Vec<_> = story.iter().map(|line| line["time"].as_str().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let of = |field: &str| -> Vec<_> { story.iter().map(|line| line[field].clone()).collect() };
+    assert_eq!(json!(of("attempt")), json!([null, 1, 1, 1, 1, 2, 2, 2, 2, 2]));
+    let address = Value::from(origin.address().to_string());
+    for (line, at) in story.iter().zip(of("address")) {
+        let is_known = !matches!(
+            line["msg"].as_str(),
+            Some("Call started" | "Attempt 1 started" | "Attempt 2 started")
+        );
+        assert_eq!(at, if is_known { address.clone() } else { Value::Null }, "{line}");
+    }
+    assert_eq!(json!([story[1]["run"], story[5]["run"]]), json!([0, 1]));
+    assert_eq!(json!([story[1]["role"], story[5]["role"]]), json!(["first", "retry"]));
+    assert_eq!(story[9]["response"]["end"], "whole");
+}
 
 #[test]
 fn a_retry_sends_the_same_request_again() {
@@ -28,14 +69,14 @@ fn a_retry_sends_the_same_request_again() {
         ["Attempt 1: 503", "Retry 1 after delay of 1ms", "Attempt 2: 200", "200: OK"]
     );
     let story = proxy.story("1");
+    let is_retry = |line: &&Value| line["msg"] == "Retry 1 after delay of 1ms";
+    let retry = story.iter().find(is_retry).expect("it is told");
     assert_eq!(
-        (&story[1]["policy"], &story[1]["retry"], &story[1]["delay_ms"]),
+        (&retry["policy"], &retry["retry"], &retry["delay_ms"]),
         (&json!("retry"), &json!(1), &json!(1.0))
     );
-    assert_eq!(
-        (&story[3]["attempts"], &story[3]["request"]["length"]),
-        (&json!(2), &json!(64 * 1024))
-    );
+    let end = story.last().expect("the access line");
+    assert_eq!((&end["attempts"], &end["request"]["length"]), (&json!(2), &json!(64 * 1024)));
     proxy.counts(&[
         (r#"fusebox_retries_total{route="/",policy="retry"}"#, 1.0),
         (r#"fusebox_attempts_total{route="/",outcome="5xx"}"#, 1.0),
@@ -48,7 +89,8 @@ fn a_retry_sends_the_same_request_again() {
 fn a_retry_replays_a_chunked_body_too() {
     let origin = Origin::answering([answer(503, "", "busy"), ok("fine")]);
     let proxy = Proxy::before(&origin, RETRY);
-    let chunked = "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n6\r\nchunks\r\n0\r\n\r\n";
+    let chunked = "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n3\r\nin \r\n\
+                   6\r\nchunks\r\n0\r\n\r\n";
     assert_eq!(proxy.ask(chunked).text(), "fine");
     let bodies: Vec<String> =
         origin.seen().iter().map(|seen| seen.request.text().to_owned()).collect();
@@ -165,7 +207,8 @@ fn when_the_retries_are_used_up_the_last_response_goes_out() {
 fn a_client_whose_body_breaks_off_is_not_the_upstreams_failure() {
     let origin = Origin::answering([ok("")]);
     let config = format!(
-        "[listener]\nbody_timeout = '100ms'\n[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n{}",
+        "[listener]\nbody_timeout = '100ms'\n[policies.breaker]\nkind = 'circuit-breaker'\n\
+         failure_threshold = 1\n{}",
         RETRY.replace("policies = ['retry']", "policies = ['retry', 'breaker']")
     );
     let proxy = Proxy::before(&origin, &config);
@@ -179,7 +222,8 @@ fn a_client_whose_body_breaks_off_is_not_the_upstreams_failure() {
 #[test]
 fn a_breaker_is_one_for_all_routes_and_workers() {
     let origin = Origin::answering([answer(500, "", "")]);
-    let config = "workers = 2\n[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 4\ndelay = '1h'\n\
+    let config = "workers = 2\n[policies.breaker]\nkind = 'circuit-breaker'\n\
+                  failure_threshold = 4\ndelay = '1h'\n\
                   [[routes]]\npath = '/a'\nupstream = 'ORIGIN'\npolicies = ['breaker']\n\
                   [[routes]]\npath = '/b'\nupstream = 'ORIGIN'\npolicies = ['breaker']\n";
     let proxy = Proxy::before(&origin, config);
@@ -205,7 +249,11 @@ fn a_breaker_is_one_for_all_routes_and_workers() {
     proxy.counts(&[
         (r#"fusebox_rejections_total{route="/a",policy="breaker",reason="circuit-open"}"#, 1.0),
         (r#"fusebox_rejections_total{route="/b",policy="breaker",reason="circuit-open"}"#, 1.0),
-        (r#"fusebox_circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"}"#, 1.0),
+        (
+            "fusebox_circuit_breaker_transitions_total\
+             {policy=\"breaker\",from=\"closed\",to=\"open\"}",
+            1.0,
+        ),
         (r#"fusebox_circuit_breaker_state{policy="breaker",state="open"}"#, 1.0),
         (r#"fusebox_circuit_breaker_state{policy="breaker",state="closed"}"#, 0.0),
     ]);
@@ -214,8 +262,10 @@ fn a_breaker_is_one_for_all_routes_and_workers() {
 #[test]
 fn a_breaker_opens_for_as_long_as_the_upstream_asks_and_closes_after_a_trial() {
     let origin = Origin::answering([answer(503, "retry-after: 1\r\n", ""), ok("fine")]);
-    let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\ndelay = '1h'\nretry_after = true\n\
-                  [policies.patience]\nkind = 'retry'\nhandle_if = { status = [], failure = ['circuit-open'] }\n\
+    let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
+                  delay = '1h'\nretry_after = true\n\
+                  [policies.patience]\nkind = 'retry'\n\
+                  handle_if = { status = [], failure = ['circuit-open'] }\n\
                   delay = '1ms'\nmax_retries = 5\n\
                   [[routes]]\nupstream = 'ORIGIN'\npolicies = ['patience', 'breaker']\n";
     let proxy = Proxy::before(&origin, config);
@@ -239,8 +289,10 @@ fn a_breaker_opens_for_as_long_as_the_upstream_asks_and_closes_after_a_trial() {
 #[test]
 fn a_fallback_answers_each_time_anew() {
     let origin = Origin::answering([answer(503, "x-of-b: 1\r\n", "busy")]);
-    let config = "[policies.fallback]\nkind = 'fallback'\n[policies.fallback.respond]\nstatus = 203\n\
-                  headers = { content-type = 'application/json' }\nbody = '{\"message\": \"later\"}'\n\
+    let config = "[policies.fallback]\nkind = 'fallback'\n[policies.fallback.respond]\n\
+                  status = 203\n\
+                  headers = { content-type = 'application/json' }\n\
+                  body = '{\"message\": \"later\"}'\n\
                   [[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback']\n";
     let proxy = Proxy::before(&origin, config);
     let mut client = proxy.connect();
@@ -278,9 +330,11 @@ fn the_composition_tells_its_whole_story() {
     let config = "log = { level = 'debug' }\n\
                   [policies.fallback]\nkind = 'fallback'\nrespond = { body = 'instead' }\n\
                   [policies.retry]\nkind = 'retry'\nmax_retries = 2\ndelay = '1ms'\n\
-                  [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 2\ndelay = '1h'\n\
+                  [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 2\n\
+                  delay = '1h'\n\
                   [policies.limit]\nkind = 'timeout'\nlimit = '200ms'\n\
-                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback', 'retry', 'breaker', 'limit']\n";
+                  [[routes]]\nupstream = 'ORIGIN'\n\
+                  policies = ['fallback', 'retry', 'breaker', 'limit']\n";
     let proxy = Proxy::before(&hang, config);
     let response = proxy.ask(get("/", "1"));
     assert_eq!((response.status(), response.text()), (200, "instead"));
@@ -311,7 +365,8 @@ fn the_composition_tells_its_whole_story() {
 fn a_budget_bounds_the_retries_of_all() {
     let origin = Origin::answering([answer(503, "", "busy")]);
     let config = "[budgets.small]\nmax_rate = 0.01\nmin_concurrency = 1\n\
-                  [policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '300ms'\nbudget = 'small'\n\
+                  [policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '300ms'\n\
+                  budget = 'small'\n\
                   [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n";
     let proxy = Proxy::before(&origin, config);
     thread::scope(|scope| {

@@ -7,14 +7,13 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use fusebox_dev::{ClosedDoor, LIMIT, Message, Origin, answer, eventually, get, ok, post};
 use serde_json::json;
 
 use crate::cli::{complaints, config, directory, waiting_origin};
 use crate::components::{FALLBACK, begins_badly, says, with_component};
 use crate::errors::{hanging, is_problem};
-use crate::support::{
-    ClosedDoor, LIMIT, Message, Origin, Proxy, ROUTE, answer, eventually, fusebox, get, ok, post,
-};
+use crate::support::{Proxy, ROUTE, fusebox};
 
 /// A channel whose sender threads may share.
 fn shared_channel<T>() -> (Mutex<Sender<T>>, Receiver<T>) {
@@ -568,7 +567,7 @@ fn a_second_signal_ends_it_at_once() {
 fn an_output_that_is_full_is_no_panic() {
     let directory = directory(&config("[[routes]]\nupstream = 'http://b'\n"));
     fs::write(directory.path().join("c.wasm"), says("x")).expect("a file");
-    for arguments in [&["check", "fusebox.toml"][..], &["policy", "inspect", "c.wasm"]] {
+    for arguments in [&["check", "fusebox.toml"][..], &["component", "inspect", "c.wasm"]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
         let done = Command::new(env!("CARGO_BIN_EXE_fusebox"))
             .args(arguments)

@@ -1,6 +1,8 @@
 //! Which route takes a request.
 
-use crate::support::{Origin, Proxy, get, ok};
+use fusebox_dev::{Origin, get, ok};
+
+use crate::support::Proxy;
 
 /// Says which request came to it.
 fn named(name: &'static str) -> Origin {

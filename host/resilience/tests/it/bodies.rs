@@ -6,8 +6,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use fusebox_resilience::testing::{Script, call_with, read};
 use fusebox_resilience::{
-    BodyStream, Call, ErrorKind, EventKind, NoRetry, Observers, Outcome, Peek, RequestBody,
-    ResponseBody, Upstream,
+    Attempt, BodyStream, Call, ErrorKind, EventKind, NoRetry, Observers, Outcome, Peek,
+    RequestBody, ResponseBody, RetryEvent, Scope, Upstream,
 };
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
@@ -57,7 +57,10 @@ async fn a_body_of_exactly_the_limit_is_kept_and_one_byte_more_means_one_attempt
         let body = request_body(limit, [Piece::Data("abc"), Piece::Data("def")]);
         assert_eq!(rig.request("POST", body).await, (1, Ok(503)));
         assert_eq!(bodies(&rig.upstream), ["abcdef"], "the attempt sends all of it");
-        assert_eq!(rig.events(), [(1, EventKind::RetrySkipped { reason: NoRetry::Body })]);
+        assert_eq!(
+            rig.events(),
+            [(1, EventKind::Retry(RetryEvent::Skipped { reason: NoRetry::Body }))]
+        );
     }
 }
 
@@ -93,9 +96,9 @@ struct Impatient {
 }
 
 impl Upstream for Impatient {
-    fn attempt<'a>(&'a self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let attempt = call.begin_attempt();
+            let attempt = Attempt::begin(call, scope, &"service-b".into());
             let mut body = call.body().for_attempt();
             if attempt.number() < self.last {
                 body.frame().await.unwrap().unwrap();

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use fusebox_resilience::testing::Script;
-use fusebox_resilience::{CircuitBreakerConfig, Counts, ErrorKind, EventKind, ResponseBody, State};
+use fusebox_resilience::{
+    CallEvent, CircuitBreakerConfig, CircuitBreakerEvent, CircuitState, ErrorKind, EventKind,
+    PolicyConfig, ResponseBody, WindowCounts,
+};
 
 use crate::support::{
     Answers, Fake, Rig, Surroundings, breaker, breaker_among, ms, problems, response,
@@ -12,20 +15,47 @@ use crate::support::{
 
 const OPEN: Result<u16, ErrorKind> = Err(ErrorKind::CircuitOpen);
 
-fn opened(at: u64, from: State, delay: u64) -> (u64, EventKind) {
-    (at, EventKind::CircuitStateChanged { from, to: State::Open, delay: Some(ms(delay)) })
+fn opened(at: u64, from: CircuitState, delay: u64) -> (u64, EventKind) {
+    (
+        at,
+        EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged {
+            from,
+            to: CircuitState::Open,
+            delay: Some(ms(delay)),
+        }),
+    )
 }
 
 fn half_opened(at: u64) -> (u64, EventKind) {
-    (at, EventKind::CircuitStateChanged { from: State::Open, to: State::HalfOpen, delay: None })
+    (
+        at,
+        EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged {
+            from: CircuitState::Open,
+            to: CircuitState::HalfOpen,
+            delay: None,
+        }),
+    )
 }
 
 fn closed(at: u64) -> (u64, EventKind) {
-    (at, EventKind::CircuitStateChanged { from: State::HalfOpen, to: State::Closed, delay: None })
+    (
+        at,
+        EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged {
+            from: CircuitState::HalfOpen,
+            to: CircuitState::Closed,
+            delay: None,
+        }),
+    )
 }
 
 fn rejected(at: u64, retry_after: Option<u64>) -> (u64, EventKind) {
-    (at, EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after: retry_after.map(ms) })
+    (
+        at,
+        EventKind::Call(CallEvent::Rejected {
+            kind: ErrorKind::CircuitOpen,
+            retry_after: retry_after.map(ms),
+        }),
+    )
 }
 
 /// What requests at these times come to.
@@ -49,7 +79,7 @@ async fn by_default_five_failures_in_a_row_open_it_for_a_minute_and_one_success_
     assert_eq!(
         rig.events(),
         [
-            opened(91, State::Closed, 60_000),
+            opened(91, CircuitState::Closed, 60_000),
             rejected(100, Some(59_991)),
             rejected(60_090, Some(1)),
             half_opened(60_091),
@@ -66,7 +96,7 @@ async fn with_a_capacity_it_opens_on_so_many_of_the_last_results() {
         results(&rig, [0, 10, 20, 30, 40]).await,
         [Ok(503), Ok(200), Ok(200), Ok(503), Ok(200)]
     );
-    assert_eq!(breaker.status().counts, Counts { successes: 2, failures: 1 });
+    assert_eq!(breaker.status().counts, WindowCounts { successes: 2, failures: 1 });
     assert_eq!(results(&rig, [50, 60]).await, [Ok(503), OPEN]);
 }
 
@@ -96,7 +126,7 @@ async fn without_min_calls_a_rate_needs_ten() {
     for at in 0..9 {
         rig.get_at(at * 10).await.1.unwrap();
     }
-    assert_eq!(breaker.status().state, State::Closed);
+    assert_eq!(breaker.status().state, CircuitState::Closed);
     assert_eq!(results(&rig, [90, 95]).await, [Ok(503), OPEN]);
 }
 
@@ -105,9 +135,9 @@ async fn a_call_slower_than_slow_call_is_a_failure_and_one_as_slow_is_not() {
     let breaker = breaker("failure_threshold = 1\nslow_call = \"50ms\"");
     let rig = Rig::new("200:delay=49,200:delay=50", [breaker.clone()]);
     assert_eq!(rig.get().await, (50, Ok(200)));
-    assert_eq!(breaker.status().state, State::Closed);
+    assert_eq!(breaker.status().state, CircuitState::Closed);
     assert_eq!(rig.get().await, (101, Ok(200)));
-    assert_eq!(rig.events(), [opened(101, State::Closed, 60_000)]);
+    assert_eq!(rig.events(), [opened(101, CircuitState::Closed, 60_000)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,21 +150,22 @@ async fn the_time_of_a_peek_is_not_the_upstreams_slowness() {
     );
     let rig = Rig::new("200:bodydelay=200", [breaker.clone()]);
     assert_eq!(rig.get().await, (201, Ok(200)));
-    assert_eq!(breaker.status().counts, Counts { successes: 1, failures: 0 });
+    assert_eq!(breaker.status().counts, WindowCounts { successes: 1, failures: 0 });
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_ignore_if_takes_counts_as_neither_even_if_handle_if_takes_it() {
     let breaker = breaker(
-        "failure_threshold = 1\nignore_if = { status = [\"503\"], failure = [\"connection-lost\"] }",
+        "failure_threshold = 1\n\
+         ignore_if = { status = [\"503\"], failure = [\"connection-lost\"] }",
     );
     let rig = Rig::new("503,close,200,500", [breaker.clone()]);
     assert_eq!(results(&rig, [0, 10]).await, [Ok(503), Err(ErrorKind::ConnectionTerminated)]);
-    assert_eq!(breaker.status().counts, Counts::default());
+    assert_eq!(breaker.status().counts, WindowCounts::default());
     rig.run().await;
-    assert_eq!(breaker.status().counts, Counts { successes: 1, failures: 0 });
+    assert_eq!(breaker.status().counts, WindowCounts { successes: 1, failures: 0 });
     rig.run().await;
-    assert_eq!(breaker.status().state, State::Open);
+    assert_eq!(breaker.status().state, CircuitState::Open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +175,7 @@ async fn a_transport_error_is_a_failure_and_a_404_a_success() {
     for at in 0..4 {
         let _ended = rig.get_at(10 * at).await;
     }
-    assert_eq!(breaker.status().counts, Counts { successes: 2, failures: 2 });
+    assert_eq!(breaker.status().counts, WindowCounts { successes: 2, failures: 2 });
 }
 
 // ===== for how long =====
@@ -166,7 +197,7 @@ async fn retry_after_of_a_failing_429_or_503_sets_the_delay_up_to_max_delay() {
             [breaker("failure_threshold = 1\ndelay = \"100ms\"\nretry_after = true")],
         );
         rig.run().await;
-        assert_eq!(rig.events(), [opened(1, State::Closed, delay)], "{step}");
+        assert_eq!(rig.events(), [opened(1, CircuitState::Closed, delay)], "{step}");
     }
 }
 
@@ -174,7 +205,7 @@ async fn retry_after_of_a_failing_429_or_503_sets_the_delay_up_to_max_delay() {
 async fn retry_after_of_what_is_no_failure_is_not_listened_to_nor_by_default() {
     let rig = Rig::new("503:ra=2", [breaker("failure_threshold = 1\ndelay = \"100ms\"")]);
     rig.run().await;
-    assert_eq!(rig.events(), [opened(1, State::Closed, 100)]);
+    assert_eq!(rig.events(), [opened(1, CircuitState::Closed, 100)]);
     let config = "failure_threshold = 1\nretry_after = true\nhandle_if = { status = [\"500\"] }";
     let rig = Rig::new("503:ra=2", [breaker(config)]);
     rig.run().await;
@@ -188,10 +219,10 @@ async fn max_delay_caps_what_is_asked_for_and_is_at_least_the_delay() {
         [breaker("failure_threshold = 1\ndelay = \"1s\"\nmax_delay = \"3s\"\nretry_after = true")],
     );
     rig.run().await;
-    assert_eq!(rig.events(), [opened(1, State::Closed, 3_000)]);
+    assert_eq!(rig.events(), [opened(1, CircuitState::Closed, 3_000)]);
     let rig = Rig::new("503", [breaker("failure_threshold = 1\ndelay = \"10m\"")]);
     rig.run().await;
-    assert_eq!(rig.events(), [opened(1, State::Closed, 600_000)]);
+    assert_eq!(rig.events(), [opened(1, CircuitState::Closed, 600_000)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +237,7 @@ async fn delay_factor_grows_the_delay_with_each_opening_in_a_row() {
         .events()
         .into_iter()
         .filter_map(|(_, event)| match event {
-            EventKind::CircuitStateChanged { delay, .. } => delay,
+            EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged { delay, .. }) => delay,
             _ => None,
         })
         .collect();
@@ -227,8 +258,8 @@ async fn a_rejection_carries_the_remaining_delay_and_never_reaches_the_upstream(
     );
     assert_eq!(rig.attempts(), [0]);
     let status = breaker.status();
-    assert_eq!((status.state, status.remaining_delay), (State::Open, ms(60)));
-    assert_eq!(status.counts, Counts { successes: 0, failures: 1 }, "what opened it");
+    assert_eq!((status.state, status.remaining_delay), (CircuitState::Open, ms(60)));
+    assert_eq!(status.counts, WindowCounts { successes: 0, failures: 1 }, "what opened it");
 }
 
 // ===== half-open =====
@@ -240,7 +271,7 @@ async fn it_turns_half_open_on_the_first_call_after_the_delay_not_by_itself() {
     rig.run().await;
     rig.until(500).await;
     let status = breaker.status();
-    assert_eq!((status.state, status.remaining_delay), (State::Open, Duration::ZERO));
+    assert_eq!((status.state, status.remaining_delay), (CircuitState::Open, Duration::ZERO));
     rig.run().await;
     assert_eq!(rig.events()[1..], [half_opened(500), closed(501)]);
 }
@@ -258,7 +289,7 @@ async fn half_open_admits_no_more_at_once_than_the_threshold_in_force_holds() {
     ] {
         let breaker = breaker(config);
         let rig = Rig::around(Script::new("").rest("200:delay=50"), [breaker.clone()]);
-        breaker.force(State::HalfOpen, &rig.recorder.observers());
+        breaker.force(CircuitState::HalfOpen, &rig.recorder.observers());
         let ended = futures_util::future::join_all((0..9).map(|_| rig.get())).await;
         assert_eq!(
             ended.iter().filter(|(_, result)| *result == Ok(200)).count(),
@@ -279,9 +310,9 @@ async fn a_success_threshold_closes_it_and_more_failures_than_it_can_bear_open_i
     assert_eq!(
         rig.events(),
         [
-            opened(1, State::Closed, 10),
+            opened(1, CircuitState::Closed, 10),
             half_opened(20),
-            opened(41, State::HalfOpen, 10),
+            opened(41, CircuitState::HalfOpen, 10),
             half_opened(60),
             closed(81)
         ]
@@ -297,32 +328,31 @@ async fn without_a_success_threshold_the_failure_threshold_judges_both_ways() {
     );
     let results = results(&rig, [0, 5, 20, 25, 30]).await;
     assert_eq!(results, [Ok(503), Ok(503), Ok(503), Ok(200), Ok(200)]);
-    assert_eq!(rig.events(), [opened(6, State::Closed, 10), half_opened(20), closed(31)]);
+    assert_eq!(rig.events(), [opened(6, CircuitState::Closed, 10), half_opened(20), closed(31)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trial_that_hangs_gives_its_place_back_after_trial_timeout_and_its_late_result_is_ignored()
- {
+async fn a_trial_that_hangs_gives_its_place_back_and_its_late_result_is_ignored() {
     let breaker = breaker("failure_threshold = 1\ntrial_timeout = \"100ms\"");
     let rig = Rig::new("503:delay=299,200:delay=48", [breaker.clone()]);
-    breaker.force(State::HalfOpen, &rig.recorder.observers());
+    breaker.force(CircuitState::HalfOpen, &rig.recorder.observers());
     let (late, early, trial) = tokio::join!(rig.get(), rig.get_at(99), rig.get_at(100));
     assert_eq!((late, early, trial), ((300, Ok(503)), (99, OPEN), (149, Ok(200))));
     assert_eq!(rig.events()[1..], [rejected(99, None), closed(149)]);
-    assert_eq!(breaker.status().counts, Counts::default());
+    assert_eq!(breaker.status().counts, WindowCounts::default());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_trial_that_is_cancelled_gives_its_place_back_at_once_and_counts_as_neither() {
     let breaker = breaker("failure_threshold = 1");
     let rig = Rig::new("hang,200", [breaker.clone()]);
-    breaker.force(State::HalfOpen, &rig.recorder.observers());
+    breaker.force(CircuitState::HalfOpen, &rig.recorder.observers());
     let call = rig.call();
     assert!(tokio::time::timeout(ms(20), rig.outcome(&call)).await.is_err());
     let status = breaker.status();
     assert_eq!(
         (status.state, status.trials, status.counts),
-        (State::HalfOpen, 0, Counts::default())
+        (CircuitState::HalfOpen, 0, WindowCounts::default())
     );
     assert_eq!(rig.get().await, (21, Ok(200)));
 }
@@ -333,7 +363,7 @@ async fn a_straggler_from_before_the_circuit_opened_changes_nothing() {
     let rig = Rig::new("503:delay=99,503,200:delay=150", [breaker.clone()]);
     let (straggler, _, trial) = tokio::join!(rig.get(), rig.get_at(1), rig.get_at(50));
     assert_eq!((straggler, trial), ((100, Ok(503)), (201, Ok(200))));
-    assert_eq!(rig.events(), [opened(2, State::Closed, 10), half_opened(50), closed(201)]);
+    assert_eq!(rig.events(), [opened(2, CircuitState::Closed, 10), half_opened(50), closed(201)]);
 }
 
 // ===== by hand =====
@@ -343,23 +373,23 @@ async fn it_can_be_moved_by_hand_and_goes_on_from_there_by_its_own_rules() {
     let breaker = breaker("failure_threshold = 1\ndelay = \"100ms\"");
     let rig = Rig::new("", [breaker.clone()]);
     let observers = rig.recorder.observers();
-    breaker.force(State::Open, &observers);
-    breaker.force(State::Open, &observers);
+    breaker.force(CircuitState::Open, &observers);
+    breaker.force(CircuitState::Open, &observers);
     assert_eq!(results(&rig, [50, 100]).await, [OPEN, Ok(200)]);
-    breaker.force(State::HalfOpen, &observers);
-    breaker.force(State::Closed, &observers);
+    breaker.force(CircuitState::HalfOpen, &observers);
+    breaker.force(CircuitState::Closed, &observers);
     let expected = [
-        opened(0, State::Closed, 100),
+        opened(0, CircuitState::Closed, 100),
         rejected(50, Some(50)),
         half_opened(100),
         closed(101),
         (
             101,
-            EventKind::CircuitStateChanged {
-                from: State::Closed,
-                to: State::HalfOpen,
+            EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged {
+                from: CircuitState::Closed,
+                to: CircuitState::HalfOpen,
                 delay: None,
-            },
+            }),
         ),
         closed(101),
     ];
@@ -388,7 +418,7 @@ async fn an_error_of_the_client_is_neutral_whatever_the_conditions_say() {
     rig.run().await;
     assert_eq!(
         (breaker.status().state, breaker.status().counts),
-        (State::Closed, Counts::default())
+        (CircuitState::Closed, WindowCounts::default())
     );
 }
 
@@ -444,7 +474,9 @@ fn configuration_errors_name_the_key() {
         ("trial_timeout = \"0s\"", "trial_timeout: must be more than 0"),
         (
             "handle_if = { failure = [\"late\"] }",
-            "handle_if.failure[0]: unknown failure `late`; expected any, dns, connect, tls, connection-lost, protocol, timeout, circuit-open, bulkhead-full, rate-limited, overloaded, budget-exceeded, retries-exceeded, other",
+            "handle_if.failure[0]: unknown failure `late`; expected any, dns, connect, tls, \
+             connection-lost, protocol, timeout, circuit-open, bulkhead-full, rate-limited, \
+             overloaded, budget-exceeded, retries-exceeded, other",
         ),
         ("ignore_if = { component = \"none\" }", "ignore_if.component: no component `none`"),
         ("failure_threshold = -1", "invalid value: integer `-1`, expected usize"),

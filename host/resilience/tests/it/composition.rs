@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fusebox_resilience::testing::{self, Arrived, Script};
 use fusebox_resilience::{
-    Call, Counts, ErrorKind, EventKind, Observers, Outcome, Pipeline, Policy, ResponseBody, State,
+    Call, CircuitState, ErrorKind, EventKind, FallbackEvent, Observers, Outcome, Pipeline, Policy,
+    ResponseBody, RetryEvent, Scope, WindowCounts,
 };
 
 use crate::support::{
@@ -14,8 +15,8 @@ use crate::support::{
 
 const SORRY: &str = "respond = { status = 200, body = \"sorry\" }";
 
-fn counts(successes: usize, failures: usize) -> Counts {
-    Counts { successes, failures }
+fn counts(successes: usize, failures: usize) -> WindowCounts {
+    WindowCounts { successes, failures }
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,8 +58,9 @@ async fn each_policy_judges_with_its_own_condition() {
 #[test]
 fn what_a_call_is_made_of_is_small() {
     let (call, upstream) = (testing::call("1", Observers::default()), Script::new("200"));
-    let future =
-        |policy: Arc<dyn Policy>| size_of_val(&*Pipeline::new([policy]).execute(&call, &upstream));
+    let future = |policy: Arc<dyn Policy>| {
+        size_of_val(&*Pipeline::new([policy]).execute(&call, &Scope::new(&upstream)))
+    };
     let futures = [fallback(SORRY), retry(""), breaker(""), timeout(100)].map(future);
     let limits = [384, 448, 640, 256];
     assert!(
@@ -79,7 +81,10 @@ async fn a_fallbacks_answer_is_a_success_for_a_retry_outside_whatever_its_status
             [retry("delay = \"10ms\""), fallback(&format!("respond = {{ status = {status} }}"))],
         );
         assert_eq!(rig.get().await, (1, Ok(status)));
-        assert_eq!(rig.events(), [(1, EventKind::FallbackServed { status, component: None })]);
+        assert_eq!(
+            rig.events(),
+            [(1, EventKind::Fallback(FallbackEvent::Served { status, component: None }))]
+        );
     }
 }
 
@@ -90,7 +95,7 @@ async fn a_fallbacks_answer_is_a_success_for_a_breaker_outside_whatever_its_stat
     assert_eq!(rig.get().await, (1, Ok(503)));
     assert_eq!(rig.get().await, (2, Ok(503)));
     assert_eq!(outer.status().counts, counts(1, 0), "the last of them");
-    assert_eq!(outer.status().state, State::Closed);
+    assert_eq!(outer.status().state, CircuitState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,9 +103,9 @@ async fn a_fallbacks_answer_is_a_success_however_slow_it_was() {
     let outer = breaker("failure_threshold = 1\nslow_call = \"50ms\"");
     let rig = Rig::new("503:delay=99,200:delay=99", [outer.clone(), fallback(SORRY)]);
     assert_eq!(rig.get().await, (100, Ok(200)));
-    assert_eq!(outer.status().state, State::Closed);
+    assert_eq!(outer.status().state, CircuitState::Closed);
     assert_eq!(rig.get().await, (200, Ok(200)));
-    assert_eq!(outer.status().state, State::Open, "an answer of the upstream's own is slow");
+    assert_eq!(outer.status().state, CircuitState::Open, "an answer of the upstream's own is slow");
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,11 +141,14 @@ async fn a_fallback_outside_a_retry_sees_what_the_last_attempt_came_to() {
 async fn an_inner_rejection_is_neutral_for_a_breaker_outside() {
     let (outer, inner) = (breaker("failure_threshold = 1"), breaker("failure_threshold = 1"));
     let rig = Rig::new("", [outer.clone(), inner.clone()]);
-    inner.force(State::Open, &rig.recorder.observers());
-    outer.force(State::HalfOpen, &rig.recorder.observers());
+    inner.force(CircuitState::Open, &rig.recorder.observers());
+    outer.force(CircuitState::HalfOpen, &rig.recorder.observers());
     assert_eq!(rig.get().await, (0, Err(ErrorKind::CircuitOpen)));
     let status = outer.status();
-    assert_eq!((status.state, status.counts, status.trials), (State::HalfOpen, counts(0, 0), 0));
+    assert_eq!(
+        (status.state, status.counts, status.trials),
+        (CircuitState::HalfOpen, counts(0, 0), 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,7 +190,7 @@ async fn an_inner_timeout_is_a_failure_and_an_outer_one_is_neutral() {
 
     let cancelled = breaker("failure_threshold = 9");
     let rig = Rig::new("hang", [timeout(30), cancelled.clone()]);
-    cancelled.force(State::HalfOpen, &rig.recorder.observers());
+    cancelled.force(CircuitState::HalfOpen, &rig.recorder.observers());
     assert_eq!(rig.get().await, (30, Err(ErrorKind::Timeout)));
     let status = cancelled.status();
     assert_eq!((status.counts, status.trials), (counts(0, 0), 0), "the permit is back");
@@ -190,8 +198,7 @@ async fn an_inner_timeout_is_a_failure_and_an_outer_one_is_neutral() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_that_no_condition_names_is_a_success_as_for_the_status_only_handlers_of_failsafe_go()
- {
+async fn a_timeout_that_no_condition_names_is_a_success_as_it_is_in_failsafe_go() {
     let blind = breaker("handle_if = { status = [\"503\"], failure = [] }");
     let rig = Rig::new("hang", [blind.clone(), timeout(30)]);
     rig.run().await;
@@ -213,7 +220,7 @@ async fn a_client_that_left_is_neutral_for_every_breaker() {
     let (outer, inner) = (breaker(""), breaker(""));
     let rig = Rig::new("200:delay=99", [outer.clone(), retry(""), inner.clone()]);
     for breaker in [&outer, &inner] {
-        breaker.force(State::HalfOpen, &rig.recorder.observers());
+        breaker.force(CircuitState::HalfOpen, &rig.recorder.observers());
     }
     let call = rig.call();
     assert!(tokio::time::timeout(ms(50), rig.outcome(&call)).await.is_err());
@@ -221,7 +228,7 @@ async fn a_client_that_left_is_neutral_for_every_breaker() {
         let status = breaker.status();
         assert_eq!(
             (status.state, status.counts, status.trials),
-            (State::HalfOpen, counts(0, 0), 0)
+            (CircuitState::HalfOpen, counts(0, 0), 0)
         );
     }
     assert_eq!(rig.upstream.alive(), 0);
@@ -241,7 +248,10 @@ async fn a_component_is_asked_about_every_attempt_the_last_one_too() {
     let rig = Rig::new("503*9", [policy]);
     assert_eq!(rig.get().await, (23, Ok(503)));
     assert_eq!(asked.seen(), [1, 2, 3].map(|attempt| format!("503 \"\" of attempt {attempt}")));
-    assert_eq!(rig.events().last(), Some(&(23, EventKind::RetriesExhausted { retries: 2 })));
+    assert_eq!(
+        rig.events().last(),
+        Some(&(23, EventKind::Retry(RetryEvent::Exhausted { retries: 2 })))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,7 +280,7 @@ async fn the_attempt_that_an_outcome_came_from_is_known_to_every_policy_outside(
     );
     rig.run().await;
     let open = breaker("");
-    open.force(State::Open, &rig.recorder.observers());
+    open.force(CircuitState::Open, &rig.recorder.observers());
     Rig::new("", [outermost(), open]).run().await;
     Rig::new("hang", [outermost(), timeout(10)]).run().await;
     assert_eq!(
@@ -288,8 +298,11 @@ async fn the_history_of_a_call_tells_how_its_attempts_ended() {
     let rig = Rig::around(upstream, [retry("delay = \"10ms\"")]);
     let call = rig.call();
     assert_eq!(rig.send(&call).await, (23, Ok(200)));
-    let history: Vec<_> =
-        call.history().into_iter().map(|past| (past.number, past.outcome, past.elapsed)).collect();
+    let history: Vec<_> = call
+        .history()
+        .into_iter()
+        .map(|past| (past.provenance.attempt, past.outcome, past.elapsed))
+        .collect();
     use fusebox_resilience::AttemptOutcome::{Failure, Response};
     assert_eq!(
         history,

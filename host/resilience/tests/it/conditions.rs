@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
-    CircuitBreaker, CircuitBreakerConfig, Counts, ErrorKind, Failure, Peek, RequestBody, Response,
-    ResponseBody,
+    CircuitBreaker, CircuitBreakerConfig, ErrorKind, Failure, Peek, PolicyConfig, RequestBody,
+    Response, ResponseBody, WindowCounts,
 };
 
 use crate::support::{
@@ -97,27 +97,58 @@ async fn by_default_only_failures_of_the_upstream_are_taken() {
 fn configuration_errors_name_the_key() {
     let parts = Surroundings::default().predicate("asked", &Fake::new(|_| true));
     let list = "expected a status such as \"503\", \"5xx\" or \"500-502\" within 100 to 599, found";
-    let names = "expected any, dns, connect, tls, connection-lost, protocol, timeout, circuit-open, bulkhead-full, \
+    let names = "expected any, dns, connect, tls, connection-lost, protocol, timeout, \
+                 circuit-open, bulkhead-full, \
                  rate-limited, overloaded, budget-exceeded, retries-exceeded, other";
     for (text, expected) in [
         ("status = [\"503\", \"5x\"]", format!("handle_if.status[1]: {list} `5x`")),
         ("status = [700]", format!("handle_if.status[0]: {list} `700`")),
         ("status = [\"502-500\"]", format!("handle_if.status[0]: {list} `502-500`")),
-        ("status = [true]", "invalid type: boolean `true`, expected a status such as \"503\", \"5xx\" or \"500-502\"".into()),
-        ("failure = [\"dns\", \"DNS\"]", format!("handle_if.failure[1]: unknown failure `DNS`; {names}")),
+        (
+            "status = [true]",
+            "invalid type: boolean `true`, expected a status such as \"503\", \
+             \"5xx\" or \"500-502\""
+                .into(),
+        ),
+        (
+            "failure = [\"dns\", \"DNS\"]",
+            format!("handle_if.failure[1]: unknown failure `DNS`; {names}"),
+        ),
         ("component = \"none\"", "handle_if.component: no component `none`".into()),
         (
             "component = \"asked\", status = [\"503\"]",
-            "handle_if: a component decides alone; put `status` and `failure` into `only` to narrow what it is asked about".into(),
+            "handle_if: a component decides alone; put `status` and `failure` into `only` to \
+             narrow what it is asked about"
+                .into(),
         ),
         ("only = {}", "handle_if.only: narrows a `component`, but none is named".into()),
-        ("component = \"asked\", only = { status = [\"5x\"] }", format!("handle_if.only.status[0]: {list} `5x`")),
-        ("component = \"asked\", only = { failure = [\"x\"] }", format!("handle_if.only.failure[0]: unknown failure `x`; {names}")),
-        ("statuses = []", "unknown field `statuses`, expected one of `status`, `failure`, `component`, `only`".into()),
-        ("component = \"asked\", only = { statuses = [] }", "unknown field `statuses`, expected `status` or `failure`".into()),
+        (
+            "component = \"asked\", only = { status = [\"5x\"] }",
+            format!("handle_if.only.status[0]: {list} `5x`"),
+        ),
+        (
+            "component = \"asked\", only = { failure = [\"x\"] }",
+            format!("handle_if.only.failure[0]: unknown failure `x`; {names}"),
+        ),
+        (
+            "statuses = []",
+            "unknown field `statuses`, expected one of `status`, `failure`, \
+             `component`, `only`"
+                .into(),
+        ),
+        (
+            "component = \"asked\", only = { statuses = [] }",
+            "unknown field `statuses`, expected \
+             `status` or `failure`"
+                .into(),
+        ),
     ] {
         let text = format!("handle_if = {{ {text} }}");
-        assert_eq!(problems(&text, |config: CircuitBreakerConfig| config.build("b".into(), &parts)), [expected], "{text}");
+        assert_eq!(
+            problems(&text, |config: CircuitBreakerConfig| config.build("b".into(), &parts)),
+            [expected],
+            "{text}"
+        );
     }
 }
 
@@ -168,7 +199,7 @@ async fn only_narrows_what_a_component_is_asked_about_and_a_list_left_out_is_all
         assert_eq!(seen, asked_about, "{only}");
         assert_eq!(
             breaker.status().counts,
-            Counts { successes: 3 - seen.len(), failures: seen.len() },
+            WindowCounts { successes: 3 - seen.len(), failures: seen.len() },
             "{only}"
         );
     }
@@ -181,7 +212,7 @@ async fn a_component_is_not_asked_about_a_client_that_failed() {
     let rig = Rig::new("", [breaker.clone()]);
     let body = request_body(9, [Piece::Break(ErrorKind::RequestIncomplete)]);
     assert_eq!(rig.request("POST", body).await, (0, Err(ErrorKind::RequestIncomplete)));
-    assert_eq!((yes.seen(), breaker.status().counts), (vec![], Counts::default()));
+    assert_eq!((yes.seen(), breaker.status().counts), (vec![], WindowCounts::default()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -373,7 +404,7 @@ async fn a_body_that_dies_within_the_peek_is_not_asked_about_if_only_leaves_that
     assert_eq!(rig.get().await, (6, Err(ErrorKind::ConnectionTerminated)));
     assert_eq!(
         (looks.seen(), breaker.status().counts),
-        (vec![], Counts { successes: 1, failures: 0 })
+        (vec![], WindowCounts { successes: 1, failures: 0 })
     );
 }
 

@@ -1,7 +1,10 @@
 //! Fallback: what it replaces, by what, and when it stays out of the way.
 
 use fusebox_resilience::testing::read;
-use fusebox_resilience::{ErrorKind, EventKind, FallbackConfig, Peek, ResponseBody};
+use fusebox_resilience::{
+    ErrorKind, EventKind, FallbackConfig, FallbackEvent, Peek, PolicyConfig, ResponseBody,
+    TimeoutEvent,
+};
 
 use crate::support::{
     Answer, Answers, Piece, Rig, Surroundings, breaker, fallback, fallback_among, ms, problems,
@@ -12,7 +15,7 @@ const STATIC: &str =
     "respond = { status = 200, headers = { content-type = \"text/plain\" }, body = \"sorry\" }";
 
 fn served(at: u64, status: u16) -> (u64, EventKind) {
-    (at, EventKind::FallbackServed { status, component: None })
+    (at, EventKind::Fallback(FallbackEvent::Served { status, component: None }))
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +91,7 @@ async fn it_does_not_answer_for_a_client_that_failed() {
 async fn it_does_not_run_when_a_timeout_around_it_fired() {
     let rig = Rig::new("hang", [timeout(30), fallback(STATIC)]);
     assert_eq!(rig.get().await, (30, Err(ErrorKind::Timeout)));
-    assert_eq!(rig.events(), [(30, EventKind::TimeoutExceeded { limit: ms(30) })]);
+    assert_eq!(rig.events(), [(30, EventKind::Timeout(TimeoutEvent::Exceeded { limit: ms(30) }))]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +133,7 @@ async fn a_component_that_declines_lets_the_original_out_whole() {
     assert_eq!((response.status.as_u16(), response.is_fallback()), (503, false));
     assert_eq!(response.headers["retry-after"], "3");
     assert_eq!(read(response.body).await.unwrap(), "original text");
-    assert_eq!(rig.events(), [(21, EventKind::FallbackDeclined)]);
+    assert_eq!(rig.events(), [(21, EventKind::Fallback(FallbackEvent::Declined))]);
 }
 
 #[tokio::test(start_paused = true)]

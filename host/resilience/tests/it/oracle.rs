@@ -83,7 +83,7 @@ async fn replay_all(scenarios: &[Scenario], expectations: &Expectations) -> Repo
     for scenario in scenarios {
         let id = &scenario.id;
         let mut missing: Vec<_> =
-            scenario.policies.iter().filter_map(scenario::PolicyConfig::uncovered).collect();
+            scenario.policies.iter().filter_map(scenario::RecordedPolicy::uncovered).collect();
         if !missing.is_empty() {
             missing.dedup();
             report.counts.uncovered += 1;
@@ -124,7 +124,8 @@ async fn replay_all(scenarios: &[Scenario], expectations: &Expectations) -> Repo
     let Counts { replayed, deviating, unjudged, uncovered, differing } = report.counts;
     let total = scenarios.len();
     report.line(&format!(
-        "{total} scenarios: {replayed} replayed, {deviating} deviate as expected, {unjudged} deviate unjudged, \
+        "{total} scenarios: {replayed} replayed, {deviating} deviate as expected, {unjudged} \
+         deviate unjudged, \
          {uncovered} uncovered, {differing} differ"
     ));
     report
@@ -174,12 +175,16 @@ const SOUND: &str = r#"{
     "id": "sound", "covers": [], "policies": [{"type": "retry", "delay_ms": 10}],
     "upstream": {"script": "close", "rest": "200:body=x"}, "client": [{"at_ms": 5}],
     "observed": {
-        "requests": [{"request": 0, "status": 200, "body": "x", "error": null, "upstream_attempts": 2, "done_at": 17,
+        "requests": [{"request": 0, "status": 200, "body": "x", "error": null,
+            "upstream_attempts": 2, "done_at": 17,
                       "duration": 12}],
         "attempts": [{"n": 0, "request": 0, "step": "close", "outcome": "closed", "at": 5},
                      {"n": 1, "request": 0, "step": "200:body=x", "outcome": "responded", "at": 16,
                       "since_previous_end_of_same_request": 10}],
-        "events": [{"kind": "retry_scheduled", "request": 0, "detail": "attempts=1", "delay_ms": 10, "at": 6}]
+        "events": [
+            {"kind": "retry_scheduled", "request": 0, "detail": "attempts=1",
+             "delay_ms": 10, "at": 6}
+        ]
     }
 }"#;
 

@@ -1,6 +1,6 @@
 //! Bugs that were found, each with its story.
 
-use fusebox_resilience::{ErrorKind, EventKind, NoRetry, RequestBody, State};
+use fusebox_resilience::{CircuitState, ErrorKind, EventKind, NoRetry, RequestBody, RetryEvent};
 
 use crate::support::{Rig, Surroundings, breaker, budget, fallback, retry, retry_among, timeout};
 
@@ -38,8 +38,11 @@ async fn a_spent_budget_lets_the_last_response_out_and_a_breaker_outside_counts_
         (response.status.as_u16(), &response.headers["retry-after"]),
         (503, &"5".parse().unwrap())
     );
-    assert_eq!(rig.events()[0], (1, EventKind::RetrySkipped { reason: NoRetry::Budget }));
-    assert_eq!(outer.status().state, State::Open);
+    assert_eq!(
+        rig.events()[0],
+        (1, EventKind::Retry(RetryEvent::Skipped { reason: NoRetry::Budget }))
+    );
+    assert_eq!(outer.status().state, CircuitState::Open);
 }
 
 /// `budget-exceeded` claimed that the request never reached the upstream, so that a retry outside

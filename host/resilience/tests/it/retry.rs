@@ -2,7 +2,8 @@
 
 use fusebox_resilience::testing::{Script, read};
 use fusebox_resilience::{
-    BudgetConfig, ErrorKind, EventKind, NoRetry, RequestBody, ResponseBody, RetryConfig,
+    BudgetConfig, ErrorKind, EventKind, NoRetry, PolicyConfig, RequestBody, ResponseBody,
+    RetryConfig, RetryEvent,
 };
 
 use crate::support::{
@@ -11,21 +12,21 @@ use crate::support::{
 };
 
 fn scheduled(at: u64, retry: u32, delay: u64) -> (u64, EventKind) {
-    (at, EventKind::RetryScheduled { retry, delay: ms(delay) })
+    (at, EventKind::Retry(RetryEvent::Scheduled { retry, delay: ms(delay) }))
 }
 
 fn exhausted(at: u64, retries: u32) -> (u64, EventKind) {
-    (at, EventKind::RetriesExhausted { retries })
+    (at, EventKind::Retry(RetryEvent::Exhausted { retries }))
 }
 
 fn skipped(at: u64, reason: NoRetry) -> (u64, EventKind) {
-    (at, EventKind::RetrySkipped { reason })
+    (at, EventKind::Retry(RetryEvent::Skipped { reason }))
 }
 
 /// The delays of the retries that were scheduled, in microseconds.
 fn delays(rig: &Rig) -> Vec<u64> {
     let delay = |(_, event)| match event {
-        EventKind::RetryScheduled { delay, .. } => Some(delay.as_micros() as u64),
+        EventKind::Retry(RetryEvent::Scheduled { delay, .. }) => Some(delay.as_micros() as u64),
         _ => None,
     };
     rig.events().into_iter().filter_map(delay).collect()
@@ -126,7 +127,7 @@ async fn max_retries_of_minus_1_goes_on_until_it_succeeds() {
 
 #[test]
 fn only_unlimited_retries_without_another_bound_are_worth_a_warning() {
-    let is_unbounded = |text| toml::from_str::<RetryConfig>(text).unwrap().is_unbounded();
+    let is_unbounded = |text| !toml::from_str::<RetryConfig>(text).unwrap().warnings().is_empty();
     assert!(is_unbounded("max_retries = -1"));
     assert!(!is_unbounded("max_retries = -1\nmax_duration = \"1s\""));
     assert!(!is_unbounded("max_retries = -1\nbudget = \"b\""));
@@ -294,17 +295,17 @@ async fn abort_if_ends_the_retries_at_once_with_that_outcome() {
                   handle_if = { status = [\"5xx\"] }\nabort_if = { status = [\"501\"] }";
     let rig = Rig::new("503,501", [retry(config)]);
     assert_eq!(rig.get().await, (12, Ok(501)));
-    assert_eq!(rig.events(), [scheduled(1, 1, 10), (12, EventKind::RetryAborted)]);
+    assert_eq!(rig.events(), [scheduled(1, 1, 10), (12, EventKind::Retry(RetryEvent::Aborted))]);
     let rig = Rig::new("close", [retry("abort_if = { failure = [\"connection-lost\"] }")]);
     assert_eq!(rig.get().await, (1, Err(ErrorKind::ConnectionTerminated)));
-    assert_eq!(rig.events(), [(1, EventKind::RetryAborted)]);
+    assert_eq!(rig.events(), [(1, EventKind::Retry(RetryEvent::Aborted))]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn abort_if_is_looked_at_on_the_last_attempt_too_and_wins_over_exhaustion() {
     let rig = Rig::new("503", [retry("max_retries = 0\nabort_if = { status = [\"503\"] }")]);
     assert_eq!(rig.get().await, (1, Ok(503)));
-    assert_eq!(rig.events(), [(1, EventKind::RetryAborted)]);
+    assert_eq!(rig.events(), [(1, EventKind::Retry(RetryEvent::Aborted))]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,7 +429,7 @@ async fn an_open_breaker_is_waited_for_rather_than_burnt_attempts_on() {
     let scheduled: Vec<_> = rig
         .events()
         .into_iter()
-        .filter(|(_, event)| matches!(event, EventKind::RetryScheduled { .. }))
+        .filter(|(_, event)| matches!(event, EventKind::Retry(RetryEvent::Scheduled { .. })))
         .collect();
     assert_eq!(scheduled, [self::scheduled(1, 1, 10), self::scheduled(11, 2, 290)]);
 }
@@ -563,7 +564,8 @@ fn configuration_errors_name_the_key() {
         ("jitter = -1", "jitter: a factor must be from 0 to 1, is -1"),
         (
             "jitter = true",
-            "invalid type: boolean `true`, expected a duration such as \"50ms\", or a factor from 0 to 1",
+            "invalid type: boolean `true`, expected a duration such as \"50ms\", or a factor from \
+             0 to 1",
         ),
         ("budget = \"none\"", "budget: no budget `none`"),
         (
@@ -582,7 +584,9 @@ fn configuration_errors_name_the_key() {
         ("abort_if = { component = \"none\" }", "abort_if.component: no component `none`"),
         (
             "retries = 1",
-            "unknown field `retries`, expected one of `handle_if`, `max_retries`, `delay`, `backoff`, `random_delay`, `jitter`, `retry_after`, `max_retry_after`, `max_duration`, `abort_if`, `return_last_failure`, `methods`, `budget`",
+            "unknown field `retries`, expected one of `handle_if`, `max_retries`, `delay`, \
+             `backoff`, `random_delay`, `jitter`, `retry_after`, `max_retry_after`, \
+             `max_duration`, `abort_if`, `return_last_failure`, `methods`, `budget`",
         ),
     ] {
         let found = problems(text, |config: RetryConfig| {
@@ -594,7 +598,8 @@ fn configuration_errors_name_the_key() {
 
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
-    let text = "max_retries = -2\nbackoff = { delay = \"0s\", factor = 0 }\nmethods = [\"get\"]\nbudget = \"none\"";
+    let text = "max_retries = -2\nbackoff = { delay = \"0s\", factor = 0 }\nmethods = [\"get\"]\n\
+                budget = \"none\"";
     let found = problems(text, |config: RetryConfig| {
         config.build("retry".into(), &Surroundings::default())
     });

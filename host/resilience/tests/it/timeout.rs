@@ -1,9 +1,9 @@
 //! Timeout: the limit, what it covers, and what it leaves alone.
 
 use fusebox_resilience::testing::{Arrived, read};
-use fusebox_resilience::{ErrorKind, EventKind, TimeoutConfig};
+use fusebox_resilience::{ErrorKind, EventKind, PolicyConfig, TimeoutConfig, TimeoutEvent};
 
-use crate::support::{Rig, ms, problems, retry, timeout};
+use crate::support::{Rig, Surroundings, ms, problems, retry, timeout};
 
 #[tokio::test(start_paused = true)]
 async fn it_cuts_the_attempt_at_the_limit_and_the_upstream_sees_it_go() {
@@ -12,7 +12,10 @@ async fn it_cuts_the_attempt_at_the_limit_and_the_upstream_sees_it_go() {
     let arrival = &rig.upstream.arrivals()[0];
     assert_eq!((arrival.outcome, arrival.ended), (Arrived::Canceled, Some(ms(100))));
     assert_eq!(rig.upstream.alive(), 0);
-    assert_eq!(rig.events(), [(100, EventKind::TimeoutExceeded { limit: ms(100) })]);
+    assert_eq!(
+        rig.events(),
+        [(100, EventKind::Timeout(TimeoutEvent::Exceeded { limit: ms(100) }))]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -40,10 +43,10 @@ async fn inside_a_retry_each_attempt_has_its_own_limit() {
 async fn of_two_the_shorter_one_ends_the_call() {
     let rig = Rig::new("hang*2", [timeout(50), timeout(80)]);
     assert_eq!(rig.get().await, (50, Err(ErrorKind::Timeout)));
-    assert_eq!(rig.events(), [(50, EventKind::TimeoutExceeded { limit: ms(50) })]);
+    assert_eq!(rig.events(), [(50, EventKind::Timeout(TimeoutEvent::Exceeded { limit: ms(50) }))]);
     let rig = Rig::new("hang*2", [timeout(80), timeout(50)]);
     assert_eq!(rig.get().await, (50, Err(ErrorKind::Timeout)));
-    assert_eq!(rig.events(), [(50, EventKind::TimeoutExceeded { limit: ms(50) })]);
+    assert_eq!(rig.events(), [(50, EventKind::Timeout(TimeoutEvent::Exceeded { limit: ms(50) }))]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +60,11 @@ async fn the_body_may_take_longer_than_the_limit() {
 
 #[test]
 fn configuration_errors_name_the_key() {
-    let problems = |text| problems(text, |config: TimeoutConfig| config.build("timeout".into()));
+    let problems = |text| {
+        problems(text, |config: TimeoutConfig| {
+            config.build("timeout".into(), &Surroundings::default())
+        })
+    };
     assert_eq!(problems("limit = \"0s\""), ["limit: must be more than 0"]);
     assert_eq!(problems(""), ["missing field `limit`"]);
     assert_eq!(

@@ -1,17 +1,18 @@
 //! A case made of what a component was asked in traffic, and said.
 
-use fusebox_resilience::{AttemptOutcome, Exchange, Response as Answered, Slot};
+use fusebox_resilience::{AttemptOutcome, Exchange, Response, Slot};
 use http::{HeaderMap, HeaderValue};
 
-use super::{
-    Case, Expect, ExpectedResponse, Headers, Past, Request, Response, Values, millis, run,
+use super::case::{
+    CasePast, CaseRequest, CaseResponse, ComponentCase, Expect, ExpectedResponse, Headers, Values,
+    millis,
 };
-use crate::attempt::text;
+use crate::convert::{text, text_of};
 
-/// In place of a value that is nobody's business.
+/// Replaces the value of a secret.
 const REDACTED: &str = "(redacted)";
 
-/// Words in the names of headers, and of parameters in a query, whose values are secrets,
+/// Words in the names of headers and query parameters whose values are secrets.
 const SECRET_WORDS: [&str; 24] = [
     "assertion",
     "auth",
@@ -38,7 +39,7 @@ const SECRET_WORDS: [&str; 24] = [
     "user",
     "xsrf",
 ];
-/// and what is secret wherever it stands in a name.
+/// Parts of such names, which mark a secret anywhere in the name.
 const SECRET_PARTS: [&str; 10] = [
     "accesskey",
     "apikey",
@@ -61,14 +62,14 @@ const BODY: usize = 16 << 10;
 /// What a component said.
 pub(crate) enum Said<'a> {
     Handled(bool),
-    Responded(Option<&'a Answered>),
+    Responded(Option<&'a Response>),
 }
 
 /// The case as JSON. Of the response's body it has what the component could see.
 pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> String {
     let head = seen.call.head();
-    let mut case = Case {
-        request: Request {
+    let mut case = ComponentCase {
+        request: CaseRequest {
             method: head.method.to_string(),
             scheme: head.uri.scheme_str().map(str::to_owned),
             authority: head.uri.authority().map(ToString::to_string),
@@ -83,7 +84,7 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
         route: Some(seen.call.route().to_string()),
         policy: Some(seen.policy.to_owned()),
         asked: Some(seen.slot).filter(|slot| ![Slot::HandleIf, Slot::Respond].contains(slot)),
-        ..Case::default()
+        ..ComponentCase::default()
     };
     case.history = history(seen);
     let came = match seen.outcome {
@@ -96,8 +97,12 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
                     (None, Some(error.into_bytes().into_iter().map(char::from).collect()))
                 }
             };
-            case.response =
-                Some(Response { status, headers: headers(&response.headers), body, body_bytes });
+            case.response = Some(CaseResponse {
+                status,
+                headers: headers(&response.headers),
+                body,
+                body_bytes,
+            });
             status.to_string()
         }
         Err(error) => {
@@ -119,22 +124,23 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
 }
 
 /// The attempts before the one that is judged.
-fn history(seen: &Exchange<'_>) -> Vec<Past> {
-    let before = seen.call.history().into_iter().filter(|past| past.number != seen.number());
+fn history(seen: &Exchange<'_>) -> Vec<CasePast> {
+    let before =
+        seen.call.history().into_iter().filter(|past| past.provenance.attempt != seen.number());
     let past = before.map(|past| {
         let (status, failure) = match past.outcome {
             AttemptOutcome::Response(status) => (Some(status), None),
             AttemptOutcome::Failure(kind) => (None, Some(kind.failure())),
-            // As guests are told of it.
+            // As the contract shows it to guests.
             AttemptOutcome::Cancelled => (None, Some(fusebox_resilience::Failure::Other)),
         };
-        Past { status, failure, elapsed: Some(millis(past.elapsed)) }
+        CasePast { status, failure, elapsed: Some(millis(past.elapsed)) }
     });
     past.collect()
 }
 
-fn expected(response: &Answered) -> ExpectedResponse {
-    let body = run::text_of(response);
+fn expected(response: &Response) -> ExpectedResponse {
+    let body = text_of(response);
     let is_whole = body.len() <= BODY;
     ExpectedResponse {
         status: Some(response.status.as_u16()),

@@ -50,7 +50,7 @@ fn a_case_survives_being_written_as_a_line() {
             None,
         );
         let read = read.expect("it can be read").cases;
-        let expected = |line| Case { line, ..case.clone() };
+        let expected = |line| ComponentCase { line, ..case.clone() };
         assert_eq!(read, [expected(3), expected(4)]);
     }
 }
@@ -183,8 +183,10 @@ fn what_no_component_can_be_configured_with_is_an_error() {
 
 #[test]
 fn what_others_wrote_into_a_log_is_passed_over_and_so_are_other_components() {
-    let [case, other] =
-        [1, 2].map(|line| Case { line, ..from_toml(WHOLE).expect("it is right").cases.remove(0) });
+    let [case, other] = [1, 2].map(|line| ComponentCase {
+        line,
+        ..from_toml(WHOLE).expect("it is right").cases.remove(0)
+    });
     let json = serde_json::to_string(&case).expect("it can be written");
     let log = format!(
         "{{\"msg\":\"x\",\"component\":\"a\",\"case\":{json}}}\nthread panicked\n\
@@ -193,7 +195,7 @@ fn what_others_wrote_into_a_log_is_passed_over_and_so_are_other_components() {
     let lines = |component| Cases::from_lines(&log, component).expect("it can be read").cases;
     assert_eq!(lines(None).iter().map(|case| case.line).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(lines(Some("a")), [case]);
-    assert_eq!(lines(Some("b")), [Case { line: 3, ..other }]);
+    assert_eq!(lines(Some("b")), [ComponentCase { line: 3, ..other }]);
     assert!(Cases::from_lines(&log, Some("c")).is_err());
 }
 

@@ -30,19 +30,6 @@ fn probation_is_a_time_or_a_number_of_calls_and_grants_are_words_that_are_known(
     let config = config.expect("it is valid");
     assert_eq!((config.probation, config.isolation), (Probation::Calls(1000), Isolation::PerCall));
     assert_eq!(config.grant, [Grant::Env("REGION".into())]);
-    for (text, host, port) in [
-        ("a.example", "a.example", 80),
-        ("A.example:8080", "a.example", 8080),
-        ("127.0.0.1:80", "127.0.0.1", 80),
-        ("[::1]:81", "[::1]", 81),
-    ] {
-        assert_eq!(HttpHost::try_from(text), Ok(HttpHost { host: host.into(), port }), "{text}");
-    }
-    for wrong in
-        ["", ":80", "a:", "a:0", "a:65536", "a:b", "u@a", "a/b", "*", "*.example", "a b", "::1"]
-    {
-        assert_eq!(HttpHost::try_from(wrong), Err(()), "{wrong}");
-    }
     let timed = read("file = 'a.wasm'\nprobation = '5m'").expect("it is valid");
     assert_eq!(timed.probation, Probation::Time(ConfigDuration::from_secs(300)));
     for (wrong, why) in [

@@ -1,22 +1,29 @@
-//! What a request to a guest came to, told once, whatever ends it: it succeeded, it failed, or its
-//! client has left.
+//! Reports the result of a request to a guest exactly once: success, failure, or a client that
+//! left.
 
 use std::sync::Arc;
 
-use fusebox_resilience::{Call, Exchange};
+use fusebox_resilience::{Exchange, Reporter};
 
-use super::{ProcessorTime, Run};
-use crate::component::Version;
-use crate::fault::Failure;
-use crate::slot::Slot;
-use crate::wasi::Console;
+use super::run::GuestRun;
+use super::time::ProcessorTime;
+use crate::fault::GuestFailure;
+use crate::seat::ledger::Ledger;
+use crate::version::Version;
+use crate::wasi::console::Console;
 
-/// Dropped before it was told how it ended, it ended with its client: neither well nor badly.
+/// Receives the result of an answer, once.
+pub(super) trait Told {
+    fn succeeded(&mut self);
+    fn failed(&mut self, failure: GuestFailure);
+}
+
+/// Dropped without a result, the client has left: neither a success nor a failure.
 pub(super) struct Account {
-    slot: Arc<Slot>,
+    ledger: Arc<Ledger>,
     version: Arc<Version>,
-    /// Outlives the one that the policy saw, for whom a body may still tell of.
-    call: Call,
+    /// The body may outlive the call.
+    reporter: Reporter,
     policy: Box<str>,
     time: Arc<ProcessorTime>,
     console: Console,
@@ -25,15 +32,15 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn open(
-        slot: Arc<Slot>,
+        ledger: Arc<Ledger>,
         version: Arc<Version>,
         seen: &Exchange<'_>,
-        run: &Run,
+        run: &GuestRun,
     ) -> Self {
         Self {
-            slot,
+            ledger,
             version,
-            call: seen.call.without_body(),
+            reporter: seen.call.reporter().clone(),
             policy: seen.policy.into(),
             time: run.time().clone(),
             console: run.console().clone(),
@@ -41,20 +48,22 @@ impl Account {
         }
     }
 
-    pub(super) fn succeeded(&mut self) {
-        self.ended();
-        self.slot.succeeded_with(&self.version);
-    }
-
-    pub(super) fn failed(&mut self, failure: Failure) {
-        self.ended();
-        self.slot.failed(&self.call, &self.policy, &self.version, failure);
-    }
-
     fn ended(&mut self) {
         self.is_told = true;
-        self.slot.meters().called(self.time.spent());
-        self.slot.printed(&self.call, &self.policy, &self.version, self.console.take());
+        self.ledger.meters().called(self.time.spent());
+        self.ledger.printed(&self.reporter, &self.policy, &self.version, self.console.take());
+    }
+}
+
+impl Told for Account {
+    fn succeeded(&mut self) {
+        self.ended();
+        self.ledger.succeeded_with(&self.version);
+    }
+
+    fn failed(&mut self, failure: GuestFailure) {
+        self.ended();
+        self.ledger.failed(&self.reporter, &self.policy, &self.version, failure);
     }
 }
 

@@ -1,21 +1,26 @@
 //! The heads of both messages: the client's request as the guest gets it, and the guest's response
 //! as the client gets it.
 
+use bytes::Bytes;
 use fusebox_resilience::{Exchange, is_set_by_host};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::Empty;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::run::{GuestRequest, GuestResponse};
-use crate::attempt::{MAX_HEADERS, may_have_body};
-use crate::wasi::Console;
+use crate::convert::{MAX_HEADERS, may_have_body};
+use crate::wasi::console::Console;
 
-/// What the headers begin with that tell of the failure. A client's own never reach the guest.
+/// A request without a body, as the guest gets it.
+pub(super) type GuestRequest = http::Request<Empty<Bytes>>;
+
+/// A response as the guest gives it.
+pub(super) type GuestResponse = http::Response<HyperOutgoingBody>;
+
+/// The prefix of the headers that describe the failure. Those of the client are dropped.
 const OURS: &str = "fusebox-";
 
-/// The request that `seen` came from, without its body, with what is to be known of the failure in
-/// its headers.
+/// The client's request without its body; headers describe the failure.
 pub(super) fn request(seen: &Exchange<'_>) -> GuestRequest {
     let head = seen.call.head();
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
@@ -51,9 +56,9 @@ pub(super) fn request(seen: &Exchange<'_>) -> GuestRequest {
 pub(super) struct Answered {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// As long as the guest has said that the body will be.
+    /// The announced length of the body.
     pub(super) length: Option<u64>,
-    /// None: there is none.
+    /// `None`: it has no body.
     pub(super) body: Option<HyperOutgoingBody>,
 }
 
@@ -75,7 +80,7 @@ impl Answered {
                 headers.len()
             ));
         }
-        // The body is held to it, so it can be said again.
+        // The body is checked against it, so it can be announced again.
         let length = headers.remove(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let refused: Vec<HeaderName> =

@@ -1,9 +1,8 @@
-//! What guests may ask of others: plain HTTP to the hosts that were granted, within limits of the
-//! host's own.
+//! Outgoing requests of guests: plain HTTP to granted hosts, within fixed limits.
 //!
-//! Each request has a connection of its own, which ends with the response's body, with the guest,
-//! and so at the latest with the guest's deadline. Redirects are the guest's business, and are held
-//! against the grants again.
+//! Each request has its own connection, which ends with the response body or with the guest, so no
+//! later than the guest's deadline. Guests follow redirects themselves; each is checked against the
+//! grants.
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,9 +24,9 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
-use crate::component::Version;
-use crate::config::{Grant, HttpHost};
-use crate::wasi::Console;
+use crate::bounds::Bounds;
+use crate::config::grant::{Grant, HttpHost};
+use crate::wasi::console::Console;
 
 /// How long resolving and connecting may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,7 +40,7 @@ const LARGEST_HEAD: usize = 64 << 10;
 /// memory of it.
 const WRITE: usize = 64 << 10;
 
-/// The way out for one instance.
+/// The outgoing side of one instance.
 pub(crate) struct Outgoing {
     way: Way,
     console: Console,
@@ -50,7 +49,7 @@ pub(crate) struct Outgoing {
 enum Way {
     /// In a call that must not wait.
     None,
-    /// In a trial, where nobody outside is to be disturbed.
+    /// In a trial, which must not reach other hosts.
     OnTrial,
     Granted {
         hosts: Vec<HttpHost>,
@@ -65,17 +64,17 @@ impl Outgoing {
     }
 
     /// To no one, since it is only a trial.
-    pub(super) fn on_trial(_: &Version, console: &Console) -> Self {
+    pub(super) fn on_trial(_: &Bounds, console: &Console) -> Self {
         Self { way: Way::OnTrial, console: console.clone() }
     }
 
     /// To whom the configuration grants.
-    pub(super) fn granted(version: &Version, console: &Console) -> Self {
+    pub(super) fn granted(bounds: &Bounds, console: &Console) -> Self {
         let host = |grant: &Grant| match grant {
             Grant::Http(host) => Some(host.clone()),
             Grant::Env(_) => None,
         };
-        let hosts = version.config().grant.iter().filter_map(host).collect();
+        let hosts = bounds.grants.iter().filter_map(host).collect();
         Self {
             way: Way::Granted { hosts, places: Arc::new(Semaphore::new(CONCURRENT)) },
             console: console.clone(),
@@ -94,7 +93,7 @@ impl Outgoing {
             Way::Granted { hosts, places } => (hosts, places),
         };
         let host = uri.authority().and_then(HttpHost::of).ok_or(Error::HttpRequestUriInvalid)?;
-        // Before the grant: that of a host is for plain HTTP, and a note that asks for it would
+        // Checked before the grant: a grant is for plain HTTP, so suggesting one here would
         // mislead.
         if uri.scheme() != Some(&Scheme::HTTP) {
             let reason = "only http is spoken here: there is no TLS for components";
@@ -113,8 +112,8 @@ impl Outgoing {
     }
 }
 
-/// What follows a response: its connection, for as long as somebody reads.
-type Rest = Box<dyn Future<Output = Result<()>> + Send>;
+/// Drives the connection while the response body is read.
+type FetchDriver = Box<dyn Future<Output = Result<()>> + Send>;
 
 impl WasiHttpHooks for Outgoing {
     fn default_scheme(&mut self) -> Option<Scheme> {
@@ -125,14 +124,14 @@ impl WasiHttpHooks for Outgoing {
         &mut self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
-        _: Rest,
-    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Rest)>> + Send> {
+        _: FetchDriver,
+    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, FetchDriver)>> + Send> {
         let admitted = self.admit(request.uri(), request.method());
         Box::new(async move {
             let (host, place) = admitted?;
             let (response, connection) =
                 exchange(request, host, options.unwrap_or_default(), place).await?;
-            let rest: Rest = Box::new(async move {
+            let rest: FetchDriver = Box::new(async move {
                 connection.await;
                 Ok(())
             });
@@ -145,7 +144,7 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-/// Dropped, it ends its connection.
+/// Dropping it closes the connection.
 async fn exchange(
     mut request: Request<WasiBody>,
     host: HttpHost,
@@ -156,7 +155,7 @@ async fn exchange(
     let stream = timeout(limit, connect(&host)).await.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(LARGEST_HEAD).handshake(TokioIo::new(stream)).await?;
-    // It ends with the response, and what ended it is told there.
+    // It ends with the response, whose body reports the error.
     let connection = spawn(async move { drop(connection.await) });
     // The authority is in the Host header.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
@@ -166,7 +165,8 @@ async fn exchange(
         Some(limit) => timeout(limit, response).await.map_err(|_| Error::HttpResponseTimeout)??,
         None => response.await?,
     };
-    let body = |incoming| Answer { incoming, left: LARGEST_BODY, _place: place }.boxed_unsync();
+    let body =
+        |incoming| FetchedBody { incoming, left: LARGEST_BODY, _place: place }.boxed_unsync();
     Ok((response.map(body), connection))
 }
 
@@ -187,14 +187,14 @@ async fn connect(host: &HttpHost) -> Result<TcpStream> {
     Err(last)
 }
 
-/// A response body, up to the longest, which keeps its place among those under way.
-struct Answer {
+/// A response body of limited length, which holds its permit until it ends.
+struct FetchedBody {
     incoming: Incoming,
     left: u64,
     _place: OwnedSemaphorePermit,
 }
 
-impl Body for Answer {
+impl Body for FetchedBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -225,7 +225,7 @@ impl Body for Answer {
 }
 
 impl HttpHost {
-    /// None: it names a user, which is no part of a host.
+    /// `None`: it names a user, which is not part of a host.
     fn of(authority: &Authority) -> Option<Self> {
         Self::try_from(authority.as_str()).ok()
     }

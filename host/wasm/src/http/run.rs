@@ -6,65 +6,81 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::{Exchange, Fault};
 use futures_util::future::LocalBoxFuture;
-use http_body_util::Empty;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::task::coop::has_budget_remaining;
+use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime::Store;
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::{Answered, Context as HttpContext, Outgoing, ProcessorTime};
+use super::head::{Answered, GuestRequest, GuestResponse};
+use super::outgoing::Outgoing;
+use super::time::ProcessorTime;
 use crate::attempt;
-use crate::component::Version;
-use crate::fault::Failure;
-use crate::instances::{self, State};
-use crate::status::Meters;
-use crate::wasi::Console;
+use crate::bounds::Bounds;
+use crate::fault::GuestFailure;
+use crate::meters::Meters;
+use crate::store::{HostState, new_store};
+use crate::thread_time::CallClock;
+use crate::version::Version;
+use crate::wasi::console::Console;
 
-/// A request without a body, as the guest gets it.
-pub(super) type GuestRequest = http::Request<Empty<Bytes>>;
-
-/// A response as the guest gives it.
-pub(super) type GuestResponse = http::Response<HyperOutgoingBody>;
-
-type Answer = Result<GuestResponse, ErrorCode>;
+/// What a guest answers.
+pub(super) type GuestAnswer = Result<GuestResponse, ErrorCode>;
 
 /// A guest that handles a request. Dropping it ends the guest.
-pub(crate) struct Run {
-    guest: Guest,
-    head: oneshot::Receiver<Answer>,
+pub(crate) struct GuestRun {
+    guest: GuestTask,
+    head: AwaitedHead,
     time: Arc<ProcessorTime>,
     console: Console,
 }
 
-enum Guest {
-    Running(LocalBoxFuture<'static, Result<(), Failure>>),
+enum GuestTask {
+    Running(LocalBoxFuture<'static, Result<(), GuestFailure>>),
     Returned,
     Failed,
 }
 
-impl Run {
-    /// Prepares an instance that may use so much processor time until it has answered; it starts
-    /// with the first poll. None: there are as many as there may be.
+enum AwaitedHead {
+    Awaited(oneshot::Receiver<GuestAnswer>),
+    /// There will be none, for this reason.
+    Missing(String),
+}
+
+/// Why a poll of the guest ended without a failure.
+///
+/// What a guest does until it waits or returns belongs together: a trap right after the end of its
+/// answer is the cause of that end. An epoch may end in between at any point, so the end of an
+/// answer counts only when the guest is at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halt {
+    /// An epoch ended; the guest continues with the next poll.
+    Preempted,
+    /// It waits, or has returned.
+    AtRest,
+}
+
+impl GuestRun {
+    /// Prepares an instance with a budget of processor time until it has answered. It starts with
+    /// the first poll. `None`: the component has its maximum of instances.
     pub(super) fn start(
         version: &Arc<Version>,
         request: GuestRequest,
         processor_time: Duration,
-        outgoing: impl FnOnce(&Version, &Console) -> Outgoing,
+        outgoing: impl FnOnce(&Bounds, &Console) -> Outgoing,
     ) -> Option<Self> {
-        let place = Place::take(version)?;
+        let permit = InstancePermit::take(version)?;
         let (sender, head) = oneshot::channel();
         let time = Arc::new(ProcessorTime::new(processor_time));
-        let console = Console::new(version.config().log_lines);
-        let outgoing = outgoing(version, &console);
+        let console = Console::new(version.bounds().log_lines);
+        let outgoing = outgoing(version.bounds(), &console);
         let handled = handle(
-            place,
+            permit,
             version.clone(),
             request,
             sender,
@@ -72,7 +88,16 @@ impl Run {
             console.clone(),
             outgoing,
         );
-        Some(Self { guest: Guest::Running(Box::pin(handled)), head, time, console })
+        Some(Self::new(Box::pin(handled), head, time, console))
+    }
+
+    pub(super) fn new(
+        guest: LocalBoxFuture<'static, Result<(), GuestFailure>>,
+        head: oneshot::Receiver<GuestAnswer>,
+        time: Arc<ProcessorTime>,
+        console: Console,
+    ) -> Self {
+        Self { guest: GuestTask::Running(guest), head: AwaitedHead::Awaited(head), time, console }
     }
 
     pub(super) fn time(&self) -> &Arc<ProcessorTime> {
@@ -85,88 +110,113 @@ impl Run {
 
     /// Whether the guest has returned, well or not.
     pub(super) fn is_over(&self) -> bool {
-        !matches!(self.guest, Guest::Running(_))
+        !matches!(self.guest, GuestTask::Running(_))
     }
 
-    /// Lets the guest go on. An error is a failure that has not been told yet.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        let Guest::Running(guest) = &mut self.guest else { return Ok(()) };
+    /// Polls the guest. An error is a failure that has not been reported yet.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<Halt, GuestFailure> {
+        let GuestTask::Running(guest) = &mut self.guest else { return Ok(Halt::AtRest) };
         match self.time.count(|| guest.as_mut().poll(cx)) {
-            Poll::Pending => Ok(()),
+            Poll::Pending if self.time.is_preempted() => Ok(Halt::Preempted),
+            // tokio makes a busy task yield, even if what it waits for is ready.
+            Poll::Pending if !has_budget_remaining() => {
+                cx.waker().wake_by_ref();
+                Ok(Halt::Preempted)
+            }
+            Poll::Pending => Ok(Halt::AtRest),
             Poll::Ready(Ok(())) => {
-                self.guest = Guest::Returned;
-                Ok(())
+                self.guest = GuestTask::Returned;
+                Ok(Halt::AtRest)
             }
             Poll::Ready(Err(failure)) => {
-                self.guest = Guest::Failed;
+                self.guest = GuestTask::Failed;
                 Err(failure)
             }
         }
     }
 
-    /// Lets the guest go on until it has answered. A guest that has answered and then failed, all
-    /// in one go, has failed: nothing of its answer has been sent.
-    pub(super) fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<GuestResponse, Failure>> {
-        self.poll(cx)?;
-        Poll::Ready(match ready!(Pin::new(&mut self.head).poll(cx)) {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(code)) => {
-                Err(self.failure(Fault::BadAnswer, format!("answered with an error: {code}")))
-            }
-            // It may still run, but has nothing left to answer with.
-            Err(_) => Err(self.failure(Fault::BadAnswer, "gave no answer".to_owned())),
-        })
+    /// Polls the guest until it waits or has returned.
+    fn poll_to_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
+        match self.poll(cx)? {
+            Halt::Preempted => Poll::Pending,
+            Halt::AtRest => Poll::Ready(Ok(())),
+        }
     }
 
-    /// Lets the guest go on until it has answered with something that can be sent, for no longer
-    /// than `limit`. It may ask about what was seen meanwhile.
+    /// Polls the guest until it has answered. A guest that has answered and then failed, all in one
+    /// go, has failed: nothing of its answer has been sent.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<GuestResponse, GuestFailure>> {
+        let halt = self.poll(cx)?;
+        if let AwaitedHead::Awaited(head) = &mut self.head {
+            let reason = match ready!(Pin::new(head).poll(cx)) {
+                Ok(Ok(response)) => return Poll::Ready(Ok(response)),
+                Ok(Err(code)) => format!("answered with an error: {code}"),
+                // The guest may still run, but can no longer answer.
+                Err(_) => "gave no answer".to_owned(),
+            };
+            self.head = AwaitedHead::Missing(reason);
+        }
+        match (&self.head, halt) {
+            (AwaitedHead::Missing(reason), Halt::AtRest) => {
+                Poll::Ready(Err(self.failure(Fault::BadAnswer, reason.clone())))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Polls the guest until it has answered with a head that can be sent, for no longer than
+    /// `limit`. Meanwhile it may ask about the exchange.
     pub(super) async fn head(
         &mut self,
         seen: &Exchange<'_>,
         limit: ConfigDuration,
-    ) -> Result<Answered, Failure> {
+    ) -> Result<Answered, GuestFailure> {
+        let deadline = Instant::now() + limit.0;
         let head = poll_fn(|cx| attempt::lend(seen, || self.poll_head(cx)));
-        match timeout(limit.0, head).await {
-            Ok(head) => Answered::new(head?, &self.console)
-                .map_err(|reason| self.failure(Fault::BadAnswer, reason)),
-            Err(_) => Err(self.failure(Fault::Timeout, format!("gave no answer within {limit}"))),
+        let Ok(head) = timeout_at(deadline, head).await else {
+            return Err(self.failure(Fault::Timeout, format!("gave no answer within {limit}")));
+        };
+        let answered = Answered::new(head?, &self.console);
+        if answered.as_ref().is_ok_and(|answered| answered.body.is_some()) {
+            return answered.map_err(|reason| self.failure(Fault::BadAnswer, reason));
         }
+        // The answer is complete. If time runs out while the guest still runs, the answer counts.
+        let rest = poll_fn(|cx| attempt::lend(seen, || self.poll_to_rest(cx)));
+        timeout_at(deadline, rest).await.unwrap_or(Ok(()))?;
+        answered.map_err(|reason| self.failure(Fault::BadAnswer, reason))
     }
 
     /// A failure that is not a trap.
-    pub(super) fn failure(&self, fault: Fault, reason: String) -> Failure {
-        Failure::of_answer(fault, reason, &self.console)
+    pub(super) fn failure(&self, fault: Fault, reason: String) -> GuestFailure {
+        GuestFailure::of_answer(fault, reason, &self.console)
     }
 }
 
 /// A place among the instances that a component may have at once.
-struct Place(Arc<Meters>);
+struct InstancePermit(Arc<Meters>);
 
-impl Place {
+impl InstancePermit {
     fn take(version: &Version) -> Option<Self> {
         let meters = version.meters();
         meters.try_started(version.config().max_instances).then(|| Self(meters.clone()))
     }
 }
 
-impl Drop for Place {
+impl Drop for InstancePermit {
     fn drop(&mut self) {
         self.0.stopped();
     }
 }
 
 async fn handle(
-    _place: Place,
+    _permit: InstancePermit,
     version: Arc<Version>,
     request: GuestRequest,
-    sender: oneshot::Sender<Answer>,
+    sender: oneshot::Sender<GuestAnswer>,
     time: Arc<ProcessorTime>,
     console: Console,
     outgoing: Outgoing,
-) -> Result<(), Failure> {
+) -> Result<(), GuestFailure> {
     let (mut store, guest) = instantiate(&version, time, console, outgoing).await?;
     let mut view = store.data_mut().http();
     let resources = view.new_incoming_request(Scheme::Http, request).and_then(|request| {
@@ -177,7 +227,7 @@ async fn handle(
         Ok((request, out)) => guest.call_handle(&mut store, request, out).await,
         Err(error) => Err(error),
     };
-    handled.map_err(|error| Failure::of_call(&error, store.data()))
+    handled.map_err(|error| GuestFailure::of_call(&error, store.data()))
 }
 
 async fn instantiate(
@@ -185,37 +235,37 @@ async fn instantiate(
     time: Arc<ProcessorTime>,
     console: Console,
     outgoing: Outgoing,
-) -> Result<(Store<State>, incoming_handler::Guest), Failure> {
+) -> Result<(Store<HostState>, incoming_handler::Guest), GuestFailure> {
     let handler = version.handler().expect("only a version that has one is asked");
-    let mut store = instances::store(version, time.limit(), console, HttpContext::new(outgoing));
+    let (engine, clock) = (version.runtime().engine(), CallClock::new(time.limit()));
+    let mut store = new_store(engine, version.bounds(), clock, None, console, outgoing);
     store.epoch_deadline_callback(move |mut store| {
-        store.data_mut().looked_elsewhere(time.limit());
+        store.data_mut().set_time_limit(time.limit());
         time.look()
     });
-    let guest = match handler.pre.instantiate_async(&mut store).await {
-        Ok(instance) => handler.indices.load(&mut store, &instance),
-        Err(error) => Err(error),
-    };
-    match guest {
+    match handler.instantiate(&mut store).await {
         Ok(guest) => Ok((store, guest)),
-        Err(error) => Err(Failure::of_start(&error, store.data())),
+        Err(error) => Err(GuestFailure::of_start(&error, store.data())),
     }
 }
 
 /// Starts an instance, and no more. Returns what it printed. `limit` is for its processor time, and
 /// for waiting beside that.
-pub(super) async fn start(version: &Arc<Version>, limit: Duration) -> Result<Vec<String>, Failure> {
+pub(super) async fn start(
+    version: &Arc<Version>,
+    limit: Duration,
+) -> Result<Vec<String>, GuestFailure> {
     let time = Arc::new(ProcessorTime::new(limit));
-    let console = Console::new(version.config().log_lines);
-    let outgoing = Outgoing::on_trial(version, &console);
+    let console = Console::new(version.bounds().log_lines);
+    let outgoing = Outgoing::on_trial(version.bounds(), &console);
     let mut started = pin!(instantiate(version, time.clone(), console.clone(), outgoing));
     let started = poll_fn(|cx| time.count(|| started.as_mut().poll(cx)));
     match timeout(limit * 2, started).await {
         Ok(started) => drop(started?),
         Err(_) => {
-            return Err(Failure::of_answer(
+            return Err(GuestFailure::of_answer(
                 Fault::Instantiation,
-                "waited while it started".to_owned(),
+                format!("took longer than {} to start", ConfigDuration(limit * 2)),
                 &console,
             ));
         }

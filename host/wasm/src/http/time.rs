@@ -1,14 +1,14 @@
 //! The processor time of a guest that gives its thread to others in between.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::task::yield_now;
 use wasmtime::{Trap, UpdateDeadline};
 
-use crate::instances::thread_time;
+use crate::thread_time::thread_time;
 
-/// Counts it from poll to poll. Shared by who polls the guest and by the store's callback within a
+/// Sums it up over polls. Shared by the task that polls the guest and the store's callback within a
 /// poll, on one thread at a time.
 #[derive(Debug)]
 pub(crate) struct ProcessorTime {
@@ -16,6 +16,8 @@ pub(crate) struct ProcessorTime {
     spent: AtomicU64,
     /// The thread's time when the poll under way began.
     began: AtomicU64,
+    /// The poll under way, or the last one, was ended by an epoch and not by the guest.
+    is_preempted: AtomicBool,
 }
 
 impl ProcessorTime {
@@ -24,6 +26,7 @@ impl ProcessorTime {
             limit: AtomicU64::new(nanos(limit)),
             spent: AtomicU64::new(0),
             began: AtomicU64::new(0),
+            is_preempted: AtomicBool::new(false),
         }
     }
 
@@ -44,9 +47,15 @@ impl ProcessorTime {
     pub(super) fn count<R>(&self, poll: impl FnOnce() -> R) -> R {
         let began = nanos(thread_time());
         self.began.store(began, Relaxed);
+        self.is_preempted.store(false, Relaxed);
         let result = poll();
         self.spent.fetch_add(nanos(thread_time()).saturating_sub(began), Relaxed);
         result
+    }
+
+    /// Whether the last poll ended with an epoch, so that the guest could have continued.
+    pub(super) fn is_preempted(&self) -> bool {
+        self.is_preempted.load(Relaxed)
     }
 
     /// An epoch has ended within a poll, and the guest still runs: others have their turn, unless
@@ -56,7 +65,9 @@ impl ProcessorTime {
         if self.spent.load(Relaxed) + poll >= self.limit.load(Relaxed) {
             return Err(Trap::Interrupt.into());
         }
-        // Waking itself would have it polled many times before the runtime looks at a socket again.
+        self.is_preempted.store(true, Relaxed);
+        // A future that wakes itself would be polled many times before the runtime looks at its
+        // sockets.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_now())))
     }
 }

@@ -1,11 +1,13 @@
 use proptest::prelude::*;
 
+use fusebox_resilience::config::ConfigDuration;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 const RULES: Rules = Rules {
-    probation: Probation::Time(Duration::from_secs(60)),
+    probation: Probation::Time(ConfigDuration(Duration::from_secs(60))),
     max_faults: 2,
     quarantine_after: 4,
     quarantine_interval: Duration::from_secs(5),
@@ -28,14 +30,14 @@ fn life(
 #[test]
 fn faults_in_probation_bring_the_previous_version_back() {
     let (mut life, now) = life(RULES, ["a", "b"]);
-    assert_eq!(life.standing(now, 0), Standing::Probation);
+    assert_eq!(life.standing(now, 0), ComponentStanding::Probation);
     assert_eq!(life.faulted(2, now, 1), Consequence::None);
     // A success between them does not count for it: half of the calls failing is too many still.
     assert!(!life.succeeded(2));
     assert_eq!(life.faulted(2, now + 30 * SECOND, 3), Consequence::None);
     let back = Consequence::RolledBack { from: "b", to: "a", faults: 3 };
     assert_eq!(life.faulted(2, now + 59 * SECOND, 4), back);
-    assert_eq!((life.current(), life.standing(now, 4)), (Some(&"a"), Standing::Serving));
+    assert_eq!((life.current(), life.standing(now, 4)), (Some(&"a"), ComponentStanding::Serving));
     assert_eq!(life.faulted(2, now, 5), Consequence::None, "of calls that were under way");
     assert!(!life.is_troubled());
     assert_eq!(life.next_generation(), 3);
@@ -54,7 +56,7 @@ fn after_probation_faults_in_a_row_set_it_aside_and_a_trial_brings_it_back() {
     }
     assert!(life.may_call(now));
     assert_eq!(life.faulted(2, now, 8), Consequence::Quarantined { faults: 4 });
-    assert_eq!(life.standing(now, 8), Standing::Quarantined);
+    assert_eq!(life.standing(now, 8), ComponentStanding::Quarantined);
     assert!(!life.may_call(now + 5 * SECOND - Duration::from_nanos(1)));
     assert!(life.may_call(now + 5 * SECOND));
     assert!(!life.may_call(now + 5 * SECOND), "one trial at a time");
@@ -66,7 +68,7 @@ fn after_probation_faults_in_a_row_set_it_aside_and_a_trial_brings_it_back() {
     assert!(life.may_call(now + 10 * SECOND));
     assert!(life.succeeded(2), "it is back");
     assert!(life.may_call(now + 10 * SECOND));
-    assert_eq!(life.standing(now, 10), Standing::Serving);
+    assert_eq!(life.standing(now, 10), ComponentStanding::Serving);
     assert!(!life.is_troubled());
 }
 
@@ -86,8 +88,8 @@ fn probation_can_be_a_number_of_calls() {
     let rules = Rules { probation: Probation::Calls(10), max_faults: 0, ..RULES };
     let (mut life, now) = life(rules, ["a"]);
     life.admit("b", now, 100);
-    assert_eq!(life.standing(now + 3600 * SECOND, 110), Standing::Probation);
-    assert_eq!(life.standing(now, 111), Standing::Serving);
+    assert_eq!(life.standing(now + 3600 * SECOND, 110), ComponentStanding::Probation);
+    assert_eq!(life.standing(now, 111), ComponentStanding::Serving);
     assert_eq!(life.faulted(2, now, 111), Consequence::None);
     life.admit("c", now, 200);
     assert!(matches!(life.faulted(3, now + 3600 * SECOND, 210), Consequence::RolledBack { .. }));
@@ -101,7 +103,7 @@ fn rolling_back_goes_as_far_as_versions_are_kept() {
     assert_eq!(life.roll_back(now, 0), Some(("c", "b")));
     assert_eq!(life.roll_back(now, 0), None);
     assert_eq!((life.current(), life.next_generation()), (Some(&"b"), 5));
-    assert_eq!(life.standing(now, 0), Standing::Serving);
+    assert_eq!(life.standing(now, 0), ComponentStanding::Serving);
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn a_version_that_has_not_proved_itself_is_passed_over_and_let_go_first() {
         life.faulted(4, now, 3),
         Consequence::RolledBack { from: "d", to: "good", faults: 3 }
     );
-    assert_eq!((life.standing(now, 3), life.kept().count()), (Standing::Serving, 0));
+    assert_eq!((life.standing(now, 3), life.kept().count()), (ComponentStanding::Serving, 0));
 }
 
 #[test]
@@ -132,19 +134,19 @@ fn a_version_that_is_put_back_before_it_has_proved_itself_goes_on_with_its_proba
     life.faulted(1, now, 1);
     life.admit("b", now, 1);
     assert_eq!(life.roll_back(now, 1), Some(("b", "a")));
-    assert_eq!(life.standing(now, 1), Standing::Probation);
+    assert_eq!(life.standing(now, 1), ComponentStanding::Probation);
     life.admit("c", now, 1);
     for calls in 2..4 {
         life.faulted(3, now, calls);
     }
     assert_eq!(life.faulted(3, now, 4), Consequence::RolledBack { from: "c", to: "a", faults: 3 });
-    assert_eq!(life.standing(now, 4), Standing::Probation);
+    assert_eq!(life.standing(now, 4), ComponentStanding::Probation);
 }
 
 #[test]
 fn nothing_is_called_while_nothing_is_there() {
     let (mut life, now) = life(RULES, []);
-    assert_eq!((life.standing(now, 0), life.is_troubled()), (Standing::Absent, true));
+    assert_eq!((life.standing(now, 0), life.is_troubled()), (ComponentStanding::Absent, true));
     assert!(!life.may_call(now));
     assert_eq!((life.faulted(0, now, 0), life.roll_back(now, 0)), (Consequence::None, None));
     life.admit("a", now, 0);
@@ -209,7 +211,7 @@ proptest! {
                     prop_assert_eq!(life.admit(admitted, now, calls), model.last().map(|(version, _)| *version));
                     model.push((admitted, false));
                     trim(&mut model, keep);
-                    prop_assert_eq!(life.standing(now, calls), Standing::Probation);
+                    prop_assert_eq!(life.standing(now, calls), ComponentStanding::Probation);
                     prop_assert!(keep == 0 || !had_proven || model.iter().any(|(_, is_proven)| *is_proven));
                 }
                 Step::Fault { late } => {
@@ -227,7 +229,7 @@ proptest! {
                         }
                         Consequence::Quarantined { faults } => {
                             prop_assert!(current == Some(generation) && faults >= rules.quarantine_after);
-                            prop_assert_eq!(life.standing(now, calls), Standing::Quarantined);
+                            prop_assert_eq!(life.standing(now, calls), ComponentStanding::Quarantined);
                         }
                         Consequence::None => {}
                     }
@@ -235,7 +237,7 @@ proptest! {
                 Step::Success => {
                     calls += 1;
                     let generation = model.last().map_or(0, |(version, _)| *version);
-                    let was_quarantined = life.standing(now, calls) == Standing::Quarantined;
+                    let was_quarantined = life.standing(now, calls) == ComponentStanding::Quarantined;
                     prop_assert_eq!(life.succeeded(generation), was_quarantined);
                     prop_assert!(model.is_empty() || !life.is_troubled());
                 }

@@ -41,7 +41,7 @@ impl monotonic_clock::Host for NonBlocking<'_> {
     }
 }
 
-/// A moment; none is later than any.
+/// A moment; `None` is never reached.
 struct Deadline(Option<Instant>);
 
 #[async_trait]

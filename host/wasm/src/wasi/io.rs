@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::bindings::io::streams::{
 use wasmtime_wasi::p2::bindings::sync::io::{poll, streams};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult};
 
-use crate::fault::Misuse;
+use crate::errors::Misuse;
 
 /// The resources of an instance, on which nothing waits.
 pub(super) struct NonBlocking<'a>(pub(super) &'a mut ResourceTable);

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::testing::{call, exchange};
-use fusebox_resilience::{Error, ErrorKind, Observers, Peek, Response, ResponseBody, Slot};
+use fusebox_resilience::{
+    Attempt, Error, ErrorKind, Observers, Peek, Response, ResponseBody, Slot,
+};
 use fusebox_wasm::ComponentConfig;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond, tells};
+use crate::guest::{Exports, guest, predicate, tells};
 use crate::support::{Seen, load, load_with};
 
 /// The body of a guest that takes 5xx for failures.
@@ -206,9 +209,9 @@ fn a_guest_knows_the_attempts_before() {
     let call = call("1", Observers::default());
     let response =
         Response::new(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new(), ResponseBody::empty());
-    let first = call.begin_attempt().finish(Ok(response));
+    let first = Attempt::detached(&call).finish(Ok(response));
     assert!(!tested.predicate().judge(&exchange(&call, &first, Slot::HandleIf, None)).is_handled());
-    let second = call.begin_attempt().finish(Err(Error::new(ErrorKind::Timeout)));
+    let second = Attempt::detached(&call).finish(Err(Error::new(ErrorKind::Timeout)));
     assert!(tested.predicate().judge(&exchange(&call, &second, Slot::HandleIf, None)).is_handled());
 }
 
@@ -216,7 +219,8 @@ fn a_guest_knows_the_attempts_before() {
 fn a_guest_knows_how_much_time_is_left() {
     let import = r#"(import "attempt" "remaining-ms" (func $remaining (param i32)))"#;
     let body = "(call $remaining (i32.const 16))
-        (i32.and (i32.load8_u (i32.const 16)) (i32.gt_u (i32.load (i32.const 20)) (i32.const 1000)))";
+        (i32.and (i32.load8_u (i32.const 16))
+          (i32.gt_u (i32.load (i32.const 20)) (i32.const 1000)))";
     let tested = load(&guest(Exports::Predicate, &format!("{import} {}", handle_if(body))));
     assert!(!tested.handles(503));
     assert!(tested.handles(Seen { remaining: Some(Duration::from_secs(3600)), ..503.into() }));

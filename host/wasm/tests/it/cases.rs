@@ -4,11 +4,13 @@
 use std::fs;
 use std::path::Path;
 
-use fusebox_resilience::EventKind;
-use fusebox_wasm::{Cases, Compiler, Difference, Reload, Trial};
+use fusebox_dev::{handle_if, respond};
+use fusebox_resilience::{ComponentEvent, EventKind};
+use fusebox_wasm::author::{Cases, ComponentTrial, Difference};
+use fusebox_wasm::{Compiler, Reload};
 use tempfile::TempDir;
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond, tells};
+use crate::guest::{Exports, guest, predicate, tells};
 use crate::support::{NAME, load_with, try_load_with};
 
 /// What became of the cases in `text`, asked of `component`: for each its name and its differences.
@@ -20,12 +22,17 @@ fn tested(component: &[u8], text: &str) -> Vec<(String, Vec<Difference>)> {
 }
 
 #[track_caller]
-fn trial(directory: &Path, component: &[u8], text: &str) -> Trial {
+fn trial(directory: &Path, component: &[u8], text: &str) -> ComponentTrial {
     let (file, cases) = (directory.join("guest.wasm"), directory.join("cases.toml"));
     fs::write(&file, component).expect("a file");
     fs::write(&cases, text).expect("a file");
-    Trial::load(&file, Cases::read(&cases, None).expect("right ones"), None, Compiler::in_process())
-        .expect("an acceptable component")
+    ComponentTrial::load(
+        &file,
+        Cases::read(&cases, None).expect("right ones"),
+        None,
+        Compiler::in_process(),
+    )
+    .expect("an acceptable component")
 }
 
 fn said(differences: &[Difference]) -> Vec<String> {
@@ -41,7 +48,8 @@ fn a_condition_is_held_against_its_cases() {
         "[[case]]\nname = 'right'\nresponse = { status = 503 }\nexpect = { handled = true }\n\
          [[case]]\nname = 'wrong'\nresponse = { status = 200 }\nexpect = { handled = true }\n\
          [[case]]\nname = 'no fallback'\nfailure = 'timeout'\nexpect = { declined = true }\n\
-         [[case]]\nname = 'no fault'\nfailure = 'timeout'\nexpect = { fault = 'trap', detail = 'x' }\n",
+         [[case]]\nname = 'no fault'\nfailure = 'timeout'\n\
+         expect = { fault = 'trap', detail = 'x' }\n",
     );
     let reports: Vec<_> =
         reports.iter().map(|(name, differences)| (name.as_str(), said(differences))).collect();
@@ -71,7 +79,8 @@ fn a_fallbacks_answer_is_compared_part_by_part() {
         "[[case]]\nname = 'right'\nrequest = { path = '/a' }\nfailure = 'dns'\n\
          expect = { response = { status = 200, body = '/a', contains = ['/'] } }\n\
          [[case]]\nname = 'wrong'\nrequest = { path = '/b' }\nfailure = 'dns'\n\
-         expect = { response = { status = 503, headers = { x = '1' }, body = '/a', contains = ['c'] } }\n",
+         expect = { response = { status = 503, headers = { x = '1' }, body = '/a', \
+         contains = ['c'] } }\n",
     );
     assert_eq!(reports[0].1, []);
     let expected = [
@@ -102,11 +111,14 @@ fn a_guest_sees_what_the_case_says() {
         "[component]\nsettings = { x-key = 'of the file' }\n\
          [[case]]\nname = 'header'\nrequest = { headers = { x-key = 'v' } }\nfailure = 'dns'\n\
          expect = { response = { body = 'v' } }\n\
-         [[case]]\nname = 'setting'\nhistory = [{ status = 503 }, { failure = 'timeout' }]\nfailure = 'dns'\n\
+         [[case]]\nname = 'setting'\nhistory = [{ status = 503 }, { failure = 'timeout' }]\n\
+         failure = 'dns'\n\
          expect = { response = { body = 'of the file' } }\n\
-         [[case]]\nname = 'setting of its own'\nattempt = 3\nsettings = { x-key = 'of the case' }\nfailure = 'dns'\n\
+         [[case]]\nname = 'setting of its own'\nattempt = 3\n\
+         settings = { x-key = 'of the case' }\nfailure = 'dns'\n\
          expect = { response = { body = 'of the case' } }\n\
-         [[case]]\nname = 'a rejection is of no attempt'\nfailure = 'circuit-open'\nexpect = { response = { body = '' } }\n",
+         [[case]]\nname = 'a rejection is of no attempt'\nfailure = 'circuit-open'\n\
+         expect = { response = { body = '' } }\n",
     );
     assert!(reports.iter().all(|(_, differences)| differences.is_empty()), "{reports:?}");
 }
@@ -116,13 +128,16 @@ fn a_fault_costs_its_own_case() {
     let body = format!("(if {BUSY} (then unreachable)) (i32.const 1)");
     let reports = tested(
         &predicate(&body),
-        "[[case]]\nname = 'expected'\nresponse = { status = 503 }\nexpect = { fault = 'trap', detail = 'unreachable' }\n\
-         [[case]]\nname = 'not expected'\nresponse = { status = 503 }\nexpect = { handled = true }\n\
+        "[[case]]\nname = 'expected'\nresponse = { status = 503 }\n\
+         expect = { fault = 'trap', detail = 'unreachable' }\n\
+         [[case]]\nname = 'not expected'\nresponse = { status = 503 }\n\
+         expect = { handled = true }\n\
          [[case]]\nname = 'next'\nresponse = { status = 200 }\nexpect = { handled = true }\n",
     );
     let passed: Vec<_> = reports.iter().map(|(_, differences)| differences.is_empty()).collect();
     assert_eq!(passed, [true, false, true]);
-    let expected = "answer: expected handled = true, found the fault `trap`: wasm `unreachable` instruction executed";
+    let expected = "answer: expected handled = true, found the fault `trap`: wasm `unreachable` \
+                    instruction executed";
     assert_eq!(said(&reports[1].1), [expected]);
 }
 
@@ -130,7 +145,8 @@ fn a_fault_costs_its_own_case() {
 fn a_guest_that_is_too_slow_fails_its_case() {
     // It takes its time at every call, not only at the first.
     let slow = "(local $left i32) (local.set $left (i32.const 300000000))
-        (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1))))) (i32.const 1)";
+        (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+          (i32.const 1)";
     let case =
         "[[case]]\nname = 'slow'\nresponse = { status = 503 }\nexpect = { handled = true }\n";
     let reports = tested(&predicate(slow), &format!("[component]\ntimeout = '1ms'\n{case}"));
@@ -161,7 +177,8 @@ fn a_bench_measures_every_case() {
 
 #[test]
 fn a_version_that_fails_a_case_does_not_take_over() {
-    let cases = "[[case]]\nname = 'busy is a failure'\nresponse = { status = 503 }\nexpect = { handled = true }\n";
+    let cases = "[[case]]\nname = 'busy is a failure'\nresponse = { status = 503 }\n\
+                 expect = { handled = true }\n";
     let directory = TempDir::new().expect("a directory");
     let file = directory.path().join("cases.toml");
     fs::write(&file, cases).expect("a file");
@@ -216,7 +233,9 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     assert!(tested.responds(200).is_none());
     assert!((0..10).all(|_| !tested.handles(200)), "capturing decides nothing");
     let captured = |kind| match kind {
-        EventKind::ExchangeCaptured { case, component } => Some((case, component.generation)),
+        EventKind::Component(ComponentEvent::Captured { case, component }) => {
+            Some((case, component.generation))
+        }
         _ => None,
     };
     let captured: Vec<_> = tested.recorder.kinds().into_iter().filter_map(captured).collect();
@@ -236,7 +255,7 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     fs::write(&lines, captured.iter().map(|(case, _)| format!("{case}\n")).collect::<String>())
         .expect("a file");
     let cases = Cases::read(&lines, None).expect("right ones");
-    let reports = Trial::load(&file, cases, None, Compiler::in_process())
+    let reports = ComponentTrial::load(&file, cases, None, Compiler::in_process())
         .expect("it loads")
         .test()
         .expect("all can be asked");

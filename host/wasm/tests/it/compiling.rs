@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use fusebox_resilience::Observers;
-use fusebox_wasm::{CodeCache, Compiler, ComponentConfig, Components, inspect};
+use fusebox_wasm::author::inspect;
+use fusebox_wasm::{CodeCache, Compiler, ComponentConfig, Components};
 use tempfile::TempDir;
 
 use crate::guest::predicate;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::Fault;
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_wasm::OnError;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond};
+use crate::guest::{Exports, guest, predicate};
 use crate::support::{load, load_with, refusal};
 
 /// A fault for 500; else whether this instance was asked before.

@@ -5,30 +5,10 @@
 //! with a bump allocator from 4096 up, `$alloc`. They define what they export: `$handle-if (param
 //! i32 i32) (result i32)`, `$respond (param i32 i32) (result i32)`.
 
-/// The interfaces of the contract as a component imports them.
+use fusebox_dev::{FALLBACK, PREDICATE, TYPES, encode, handle_if, respond};
+
+/// The functions of the contract as a component imports them.
 const IMPORTS: &str = r#"
-  (import "fusebox:policy/types@0.1.0" (instance $types
-    (type $header' (record (field "name" string) (field "value" string)))
-    (export "header" (type $header (eq $header')))
-    (type $failure' (enum "dns" "connect" "tls" "connection-lost" "protocol" "timeout" "circuit-open" "bulkhead-full"
-      "rate-limited" "overloaded" "budget-exceeded" "retries-exceeded" "other"))
-    (export "failure" (type $failure (eq $failure')))
-    (type $outcome' (variant (case "response" u16) (case "failure" $failure)))
-    (export "outcome" (type $outcome (eq $outcome')))
-    (type $slot' (enum "handle-if" "abort-if" "cancel-if" "ignore-if" "respond"))
-    (export "slot" (type $slot (eq $slot')))
-    (type $past' (record (field "number" u32) (field "outcome" $outcome) (field "elapsed-ms" u32)))
-    (export "past-attempt" (type $past (eq $past')))
-    (type $content' (variant (case "text" string) (case "bytes" (list u8))))
-    (export "content" (type $content (eq $content')))
-    (type $response' (record (field "status" u16) (field "headers" (list $header)) (field "body" $content)))
-    (export "response" (type $response (eq $response')))
-  ))
-  (alias export $types "header" (type $header))
-  (alias export $types "outcome" (type $outcome))
-  (alias export $types "slot" (type $slot))
-  (alias export $types "past-attempt" (type $past))
-  (alias export $types "response" (type $response))
   (import "fusebox:policy/attempt@0.1.0" (instance $attempt
     (alias outer 1 $header (type $header')) (export "header" (type $header (eq $header')))
     (alias outer 1 $slot (type $slot')) (export "slot" (type $slot (eq $slot')))
@@ -120,18 +100,6 @@ pub(crate) fn predicate(body: &str) -> Vec<u8> {
     guest(Exports::Predicate, &handle_if(body))
 }
 
-/// The field for that.
-pub(crate) fn handle_if(body: &str) -> String {
-    format!(
-        r#"(func (export "handle-if") (param $case i32) (param $value i32) (result i32) {body})"#
-    )
-}
-
-/// The field for a `respond` with this body, which returns the address of an `option<response>`.
-pub(crate) fn respond(body: &str) -> String {
-    format!(r#"(func (export "respond") (param $case i32) (param $value i32) (result i32) {body})"#)
-}
-
 /// A fallback that answers 200 with the text at the address and length that `body` leaves at 16 and
 /// 20: what it would know.
 #[track_caller]
@@ -159,31 +127,25 @@ pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str)
         .iter()
         .map(|name| {
             format!(
-                r#"(core func ${name} (canon lower (func $attempt "{name}") (memory $memory) (realloc (core func $realloc))))"#
+                r#"(core func ${name}
+                  (canon lower (func $attempt "{name}") (memory $memory)
+                    (realloc (core func $realloc))))"#
             )
         })
         .collect();
     let attempt: String =
         ATTEMPT.iter().map(|name| format!(r#"(export "{name}" (func ${name}))"#)).collect();
-    let predicate = r#"
-      (func $handle-if (param "outcome" $outcome) (result bool) (canon lift (core func $guest "handle-if")))
-      (instance $predicate (export "handle-if" (func $handle-if)))
-      (export "fusebox:policy/predicate@0.1.0" (instance $predicate))"#;
-    let fallback = r#"
-      (func $respond (param "outcome" $outcome) (result (option $response))
-        (canon lift (core func $guest "respond") (memory $memory) (realloc (core func $realloc))))
-      (instance $fallback (export "respond" (func $respond)))
-      (export "fusebox:policy/fallback@0.1.0" (instance $fallback))"#;
     let exported = match exports {
-        Exports::Predicate => predicate.to_owned(),
-        Exports::Fallback => fallback.to_owned(),
-        Exports::Both => format!("{predicate} {fallback}"),
+        Exports::Predicate => PREDICATE.to_owned(),
+        Exports::Fallback => FALLBACK.to_owned(),
+        Exports::Both => format!("{PREDICATE} {FALLBACK}"),
     };
     // The allocator's memory is imported first, so that every guest can name its functions' imports
     // after it.
     format!(
-        r#"(component {IMPORTS} {ALLOCATOR} {lowered}
-          (core func $get (canon lower (func $settings "get") (memory $memory) (realloc (core func $realloc))))
+        r#"(component {TYPES} {IMPORTS} {ALLOCATOR} {lowered}
+          (core func $get
+            (canon lower (func $settings "get") (memory $memory) (realloc (core func $realloc))))
           {outer}
           (core module $guest (import "allocator" "memory" (memory 1)) {fields})
           (core instance $guest (instantiate $guest
@@ -193,9 +155,4 @@ pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str)
             {arguments}))
           {exported})"#
     )
-}
-
-#[track_caller]
-pub(crate) fn encode(text: &str) -> Vec<u8> {
-    wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
 }

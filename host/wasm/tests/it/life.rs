@@ -5,11 +5,12 @@ use std::thread::park_timeout;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::config::ConfigDuration;
-use fusebox_resilience::{ComponentId, EventKind, Fault};
-use fusebox_wasm::{Isolation, OnError, Probation, Reload, Standing};
+use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Fault};
+use fusebox_wasm::{ComponentStanding, Isolation, OnError, Probation, Reload};
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond};
+use crate::guest::{Exports, guest, predicate};
 use crate::support::{NAME, Tested, load, load_with, try_load_with};
 
 /// Takes 503; traps on 500; `mark` makes it another version.
@@ -20,7 +21,7 @@ fn version(mark: u32) -> Vec<u8> {
     ))
 }
 
-fn standing(tested: &Tested) -> Standing {
+fn standing(tested: &Tested) -> ComponentStanding {
     tested.components.status()[0].standing
 }
 
@@ -32,7 +33,7 @@ fn has(tested: &Tested, bytes: &[u8]) -> bool {
 /// The roll-backs so far: to which generation, from which, after how many faults.
 fn roll_backs(tested: &Tested) -> Vec<(u64, u64, Option<u32>)> {
     let roll_back = |kind| match kind {
-        EventKind::ComponentRolledBack { component, from, faults } => {
+        EventKind::Component(ComponentEvent::RolledBack { component, from, faults }) => {
             Some((component.generation, from.generation, faults))
         }
         _ => None,
@@ -51,7 +52,8 @@ fn a_version_that_fails_a_trial_call_is_not_taken() {
     let answers_nonsense = guest(
         Exports::Fallback,
         &respond(
-            "(i32.store8 (i32.const 128) (i32.const 1)) (i32.store16 (i32.const 132) (i32.const 99)) (i32.const 128)",
+            "(i32.store8 (i32.const 128) (i32.const 1))
+              (i32.store16 (i32.const 132) (i32.const 99)) (i32.const 128)",
         ),
     );
     for (bytes, why) in [
@@ -90,7 +92,7 @@ fn faults_on_probation_bring_the_previous_version_back() {
     let tested = load_with(&version(1), |config| config.max_faults = 2);
     tested.overwrite(&version(2));
     assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)));
-    assert_eq!(standing(&tested), Standing::Probation);
+    assert_eq!(standing(&tested), ComponentStanding::Probation);
     let changed = tested.components.changed();
     for faults in 1..=3 {
         assert_eq!(tested.generation(), Some(2));
@@ -103,7 +105,7 @@ fn faults_on_probation_bring_the_previous_version_back() {
     let digest = |version: Option<&ComponentId>| version.map(|version| version.digest.clone());
     assert_eq!(digest(status.version.as_ref()), Some(tested.loaded()[0].digest.clone()));
     // It had not proved itself when it was replaced.
-    assert_eq!((status.standing, status.kept.len()), (Standing::Probation, 0));
+    assert_eq!((status.standing, status.kept.len()), (ComponentStanding::Probation, 0));
     assert!(tested.handles(503) && !tested.handles(200));
 
     // The file still has it, and it is not taken again from there.
@@ -136,16 +138,19 @@ fn a_version_that_has_proved_itself_is_set_aside_and_comes_back_by_a_trial_call(
         assert_eq!(tested.components.status()[0].skipped, 0);
         tested.handles(500);
     }
-    assert_eq!(standing(&tested), Standing::Quarantined);
+    assert_eq!(standing(&tested), ComponentStanding::Quarantined);
     let last = tested.recorder.kinds().pop();
-    assert!(matches!(last, Some(EventKind::ComponentQuarantined { faults: 3, .. })), "{last:?}");
+    assert!(
+        matches!(last, Some(EventKind::Component(ComponentEvent::Quarantined { faults: 3, .. }))),
+        "{last:?}"
+    );
     // `on_error` answers, without a call but for the trials.
     while tested.components.status()[0].skipped == 0 {
-        assert_eq!(standing(&tested), Standing::Quarantined);
+        assert_eq!(standing(&tested), ComponentStanding::Quarantined);
         tested.handles(500);
     }
     let before = tested.components.status()[0].calls;
-    while standing(&tested) == Standing::Quarantined {
+    while standing(&tested) == ComponentStanding::Quarantined {
         park_timeout(Duration::from_millis(1));
         tested.handles(200);
     }
@@ -155,7 +160,7 @@ fn a_version_that_has_proved_itself_is_set_aside_and_comes_back_by_a_trial_call(
             .recorder
             .kinds()
             .iter()
-            .any(|kind| matches!(kind, EventKind::ComponentReleased { .. }))
+            .any(|kind| matches!(kind, EventKind::Component(ComponentEvent::Released { .. })))
     );
     assert!(!tested.handles(200), "it is asked again");
 }
@@ -166,7 +171,7 @@ fn an_optional_component_waits_for_a_good_file() {
         config.optional = true;
         config.on_error = OnError::Handled;
     });
-    assert_eq!((standing(&tested), tested.generation()), (Standing::Absent, None));
+    assert_eq!((standing(&tested), tested.generation()), (ComponentStanding::Absent, None));
     let asked = tested.predicate();
     assert!(tested.handles(200), "`on_error` answers");
     assert_eq!(tested.components.status()[0].skipped, 1);
@@ -249,7 +254,8 @@ fn every_limit_has_a_fault_of_its_own() {
         let import = r#"(import "attempt" "number" (func $number (result i32)))"#;
         let body = format!(
             "(local $left i32) (local.set $left (i32.const {times}))
-             (loop $again (drop (call $number)) (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+             (loop $again (drop (call $number))
+               (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
              (i32.const 1)"
         );
         guest(Exports::Predicate, &format!("{import} {}", handle_if(&body)))
@@ -264,7 +270,8 @@ fn every_limit_has_a_fault_of_its_own() {
     let table = format!(
         "(table $table 10 funcref) {}",
         handle_if(
-            "(if (i32.eq (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1)) (then unreachable))
+            "(if (i32.eq (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1))
+              (then unreachable))
              (i32.const 1)"
         )
     );
@@ -274,7 +281,8 @@ fn every_limit_has_a_fault_of_its_own() {
     let [(Fault::Table, detail)] = &tested.faulted()[..] else { panic!("{:?}", tested.faulted()) };
     assert!(detail.starts_with("asked for more than 1009 table elements"), "{detail}");
 
-    let shallow = "(func $deep (param i32) (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1))))))";
+    let shallow = "(func $deep (param i32)
+                    (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1))))))";
     let deep = format!("{shallow} {}", handle_if("(call $deep (i32.const 8000)) (i32.const 1)"));
     for (stack, goes) in [(ByteSize::kib(64), false), (ByteSize::mib(1), true)] {
         let tested = load_with(&guest(Exports::Predicate, &deep), |config| config.stack = stack);

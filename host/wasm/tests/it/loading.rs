@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use fusebox_resilience::{EventKind, Observers};
-use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT, World, inspect};
+use fusebox_dev::{encode, handle_if, respond};
+use fusebox_resilience::{ComponentEvent, EventKind, Observers};
+use fusebox_wasm::author::{World, inspect};
+use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT};
 use tempfile::TempDir;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use crate::guest::{Exports, encode, guest, handle_if, predicate, respond, text};
+use crate::guest::{Exports, guest, predicate, text};
 use crate::support::{NAME, load, load_with, refusal, try_load_with};
 
 const ALWAYS: &str = "(i32.const 1)";
@@ -18,7 +20,8 @@ const ALWAYS: &str = "(i32.const 1)";
 #[test]
 fn an_acceptable_component_is_loaded_and_said_so() {
     let tested = load(&predicate(ALWAYS));
-    let [EventKind::ComponentLoaded { component, replaced: None }] = &tested.recorder.kinds()[..]
+    let [EventKind::Component(ComponentEvent::Loaded { component, replaced: None })] =
+        &tested.recorder.kinds()[..]
     else {
         panic!("{:?}", tested.recorder.kinds())
     };
@@ -47,7 +50,8 @@ fn what_is_no_component_is_refused() {
         (b"\0asm\x0f\0\x01\0", "is WebAssembly of an unknown version"),
         (
             &encode("(module)"),
-            "is not a valid component: a core module that does not say which world it is for: build it with wit-bindgen",
+            "is not a valid component: a core module that does not say which world it is for: \
+             build it with wit-bindgen",
         ),
         (&whole[..whole.len() / 2], "is not a valid component"),
         (&whole[..whole.len() - 1], "is not a valid component"),
@@ -66,7 +70,8 @@ fn core_module(imports: &str, body: &str) -> Vec<u8> {
               (local.set $start
                 (i32.and (i32.add (global.get $next) (i32.const 65535)) (i32.const -65536)))
               (global.set $next (i32.add (local.get $start) (local.get 3))) (local.get $start))
-            (func (export "fusebox:policy/predicate@0.1.0#handle-if") (param i32 i32) (result i32) {body}))"#
+            (func (export "fusebox:policy/predicate@0.1.0#handle-if") (param i32 i32)
+              (result i32) {body}))"#
     ))
 }
 
@@ -81,9 +86,11 @@ fn a_core_module_that_says_its_world_becomes_a_component() {
 
 #[test]
 fn the_first_preview_of_wasi_is_translated() {
-    let import = r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    let import = r#"(import "wasi_snapshot_preview1" "fd_write"
+      (func $write (param i32 i32 i32 i32) (result i32)))
         (data (i32.const 16) "\20\00\00\00\03\00\00\00") (data (i32.const 32) "hi\n")"#;
-    let says = "(drop (call $write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 24))) (i32.const 1)";
+    let says = "(drop (call $write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 24)))
+                 (i32.const 1)";
     let tested = load(&with_world(core_module(import, says), "predicate-policy"));
     assert!(tested.handles(200));
     assert_eq!(tested.printed(), ["hi"]);
@@ -161,7 +168,8 @@ fn imports_that_are_not_granted_are_refused_all_at_once() {
 fn an_import_of_a_wrong_type_is_refused() {
     let component = text(
         Exports::Predicate,
-        r#"(import "wasi:random/random@0.2.3" (instance (export "get-random-u64" (func (result string)))))"#,
+        r#"(import "wasi:random/random@0.2.3"
+          (instance (export "get-random-u64" (func (result string)))))"#,
         "",
         &handle_if(ALWAYS),
     );

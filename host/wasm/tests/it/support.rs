@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fusebox_resilience::testing::{Recorder, call_with, exchange, read};
 use fusebox_resilience::{
-    Answer, Call, ComponentId, Error, ErrorKind, EventKind, Exchange, Fault, Observers, Outcome,
-    Predicate, RequestBody, Responder, Response, ResponseBody, Slot,
+    Answer, Call, ComponentEvent, ComponentId, Error, ErrorKind, EventKind, Exchange, Fault,
+    Observers, Outcome, Predicate, RequestBody, Responder, Response, ResponseBody, Slot,
 };
 use fusebox_wasm::{Compiler, ComponentConfig, Components};
 use http::{HeaderMap, Request, StatusCode};
@@ -131,7 +131,9 @@ impl Tested {
     /// The faults so far, with what is said of them.
     pub(crate) fn faulted(&self) -> Vec<(Fault, String)> {
         let fault = |kind| match kind {
-            EventKind::ComponentFaulted { fault, detail, .. } => Some((fault, detail.to_string())),
+            EventKind::Component(ComponentEvent::Faulted { fault, detail, .. }) => {
+                Some((fault, detail.to_string()))
+            }
             _ => None,
         };
         self.recorder.kinds().into_iter().filter_map(fault).collect()
@@ -140,7 +142,7 @@ impl Tested {
     /// What it has printed so far.
     pub(crate) fn printed(&self) -> Vec<String> {
         let line = |kind| match kind {
-            EventKind::ComponentPrinted { line, .. } => Some(line.to_string()),
+            EventKind::Component(ComponentEvent::Printed { line, .. }) => Some(line.to_string()),
             _ => None,
         };
         self.recorder.kinds().into_iter().filter_map(line).collect()
@@ -149,7 +151,7 @@ impl Tested {
     /// The versions that were loaded.
     pub(crate) fn loaded(&self) -> Vec<ComponentId> {
         let component = |kind| match kind {
-            EventKind::ComponentLoaded { component, .. } => Some(component),
+            EventKind::Component(ComponentEvent::Loaded { component, .. }) => Some(component),
             _ => None,
         };
         self.recorder.kinds().into_iter().filter_map(component).collect()

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 
-use fusebox_resilience::{EventKind, Slot};
+use fusebox_dev::{handle_if, respond};
+use fusebox_resilience::{ComponentEvent, EventKind, Slot};
 use fusebox_wasm::Reload;
 
-use crate::guest::{Exports, guest, handle_if, predicate, respond};
+use crate::guest::{Exports, guest, predicate};
 use crate::support::{NAME, Seen, load, load_with};
 
 const ALWAYS: &str = "(i32.const 1)";
@@ -33,7 +34,7 @@ fn a_new_version_answers_from_the_next_call_on() {
     assert_eq!(second, &component);
     assert_eq!((first.generation, second.generation), (1, 2));
     assert!(tested.recorder.kinds().iter().any(|kind| matches!(kind,
-        EventKind::ComponentLoaded { replaced: Some(replaced), .. } if replaced == first)));
+        EventKind::Component(ComponentEvent::Loaded { replaced: Some(replaced), .. }) if replaced == first)));
 }
 
 #[test]
@@ -46,7 +47,7 @@ fn a_bad_file_changes_nothing() {
     ] {
         tested.overwrite(bad);
         let Reload::Rejected(reason) = tested.components.reload(NAME) else { panic!("it is bad") };
-        let Some(EventKind::ComponentRejected { name, reason: said, .. }) =
+        let Some(EventKind::Component(ComponentEvent::Rejected { name, reason: said, .. })) =
             tested.recorder.kinds().pop()
         else {
             panic!("it is not said")

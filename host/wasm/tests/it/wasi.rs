@@ -1,33 +1,21 @@
 //! WASI inside a running current-thread runtime, where a worker calls: printing works, waiting is a
 //! fault.
 
+use fusebox_dev::{STDERR, encode, handle_if};
 use fusebox_resilience::Fault;
 use fusebox_wasm::{ComponentConfig, Grant};
 
-use crate::guest::{Exports, encode, handle_if, text};
+use crate::guest::{Exports, text};
 use crate::support::{Tested, load_with};
 
-/// Imports that wasi-libc's `write` and `nanosleep` come down to, and their lowered forms for the
-/// guest.
+/// Imports that wasi-libc's `nanosleep` comes down to, beside those of stderr, and their lowered
+/// forms for the guest.
 const IMPORTS: &str = r#"
-  (import "wasi:io/error@0.2.3" (instance $error (export "error" (type (sub resource)))))
-  (alias export $error "error" (type $error))
   (import "wasi:io/poll@0.2.3" (instance $poll
     (export "pollable" (type $pollable (sub resource)))
     (export "[method]pollable.block" (func (param "self" (borrow $pollable))))
     (export "[method]pollable.ready" (func (param "self" (borrow $pollable)) (result bool)))))
   (alias export $poll "pollable" (type $pollable))
-  (import "wasi:io/streams@0.2.3" (instance $streams
-    (alias outer 1 $error (type $error')) (export "error" (type $error (eq $error')))
-    (type $stream-error' (variant (case "last-operation-failed" (own $error)) (case "closed")))
-    (export "stream-error" (type $stream-error (eq $stream-error')))
-    (export "output-stream" (type $output-stream (sub resource)))
-    (export "[method]output-stream.blocking-write-and-flush" (func (param "self" (borrow $output-stream))
-      (param "contents" (list u8)) (result (result (error $stream-error)))))))
-  (alias export $streams "output-stream" (type $output-stream))
-  (import "wasi:cli/stderr@0.2.3" (instance $stderr
-    (alias outer 1 $output-stream (type $output-stream')) (export "output-stream" (type $output-stream (eq $output-stream')))
-    (export "get-stderr" (func (result (own $output-stream))))))
   (import "wasi:clocks/monotonic-clock@0.2.3" (instance $clock
     (alias outer 1 $pollable (type $pollable')) (export "pollable" (type $pollable (eq $pollable')))
     (export "now" (func (result u64)))
@@ -35,9 +23,8 @@ const IMPORTS: &str = r#"
   (import "wasi:sockets/udp-create-socket@0.2.3" (instance $udp))
   (import "wasi:cli/environment@0.2.3" (instance $environment
     (export "get-environment" (func (result (list (tuple string string)))))))
-  (core func $variables (canon lower (func $environment "get-environment") (memory $memory) (realloc $realloc)))
-  (core func $get-stderr (canon lower (func $stderr "get-stderr")))
-  (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $memory)))
+  (core func $variables
+    (canon lower (func $environment "get-environment") (memory $memory) (realloc $realloc)))
   (core func $now (canon lower (func $clock "now")))
   (core func $after (canon lower (func $clock "subscribe-duration")))
   (core func $block (canon lower (func $poll "[method]pollable.block")))
@@ -67,8 +54,8 @@ fn with_wasi(body: &str) -> Tested {
 }
 
 fn with_wasi_and(body: &str, configure: impl FnOnce(&mut ComponentConfig)) -> Tested {
-    let guest =
-        text(Exports::Predicate, IMPORTS, ARGUMENTS, &format!("{GUEST} {}", handle_if(body)));
+    let fields = format!("{GUEST} {}", handle_if(body));
+    let guest = text(Exports::Predicate, &format!("{STDERR} {IMPORTS}"), ARGUMENTS, &fields);
     load_with(&encode(&guest), configure)
 }
 
@@ -144,15 +131,18 @@ fn lines_are_limited_by_call_and_by_second() {
 fn settings_can_be_read_the_standard_way_too() {
     let outer = r#"
       (import "wasi:config/store@0.2.0-rc.1" (instance $store
-        (type $error' (variant (case "upstream" string) (case "io" string))) (export "error" (type $error (eq $error')))
-        (export "get" (func (param "key" string) (result (result (option string) (error $error)))))))
+        (type $error' (variant (case "upstream" string) (case "io" string)))
+          (export "error" (type $error (eq $error')))
+        (export "get"
+          (func (param "key" string) (result (result (option string) (error $error)))))))
       (core func $stored (canon lower (func $store "get") (memory $memory) (realloc $realloc)))"#;
     let arguments = r#"(with "config" (instance (export "get" (func $stored))))"#;
     // Whether there is a value, as far as the store works.
     let body = "(call $get (i32.const 64) (i32.const 4) (i32.const 16))
         (i32.and (i32.eqz (i32.load8_u (i32.const 16))) (i32.load8_u (i32.const 20)))";
     let fields = format!(
-        r#"(import "config" "get" (func $get (param i32 i32 i32))) (data (i32.const 64) "busy") {}"#,
+        r#"(import "config" "get" (func $get (param i32 i32 i32)))
+          (data (i32.const 64) "busy") {}"#,
         handle_if(body)
     );
     let component = encode(&text(Exports::Predicate, outer, arguments, &fields));

@@ -3,46 +3,54 @@
 
 use std::time::Duration;
 
-use fusebox_resilience::{Call, ErrorKind};
+use fusebox_resilience::{BodyEnd, CallEvent, ErrorKind, Provenance, Request};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
-use super::line::{Line, Scratch, SinceEpoch};
-use super::{Level, Log};
+use crate::observe::level::Level;
+use crate::observe::line::{Line, SinceEpoch};
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// What `CallFinished` says.
-pub(super) struct Ended<'a> {
-    pub(super) status: Option<u16>,
-    pub(super) failure: Option<ErrorKind>,
-    pub(super) detail: Option<&'a str>,
-    pub(super) bytes: u64,
-    pub(super) elapsed: Duration,
+/// What [`CallEvent::Finished`] says.
+pub(super) struct AccessLine<'a> {
+    status: Option<u16>,
+    failure: Option<ErrorKind>,
+    detail: Option<&'a str>,
+    attempts: u32,
+    end: Option<BodyEnd>,
+    bytes: u64,
+    elapsed: Duration,
+    /// The attempt that the answer comes from.
+    provenance: Option<&'a Provenance>,
 }
 
-impl Log {
-    pub(super) fn access(&self, call: &Call, ended: &Ended<'_>) {
-        let level = ended.status.map_or(Level::Info, Level::of);
-        if self.access && level >= self.level {
-            Scratch::with(|scratch| {
-                self.queue.push(scratch.written(|line| ended.write(level, call, line)))
-            });
-        }
+impl<'a> AccessLine<'a> {
+    /// The line about the end of a call; `None` for another event.
+    pub(super) fn of(event: &'a CallEvent, provenance: Option<&'a Provenance>) -> Option<Self> {
+        let &CallEvent::Finished { status, failure, ref detail, attempts, end, bytes, elapsed } =
+            event
+        else {
+            return None;
+        };
+        let detail = detail.as_deref();
+        Some(Self { status, failure, detail, attempts, end, bytes, elapsed, provenance })
     }
-}
 
-impl Ended<'_> {
-    fn write(&self, level: Level, call: &Call, line: &mut Line<'_>) {
-        let arrived = SinceEpoch::of(call.started_at());
+    pub(super) fn level(&self) -> Level {
+        self.status.map_or(Level::Info, Level::of)
+    }
+
+    /// Writes the line between its braces.
+    pub(super) fn write(&self, request: &Request, line: &mut Line<'_>) {
+        let level = self.level();
+        let arrived = SinceEpoch::of(request.started_at());
         // It is now, but for what the wall clock was set forth or back meanwhile.
         let now = arrived.after(self.elapsed);
         line.piece("\"time\":").time(now);
         line.piece(",\"level\":\"").piece(level.name()).piece("\",\"msg\":\"");
         self.message(line);
-        line.piece("\",\"request_id\":\"").text_value(call.id().as_bytes());
-        line.piece("\",\"route\":\"").text_value(call.route().as_bytes());
+        line.piece("\",\"request_id\":\"").text_value(request.id().as_bytes());
+        line.piece("\",\"route\":\"").text_value(request.route().as_bytes());
 
-        let head = call.head();
+        let head = request.head();
         let host = value(&head.headers, &header::HOST)
             .unwrap_or_else(|| head.uri.authority().map_or("", |host| host.as_str()).as_bytes());
         let text = |name| value(&head.headers, name).unwrap_or_default();
@@ -52,8 +60,8 @@ impl Ended<'_> {
         line.piece("\",\"host\":\"").text_value(host);
         line.piece("\",\"path\":\"").text_value(head.uri.path().as_bytes());
         line.piece("\",\"query\":\"").text_value(head.uri.query().unwrap_or_default().as_bytes());
-        line.piece("\",\"route\":\"").text_value(call.route().as_bytes());
-        line.piece("\",\"ip\":\"").text_value(client_address(call));
+        line.piece("\",\"route\":\"").text_value(request.route().as_bytes());
+        line.piece("\",\"ip\":\"").text_value(request.client_address());
         line.piece("\",\"referer\":\"").text_value(text(&header::REFERER));
         line.piece("\",\"user_agent\":\"").text_value(text(&header::USER_AGENT));
         line.piece("\",\"length\":").number(announced_length(&head.headers));
@@ -65,7 +73,15 @@ impl Ended<'_> {
             line.piece(",\"status\":").number(status.into());
         }
         line.piece(",\"length\":").number(self.bytes);
-        line.piece("},\"attempts\":").number(call.attempts().into());
+        if let Some(end) = self.end {
+            line.piece(",\"end\":\"").piece(end.name()).piece("\"");
+        }
+        line.piece("},\"attempts\":").number(self.attempts.into());
+        if let Some(provenance) = self.provenance
+            && (level == Level::Error || self.failure.is_some())
+        {
+            line.field("attempt", provenance.attempt).maybe("address", provenance.address);
+        }
         line.maybe("failure", self.failure.map(ErrorKind::name));
         if let Some(detail) = self.detail {
             line.text("detail", detail.as_bytes());
@@ -96,11 +112,4 @@ fn announced_length(headers: &HeaderMap) -> u64 {
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok())
         .unwrap_or(0)
-}
-
-/// The last element of `X-Forwarded-For`: the only one that we wrote ourselves.
-fn client_address(call: &Call) -> &[u8] {
-    let fields = call.headers().filter(|(name, _)| *name == FORWARDED_FOR);
-    let addresses = fields.last().map_or(&[][..], |(_, value)| value.as_bytes());
-    addresses.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii()
 }

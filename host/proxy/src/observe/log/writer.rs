@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
-use super::Level;
-use super::line::Scratch;
+use crate::observe::level::Level;
+use crate::observe::line::Scratch;
+use crate::observe::wall_clock;
 
 /// What a buffer keeps when it has been emptied.
 const KEPT: usize = 512 << 10;
@@ -134,9 +135,14 @@ impl Queue {
         if dropped > 0 {
             let message = format_args!("{dropped} log lines dropped");
             Scratch::with(|scratch| {
-                batch.extend_from_slice(scratch.line(Level::Warn, message, |line| {
-                    line.field("dropped", dropped);
-                }));
+                batch.extend_from_slice(scratch.line(
+                    wall_clock::now(),
+                    Level::Warn,
+                    message,
+                    |line| {
+                        line.field("dropped", dropped);
+                    },
+                ));
             });
         }
         if output.write_all(batch).and_then(|()| output.flush()).is_err() {

@@ -8,7 +8,7 @@ use fusebox_wasm::CallHistogram;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::ComponentSample;
+use super::scrape::ComponentSample;
 
 /// A histogram for each component.
 #[derive(Debug)]

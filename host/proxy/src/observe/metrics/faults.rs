@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use fusebox_resilience::{ComponentId, Fault};
+use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Fault};
 
-use super::{Counters, Labels, appear, increment, owned};
+use super::family::{Counters, Labels, appear, owned};
 
 /// How many versions of a component have series of faults: more than are kept, and few enough for
 /// years of swaps.
@@ -32,8 +32,22 @@ impl Faults {
         ]
     }
 
+    /// Counts what is a fault, and lets series appear with their versions.
+    pub(super) fn observe(&self, kind: &EventKind) {
+        match kind {
+            EventKind::Component(ComponentEvent::Faulted { component, fault, .. }) => {
+                self.count(component, *fault);
+            }
+            EventKind::Component(
+                ComponentEvent::Loaded { component, .. }
+                | ComponentEvent::RolledBack { component, .. },
+            ) => self.announce(component),
+            _ => {}
+        }
+    }
+
     /// Makes the series of a version appear, at 0, and those of the oldest of too many vanish.
-    pub(super) fn announce(&self, component: &ComponentId) {
+    fn announce(&self, component: &ComponentId) {
         // What a panic elsewhere could leave here is a version without its zeros.
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |other: &ComponentId| {
@@ -55,11 +69,11 @@ impl Faults {
     }
 
     /// A version may fault before it is told of, and once more after its series went.
-    pub(super) fn count(&self, component: &ComponentId, fault: Fault) {
+    fn count(&self, component: &ComponentId, fault: Fault) {
         let labels = Self::labels(component, fault);
         if self.counters.get(&labels).is_none() {
             self.announce(component);
         }
-        increment(&self.counters, &labels);
+        self.counters.get_or_create(&labels).inc();
     }
 }

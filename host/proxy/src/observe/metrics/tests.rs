@@ -4,41 +4,43 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use fusebox_resilience::testing::call;
+use fusebox_resilience::testing::{NoParts, call};
 use fusebox_resilience::{
-    AttemptOutcome, Call, ComponentId, Counts, Fault, Observers, RequestBody,
+    AnyPolicyConfig, AttemptOutcome, CircuitBreakerConfig, CircuitState, ComponentId, ErrorKind,
+    FallbackConfig, Fault, NoRetry, Observers, PolicyConfig, RetryConfig, Shown, TimeoutConfig,
 };
+use fusebox_wasm::{CallHistogram, ComponentStanding};
 
 use super::*;
 
-fn observe(metrics: &Metrics, call: Option<&Call>, policy: Option<&str>, kind: EventKind) {
-    metrics.observe(&Event { call, policy, decided_by: None, kind: &kind });
+fn observe(metrics: &Metrics, request: Option<&Request>, policy: Option<&str>, kind: EventKind) {
+    metrics.observe(&Event { request, policy, decided_by: None, provenance: None, kind: &kind });
 }
 
 fn attempt(outcome: AttemptOutcome) -> EventKind {
-    EventKind::AttemptFinished { attempt: 1, outcome, elapsed: Duration::from_millis(3) }
+    EventKind::Attempt(AttemptEvent::Finished {
+        attempt: 1,
+        outcome,
+        elapsed: Duration::from_millis(3),
+    })
 }
 
 fn finished(status: Option<u16>) -> EventKind {
-    EventKind::CallFinished {
+    EventKind::Call(CallEvent::Finished {
         status,
         failure: None,
         detail: None,
+        attempts: 1,
+        end: None,
         bytes: 1,
         elapsed: Duration::from_millis(40),
-    }
+    })
 }
 
-fn on_route(route: &str) -> Call {
+fn on_route(route: &str) -> Request {
     let (head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
-    Call::new(
-        http::HeaderValue::from_static("r"),
-        route.into(),
-        head,
-        RequestBody::empty(),
-        std::time::UNIX_EPOCH,
-        Observers::default(),
-    )
+    let id = http::HeaderValue::from_static("r");
+    Request::new(id, route.into(), head, std::time::UNIX_EPOCH)
 }
 
 /// The series of ours with their values, each checked for its form; zeros are left out.
@@ -75,8 +77,8 @@ fn component() -> ComponentId {
 fn events_are_counted() {
     let metrics = Metrics::new();
     let call = call("r", Observers::default());
-    let of_policy = |policy, kind| observe(&metrics, Some(&call), Some(policy), kind);
-    let own = |kind| observe(&metrics, Some(&call), None, kind);
+    let of_policy = |policy, kind| observe(&metrics, Some(call.request()), Some(policy), kind);
+    let own = |kind| observe(&metrics, Some(call.request()), None, kind);
     own(attempt(AttemptOutcome::Response(503)));
     own(attempt(AttemptOutcome::Response(200)));
     own(attempt(AttemptOutcome::Response(207)));
@@ -84,38 +86,50 @@ fn events_are_counted() {
     own(attempt(AttemptOutcome::Failure(ErrorKind::ConnectionRefused)));
     own(attempt(AttemptOutcome::Failure(ErrorKind::Internal)));
     own(attempt(AttemptOutcome::Cancelled));
-    of_policy("retry", EventKind::RetryScheduled { retry: 1, delay: Duration::ZERO });
-    of_policy("retry", EventKind::RetryScheduled { retry: 2, delay: Duration::ZERO });
-    of_policy("retry", EventKind::RetriesExhausted { retries: 2 });
-    of_policy("retry", EventKind::RetryAborted);
-    of_policy("retry", EventKind::RetrySkipped { reason: NoRetry::Method });
-    of_policy("timeout", EventKind::TimeoutExceeded { limit: Duration::ZERO });
+    of_policy("retry", EventKind::Retry(RetryEvent::Scheduled { retry: 1, delay: Duration::ZERO }));
+    of_policy("retry", EventKind::Retry(RetryEvent::Scheduled { retry: 2, delay: Duration::ZERO }));
+    of_policy("retry", EventKind::Retry(RetryEvent::Exhausted { retries: 2 }));
+    of_policy("retry", EventKind::Retry(RetryEvent::Aborted));
+    of_policy("retry", EventKind::Retry(RetryEvent::Skipped { reason: NoRetry::Method }));
+    of_policy("timeout", EventKind::Timeout(TimeoutEvent::Exceeded { limit: Duration::ZERO }));
     of_policy(
         "breaker",
-        EventKind::CallRejected { kind: ErrorKind::CircuitOpen, retry_after: None },
+        EventKind::Call(CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None }),
     );
-    of_policy("fallback", EventKind::FallbackServed { status: 200, component: None });
-    of_policy("fallback", EventKind::FallbackDeclined);
-    let opened =
-        EventKind::CircuitStateChanged { from: State::Closed, to: State::Open, delay: None };
+    of_policy(
+        "fallback",
+        EventKind::Fallback(FallbackEvent::Served { status: 200, component: None }),
+    );
+    of_policy("fallback", EventKind::Fallback(FallbackEvent::Declined));
+    let opened = EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged {
+        from: CircuitState::Closed,
+        to: CircuitState::Open,
+        delay: None,
+    });
     observe(&metrics, None, Some("breaker"), opened);
-    let faulted = EventKind::ComponentFaulted {
+    let faulted = EventKind::Component(ComponentEvent::Faulted {
         component: component(),
         fault: Fault::Trap,
         detail: "x".into(),
-    };
+    });
     observe(
         &metrics,
         None,
         None,
-        EventKind::ComponentLoaded { component: component(), replaced: None },
+        EventKind::Component(ComponentEvent::Loaded { component: component(), replaced: None }),
     );
     of_policy("retry", faulted);
-    of_policy("retry", EventKind::ComponentPrinted { component: component(), line: "x".into() });
-    let rejected =
-        EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: "x".into() };
+    of_policy(
+        "retry",
+        EventKind::Component(ComponentEvent::Printed { component: component(), line: "x".into() }),
+    );
+    let rejected = EventKind::Component(ComponentEvent::Rejected {
+        name: "service-b".into(),
+        digest: None,
+        reason: "x".into(),
+    });
     observe(&metrics, None, None, rejected);
-    own(EventKind::ResponseIncomplete { kind: ErrorKind::ConnectionTerminated });
+    own(EventKind::Call(CallEvent::ResponseIncomplete { kind: ErrorKind::ConnectionTerminated }));
     own(finished(Some(200)));
     own(finished(Some(200)));
     own(finished(Some(503)));
@@ -162,6 +176,19 @@ fn events_are_counted() {
     assert_eq!(of(r#"fusebox_request_duration_seconds_bucket{route="test",le="0.05"}"#), Some(5.0));
 }
 
+/// A policy of each kind, all of the same name.
+fn policies() -> Vec<Arc<dyn Policy>> {
+    fn build<C: PolicyConfig>(text: &str) -> Arc<dyn Policy> {
+        toml::from_str::<C>(text).unwrap().build_any("p".into(), &NoParts).unwrap()
+    }
+    vec![
+        build::<TimeoutConfig>("limit = \"1s\""),
+        build::<RetryConfig>(""),
+        build::<CircuitBreakerConfig>(""),
+        build::<FallbackConfig>("respond = { status = 200 }"),
+    ]
+}
+
 #[test]
 fn what_is_announced_is_there_at_0() {
     let metrics = Metrics::new();
@@ -169,11 +196,14 @@ fn what_is_announced_is_there_at_0() {
     metrics.announce_route(&route);
     metrics.announce_component(&policy);
     let component = ComponentId { name: policy.clone(), ..component() };
-    observe(&metrics, None, None, EventKind::ComponentLoaded { component, replaced: None });
-    for kind in
-        [PolicyKind::Retry, PolicyKind::CircuitBreaker, PolicyKind::Timeout, PolicyKind::Fallback]
-    {
-        metrics.announce_policy(&route, &policy, kind);
+    observe(
+        &metrics,
+        None,
+        None,
+        EventKind::Component(ComponentEvent::Loaded { component, replaced: None }),
+    );
+    for policy in policies() {
+        metrics.announce_policy(&route, &*policy);
     }
     assert_eq!(
         counted(&metrics, &Scrape::default()),
@@ -215,13 +245,18 @@ fn faults_are_told_apart_by_version_and_only_the_last_versions_have_series() {
             &metrics,
             None,
             None,
-            EventKind::ComponentFaulted { component, fault, detail: "x".into() },
+            EventKind::Component(ComponentEvent::Faulted { component, fault, detail: "x".into() }),
         );
     };
     fault(other.clone(), Fault::Trap);
     for generation in 1..=1000 {
         let (component, replaced) = (version(generation), None);
-        observe(&metrics, None, None, EventKind::ComponentLoaded { component, replaced });
+        observe(
+            &metrics,
+            None,
+            None,
+            EventKind::Component(ComponentEvent::Loaded { component, replaced }),
+        );
         fault(version(generation), Fault::Timeout);
     }
     fault(version(1000), Fault::Timeout);
@@ -241,12 +276,11 @@ fn faults_are_told_apart_by_version_and_only_the_last_versions_have_series() {
 #[test]
 fn a_scrape_shows_what_is_known_elsewhere() {
     let metrics = Metrics::new();
-    let status = Status {
-        state: State::HalfOpen,
-        counts: Counts::default(),
-        remaining_delay: Duration::ZERO,
-        trials: 1,
-        openings: 1,
+    let state = Shown::Word { is: "half-open", of: &["closed", "open", "half-open"] };
+    let breaker = PolicySample {
+        name: "breaker".into(),
+        kind: "circuit-breaker",
+        shown: vec![("state", state), ("openings", Shown::Count(1))],
     };
     let sample = |generation, calls, instances| ComponentSample {
         name: "service-b".into(),
@@ -255,7 +289,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
             digest: format!("d{generation}").into(),
             generation,
         }),
-        standing: Standing::Serving,
+        standing: ComponentStanding::Serving,
         calls,
         call_times: CallHistogram {
             counts: std::array::from_fn(|bucket| u64::from(bucket == 2) * calls),
@@ -265,7 +299,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         instances,
     };
     let scrape = Scrape {
-        breakers: vec![("breaker".into(), status)],
+        policies: vec![breaker],
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
         log_lines_dropped: 7,
     };
@@ -314,16 +348,22 @@ fn no_client_and_no_guest_makes_a_series() {
         let text: Arc<str> = number.to_string().into();
         observe(&metrics, Some(&route), None, finished(Some(number)));
         observe(&metrics, Some(&route), None, attempt(AttemptOutcome::Response(number)));
-        let faulted = EventKind::ComponentFaulted {
+        let faulted = EventKind::Component(ComponentEvent::Faulted {
             component: component(),
             fault: Fault::Trap,
             detail: text.clone(),
-        };
+        });
         observe(&metrics, Some(&route), Some("p"), faulted);
-        let printed = EventKind::ComponentPrinted { component: component(), line: text.clone() };
+        let printed = EventKind::Component(ComponentEvent::Printed {
+            component: component(),
+            line: text.clone(),
+        });
         observe(&metrics, Some(&route), Some("p"), printed);
-        let rejected =
-            EventKind::ComponentRejected { name: "service-b".into(), digest: None, reason: text };
+        let rejected = EventKind::Component(ComponentEvent::Rejected {
+            name: "service-b".into(),
+            digest: None,
+            reason: text,
+        });
         observe(&metrics, None, None, rejected);
     }
     let all = series(&metrics.render(&Scrape::default()));
@@ -371,7 +411,8 @@ fn threads_lose_no_count() {
                     let call = &routes[usize::from(number) % 2];
                     observe(metrics, Some(call), None, attempt(AttemptOutcome::Response(200)));
                     observe(metrics, Some(call), None, finished(Some(200 + number % 10 / 2)));
-                    let scheduled = EventKind::RetryScheduled { retry: 1, delay: Duration::ZERO };
+                    let scheduled =
+                        EventKind::Retry(RetryEvent::Scheduled { retry: 1, delay: Duration::ZERO });
                     observe(metrics, Some(call), Some("retry"), scheduled);
                     if thread == 0 && number % 100 == 0 {
                         metrics.render(&Scrape::default());
@@ -456,7 +497,7 @@ fn a_duration_counts_up_to_its_bound_and_in_the_sum() {
             &metrics,
             Some(&route),
             None,
-            EventKind::AttemptFinished { attempt: 1, outcome, elapsed },
+            EventKind::Attempt(AttemptEvent::Finished { attempt: 1, outcome, elapsed }),
         );
     }
     let text = metrics.render(&Scrape::default());

@@ -1,10 +1,11 @@
 //! Fallbacks that answer what cannot be sent, and what becomes of what a fallback may send.
 
+use fusebox_dev::{Message, get};
 use serde_json::json;
 
 use super::guest::Guest;
 use super::{Hostile, MEMORY, origin, proxy};
-use crate::support::{Message, Proxy, get};
+use crate::support::Proxy;
 
 /// Where the list of headers is, the texts, and what is beyond both.
 const LIST: u32 = 1024;
@@ -80,9 +81,10 @@ fn headers_that_are_none_are_not_sent() {
         declines(name, answers(200, &[(b"first", b"good"), header], b"x"));
     }
     // A megabyte of `x`: the log has only its beginning.
-    let long =
-        "(drop (memory.grow (i32.const 300))) (memory.fill (i32.const 65536) (i32.const 120) (i32.const 1000000))
-        (i32.store (i32.const 1024) (i32.const 65536)) (i32.store (i32.const 1028) (i32.const 1000000))";
+    let long = "(drop (memory.grow (i32.const 300)))
+          (memory.fill (i32.const 65536) (i32.const 120) (i32.const 1000000))
+        (i32.store (i32.const 1024) (i32.const 65536))
+          (i32.store (i32.const 1028) (i32.const 1000000))";
     declines("has a name of a megabyte", lies(200, (LIST, 1), (0, 0, 0)).starting(long));
     declines("has a body that is no text", answers(200, &[], b"x\xffx"));
     declines("has too many headers", answers(200, &[(&b"x"[..], &b"y"[..]); 101], b""));

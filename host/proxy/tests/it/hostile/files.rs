@@ -5,12 +5,13 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
+use fusebox_dev::{Ran, get, handle_if, responds, wat_component};
 use serde_json::json;
 
 use super::guest::Guest;
 use super::{MEMORY, Neighbours, config, good, origin, proxy};
 use crate::cli::bad_components;
-use crate::support::{Proxy, Ran, fusebox, get, handle_if, responds, wat_component};
+use crate::support::{Proxy, fusebox};
 
 /// What is in the place of a component.
 enum Place {

@@ -4,7 +4,7 @@
 //! from 64 KiB up and takes all of it back at each `reset`, and all of [`FUNCTIONS`] imported under
 //! the names there. It has no data but its own.
 
-use crate::support::TYPES;
+use fusebox_dev::{TYPES, encode};
 
 /// A guest that exports both the predicate and the fallback.
 pub(super) struct Guest {
@@ -102,8 +102,7 @@ impl Guest {
 
     #[track_caller]
     pub(super) fn component(&self) -> Vec<u8> {
-        let text = self.text();
-        wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+        encode(&self.text())
     }
 
     fn text(&self) -> String {
@@ -149,17 +148,21 @@ impl Guest {
                 (import "host" "number" (func $number (result i32)))
                 (import "host" "own" (func $own (param i32) (result i32)))
                 {imports} {fields} {after_handle_if} {after_respond}
-                (func (export "handle-if") (param $case i32) (param $value i32) (result i32) {handle_if})
-                (func (export "respond") (param $case i32) (param $value i32) (result i32) {respond}))
+                (func (export "handle-if") (param $case i32) (param $value i32)
+                  (result i32) {handle_if})
+                (func (export "respond") (param $case i32) (param $value i32)
+                  (result i32) {respond}))
               (core instance $guest (instantiate $guest
                 (with "allocator" (instance $allocator))
-                (with "host" (instance (export "number" (func $number)) (export "own" (func $own)) {given}))))
+                (with "host"
+                  (instance (export "number" (func $number)) (export "own" (func $own)) {given}))))
               (func $handle-if (param "outcome" $outcome) (result bool)
                 (canon lift (core func $guest "handle-if") {handle_if_option}))
               (instance $predicate (export "handle-if" (func $handle-if)))
               (export "fusebox:policy/predicate@0.1.0" (instance $predicate))
               (func $respond (param "outcome" $outcome) (result (option $response))
-                (canon lift (core func $guest "respond") (memory $memory) (realloc (core func $realloc)) {respond_option}))
+                (canon lift (core func $guest "respond") (memory $memory)
+                  (realloc (core func $realloc)) {respond_option}))
               (instance $fallback (export "respond" (func $respond)))
               (export "fusebox:policy/fallback@0.1.0" (instance $fallback)))"#
         )
@@ -195,7 +198,8 @@ const INTERFACES: &str = r#"
       (param "contents" (list u8)) (result (result (error $stream-error)))))
     (export "[method]output-stream.write-zeroes" (func (param "self" (borrow $output-stream))
       (param "len" u64) (result (result (error $stream-error)))))
-    (export "[method]output-stream.blocking-write-and-flush" (func (param "self" (borrow $output-stream))
+    (export "[method]output-stream.blocking-write-and-flush"
+      (func (param "self" (borrow $output-stream))
       (param "contents" (list u8)) (result (result (error $stream-error)))))))
   (alias export $streams "input-stream" (type $input-stream))
   (alias export $streams "output-stream" (type $output-stream))
@@ -214,16 +218,20 @@ const INTERFACES: &str = r#"
     (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
   (import "wasi:random/random@0.2.3" (instance $random
     (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
-  (import "wasi:filesystem/types@0.2.3" (instance $files (export "descriptor" (type (sub resource)))))
+  (import "wasi:filesystem/types@0.2.3"
+    (instance $files (export "descriptor" (type (sub resource)))))
   (alias export $files "descriptor" (type $descriptor))
   (import "wasi:filesystem/preopens@0.2.3" (instance $preopens
-    (alias outer 1 $descriptor (type $descriptor')) (export "descriptor" (type $descriptor (eq $descriptor')))
+    (alias outer 1 $descriptor (type $descriptor'))
+      (export "descriptor" (type $descriptor (eq $descriptor')))
     (export "get-directories" (func (result (list (tuple (own $descriptor) string)))))))
   (import "wasi:sockets/network@0.2.3" (instance $network
-    (type $error-code' (enum "unknown" "access-denied" "not-supported" "invalid-argument" "out-of-memory" "timeout"
-      "concurrency-conflict" "not-in-progress" "would-block" "invalid-state" "new-socket-limit" "address-not-bindable"
-      "address-in-use" "remote-unreachable" "connection-refused" "connection-reset" "connection-aborted"
-      "datagram-too-large" "name-unresolvable" "temporary-resolver-failure" "permanent-resolver-failure"))
+    (type $error-code'
+      (enum "unknown" "access-denied" "not-supported" "invalid-argument" "out-of-memory" "timeout"
+      "concurrency-conflict" "not-in-progress" "would-block" "invalid-state" "new-socket-limit"
+      "address-not-bindable" "address-in-use" "remote-unreachable" "connection-refused"
+      "connection-reset" "connection-aborted" "datagram-too-large" "name-unresolvable"
+      "temporary-resolver-failure" "permanent-resolver-failure"))
     (export "error-code" (type $error-code (eq $error-code')))
     (type $family' (enum "ipv4" "ipv6")) (export "ip-address-family" (type $family (eq $family')))))
   (alias export $network "error-code" (type $error-code))
@@ -233,15 +241,21 @@ const INTERFACES: &str = r#"
   (import "wasi:sockets/udp@0.2.3" (instance $udps (export "udp-socket" (type (sub resource)))))
   (alias export $udps "udp-socket" (type $udp-socket))
   (import "wasi:sockets/tcp-create-socket@0.2.3" (instance $create-tcp
-    (alias outer 1 $error-code (type $error-code')) (export "error-code" (type $error-code (eq $error-code')))
-    (alias outer 1 $family (type $family')) (export "ip-address-family" (type $family (eq $family')))
-    (alias outer 1 $tcp-socket (type $tcp-socket')) (export "tcp-socket" (type $tcp-socket (eq $tcp-socket')))
+    (alias outer 1 $error-code (type $error-code'))
+      (export "error-code" (type $error-code (eq $error-code')))
+    (alias outer 1 $family (type $family'))
+      (export "ip-address-family" (type $family (eq $family')))
+    (alias outer 1 $tcp-socket (type $tcp-socket'))
+      (export "tcp-socket" (type $tcp-socket (eq $tcp-socket')))
     (export "create-tcp-socket" (func (param "address-family" $family)
       (result (result (own $tcp-socket) (error $error-code)))))))
   (import "wasi:sockets/udp-create-socket@0.2.3" (instance $create-udp
-    (alias outer 1 $error-code (type $error-code')) (export "error-code" (type $error-code (eq $error-code')))
-    (alias outer 1 $family (type $family')) (export "ip-address-family" (type $family (eq $family')))
-    (alias outer 1 $udp-socket (type $udp-socket')) (export "udp-socket" (type $udp-socket (eq $udp-socket')))
+    (alias outer 1 $error-code (type $error-code'))
+      (export "error-code" (type $error-code (eq $error-code')))
+    (alias outer 1 $family (type $family'))
+      (export "ip-address-family" (type $family (eq $family')))
+    (alias outer 1 $udp-socket (type $udp-socket'))
+      (export "udp-socket" (type $udp-socket (eq $udp-socket')))
     (export "create-udp-socket" (func (param "address-family" $family)
       (result (result (own $udp-socket) (error $error-code)))))))
 "#;

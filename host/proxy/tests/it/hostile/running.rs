@@ -15,10 +15,12 @@ fn guests_that_loop_are_cut_off() {
         ("loops in post-return", Guest::doing("").afterwards(loops)),
         (
             "recurses for ever in constant stack",
-            Guest::doing("(loop $for-ever (drop (call $deep (i32.const 1000))) (br $for-ever))").with(
-                "(func $deep (param i32) (result i32) (if (result i32) (local.get 0)
-                   (then (call $deep (i32.sub (local.get 0) (i32.const 1)))) (else (i32.const 0))))",
-            ),
+            Guest::doing("(loop $for-ever (drop (call $deep (i32.const 1000))) (br $for-ever))")
+                .with(
+                    "(func $deep (param i32) (result i32) (if (result i32) (local.get 0)
+                       (then (call $deep (i32.sub (local.get 0) (i32.const 1))))
+                       (else (i32.const 0))))",
+                ),
         ),
     ] {
         Hostile::slow(name, guest).costs_only_its_own_call();
@@ -77,7 +79,11 @@ fn guests_that_keep_the_host_busy_are_cut_off() {
             below: "/big",
             ..Hostile::slow(
                 "asks for the body for ever",
-                for_ever(32, "(call $reset) (call $response-body (i32.const 0) (i32.const 1048576) (i32.const 16))"),
+                for_ever(
+                    32,
+                    "(call $reset)
+                 (call $response-body (i32.const 0) (i32.const 1048576) (i32.const 16))",
+                ),
             )
         },
         Hostile {
@@ -102,7 +108,8 @@ fn guests_that_keep_the_host_busy_are_cut_off() {
                    (i32.store (local.get $at) (local.get $pollable))
                    (local.set $at (i32.add (local.get $at) (i32.const 4)))
                    (br_if $more (i32.lt_u (local.get $at) (i32.const 724288))))
-                 (loop $for-ever (call $reset) (call $poll (i32.const 524288) (i32.const 50000) (i32.const 16))
+                 (loop $for-ever (call $reset)
+                   (call $poll (i32.const 524288) (i32.const 50000) (i32.const 16))
                    (br $for-ever))",
             ),
         ),
@@ -111,15 +118,19 @@ fn guests_that_keep_the_host_busy_are_cut_off() {
             Guest::doing(
                 "(local $stderr i32) (local.set $stderr (call $stderr))
                  (memory.fill (i32.const 0) (i32.const 120) (i32.const 4096))
-                 (loop $for-ever (call $print (local.get $stderr) (i32.const 0) (i32.const 4096) (i32.const 8192))
+                 (loop $for-ever
+                   (call $print (local.get $stderr) (i32.const 0) (i32.const 4096) (i32.const 8192))
                    (br $for-ever))",
             ),
         ),
         Hostile::slow(
             "prints blank lines for ever",
             Guest::doing(&format!(
-                "(local $stderr i32) (local.set $stderr (call $stderr)) (drop (memory.grow (i32.const 32))) {blank}
-                 (loop $for-ever (call $write (local.get $stderr) (i32.const 262144) (i32.const 1000000) (i32.const 16))
+                "(local $stderr i32) (local.set $stderr (call $stderr))
+                 (drop (memory.grow (i32.const 32))) {blank}
+                 (loop $for-ever
+                   (call $write (local.get $stderr) (i32.const 262144) (i32.const 1000000)
+                     (i32.const 16))
                    (br $for-ever))"
             )),
         ),
@@ -135,23 +146,41 @@ fn guests_that_want_too_much_get_none_of_it() {
     for (name, guest) in [
         (
             "grows its memory",
-            Guest::doing("(loop $more (br_if $more (i32.ne (memory.grow (i32.const 10)) (i32.const -1)))) unreachable"),
+            Guest::doing(
+                "(loop $more
+                 (br_if $more
+                   (i32.ne (memory.grow (i32.const 10)) (i32.const -1)))) unreachable",
+            ),
         ),
         (
             "grows its memory at once",
-            Guest::doing("(if (i32.eq (memory.grow (i32.const 65000)) (i32.const -1)) (then unreachable))"),
+            Guest::doing(
+                "(if (i32.eq (memory.grow (i32.const 65000)) (i32.const -1))
+                 (then unreachable))",
+            ),
         ),
         (
             "grows its table",
             Guest::doing(
                 "(loop $more
-                   (br_if $more (i32.ne (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable",
+                   (br_if $more
+                     (i32.ne (table.grow $table (ref.null func) (i32.const 1000))
+                       (i32.const -1)))) unreachable",
             )
             .with("(table $table 1 funcref)"),
         ),
         ("overflows the stack", Guest::doing("(call $deep)").with(recursion)),
-        ("overflows the stack in realloc", asking().allocating("(call $realloc (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (drop) (i32.const 0)")),
-        ("asks for too many random bytes", Guest::doing("(call $random (i64.const 4294967296) (i32.const 16))")),
+        (
+            "overflows the stack in realloc",
+            asking().allocating(
+                "(call $realloc (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+                 (drop) (i32.const 0)",
+            ),
+        ),
+        (
+            "asks for too many random bytes",
+            Guest::doing("(call $random (i64.const 4294967296) (i32.const 16))"),
+        ),
         ("makes pollables without end", without_end("(drop (call $after (i64.const 0)))")),
         ("makes resources without end", without_end("(drop (call $own (i32.const 1)))")),
         (
@@ -163,7 +192,9 @@ fn guests_that_want_too_much_get_none_of_it() {
         ),
         (
             "prints zeroes without end",
-            Guest::doing("(call $write-zeroes (call $stderr) (i64.const 0xffffffffffff) (i32.const 16))"),
+            Guest::doing(
+                "(call $write-zeroes (call $stderr) (i64.const 0xffffffffffff) (i32.const 16))",
+            ),
         ),
     ] {
         Hostile::failing(name, guest).costs_only_its_own_call();
@@ -179,14 +210,16 @@ fn guests_that_fail_leave_nothing_behind() {
         ("reads out of bounds", Guest::doing("(drop (i32.load (i32.const -4)))")),
         (
             "panics",
-            Guest::doing(&format!("{print} unreachable")).with(r#"(data (i32.const 64) "guest panicked\nbecause\n")"#),
+            Guest::doing(&format!("{print} unreachable"))
+                .with(r#"(data (i32.const 64) "guest panicked\nbecause\n")"#),
         ),
         // If anything of it was left for the next call, that one would not fail.
         (
             "fails when it has changed its memory",
             Guest::doing(
                 "(if (i32.eqz (i32.or (i32.load (i32.const 0)) (global.get $changed)))
-                   (then (i32.store (i32.const 0) (i32.const 1)) (global.set $changed (i32.const 1)) unreachable))",
+                   (then (i32.store (i32.const 0) (i32.const 1))
+                     (global.set $changed (i32.const 1)) unreachable))",
             )
             .with("(global $changed (mut i32) (i32.const 0))"),
         ),
@@ -241,31 +274,52 @@ fn guests_that_only_try_are_refused_and_may_go_on() {
             "copes with a full memory",
             Guest::doing(
                 "(block $refused (loop $more
-                   (br_if $refused (i32.eq (memory.grow (i32.const 10)) (i32.const -1))) (br $more)))
-                 (memory.fill (i32.const 0) (i32.const 1) (i32.mul (memory.size) (i32.const 65536)))",
+                   (br_if $refused (i32.eq (memory.grow (i32.const 10)) (i32.const -1)))
+                     (br $more)))
+                 (memory.fill (i32.const 0) (i32.const 1)
+                   (i32.mul (memory.size) (i32.const 65536)))",
             ),
         ),
         (
             "copes with a full table",
             Guest::doing(
                 "(loop $more
-                   (br_if $more (i32.ne (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1))))",
+                   (br_if $more
+                     (i32.ne (table.grow $table (ref.null func) (i32.const 1000))
+                       (i32.const -1))))",
             )
             .with("(table $table 1 funcref)"),
         ),
-        ("reads what is not there", Guest::doing(&format!("(call $read (call $stdin) (i64.const -1) (i32.const 16)) {denied}"))),
-        ("opens a connection", Guest::doing(&format!("(call $tcp (i32.const 0) (i32.const 16)) {denied}"))),
-        ("opens a port", Guest::doing(&format!("(call $udp (i32.const 1) (i32.const 16)) {denied}"))),
+        (
+            "reads what is not there",
+            Guest::doing(&format!(
+                "(call $read (call $stdin) (i64.const -1) (i32.const 16)) {denied}"
+            )),
+        ),
+        (
+            "opens a connection",
+            Guest::doing(&format!("(call $tcp (i32.const 0) (i32.const 16)) {denied}")),
+        ),
+        (
+            "opens a port",
+            Guest::doing(&format!("(call $udp (i32.const 1) (i32.const 16)) {denied}")),
+        ),
         (
             "looks for files",
-            Guest::doing("(call $directories (i32.const 16)) (if (i32.load (i32.const 20)) (then unreachable))"),
+            Guest::doing(
+                "(call $directories (i32.const 16))
+                 (if (i32.load (i32.const 20)) (then unreachable))",
+            ),
         ),
         (
             "prints a flood",
             Guest::doing(
-                "(local $left i32) (local $stderr i32) (local.set $stderr (call $stderr)) (local.set $left (i32.const 256))
-                 (memory.fill (i32.const 0) (i32.const 120) (i32.const 4096)) (i32.store8 (i32.const 4095) (i32.const 10))
-                 (loop $more (call $print (local.get $stderr) (i32.const 0) (i32.const 4096) (i32.const 8192))
+                "(local $left i32) (local $stderr i32) (local.set $stderr (call $stderr))
+                 (local.set $left (i32.const 256))
+                 (memory.fill (i32.const 0) (i32.const 120) (i32.const 4096))
+                   (i32.store8 (i32.const 4095) (i32.const 10))
+                 (loop $more (call $print (local.get $stderr) (i32.const 0) (i32.const 4096)
+                   (i32.const 8192))
                    (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))",
             ),
         ),

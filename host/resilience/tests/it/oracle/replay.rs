@@ -8,9 +8,10 @@ use std::time::Duration;
 use fusebox_resilience::config::{ConfigDuration, Problem};
 use fusebox_resilience::testing::{self, Arrived, NoParts, Recorded, Recorder, Script, read};
 use fusebox_resilience::{
-    BackoffConfig, CircuitBreaker, CircuitBreakerConfig, ConditionConfig, Error, ErrorKind,
-    EventKind, FallbackConfig, Pipeline, Policy, RequestBody, RespondConfig, ResponseBody,
-    RetryConfig, StatusConfig, TimeoutConfig,
+    BackoffConfig, CallEvent, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerEvent,
+    ConditionConfig, Error, ErrorKind, EventKind, FallbackConfig, FallbackEvent, Pipeline, Policy,
+    PolicyConfig as _, RequestBody, RespondConfig, ResponseBody, RetryConfig, RetryEvent, Scope,
+    StatusConfig, TimeoutConfig, TimeoutEvent,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::scenario::{
     Attempt, AttemptEnd, Breaker, Builder, ClientRequest, ErrorName, Event, EventName, Fallback,
-    Handle, Millis, Observed, PolicyConfig, Request, Retry, Scenario,
+    Handle, Millis, Observed, RecordedPolicy, Request, Retry, Scenario,
 };
 
 /// No scenario takes a day: one that does not end is a difference like any other.
@@ -51,8 +52,11 @@ pub(crate) async fn replay(scenario: &Scenario) -> Result<Observed, String> {
     let mut requests =
         timeout(PATIENCE, all).await.map_err(|_| "it does not end within a day")??;
     requests.sort_by_key(|request| request.request);
-    let retries =
-        scenario.policies.iter().filter(|policy| matches!(policy, PolicyConfig::Retry(_))).count();
+    let retries = scenario
+        .policies
+        .iter()
+        .filter(|policy| matches!(policy, RecordedPolicy::Retry(_)))
+        .count();
     Ok(Observed::new(
         requests,
         attempts(&script, &steps(scenario)),
@@ -78,7 +82,7 @@ async fn send(
         RequestBody::new(Box::pin(ResponseBody::full(body.clone())), 64 * 1024)
     });
     let call = testing::call_with(&index.to_string(), builder, body, recorder.observers());
-    let (status, body, error_kinds) = match pipeline.execute(&call, script).await {
+    let (status, body, error_kinds) = match pipeline.execute(&call, &Scope::new(script)).await {
         Ok(response) => {
             let body = read(response.body)
                 .await
@@ -176,7 +180,7 @@ fn events(recorded: &[Recorded], start: Instant, one_retry: bool) -> Vec<Event> 
         let request =
             call.as_ref().map(|call| call.parse().expect("calls are named by their number"));
         let (name, detail, delay) = match kind {
-            EventKind::RetryScheduled { retry, delay } => {
+            EventKind::Retry(RetryEvent::Scheduled { retry, delay }) => {
                 let earlier = events
                     .iter()
                     .filter(|event| {
@@ -186,19 +190,25 @@ fn events(recorded: &[Recorded], start: Instant, one_retry: bool) -> Vec<Event> 
                 let attempts = if one_retry { *retry as usize } else { earlier + 1 };
                 (EventName::RetryScheduled, Some(format!("attempts={attempts}")), Some(*delay))
             }
-            EventKind::RetriesExhausted { .. } => (EventName::RetriesExceeded, None, None),
-            EventKind::RetryAborted => (EventName::RetryAborted, None, None),
-            EventKind::RetrySkipped { reason } => {
+            EventKind::Retry(RetryEvent::Exhausted { .. }) => {
+                (EventName::RetriesExceeded, None, None)
+            }
+            EventKind::Retry(RetryEvent::Aborted) => (EventName::RetryAborted, None, None),
+            EventKind::Retry(RetryEvent::Skipped { reason }) => {
                 (EventName::RetrySkipped, Some(format!("{reason:?}")), None)
             }
-            EventKind::TimeoutExceeded { .. } => (EventName::TimeoutExceeded, None, None),
-            EventKind::FallbackServed { .. } => (EventName::Fallback, None, None),
-            EventKind::FallbackDeclined => (EventName::FallbackDeclined, None, None),
-            EventKind::CircuitStateChanged { from, to, .. } => {
+            EventKind::Timeout(TimeoutEvent::Exceeded { .. }) => {
+                (EventName::TimeoutExceeded, None, None)
+            }
+            EventKind::Fallback(FallbackEvent::Served { .. }) => (EventName::Fallback, None, None),
+            EventKind::Fallback(FallbackEvent::Declined) => {
+                (EventName::FallbackDeclined, None, None)
+            }
+            EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged { from, to, .. }) => {
                 (EventName::Breaker, Some(format!("{}->{}", from.name(), to.name())), None)
             }
             // failsafe-go's breaker has no listener for rejections.
-            EventKind::CallRejected { kind: ErrorKind::CircuitOpen, .. } => continue,
+            EventKind::Call(CallEvent::Rejected { kind: ErrorKind::CircuitOpen, .. }) => continue,
             other => unreachable!("no policy of a scenario says {other:?}"),
         };
         let at = (*at - start).into();
@@ -210,7 +220,7 @@ fn events(recorded: &[Recorded], start: Instant, one_retry: bool) -> Vec<Event> 
 // ===== policies =====
 
 fn build(
-    policy: &PolicyConfig,
+    policy: &RecordedPolicy,
     name: &str,
     breakers: &mut Vec<Arc<CircuitBreaker>>,
 ) -> Result<Arc<dyn Policy>, String> {
@@ -223,22 +233,22 @@ fn build(
         format!("{name}: {}", problems.join("; "))
     };
     Ok(match policy {
-        PolicyConfig::Retry(retry) => {
+        RecordedPolicy::Retry(retry) => {
             Arc::new(retry_config(retry).build(key, &NoParts).map_err(wrong)?)
         }
-        PolicyConfig::Breaker(breaker) => {
+        RecordedPolicy::Breaker(breaker) => {
             let breaker = Arc::new(breaker_config(breaker).build(key, &NoParts).map_err(wrong)?);
             breakers.push(breaker.clone());
             breaker
         }
-        PolicyConfig::Timeout(timeout) => {
+        RecordedPolicy::Timeout(timeout) => {
             let limit = ConfigDuration(timeout.limit_ms.into());
-            Arc::new(TimeoutConfig { limit }.build(key).map_err(wrong)?)
+            Arc::new(TimeoutConfig { limit }.build(key, &NoParts).map_err(wrong)?)
         }
-        PolicyConfig::Fallback(fallback) => {
+        RecordedPolicy::Fallback(fallback) => {
             Arc::new(fallback_config(fallback).build(key, &NoParts).map_err(wrong)?)
         }
-        PolicyConfig::Hedge(_) | PolicyConfig::Bulkhead(_) | PolicyConfig::Ratelimiter(_) => {
+        RecordedPolicy::Hedge(_) | RecordedPolicy::Bulkhead(_) | RecordedPolicy::Ratelimiter(_) => {
             return Err(format!("{name}: there is no such policy yet"));
         }
     })

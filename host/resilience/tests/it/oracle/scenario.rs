@@ -23,7 +23,7 @@ pub(crate) struct Scenario {
     _covers: Vec<String>,
     #[serde(rename = "note")]
     _note: Option<String>,
-    pub(crate) policies: Vec<PolicyConfig>,
+    pub(crate) policies: Vec<RecordedPolicy>,
     pub(crate) upstream: UpstreamConfig,
     pub(crate) client: Vec<ClientRequest>,
     pub(crate) observed: Observed,
@@ -68,7 +68,7 @@ pub(crate) enum ErrorName {
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub(crate) enum PolicyConfig {
+pub(crate) enum RecordedPolicy {
     Retry(Retry),
     Breaker(Breaker),
     Timeout(Timeout),
@@ -182,7 +182,7 @@ pub(crate) enum LimiterKind {
     Bursty,
 }
 
-impl PolicyConfig {
+impl RecordedPolicy {
     /// The policy's name, if there is none like it yet.
     pub(crate) fn uncovered(&self) -> Option<&'static str> {
         match self {

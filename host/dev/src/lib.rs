@@ -1,0 +1,31 @@
+//! What tests of several crates need, once:
+//!
+//! - [`Origin`], an upstream that sends exactly what it is told and remembers what it got, and
+//!   [`ClosedDoor`], one that accepts no connection;
+//! - [`Wire`], HTTP/1 over a socket as bytes, for both sides, and [`Message`], what came over it;
+//! - [`Daemon`], a program that runs and logs, and [`run`], one that ends by itself;
+//! - [`wat_component`], components as text;
+//! - [`eventually`] and [`LIMIT`]: nothing sleeps and hopes; whatever has to come is waited for.
+//!
+//! Everything panics where a test has to fail.
+
+mod closed_door;
+mod daemon;
+mod guest;
+mod message;
+mod origin;
+mod run;
+mod wait;
+mod wire;
+
+pub use closed_door::ClosedDoor;
+pub use daemon::Daemon;
+pub use guest::{
+    FALLBACK, PREDICATE, STDERR, TYPES, encode, handle_if, is_status, predicate, respond, responds,
+    wat_component,
+};
+pub use message::{Message, answer, get, ok, post};
+pub use origin::{Origin, OriginConnection, Seen};
+pub use run::{Ran, run};
+pub use wait::{Ends, LIMIT, eventually};
+pub use wire::{Wire, try_ask};

@@ -1,0 +1,310 @@
+//! What an event comes to in words: the one place that knows the level, the message and the fields
+//! of each. The access line alone has a form of its own (`log/access.rs`).
+
+use std::fmt;
+use std::time::Duration;
+
+use fusebox_resilience::{
+    AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, ComponentEvent, ConditionEvent,
+    Event, EventKind, FallbackEvent, NoRetry, RetryEvent, Role, TimeoutEvent,
+};
+use serde::Serialize;
+
+use super::level::Level;
+use super::line::Line;
+
+/// Takes the description of an event.
+pub(crate) trait Say {
+    /// The event is worth this level, and says this; `fields` adds what goes with it.
+    fn say(&self, level: Level, message: impl Serialize, fields: impl FnOnce(&mut Line<'_>));
+}
+
+/// Describes an event.
+pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
+    let say = &WithContext { event, say };
+    match event.kind {
+        EventKind::Call(of) => call(event, of, say),
+        EventKind::Attempt(of) => attempt(event, of, say),
+        EventKind::Condition(of) => condition(of, say),
+        EventKind::Timeout(of) => timeout(of, say),
+        EventKind::Retry(of) => retry(of, say),
+        EventKind::CircuitBreaker(of) => circuit_breaker(of, say),
+        EventKind::Fallback(of) => fallback(of, say),
+        EventKind::Component(of) => component(of, say),
+    }
+}
+
+/// Puts what every event has before the fields of its own.
+struct WithContext<'a, S> {
+    event: &'a Event<'a>,
+    say: &'a S,
+}
+
+impl<S: Say> Say for WithContext<'_, S> {
+    fn say(&self, level: Level, message: impl Serialize, fields: impl FnOnce(&mut Line<'_>)) {
+        let Event { request, policy, decided_by, provenance, .. } = self.event;
+        self.say.say(level, message, |line| {
+            if let Some(request) = request {
+                line.text("request_id", request.id().as_bytes())
+                    .text("route", request.route().as_bytes());
+            }
+            if let Some(policy) = policy {
+                line.text("policy", policy.as_bytes());
+            }
+            if let Some(component) = decided_by {
+                line.open("decided_by").component(component).close();
+            }
+            if let Some(provenance) = provenance {
+                line.field("attempt", provenance.attempt);
+                if let Some(address) = provenance.address {
+                    line.field("address", address);
+                }
+            }
+            fields(line);
+        });
+    }
+}
+
+fn call(event: &Event<'_>, of: &CallEvent, say: &impl Say) {
+    match of {
+        CallEvent::Started => say.say(Level::Debug, "Call started", |line| {
+            if let Some(request) = event.request {
+                let head = request.head();
+                line.text("method", head.method.as_str().as_bytes())
+                    .text("path", head.uri.path().as_bytes());
+            }
+        }),
+        &CallEvent::Rejected { kind, retry_after } => {
+            say.say(Level::Info, format_args!("Call rejected: {kind}"), |line| {
+                line.field("reason", kind.failure().name())
+                    .maybe("retry_after_ms", retry_after.map(milliseconds));
+            });
+        }
+        &CallEvent::ResponseIncomplete { kind } => {
+            say.say(Level::Warn, format_args!("Response incomplete: {kind}"), |line| {
+                line.field("failure", kind.name());
+            });
+        }
+        // The access line (`log/access.rs`).
+        CallEvent::Finished { .. } => {}
+    }
+}
+
+fn attempt(event: &Event<'_>, of: &AttemptEvent, say: &impl Say) {
+    let run = |line: &mut Line<'_>| {
+        if let Some(provenance) = event.provenance {
+            line.field("run", provenance.run.number()).field("role", provenance.role.name());
+            if let Role::Retry(retry) = provenance.role {
+                line.field("retry", retry);
+            }
+        }
+    };
+    match of {
+        AttemptEvent::Started { attempt, endpoint, remaining } => {
+            say.say(Level::Debug, format_args!("Attempt {attempt} started"), |line| {
+                run(line);
+                line.text("endpoint", endpoint.as_bytes())
+                    .maybe("remaining_ms", remaining.map(milliseconds));
+            });
+        }
+        &AttemptEvent::Finished { attempt, outcome, elapsed } => {
+            let message = format_args!("Attempt {attempt}: {}", Ended(outcome));
+            say.say(Level::Debug, message, |line| {
+                run(line);
+                line.field("elapsed_ms", milliseconds(elapsed));
+                match outcome {
+                    AttemptOutcome::Response(status) => line.field("status", status),
+                    AttemptOutcome::Failure(kind) => line.field("failure", kind.name()),
+                    AttemptOutcome::Cancelled => line,
+                };
+            });
+        }
+    }
+}
+
+fn condition(of: &ConditionEvent, say: &impl Say) {
+    match of {
+        ConditionEvent::Asked { slot, component, handled } => {
+            let answer = if *handled { "yes" } else { "no" };
+            say.say(Level::Debug, format_args!("Condition {}: {answer}", slot.name()), |line| {
+                line.field("slot", slot.name())
+                    .maybe("component", component.as_deref())
+                    .field("handled", *handled);
+            });
+        }
+    }
+}
+
+fn timeout(of: &TimeoutEvent, say: &impl Say) {
+    match of {
+        &TimeoutEvent::Exceeded { limit } => {
+            say.say(Level::Info, "Connection timed out", |line| {
+                line.field("limit_ms", milliseconds(limit));
+            });
+        }
+    }
+}
+
+fn retry(of: &RetryEvent, say: &impl Say) {
+    match of {
+        &RetryEvent::Scheduled { retry, delay } => {
+            let message = format_args!("Retry {retry} after delay of {}", Human(delay));
+            say.say(Level::Info, message, |line| {
+                line.field("retry", retry).field("delay_ms", milliseconds(delay));
+            });
+        }
+        &RetryEvent::Exhausted { retries } => {
+            say.say(Level::Warn, "Retries exceeded", |line| {
+                line.field("retries", retries);
+            });
+        }
+        RetryEvent::Aborted => say.say(Level::Info, "Retry aborted", |_| {}),
+        &RetryEvent::Skipped { reason } => {
+            let message = match reason {
+                NoRetry::Method => "Not retried: the method is not idempotent",
+                NoRetry::Body => "Not retried: the request body is too long to be kept",
+                NoRetry::RetryAfter => "Not retried: the upstream asks for too long a wait",
+                NoRetry::CircuitOpen => "Not retried: the circuit breaker stays open for too long",
+                NoRetry::Budget => "Not retried: the retry budget is spent",
+            };
+            say.say(Level::Info, message, |line| {
+                line.field("reason", reason.name());
+            });
+        }
+    }
+}
+
+fn circuit_breaker(of: &CircuitBreakerEvent, say: &impl Say) {
+    match of {
+        &CircuitBreakerEvent::StateChanged { from, to, delay } => {
+            let (from, to) = (from.name(), to.name());
+            let message = format_args!("circuit breaker state changed from {from} to {to}");
+            say.say(Level::Info, message, |line| {
+                line.field("from", from).field("to", to).maybe("delay_ms", delay.map(milliseconds));
+            });
+        }
+    }
+}
+
+fn fallback(of: &FallbackEvent, say: &impl Say) {
+    match of {
+        FallbackEvent::Served { status, component } => {
+            say.say(Level::Info, "Fallback executed result", |line| {
+                line.field("status", *status);
+                component.iter().for_each(|component| {
+                    line.component(component);
+                });
+            });
+        }
+        FallbackEvent::Declined => say.say(Level::Info, "Fallback declined", |_| {}),
+    }
+}
+
+fn component(of: &ComponentEvent, say: &impl Say) {
+    match of {
+        ComponentEvent::Faulted { component, fault, detail } => {
+            let fault = fault.name();
+            say.say(Level::Error, format_args!("Component faulted: {fault}"), |line| {
+                line.component(component).field("fault", fault).text("detail", detail.as_bytes());
+            });
+        }
+        ComponentEvent::Printed { component, line: printed } => {
+            say.say(Level::Info, "Component printed", |line| {
+                line.component(component).text("line", printed.as_bytes());
+            });
+        }
+        ComponentEvent::Captured { component, case } => {
+            say.say(Level::Info, "Exchange captured", |line| {
+                line.component(component).json("case", case);
+            });
+        }
+        ComponentEvent::Loaded { component, replaced } => {
+            let message =
+                if replaced.is_some() { "Component replaced" } else { "Component loaded" };
+            say.say(Level::Info, message, |line| {
+                line.component(component)
+                    .maybe("replaced_digest", replaced.as_ref().map(|replaced| &*replaced.digest))
+                    .maybe(
+                        "replaced_generation",
+                        replaced.as_ref().map(|replaced| replaced.generation),
+                    );
+            });
+        }
+        ComponentEvent::Rejected { name, digest, reason } => {
+            say.say(Level::Error, "Component rejected", |line| {
+                line.field("component", &**name)
+                    .maybe("rejected_digest", digest.as_deref())
+                    .text("reason", reason.as_bytes());
+            });
+        }
+        ComponentEvent::RolledBack { component, from, faults } => {
+            say.say(Level::Warn, "Component rolled back", |line| {
+                line.component(component)
+                    .field("from_digest", &*from.digest)
+                    .field("from_generation", from.generation)
+                    .maybe("faults", *faults);
+            });
+        }
+        ComponentEvent::Quarantined { component, faults, interval } => {
+            say.say(Level::Error, "Component quarantined", |line| {
+                line.component(component)
+                    .field("faults", *faults)
+                    .field("interval_ms", milliseconds(*interval));
+            });
+        }
+        ComponentEvent::Released { component } => {
+            say.say(Level::Info, "Component released", |line| {
+                line.component(component);
+            });
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A delay for people: `1s`, `250ms`, `1.038s`. What jitter adds beyond three places is noise.
+struct Human(Duration);
+
+impl fmt::Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = if self.0 >= Duration::from_secs(1) { 1_000_000 } else { 1_000 };
+        let nanoseconds = (self.0.as_nanos() + unit / 2) / unit * unit;
+        write!(f, "{:?}", Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)))
+    }
+}
+
+/// How an attempt ended, in a word or a few.
+struct Ended(AttemptOutcome);
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            AttemptOutcome::Response(status) => status.fmt(f),
+            AttemptOutcome::Failure(kind) => kind.fmt(f),
+            AttemptOutcome::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_read_well() {
+        let cases = [
+            (Duration::from_secs(1), "1s"),
+            (Duration::from_secs(60), "60s"),
+            (Duration::from_millis(250), "250ms"),
+            (Duration::from_nanos(1_037_512_345), "1.038s"),
+            (Duration::from_nanos(37_512_345), "37.512ms"),
+            (Duration::from_nanos(999_999_999), "1s"),
+            (Duration::ZERO, "0ns"),
+        ];
+        for (delay, expected) in cases {
+            assert_eq!(Human(delay).to_string(), expected);
+        }
+    }
+}

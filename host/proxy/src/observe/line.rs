@@ -1,0 +1,272 @@
+//! One line: its fields as JSON, formatted into a buffer that the thread keeps.
+
+use std::cell::RefCell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fusebox_resilience::ComponentId;
+use serde::Serialize;
+
+use super::level::Level;
+
+/// What is kept of a text from outside.
+pub(crate) const MAX_TEXT: usize = 4 << 10;
+
+/// A line under construction.
+#[derive(Debug)]
+pub struct Line<'a> {
+    buffer: &'a mut Vec<u8>,
+    days: &'a mut Days,
+}
+
+impl Line<'_> {
+    /// Adds a field. `key` is a plain word in snake_case, and no field of the line yet.
+    pub fn field(&mut self, key: &'static str, value: impl Serialize) -> &mut Self {
+        self.key(key);
+        let start = self.buffer.len();
+        if serde_json::to_writer(&mut *self.buffer, &value).is_err() {
+            // No value of ours fails; a stranger one must not cost the rest of the line.
+            self.buffer.truncate(start);
+            self.buffer.extend_from_slice(b"null");
+        }
+        self
+    }
+
+    /// Adds a field if there is a value.
+    pub fn maybe(&mut self, key: &'static str, value: Option<impl Serialize>) -> &mut Self {
+        match value {
+            Some(value) => self.field(key, value),
+            None => self,
+        }
+    }
+
+    /// Adds what somebody else wrote, whatever its bytes and length.
+    pub fn text(&mut self, key: &'static str, bytes: &[u8]) -> &mut Self {
+        self.key(key);
+        self.buffer.push(b'"');
+        self.text_value(bytes);
+        self.buffer.push(b'"');
+        self
+    }
+
+    /// Adds what is within the quotes of what somebody else wrote.
+    pub(crate) fn text_value(&mut self, bytes: &[u8]) -> &mut Self {
+        // Nearly all of it needs no escape.
+        if bytes.len() <= MAX_TEXT && is_plain(bytes) {
+            self.buffer.extend_from_slice(bytes);
+        } else {
+            self.escaped(bytes);
+        }
+        self
+    }
+
+    #[cold]
+    fn escaped(&mut self, bytes: &[u8]) {
+        let text = match bytes.get(..MAX_TEXT) {
+            Some(start) if bytes.len() > MAX_TEXT => {
+                format!("{}…", String::from_utf8_lossy(start)).into()
+            }
+            _ => String::from_utf8_lossy(bytes),
+        };
+        let quoted = serde_json::to_string(&text).unwrap_or_default();
+        let within = quoted.strip_prefix('"').and_then(|quoted| quoted.strip_suffix('"'));
+        self.buffer.extend_from_slice(within.unwrap_or_default().as_bytes());
+    }
+
+    /// Adds a piece of the line as it is.
+    pub(crate) fn piece(&mut self, piece: &str) -> &mut Self {
+        self.buffer.extend_from_slice(piece.as_bytes());
+        self
+    }
+
+    /// Adds a number's digits.
+    pub(crate) fn number(&mut self, number: u64) -> &mut Self {
+        self.piece(itoa::Buffer::new().format(number))
+    }
+
+    /// Adds a time with its quotes.
+    pub(crate) fn time(&mut self, since: SinceEpoch) -> &mut Self {
+        self.days.write(since, self.buffer);
+        self
+    }
+
+    /// Adds what is JSON already.
+    pub(crate) fn json(&mut self, key: &'static str, json: &str) -> &mut Self {
+        self.key(key);
+        self.buffer.extend_from_slice(json.as_bytes());
+        self
+    }
+
+    pub(crate) fn component(&mut self, component: &ComponentId) -> &mut Self {
+        self.field("component", &*component.name)
+            .field("digest", &*component.digest)
+            .field("generation", component.generation)
+    }
+
+    pub(crate) fn open(&mut self, key: &'static str) -> &mut Self {
+        self.key(key);
+        self.buffer.push(b'{');
+        self
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.buffer.push(b'}');
+    }
+
+    fn key(&mut self, key: &'static str) {
+        if self.buffer.last() != Some(&b'{') {
+            self.buffer.push(b',');
+        }
+        self.buffer.push(b'"');
+        self.buffer.extend_from_slice(key.as_bytes());
+        self.buffer.extend_from_slice(b"\":");
+    }
+}
+
+/// Whether this may stand in a JSON string as it is, and is ASCII.
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    // Eight at a time; the last eight may have been looked at before. Texts are short.
+    if let Some(last) = bytes.last_chunk() {
+        let (words, _) = bytes.as_chunks();
+        return words.iter().chain([last]).fold(0, |odd, word| odd | odd_bytes(*word)) == 0;
+    }
+    let mut word = [b' '; 8];
+    word.iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
+    odd_bytes(word) == 0
+}
+
+/// Not 0: there is a byte that is none of ASCII, a control character, a quote or a backslash.
+fn odd_bytes(word: [u8; 8]) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let word = u64::from_ne_bytes(word);
+    // Sets the high bit of bytes that are below `limit`, which is at most 128; others may follow
+    // one that is.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (word | below(word, 0x20) | is(b'"') | is(b'\\') | is(0x7f)) & HIGH
+}
+
+/// What a thread formats with, kept from line to line.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    buffer: Vec<u8>,
+    days: Days,
+}
+
+impl Scratch {
+    pub(crate) fn with(use_it: impl FnOnce(&mut Self)) {
+        thread_local! {
+            static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { buffer: Vec::new(), days: Days::NONE }) };
+        }
+        let mut use_it = Some(use_it);
+        let _ = SCRATCH.try_with(|scratch| {
+            if let Ok(mut scratch) = scratch.try_borrow_mut()
+                && let Some(use_it) = use_it.take()
+            {
+                use_it(&mut scratch);
+            }
+        });
+        // A value that logs when it is formatted meets an empty one; and a thread at its very end
+        // has none.
+        if let Some(use_it) = use_it {
+            use_it(&mut Self::default());
+        }
+    }
+
+    /// A line of this time and level.
+    pub(crate) fn line(
+        &mut self,
+        time: SystemTime,
+        level: Level,
+        message: impl Serialize,
+        fields: impl FnOnce(&mut Line<'_>),
+    ) -> &[u8] {
+        self.written(|line| {
+            line.piece("\"time\":")
+                .time(SinceEpoch::of(time))
+                .field("level", level.name())
+                .field("msg", message);
+            fields(line);
+        })
+    }
+
+    /// A line that has what is written between its braces.
+    pub(crate) fn written(&mut self, write: impl FnOnce(&mut Line<'_>)) -> &[u8] {
+        self.buffer.clear();
+        self.buffer.push(b'{');
+        write(&mut Line { buffer: &mut self.buffer, days: &mut self.days });
+        self.buffer.extend_from_slice(b"}\n");
+        &self.buffer
+    }
+}
+
+/// A wall clock's time, since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SinceEpoch(Duration);
+
+impl SinceEpoch {
+    pub(crate) fn of(time: SystemTime) -> Self {
+        // A clock before 1970 is a clock that was never set.
+        Self(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    pub(crate) fn after(self, elapsed: Duration) -> Self {
+        Self(self.0.saturating_add(elapsed))
+    }
+}
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// The last day that was formatted: nearly all lines are of the same as the line before.
+#[derive(Debug)]
+pub(crate) struct Days {
+    day: u64,
+    /// As in `"2024-08-20T`.
+    text: [u8; 12],
+}
+
+impl Default for Days {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Days {
+    const NONE: Self = Self { day: u64::MAX, text: [0; 12] };
+
+    /// Appends it with its quotes, in microseconds.
+    pub(crate) fn write(&mut self, time: SinceEpoch, buffer: &mut Vec<u8>) {
+        let SinceEpoch(since) = time;
+        let seconds = since.as_secs().min(jiff::Timestamp::MAX.as_second().unsigned_abs());
+        let day = seconds / DAY;
+        if self.day != day {
+            self.turn(day);
+        }
+        let mut text = *b"\"0000-00-00T00:00:00.000000Z\"";
+        text[..12].copy_from_slice(&self.text);
+        // Less than a day's seconds and a second's microseconds fit.
+        let (second, micros) = ((seconds % DAY) as u32, since.subsec_micros());
+        for (at, number) in [
+            (12, second / 3600),
+            (15, second / 60 % 60),
+            (18, second % 60),
+            (21, micros / 10_000),
+            (23, micros / 100 % 100),
+            (25, micros % 100),
+        ] {
+            text[at] += (number / 10) as u8;
+            text[at + 1] += (number % 10) as u8;
+        }
+        buffer.extend_from_slice(&text);
+    }
+
+    #[cold]
+    fn turn(&mut self, day: u64) {
+        let second = i64::try_from(day * DAY).unwrap_or(i64::MAX);
+        let timestamp = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::MAX);
+        let text = format!("\"{timestamp:.0}");
+        if let Some(start) = text.as_bytes().first_chunk() {
+            *self = Self { day, text: *start };
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Counters and gauges by their labels.
+
+use std::borrow::Cow;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric, Registry};
+
+pub(super) type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+pub(super) type Counters<const N: usize> = Family<Labels<N>, Counter>;
+pub(super) type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
+
+/// A label's value.
+pub(super) fn owned(name: &str) -> Cow<'static, str> {
+    Cow::Owned(name.to_owned())
+}
+
+/// Makes the series exist.
+pub(super) fn appear<const N: usize>(family: &Counters<N>, labels: &Labels<N>) {
+    drop(family.get_or_create(labels));
+}
+
+/// Makes families in a registry.
+pub(super) struct Families<'a>(pub(super) &'a mut Registry);
+
+impl Families<'_> {
+    pub(super) fn counters<const N: usize>(&mut self, name: &str, help: &str) -> Counters<N> {
+        self.register(name, help, Family::default())
+    }
+
+    pub(super) fn gauges<const N: usize>(&mut self, name: &str, help: &str) -> Gauges<N> {
+        self.register(name, help, Family::default())
+    }
+
+    pub(super) fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+}

@@ -1,0 +1,129 @@
+//! What is known elsewhere and told at a scrape.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fusebox_resilience::{ComponentId, Shown};
+use fusebox_wasm::{CallHistogram, ComponentStanding};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::registry::Registry;
+
+use super::calls::CallDurations;
+use super::family::{Counters, Families, Gauges, owned};
+
+/// What is known elsewhere, at the time of a scrape.
+#[derive(Clone, Debug, Default)]
+pub struct Scrape {
+    /// The policies.
+    pub policies: Vec<PolicySample>,
+    /// The components, those on their way out included.
+    pub components: Vec<ComponentSample>,
+    /// See `Log::dropped`.
+    pub log_lines_dropped: u64,
+}
+
+/// What a policy shows of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicySample {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Its `kind` in the configuration.
+    pub kind: &'static str,
+    /// See [`Policy::show`](fusebox_resilience::Policy::show).
+    pub shown: Vec<(&'static str, Shown)>,
+}
+
+/// A component's version and what it has done. Versions of one component are added up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComponentSample {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The version in use, if there is one.
+    pub version: Option<ComponentId>,
+    /// Where that version stands.
+    pub standing: ComponentStanding,
+    /// Calls into it.
+    pub calls: u64,
+    /// How long they took.
+    pub call_times: CallHistogram,
+    /// Questions that its `on_error` answered without a call.
+    pub skipped: u64,
+    /// Instances that are alive.
+    pub instances: u64,
+}
+
+impl PolicySample {
+    /// A gauge for each word that the policy could show, 1 for the one that it shows:
+    /// `fusebox_circuit_breaker_state{policy,state}`.
+    fn register(&self, new: &mut Families<'_>, gauges: &mut BTreeMap<String, Gauges<2>>) {
+        for &(field, shown) in &self.shown {
+            let Shown::Word { is, of } = shown else { continue };
+            let name = format!("{}_{field}", self.kind.replace('-', "_"));
+            let help = format!("The {field} of a {}: 1 for one", self.kind.replace('-', " "));
+            let gauges = gauges.entry(name).or_insert_with_key(|name| new.gauges(name, &help));
+            for &word in of {
+                let labels = [("policy", owned(&self.name)), (field, word.into())];
+                gauges.get_or_create_owned(&labels).set(i64::from(word == is));
+            }
+        }
+    }
+}
+
+impl Scrape {
+    pub(super) fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("fusebox");
+        let mut new = Families(&mut registry);
+        let mut states = BTreeMap::new();
+        for policy in &self.policies {
+            policy.register(&mut new, &mut states);
+        }
+        let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
+        let instances: Gauges<1> =
+            new.gauges("component_instances", "Instances of a component that are alive");
+        let skipped: Counters<1> = new.counters(
+            "component_calls_skipped",
+            "Questions that on_error answered because the component was set aside",
+        );
+        let standings: Gauges<2> =
+            new.gauges("component_state", "Where a component stands: 1 for one state");
+        let info: Gauges<3> =
+            new.gauges("component_info", "The versions of a component that are in use");
+        for component in &self.components {
+            let labels = [("component", owned(&component.name))];
+            calls.get_or_create(&labels).inc_by(component.calls);
+            instances
+                .get_or_create(&labels)
+                .inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
+            skipped.get_or_create(&labels).inc_by(component.skipped);
+            let [name] = labels;
+            for standing in ComponentStanding::ALL {
+                let gauge = standings
+                    .get_or_create_owned(&[name.clone(), ("state", standing.name().into())]);
+                gauge.set(i64::from(standing == component.standing));
+            }
+            if let Some(ComponentId { digest, generation, .. }) = &component.version {
+                let labels = [
+                    name,
+                    ("digest", owned(digest)),
+                    ("generation", generation.to_string().into()),
+                ];
+                info.get_or_create(&labels).set(1);
+            }
+        }
+        let durations = CallDurations::of(&self.components);
+        new.0.register(
+            "component_call_seconds",
+            "Time that calls into a component took",
+            durations,
+        );
+        let dropped = ConstCounter::new(self.log_lines_dropped);
+        new.0.register(
+            "log_lines_dropped",
+            "Log lines that were lost because the output did not keep up",
+            dropped,
+        );
+        let build: Gauges<1> = new.gauges("build_info", "The version of fusebox");
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").into())]).set(1);
+        registry
+    }
+}

@@ -1,0 +1,43 @@
+//! The program, run to its end.
+
+use std::path::Path;
+use std::process::Command;
+
+use fusebox_dev::{LIMIT, Ran, run};
+
+/// Runs the program to its end, in a directory of the test's own.
+#[track_caller]
+pub(crate) fn fusebox(directory: &Path, arguments: &[&str]) -> Ran {
+    fusebox_elsewhere(directory, &directory.join("cache"), arguments)
+}
+
+/// Likewise, with these variables.
+#[track_caller]
+pub(crate) fn fusebox_with(
+    directory: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Ran {
+    ran(directory, &directory.join("cache"), arguments, variables)
+}
+
+/// Likewise in any other, with a cache that is the test's own.
+#[track_caller]
+pub(crate) fn fusebox_elsewhere(directory: &Path, cache: &Path, arguments: &[&str]) -> Ran {
+    ran(directory, cache, arguments, &[])
+}
+
+#[track_caller]
+fn ran(directory: &Path, cache: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fusebox"));
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env("XDG_CACHE_HOME", cache)
+        .env("FUSEBOX_TEST", "from the environment")
+        .envs(variables.iter().copied());
+    // A build compiles what a language's tools need, the first time.
+    let limit =
+        if arguments.get(..2) == Some(&["component", "build"]) { 10 * LIMIT } else { LIMIT };
+    run(&mut command, limit)
+}

@@ -1,0 +1,242 @@
+//! The request body: it streams to the upstream while it keeps what has passed, up to a limit, so
+//! that a further attempt can send it again.
+//!
+//! Past the limit it keeps nothing, and the call has one attempt.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::stream::BodyStream;
+use crate::error::{Error, ErrorKind};
+
+/// The client's request body, which every attempt reads from its beginning for as long as it was
+/// kept.
+#[derive(Clone, Default)]
+pub struct RequestBody {
+    /// None: there is no body.
+    shared: Option<Rc<RefCell<Replay>>>,
+}
+
+struct Replay {
+    source: Option<BodyStream>,
+    hint: SizeHint,
+    /// Frames that have passed and are kept, from frame number `forgotten` on.
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    forgotten: usize,
+    limit: usize,
+    trailers: Option<HeaderMap>,
+    failure: Option<ErrorKind>,
+    /// Attempts that wait for the source, which itself wakes only the one that polled it last.
+    waiting: Vec<Waker>,
+}
+
+impl RequestBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// A body of which up to `limit` bytes are kept for further attempts; 0 keeps nothing.
+    pub fn new(source: BodyStream, limit: usize) -> Self {
+        if source.is_end_stream() {
+            return Self::empty();
+        }
+        let replay = Replay {
+            hint: source.size_hint(),
+            source: Some(source),
+            kept: Vec::new(),
+            kept_bytes: 0,
+            forgotten: 0,
+            limit,
+            trailers: None,
+            failure: None,
+            waiting: Vec::new(),
+        };
+        Self { shared: Some(Rc::new(RefCell::new(replay))) }
+    }
+
+    /// The body as the next attempt sends it.
+    pub fn for_attempt(&self) -> AttemptBody {
+        AttemptBody { shared: self.shared.clone(), position: 0, trailers_sent: false }
+    }
+
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.shared.is_none()
+    }
+
+    /// Whether a further attempt would send all of it: none of it has been forgotten, and the
+    /// client has not failed.
+    pub fn can_repeat(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| {
+            let replay = shared.borrow();
+            replay.forgotten == 0 && replay.failure.is_none()
+        })
+    }
+
+    /// The call has ended, so nobody needs the rest: an attempt that still sends it fails, which
+    /// ends its connection.
+    pub(crate) fn cut(&self) {
+        if let Some(shared) = &self.shared {
+            let replay = &mut *shared.borrow_mut();
+            if replay.source.take().is_some() {
+                replay.failure = Some(ErrorKind::RequestIncomplete);
+                replay.wake_all();
+            }
+        }
+    }
+
+    /// What ended it early on the client's side.
+    pub fn failure(&self) -> Option<ErrorKind> {
+        self.shared.as_ref().and_then(|shared| shared.borrow().failure)
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").field("is_empty", &self.is_empty()).finish_non_exhaustive()
+    }
+}
+
+/// Frames that are kept, whatever their size: each costs memory beside its data, and a client may
+/// send its body byte by byte.
+const MAX_FRAMES: usize = 16 * 1024;
+
+impl Replay {
+    /// Takes the next frame from the client; keeps it, or from the limit on forgets everything.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            let Some(source) = &mut self.source else { return Poll::Ready(None) };
+            let frame = match source.as_mut().poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                        self.waiting.push(cx.waker().clone());
+                    }
+                    return Poll::Pending;
+                }
+            };
+            self.wake_all();
+            match frame {
+                None => self.source = None,
+                Some(Err(error)) => {
+                    self.source = None;
+                    self.failure = Some(error.kind());
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.keep(&data);
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        if self.forgotten == 0
+            && self.kept_bytes + data.len() <= self.limit
+            && self.kept.len() < MAX_FRAMES
+        {
+            self.kept_bytes += data.len();
+            self.kept.push(data.clone());
+        } else {
+            self.forgotten += self.kept.len() + 1;
+            self.kept.clear();
+            self.kept_bytes = 0;
+        }
+    }
+
+    fn wake_all(&mut self) {
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// A request body as one attempt sends it. Dropping it leaves what was kept to the next attempt.
+#[derive(Default)]
+pub struct AttemptBody {
+    shared: Option<Rc<RefCell<Replay>>>,
+    position: usize,
+    trailers_sent: bool,
+}
+
+impl Body for AttemptBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let Some(shared) = &this.shared else { return Poll::Ready(None) };
+        let replay = &mut *shared.borrow_mut();
+        if this.position < replay.forgotten {
+            return Poll::Ready(Some(Err(
+                Error::new(ErrorKind::Internal).with_source("request body no longer kept")
+            )));
+        }
+        if let Some(data) = replay.kept.get(this.position - replay.forgotten) {
+            this.position += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if let Some(kind) = replay.failure {
+            return Poll::Ready(Some(Err(kind.into())));
+        }
+        match ready!(replay.poll_source(cx)) {
+            Some(data) => {
+                this.position += 1;
+                Poll::Ready(Some(data.map(Frame::data)))
+            }
+            None if this.trailers_sent => Poll::Ready(None),
+            None => {
+                this.trailers_sent = true;
+                Poll::Ready(replay.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| {
+            let replay = shared.borrow();
+            replay.source.as_ref().is_none_or(|source| source.is_end_stream())
+                && replay.failure.is_none()
+                && self.position >= replay.forgotten + replay.kept.len()
+                && (self.trailers_sent || replay.trailers.is_none())
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.shared {
+            None => SizeHint::with_exact(0),
+            // Asked once, before the first frame: what the client announced for the whole.
+            Some(shared) if self.position == 0 => shared.borrow().hint,
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for AttemptBody {
+    /// Another attempt may have been waiting behind this one's waker.
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.borrow_mut().wake_all();
+        }
+    }
+}
+
+impl fmt::Debug for AttemptBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttemptBody").field("position", &self.position).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,233 @@
+//! The response body: it streams to the client, and lets a predicate look at its beginning first.
+
+use std::any::Any;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time;
+
+use super::ahead::Ahead;
+use super::stream::BodyStream;
+use crate::error::{Error, ErrorKind};
+
+/// How much of a response body is read ahead for a question; the client still gets all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// At most so many bytes.
+    pub bytes: usize,
+    /// For at most so long.
+    pub timeout: Duration,
+}
+
+/// How a response body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// All of it was read.
+    Whole,
+    /// It broke off or stalled.
+    Broken(ErrorKind),
+    /// Nobody wanted the rest of it.
+    Discarded,
+}
+
+impl BodyEnd {
+    /// Its word in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Broken(_) => "broken",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+/// A response body on its way to the client.
+///
+/// Dropping it discards the response: its guards are given back at once, and its stream decides
+/// what becomes of the connection.
+#[derive(Default)]
+pub struct ResponseBody {
+    /// Read ahead and still to be sent.
+    ahead: Ahead,
+    rest: Option<BodyStream>,
+    broken: Option<ErrorKind>,
+    /// In a box: responses are handed from policy to policy, and hardly any has some of it.
+    aside: Option<Box<Aside>>,
+}
+
+#[derive(Default)]
+struct Aside {
+    trailers: Option<HeaderMap>,
+    /// A peek has timed out: further ones take what is there and don't wait again.
+    waited: bool,
+    guards: Vec<Box<dyn Any>>,
+}
+
+impl ResponseBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// A body that is all there.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let mut body = Self::default();
+        if !bytes.is_empty() {
+            body.ahead.push(bytes);
+        }
+        body
+    }
+
+    /// A body that is still arriving.
+    pub fn stream(stream: BodyStream) -> Self {
+        Self { rest: (!stream.is_end_stream()).then_some(stream), ..Self::default() }
+    }
+
+    /// Keeps `guard` until the body has ended or is dropped.
+    pub fn hold(&mut self, guard: impl Any) {
+        if !self.is_end_stream() {
+            self.aside.get_or_insert_default().guards.push(Box::new(guard));
+        }
+    }
+
+    /// Reads ahead until `peek.bytes` are there, the body has ended, or `peek.timeout` has passed.
+    /// Cancel-safe: what was read stays.
+    ///
+    /// # Errors
+    /// The body broke off before that.
+    pub async fn peek(&mut self, peek: Peek) -> Result<(), Error> {
+        if self.ahead.len() >= peek.bytes || self.rest.is_none() {
+            return Ok(());
+        }
+        let limit = if self.aside.as_ref().is_some_and(|aside| aside.waited) {
+            Duration::ZERO
+        } else {
+            peek.timeout
+        };
+        let read = poll_fn(|cx| self.poll_ahead(cx, peek.bytes));
+        if let Ok(read) = time::timeout(limit, read).await {
+            return read;
+        }
+        self.aside.get_or_insert_default().waited = true;
+        Ok(())
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<(), Error>> {
+        while self.ahead.len() < bytes
+            && let Some(rest) = &mut self.rest
+        {
+            match ready!(rest.as_mut().poll_frame(cx)) {
+                None => self.rest = None,
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.ahead.push(data),
+                    Err(frame) => {
+                        self.aside.get_or_insert_default().trailers = frame.into_trailers().ok()
+                    }
+                },
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Of the first `limit` bytes, those from `offset` on, at most `length`, as far as they have
+    /// been read ahead.
+    pub fn peeked(&self, limit: usize, offset: usize, length: usize) -> Vec<u8> {
+        let end = offset.saturating_add(length).min(limit).min(self.ahead.len());
+        let mut wanted = Vec::with_capacity(end.saturating_sub(offset));
+        let mut start = 0;
+        for chunk in self.ahead.pieces() {
+            let from = offset.clamp(start, start + chunk.len()) - start;
+            let to = end.clamp(start, start + chunk.len()) - start;
+            if from < to {
+                wanted.extend_from_slice(&chunk[from..to]);
+            }
+            start += chunk.len();
+        }
+        wanted
+    }
+
+    /// How it ended, if it were dropped now.
+    pub fn end(&self) -> BodyEnd {
+        match self.broken {
+            Some(kind) => BodyEnd::Broken(kind),
+            None if self.is_end_stream() => BodyEnd::Whole,
+            None => BodyEnd::Discarded,
+        }
+    }
+
+    /// Lets the guards go: the body has ended.
+    fn release(&mut self) {
+        if let Some(aside) = &mut self.aside {
+            aside.guards.clear();
+        }
+    }
+
+    /// Whether the first `limit` bytes are the whole body, and have been read ahead.
+    pub fn is_peeked_whole(&self, limit: usize) -> bool {
+        self.rest.is_none() && self.ahead.len() <= limit
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(data) = self.ahead.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(rest) = &mut self.rest {
+            let frame = ready!(rest.as_mut().poll_frame(cx));
+            if !matches!(frame, Some(Ok(_))) {
+                self.broken =
+                    frame.as_ref().and_then(|frame| frame.as_ref().err().map(Error::kind));
+                self.rest = None;
+                self.release();
+            }
+            if frame.is_some() {
+                return Poll::Ready(frame);
+            }
+        }
+        self.release();
+        let trailers = self.aside.take().and_then(|aside| aside.trailers);
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_empty()
+            && self.aside.as_ref().is_none_or(|aside| aside.trailers.is_none())
+            && self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let ahead = self.ahead.len() as u64;
+        let Some(rest) = &self.rest else { return SizeHint::with_exact(ahead) };
+        let rest = rest.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + ahead);
+        }
+        hint.set_lower(rest.lower() + ahead);
+        hint
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("ahead", &self.ahead.len())
+            .field("ended", &self.rest.is_none())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,94 @@
+//! What happens to a call, to its attempts, and to the conditions that judge them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::body::BodyEnd;
+use crate::error::ErrorKind;
+use crate::slot::Slot;
+
+/// How an attempt ended, short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// A response with this status.
+    Response(u16),
+    /// No response.
+    Failure(ErrorKind),
+    /// Nobody waited for it any longer: a timeout around it, a hedge that won, or the client that
+    /// left.
+    Cancelled,
+}
+
+/// Something happened to a whole call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallEvent {
+    /// A request arrived. A detail.
+    Started,
+    /// A policy turned the call away.
+    Rejected {
+        /// With this failure.
+        kind: ErrorKind,
+        /// When asking again may help.
+        retry_after: Option<Duration>,
+    },
+    /// A response body broke off or stalled after its head was sent, so the client's connection was
+    /// closed.
+    ResponseIncomplete {
+        /// How.
+        kind: ErrorKind,
+    },
+    /// The call ended, and with it the response body.
+    Finished {
+        /// The status that the client got; `None` if it left before one was sent.
+        status: Option<u16>,
+        /// The failure behind a status of our own making.
+        failure: Option<ErrorKind>,
+        /// The causes of that failure: for the log, never for the client.
+        detail: Option<Arc<str>>,
+        /// The attempts that were made.
+        attempts: u32,
+        /// How the response body ended; `None` if no response was begun.
+        end: Option<BodyEnd>,
+        /// Bytes of the response body that were sent.
+        bytes: u64,
+        /// From the request's arrival to the end of the response body.
+        elapsed: Duration,
+    },
+}
+
+/// Something happened to an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttemptEvent {
+    /// An attempt began. A detail.
+    Started {
+        /// Its number, from 1.
+        attempt: u32,
+        /// The endpoint that it goes to, as the configuration names it.
+        endpoint: Arc<str>,
+        /// The time until the nearest timeout around it.
+        remaining: Option<Duration>,
+    },
+    /// An attempt ended.
+    Finished {
+        /// Its number, from 1.
+        attempt: u32,
+        /// How it ended.
+        outcome: AttemptOutcome,
+        /// How long it took.
+        elapsed: Duration,
+    },
+}
+
+/// Something happened to a condition.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConditionEvent {
+    /// It was asked about an outcome. A detail.
+    Asked {
+        /// What for.
+        slot: Slot,
+        /// The component that was asked; `None` if the lists of the configuration answered.
+        component: Option<Arc<str>>,
+        /// Whether it takes the outcome.
+        handled: bool,
+    },
+}

@@ -1,0 +1,121 @@
+//! What policies do: an enum for each kind of policy.
+
+use std::time::Duration;
+
+use super::component::ComponentId;
+
+/// A timeout policy did something.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TimeoutEvent {
+    /// It cut the call off.
+    Exceeded {
+        /// Its limit.
+        limit: Duration,
+    },
+}
+
+/// A retry policy did something.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RetryEvent {
+    /// A further attempt will follow.
+    Scheduled {
+        /// Its number among the retries, from 1.
+        retry: u32,
+        /// When.
+        delay: Duration,
+    },
+    /// The policy gave up: `max_retries` or `max_duration` is reached.
+    Exhausted {
+        /// The retries that were made.
+        retries: u32,
+    },
+    /// `abort_if` ended the retries.
+    Aborted,
+    /// A handled failure was not retried.
+    Skipped {
+        /// Why.
+        reason: NoRetry,
+    },
+}
+
+/// Why a failure that a retry policy handles was not retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRetry {
+    /// The upstream may have acted on it, and the method is not idempotent.
+    Method,
+    /// The request body is longer than what is kept for replay.
+    Body,
+    /// The upstream asks for a longer wait than `max_retry_after`.
+    RetryAfter,
+    /// An open circuit breaker stays open for longer than the policy may wait.
+    CircuitOpen,
+    /// The retry budget is spent.
+    Budget,
+}
+
+impl NoRetry {
+    /// Every one, in the order of their declaration.
+    pub const ALL: [Self; 5] =
+        [Self::Method, Self::Body, Self::RetryAfter, Self::CircuitOpen, Self::Budget];
+
+    /// Its word in log and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Body => "body",
+            Self::RetryAfter => "retry-after",
+            Self::CircuitOpen => "circuit-open",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// A circuit breaker did something.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CircuitBreakerEvent {
+    /// It changed its state.
+    StateChanged {
+        /// From.
+        from: CircuitState,
+        /// To.
+        to: CircuitState,
+        /// How long it stays open, if it opened.
+        delay: Option<Duration>,
+    },
+}
+
+/// Where a circuit breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CircuitState {
+    /// Traffic flows.
+    Closed,
+    /// Calls are rejected.
+    Open,
+    /// A few calls try whether the upstream is well again.
+    HalfOpen,
+}
+
+impl CircuitState {
+    /// Its word in log, metrics and `/state`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
+
+/// A fallback did something.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FallbackEvent {
+    /// It answered.
+    Served {
+        /// The status of its answer.
+        status: u16,
+        /// The version of a component that made the answer; `None` if it is static.
+        component: Option<ComponentId>,
+    },
+    /// Its component declined, or failed to answer: the original outcome goes out.
+    Declined,
+}

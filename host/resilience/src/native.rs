@@ -1,0 +1,270 @@
+//! Native conditions: a list of statuses and a list of failures, each a set of bits.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+use crate::config::Problems;
+use crate::error::{ErrorKind, Failure};
+use crate::outcome::Outcome;
+
+/// A status, a class or a range of them: `"503"` (or `503`), `"5xx"`, `"500-502"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusConfig(pub String);
+
+impl<'de> Deserialize<'de> for StatusConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StatusVisitor;
+        impl Visitor<'_> for StatusVisitor {
+            type Value = StatusConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a status such as \"503\", \"5xx\" or \"500-502\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<StatusConfig, E> {
+                Ok(StatusConfig(text.to_owned()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<StatusConfig, E> {
+                Ok(StatusConfig(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(StatusVisitor)
+    }
+}
+
+/// The native lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Native {
+    statuses: Statuses,
+    failures: Failures,
+}
+
+impl Native {
+    /// The default `handle_if` of retry, breaker, hedge and throttler: 429, 5xx except 501, and the
+    /// upstream's failures.
+    pub const FAILURES: Self =
+        Self { statuses: Statuses::FAILURES, failures: Failures::OF_UPSTREAM };
+    /// The default `handle_if` of fallback: the same, and our own rejections.
+    pub const ANY_FAILURE: Self = Self { statuses: Statuses::FAILURES, failures: Failures::ALL };
+    /// Takes nothing: the default of `abort_if`, `cancel_if` and `ignore_if`.
+    pub const NOTHING: Self = Self { statuses: Statuses::NONE, failures: Failures::NONE };
+
+    /// Takes every response and every failure.
+    pub const EVERYTHING: Self = Self { statuses: Statuses::ALL, failures: Failures::ALL };
+
+    /// These lists with those in place that the file gives; problems go under `key`.
+    pub(crate) fn replaced(
+        &self,
+        statuses: Option<Vec<StatusConfig>>,
+        failures: Option<Vec<String>>,
+        key: &str,
+        problems: &mut Problems,
+    ) -> Self {
+        let statuses = Statuses::build(statuses, self.statuses, &format!("{key}.status"), problems);
+        let failures =
+            Failures::build(failures, self.failures, &format!("{key}.failure"), problems);
+        Self { statuses, failures }
+    }
+
+    /// Whether the lists contain this outcome.
+    pub fn takes(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Ok(response) => self.statuses.contains(response.status.as_u16()),
+            // As errors wrap each other in failsafe-go: `retries-exceeded` after a timeout is a
+            // timeout too.
+            Err(error) => {
+                let is_named = |kind: ErrorKind| self.failures.contains(kind.failure());
+                is_named(error.kind()) || error.last().is_some_and(is_named)
+            }
+        }
+    }
+}
+
+/// A set of statuses, 100 to 599.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Statuses([u64; 8]);
+
+impl Statuses {
+    const LOWEST: u16 = 100;
+    const HIGHEST: u16 = 599;
+    const NONE: Self = Self([0; 8]);
+    const ALL: Self = Self([u64::MAX; 8]);
+    const FAILURES: Self = Self::NONE.with(429, 429).with(500, 500).with(502, 599);
+
+    const fn with(mut self, from: u16, to: u16) -> Self {
+        let mut status = from;
+        while status <= to {
+            let bit = (status - Self::LOWEST) as usize;
+            self.0[bit / 64] |= 1 << (bit % 64);
+            status += 1;
+        }
+        self
+    }
+
+    /// A status outside 100 to 599 is in no set but `ALL`: HTTP has no meaning for it.
+    fn contains(&self, status: u16) -> bool {
+        if !(Self::LOWEST..=Self::HIGHEST).contains(&status) {
+            return *self == Self::ALL;
+        }
+        let bit = usize::from(status - Self::LOWEST);
+        self.0[bit / 64] & (1 << (bit % 64)) != 0
+    }
+
+    fn build(
+        list: Option<Vec<StatusConfig>>,
+        default: Self,
+        key: &str,
+        problems: &mut Problems,
+    ) -> Self {
+        let Some(list) = list else { return default };
+        let mut statuses = Self::NONE;
+        for (index, StatusConfig(text)) in list.iter().enumerate() {
+            match Self::range(text) {
+                Some((from, to)) => statuses = statuses.with(from, to),
+                None => problems.add(
+                    format!("{key}[{index}]"),
+                    format!(
+                        "expected a status such as \"503\", \"5xx\" or \"500-502\" \
+                         within 100 to 599, found `{text}`"
+                    ),
+                ),
+            }
+        }
+        statuses
+    }
+
+    fn range(text: &str) -> Option<(u16, u16)> {
+        let number = |text: &str| {
+            let status = text.parse().ok()?;
+            (text.len() == 3 && (Self::LOWEST..=Self::HIGHEST).contains(&status)).then_some(status)
+        };
+        if let Some(class) = text.strip_suffix("xx") {
+            let from = number(&format!("{class}00"))?;
+            return Some((from, from + 99));
+        }
+        let (from, to) = text.split_once('-').unwrap_or((text, text));
+        let (from, to) = (number(from)?, number(to)?);
+        (from <= to).then_some((from, to))
+    }
+}
+
+impl fmt::Debug for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries((Self::LOWEST..=Self::HIGHEST).filter(|status| self.contains(*status)))
+            .finish()
+    }
+}
+
+/// A set of failures.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Failures(u16);
+
+impl Failures {
+    const NONE: Self = Self(0);
+    const ALL: Self = Self(u16::MAX);
+    const OF_UPSTREAM: Self = Self::NONE
+        .with(Failure::Dns)
+        .with(Failure::Connect)
+        .with(Failure::Tls)
+        .with(Failure::ConnectionLost)
+        .with(Failure::Protocol)
+        .with(Failure::Timeout)
+        .with(Failure::RetriesExceeded)
+        .with(Failure::Other);
+
+    const fn with(self, failure: Failure) -> Self {
+        Self(self.0 | 1 << failure as u16)
+    }
+
+    fn contains(self, failure: Failure) -> bool {
+        self.0 & (1 << failure as u16) != 0
+    }
+
+    fn build(list: Option<Vec<String>>, default: Self, key: &str, problems: &mut Problems) -> Self {
+        let Some(list) = list else { return default };
+        let mut failures = Self::NONE;
+        for (index, name) in list.iter().enumerate() {
+            if name == "any" {
+                failures = Self::ALL;
+            } else if let Some(failure) =
+                Failure::ALL.into_iter().find(|failure| failure.name() == name)
+            {
+                failures = failures.with(failure);
+            } else {
+                let names = Failure::ALL.map(Failure::name).join(", ");
+                problems.add(
+                    format!("{key}[{index}]"),
+                    format!("unknown failure `{name}`; expected any, {names}"),
+                );
+            }
+        }
+        failures
+    }
+}
+
+impl fmt::Debug for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(Failure::ALL.into_iter().filter(|failure| self.contains(*failure)))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::ResponseBody;
+    use crate::outcome::Response;
+    use http::{HeaderMap, StatusCode};
+
+    fn response(status: u16) -> Outcome {
+        Ok(Response::new(
+            StatusCode::from_u16(status).unwrap(),
+            HeaderMap::new(),
+            ResponseBody::empty(),
+        ))
+    }
+
+    #[test]
+    fn the_default_takes_429_and_5xx_but_not_501() {
+        let taken: Vec<u16> =
+            (100..=599).filter(|status| Native::FAILURES.takes(&response(*status))).collect();
+        let expected: Vec<u16> = [429, 500].into_iter().chain(502..=599).collect();
+        assert_eq!(taken, expected);
+    }
+
+    #[test]
+    fn only_the_fallback_takes_our_own_rejections_by_default() {
+        for failure in [ErrorKind::CircuitOpen, ErrorKind::BulkheadFull, ErrorKind::RateLimited] {
+            assert!(!Native::FAILURES.takes(&Err(failure.into())));
+            assert!(Native::ANY_FAILURE.takes(&Err(failure.into())));
+        }
+        assert!(Native::FAILURES.takes(&Err(ErrorKind::Timeout.into())));
+        assert!(!Native::NOTHING.takes(&Err(ErrorKind::Timeout.into())));
+    }
+
+    #[test]
+    fn statuses_are_single_classes_or_ranges() {
+        assert_eq!(Statuses::range("503"), Some((503, 503)));
+        assert_eq!(Statuses::range("5xx"), Some((500, 599)));
+        assert_eq!(Statuses::range("500-502"), Some((500, 502)));
+        for wrong in
+            ["", "5", "600", "099", "502-500", "6xx", "xx", "5xx-6xx", "+503", "50 3", "500-"]
+        {
+            assert_eq!(Statuses::range(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_list_left_out_keeps_the_default_and_an_empty_one_takes_nothing() {
+        let mut problems = Problems::default();
+        let kept = Statuses::build(None, Statuses::FAILURES, "status", &mut problems);
+        let none = Failures::build(Some(vec![]), Failures::OF_UPSTREAM, "failure", &mut problems);
+        assert_eq!((kept, none), (Statuses::FAILURES, Failures::NONE));
+        assert!(problems.into_result(()).is_ok());
+    }
+}

@@ -1,0 +1,27 @@
+//! What a policy may ask its surroundings for while it is built.
+
+use std::sync::Arc;
+
+use crate::budget::Budget;
+use crate::predicate::{Predicate, Responder};
+
+/// What a policy may ask its surroundings for while it is built. Errors say what is missing.
+pub trait Parts {
+    /// The component of this name as a condition.
+    ///
+    /// # Errors
+    /// There is none, or it exports no `predicate`.
+    fn predicate(&self, component: &str) -> Result<Arc<dyn Predicate>, String>;
+
+    /// The component of this name as a source of fallback responses.
+    ///
+    /// # Errors
+    /// There is none, or it exports no `fallback`.
+    fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String>;
+
+    /// The budget of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    fn budget(&self, name: &str) -> Result<Arc<Budget>, String>;
+}

@@ -1,0 +1,23 @@
+//! The policies, a module each, and the list of their kinds.
+
+mod circuit_breaker;
+mod fallback;
+mod retry;
+mod timeout;
+
+pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, CircuitStatus, WindowCounts};
+pub use fallback::{Fallback, FallbackConfig, RespondConfig, is_set_by_host};
+pub use retry::{BackoffConfig, JitterConfig, RandomDelayConfig, Retry, RetryConfig};
+pub use timeout::{Timeout, TimeoutConfig};
+
+use crate::policy::{PolicyKind, ReadPolicyConfig};
+
+/// Every kind of policy, a row each.
+pub fn policy_kinds<R: ReadPolicyConfig>() -> Vec<PolicyKind<R>> {
+    vec![
+        PolicyKind::of::<TimeoutConfig>(),
+        PolicyKind::of::<RetryConfig>(),
+        PolicyKind::of::<CircuitBreakerConfig>(),
+        PolicyKind::of::<FallbackConfig>(),
+    ]
+}

@@ -1,0 +1,419 @@
+//! Circuit breaker: stops asking an upstream that keeps failing, until it has had time to recover.
+//!
+//! **What it protects from.** Waiting for, and piling load onto, an upstream that is down. Closed,
+//! traffic flows and results are counted. Open, calls are rejected at once, with the remaining
+//! delay as `Retry-After`. Half-open, a few calls try whether the upstream is well again. The state
+//! diagram is in `circuit_breaker/machine.rs`.
+//!
+//! **What counts.** An outcome that `handle_if` takes is a failure, and so is a slow one
+//! (`slow_call`). Any other response is a success, an inner fallback's answer too. Neutral, so that
+//! the permit goes back and nothing is recorded: what `ignore_if` takes, an inner policy's
+//! rejection that `handle_if` does not take, a client that left, a call that was cancelled.
+//!
+//! **Events.** [`CircuitBreakerEvent`], [`CallEvent::Rejected`].
+//!
+//! **Composition.** Inside a retry, so that it counts attempts; outside a timeout, so that slow
+//! attempts are failures. One breaker named by several routes, and shared by all workers, is one
+//! breaker. While the upstream is well, workers do not wait for each other in it:
+//! `circuit_breaker/shared.rs`.
+
+mod machine;
+mod shared;
+mod window;
+
+pub use machine::CircuitStatus;
+pub use window::WindowCounts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::call::Call;
+use crate::clock;
+use crate::condition::{Asker, Condition, ConditionConfig};
+use crate::config::{ConfigDuration, Problem, Problems};
+use crate::error::{Error, ErrorKind};
+use crate::event::{
+    CallEvent, CircuitBreakerEvent, CircuitState, ComponentId, EventKind, Observers,
+};
+use crate::native::Native;
+use crate::outcome::{Outcome, OutcomeExt, Response};
+use crate::parts::Parts;
+use crate::policy::{Next, Policy, PolicyConfig, Shown};
+use crate::predicate::Verdict;
+use crate::retry_after::requested_delay;
+use crate::slot::Slot;
+use machine::{
+    CircuitPermit, CircuitSettings, CircuitTransition, FailureThreshold, SuccessThreshold,
+};
+use shared::SharedCircuit;
+
+/// How many results a window may hold.
+const MAX_CAPACITY: usize = 100_000;
+
+/// `kind = "circuit-breaker"`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct CircuitBreakerConfig {
+    /// Which outcomes are failures. Default: 429, 5xx except 501, failures of the upstream.
+    pub handle_if: Option<ConditionConfig>,
+    /// Which outcomes are neutral. Default: none.
+    pub ignore_if: Option<ConditionConfig>,
+    /// So many failures open it. Default 5.
+    pub failure_threshold: Option<usize>,
+    /// Among so many of the last results, up to 100,000. Default: as many as `failure_threshold`,
+    /// that is, consecutive ones.
+    pub failure_capacity: Option<usize>,
+    /// Within this time rather than among the last results.
+    pub period: Option<ConfigDuration>,
+    /// With `period`, in place of `failure_threshold`: this part of the calls, above 0 and up to
+    /// 1.
+    pub failure_rate: Option<f64>,
+    /// With `failure_rate`: among at least so many calls. Default 10.
+    pub min_calls: Option<usize>,
+    /// A call that takes longer is a failure. Default: none.
+    pub slow_call: Option<ConfigDuration>,
+    /// So many successes close it from half-open. Default: the failure threshold decides.
+    pub success_threshold: Option<usize>,
+    /// Among so many trials. Default: as many as `success_threshold`.
+    pub success_capacity: Option<usize>,
+    /// How long it stays open. Default 60 s.
+    pub delay: ConfigDuration,
+    /// By how much the delay grows with each opening that follows another without closing; at
+    /// least 1. Default 1.
+    pub delay_factor: f64,
+    /// The longest delay, grown or asked for. Default: 5 min, or `delay` if that is longer.
+    pub max_delay: Option<ConfigDuration>,
+    /// Whether `Retry-After` of a failing 429 or 503 sets the delay. Default false.
+    pub retry_after: bool,
+    /// A trial's permit is back after this, and its late result ignored. Default 60 s.
+    pub trial_timeout: ConfigDuration,
+}
+
+impl Default for CircuitBreakerConfig {
+    fn default() -> Self {
+        Self {
+            handle_if: None,
+            ignore_if: None,
+            failure_threshold: None,
+            failure_capacity: None,
+            period: None,
+            failure_rate: None,
+            min_calls: None,
+            slow_call: None,
+            success_threshold: None,
+            success_capacity: None,
+            delay: ConfigDuration::from_secs(60),
+            delay_factor: 1.0,
+            max_delay: None,
+            retry_after: false,
+            trial_timeout: ConfigDuration::from_secs(60),
+        }
+    }
+}
+
+impl PolicyConfig for CircuitBreakerConfig {
+    const KIND: &'static str = "circuit-breaker";
+
+    type Policy = CircuitBreaker;
+
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<CircuitBreaker, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let settings = self.settings(&mut problems);
+        problems.require(
+            self.slow_call.is_none_or(|limit| !limit.0.is_zero()),
+            "slow_call",
+            || "must be more than 0".into(),
+        );
+        let handle_if = ConditionConfig::build(
+            self.handle_if,
+            "handle_if",
+            Slot::HandleIf,
+            Native::FAILURES,
+            parts,
+            &mut problems,
+        );
+        let ignore_if = ConditionConfig::build(
+            self.ignore_if,
+            "ignore_if",
+            Slot::IgnoreIf,
+            Native::NOTHING,
+            parts,
+            &mut problems,
+        );
+        problems.into_result(CircuitBreaker {
+            name,
+            handle_if,
+            ignore_if,
+            slow_call: self.slow_call.map(|limit| limit.0),
+            retry_after: self.retry_after,
+            machine: SharedCircuit::new(settings, Instant::now()),
+        })
+    }
+}
+
+impl CircuitBreakerConfig {
+    fn settings(&self, problems: &mut Problems) -> CircuitSettings {
+        let failure = self.failure(problems);
+        let success = self.success(problems);
+        let ConfigDuration(delay) = self.delay;
+        problems.require(
+            self.delay_factor.is_finite() && self.delay_factor >= 1.0,
+            "delay_factor",
+            || format!("must be at least 1, is {}", self.delay_factor),
+        );
+        problems.require(!delay.is_zero() || self.delay_factor <= 1.0, "delay_factor", || {
+            "needs a `delay` of more than 0, which it could make grow".into()
+        });
+        let max_delay =
+            self.max_delay.map_or(Duration::from_secs(300).max(delay), |max_delay| max_delay.0);
+        problems.require(max_delay >= delay, "max_delay", || "must be at least `delay`".into());
+        problems.require(!self.trial_timeout.0.is_zero(), "trial_timeout", || {
+            "must be more than 0".into()
+        });
+        CircuitSettings {
+            failure,
+            success,
+            delay,
+            delay_factor: self.delay_factor,
+            max_delay,
+            trial_timeout: self.trial_timeout.0,
+        }
+    }
+
+    fn failure(&self, problems: &mut Problems) -> FailureThreshold {
+        let failures = self.failure_threshold.unwrap_or(5);
+        within(failures, 1, MAX_CAPACITY, "failure_threshold", problems);
+        let Some(ConfigDuration(period)) = self.period else {
+            for (is_set, key) in [
+                (self.failure_rate.is_some(), "failure_rate"),
+                (self.min_calls.is_some(), "min_calls"),
+            ] {
+                problems.require(!is_set, key, || "needs a `period`".into());
+            }
+            let capacity = self.failure_capacity.unwrap_or(failures);
+            if self.failure_capacity.is_some() {
+                within(capacity, failures, MAX_CAPACITY, "failure_capacity", problems);
+            }
+            return FailureThreshold::Count { failures, capacity };
+        };
+        problems.require(!period.is_zero(), "period", || "must be more than 0".into());
+        problems.require(self.failure_capacity.is_none(), "failure_capacity", || {
+            "either a capacity or a `period`".into()
+        });
+        let Some(rate) = self.failure_rate else {
+            problems
+                .require(self.min_calls.is_none(), "min_calls", || "needs a `failure_rate`".into());
+            return FailureThreshold::Period { failures, period };
+        };
+        problems.require(rate > 0.0 && rate <= 1.0, "failure_rate", || {
+            format!("must be above 0 and at most 1, is {rate}")
+        });
+        problems.require(self.failure_threshold.is_none(), "failure_threshold", || {
+            "either a threshold or a `failure_rate`".into()
+        });
+        let min_calls = self.min_calls.unwrap_or(10);
+        within(min_calls, 1, MAX_CAPACITY, "min_calls", problems);
+        FailureThreshold::Rate { rate, min_calls, period }
+    }
+
+    fn success(&self, problems: &mut Problems) -> Option<SuccessThreshold> {
+        let Some(successes) = self.success_threshold else {
+            problems.require(self.success_capacity.is_none(), "success_capacity", || {
+                "needs a `success_threshold`".into()
+            });
+            return None;
+        };
+        within(successes, 1, MAX_CAPACITY, "success_threshold", problems);
+        let capacity = self.success_capacity.unwrap_or(successes);
+        if self.success_capacity.is_some() {
+            within(capacity, successes, MAX_CAPACITY, "success_capacity", problems);
+        }
+        Some(SuccessThreshold { successes, capacity })
+    }
+}
+
+fn within(value: usize, least: usize, most: usize, key: &str, problems: &mut Problems) {
+    problems.require((least..=most).contains(&value), key, || {
+        format!("must be within {least} to {most}, is {value}")
+    });
+}
+
+/// Stops asking an upstream that keeps failing.
+#[derive(Debug)]
+pub struct CircuitBreaker {
+    name: Arc<str>,
+    handle_if: Condition,
+    ignore_if: Condition,
+    slow_call: Option<Duration>,
+    retry_after: bool,
+    machine: SharedCircuit,
+}
+
+/// The words of its states.
+const STATES: &[&str] =
+    &[CircuitState::Closed.name(), CircuitState::Open.name(), CircuitState::HalfOpen.name()];
+
+/// What an outcome means to the breaker.
+enum Judgement {
+    Success,
+    Failure { requested: Option<Duration>, by: Option<ComponentId> },
+    Neutral,
+}
+
+impl CircuitBreaker {
+    /// Where it stands, and why.
+    pub fn status(&self) -> CircuitStatus {
+        self.machine.status(Instant::now())
+    }
+
+    /// Moves it by hand. It goes on from there by its own rules: opened by hand, it turns half-open
+    /// after its delay.
+    pub fn force(&self, state: CircuitState, observers: &Observers) {
+        let transition = self.machine.force(state, Instant::now());
+        if let Some(transition) = transition {
+            observers.emit_for_policy(Some(&self.name), &transition.into());
+        }
+    }
+
+    fn admit<'a>(&'a self, call: &'a Call, now: Instant) -> Result<Admission<'a>, Error> {
+        let (permit, transition) = self.machine.admit(now);
+        if let Some(transition) = transition {
+            call.emit(&self.name, transition);
+        }
+        permit.map(|permit| Admission { breaker: self, permit: Some(permit) }).map_err(
+            |rejection| {
+                let retry_after = rejection.remaining;
+                let kind = ErrorKind::CircuitOpen;
+                call.emit(&self.name, CallEvent::Rejected { kind, retry_after });
+                Error::new(ErrorKind::CircuitOpen).with_retry_after(retry_after)
+            },
+        )
+    }
+
+    async fn judge(
+        &self,
+        call: &Call,
+        asker: Asker<'_>,
+        elapsed: Duration,
+        outcome: &mut Outcome,
+    ) -> Judgement {
+        if self.ignore_if.takes(call, asker, outcome).await.is_handled() {
+            Judgement::Neutral
+        } else if let Verdict::Handled(by) = self.handle_if.takes(call, asker, outcome).await {
+            let requested = if self.retry_after { requested_delay(call, outcome) } else { None };
+            Judgement::Failure { requested, by }
+        } else if outcome.says_nothing_of_upstream() {
+            Judgement::Neutral
+        } else if self.is_slow(elapsed, outcome) {
+            Judgement::Failure { requested: None, by: None }
+        } else {
+            Judgement::Success
+        }
+    }
+
+    /// A fallback's answer counts as a success however long it took to come to it.
+    fn is_slow(&self, elapsed: Duration, outcome: &Outcome) -> bool {
+        let is_fallback = outcome.as_ref().is_ok_and(Response::is_fallback);
+        self.slow_call.is_some_and(|limit| elapsed > limit) && !is_fallback
+    }
+}
+
+impl Policy for CircuitBreaker {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        CircuitBreakerConfig::KIND
+    }
+
+    fn show(&self) -> Vec<(&'static str, Shown)> {
+        let CircuitStatus { state, counts, remaining_delay, trials, openings } = self.status();
+        vec![
+            ("state", Shown::Word { is: state.name(), of: STATES }),
+            ("successes", Shown::Count(counts.successes as u64)),
+            ("failures", Shown::Count(counts.failures as u64)),
+            ("failure_rate", Shown::Rate(counts.failure_rate())),
+            ("remaining_delay", Shown::Time(remaining_delay)),
+            ("trials", Shown::Count(trials as u64)),
+            ("openings", Shown::Count(openings.into())),
+        ]
+    }
+
+    fn announces(&self) -> Vec<EventKind> {
+        use CircuitState::{Closed, HalfOpen, Open};
+        let changes = [(Closed, Open), (Open, HalfOpen), (HalfOpen, Open), (HalfOpen, Closed)];
+        let changed = |(from, to)| CircuitTransition { from, to, delay: None }.into();
+        let rejected = CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None };
+        changes.into_iter().map(changed).chain([rejected.into()]).collect()
+    }
+
+    fn commands(&self) -> &'static [&'static str] {
+        &["open", "close", "half-open"]
+    }
+
+    fn command(&self, command: &str, observers: &Observers) {
+        let state = match command {
+            "open" => CircuitState::Open,
+            "close" => CircuitState::Closed,
+            "half-open" => CircuitState::HalfOpen,
+            _ => return,
+        };
+        self.force(state, observers);
+    }
+
+    fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let asker = Asker { policy: &self.name, deadline: next.deadline() };
+            let entered = clock::now();
+            let admission = self.admit(call, entered)?;
+            let mut outcome = next.run(call).await;
+            // Before it is judged: a component's peek is not the upstream's slowness.
+            let ended = clock::now();
+            let judgement = self.judge(call, asker, ended - entered, &mut outcome).await;
+            admission.answer(call, outcome.attempt(), &judgement, ended);
+            outcome
+        })
+    }
+}
+
+/// A permit in use. Dropped unanswered, it goes back and counts as neither success nor failure.
+struct Admission<'a> {
+    breaker: &'a CircuitBreaker,
+    permit: Option<CircuitPermit>,
+}
+
+impl Admission<'_> {
+    fn answer(mut self, call: &Call, attempt: u32, judgement: &Judgement, now: Instant) {
+        let (failed, requested, by) = match judgement {
+            Judgement::Success => (false, None, None),
+            Judgement::Failure { requested, by } => (true, *requested, by.as_ref()),
+            // Unanswered, then.
+            Judgement::Neutral => return,
+        };
+        if let Some(permit) = self.permit.take() {
+            let transition = self.breaker.machine.record(permit, failed, requested, now);
+            if let Some(transition) = transition {
+                call.emit_about(attempt, &self.breaker.name, by, transition);
+            }
+        }
+    }
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.breaker.machine.release(permit, clock::now());
+        }
+    }
+}
+
+impl From<CircuitTransition> for EventKind {
+    fn from(CircuitTransition { from, to, delay }: CircuitTransition) -> Self {
+        CircuitBreakerEvent::StateChanged { from, to, delay }.into()
+    }
+}

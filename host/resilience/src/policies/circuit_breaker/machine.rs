@@ -1,0 +1,469 @@
+//! The breaker's states, pure: time is passed in, what changed is returned.
+//!
+//! ```text
+//!              too many failures                 the delay has passed, and a call comes
+//!   closed ───────────────────────▶ open ───────────────────────────────────────────▶ half-open
+//!     ▲                              ▲                                                  │  │
+//!     │                              └────────────────── too many failures ─────────────┘  │
+//!     └───────────────────────────────── enough successes ─────────────────────────────────┘
+//! ```
+//!
+//! Every change begins a new generation. A permit carries the generation that it was given in, and
+//! its result is taken only in that one: a straggler from before the circuit opened changes
+//! nothing. Half-open gives out at most as many permits as its window holds results; one that is
+//! not answered within `trial_timeout` is taken back, and its late result ignored.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::window::{ResultWindow, TimeSlices, WindowCounts};
+use crate::event::CircuitState;
+
+/// When the circuit opens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum FailureThreshold {
+    /// `failures` of the last `capacity` results.
+    Count { failures: usize, capacity: usize },
+    /// `failures` within the period.
+    Period { failures: usize, period: Duration },
+    /// This rate of at least `min_calls` within the period.
+    Rate { rate: f64, min_calls: usize, period: Duration },
+}
+
+/// When it closes: so many successes of the last `capacity` trials.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct SuccessThreshold {
+    pub(super) successes: usize,
+    pub(super) capacity: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct CircuitSettings {
+    pub(super) failure: FailureThreshold,
+    /// None: half-open is judged by the failure threshold.
+    pub(super) success: Option<SuccessThreshold>,
+    pub(super) delay: Duration,
+    pub(super) delay_factor: f64,
+    pub(super) max_delay: Duration,
+    pub(super) trial_timeout: Duration,
+}
+
+impl CircuitSettings {
+    /// How many trials at once, and how many results half-open is judged by.
+    fn trials(&self) -> usize {
+        match (self.success, self.failure) {
+            (Some(SuccessThreshold { capacity, .. }), _) => capacity,
+            (None, FailureThreshold::Count { capacity, .. }) => capacity,
+            (None, FailureThreshold::Period { failures, .. }) => failures,
+            (None, FailureThreshold::Rate { min_calls, .. }) => min_calls,
+        }
+    }
+
+    /// The delay of the opening number `openings` in a row, from 1.
+    fn delay(&self, openings: u32) -> Duration {
+        let grown = self.delay.as_secs_f64()
+            * self.delay_factor.powf(f64::from(openings.saturating_sub(1)));
+        if grown < self.max_delay.as_secs_f64() {
+            Duration::from_secs_f64(grown)
+        } else {
+            self.max_delay
+        }
+    }
+}
+
+/// A change of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CircuitTransition {
+    pub(super) from: CircuitState,
+    pub(super) to: CircuitState,
+    /// How long it stays open, if it opened.
+    pub(super) delay: Option<Duration>,
+}
+
+/// Leave to ask the upstream once. It is answered by [`CircuitMachine::record`] or
+/// [`CircuitMachine::release`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CircuitPermit {
+    generation: u64,
+    trial: u64,
+}
+
+/// No leave; `remaining` is how long the circuit stays open, unless it is half-open with all trials
+/// under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CircuitRejection {
+    pub(super) remaining: Option<Duration>,
+}
+
+impl CircuitPermit {
+    /// Of a generation in which the circuit is closed.
+    pub(super) fn of_closed(generation: u64) -> Self {
+        Self { generation, trial: 0 }
+    }
+
+    pub(super) fn generation(self) -> u64 {
+        self.generation
+    }
+}
+
+/// Where a machine stands, as far as a call must know to go on without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CircuitStanding {
+    /// Calls are let through. Settled, a success changes nothing: it takes the place of another.
+    Closed { generation: u64, is_settled: bool },
+    /// Calls are rejected until then; none: for longer than time is told.
+    Open { until: Option<Instant> },
+    /// Trials.
+    HalfOpen,
+}
+
+/// What an observer may know.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CircuitStatus {
+    /// Where it stands. Open turns half-open on the first call after the delay, so it may be open
+    /// with nothing remaining.
+    pub state: CircuitState,
+    /// The results that it is judged by.
+    pub counts: WindowCounts,
+    /// How long it stays open.
+    pub remaining_delay: Duration,
+    /// Trials under way.
+    pub trials: usize,
+    /// How many openings in a row there were without closing.
+    pub openings: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct CircuitMachine {
+    settings: CircuitSettings,
+    phase: CircuitPhase,
+    generation: u64,
+    /// Openings since it was last closed.
+    openings: u32,
+}
+
+#[derive(Debug)]
+enum CircuitPhase {
+    Closed { window: ResultWindow },
+    Open { since: Instant, delay: Duration, counts: WindowCounts },
+    HalfOpen { window: ResultWindow, trials: Vec<CircuitTrial>, next_trial: u64 },
+}
+
+#[derive(Debug)]
+struct CircuitTrial {
+    number: u64,
+    since: Instant,
+}
+
+impl CircuitMachine {
+    pub(super) fn new(settings: CircuitSettings, now: Instant) -> Self {
+        Self { phase: CircuitPhase::closed(&settings, now), settings, generation: 0, openings: 0 }
+    }
+
+    /// Asks for leave. After the delay, the first to ask turns the circuit half-open.
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+    ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
+        let mut transition = None;
+        if let CircuitPhase::Open { since, delay, .. } = self.phase {
+            let remaining = delay.saturating_sub(now.saturating_duration_since(since));
+            if !remaining.is_zero() {
+                return (Err(CircuitRejection { remaining: Some(remaining) }), None);
+            }
+            transition = Some(self.change(CircuitPhase::half_open(&self.settings), None));
+        }
+        let generation = self.generation;
+        let permit = match &mut self.phase {
+            CircuitPhase::HalfOpen { trials, next_trial, .. } => {
+                trials.retain(|trial| {
+                    now.saturating_duration_since(trial.since) < self.settings.trial_timeout
+                });
+                if trials.len() < self.settings.trials() {
+                    let number = *next_trial;
+                    *next_trial += 1;
+                    trials.push(CircuitTrial { number, since: now });
+                    Ok(CircuitPermit { generation, trial: number })
+                } else {
+                    Err(CircuitRejection { remaining: None })
+                }
+            }
+            CircuitPhase::Closed { .. } | CircuitPhase::Open { .. } => {
+                Ok(CircuitPermit::of_closed(generation))
+            }
+        };
+        (permit, transition)
+    }
+
+    /// Records a result and judges. `requested` is how long the upstream asks to be left alone.
+    #[cfg(test)]
+    pub(super) fn record(
+        &mut self,
+        permit: CircuitPermit,
+        failed: bool,
+        requested: Option<Duration>,
+        now: Instant,
+    ) -> Option<CircuitTransition> {
+        if self.take(permit, failed, now) { self.judge(requested, now) } else { None }
+    }
+
+    /// Records a result, to be judged by [`judge`](Self::judge). False: it is none that counts.
+    pub(super) fn take(&mut self, permit: CircuitPermit, failed: bool, now: Instant) -> bool {
+        if !self.take_back(permit, now) {
+            return false;
+        }
+        match &mut self.phase {
+            CircuitPhase::Open { .. } => return false,
+            CircuitPhase::Closed { window } | CircuitPhase::HalfOpen { window, .. } => {
+                window.record(failed, now)
+            }
+        }
+        true
+    }
+
+    /// Judges the results so far. `requested` is how long the upstream asks to be left alone.
+    pub(super) fn judge(
+        &mut self,
+        requested: Option<Duration>,
+        now: Instant,
+    ) -> Option<CircuitTransition> {
+        let settings = self.settings;
+        match &mut self.phase {
+            CircuitPhase::Open { .. } => None,
+            CircuitPhase::Closed { window } => {
+                settings.failure.is_reached(window.counts(now)).then(|| self.open(requested, now))
+            }
+            CircuitPhase::HalfOpen { window, .. } => {
+                match settings.judge_trials(window.counts(now))? {
+                    TrialVerdict::Close => Some(self.close(now)),
+                    TrialVerdict::Open => Some(self.open(requested, now)),
+                }
+            }
+        }
+    }
+
+    /// What a call may know of it without asking it.
+    pub(super) fn standing(&self) -> CircuitStanding {
+        match &self.phase {
+            CircuitPhase::Closed { window } => CircuitStanding::Closed {
+                generation: self.generation,
+                is_settled: window.is_full_of_successes(),
+            },
+            CircuitPhase::Open { since, delay, .. } => {
+                CircuitStanding::Open { until: since.checked_add(*delay) }
+            }
+            CircuitPhase::HalfOpen { .. } => CircuitStanding::HalfOpen,
+        }
+    }
+
+    /// The slices that results are counted in, if it is closed and counts by time.
+    pub(super) fn slices(&mut self) -> Option<&mut TimeSlices> {
+        match &mut self.phase {
+            CircuitPhase::Closed { window: ResultWindow::Time(slices) } => Some(slices),
+            _ => None,
+        }
+    }
+
+    /// Whether it is closed and no further success in the slice under way could open it: that need
+    /// not be judged, only counted.
+    pub(super) fn is_safe_from_successes(&mut self, now: Instant) -> bool {
+        match &mut self.phase {
+            CircuitPhase::Closed { window } => {
+                self.settings.failure.is_safe_from_successes(window.counts(now))
+            }
+            CircuitPhase::Open { .. } | CircuitPhase::HalfOpen { .. } => false,
+        }
+    }
+
+    /// Gives a permit back unanswered: nothing is recorded.
+    pub(super) fn release(&mut self, permit: CircuitPermit, now: Instant) {
+        self.take_back(permit, now);
+    }
+
+    /// Whether the permit is of this generation, and, if it is a trial's, still out.
+    fn take_back(&mut self, permit: CircuitPermit, now: Instant) -> bool {
+        if permit.generation != self.generation {
+            return false;
+        }
+        match &mut self.phase {
+            CircuitPhase::Closed { .. } | CircuitPhase::Open { .. } => true,
+            CircuitPhase::HalfOpen { trials, .. } => {
+                let Some(index) = trials.iter().position(|trial| trial.number == permit.trial)
+                else {
+                    return false;
+                };
+                let trial = trials.swap_remove(index);
+                now.saturating_duration_since(trial.since) < self.settings.trial_timeout
+            }
+        }
+    }
+
+    /// Moves it by hand. None: it stands there already.
+    pub(super) fn force(&mut self, state: CircuitState, now: Instant) -> Option<CircuitTransition> {
+        if state == self.phase.state() {
+            return None;
+        }
+        Some(match state {
+            CircuitState::Closed => self.close(now),
+            CircuitState::Open => self.open(None, now),
+            CircuitState::HalfOpen => self.change(CircuitPhase::half_open(&self.settings), None),
+        })
+    }
+
+    pub(super) fn status(&mut self, now: Instant) -> CircuitStatus {
+        let state = self.phase.state();
+        let openings = self.openings;
+        match &mut self.phase {
+            CircuitPhase::Closed { window } => CircuitStatus {
+                state,
+                counts: window.counts(now),
+                remaining_delay: Duration::ZERO,
+                trials: 0,
+                openings,
+            },
+            CircuitPhase::Open { since, delay, counts } => CircuitStatus {
+                state,
+                counts: *counts,
+                remaining_delay: delay.saturating_sub(now.saturating_duration_since(*since)),
+                trials: 0,
+                openings,
+            },
+            CircuitPhase::HalfOpen { window, trials, .. } => CircuitStatus {
+                state,
+                counts: window.counts(now),
+                remaining_delay: Duration::ZERO,
+                trials: trials
+                    .iter()
+                    .filter(|trial| {
+                        now.saturating_duration_since(trial.since) < self.settings.trial_timeout
+                    })
+                    .count(),
+                openings,
+            },
+        }
+    }
+
+    fn open(&mut self, requested: Option<Duration>, now: Instant) -> CircuitTransition {
+        self.openings = self.openings.saturating_add(1);
+        let delay = match requested {
+            Some(requested) => requested.min(self.settings.max_delay),
+            None => self.settings.delay(self.openings),
+        };
+        let counts = match &mut self.phase {
+            CircuitPhase::Closed { window } | CircuitPhase::HalfOpen { window, .. } => {
+                window.counts(now)
+            }
+            CircuitPhase::Open { counts, .. } => *counts,
+        };
+        self.change(CircuitPhase::Open { since: now, delay, counts }, Some(delay))
+    }
+
+    fn close(&mut self, now: Instant) -> CircuitTransition {
+        self.openings = 0;
+        self.change(CircuitPhase::closed(&self.settings, now), None)
+    }
+
+    fn change(&mut self, phase: CircuitPhase, delay: Option<Duration>) -> CircuitTransition {
+        let transition = CircuitTransition { from: self.phase.state(), to: phase.state(), delay };
+        self.phase = phase;
+        self.generation += 1;
+        transition
+    }
+}
+
+impl CircuitPhase {
+    fn closed(settings: &CircuitSettings, now: Instant) -> Self {
+        let window = match settings.failure {
+            FailureThreshold::Count { capacity, .. } => ResultWindow::of_last(capacity),
+            FailureThreshold::Period { period, .. } | FailureThreshold::Rate { period, .. } => {
+                ResultWindow::of_period(period, now)
+            }
+        };
+        Self::Closed { window }
+    }
+
+    fn half_open(settings: &CircuitSettings) -> Self {
+        Self::HalfOpen {
+            window: ResultWindow::of_last(settings.trials()),
+            trials: Vec::new(),
+            next_trial: 0,
+        }
+    }
+
+    fn state(&self) -> CircuitState {
+        match self {
+            Self::Closed { .. } => CircuitState::Closed,
+            Self::Open { .. } => CircuitState::Open,
+            Self::HalfOpen { .. } => CircuitState::HalfOpen,
+        }
+    }
+}
+
+enum TrialVerdict {
+    Close,
+    Open,
+}
+
+impl FailureThreshold {
+    fn is_reached(&self, counts: WindowCounts) -> bool {
+        match *self {
+            Self::Count { failures, .. } | Self::Period { failures, .. } => {
+                counts.failures >= failures
+            }
+            Self::Rate { rate, min_calls, .. } => {
+                counts.total() >= min_calls && counts.failure_rate() >= rate
+            }
+        }
+    }
+
+    pub(super) fn is_by_time(&self) -> bool {
+        matches!(self, Self::Period { .. } | Self::Rate { .. })
+    }
+
+    /// Whether it is not reached, and more successes can't make it so. They only lower a rate, but
+    /// may complete `min_calls`.
+    fn is_safe_from_successes(&self, counts: WindowCounts) -> bool {
+        match *self {
+            Self::Count { failures, .. } | Self::Period { failures, .. } => {
+                counts.failures < failures
+            }
+            Self::Rate { rate, min_calls, .. } => {
+                counts.failures == 0 || counts.total() >= min_calls && counts.failure_rate() < rate
+            }
+        }
+    }
+}
+
+impl CircuitSettings {
+    /// Half-open's judgement. Without a success threshold the failure threshold decides both ways,
+    /// as in failsafe-go: one success closes an n-of-n breaker, since n failures can no longer
+    /// come together.
+    fn judge_trials(&self, counts: WindowCounts) -> Option<TrialVerdict> {
+        let (close, open) = match (self.success, self.failure) {
+            (Some(SuccessThreshold { successes, capacity }), _) => {
+                (counts.successes >= successes, counts.failures > capacity - successes)
+            }
+            (None, FailureThreshold::Count { failures, capacity }) => {
+                (counts.successes > capacity - failures, counts.failures >= failures)
+            }
+            (None, FailureThreshold::Period { failures, .. }) => {
+                (counts.successes > 0, counts.failures >= failures)
+            }
+            (None, FailureThreshold::Rate { rate, min_calls, .. }) => {
+                let enough = counts.total() >= min_calls;
+                (enough && counts.failure_rate() < rate, enough && counts.failure_rate() >= rate)
+            }
+        };
+        if close {
+            Some(TrialVerdict::Close)
+        } else if open {
+            Some(TrialVerdict::Open)
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,330 @@
+//! The machine against a plain model, and its promises one by one.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DELAY: Duration = Duration::from_millis(100);
+const TRIAL: Duration = Duration::from_millis(50);
+
+fn settings(failure: FailureThreshold, success: Option<SuccessThreshold>) -> CircuitSettings {
+    CircuitSettings {
+        failure,
+        success,
+        delay: DELAY,
+        delay_factor: 1.0,
+        max_delay: 8 * DELAY,
+        trial_timeout: TRIAL,
+    }
+}
+
+fn consecutive(failures: usize) -> FailureThreshold {
+    FailureThreshold::Count { failures, capacity: failures }
+}
+
+fn opened(settings: CircuitSettings, now: Instant) -> CircuitMachine {
+    let mut machine = CircuitMachine::new(settings, now);
+    machine.force(CircuitState::Open, now);
+    machine
+}
+
+fn half_open(settings: CircuitSettings, now: Instant) -> CircuitMachine {
+    let mut machine = CircuitMachine::new(settings, now);
+    machine.force(CircuitState::HalfOpen, now);
+    machine
+}
+
+#[test]
+fn a_straggler_from_an_earlier_generation_changes_nothing() {
+    let now = Instant::now();
+    let mut machine = CircuitMachine::new(settings(consecutive(1), None), now);
+    let (straggler, _) = machine.admit(now);
+    let (permit, _) = machine.admit(now);
+    assert_eq!(machine.record(permit.unwrap(), true, None, now).unwrap().to, CircuitState::Open);
+    let (trial, transition) = machine.admit(now + DELAY);
+    assert_eq!(transition.unwrap().to, CircuitState::HalfOpen);
+    assert_eq!(machine.record(straggler.unwrap(), true, None, now + DELAY), None);
+    assert_eq!(
+        machine.record(trial.unwrap(), false, None, now + DELAY).unwrap().to,
+        CircuitState::Closed
+    );
+}
+
+#[test]
+fn open_turns_half_open_on_the_first_call_after_the_delay_and_not_before() {
+    let now = Instant::now();
+    let mut machine = opened(settings(consecutive(1), None), now);
+    let almost = now + DELAY - Duration::from_nanos(1);
+    let (rejected, transition) = machine.admit(almost);
+    assert_eq!(rejected.unwrap_err().remaining, Some(Duration::from_nanos(1)));
+    assert_eq!(transition, None);
+    assert_eq!(
+        machine.status(now + 2 * DELAY).state,
+        CircuitState::Open,
+        "looking does not change it"
+    );
+    assert!(machine.admit(now + DELAY).0.is_ok());
+}
+
+#[test]
+fn a_trial_that_is_not_answered_in_time_gives_its_place_back_and_its_late_result_is_ignored() {
+    let now = Instant::now();
+    let mut machine = half_open(settings(consecutive(1), None), now);
+    let late = machine.admit(now).0.unwrap();
+    assert!(machine.admit(now + TRIAL - Duration::from_nanos(1)).0.is_err());
+    assert_eq!(
+        machine.record(late, true, None, now + TRIAL),
+        None,
+        "nobody took the place, and still it is late"
+    );
+    let late = machine.admit(now + TRIAL).0.unwrap();
+    assert!(machine.admit(now + 2 * TRIAL).0.is_ok());
+    assert_eq!(machine.record(late, false, None, now + 2 * TRIAL), None);
+    assert_eq!(machine.status(now + 2 * TRIAL).state, CircuitState::HalfOpen);
+}
+
+#[test]
+fn the_delay_grows_with_each_opening_in_a_row_up_to_its_maximum_and_starts_over_once_closed() {
+    let mut now = Instant::now();
+    let mut machine = CircuitMachine::new(
+        CircuitSettings { delay_factor: 3.0, ..settings(consecutive(1), None) },
+        now,
+    );
+    let mut fail = |machine: &mut CircuitMachine, failed: bool| {
+        let permit = machine.admit(now).0.unwrap();
+        let delay = machine.record(permit, failed, None, now).unwrap().delay;
+        now += delay.unwrap_or_default();
+        delay
+    };
+    let delays: Vec<_> = (0..4).map(|_| fail(&mut machine, true).unwrap()).collect();
+    assert_eq!(delays, [DELAY, 3 * DELAY, 8 * DELAY, 8 * DELAY]);
+    assert_eq!(fail(&mut machine, false), None);
+    assert_eq!(fail(&mut machine, true), Some(DELAY));
+}
+
+#[test]
+fn what_the_upstream_asks_for_wins_over_the_delay_and_is_capped() {
+    let now = Instant::now();
+    for (requested, expected) in
+        [(Duration::ZERO, Duration::ZERO), (2 * DELAY, 2 * DELAY), (100 * DELAY, 8 * DELAY)]
+    {
+        let mut machine = CircuitMachine::new(settings(consecutive(1), None), now);
+        let permit = machine.admit(now).0.unwrap();
+        assert_eq!(
+            machine.record(permit, true, Some(requested), now).unwrap().delay,
+            Some(expected)
+        );
+    }
+}
+
+#[test]
+fn a_rate_is_judged_from_min_calls_on_and_may_open_on_a_success() {
+    let now = Instant::now();
+    let rate = FailureThreshold::Rate { rate: 0.5, min_calls: 4, period: Duration::from_secs(1) };
+    let mut machine = CircuitMachine::new(settings(rate, None), now);
+    let transitions: Vec<_> = [true, false, true, false]
+        .into_iter()
+        .map(|failed| {
+            let permit = machine.admit(now).0.unwrap();
+            machine.record(permit, failed, None, now).map(|transition| transition.to)
+        })
+        .collect();
+    assert_eq!(transitions, [None, None, None, Some(CircuitState::Open)]);
+}
+
+#[test]
+fn one_third_is_not_rounded_up_to_34_percent() {
+    let now = Instant::now();
+    let rate =
+        FailureThreshold::Rate { rate: 0.3349, min_calls: 3, period: Duration::from_secs(1) };
+    let mut machine = CircuitMachine::new(settings(rate, None), now);
+    for failed in [true, false, false] {
+        let permit = machine.admit(now).0.unwrap();
+        assert_eq!(machine.record(permit, failed, None, now), None);
+    }
+}
+
+/// What can happen to a machine.
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Admit,
+    Answer { which: usize, failed: bool },
+    Release { which: usize },
+    Force(CircuitState),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0..40_u64).prop_map(Step::Wait),
+        6 => Just(Step::Admit),
+        6 => (any::<usize>(), any::<bool>())
+            .prop_map(|(which, failed)| Step::Answer { which, failed }),
+        2 => any::<usize>().prop_map(|which| Step::Release { which }),
+        1 => prop_oneof![
+            Just(CircuitState::Closed), Just(CircuitState::Open), Just(CircuitState::HalfOpen),
+        ].prop_map(Step::Force),
+    ];
+    prop::collection::vec(step, 0..300)
+}
+
+/// A count-based breaker told in the plainest words: lists, and everything looked at anew each
+/// time.
+struct Model {
+    failures: usize,
+    capacity: usize,
+    success: Option<SuccessThreshold>,
+    state: CircuitState,
+    results: VecDeque<bool>,
+    since: Instant,
+    epoch: u64,
+    /// Trials that are out, with the time they were given.
+    out: Vec<(usize, Instant)>,
+}
+
+impl Model {
+    fn half_open_capacity(&self) -> usize {
+        self.success.map_or(self.capacity, |success| success.capacity)
+    }
+
+    fn enter(&mut self, state: CircuitState, now: Instant) {
+        self.state = state;
+        self.results.clear();
+        self.since = now;
+        self.epoch += 1;
+        self.out.clear();
+    }
+
+    fn admit(&mut self, id: usize, now: Instant) -> bool {
+        if self.state == CircuitState::Open && now - self.since >= DELAY {
+            self.enter(CircuitState::HalfOpen, now);
+        }
+        match self.state {
+            CircuitState::Closed => true,
+            CircuitState::Open => false,
+            CircuitState::HalfOpen => {
+                self.out.retain(|(_, since)| now - *since < TRIAL);
+                let admitted = self.out.len() < self.half_open_capacity();
+                if admitted {
+                    self.out.push((id, now));
+                }
+                admitted
+            }
+        }
+    }
+
+    fn take_back(&mut self, id: usize, epoch: u64, now: Instant) -> bool {
+        if epoch != self.epoch {
+            return false;
+        }
+        if self.state != CircuitState::HalfOpen {
+            return true;
+        }
+        let given = self.out.iter().find(|(out, _)| *out == id).map(|(_, since)| *since);
+        self.out.retain(|(out, _)| *out != id);
+        given.is_some_and(|since| now - since < TRIAL)
+    }
+
+    fn answer(&mut self, id: usize, epoch: u64, failed: bool, now: Instant) {
+        if !self.take_back(id, epoch, now) || self.state == CircuitState::Open {
+            return;
+        }
+        let capacity = if self.state == CircuitState::Closed {
+            self.capacity
+        } else {
+            self.half_open_capacity()
+        };
+        self.results.push_back(failed);
+        while self.results.len() > capacity {
+            self.results.pop_front();
+        }
+        let failures = self.results.iter().filter(|failed| **failed).count();
+        let successes = self.results.len() - failures;
+        if self.state == CircuitState::Closed {
+            if failures >= self.failures {
+                self.enter(CircuitState::Open, now);
+            }
+            return;
+        }
+        let (enough, too_many) = match self.success {
+            Some(success) => (success.successes, success.capacity - success.successes + 1),
+            None => (self.capacity - self.failures + 1, self.failures),
+        };
+        if successes >= enough {
+            self.enter(CircuitState::Closed, now);
+        } else if failures >= too_many {
+            self.enter(CircuitState::Open, now);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_machine_does_what_the_model_does(
+        steps in steps(), failures in 1..5_usize, more in 0..4_usize,
+        success in prop::option::of((1..4_usize, 0..3_usize)),
+    ) {
+        let mut now = Instant::now();
+        let capacity = failures + more;
+        let success = success.map(|(successes, more)| {
+            SuccessThreshold { successes, capacity: successes + more }
+        });
+        let threshold = FailureThreshold::Count { failures, capacity };
+        let mut machine = CircuitMachine::new(settings(threshold, success), now);
+        let mut model = Model {
+            failures, capacity, success, state: CircuitState::Closed, results: VecDeque::new(),
+            since: now, epoch: 0, out: Vec::new(),
+        };
+        // Permits that are out, with the model's name for them.
+        let mut permits: Vec<(CircuitPermit, usize, u64)> = Vec::new();
+        for (id, step) in steps.into_iter().enumerate() {
+            let before = machine.status(now).state;
+            let transition = match step {
+                Step::Wait(millis) => {
+                    now += Duration::from_millis(millis);
+                    None
+                }
+                Step::Admit => {
+                    let (permit, transition) = machine.admit(now);
+                    prop_assert_eq!(permit.is_ok(), model.admit(id, now));
+                    permits.extend(permit.ok().map(|permit| (permit, id, model.epoch)));
+                    transition
+                }
+                Step::Answer { which, failed } if !permits.is_empty() => {
+                    let (permit, id, epoch) = permits.swap_remove(which % permits.len());
+                    model.answer(id, epoch, failed, now);
+                    machine.record(permit, failed, None, now)
+                }
+                Step::Release { which } if !permits.is_empty() => {
+                    let (permit, id, epoch) = permits.swap_remove(which % permits.len());
+                    model.take_back(id, epoch, now);
+                    machine.release(permit, now);
+                    None
+                }
+                Step::Answer { .. } | Step::Release { .. } => None,
+                Step::Force(state) => {
+                    if state != model.state {
+                        model.enter(state, now);
+                    }
+                    machine.force(state, now)
+                }
+            };
+            let status = machine.status(now);
+            prop_assert_eq!(status.state, model.state);
+            if let Some(transition) = transition {
+                prop_assert_eq!((transition.from, transition.to), (before, status.state));
+                prop_assert_ne!(transition.from, transition.to);
+            } else {
+                prop_assert_eq!(before, status.state, "no change goes unreported");
+            }
+            let trials = model.out.iter().filter(|(_, since)| now - *since < TRIAL).count();
+            prop_assert_eq!(status.trials, trials);
+            prop_assert!(
+                status.trials <= model.half_open_capacity(),
+                "half-open admits no more than its trials"
+            );
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The machine as workers share it: most calls find what they need to know in one word that nobody
+//! is changing.
+//!
+//! **Closed and well.** A call is admitted by one load. Its success is none of the machine's
+//! business if the machine counts the last results and all of those are successes: it is recorded
+//! by another load. If the machine counts by time, a success is added to the thread's own shard,
+//! which others look at when a failure has to be judged. So with 64 workers as with one,
+//! such a call writes to no cache line that another thread uses, where it took the lock twice.
+//!
+//! **Open.** A call is rejected by one load.
+//!
+//! **Everything else** takes the lock: failures, successes while failures are remembered by their
+//! order, trials, and the first success of each thread in each slice of time. Under the lock the
+//! machine is what it is to a single thread, so what goes past it must be a step that the machine
+//! would have taken, at a moment within the call:
+//!
+//! - The word is stored under the lock, by the change that it tells of. A load is such a moment:
+//!   what was loaded was true then. A change that happened before the load is seen by it, since
+//!   threads agree on the order of stores to one word; and the word carries all that is decided by
+//!   it, so no other memory needs to be ordered with it.
+//! - A shard is open only while no success in its slice could change the state
+//!   ([`CircuitMachine::is_safe_from_successes`]), which every step under the lock ensures before
+//!   it judges: it closes and empties them one by one if it can't tell without. A success that
+//!   comes to its shard before is counted in that judgement, and one that comes after finds the
+//!   shard closed and waits for the lock.
+//!
+//! A failure costs as much as before. With a `period`, judging one looks at all shards only if it
+//! might open the circuit, so at a steady rate of failures below the threshold that is rare.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use tokio::time::Instant;
+
+use super::machine::{
+    CircuitMachine, CircuitPermit, CircuitRejection, CircuitSettings, CircuitStanding,
+    CircuitStatus, CircuitTransition,
+};
+use crate::event::CircuitState;
+use crate::sharded::Sharded;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+
+/// A machine for many threads. Its functions are the machine's.
+#[derive(Debug)]
+pub(super) struct SharedCircuit {
+    /// What `Word` says.
+    word: CachePadded<AtomicU64>,
+    /// Successes on their way to the machine; none if it does not count by time.
+    shards: Option<Sharded<Mutex<SliceShard>>>,
+    /// From when the time in `word` is told.
+    origin: Instant,
+    locked: CachePadded<Mutex<Locked>>,
+}
+
+#[derive(Debug)]
+struct Locked {
+    machine: CircuitMachine,
+    /// Whether some shard may be open.
+    has_open_shards: bool,
+}
+
+/// Successes that one thread has seen within a slice of time.
+#[derive(Debug, Default)]
+struct SliceShard {
+    /// None: closed, and empty.
+    slice: Option<Slice>,
+    successes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slice {
+    generation: u64,
+    number: u64,
+    ends: Instant,
+}
+
+/// What a call can go by without the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// Only the machine knows.
+    Ask,
+    /// Calls are let through.
+    Closed { generation: u64 },
+    /// And a success changes nothing.
+    Settled { generation: u64 },
+    /// Calls are rejected until so many nanoseconds after the origin.
+    Open { until: u64 },
+}
+
+impl Word {
+    /// The two lowest bits tell which it is.
+    const TAG: u32 = 2;
+    const MAX: u64 = u64::MAX >> Self::TAG;
+
+    fn encode(self) -> u64 {
+        let (value, tag) = match self {
+            Self::Ask => (0, 0),
+            Self::Closed { generation } => (generation, 1),
+            Self::Settled { generation } => (generation, 2),
+            Self::Open { until } => (until, 3),
+        };
+        value << Self::TAG | tag
+    }
+
+    fn decode(word: u64) -> Self {
+        let value = word >> Self::TAG;
+        match word & 3 {
+            0 => Self::Ask,
+            1 => Self::Closed { generation: value },
+            2 => Self::Settled { generation: value },
+            _ => Self::Open { until: value },
+        }
+    }
+}
+
+impl SharedCircuit {
+    pub(super) fn new(settings: CircuitSettings, now: Instant) -> Self {
+        let shards = settings.failure.is_by_time().then(Sharded::default);
+        Self::with_shards(settings, shards, now)
+    }
+
+    fn with_shards(
+        settings: CircuitSettings,
+        shards: Option<Sharded<Mutex<SliceShard>>>,
+        now: Instant,
+    ) -> Self {
+        let shared = Self {
+            word: CachePadded::new(AtomicU64::new(Word::Ask.encode())),
+            shards,
+            origin: now,
+            locked: CachePadded::new(Mutex::new(Locked {
+                machine: CircuitMachine::new(settings, now),
+                has_open_shards: false,
+            })),
+        };
+        shared.publish(&shared.lock().machine);
+        shared
+    }
+
+    #[inline]
+    pub(super) fn admit(
+        &self,
+        now: Instant,
+    ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
+        match self.word() {
+            Word::Closed { generation } | Word::Settled { generation } => {
+                return (Ok(CircuitPermit::of_closed(generation)), None);
+            }
+            Word::Open { until } => {
+                let remaining = until.saturating_sub(self.nanos(now));
+                if remaining > 0 {
+                    return (
+                        Err(CircuitRejection { remaining: Some(Duration::from_nanos(remaining)) }),
+                        None,
+                    );
+                }
+            }
+            Word::Ask => {}
+        }
+        self.admit_by_machine(now)
+    }
+
+    fn admit_by_machine(
+        &self,
+        now: Instant,
+    ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
+        let Locked { machine, .. } = &mut *self.lock();
+        let admitted = machine.admit(now);
+        self.publish(machine);
+        admitted
+    }
+
+    #[inline]
+    pub(super) fn record(
+        &self,
+        permit: CircuitPermit,
+        failed: bool,
+        requested: Option<Duration>,
+        now: Instant,
+    ) -> Option<CircuitTransition> {
+        match self.word() {
+            // Generations only grow, so what is a straggler here stays one; as for open, nothing
+            // counts there.
+            Word::Closed { generation } | Word::Settled { generation }
+                if generation != permit.generation() =>
+            {
+                return None;
+            }
+            Word::Open { .. } => return None,
+            Word::Settled { .. } if !failed => return None,
+            Word::Closed { .. } if !failed && self.count(permit, now) => return None,
+            Word::Closed { .. } | Word::Settled { .. } | Word::Ask => {}
+        }
+        self.record_by_machine(permit, failed, requested, now)
+    }
+
+    fn record_by_machine(
+        &self,
+        permit: CircuitPermit,
+        failed: bool,
+        requested: Option<Duration>,
+        now: Instant,
+    ) -> Option<CircuitTransition> {
+        let locked = &mut *self.lock();
+        if !locked.machine.take(permit, failed, now) {
+            return None;
+        }
+        if !locked.machine.is_safe_from_successes(now) {
+            self.close_shards(locked);
+        }
+        let transition = locked.machine.judge(requested, now);
+        if !failed && locked.machine.is_safe_from_successes(now) {
+            self.open_shard(locked, permit.generation());
+        }
+        self.publish(&locked.machine);
+        transition
+    }
+
+    pub(super) fn release(&self, permit: CircuitPermit, now: Instant) {
+        match self.word() {
+            // Only a trial's permit is missed, and this is none, or one of trials that are over.
+            Word::Closed { .. } | Word::Settled { .. } | Word::Open { .. } => {}
+            Word::Ask => self.lock().machine.release(permit, now),
+        }
+    }
+
+    pub(super) fn force(&self, state: CircuitState, now: Instant) -> Option<CircuitTransition> {
+        let locked = &mut *self.lock();
+        self.close_shards(locked);
+        let transition = locked.machine.force(state, now);
+        self.publish(&locked.machine);
+        transition
+    }
+
+    pub(super) fn status(&self, now: Instant) -> CircuitStatus {
+        let locked = &mut *self.lock();
+        self.close_shards(locked);
+        locked.machine.status(now)
+    }
+
+    /// Counts a success in this thread's shard, if that is open for it.
+    fn count(&self, permit: CircuitPermit, now: Instant) -> bool {
+        let Some(shards) = &self.shards else { return false };
+        let mut shard = lock(shards.own());
+        let is_open = shard
+            .slice
+            .is_some_and(|slice| slice.generation == permit.generation() && now < slice.ends);
+        shard.successes += usize::from(is_open);
+        is_open
+    }
+
+    /// Opens this thread's shard for the slice under way.
+    fn open_shard(&self, locked: &mut Locked, generation: u64) {
+        let Some(shards) = &self.shards else { return };
+        let mut shard = lock(shards.own());
+        shard.empty_into(&mut locked.machine);
+        shard.slice = locked.machine.slices().map(|slices| {
+            let (number, ends) = slices.under_way();
+            Slice { generation, number, ends }
+        });
+        locked.has_open_shards = true;
+    }
+
+    fn close_shards(&self, locked: &mut Locked) {
+        if let Some(shards) = self.shards.as_ref().filter(|_| locked.has_open_shards) {
+            for shard in shards.iter() {
+                lock(shard).empty_into(&mut locked.machine);
+            }
+            locked.has_open_shards = false;
+        }
+    }
+
+    /// Tells what a change under the lock has come to.
+    fn publish(&self, machine: &CircuitMachine) {
+        let word = match machine.standing() {
+            CircuitStanding::Closed { generation, is_settled: false } => {
+                Word::Closed { generation }
+            }
+            CircuitStanding::Closed { generation, is_settled: true } => {
+                Word::Settled { generation }
+            }
+            CircuitStanding::Open { until: Some(until) } if self.nanos(until) < Word::MAX => {
+                Word::Open { until: self.nanos(until) }
+            }
+            CircuitStanding::Open { .. } | CircuitStanding::HalfOpen => Word::Ask,
+        };
+        // A store would take the cache line from all who read it.
+        if self.word() != word {
+            self.word.store(word.encode(), Ordering::Release);
+        }
+    }
+
+    fn word(&self) -> Word {
+        Word::decode(self.word.load(Ordering::Acquire))
+    }
+
+    fn nanos(&self, time: Instant) -> u64 {
+        u64::try_from(time.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        lock(&self.locked)
+    }
+}
+
+impl SliceShard {
+    /// Closes it.
+    fn empty_into(&mut self, machine: &mut CircuitMachine) {
+        let successes = std::mem::take(&mut self.successes);
+        if let (Some(slice), Some(slices)) = (self.slice.take(), machine.slices()) {
+            slices.add_successes(slice.number, successes);
+        }
+    }
+}
+
+/// Neither a machine nor a shard can be left half-changed, so a panic elsewhere while it was locked
+/// does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

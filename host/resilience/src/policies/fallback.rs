@@ -1,0 +1,225 @@
+//! Fallback: answers in place of a failure.
+//!
+//! **What it protects from.** Showing a client a failure for which there is a useful substitute.
+//! The substitute is static, or a component makes it from what it sees of the original outcome. A
+//! component that declines or fails to answer lets the original outcome out.
+//!
+//! **Events.** [`FallbackEvent`].
+//!
+//! **Composition.** Usually outermost. Its answer counts as a success for every policy outside it,
+//! whatever its status, so a retry or breaker around it sees no failure. It does not run when the
+//! caller is gone or a timeout around it fired.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+
+use crate::body::ResponseBody;
+use crate::call::Call;
+use crate::condition::{self, Asker, Condition, ConditionConfig};
+use crate::config::{Problem, Problems};
+use crate::event::{EventKind, FallbackEvent};
+use crate::native::Native;
+use crate::outcome::{Outcome, OutcomeExt, Response};
+use crate::parts::Parts;
+use crate::policy::{Next, Policy, PolicyConfig};
+use crate::predicate::{Answer, Exchange, Responder, Verdict};
+use crate::slot::Slot;
+
+/// `kind = "fallback"`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct FallbackConfig {
+    /// Which outcomes are replaced. Default: 429, 5xx except 501, any failure.
+    pub handle_if: Option<ConditionConfig>,
+    /// By what.
+    pub respond: RespondConfig,
+}
+
+/// A static response, or the component that makes one.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct RespondConfig {
+    /// The component that answers.
+    pub component: Option<String>,
+    /// Default 200.
+    pub status: Option<u16>,
+    /// Headers of the static response.
+    pub headers: Option<BTreeMap<String, String>>,
+    /// Its body, sent as UTF-8. Default: none.
+    pub body: Option<String>,
+}
+
+impl PolicyConfig for FallbackConfig {
+    const KIND: &'static str = "fallback";
+
+    type Policy = Fallback;
+
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<Fallback, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let handle_if = ConditionConfig::build(
+            self.handle_if,
+            "handle_if",
+            Slot::HandleIf,
+            Native::ANY_FAILURE,
+            parts,
+            &mut problems,
+        );
+        let responder = self.respond.build(parts, &mut problems);
+        problems.into_result(Fallback { name, handle_if, responder })
+    }
+}
+
+impl RespondConfig {
+    fn build(self, parts: &dyn Parts, problems: &mut Problems) -> Arc<dyn Responder> {
+        let Self { component, status, headers, body } = self;
+        let is_empty = status.is_none() && headers.is_none() && body.is_none();
+        let mut answer = StaticResponse {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::from(body.unwrap_or_default()),
+        };
+        match component {
+            Some(component) => {
+                problems.require(is_empty, "respond", || {
+                    "either a `component` or a static response".into()
+                });
+                match parts.responder(&component) {
+                    Ok(responder) => return responder,
+                    Err(message) => problems.add("respond.component", message),
+                }
+            }
+            None if is_empty => {
+                problems.add(
+                    "respond",
+                    "expected `component`, or at least one of `status`, `headers` and `body`",
+                );
+            }
+            None => {}
+        }
+        match status.map(StatusCode::from_u16) {
+            Some(Ok(status)) if (200..=599).contains(&status.as_u16()) => answer.status = status,
+            Some(_) => problems.add("respond.status", "must be within 200 to 599"),
+            None => {}
+        }
+        for (name, value) in headers.unwrap_or_default() {
+            let key = format!("respond.headers.{name}");
+            match (HeaderName::try_from(&name), HeaderValue::try_from(&value)) {
+                (Ok(name), Ok(value)) => {
+                    problems.require(!is_set_by_host(&name), &key, || "is set by the proxy".into());
+                    answer.headers.append(name, value);
+                }
+                (Err(_), _) => problems.add(key, "is not a valid header name"),
+                (_, Err(_)) => problems.add(key, format!("is not a valid header value: `{value}`")),
+            }
+        }
+        Arc::new(answer)
+    }
+}
+
+/// Headers that say how this very message travels: no source of responses may set them.
+pub fn is_set_by_host(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ]
+    .contains(name)
+        || ["keep-alive", "proxy-connection"].contains(&name.as_str())
+}
+
+/// The same response for every call, whole each time. (failsafe-go hands out one response object,
+/// whose body the first caller reads empty.)
+#[derive(Debug)]
+struct StaticResponse {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Responder for StaticResponse {
+    fn respond<'a>(&'a self, _: &'a Exchange<'a>) -> Answer<'a> {
+        let body = ResponseBody::full(self.body.clone());
+        Answer::Now(Some(Response::new(self.status, self.headers.clone(), body)))
+    }
+}
+
+/// Answers in place of a failure.
+#[derive(Debug)]
+pub struct Fallback {
+    name: Arc<str>,
+    handle_if: Condition,
+    responder: Arc<dyn Responder>,
+}
+
+impl Fallback {
+    /// Dropped while it waits for the responder or its peek, it leaves the outcome to its owner.
+    async fn answer(
+        &self,
+        call: &Call,
+        asker: Asker<'_>,
+        outcome: &mut Outcome,
+    ) -> Option<Response> {
+        if let Some(wanted) = self.responder.peek() {
+            condition::peek(call, wanted, outcome).await;
+        }
+        let seen = Exchange {
+            call,
+            outcome,
+            policy: asker.policy,
+            slot: Slot::Respond,
+            deadline: asker.deadline,
+            default: &Native::NOTHING,
+        };
+        self.responder.respond(&seen).ready().await
+    }
+}
+
+impl Policy for Fallback {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        FallbackConfig::KIND
+    }
+
+    fn announces(&self) -> Vec<EventKind> {
+        let served = FallbackEvent::Served { status: 200, component: None };
+        vec![served.into(), FallbackEvent::Declined.into()]
+    }
+
+    fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let asker = Asker { policy: &self.name, deadline: next.deadline() };
+            let mut outcome = next.run(call).await;
+            let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await else {
+                return outcome;
+            };
+            let attempt = outcome.attempt();
+            // Boxed to keep the common path's future small.
+            let response = Box::pin(self.answer(call, asker, &mut outcome)).await;
+            let event = match &response {
+                Some(response) => FallbackEvent::Served {
+                    status: response.status.as_u16(),
+                    component: response.component().cloned(),
+                },
+                None => FallbackEvent::Declined,
+            };
+            call.emit_about(attempt, &self.name, by.as_ref(), event);
+            match response {
+                Some(response) => Ok(response.into_fallback(attempt)),
+                None => outcome,
+            }
+        })
+    }
+}

@@ -1,0 +1,373 @@
+//! Retry: asks again after a failure, later.
+//!
+//! **What it protects from.** Failures that pass: a restart, a lost connection, a moment of
+//! overload. It makes overload worse when many retry at once; a [`Budget`] bounds that, and a
+//! circuit breaker inside ends it.
+//!
+//! **What is retried.** An outcome that `handle_if` takes and `abort_if` does not, if sending the
+//! request again is safe: the method is among `methods`, or the request carries `Idempotency-Key`,
+//! or it certainly never reached the upstream; and its body was kept whole. Whatever cannot be
+//! repeated goes out as it came, with an event.
+//!
+//! **When.** After the policy's own delay (fixed, growing or random, with jitter), or after the
+//! upstream's `Retry-After` on a 429 or 503, if that is within `max_retry_after`. An open circuit
+//! breaker inside is waited for rather than burnt attempts on, unless it stays open for longer than
+//! the policy may wait.
+//!
+//! **Events.** [`RetryEvent`].
+//!
+//! **Composition.** Outside a breaker, so that each attempt is counted by it; outside a timeout, so
+//! that each attempt has its own limit. Inside a fallback, which then sees what the last attempt
+//! came to.
+
+mod backoff;
+
+pub use backoff::{BackoffConfig, JitterConfig, RandomDelayConfig};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use http::Method;
+use serde::Deserialize;
+use tokio::time;
+
+use crate::budget::Budget;
+use crate::call::Call;
+use crate::condition::{Asker, Condition, ConditionConfig};
+use crate::config::{ConfigDuration, Problem, Problems};
+use crate::error::{Error, ErrorKind, Reached};
+use crate::event::{EventKind, NoRetry, RetryEvent};
+use crate::native::Native;
+use crate::outcome::{Outcome, OutcomeExt};
+use crate::parts::Parts;
+use crate::policy::{Next, Policy, PolicyConfig};
+use crate::predicate::Verdict;
+use crate::provenance::Role;
+use crate::retry_after::requested_delay;
+use crate::slot::Slot;
+use backoff::{Delays, Jitter};
+
+/// `kind = "retry"`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryConfig {
+    /// Which outcomes are retried. Default: 429, 5xx except 501, failures of the upstream.
+    pub handle_if: Option<ConditionConfig>,
+    /// After the first attempt; 0 is allowed, -1 is unlimited. Default 2.
+    pub max_retries: i64,
+    /// A fixed delay before each retry.
+    pub delay: Option<ConfigDuration>,
+    /// A growing delay. Default, if none of the three is given: 100 ms, doubled up to 5 s.
+    pub backoff: Option<BackoffConfig>,
+    /// A delay drawn anew for each retry.
+    pub random_delay: Option<RandomDelayConfig>,
+    /// `"50ms"` or a factor of the delay such as `0.2`, either way; on top of `Retry-After` it
+    /// only lengthens.
+    pub jitter: Option<JitterConfig>,
+    /// Whether `Retry-After` on 429 and 503 sets the delay. Default true.
+    pub retry_after: bool,
+    /// The longest wait asked for that is granted; more means give up. Default 60 s.
+    pub max_retry_after: ConfigDuration,
+    /// No retry is scheduled once the call is older than this; a delay is clipped to what is left
+    /// of it, a running attempt is not cut. Default: none.
+    pub max_duration: Option<ConfigDuration>,
+    /// Outcomes that end the retries at once. Default: none.
+    pub abort_if: Option<ConditionConfig>,
+    /// Whether the last response goes out as it came; if not, `retries exceeded`. Default true.
+    pub return_last_failure: bool,
+    /// Methods that are safe to repeat; `["*"]` for all. Default: the idempotent ones of RFC 9110,
+    /// section 9.2.2.
+    pub methods: Vec<String>,
+    /// The name of a `[budgets.NAME]`. Default: none.
+    pub budget: Option<String>,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            handle_if: None,
+            max_retries: 2,
+            delay: None,
+            backoff: None,
+            random_delay: None,
+            jitter: None,
+            retry_after: true,
+            max_retry_after: ConfigDuration::from_secs(60),
+            max_duration: None,
+            abort_if: None,
+            return_last_failure: true,
+            methods: ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]
+                .map(String::from)
+                .to_vec(),
+            budget: None,
+        }
+    }
+}
+
+impl PolicyConfig for RetryConfig {
+    const KIND: &'static str = "retry";
+
+    type Policy = Retry;
+
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<Retry, Vec<Problem>> {
+        let mut problems = Problems::default();
+        problems.require(self.max_retries >= -1, "max_retries", || {
+            format!("must be at least 0, or -1 for unlimited, is {}", self.max_retries)
+        });
+        problems.require(
+            self.max_duration.is_none_or(|limit| !limit.0.is_zero()),
+            "max_duration",
+            || "must be more than 0".into(),
+        );
+        let delays = Delays::build(self.delay, self.backoff, self.random_delay, &mut problems);
+        let jitter = self.jitter.map(|jitter| jitter.build(&mut problems)).unwrap_or_default();
+        let budget = self.budget.and_then(|budget| {
+            parts.budget(&budget).map_err(|message| problems.add("budget", message)).ok()
+        });
+        let handle_if = ConditionConfig::build(
+            self.handle_if,
+            "handle_if",
+            Slot::HandleIf,
+            Native::FAILURES,
+            parts,
+            &mut problems,
+        );
+        let abort_if = ConditionConfig::build(
+            self.abort_if,
+            "abort_if",
+            Slot::AbortIf,
+            Native::NOTHING,
+            parts,
+            &mut problems,
+        );
+        let methods = Methods::build(&self.methods, &mut problems);
+        problems.into_result(Retry {
+            name,
+            handle_if,
+            abort_if,
+            max_retries: u32::try_from(self.max_retries).ok(),
+            delays,
+            jitter,
+            retry_after: self.retry_after,
+            max_retry_after: self.max_retry_after.0,
+            max_duration: self.max_duration.map(|limit| limit.0),
+            return_last_failure: self.return_last_failure,
+            methods,
+            budget,
+        })
+    }
+
+    fn warnings(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        let is_bounded =
+            self.max_retries != -1 || self.max_duration.is_some() || self.budget.is_some();
+        problems.require(is_bounded, "max_retries", || {
+            "unlimited retries without `max_duration` or a `budget`".into()
+        });
+        problems.into_result(()).err().unwrap_or_default()
+    }
+}
+
+/// The methods that are safe to repeat.
+#[derive(Debug)]
+enum Methods {
+    All,
+    These(Vec<Method>),
+}
+
+impl Methods {
+    fn build(names: &[String], problems: &mut Problems) -> Self {
+        if names == ["*"] {
+            return Self::All;
+        }
+        let mut methods = Vec::with_capacity(names.len());
+        for (index, name) in names.iter().enumerate() {
+            match Method::from_bytes(name.as_bytes()) {
+                Ok(method) if name != "*" && *name == name.to_ascii_uppercase() => {
+                    methods.push(method)
+                }
+                _ => problems.add(
+                    format!("methods[{index}]"),
+                    format!(
+                        "expected a method in capitals, or [\"*\"] for all of them, found `{name}`"
+                    ),
+                ),
+            }
+        }
+        Self::These(methods)
+    }
+
+    fn contains(&self, method: &Method) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(methods) => methods.contains(method),
+        }
+    }
+}
+
+/// Asks again after a failure, later.
+#[derive(Debug)]
+pub struct Retry {
+    name: Arc<str>,
+    handle_if: Condition,
+    abort_if: Condition,
+    /// None: unlimited.
+    max_retries: Option<u32>,
+    delays: Delays,
+    jitter: Jitter,
+    retry_after: bool,
+    max_retry_after: Duration,
+    max_duration: Option<Duration>,
+    return_last_failure: bool,
+    methods: Methods,
+    budget: Option<Arc<Budget>>,
+}
+
+impl Retry {
+    fn is_exhausted(&self, call: &Call, retries: u32) -> bool {
+        self.max_retries.is_some_and(|max| retries >= max)
+            || self.max_duration.is_some_and(|max| call.elapsed() > max)
+    }
+
+    /// Whether sending the request again is safe, and possible.
+    fn may_repeat(&self, call: &Call, outcome: &Outcome) -> Result<(), NoRetry> {
+        let untouched =
+            outcome.error_kind().is_some_and(|kind| kind.reached_upstream() == Reached::No);
+        let head = call.head();
+        if !(untouched
+            || self.methods.contains(&head.method)
+            || head.headers.contains_key("idempotency-key"))
+        {
+            return Err(NoRetry::Method);
+        }
+        if call.body().can_repeat() { Ok(()) } else { Err(NoRetry::Body) }
+    }
+
+    /// How long to wait, or why not to. `step` counts the delays of the policy's own sequence,
+    /// which `Retry-After` does not advance.
+    fn delay(&self, call: &Call, outcome: &Outcome, step: &mut u32) -> Result<Duration, NoRetry> {
+        let left = self.max_duration.map(|max| max.saturating_sub(call.elapsed()));
+        let requested = if self.retry_after { requested_delay(call, outcome) } else { None };
+        if let Some(requested) = requested {
+            if requested > self.max_retry_after {
+                return Err(NoRetry::RetryAfter);
+            }
+            let delay = self.jitter.lengthen(requested, call.random().fraction());
+            return Ok(left.map_or(delay, |left| delay.min(left)));
+        }
+        let own = self
+            .jitter
+            .spread(self.delays.delay(*step, call.random().fraction()), call.random().fraction());
+        *step += 1;
+        let own = left.map_or(own, |left| own.min(left));
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::CircuitOpen => {
+                let delay = own.max(error.retry_after().unwrap_or_default());
+                let patience =
+                    left.map_or(self.max_retry_after, |left| left.min(self.max_retry_after));
+                if delay <= patience { Ok(delay) } else { Err(NoRetry::CircuitOpen) }
+            }
+            _ => Ok(own),
+        }
+    }
+
+    fn give_up(&self, outcome: Outcome) -> Outcome {
+        if self.return_last_failure {
+            return outcome;
+        }
+        Err(Error::retries_exceeded(outcome.attempt(), outcome.err()))
+    }
+}
+
+impl Policy for Retry {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        RetryConfig::KIND
+    }
+
+    fn repeats(&self) -> bool {
+        true
+    }
+
+    fn announces(&self) -> Vec<EventKind> {
+        let skipped = NoRetry::ALL.map(|reason| RetryEvent::Skipped { reason }.into());
+        let mut events = vec![
+            RetryEvent::Scheduled { retry: 1, delay: Duration::ZERO }.into(),
+            RetryEvent::Exhausted { retries: 0 }.into(),
+            RetryEvent::Aborted.into(),
+        ];
+        events.extend(skipped);
+        events
+    }
+
+    /// Dropped between two attempts, nothing is held but the call's share of the budget, which its
+    /// guards give back.
+    fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let asker = Asker { policy: &self.name, deadline: next.deadline() };
+            let _in_flight = self.budget.as_ref().map(|budget| budget.enter());
+            let mut _retrying = None;
+            let mut scope = *next.scope();
+            let mut retries = 0;
+            let mut step = 0;
+            loop {
+                let mut outcome = next.within(&scope).run(call).await;
+                let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await
+                else {
+                    return outcome;
+                };
+                let attempt = outcome.attempt();
+                if let Verdict::Handled(by) = self.abort_if.takes(call, asker, &mut outcome).await {
+                    call.emit_about(attempt, &self.name, by.as_ref(), RetryEvent::Aborted);
+                    return outcome;
+                }
+                let tell = |event| call.emit_about(attempt, &self.name, by.as_ref(), event);
+                if self.is_exhausted(call, retries) {
+                    tell(RetryEvent::Exhausted { retries });
+                    return self.give_up(outcome);
+                }
+                if let Err(reason) = self.may_repeat(call, &outcome) {
+                    tell(RetryEvent::Skipped { reason });
+                    return outcome;
+                }
+                let delay = match self.delay(call, &outcome, &mut step) {
+                    Ok(delay) => delay,
+                    Err(reason) => {
+                        tell(RetryEvent::Skipped { reason });
+                        return if reason == NoRetry::CircuitOpen {
+                            outcome
+                        } else {
+                            self.give_up(outcome)
+                        };
+                    }
+                };
+                if let Some(budget) = &self.budget
+                    && _retrying.is_none()
+                {
+                    _retrying = budget.try_retry();
+                    if _retrying.is_none() {
+                        tell(RetryEvent::Skipped { reason: NoRetry::Budget });
+                        if self.return_last_failure {
+                            return outcome;
+                        }
+                        return Err(Error::new(ErrorKind::BudgetExceeded).of_attempt(attempt));
+                    }
+                }
+                retries += 1;
+                tell(RetryEvent::Scheduled { retry: retries, delay });
+                // Before the wait: its connection goes back, and so do the guards that its body
+                // holds.
+                drop(outcome);
+                if !delay.is_zero() {
+                    // Boxed to keep the common path's future small.
+                    Box::pin(time::sleep(delay)).await;
+                }
+                scope = next.scope().run_again(call, Role::Retry(retries));
+            }
+        })
+    }
+}

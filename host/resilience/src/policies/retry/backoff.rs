@@ -1,0 +1,247 @@
+//! Delays between attempts, pure: the step and chance are passed in.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+use crate::config::{ConfigDuration, Problems};
+
+/// A delay that grows with each retry.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackoffConfig {
+    /// Before the first retry; more than 0. Default 100 ms.
+    pub delay: ConfigDuration,
+    /// The longest, the first included. Default 5 s.
+    pub max_delay: ConfigDuration,
+    /// From one to the next; at least 1. Default 2.
+    pub factor: f64,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self {
+            delay: ConfigDuration::from_millis(100),
+            max_delay: ConfigDuration::from_secs(5),
+            factor: 2.0,
+        }
+    }
+}
+
+/// A delay drawn evenly from `min` to `max`, anew for each retry.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct RandomDelayConfig {
+    /// The shortest.
+    pub min: ConfigDuration,
+    /// The longest; at least `min`.
+    pub max: ConfigDuration,
+}
+
+/// Spreads delays so that callers who failed together do not come back together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum JitterConfig {
+    /// Up to so much either way.
+    Duration(ConfigDuration),
+    /// Up to this part of the delay either way, 0 to 1.
+    Factor(f64),
+}
+
+impl<'de> Deserialize<'de> for JitterConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct JitterVisitor;
+        impl Visitor<'_> for JitterVisitor {
+            type Value = JitterConfig;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a duration such as \"50ms\", or a factor from 0 to 1")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<JitterConfig, E> {
+                ConfigDuration::deserialize(de::value::StrDeserializer::new(text))
+                    .map(JitterConfig::Duration)
+            }
+
+            fn visit_f64<E: de::Error>(self, factor: f64) -> Result<JitterConfig, E> {
+                Ok(JitterConfig::Factor(factor))
+            }
+
+            fn visit_i64<E: de::Error>(self, factor: i64) -> Result<JitterConfig, E> {
+                Ok(JitterConfig::Factor(factor as f64))
+            }
+        }
+        deserializer.deserialize_any(JitterVisitor)
+    }
+}
+
+impl JitterConfig {
+    pub(super) fn build(self, problems: &mut Problems) -> Jitter {
+        match self {
+            Self::Duration(ConfigDuration(most)) => Jitter::Duration(most),
+            Self::Factor(factor) => {
+                problems.require((0.0..=1.0).contains(&factor), "jitter", || {
+                    format!("a factor must be from 0 to 1, is {factor}")
+                });
+                Jitter::Factor(factor)
+            }
+        }
+    }
+}
+
+/// The policy's own delays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Delays {
+    Fixed(Duration),
+    Backoff { delay: Duration, max_delay: Duration, factor: f64 },
+    Random { min: Duration, max: Duration },
+}
+
+impl Delays {
+    pub(super) fn build(
+        delay: Option<ConfigDuration>,
+        backoff: Option<BackoffConfig>,
+        random: Option<RandomDelayConfig>,
+        problems: &mut Problems,
+    ) -> Self {
+        let given = [delay.is_some(), backoff.is_some(), random.is_some()];
+        if given.into_iter().filter(|given| *given).count() > 1 {
+            problems.add("delay", "exactly one of `delay`, `backoff` and `random_delay`");
+        }
+        if let Some(ConfigDuration(delay)) = delay {
+            return Self::Fixed(delay);
+        }
+        if let Some(RandomDelayConfig { min: ConfigDuration(min), max: ConfigDuration(max) }) =
+            random
+        {
+            problems.require(min <= max, "random_delay.max", || "must be at least `min`".into());
+            return Self::Random { min, max };
+        }
+        let BackoffConfig {
+            delay: ConfigDuration(delay),
+            max_delay: ConfigDuration(max_delay),
+            factor,
+        } = backoff.unwrap_or_default();
+        problems.require(!delay.is_zero(), "backoff.delay", || "must be more than 0".into());
+        problems
+            .require(!max_delay.is_zero(), "backoff.max_delay", || "must be more than 0".into());
+        problems.require(factor.is_finite() && factor >= 1.0, "backoff.factor", || {
+            format!("must be at least 1, is {factor}")
+        });
+        Self::Backoff { delay, max_delay, factor }
+    }
+
+    /// The delay number `step`, from 0. `fraction` is chance, 0 to 1.
+    pub(super) fn delay(&self, step: u32, fraction: f64) -> Duration {
+        match *self {
+            Self::Fixed(delay) => delay,
+            Self::Random { min, max } => min + (max - min).mul_f64(fraction),
+            Self::Backoff { delay, max_delay, factor } => {
+                let grown = delay.as_secs_f64() * factor.powf(f64::from(step));
+                if grown < max_delay.as_secs_f64() {
+                    Duration::from_secs_f64(grown)
+                } else {
+                    max_delay
+                }
+            }
+        }
+    }
+}
+
+/// How delays are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Jitter {
+    #[default]
+    None,
+    Duration(Duration),
+    Factor(f64),
+}
+
+impl Jitter {
+    /// Either way. A delay of 0 stays 0, as in failsafe-go.
+    pub(super) fn spread(self, delay: Duration, fraction: f64) -> Duration {
+        if delay.is_zero() {
+            return delay;
+        }
+        let most = self.most(delay);
+        (delay + most.mul_f64(2.0 * fraction)).saturating_sub(most)
+    }
+
+    /// Only longer: nobody comes back before the time that the upstream asked for.
+    pub(super) fn lengthen(self, delay: Duration, fraction: f64) -> Duration {
+        delay + self.most(delay).mul_f64(fraction)
+    }
+
+    fn most(self, delay: Duration) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::Duration(most) => most,
+            Self::Factor(factor) => delay.mul_f64(factor),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn millis(from: u64, to: u64) -> impl Strategy<Value = Duration> {
+        (from..to).prop_map(Duration::from_millis)
+    }
+
+    proptest! {
+        #[test]
+        fn backoff_never_shrinks_and_never_passes_its_maximum(
+            delay in millis(1, 100_000), max_delay in millis(1, 100_000), factor in 1.0..10.0_f64,
+        ) {
+            let delays = Delays::Backoff { delay, max_delay, factor };
+            let sequence: Vec<_> = (0..40).map(|step| delays.delay(step, 0.0)).collect();
+            prop_assert!(sequence.is_sorted());
+            prop_assert_eq!(sequence[0], delay.min(max_delay));
+            prop_assert!(sequence.iter().all(|delay| *delay <= max_delay));
+        }
+
+        #[test]
+        fn a_random_delay_stays_between_its_bounds(
+            min in millis(0, 1000), more in millis(0, 1000), fraction in 0.0..1.0_f64,
+        ) {
+            let delay = Delays::Random { min, max: min + more }.delay(0, fraction);
+            prop_assert!(min <= delay && delay <= min + more);
+        }
+
+        #[test]
+        fn jitter_stays_within_its_bound_and_only_lengthens_what_was_asked_for(
+            delay in millis(1, 10_000), most in millis(0, 20_000),
+            factor in 0.0..1.0_f64, fraction in 0.0..1.0_f64,
+        ) {
+            for (jitter, bound) in [
+                (Jitter::Duration(most), most),
+                (Jitter::Factor(factor), delay.mul_f64(factor)),
+            ] {
+                let spread = jitter.spread(delay, fraction);
+                prop_assert!(delay.saturating_sub(bound) <= spread && spread <= delay + bound);
+                let lengthened = jitter.lengthen(delay, fraction);
+                prop_assert!(delay <= lengthened && lengthened <= delay + bound);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_delay_is_capped_too() {
+        let second = Duration::from_secs(1);
+        let delays = Delays::Backoff { delay: 3 * second, max_delay: second, factor: 2.0 };
+        assert_eq!(delays.delay(0, 0.0), second);
+    }
+
+    #[test]
+    fn no_number_of_retries_overflows_the_backoff() {
+        let delays = Delays::Backoff {
+            delay: Duration::from_millis(1),
+            max_delay: Duration::from_secs(5),
+            factor: 10.0,
+        };
+        assert_eq!(delays.delay(u32::MAX, 0.0), Duration::from_secs(5));
+    }
+}

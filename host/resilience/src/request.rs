@@ -1,0 +1,127 @@
+//! Who asks for what, and since when: the part of a call that events speak of, and that may outlive
+//! the call.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, request};
+use tokio::time::Instant;
+
+use crate::clock;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Headers that are the same for many requests. Looking at a shared list costs less than putting it
+/// into the map of each request.
+pub type Added = Rc<[(HeaderName, HeaderValue)]>;
+
+/// A client's request without its body, as every attempt sends it.
+#[derive(Debug)]
+pub struct Request {
+    id: HeaderValue,
+    route: Arc<str>,
+    head: request::Parts,
+    added: Option<Added>,
+    started: Instant,
+    started_at: SystemTime,
+}
+
+impl Request {
+    /// A request that arrives now.
+    ///
+    /// `id` is text, `head` is what each attempt sends, and `started_at` is the wall clock's time,
+    /// against which dates in `Retry-After` are read.
+    pub fn new(
+        id: HeaderValue,
+        route: Arc<str>,
+        head: request::Parts,
+        started_at: SystemTime,
+    ) -> Self {
+        Self { id, route, head, added: None, started: clock::now(), started_at }
+    }
+
+    /// The same; each attempt sends these headers too, none of which is in `head`.
+    #[must_use]
+    pub fn with_added(mut self, added: Option<Added>) -> Self {
+        self.added = added;
+        self
+    }
+
+    /// The same, as if it had arrived `elapsed` ago: for trying out a component.
+    #[must_use]
+    pub fn arrived(mut self, elapsed: Duration) -> Self {
+        self.started = self.started.checked_sub(elapsed).unwrap_or(self.started);
+        self
+    }
+
+    /// The request id, which every log line about this request carries.
+    pub fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
+    /// The request id as a header's value.
+    pub fn id_header(&self) -> &HeaderValue {
+        &self.id
+    }
+
+    /// The name of the route that it took.
+    pub fn route(&self) -> &Arc<str> {
+        &self.route
+    }
+
+    /// Method and target, and the headers that are not shared with other requests.
+    pub fn head(&self) -> &request::Parts {
+        &self.head
+    }
+
+    /// All headers that every attempt sends.
+    pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let added = self.added.iter().flat_map(|added| added.iter());
+        self.head.headers.iter().chain(added.map(|(name, value)| (name, value)))
+    }
+
+    /// The first header with this name, in whatever case.
+    pub fn header(&self, name: &str) -> Option<&HeaderValue> {
+        let added = || {
+            let mut added = self.added.as_ref()?.iter();
+            let found = added.find(|(added, _)| added.as_str().eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value)
+        };
+        self.head.headers.get(name).or_else(added)
+    }
+
+    /// The client's address: the last element of `X-Forwarded-For`, the only one that this hop
+    /// wrote.
+    pub fn client_address(&self) -> &[u8] {
+        let fields = self.headers().filter(|(name, _)| *name == FORWARDED_FOR);
+        let addresses = fields.last().map_or(&[][..], |(_, value)| value.as_bytes());
+        addresses.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii()
+    }
+
+    /// Takes the header map, whose memory another request can use.
+    pub fn take_headers(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.head.headers)
+    }
+
+    /// When it arrived.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// When it arrived, by the wall clock.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// The time since it arrived.
+    pub fn elapsed(&self) -> Duration {
+        clock::now() - self.started
+    }
+
+    /// The wall clock's time, derived from that of the arrival: within one request it never goes
+    /// back.
+    pub fn wall_clock(&self) -> SystemTime {
+        self.started_at + self.elapsed()
+    }
+}

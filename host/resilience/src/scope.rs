@@ -1,0 +1,77 @@
+//! What flows inwards: where a part of the pipeline runs.
+
+use std::fmt;
+
+use futures_util::future::LocalBoxFuture;
+use tokio::time::Instant;
+
+use crate::call::Call;
+use crate::outcome::Outcome;
+use crate::provenance::{Role, RunId};
+
+/// The innermost step: one attempt on the wire.
+pub trait Upstream {
+    /// Sends the call once. Implementations number the attempt with
+    /// [`Attempt::begin`](crate::Attempt::begin).
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome>;
+}
+
+/// Where a part of the pipeline runs. A policy that changes it for what is inside makes one of its
+/// own from the one that it got, and keeps it in its future.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    upstream: &'a dyn Upstream,
+    deadline: Option<Instant>,
+    run: RunId,
+    role: Role,
+}
+
+impl<'a> Scope<'a> {
+    /// The scope of a whole call to this upstream.
+    pub fn new(upstream: &'a dyn Upstream) -> Self {
+        Self { upstream, deadline: None, run: RunId::default(), role: Role::First }
+    }
+
+    /// Where attempts go.
+    pub fn upstream(&self) -> &'a dyn Upstream {
+        self.upstream
+    }
+
+    /// When the nearest timeout around ends it.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The run that this is.
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// Why that run is made.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The same, known to be cut at `deadline` unless something further out cuts it earlier.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        let nearest = self.deadline.map_or(deadline, |outer| outer.min(deadline));
+        Self { deadline: Some(nearest), ..*self }
+    }
+
+    /// The same for a further run, made for this reason.
+    #[must_use]
+    pub fn run_again(&self, call: &Call, role: Role) -> Self {
+        Self { run: call.next_run(), role, ..*self }
+    }
+}
+
+impl fmt::Debug for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("deadline", &self.deadline)
+            .field("run", &self.run)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! Policies from TOML.
+
+use std::sync::Arc;
+
+use fusebox_resilience::config::Problem;
+use fusebox_resilience::{
+    Budget, BudgetConfig, CircuitBreaker, CircuitBreakerConfig, FallbackConfig, Policy,
+    PolicyConfig, RetryConfig, TimeoutConfig,
+};
+use serde::de::DeserializeOwned;
+
+use crate::support::surroundings::Surroundings;
+
+#[track_caller]
+fn parse<T: DeserializeOwned>(text: &str) -> T {
+    toml::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[track_caller]
+fn sound<T>(built: Result<T, Vec<Problem>>) -> T {
+    built.unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+#[track_caller]
+pub(crate) fn retry(text: &str) -> Arc<dyn Policy> {
+    retry_among(text, &Surroundings::default())
+}
+
+#[track_caller]
+pub(crate) fn retry_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy> {
+    Arc::new(sound(parse::<RetryConfig>(text).build("retry".into(), parts)))
+}
+
+#[track_caller]
+pub(crate) fn breaker(text: &str) -> Arc<CircuitBreaker> {
+    breaker_among(text, &Surroundings::default())
+}
+
+#[track_caller]
+pub(crate) fn breaker_among(text: &str, parts: &Surroundings) -> Arc<CircuitBreaker> {
+    Arc::new(sound(parse::<CircuitBreakerConfig>(text).build("breaker".into(), parts)))
+}
+
+#[track_caller]
+pub(crate) fn timeout(limit: u64) -> Arc<dyn Policy> {
+    Arc::new(sound(
+        parse::<TimeoutConfig>(&format!("limit = \"{limit}ms\""))
+            .build("timeout".into(), &Surroundings::default()),
+    ))
+}
+
+#[track_caller]
+pub(crate) fn fallback(text: &str) -> Arc<dyn Policy> {
+    fallback_among(text, &Surroundings::default())
+}
+
+#[track_caller]
+pub(crate) fn fallback_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy> {
+    Arc::new(sound(parse::<FallbackConfig>(text).build("fallback".into(), parts)))
+}
+
+/// What is wrong with a piece of configuration, as `path: message`; what is wrong with its shape,
+/// as TOML says it.
+pub(crate) fn problems<C: DeserializeOwned, T>(
+    text: &str,
+    build: impl FnOnce(C) -> Result<T, Vec<Problem>>,
+) -> Vec<String> {
+    match toml::from_str::<C>(text).map(build) {
+        Err(error) => vec![error.message().to_owned()],
+        Ok(Err(problems)) => problems
+            .into_iter()
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect(),
+        Ok(Ok(_)) => Vec::new(),
+    }
+}
+
+pub(crate) fn budget(max_rate: f64, min_concurrency: usize) -> Arc<Budget> {
+    Arc::new(sound(BudgetConfig { max_rate, min_concurrency }.build()))
+}

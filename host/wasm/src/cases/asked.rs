@@ -1,0 +1,150 @@
+//! A case as a policy would see it.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, ensure};
+use fusebox_resilience::{
+    Attempt, AttemptOutcome, Call, Error, Exchange, Failure, Outcome, PastAttempt, Provenance,
+    Request, RequestBody, Response, ResponseBody, Slot, Worker,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tokio::time::Instant;
+
+use super::case::{ComponentCase, Expect, Headers, kind};
+use crate::convert::header_value;
+
+/// The names that a guest sees where a case says nothing.
+const ROUTE: &str = "/";
+const POLICY: &str = "policy";
+const AUTHORITY: &str = "localhost";
+
+/// Everything of an exchange but the time that remains.
+pub(crate) struct AskedCase {
+    call: Call,
+    outcome: Outcome,
+    policy: String,
+    slot: Slot,
+    remaining: Option<Duration>,
+}
+
+impl AskedCase {
+    /// # Errors
+    /// The case holds what no request or response can.
+    pub(crate) fn of(case: &ComponentCase) -> Result<Self> {
+        let outcome = outcome(case)?;
+        let past = case.history.iter().zip(1..).map(|(past, number)| PastAttempt {
+            provenance: Provenance { attempt: number, ..Provenance::default() },
+            outcome: match (past.status, past.failure) {
+                (Some(status), _) => AttemptOutcome::Response(status),
+                (None, Some(failure)) => {
+                    kind(failure, None).map_or(AttemptOutcome::Cancelled, AttemptOutcome::Failure)
+                }
+                (None, None) => AttemptOutcome::Cancelled,
+            },
+            elapsed: past.elapsed.map_or(Duration::ZERO, |elapsed| elapsed.0),
+        });
+        let history: Vec<_> = past.collect();
+        let made = u32::try_from(history.len()).unwrap_or(u32::MAX);
+        let is_rejection = outcome.as_ref().err().is_some_and(|error| error.kind().is_rejection());
+        let attempt = case.attempt.unwrap_or(if is_rejection { 0 } else { made + 1 });
+        let route = case.route.as_deref().unwrap_or(ROUTE);
+        let begun = attempt.saturating_sub(1).max(made.min(attempt));
+        let id = HeaderValue::from_static("case");
+        let request = Request::new(id, route.into(), head(case)?, SystemTime::UNIX_EPOCH)
+            .arrived(case.elapsed.map_or(Duration::ZERO, |elapsed| elapsed.0));
+        let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into())
+            .resumed(begun, history);
+        let outcome = if attempt == 0 { outcome } else { Attempt::detached(&call).finish(outcome) };
+        let slot = match (case.asked, &case.expect) {
+            (Some(asked), _) => asked,
+            (None, Expect { handled: Some(_), .. }) => Slot::HandleIf,
+            (None, Expect { response: Some(_), .. } | Expect { declined: Some(_), .. }) => {
+                Slot::Respond
+            }
+            (None, _) => Slot::HandleIf,
+        };
+        let policy = case.policy.clone().unwrap_or_else(|| POLICY.into());
+        Ok(Self {
+            call,
+            outcome,
+            policy,
+            slot,
+            remaining: case.remaining.map(|remaining| remaining.0),
+        })
+    }
+
+    /// Calls `ask` with the exchange, as it is now. A component without a predicate is asked for a
+    /// response: a case of a fault may be about one that only responds.
+    pub(super) fn show<R>(&self, has_predicate: bool, ask: impl FnOnce(&Exchange<'_>) -> R) -> R {
+        let slot = if has_predicate { self.slot } else { Slot::Respond };
+        let deadline = self.remaining.and_then(|remaining| Instant::now().checked_add(remaining));
+        ask(&Exchange::of(&self.call, &self.outcome, &self.policy, slot).until(deadline))
+    }
+}
+
+fn outcome(case: &ComponentCase) -> Result<Outcome> {
+    if let Some(response) = &case.response {
+        let status = StatusCode::from_u16(response.status).context("response.status")?;
+        let body = match (&response.body, &response.body_bytes) {
+            (Some(text), _) => text.clone().into_bytes(),
+            (None, Some(bytes)) => {
+                bytes.chars().map(|character| u8::try_from(character).unwrap_or(b'?')).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        return Ok(Ok(Response::new(
+            status,
+            headers(&response.headers)?,
+            ResponseBody::full(body),
+        )));
+    }
+    let failure = case.failure.unwrap_or(Failure::Other);
+    let kind = kind(failure, case.failure_detail.as_deref()).context("no such failure")?;
+    Ok(Err(if failure == Failure::RetriesExceeded {
+        Error::retries_exceeded(0, None)
+    } else {
+        Error::new(kind)
+    }))
+}
+
+fn head(case: &ComponentCase) -> Result<http::request::Parts> {
+    let request = &case.request;
+    ensure!(
+        request.path.starts_with('/'),
+        "request.path: expected one that begins with `/`, found `{}`",
+        request.path
+    );
+    let mut uri = http::Uri::builder().path_and_query(request.path.as_str());
+    let authority = request.authority.as_deref().unwrap_or(AUTHORITY);
+    if let Some(scheme) = &request.scheme {
+        uri = uri.scheme(scheme.as_str()).authority(authority);
+    }
+    let method = request.method.as_str();
+    let built = http::Request::builder()
+        .method(method)
+        .uri(uri.build().context("request")?)
+        .body(())
+        .context("request")?;
+    let (mut head, ()) = built.into_parts();
+    head.headers = headers(&request.headers)?;
+    if !head.headers.contains_key(header::HOST) {
+        head.headers.insert(header::HOST, authority.try_into().context("request.authority")?);
+    }
+    Ok(head)
+}
+
+fn headers(named: &Headers) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, values) in named {
+        let place = || format!("header `{name}`");
+        for value in values.iter() {
+            let name = HeaderName::try_from(name).with_context(place)?;
+            let value = header_value(value);
+            let value = value.with_context(|| {
+                format!("{}: a value with a character that no header may have", place())
+            })?;
+            headers.try_append(name, value).context("more headers than a message may have")?;
+        }
+    }
+    Ok(headers)
+}

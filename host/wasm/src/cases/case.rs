@@ -1,0 +1,174 @@
+//! What a case says: an exchange, and what is expected of the component.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fusebox_resilience::config::ConfigDuration;
+use fusebox_resilience::{ErrorKind, Failure, Fault, Slot};
+use serde::{Deserialize, Serialize};
+
+/// An exchange, and what is expected.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ComponentCase {
+    /// A sentence that says what is expected, and why.
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) request: CaseRequest,
+    /// What the attempt came to: this,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) response: Option<CaseResponse>,
+    /// or this,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<Failure>,
+    /// for short; the word of RFC 9209, where the failure has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure_detail: Option<String>,
+    /// The number of the attempt; left out: the one after those of `history`, or 0 for a rejection
+    /// of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attempt: Option<u32>,
+    /// The attempts before, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) history: Vec<CasePast>,
+    /// Since the request arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) elapsed: Option<ConfigDuration>,
+    /// Until the nearest timeout; left out: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) remaining: Option<ConfigDuration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) route: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
+    /// What a condition is asked for; left out: `handle-if`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked: Option<Slot>,
+    /// In place of the settings that the component has otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) settings: Option<BTreeMap<String, String>>,
+    pub(crate) expect: Expect,
+    /// In its file, from 1.
+    #[serde(skip)]
+    pub(crate) line: usize,
+}
+
+/// What the client asked.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CaseRequest {
+    pub(crate) method: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scheme: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) authority: Option<String>,
+    pub(crate) path: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) headers: Headers,
+}
+
+impl Default for CaseRequest {
+    fn default() -> Self {
+        Self {
+            method: "GET".into(),
+            scheme: None,
+            authority: None,
+            path: "/".into(),
+            headers: Headers::new(),
+        }
+    }
+}
+
+/// What the upstream answered.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CaseResponse {
+    pub(crate) status: u16,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) headers: Headers,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<String>,
+    /// In place of `body`, what is no text: each byte one character, as in the contract's headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body_bytes: Option<String>,
+}
+
+/// A header's values.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(untagged, expecting = "expected a header value, or a list of them")]
+pub(crate) enum Values {
+    One(String),
+    Many(Vec<String>),
+}
+
+pub(crate) type Headers = BTreeMap<String, Values>;
+
+impl Values {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        let values = match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        };
+        values.iter().map(String::as_str)
+    }
+}
+
+/// An attempt that has ended.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CasePast {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) elapsed: Option<ConfigDuration>,
+}
+
+/// What the component should say: one of these.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expect {
+    /// Whether the condition takes the outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) handled: Option<bool>,
+    /// What the fallback answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) response: Option<ExpectedResponse>,
+    /// True: the fallback leaves the outcome as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) declined: Option<bool>,
+    /// How the call fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<Fault>,
+    /// A part of what is said of the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<String>,
+}
+
+/// What of a fallback's response is looked at: what is named.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExpectedResponse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<u16>,
+    /// Those named are these; others don't matter.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) headers: Headers,
+    /// The whole body,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<String>,
+    /// or parts of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) contains: Vec<String>,
+}
+
+/// The kind that is shown to guests as this failure.
+pub(super) fn kind(failure: Failure, detail: Option<&str>) -> Option<ErrorKind> {
+    let mut kinds = ErrorKind::ALL.into_iter().filter(|kind| kind.failure() == failure);
+    kinds.find(|kind| detail.is_none_or(|detail| kind.name() == detail))
+}
+
+pub(super) fn millis(duration: Duration) -> ConfigDuration {
+    ConfigDuration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+}

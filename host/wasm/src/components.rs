@@ -1,0 +1,196 @@
+//! All components of a configuration.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fusebox_resilience::{Observers, Predicate, Responder};
+use tokio::sync::watch;
+
+use crate::compiler::Compiler;
+use crate::config::ComponentConfig;
+use crate::pool;
+use crate::predicate::ComponentPredicate;
+use crate::responder::ComponentResponder;
+use crate::runtime::Runtime;
+use crate::seat::caller::{Caller, warm};
+use crate::seat::{Reload, RollBack, Seat, SeatParts};
+use crate::status::ComponentStatus;
+
+/// All components of a configuration, by name. Clones are the same components.
+#[derive(Clone, Debug)]
+pub struct Components {
+    seats: Arc<BTreeMap<String, Arc<Seat>>>,
+    swaps: watch::Sender<u64>,
+}
+
+impl Components {
+    /// Loads every component; relative files are relative to `directory`. Blocks while `compiler`
+    /// compiles.
+    ///
+    /// # Errors
+    /// For each component that is not acceptable its name, and why.
+    pub fn load(
+        configs: BTreeMap<String, ComponentConfig>,
+        directory: &Path,
+        compiler: Compiler,
+        observers: Observers,
+    ) -> Result<Self, Vec<(String, anyhow::Error)>> {
+        let swaps = watch::Sender::new(0);
+        let (mut seats, mut failures, mut runtimes) =
+            (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, &configs));
+        for (name, mut config) in configs {
+            let file = directory.join(&config.file);
+            config.cases = config.cases.map(|cases| directory.join(cases));
+            let place = format!("component `{name}` ({})", file.display());
+            let seat = runtimes.of(&config).and_then(|runtime| {
+                Seat::load(SeatParts {
+                    name: name.as_str().into(),
+                    file,
+                    config: config.into(),
+                    runtime,
+                    observers: observers.clone(),
+                    swaps: swaps.clone(),
+                })
+            });
+            match seat {
+                Ok(seat) => {
+                    seats.insert(name, Arc::new(seat));
+                }
+                Err(error) => failures.push((name, error.context(place))),
+            }
+        }
+        if failures.is_empty() { Ok(Self { seats: Arc::new(seats), swaps }) } else { Err(failures) }
+    }
+
+    fn seat(&self, name: &str) -> Result<&Arc<Seat>, String> {
+        self.seats.get(name).ok_or_else(|| {
+            let names: Vec<_> = self.seats.keys().map(|name| format!("`{name}`")).collect();
+            let there_are = if names.is_empty() {
+                "there are none".into()
+            } else {
+                format!("there are {}", names.join(", "))
+            };
+            format!("no component `{name}`; {there_are}")
+        })
+    }
+
+    /// The component of this name as a condition.
+    ///
+    /// # Errors
+    /// There is none, or it exports no `predicate`.
+    pub fn predicate(&self, name: &str) -> Result<Arc<dyn Predicate>, String> {
+        let seat = self.seat(name)?;
+        seat.ledger().need_predicate()?;
+        Ok(Arc::new(ComponentPredicate(Caller::new(seat.ledger().clone()))))
+    }
+
+    /// The component of this name as a source of fallback responses.
+    ///
+    /// # Errors
+    /// There is none, or it exports neither `fallback` nor the standard handler of HTTP requests.
+    pub fn responder(&self, name: &str) -> Result<Arc<dyn Responder>, String> {
+        let seat = self.seat(name)?;
+        seat.ledger().need_fallback()?;
+        Ok(Arc::new(ComponentResponder(Caller::new(seat.ledger().clone()))))
+    }
+
+    /// Whether there is a component of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.seats.contains_key(name)
+    }
+
+    /// Every component's name and file, for a file watcher.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.seats.iter().map(|(name, seat)| (name.as_str(), seat.ledger().file()))
+    }
+
+    /// Replaces a component by what is in its file now, if that is new and acceptable; the
+    /// observers hear of it. Blocks while it compiles.
+    ///
+    /// The new version must still export what policies were built on. What was rolled back is not
+    /// taken again.
+    pub fn reload(&self, name: &str) -> Reload {
+        self.seat(name).map_or_else(Reload::Rejected, |seat| seat.reload())
+    }
+
+    /// [`reload`](Self::reload) of every component, with the result of each.
+    pub fn reload_all(&self) -> BTreeMap<String, Reload> {
+        self.seats.iter().map(|(name, seat)| (name.clone(), seat.reload())).collect()
+    }
+
+    /// Replaces a component by these bytes, and then its file, durably. As [`reload`](Self::reload)
+    /// otherwise, but what was rolled back is taken again.
+    pub fn push(&self, name: &str, bytes: Vec<u8>) -> Reload {
+        self.seat(name).map_or_else(Reload::Rejected, |seat| seat.push(bytes))
+    }
+
+    /// Puts the version before the one in use back, without probation; its file too, if that was
+    /// replaced by a push. Blocks while it writes.
+    ///
+    /// # Errors
+    /// There is no component of this name, or no earlier version of it is kept.
+    pub fn roll_back(&self, name: &str) -> Result<RollBack, String> {
+        self.seat(name)?.roll_back()
+    }
+
+    /// Restores files whose pushed content was rolled back automatically, which workers must not do
+    /// themselves. Blocks while it writes.
+    pub fn settle(&self) {
+        self.seats.values().for_each(|seat| seat.settle());
+    }
+
+    /// Drops this thread's instances of versions that were replaced, and starts those of the
+    /// versions in use.
+    ///
+    /// Each worker calls it when [`changed`](Self::changed) fires. It is no condition for a swap
+    /// (no call begins on a replaced version), but without it an old instance would stay until
+    /// its component is asked again, and that call would wait for the new one to start.
+    pub fn refresh_instances(&self) {
+        pool::drop_stale();
+        self.seats.values().for_each(|seat| warm(seat.ledger()));
+    }
+
+    /// What each component has done so far, in the order of their names.
+    pub fn status(&self) -> Vec<ComponentStatus> {
+        self.seats.values().map(|seat| seat.ledger().status()).collect()
+    }
+
+    /// Changes at each swap and roll-back. Workers then call
+    /// [`refresh_instances`](Self::refresh_instances).
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.swaps.subscribe()
+    }
+}
+
+/// The runtimes that components need: one for each size of stack, which is usually one. No
+/// component, no engine and no ticking thread.
+struct Runtimes {
+    compiler: Compiler,
+    shortest_timeout: Duration,
+    by_stack: BTreeMap<usize, Arc<Runtime>>,
+}
+
+impl Runtimes {
+    fn new(compiler: Compiler, configs: &BTreeMap<String, ComponentConfig>) -> Self {
+        let shortest_timeout =
+            configs.values().map(|config| config.timeout.0).min().unwrap_or_default();
+        Self { compiler, shortest_timeout, by_stack: BTreeMap::new() }
+    }
+
+    fn of(&mut self, config: &ComponentConfig) -> anyhow::Result<Arc<Runtime>> {
+        match self.by_stack.entry(config.stack()) {
+            Entry::Occupied(runtime) => Ok(runtime.get().clone()),
+            Entry::Vacant(entry) => {
+                let runtime = Arc::new(Runtime::new(
+                    self.compiler.clone(),
+                    self.shortest_timeout,
+                    *entry.key(),
+                )?);
+                Ok(entry.insert(runtime).clone())
+            }
+        }
+    }
+}

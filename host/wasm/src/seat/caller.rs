@@ -1,0 +1,99 @@
+//! Asking a component: an instance is taken or started, lent the exchange, called and put back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fusebox_resilience::{Exchange, clock};
+use tokio::time::Instant;
+use wasmtime::Store;
+
+use super::ledger::Ledger;
+use crate::config::Isolation;
+use crate::exports::ContractGuest;
+use crate::instance::Instance;
+use crate::store::HostState;
+use crate::version::Version;
+use crate::{attempt, pool};
+
+/// Calls at least this long advance the cached clock of the current turn.
+const LONG: Duration = Duration::from_millis(1);
+
+/// Asks a component, and records the result in its ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    ledger: Arc<Ledger>,
+}
+
+impl Caller {
+    pub(crate) fn new(ledger: Arc<Ledger>) -> Self {
+        Self { ledger }
+    }
+
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Asks the component about the exchange, on a new instance of `version` if the worker has
+    /// none. `None`: there is no version, or the call failed; the failure has been reported.
+    pub(crate) fn ask<A>(
+        &self,
+        seen: &Exchange<'_>,
+        version: impl FnOnce() -> Option<Arc<Version>>,
+        question: impl FnOnce(&ContractGuest, &mut Store<HostState>) -> wasmtime::Result<A>,
+    ) -> Option<A> {
+        if !self.ledger.may_call() {
+            return None;
+        }
+        let mut instance = match pool::take(self.ledger.meters()) {
+            Some(instance) => instance,
+            None => {
+                let version = version()?;
+                match Instance::start(&version, self.ledger.config().timeout.0) {
+                    Ok(instance) => instance,
+                    Err(failure) => {
+                        self.ledger.failed(seen.call.reporter(), seen.policy, &version, failure);
+                        return None;
+                    }
+                }
+            }
+        };
+        let began = Instant::now();
+        let answer = attempt::lend(seen, || instance.call(question));
+        let took = began.elapsed();
+        if took >= LONG {
+            clock::elapse();
+        }
+        instance.tally().called(took);
+        match answer {
+            Ok(answer) => {
+                self.ledger.succeeded_with(instance.version());
+                self.ledger.printed(
+                    seen.call.reporter(),
+                    seen.policy,
+                    instance.version(),
+                    instance.printed(),
+                );
+                if instance.is_reusable() {
+                    pool::put(instance);
+                }
+                Some(answer)
+            }
+            Err(failure) => {
+                self.ledger.failed(seen.call.reporter(), seen.policy, instance.version(), failure);
+                None
+            }
+        }
+    }
+}
+
+/// Starts this thread's instance of the version in use, if it has none. A failure to start is
+/// reported by the next call.
+pub(crate) fn warm(ledger: &Ledger) {
+    if ledger.config().isolation == Isolation::PerCall || pool::has(ledger.meters()) {
+        return;
+    }
+    let asked = ledger.current().filter(|version| version.exports().are_any());
+    let started =
+        asked.and_then(|version| Instance::start(&version, ledger.config().timeout.0).ok());
+    started.into_iter().for_each(pool::put);
+}

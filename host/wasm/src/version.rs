@@ -1,0 +1,207 @@
+//! One version of a component: checked, compiled and ready to be instantiated.
+//!
+//! A version never changes, and its holders can keep using it. When another version replaces it, it
+//! is *retired*, which tells workers to drop the instances that they keep.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, anyhow, ensure};
+use fusebox_resilience::ComponentId;
+use wasmtime::component::{Component, InstancePre};
+
+use crate::artifact::Artifact;
+use crate::bounds::Bounds;
+use crate::config::ComponentConfig;
+use crate::contract::{FALLBACK, HANDLER, PREDICATE, is_handler};
+use crate::engine::anyhow_of;
+use crate::exports::Exports;
+use crate::grants;
+use crate::http::handler::HttpHandler;
+use crate::meters::Meters;
+use crate::runtime::Runtime;
+use crate::store::HostState;
+
+/// A component whose imports and exports are resolved.
+struct Linked {
+    pre: InstancePre<HostState>,
+    exports: Exports,
+    /// If it makes fallback responses by the standard. One that does by the contract too is asked
+    /// by that.
+    handler: Option<HttpHandler>,
+}
+
+/// Resolves what a component imports and exports.
+///
+/// # Errors
+/// It imports what is not granted, or exports none of the interfaces that policies ask.
+fn link(runtime: &Runtime, component: &Component) -> anyhow::Result<Linked> {
+    let is_handler = exports(runtime, component).iter().any(|name| is_handler(name));
+    let imports = imports(runtime, component);
+    let refused: Vec<_> =
+        imports.iter().filter_map(|name| grants::refusal(name, is_handler)).collect();
+    ensure!(refused.is_empty(), "{}", refused.join("; "));
+    let pre = runtime
+        .linker()
+        .instantiate_pre(component)
+        .map_err(anyhow_of)
+        .context("an import has a wrong type")?;
+    let exports = Exports::find(&pre)?;
+    ensure!(
+        exports.are_any() || is_handler,
+        "missing export `{PREDICATE}` or `{FALLBACK}`, or `{HANDLER}`"
+    );
+    let handler = (is_handler && !exports.has_fallback())
+        .then(|| HttpHandler::link(runtime, component))
+        .transpose()?;
+    Ok(Linked { pre, exports, handler })
+}
+
+/// The names of all that it imports.
+pub(crate) fn imports(runtime: &Runtime, component: &Component) -> Vec<String> {
+    component.component_type().imports(runtime.engine()).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The names of all that it exports.
+pub(crate) fn exports(runtime: &Runtime, component: &Component) -> Vec<String> {
+    component.component_type().exports(runtime.engine()).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// A component under a name and a generation, compiled and linked.
+pub(crate) struct Version {
+    bounds: Arc<Bounds>,
+    config: Arc<ComponentConfig>,
+    /// Keeps the ticker alive: without it no guest could be interrupted.
+    runtime: Arc<Runtime>,
+    pre: InstancePre<HostState>,
+    exports: Exports,
+    handler: Option<HttpHandler>,
+    meters: Arc<Meters>,
+    retired: AtomicBool,
+}
+
+impl Version {
+    /// Compiles and links `artifact`. That it can be instantiated is still to be seen.
+    ///
+    /// # Errors
+    /// It is not an acceptable component.
+    pub(crate) fn new(
+        artifact: &Artifact,
+        id: ComponentId,
+        config: Arc<ComponentConfig>,
+        runtime: Arc<Runtime>,
+        meters: Arc<Meters>,
+    ) -> anyhow::Result<Self> {
+        let component =
+            artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits())?;
+        Self::link(&component, id, config, runtime, meters)
+    }
+
+    /// Links what was compiled.
+    ///
+    /// # Errors
+    /// It is not an acceptable component.
+    pub(crate) fn link(
+        component: &Component,
+        id: ComponentId,
+        config: Arc<ComponentConfig>,
+        runtime: Arc<Runtime>,
+        meters: Arc<Meters>,
+    ) -> anyhow::Result<Self> {
+        let Linked { pre, exports, handler } = link(&runtime, component)?;
+        let bounds = Arc::new(Bounds::new(id, &config));
+        let retired = AtomicBool::new(false);
+        Ok(Self { bounds, config, runtime, pre, exports, handler, meters, retired })
+    }
+
+    /// The same code with other settings.
+    ///
+    /// # Errors
+    /// None that linking it the first time did not have.
+    pub(crate) fn with_settings(
+        &self,
+        settings: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Self> {
+        let config = ComponentConfig { settings: settings.clone(), ..(*self.config).clone() };
+        Self::link(
+            self.pre.component(),
+            self.id().clone(),
+            config.into(),
+            self.runtime.clone(),
+            self.meters.clone(),
+        )
+    }
+
+    pub(crate) fn id(&self) -> &ComponentId {
+        &self.bounds.component
+    }
+
+    pub(crate) fn config(&self) -> &ComponentConfig {
+        &self.config
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<HostState> {
+        &self.pre
+    }
+
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
+    /// What makes fallback responses by the standard, if it does.
+    pub(crate) fn handler(&self) -> Option<&HttpHandler> {
+        self.handler.as_ref()
+    }
+
+    /// Whether it makes fallback responses, in either way.
+    pub(crate) fn can_respond(&self) -> bool {
+        self.exports.has_fallback() || self.handler.is_some()
+    }
+
+    pub(crate) fn bounds(&self) -> &Arc<Bounds> {
+        &self.bounds
+    }
+
+    pub(crate) fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
+    /// It has been replaced, or its component is gone. Calls in flight may still finish.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// It is current again after a roll-back.
+    pub(crate) fn reinstate(&self) {
+        self.retired.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+}
+
+/// Checks that `version` has the exports in use.
+pub(crate) fn check_exports(version: &Version, needs: Needs) -> anyhow::Result<()> {
+    for (needed, has, name) in [
+        (needs.predicate, version.exports().has_predicate(), PREDICATE),
+        (needs.fallback, version.can_respond(), FALLBACK),
+    ] {
+        if needed && !has {
+            return Err(anyhow!("missing export `{name}`, which is in use"));
+        }
+    }
+    Ok(())
+}
+
+/// Which exports policies rely on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs {
+    pub(crate) predicate: bool,
+    pub(crate) fallback: bool,
+}

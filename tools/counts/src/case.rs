@@ -1,0 +1,153 @@
+//! The cases: a configuration of the program, the client's request and the upstream's responses.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// A body of the usual length of a small JSON service.
+const ANSWER: &str = r#"{"message":"hello from service B"}"#;
+
+const LARGE: usize = 64 << 10;
+
+/// Policies that a route may name.
+const POLICIES: [(&str, &str); 8] = [
+    ("fallback", r#"{ kind = "fallback", respond = { status = 200, body = "{}" } }"#),
+    ("retry", r#"{ kind = "retry" }"#),
+    ("retry-at-once", r#"{ kind = "retry", delay = "0ms" }"#),
+    ("breaker", r#"{ kind = "circuit-breaker" }"#),
+    ("timeout", r#"{ kind = "timeout", limit = "60s" }"#),
+    ("wasm-retry", r#"{ kind = "retry", handle_if = { component = "service-b" } }"#),
+    (
+        "wasm-only-retry",
+        r#"{ kind = "retry", handle_if.component = "service-b", handle_if.only.status = ["5xx"] }"#,
+    ),
+    (
+        "wasm-fallback",
+        concat!(
+            r#"{ kind = "fallback", handle_if = { component = "service-b" }, "#,
+            r#"respond = { component = "service-b" } }"#
+        ),
+    ),
+];
+
+/// A case.
+#[derive(Debug)]
+pub(crate) struct CountedCase {
+    pub(crate) name: &'static str,
+    /// Its description in the table.
+    pub(crate) about: &'static str,
+    /// The route's policies, outermost first.
+    policies: &'static [&'static str],
+    access_log: bool,
+    /// The statuses of the upstream's responses, in turn.
+    pub(crate) statuses: &'static [u16],
+    /// The status that the client receives.
+    pub(crate) expected: u16,
+    body: usize,
+}
+
+/// The case that the others are variations of.
+const SIMPLE: CountedCase = CountedCase {
+    name: "plain",
+    about: "no policy",
+    policies: &[],
+    access_log: false,
+    statuses: &[200],
+    expected: 200,
+    body: 0,
+};
+
+/// All cases.
+pub(crate) const CASES: &[CountedCase] = &[
+    SIMPLE,
+    CountedCase {
+        name: "log",
+        about: "no policy, with the access log",
+        access_log: true,
+        ..SIMPLE
+    },
+    CountedCase { name: "bodies", about: "no policy, 64 KiB both ways", body: LARGE, ..SIMPLE },
+    CountedCase {
+        name: "native",
+        about: "fallback, retry, breaker and timeout",
+        policies: &["fallback", "retry", "breaker", "timeout"],
+        ..SIMPLE
+    },
+    CountedCase {
+        name: "retried",
+        about: "the same; the first attempt gets a 503, and is repeated at once",
+        policies: &["fallback", "retry-at-once", "breaker", "timeout"],
+        statuses: &[503, 200],
+        ..SIMPLE
+    },
+    CountedCase {
+        name: "wasm",
+        about: "the same; a component is asked about every response",
+        policies: &["fallback", "wasm-retry", "breaker", "timeout"],
+        ..SIMPLE
+    },
+    CountedCase {
+        name: "wasm-only",
+        about: "the same; it would be asked about 5xx only",
+        policies: &["fallback", "wasm-only-retry", "breaker", "timeout"],
+        ..SIMPLE
+    },
+    CountedCase {
+        name: "wasm-fallback",
+        about: "a component takes a 503 for a failure and answers in its place",
+        policies: &["wasm-fallback"],
+        statuses: &[503],
+        ..SIMPLE
+    },
+];
+
+impl CountedCase {
+    /// The program's configuration.
+    pub(crate) fn config(
+        &self,
+        upstream: SocketAddr,
+        component: &Path,
+        code_cache: &Path,
+    ) -> String {
+        let Self { access_log, policies, .. } = self;
+        let mut config =
+            format!("listen = '127.0.0.1:0'\nworkers = 1\nlog = {{ access = {access_log} }}\n");
+        if policies.iter().any(|name| name.starts_with("wasm")) {
+            config += &format!("[code_cache]\ndirectory = {code_cache:?}\n");
+            config +=
+                &format!("[components]\nservice-b = {{ file = {component:?}, timeout = '60s' }}\n");
+        }
+        config += "[policies]\n";
+        for (name, policy) in POLICIES.iter().filter(|(name, _)| policies.contains(name)) {
+            config += &format!("{name} = {policy}\n");
+        }
+        config + &format!("[[routes]]\nupstream = 'http://{upstream}'\npolicies = {policies:?}\n")
+    }
+
+    /// The client's request, which it repeats.
+    pub(crate) fn request(&self) -> Vec<u8> {
+        let mut head = "GET /items?page=2 HTTP/1.1\r\nhost: service-b.example\r\n\
+             user-agent: counts\r\naccept: */*\r\n"
+            .to_owned();
+        if self.body > 0 {
+            head = head.replace("GET", "PUT") + &format!("content-length: {}\r\n", self.body);
+        }
+        let mut request = (head + "\r\n").into_bytes();
+        request.resize(request.len() + self.body, b'x');
+        request
+    }
+
+    /// The upstream's responses, in turn.
+    pub(crate) fn responses(&self) -> Vec<Vec<u8>> {
+        let body = if self.body > 0 { "x".repeat(self.body) } else { ANSWER.to_owned() };
+        let response = |status: &u16| {
+            format!(
+                "HTTP/1.1 {status} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                 date: Tue, 20 Aug 2024 08:37:36 GMT\r\nserver: counts\r\n\r\n{body}",
+                if *status == 200 { "OK" } else { "Service Unavailable" },
+                body.len()
+            )
+            .into_bytes()
+        };
+        self.statuses.iter().map(response).collect()
+    }
+}
