@@ -486,8 +486,8 @@ fn what_was_captured_tests_the_next_version() {
 
 // ===== the guide =====
 
-/// Every block of `docs/components/writing.md` that is for the shell or for a file is carried out, in
-/// order.
+/// Every block of `docs/components/writing.md` that is for the shell or for a file is carried out,
+/// in order.
 #[test]
 fn the_guide_is_true() {
     if !can_build() {

@@ -77,9 +77,9 @@ pub(crate) fn ask_case(
     case.show(has_predicate, |seen| ask(instance, seen, limit))
 }
 
-/// Like [`ask_case`], but a slow call is repeated within the component's own timeout: the first call
-/// may include one-time initialisation. Slow in processor time: whether a guest is asked twice, and
-/// may then answer otherwise, must not depend on how busy the machine is.
+/// Like [`ask_case`], but a slow call is repeated within the component's own timeout: the first
+/// call may include one-time initialisation. Slow in processor time: whether a guest is asked
+/// twice, and may then answer otherwise, must not depend on how busy the machine is.
 fn ask_in_time(
     case: &AskedCase,
     instance: &mut Instance,

@@ -11,7 +11,9 @@ peek_body = "16KiB"
 
 [[case]]
 name = "everything that a case can say"
-request = { method = "POST", scheme = "https", authority = "b:1", path = "/rpc?x=1", headers = { accept = "a", via = ["1", "2"] } }
+request = { method = "POST", scheme = "https", authority = "b:1", path = "/rpc?x=1", headers = { accept = "a", via = [
+  "1", "2",
+] } }
 response = { status = 200, headers = { content-type = "application/json" }, body = "{}" }
 attempt = 3
 history = [{ status = 503, elapsed = "12ms" }, { failure = "timeout", elapsed = "1s" }]
@@ -33,7 +35,7 @@ expect = { declined = true }
 #[test]
 fn a_file_has_a_configuration_and_cases_with_their_lines() {
     let cases = from_toml(WHOLE).expect("it is right");
-    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 20]);
+    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 22]);
     let config = cases.config(Path::new("a.wasm")).expect("it is possible");
     assert_eq!(
         (config.settings["codes"].as_str(), config.peek().map(|peek| peek.bytes)),

@@ -6,8 +6,8 @@
 //! call of a function, added at the end of its module, that does the same in a loop. A move of a
 //! small constant length stays as it is.
 //!
-//! Everything else is copied unchanged. One difference remains: a move that runs out of bounds traps
-//! after it has written the part within bounds; no instance outlives its trap.
+//! Everything else is copied unchanged. One difference remains: a move that runs out of bounds
+//! traps after it has written the part within bounds; no instance outlives its trap.
 
 mod function;
 mod module;
