@@ -11,9 +11,6 @@ peek_body = "16KiB"
 
 [[case]]
 name = "everything that a case can say"
-request = { method = "POST", scheme = "https", authority = "b:1", path = "/rpc?x=1", headers = { accept = "a", via = [
-  "1", "2",
-] } }
 response = { status = 200, headers = { content-type = "application/json" }, body = "{}" }
 attempt = 3
 history = [{ status = 503, elapsed = "12ms" }, { failure = "timeout", elapsed = "1s" }]
@@ -24,6 +21,12 @@ policy = "retry"
 asked = "abort-if"
 settings = { codes = "1" }
 expect = { handled = true }
+[case.request]
+method = "POST"
+scheme = "https"
+authority = "b:1"
+path = "/rpc?x=1"
+headers = { accept = "a", via = ["1", "2"] }
 
 [[case]]
 name = "the least"
@@ -35,7 +38,7 @@ expect = { declined = true }
 #[test]
 fn a_file_has_a_configuration_and_cases_with_their_lines() {
     let cases = from_toml(WHOLE).expect("it is right");
-    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 22]);
+    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 25]);
     let config = cases.config(Path::new("a.wasm")).expect("it is possible");
     assert_eq!(
         (config.settings["codes"].as_str(), config.peek().map(|peek| peek.bytes)),
