@@ -122,7 +122,7 @@ impl PolicyConfig for CircuitBreakerConfig {
 
     fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<CircuitBreaker, Vec<Problem>> {
         let mut problems = Problems::default();
-        let settings = self.settings(&mut problems);
+        let thresholds = self.thresholds(&mut problems);
         problems.require(
             self.slow_call.is_none_or(|limit| !limit.0.is_zero()),
             "slow_call",
@@ -144,19 +144,22 @@ impl PolicyConfig for CircuitBreakerConfig {
             parts,
             &mut problems,
         );
-        problems.into_result(CircuitBreaker {
-            name,
+        let settings = BreakerSettings {
             handle_if,
             ignore_if,
             slow_call: self.slow_call.map(|limit| limit.0),
             retry_after: self.retry_after,
-            machine: SharedCircuit::new(settings, Instant::now()),
+        };
+        problems.into_result(CircuitBreaker {
+            name,
+            settings,
+            circuit: Arc::new(SharedCircuit::new(thresholds, Instant::now())),
         })
     }
 }
 
 impl CircuitBreakerConfig {
-    fn settings(&self, problems: &mut Problems) -> CircuitSettings {
+    fn thresholds(&self, problems: &mut Problems) -> CircuitSettings {
         let failure = self.failure(problems);
         let success = self.success(problems);
         let ConfigDuration(delay) = self.delay;
@@ -246,11 +249,18 @@ fn within(value: usize, least: usize, most: usize, key: &str, problems: &mut Pro
 #[derive(Debug)]
 pub struct CircuitBreaker {
     name: Arc<str>,
+    settings: BreakerSettings,
+    /// What outlives the settings: the state, and the results that it is judged by.
+    circuit: Arc<SharedCircuit>,
+}
+
+/// How outcomes are judged.
+#[derive(Debug)]
+struct BreakerSettings {
     handle_if: Condition,
     ignore_if: Condition,
     slow_call: Option<Duration>,
     retry_after: bool,
-    machine: SharedCircuit,
 }
 
 /// The words of its states.
@@ -267,20 +277,20 @@ enum Judgement {
 impl CircuitBreaker {
     /// Where it stands, and why.
     pub fn status(&self) -> CircuitStatus {
-        self.machine.status(Instant::now())
+        self.circuit.status(Instant::now())
     }
 
     /// Moves it by hand. It goes on from there by its own rules: opened by hand, it turns half-open
     /// after its delay.
     pub fn force(&self, state: CircuitState, observers: &Observers) {
-        let transition = self.machine.force(state, Instant::now());
+        let transition = self.circuit.force(state, Instant::now());
         if let Some(transition) = transition {
             observers.emit_for_policy(Some(&self.name), &transition.into());
         }
     }
 
     fn admit<'a>(&'a self, call: &'a Call, now: Instant) -> Result<Admission<'a>, Error> {
-        let (permit, transition) = self.machine.admit(now);
+        let (permit, transition) = self.circuit.admit(now);
         if let Some(transition) = transition {
             call.emit(&self.name, transition);
         }
@@ -301,10 +311,13 @@ impl CircuitBreaker {
         elapsed: Duration,
         outcome: &mut Outcome,
     ) -> Judgement {
-        if self.ignore_if.takes(call, asker, outcome).await.is_handled() {
+        if self.settings.ignore_if.takes(call, asker, outcome).await.is_handled() {
             Judgement::Neutral
-        } else if let Verdict::Handled(by) = self.handle_if.takes(call, asker, outcome).await {
-            let requested = if self.retry_after { requested_delay(call, outcome) } else { None };
+        } else if let Verdict::Handled(by) =
+            self.settings.handle_if.takes(call, asker, outcome).await
+        {
+            let requested =
+                if self.settings.retry_after { requested_delay(call, outcome) } else { None };
             Judgement::Failure { requested, by }
         } else if outcome.says_nothing_of_upstream() {
             Judgement::Neutral
@@ -318,7 +331,7 @@ impl CircuitBreaker {
     /// A fallback's answer counts as a success however long it took to come to it.
     fn is_slow(&self, elapsed: Duration, outcome: &Outcome) -> bool {
         let is_fallback = outcome.as_ref().is_ok_and(Response::is_fallback);
-        self.slow_call.is_some_and(|limit| elapsed > limit) && !is_fallback
+        self.settings.slow_call.is_some_and(|limit| elapsed > limit) && !is_fallback
     }
 }
 
@@ -396,7 +409,7 @@ impl Admission<'_> {
             Judgement::Neutral => return,
         };
         if let Some(permit) = self.permit.take() {
-            let transition = self.breaker.machine.record(permit, failed, requested, now);
+            let transition = self.breaker.circuit.record(permit, failed, requested, now);
             if let Some(transition) = transition {
                 call.emit_about(attempt, &self.breaker.name, by, transition);
             }
@@ -407,7 +420,7 @@ impl Admission<'_> {
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            self.breaker.machine.release(permit, clock::now());
+            self.breaker.circuit.release(permit, clock::now());
         }
     }
 }
