@@ -1,44 +1,83 @@
-# Every target works on a fresh clone; `make` alone lists them.
+# Every target works on a fresh clone; `make` alone lists them. Times are those of 2 processors:
+# the first time, when everything is compiled, and when nothing has changed since.
 
 CARGO ?= cargo
+FUZZ_SECONDS ?= 60
+rust-version = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+export CARGO
 
 .DEFAULT_GOAL := help
-.PHONY: help run tour test policies policies-all build lint release bench counts check clean tools
+.PHONY: help run tour test quick policies policies-all build lint audit fuzz counts check release \
+	package bench clean needs python
 
-help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## List the targets (0 s)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: build policies ## Start a flaky service B, fusebox with the Wasm policy, and service A; ctrl-c ends them
+run: needs ## Start a flaky service B, fusebox and service A; ctrl-c ends them (5 min, then 1 s)
+	@tools/demo.sh
 	@target/debug/tour run
 
-tour: build policies ## Run every story against a scripted service B; fails if anything is not as it says
+tour: needs ## Run every story against a scripted service B, and check them (5 min, then 1 min)
+	@tools/demo.sh
 	@target/debug/tour
 
-test: build policies ## Run all tests
-	$(CARGO) test --workspace
+test: policies ## Run all tests (8 min, then 3 min)
+	@tools/progress.sh "the tests" $(CARGO) test --workspace --no-run
+	$(CARGO) test --workspace --quiet
 
-policies: tools ## Compile the guests to policies/build
+quick: needs ## Formatting, clippy, the tests of resilience and http1 (3 min, then 20 s)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) test --quiet -p fusebox-resilience -p fusebox-http1
+
+policies: needs ## Compile the guests in Rust to policies/build (30 s, then 1 s)
 	policies/build.sh
 
-policies-all: policies build ## Compile the guests in other languages too, with tool chains of 1.3 GB, and run all their cases
+policies-all: policies build ## In other languages too, and test them all (10 min; 1.3 GB of tools)
 	policies/build.sh --all
 	policies/test.sh
 
-# All targets, tests too: what they add to the features of shared dependencies would else compile wasmtime a second time.
-build: tools ## Compile everything else
-	$(CARGO) build --workspace --all-targets
+build: needs ## Compile all programs (6 min, then 1 s)
+	@tools/progress.sh "all programs" $(CARGO) build --workspace
 
-lint: tools ## Formatting, clippy and docs; warnings are errors
+lint: needs ## Formatting, clippy, docs, the fuzz target; warnings are errors (4 min, then 5 s)
 	$(CARGO) fmt --all --check
 	cd policies && $(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features --features fusebox-features/tests \
+		-p fusebox -p fusebox-examples -p fusebox-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	CUSTOM_LIBFUZZER_PATH=/none/libnone.a $(CARGO) clippy --locked --target-dir target/fuzz \
+		--manifest-path host/http1/fuzz/Cargo.toml -- -D warnings
 
-release: policies ## Compile the program for use, by a profile of it under load: target/pgo/fusebox
+audit: needs python ## Licences, sources and advisories of all dependencies (5 s; ADVISORIES=folder)
+	cd tools/audit && python3 -B -m unittest --quiet test_audit
+	python3 -B tools/audit/audit.py
+
+fuzz: needs ## Fuzz the HTTP/1.1 codec for FUZZ_SECONDS=60 (3 min; installs cargo-fuzz)
+	@command -v c++ > /dev/null || \
+		{ echo "c++ is missing: install a C++ compiler (Debian: apt-get install g++)" >&2; exit 1; }
+	@$(CARGO) fuzz --version 2> /dev/null || \
+		{ echo "installing cargo-fuzz"; $(CARGO) install --locked --quiet cargo-fuzz; }
+	cd host/http1 && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir ../../target/fuzz response \
+		-- -dict=fuzz/http.dict -max_total_time=$(FUZZ_SECONDS)
+
+counts: build policies ## A request's instructions and allocations, by the record (12 min, then 2 min)
+	@command -v valgrind > /dev/null || \
+		{ echo "valgrind is missing: install it (Debian: apt-get install valgrind)" >&2; exit 1; }
+	@tools/progress.sh "fusebox, optimised" $(CARGO) build --release -p fusebox
+	target/debug/counts
+
+check: lint audit test tour counts policies-all ## Exactly what CI runs (35 min, then 8 min)
+
+release: policies ## Compile the program by a profile of it under load: target/pgo/fusebox (30 min)
 	tools/bench/release.sh
 
-bench: release ## Measure: the loops, a component call, the proxy beside others and as things grow, swaps under load
-	@echo "this takes 30 minutes, and as long again where everything has to be compiled"
+package: release python ## A tarball of program, licences and docs: target/package (30 min, then 5 s)
+	tools/package.sh
+
+bench: release ## Measure everything, and the proxy beside others (30 min, and as long to compile)
 	tools/bench/install.sh
 	rm -rf target/criterion
 	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
@@ -47,17 +86,16 @@ bench: release ## Measure: the loops, a component call, the proxy beside others 
 	target/release/bench scale
 	FUSEBOX=target/pgo/fusebox host/proxy/benches/swaps.sh 2000
 
-counts: build policies ## Count a request's instructions and allocations, and compare them with the record
-	@command -v valgrind > /dev/null || { echo "valgrind is missing: install it (Debian: apt-get install valgrind)" >&2; exit 1; }
-	$(CARGO) build --release -p fusebox
-	target/debug/counts
-
-check: lint test tour counts ## What CI runs
-
-clean: ## Remove everything that was built
+clean: ## Remove everything that was built (5 s)
 	$(CARGO) clean
 	rm -rf policies/build policies/target policies/*/build policies/*/node_modules policies/*/.venv
 
-tools:
-	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer with rustup" >&2; exit 1; }
-	@command -v cc >/dev/null || { echo "cc is missing: install a C compiler (Debian: apt-get install gcc libc6-dev)" >&2; exit 1; }
+needs:
+	@command -v $(CARGO) > /dev/null || \
+		{ echo "cargo is missing: install Rust $(rust-version) or newer with rustup" >&2; exit 1; }
+	@command -v cc > /dev/null || \
+		{ echo "cc is missing: install a C compiler (Debian: apt-get install gcc libc6-dev)" >&2; exit 1; }
+
+python:
+	@python3 -c 'import tomllib' 2> /dev/null || \
+		{ echo "Python 3.11 is missing: install it (Debian: apt-get install python3)" >&2; exit 1; }

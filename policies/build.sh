@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Builds the guests into policies/build/<name_with_underscores>.wasm: those in Rust, as `make policies` does, or with `--all`
-# those in other languages too, whose tool chains it installs beside them first (1.3 GB, once).
+# Builds the guests into policies/build/<name_with_underscores>.wasm: those in Rust, as `make policies`
+# does, or those of them that are named, or with `--all` those in other languages too, whose tool
+# chains it installs beside them first (1.3 GB, once).
 #
 # For Rust two routes lead to the same components:
 #   rustup   the target wasm32-wasip2, whose linker makes components
-#   debian   the packages cargo-web, rustc-web, rust-web-src and rust-web-llvm: the target wasm32-unknown-unknown with the
-#            standard library built from source. They stay core modules, which the proxy wraps when it loads them. No stderr
-#            there, so a panic is a trap without its message.
+#   debian   the packages cargo-web, rustc-web, rust-web-src and rust-web-llvm: the target
+#            wasm32-unknown-unknown with the standard library built from source. They stay core
+#            modules, which the proxy wraps when it loads them. No stderr there, so a panic is a trap
+#            without its message.
 # The first that can be had is taken; FUSEBOX_GUEST_TOOLCHAIN=rustup or =debian asks for one.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -40,7 +42,7 @@ with_debian() {
 }
 
 build_rustup() {
-    cargo build --locked --release --target wasm32-wasip2 --target-dir target
+    "$cargo" build --locked --release --target wasm32-wasip2 --target-dir target "${packages[@]}"
     for guest in "${guests[@]}"; do
         install_component "target/wasm32-wasip2/release/${guest//-/_}.wasm" "${guest//-/_}"
     done
@@ -50,7 +52,7 @@ build_debian() {
     # Its own directories: the other route's compiler has another version.
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$linker \
         /usr/bin/cargo build --locked --release --target-dir target/debian \
-        -Zbuild-std=std,panic_abort --target wasm32-unknown-unknown
+        -Zbuild-std=std,panic_abort --target wasm32-unknown-unknown "${packages[@]}"
     for guest in "${guests[@]}"; do
         name=${guest//-/_}
         install_component "target/debian/wasm32-unknown-unknown/release/$name.wasm" "$name"
@@ -101,11 +103,17 @@ python_packages() {
     touch "$1/.venv/installed"
 }
 
-case ${1:-} in
-    "") all=false ;;
-    --all) all=true ;;
-    *) fail "expected nothing or \`--all\`, found \`$1\`" ;;
-esac
+all=false
+if [[ ${1:-} = --all ]]; then
+    all=true
+elif (($#)); then
+    for guest in "$@"; do
+        [[ " ${guests[*]} " = *" $guest "* ]] || fail "expected \`--all\` or some of ${guests[*]}, found \`$guest\`"
+    done
+    guests=("$@")
+fi
+packages=("${guests[@]/#/--package=}")
+cargo=${CARGO:-cargo}
 
 missing=
 case ${FUSEBOX_GUEST_TOOLCHAIN:-} in

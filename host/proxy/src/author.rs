@@ -1,7 +1,7 @@
 //! The tools of those who write components: `fusebox component`.
 //!
-//! A component is written in a folder with its source, [`component.toml`](manifest::Manifest), its
-//! cases and whatever its language's tools want.
+//! A component is written in a folder with its source, `component.toml`, its cases and the files of
+//! its language's tools.
 
 mod build;
 mod command;

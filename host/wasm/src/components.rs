@@ -31,7 +31,7 @@ impl Components {
     /// compiles.
     ///
     /// # Errors
-    /// For each component that is not acceptable its name, and why.
+    /// The name of each component that is not acceptable, and the reason.
     pub fn load(
         configs: BTreeMap<String, ComponentConfig>,
         directory: &Path,
@@ -80,7 +80,7 @@ impl Components {
     /// The component of this name as a condition.
     ///
     /// # Errors
-    /// There is none, or it exports no `predicate`.
+    /// There is no such component, or it exports no `predicate`.
     pub fn predicate(&self, name: &str) -> Result<Arc<dyn Predicate>, String> {
         let seat = self.seat(name)?;
         seat.ledger().need_predicate()?;
@@ -90,7 +90,8 @@ impl Components {
     /// The component of this name as a source of fallback responses.
     ///
     /// # Errors
-    /// There is none, or it exports neither `fallback` nor the standard handler of HTTP requests.
+    /// There is no such component, or it exports neither `fallback` nor the standard handler of
+    /// HTTP requests.
     pub fn responder(&self, name: &str) -> Result<Arc<dyn Responder>, String> {
         let seat = self.seat(name)?;
         seat.ledger().need_fallback()?;
@@ -107,11 +108,10 @@ impl Components {
         self.seats.iter().map(|(name, seat)| (name.as_str(), seat.ledger().file()))
     }
 
-    /// Replaces a component by what is in its file now, if that is new and acceptable; the
-    /// observers hear of it. Blocks while it compiles.
+    /// Loads a component's file again, and replaces the component if the content is new and
+    /// acceptable. Emits events. Blocks while it compiles.
     ///
-    /// The new version must still export what policies were built on. What was rolled back is not
-    /// taken again.
+    /// The new version must export what policies use. Content that was rolled back is refused.
     pub fn reload(&self, name: &str) -> Reload {
         self.seat(name).map_or_else(Reload::Rejected, |seat| seat.reload())
     }
@@ -121,17 +121,17 @@ impl Components {
         self.seats.iter().map(|(name, seat)| (name.clone(), seat.reload())).collect()
     }
 
-    /// Replaces a component by these bytes, and then its file, durably. As [`reload`](Self::reload)
-    /// otherwise, but what was rolled back is taken again.
+    /// Replaces a component by these bytes, and then its file, durably. Otherwise like
+    /// [`reload`](Self::reload), but content that was rolled back is accepted.
     pub fn push(&self, name: &str, bytes: Vec<u8>) -> Reload {
         self.seat(name).map_or_else(Reload::Rejected, |seat| seat.push(bytes))
     }
 
-    /// Puts the version before the one in use back, without probation; its file too, if that was
-    /// replaced by a push. Blocks while it writes.
+    /// Restores the previous version, without probation, and its file too if a push replaced it.
+    /// Blocks while it writes.
     ///
     /// # Errors
-    /// There is no component of this name, or no earlier version of it is kept.
+    /// There is no such component, or no earlier version is kept.
     pub fn roll_back(&self, name: &str) -> Result<RollBack, String> {
         self.seat(name)?.roll_back()
     }
@@ -145,15 +145,15 @@ impl Components {
     /// Drops this thread's instances of versions that were replaced, and starts those of the
     /// versions in use.
     ///
-    /// Each worker calls it when [`changed`](Self::changed) fires. It is no condition for a swap
-    /// (no call begins on a replaced version), but without it an old instance would stay until
-    /// its component is asked again, and that call would wait for the new one to start.
+    /// Each worker calls it when [`changed`](Self::changed) fires. A swap does not depend on it (no
+    /// call begins on a replaced version), but without it an old instance stays until the next
+    /// call, which then waits for the new one to start.
     pub fn refresh_instances(&self) {
         pool::drop_stale();
         self.seats.values().for_each(|seat| warm(seat.ledger()));
     }
 
-    /// What each component has done so far, in the order of their names.
+    /// The status of each component, ordered by name.
     pub fn status(&self) -> Vec<ComponentStatus> {
         self.seats.values().map(|seat| seat.ledger().status()).collect()
     }
@@ -165,8 +165,8 @@ impl Components {
     }
 }
 
-/// The runtimes that components need: one for each size of stack, which is usually one. No
-/// component, no engine and no ticking thread.
+/// The runtimes that components need: one for each size of stack, so usually one. Without
+/// components there is no engine and no ticker.
 struct Runtimes {
     compiler: Compiler,
     shortest_timeout: Duration,

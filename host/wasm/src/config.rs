@@ -25,7 +25,7 @@ pub struct ComponentConfig {
     pub file: PathBuf,
     /// Its SHA-256 in hex: any other content is refused. Default: any content.
     pub sha256: Option<String>,
-    /// What the guest reads through the interface `settings`.
+    /// The settings that the guest reads.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
     /// How much of a response body it may look at, 1 byte to 1 MiB. Default: nothing.
@@ -34,7 +34,7 @@ pub struct ComponentConfig {
     #[serde(default = "defaults::peek_timeout")]
     pub peek_timeout: ConfigDuration,
     /// How long a call may run, in processor time of its thread, and how long an instance may take
-    /// to start. Up to a minute; a guest may have up to twice that before it is cut off.
+    /// to start. Up to a minute; a guest may run up to twice as long before it is interrupted.
     #[serde(default = "defaults::timeout")]
     pub timeout: ConfigDuration,
     /// How long a standard HTTP component may take to answer, waiting included, until the head. Up
@@ -71,8 +71,8 @@ pub struct ComponentConfig {
     /// Whether an instance serves many calls, one after the other, or one.
     #[serde(default)]
     pub isolation: Isolation,
-    /// What of the host it may use beside the contract: `env:NAME`, `http:HOST[:PORT]`. Default:
-    /// nothing.
+    /// The host's resources that it may use beside the contract: `env:NAME`, `http:HOST[:PORT]`.
+    /// Default: nothing.
     #[serde(default)]
     pub grant: Vec<Grant>,
     /// Elements that the tables of an instance may hold together, up to 10,000,000.
@@ -88,13 +88,14 @@ pub struct ComponentConfig {
     /// also the longest fallback response. Copying cannot be interrupted.
     #[serde(default = "defaults::hostcall_bytes")]
     pub hostcall_bytes: ByteSize,
-    /// How many functions of the contract it may call in a call, at least 1.
+    /// How many functions of the host it may call in a call, at least 1. A standard HTTP component
+    /// has no such limit beside its time.
     #[serde(default = "defaults::host_calls")]
     pub host_calls: u32,
     /// How many lines it may print in a call, up to 1,000; more are counted and dropped.
     #[serde(default = "defaults::log_lines")]
     pub log_lines: usize,
-    /// And in a second, on all workers together.
+    /// How many lines it may print in a second, on all workers together.
     #[serde(default = "defaults::log_rate")]
     pub log_rate: u32,
     /// Whether the proxy starts even if the file is not acceptable: `on_error` answers until it is.
@@ -104,8 +105,8 @@ pub struct ComponentConfig {
     /// fails to answer.
     #[serde(default = "defaults::probe")]
     pub probe: bool,
-    /// A file of cases, relative to the configuration, that a version has to
-    /// pass before it takes over.
+    /// A file of cases, relative to the configuration, that a version must pass before it takes
+    /// over.
     pub cases: Option<PathBuf>,
     /// How many exchanges in a second become events, as cases. Default: none.
     #[serde(default)]

@@ -1,5 +1,4 @@
-//! The contract with the guests: its text, and the names of the exports that make a component one of
-//! ours.
+//! The contract with the guests: its text, and the names of the exports that the proxy calls.
 
 /// The contract: what `fusebox wit` prints.
 pub const WIT: &str = include_str!("../../../wit/policy.wit");

@@ -26,7 +26,8 @@ pub(crate) fn refusal(import: &str, is_handler: bool) -> Option<String> {
         }
         Some(("fusebox", "policy")) if CONTRACT.contains(&interface) => None,
         Some(("wasi", "http")) if !is_handler => Some(format!(
-            "import `{import}` is not granted: policies have no network, unless they export `wasi:http/incoming-handler`"
+            "import `{import}` is not granted: policies have no network, unless they export \
+             `wasi:http/incoming-handler`"
         )),
         Some(("wasi", _)) if !is_compatible(version, "0.2") => {
             Some(format!("import `{import}`: expected WASI 0.2; build for `wasm32-wasip2`"))

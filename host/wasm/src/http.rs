@@ -3,7 +3,8 @@
 //!
 //! Each request gets a fresh instance on a stack of its own: a guest that waits, or has run for an
 //! epoch, gives the worker back. So these may wait, which guests of the contract must not. What
-//! bounds them is [`ProcessorTime`], a deadline for the response head and one for the whole body.
+//! bounds them is [`time::ProcessorTime`], a deadline for the response head and one for the whole
+//! body.
 //!
 //! Nothing is spawned: the task that waits for the head, and then for the next part of the body,
 //! polls the guest itself ([`GuestRun`]), so it sees a trap at once. A guest that runs ahead of its

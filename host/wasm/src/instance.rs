@@ -30,7 +30,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// A fresh one, if the guest has started within `limit`.
+    /// Starts a fresh one within `limit`.
     ///
     /// # Errors
     /// The guest trapped while it started, overran, asked for too much, or has an export of a wrong
@@ -62,12 +62,12 @@ impl Instance {
         &self.tally
     }
 
-    /// What the guest printed since the last time.
+    /// Takes what the guest printed since the last time.
     pub(crate) fn printed(&self) -> Vec<String> {
         self.store.data().console().take()
     }
 
-    /// Calls the guest, for as long as its configuration lets it run.
+    /// Calls the guest within its configured `timeout`.
     ///
     /// # Errors
     /// The call failed. The instance must not be used again.
@@ -78,7 +78,7 @@ impl Instance {
         self.call_within(self.version.config().timeout.0, question)
     }
 
-    /// Calls the guest, and lets it run for so long.
+    /// Calls the guest within `limit`.
     ///
     /// # Errors
     /// The call failed. The instance must not be used again.
@@ -100,7 +100,7 @@ impl Instance {
         self.store.data().limiter().memory()
     }
 
-    /// Whether it is worth keeping for another call.
+    /// Whether it may be kept for another call.
     pub(crate) fn is_reusable(&self) -> bool {
         let (limiter, config) = (self.store.data().limiter(), self.version.config());
         config.isolation == Isolation::Reuse

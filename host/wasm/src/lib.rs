@@ -2,24 +2,24 @@
 //!
 //! # The life of a component
 //!
-//! 1. [`Components::load`] reads each file, compiles it, refuses what it may not import or does not
-//!    export, starts it once and asks it about made-up outcomes. What passed takes the seat
-//!    under its name, as generation 1.
+//! 1. [`Components::load`] reads each file, compiles it, checks its imports and exports, starts it
+//!    once and makes trial calls. A component that passes takes the seat of its name, as
+//!    generation 1.
 //! 2. A policy is built with [`Components::predicate`] or [`Components::responder`], which hold the
 //!    seat's ledger.
 //! 3. When the policy asks, the worker takes its own instance of the current version (or starts
 //!    one), lends it the exchange, and calls it: synchronously, for as long as `timeout` allows.
-//!    What the guest wants to know it asks for; nothing crosses before. The instance stays with the
-//!    worker for the next call.
-//! 4. A call that traps, overruns, asks for too much or answers nonsense costs only itself: its
-//!    instance is dropped, `ComponentFaulted` says why, and `on_error` answers.
+//!    The guest asks for the data that it needs; nothing is copied before. The instance stays with
+//!    the worker for the next call.
+//! 4. A call that traps, overruns, exceeds a limit or gives an invalid answer fails alone: its
+//!    instance is dropped, the event `ComponentFaulted` says why, and `on_error` answers.
 //! 5. [`Components::reload`] and [`Components::push`] give the seat to a new version, off the
 //!    workers. Calls under way end on the old one, whose instances each worker drops with
-//!    [`Components::refresh_instances`] when [`Components::changed`] fires. A bad version changes
-//!    nothing.
-//! 6. A new version is on probation: if it faults too often, the one before is put back.
-//!    [`Components::roll_back`] does it by hand. A version that has proved itself and then keeps
-//!    faulting is set aside, and tried again now and then.
+//!    [`Components::refresh_instances`] when [`Components::changed`] fires. An unacceptable version
+//!    changes nothing.
+//! 6. A new version is on probation: if it faults too often, the previous one is restored.
+//!    [`Components::roll_back`] does the same by hand. A proven version that keeps faulting is
+//!    quarantined, and gets occasional trial calls.
 //!
 //! # What may block
 //!
@@ -29,8 +29,8 @@
 //!
 //! # Doors
 //!
-//! The root has what a proxy needs, [`child`] the compiling child, and `author`, with the feature
-//! of that name, what those need who write components.
+//! The root is for the proxy, [`child`] for the compiling child, and `author`, with the feature of
+//! that name, for the tools of component authors.
 
 mod artifact;
 mod attempt;

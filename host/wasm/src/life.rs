@@ -9,11 +9,11 @@
 //!   is back, and serves   v                             quarantined
 //! ```
 //!
-//! What is put back is the latest version that has proved itself, if there is one: a version has
-//! done that when its probation is over. One that was replaced before that goes on with its
-//! probation when it is put back. The latest proven version is kept whatever else is let go. A
-//! version that nothing can be rolled back to is quarantined on probation too. Faults of a
-//! version that is no longer current change nothing.
+//! A roll-back after faults restores the latest proven version, if there is one: a version is
+//! proven when its probation is over. A version that was replaced before that continues its
+//! probation when it is restored. The latest proven version is always kept. A version that nothing
+//! can be rolled back to is quarantined on probation too. Faults of a version that is no longer
+//! current change nothing.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(crate) struct Rules {
     pub(crate) quarantine_after: u32,
     /// How often a component in quarantine gets a trial call.
     pub(crate) quarantine_interval: Duration,
-    /// How many earlier versions stay at hand.
+    /// How many earlier versions are kept.
     pub(crate) keep: usize,
 }
 
@@ -62,7 +62,7 @@ pub enum ComponentStanding {
 }
 
 impl ComponentStanding {
-    /// Every one.
+    /// All of them.
     pub const ALL: [Self; 4] = [Self::Absent, Self::Probation, Self::Serving, Self::Quarantined];
 
     /// Its word in `/state`.
@@ -111,7 +111,7 @@ struct KeptVersion<V> {
 #[derive(Clone, Copy, Debug)]
 struct OnProbation {
     since: Instant,
-    /// The calls that the component had had before.
+    /// The component's calls before that.
     calls_before: u64,
     faults: u32,
 }
@@ -121,14 +121,14 @@ struct OnProbation {
 pub(crate) enum Consequence<V> {
     /// Nothing.
     None,
-    /// The first is out, after so many faults in probation; the second is current again.
+    /// After `faults` faults on probation, `to` is current again in place of `from`.
     RolledBack { from: V, to: V, faults: u32 },
-    /// It is set aside, after so many faults in a row.
+    /// It is quarantined after `faults` faults in a row.
     Quarantined { faults: u32 },
 }
 
 impl<V: Clone> Life<V> {
-    /// Nothing is admitted yet.
+    /// No version is admitted yet.
     pub(crate) fn new(rules: Rules) -> Self {
         Self { rules, current: None, kept: Vec::new(), generations: 0 }
     }
@@ -181,8 +181,8 @@ impl<V: Clone> Life<V> {
         self.kept.iter().rposition(|kept| kept.faults.is_none())
     }
 
-    /// Whether the current version may be called now. In quarantine that is once per interval: a
-    /// yes is a trial call, and the next one comes an interval later.
+    /// Whether the current version may be called now. In quarantine that is once per interval:
+    /// `true` grants a trial call.
     pub(crate) fn may_call(&mut self, now: Instant) -> bool {
         let interval = self.rules.quarantine_interval;
         match self.current.as_mut().map(|tenure| &mut tenure.next_trial) {
@@ -225,7 +225,7 @@ impl<V: Clone> Life<V> {
                 probation.faults = probation.faults.saturating_add(1);
                 let faults = probation.faults;
                 if let Some(latest) = self.kept.len().checked_sub(1) {
-                    // There is something to go back to, so it is not set aside before that.
+                    // It can be rolled back, so it is not quarantined before that.
                     if faults <= rules.max_faults {
                         return Consequence::None;
                     }
@@ -245,13 +245,13 @@ impl<V: Clone> Life<V> {
         }
     }
 
-    /// Makes the latest of the kept versions the current one, whether it has proved itself or not,
-    /// and forgets the current one. Returns both, or `None` if no version is kept.
+    /// Makes the latest kept version the current one, proven or not, and drops the current one.
+    /// Returns both, or `None` if no version is kept.
     pub(crate) fn roll_back(&mut self, now: Instant, calls: u64) -> Option<(V, V)> {
         self.put_back(self.kept.len().checked_sub(1)?, now, calls)
     }
 
-    /// Makes a kept version the current one, and forgets the current one and those in between.
+    /// Makes a kept version the current one, and drops the current one and those in between.
     fn put_back(&mut self, index: usize, now: Instant, calls: u64) -> Option<(V, V)> {
         let KeptVersion { generation, version, faults } = self.kept.drain(index..).next()?;
         let probation =
@@ -274,7 +274,7 @@ impl<V: Clone> Life<V> {
             .is_none_or(|tenure| tenure.faults_in_a_row > 0 || tenure.next_trial.is_some())
     }
 
-    /// Whether the current version has proved itself.
+    /// Whether the current version is proven.
     #[cfg(test)]
     fn is_proven(&self, now: Instant, calls: u64) -> bool {
         let tenure = self.current.as_ref();

@@ -1,7 +1,7 @@
 //! Trial calls of a new version: an instance is started, and asked what policies will ask.
 //!
-//! A standard HTTP component gets a fresh instance for each request, as it will later, and can't
-//! reach anybody outside.
+//! A standard HTTP component gets a fresh instance for each request, as later in service, and can't
+//! reach other hosts.
 
 use std::io;
 use std::sync::Arc;

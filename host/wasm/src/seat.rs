@@ -33,22 +33,22 @@ use crate::version::{Version, check_exports};
 /// The result of loading a new version.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reload {
-    /// It is the one that is in use.
+    /// The content is that of the version in use.
     Unchanged,
-    /// Calls that begin now run on this version.
+    /// Calls now run on this version.
     Replaced(ComponentId),
-    /// What is in use stays, for this reason.
+    /// The version in use stays, for this reason.
     Rejected(String),
 }
 
-/// What a roll-back by hand did.
+/// The result of a manual roll-back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RollBack {
-    /// The version that answers now.
+    /// The version now in use.
     pub component: ComponentId,
-    /// The version that did.
+    /// The version that was in use.
     pub from: ComponentId,
-    /// Why a restart would take another version, if it would: its file has other content.
+    /// Why a restart would load another version, if it would: its file has other content.
     pub warning: Option<String>,
 }
 
@@ -59,7 +59,7 @@ enum Source {
     Push,
 }
 
-/// What a seat is made of.
+/// The parts of a seat.
 pub(crate) struct SeatParts {
     pub(crate) name: Arc<str>,
     pub(crate) file: PathBuf,
@@ -69,7 +69,7 @@ pub(crate) struct SeatParts {
     pub(crate) swaps: watch::Sender<u64>,
 }
 
-/// Decides which versions take the place under a name.
+/// Decides which versions are used under a name.
 #[derive(Debug)]
 pub(crate) struct Seat {
     ledger: Arc<Ledger>,
@@ -120,10 +120,10 @@ impl Seat {
         }
     }
 
-    /// Replaces the component by what is in its file now.
+    /// Replaces the component by the content of its file.
     pub(crate) fn reload(&self) -> Reload {
         let _one_at_a_time = self.admitting();
-        // Else the file may still have what was rolled back a moment ago.
+        // Otherwise the file may still have content that was just rolled back.
         self.settle_or_say();
         match Artifact::read(self.file()) {
             Ok(artifact) => {
@@ -134,7 +134,7 @@ impl Seat {
                 drop(record);
                 self.admit(&artifact, Source::File)
             }
-            // Whoever waits for it has been told.
+            // Its absence was reported before.
             Err(error) if self.ledger.current().is_none() && is_not_found(&error) => {
                 Reload::Unchanged
             }
@@ -145,7 +145,7 @@ impl Seat {
     /// Replaces the component by these bytes, and its file: a restart finds them there.
     pub(crate) fn push(&self, bytes: Vec<u8>) -> Reload {
         let _one_at_a_time = self.admitting();
-        // Else what was rolled back a moment ago would be kept as the previous file.
+        // Otherwise content that was just rolled back would be kept as the previous file.
         self.settle_or_say();
         self.admit(&Artifact::new(bytes), Source::Push)
     }
@@ -158,7 +158,7 @@ impl Seat {
             Source::File => {
                 self.check_not_rolled_back(digest).and_then(|()| self.prepare(artifact)).map(Some)
             }
-            // The file may have something else by now.
+            // The file may have other content by now.
             Source::Push if is_in_use => self.store(artifact).map(|()| None),
             Source::Push => self.prepare(artifact).and_then(|version| {
                 self.store(artifact)?;
@@ -187,7 +187,7 @@ impl Seat {
         Ok(())
     }
 
-    /// Everything between bytes and a version that can take the place.
+    /// Makes a version of the artifact, and checks that it may take the seat.
     fn prepare(&self, artifact: &Artifact) -> anyhow::Result<Arc<Version>> {
         artifact.check_digest(self.config().sha256.as_deref())?;
         let generation = self.ledger.record().life.next_generation();
@@ -243,8 +243,7 @@ impl Seat {
         Reload::Rejected(reason)
     }
 
-    /// Puts the version before the one in use back in its place, and its file if it was replaced by
-    /// a push.
+    /// Restores the previous version, and its file if a push replaced it.
     ///
     /// # Errors
     /// No earlier version is kept.
@@ -268,8 +267,7 @@ impl Seat {
         Ok(RollBack { component: to.id().clone(), from: from.id().clone(), warning })
     }
 
-    /// After a roll-back of what was pushed: puts the file back that the push replaced. Does
-    /// nothing if there is nothing to do.
+    /// After a roll-back of a pushed version: restores the file that the push replaced.
     pub(crate) fn settle(&self) {
         if !self.ledger.record().is_unsettled {
             return;
@@ -331,7 +329,7 @@ impl Seat {
     }
 }
 
-/// Has a version pass the cases in `file`, as they are now.
+/// Runs the cases in `file` against a version.
 fn pass(version: &Arc<Version>, file: &Path) -> anyhow::Result<()> {
     ensure!(version.exports().are_any(), "`cases` are not for standard HTTP components");
     let cases = Cases::read(file, None)?;

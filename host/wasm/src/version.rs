@@ -27,8 +27,7 @@ use crate::store::HostState;
 struct Linked {
     pre: InstancePre<HostState>,
     exports: Exports,
-    /// If it makes fallback responses by the standard. One that does by the contract too is asked
-    /// by that.
+    /// Set if it makes fallback responses as a standard HTTP component, and not by the contract.
     handler: Option<HttpHandler>,
 }
 
@@ -82,7 +81,7 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// Compiles and links `artifact`. That it can be instantiated is still to be seen.
+    /// Compiles and links `artifact`. It has not been instantiated yet.
     ///
     /// # Errors
     /// It is not an acceptable component.
@@ -98,7 +97,7 @@ impl Version {
         Self::link(&component, id, config, runtime, meters)
     }
 
-    /// Links what was compiled.
+    /// Links a compiled component.
     ///
     /// # Errors
     /// It is not an acceptable component.
@@ -118,7 +117,7 @@ impl Version {
     /// The same code with other settings.
     ///
     /// # Errors
-    /// None that linking it the first time did not have.
+    /// The same as for the first link.
     pub(crate) fn with_settings(
         &self,
         settings: &BTreeMap<String, String>,
@@ -153,12 +152,12 @@ impl Version {
         &self.exports
     }
 
-    /// What makes fallback responses by the standard, if it does.
+    /// The handler of a standard HTTP component, if it is one.
     pub(crate) fn handler(&self) -> Option<&HttpHandler> {
         self.handler.as_ref()
     }
 
-    /// Whether it makes fallback responses, in either way.
+    /// Whether it makes fallback responses in either way.
     pub(crate) fn can_respond(&self) -> bool {
         self.exports.has_fallback() || self.handler.is_some()
     }

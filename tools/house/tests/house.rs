@@ -7,8 +7,11 @@ use fusebox_house::lines::too_long;
 use fusebox_house::names::declared_twice;
 use fusebox_house::tree::{Package, packages};
 
-/// Crates that are still to be put in order: their circles, names and long lines are left alone.
-const STILL_TO_DO: [&str; 2] = ["host/proxy", "host/wasm"];
+/// Files with lines that can't be broken, and why.
+const MAY_HAVE_LONG_LINES: [(&str, &str); 2] = [
+    ("host/proxy/src/observe/log.rs", "a row of a table in Markdown is a line"),
+    ("host/proxy/src/observe/log/tests.rs", "the log's lines are compared as they are written"),
+];
 
 /// Its types stand for things of the product in tests, and are named after them.
 const NAMED_AFTER_THE_PRODUCT: &str = "host/dev";
@@ -16,29 +19,22 @@ const NAMED_AFTER_THE_PRODUCT: &str = "host/dev";
 fn workspace() -> Vec<Package> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let packages = packages(&root).expect("the repository");
-    for folder in STILL_TO_DO.iter().chain(&[NAMED_AFTER_THE_PRODUCT, "tools/house"]) {
-        assert!(packages.iter().any(|package| package.folder == *folder), "{folder} is not there");
+    for folder in [NAMED_AFTER_THE_PRODUCT, "tools/house"] {
+        assert!(packages.iter().any(|package| package.folder == folder), "{folder} is not there");
     }
-    packages
-}
-
-/// The crates that have to be in order.
-fn checked() -> Vec<Package> {
-    let mut packages = workspace();
-    packages.retain(|package| !STILL_TO_DO.contains(&&*package.folder));
     packages
 }
 
 #[test]
 fn no_file_imports_a_file_that_imports_it() {
-    let found: Vec<_> = checked().iter().flat_map(circles).collect();
+    let found: Vec<_> = workspace().iter().flat_map(circles).collect();
     let told = found.join("\n\n");
     assert!(found.is_empty(), "{told}\n\nMove what both need into a file of its own.");
 }
 
 #[test]
 fn no_type_name_is_declared_twice() {
-    let mut packages = checked();
+    let mut packages = workspace();
     packages.retain(|package| package.folder != NAMED_AFTER_THE_PRODUCT);
     let found = declared_twice(&packages);
     assert!(found.is_empty(), "{}", found.join("\n"));
@@ -46,17 +42,20 @@ fn no_type_name_is_declared_twice() {
 
 #[test]
 fn no_line_is_too_long() {
-    let found: Vec<_> = checked().iter().flat_map(too_long).collect();
+    let found: Vec<_> = workspace().iter().flat_map(too_long_without_reason).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+    let all: Vec<_> = workspace().iter().flat_map(too_long).collect();
+    for (file, _) in MAY_HAVE_LONG_LINES {
+        assert!(all.iter().any(|line| is_in(line, file)), "{file} has none: take it off the list");
+    }
 }
 
-#[test]
-fn what_is_still_to_do_becomes_less() {
-    let packages = workspace();
-    for folder in STILL_TO_DO {
-        let package = packages.iter().find(|package| package.folder == folder);
-        let is_done =
-            |package: &Package| circles(package).is_empty() && too_long(package).is_empty();
-        assert!(!package.is_some_and(is_done), "{folder} is done: take it off the list");
-    }
+fn too_long_without_reason(package: &Package) -> Vec<String> {
+    let mut found = too_long(package);
+    found.retain(|line| !MAY_HAVE_LONG_LINES.iter().any(|(file, _)| is_in(line, file)));
+    found
+}
+
+fn is_in(line: &str, file: &str) -> bool {
+    line.strip_prefix(file).is_some_and(|rest| rest.starts_with(':'))
 }

@@ -9,7 +9,7 @@ use fusebox_wasm::author::inspect;
 
 use super::build::{self, Built};
 use super::manifest::Language;
-use super::scaffold::{self, Kind};
+use super::scaffold::{self, ComponentKind};
 use super::subject::{Subject, component_of};
 use super::test;
 use crate::code_cache;
@@ -33,7 +33,7 @@ enum ComponentCommand {
         lang: Language,
         /// What it does
         #[arg(long, default_value = "predicate")]
-        kind: Kind,
+        kind: ComponentKind,
     },
     /// Build a component with the tools of its language
     Build {

@@ -17,7 +17,7 @@ static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/author/templat
 
 /// What a new component does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Kind {
+pub(super) enum ComponentKind {
     /// Decides what is a failure
     Predicate,
     /// Answers in place of one
@@ -26,7 +26,7 @@ pub(super) enum Kind {
     Both,
 }
 
-impl Kind {
+impl ComponentKind {
     fn name(self) -> &'static str {
         match self {
             Self::Predicate => "predicate",
@@ -75,7 +75,7 @@ pub(super) fn new(
     directory: &Path,
     name: &str,
     language: Language,
-    kind: Kind,
+    kind: ComponentKind,
 ) -> Result<Vec<String>> {
     let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
         && name
@@ -121,8 +121,8 @@ pub(super) fn new(
 }
 
 /// Where a template goes; none if it is for another kind.
-fn name_of(path: &str, kind: Kind) -> Option<String> {
-    for other in [Kind::Predicate, Kind::Fallback, Kind::Both] {
+fn name_of(path: &str, kind: ComponentKind) -> Option<String> {
+    for other in [ComponentKind::Predicate, ComponentKind::Fallback, ComponentKind::Both] {
         let mark = format!(".{}.", other.name());
         if path.contains(&mark) {
             return (other == kind).then(|| path.replace(&mark, "."));

@@ -37,8 +37,8 @@ pub(super) fn component_of(path: &Path) -> Result<PathBuf> {
 }
 
 impl Subject {
-    /// What `path` means, a component's folder or a component, with the cases in a file of their own
-    /// or not: then they are those of the folder, or `cases.toml` beside the component.
+    /// What `path` means, a component's folder or a component. The cases are in `cases`, or else
+    /// those of the folder, or in `cases.toml` beside the component.
     ///
     /// # Errors
     /// It is a folder without a manifest, or the manifest is wrong.

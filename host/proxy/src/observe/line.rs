@@ -156,7 +156,9 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn with(use_it: impl FnOnce(&mut Self)) {
         thread_local! {
-            static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { buffer: Vec::new(), days: Days::NONE }) };
+            static SCRATCH: RefCell<Scratch> = const {
+                RefCell::new(Scratch { buffer: Vec::new(), days: Days::NONE })
+            };
         }
         let mut use_it = Some(use_it);
         let _ = SCRATCH.try_with(|scratch| {

@@ -108,25 +108,29 @@ fn new_overwrites_nothing_and_takes_only_names() {
 
 // ===== build =====
 
-const MANIFEST: &str = "language = 'LANGUAGE'\nworld = 'predicate-policy'\nsource = 'guest.x'\ncomponent = 'build/guest.wasm'\n";
+const MANIFEST: &str = "language = 'LANGUAGE'\nworld = 'predicate-policy'\nsource = 'guest.x'\n\
+    component = 'build/guest.wasm'\n";
 
 #[test]
 fn a_build_says_what_is_missing_in_one_line() {
     let here = here();
     let build = || fusebox_with(here.path(), &["component", "build"], &[("PATH", "/nonexistent")]);
     assert!(refused(&build()).contains(
-        "component.toml: not there, so this is no component's folder; `fusebox component new` makes one"
+        "component.toml: not there, so this is no component's folder; `fusebox component new` \
+         makes one"
     ));
     for (language, expected) in [
         ("rust", "no `cargo`: install Rust with rustup"),
         ("javascript", "no `jco`: run `npm install` in `.` (`npm` comes with Node.js 20 or newer)"),
         (
             "python",
-            "no `componentize-py`: run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in `.`",
+            "no `componentize-py`: run `python3 -m venv .venv && .venv/bin/pip install -r \
+             requirements.txt` in `.`",
         ),
         (
             "c",
-            "no `python-zig`: run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in `.`",
+            "no `python-zig`: run `python3 -m venv .venv && .venv/bin/pip install -r \
+             requirements.txt` in `.`",
         ),
         ("go", "no `go`: install Go 1.24 or newer, or run `python3 -m venv"),
     ] {
@@ -170,7 +174,8 @@ fn tools(folder: &Path, made: &[u8]) {
     fs::write(folder.join("made.wasm"), made).expect("a file");
     fs::write(
         &tool,
-        "#!/bin/sh\nfor last; do :; done\n[ -e fails ] && { echo because; exit 7; }\ncp made.wasm \"$last\"\n",
+        "#!/bin/sh\nfor last; do :; done\n[ -e fails ] && { echo because; exit 7; }\n\
+         cp made.wasm \"$last\"\n",
     )
     .expect("a file");
     fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -189,7 +194,8 @@ fn a_build_that_fails_or_needs_more_than_it_may_leaves_what_was_there() {
         done(&built).starts_with("./build/guest.wasm: ") && !built.out.contains("unchanged"),
         "{built:?}"
     );
-    let shown = "$ .venv/bin/componentize-py -q -d wit -w predicate-policy componentize guest -p . -o build/.scratch-";
+    let shown = "$ .venv/bin/componentize-py -q -d wit -w predicate-policy componentize guest -p \
+        . -o build/.scratch-";
     assert!(built.error.starts_with(shown), "{built:?}");
     let left = files(&here.path().join("build"));
     assert_eq!(left, [here.path().join("build/guest.wasm")], "and nothing else stays");
@@ -212,7 +218,8 @@ fn a_build_that_fails_or_needs_more_than_it_may_leaves_what_was_there() {
     );
     fs::write(here.path().join("made.wasm"), more.expect("valid text")).expect("a file");
     let refused = build();
-    let said = "fusebox: .: the component imports `wasi:cli/stderr`, `a:b/c`, which `imports` in `component.toml` does not name";
+    let said = "fusebox: .: the component imports `wasi:cli/stderr`, `a:b/c`, which `imports` in \
+        `component.toml` does not name";
     assert!(refused.code == Some(1) && refused.error.contains(said), "{refused:?}");
     assert_eq!(fs::read(here.path().join("build/guest.wasm")).expect("it is there"), before);
 }
@@ -278,7 +285,8 @@ fn a_new_component_in_rust_builds_passes_and_decides() {
 
 // ===== test and bench =====
 
-const CASES: &str = "[[case]]\nname = 'busy is a failure'\nresponse = { status = 503 }\nexpect = { handled = true }\n";
+const CASES: &str = "[[case]]\nname = 'busy is a failure'\nresponse = { status = 503 }\n\
+    expect = { handled = true }\n";
 
 /// A component and cases beside it.
 fn subject(component: &[u8], cases: &str) -> TempDir {
@@ -291,13 +299,17 @@ fn subject(component: &[u8], cases: &str) -> TempDir {
 #[test]
 fn a_test_shows_what_is_different() {
     let answers = wat_component(&responds(200, "one"));
-    let cases = "[[case]]\nname = 'a page'\nfailure = 'timeout'\nexpect = { response = { status = 503, body = \"one\\ntwo\" } }\n\
-                 [[case]]\nname = 'the other'\nfailure = 'dns'\nexpect = { response = { status = 200 } }\n";
+    let cases = "[[case]]\nname = 'a page'\nfailure = 'timeout'\n\
+        expect = { response = { status = 503, body = \"one\\ntwo\" } }\n\
+                 [[case]]\nname = 'the other'\nfailure = 'dns'\n\
+                 expect = { response = { status = 200 } }\n";
     let here = subject(&answers, cases);
     let tested = fusebox(here.path(), &["component", "test", "guest.wasm"]);
     assert_eq!((tested.code, &*tested.error), (Some(1), ""));
-    let expected = "FAIL  a page (cases.toml:1)\n      status: expected 503, found 200\n      body (- expected, + found):\n\
-                    \x20       - one\n        - two\n        + one\nok    the other\n1 of 2 cases failed\n";
+    let expected = "FAIL  a page (cases.toml:1)\n      status: expected 503, found \
+        200\n      body (- expected, + found):\n\
+                    \x20       - one\n        - two\n        + one\nok    the other\n\
+                    1 of 2 cases failed\n";
     assert_eq!(tested.out, expected);
 }
 
@@ -332,7 +344,8 @@ fn mistakes_in_what_is_tested_are_one_line() {
             .contains("wrong.toml:4: unknown field `handeled`")
     );
     let faulted = test(&["guest.wasm"]);
-    let expected = "answer: expected handled = true, found the fault `trap`: wasm `unreachable` instruction executed";
+    let expected = "answer: expected handled = true, found the fault `trap`: wasm `unreachable` \
+        instruction executed";
     assert!(faulted.code == Some(1) && faulted.out.contains(expected), "{faulted:?}");
     fs::write(here.path().join("component.toml"), MANIFEST.replace("LANGUAGE", "c"))
         .expect("a file");
@@ -392,11 +405,13 @@ fn a_bench_prints_what_a_component_costs() {
 fn cases_guard_the_start_and_every_swap() {
     let never = predicate("(i32.const 0)");
     let here = subject(&never, CASES);
-    let config = "listen = '127.0.0.1:0'\n[components.c]\nfile = 'guest.wasm'\ncases = 'cases.toml'\n\
+    let config = "listen = '127.0.0.1:0'\n[components.c]\nfile = 'guest.wasm'\n\
+        cases = 'cases.toml'\n\
                   [[routes]]\nupstream = 'http://b'\n";
     fs::write(here.path().join("fusebox.toml"), config).expect("a file");
     let said = fusebox(here.path(), &["check"]);
-    let expected = "guest.wasm): cases.toml: 1 of 1 cases failed; line 1, `busy is a failure`: answer: expected handled = true, found handled = false";
+    let expected = "guest.wasm): cases.toml: 1 of 1 cases failed; line 1, `busy is a failure`: \
+        answer: expected handled = true, found handled = false";
     assert!(refused(&said).contains(expected), "{said:?}");
 
     let origin =
@@ -444,7 +459,8 @@ fn what_was_captured_tests_the_next_version() {
     // As it is configured, and only its own.
     fs::write(
         here.path().join("fusebox.toml"),
-        "listen = '127.0.0.1:0'\n[components.c]\nfile = 'c.wasm'\n[[routes]]\nupstream = 'http://b'\n",
+        "listen = '127.0.0.1:0'\n[components.c]\nfile = 'c.wasm'\n[[routes]]\n\
+         upstream = 'http://b'\n",
     )
     .expect("a file");
     let with = |name: &str| {
@@ -470,7 +486,8 @@ fn what_was_captured_tests_the_next_version() {
 
 // ===== the guide =====
 
-/// Every block of `docs/components/writing.md` that is for the shell or for a file is carried out, in order.
+/// Every block of `docs/components/writing.md` that is for the shell or for a file is carried out,
+/// in order.
 #[test]
 fn the_guide_is_true() {
     if !can_build() {

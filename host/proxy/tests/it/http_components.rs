@@ -195,13 +195,35 @@ fn what_it_prints_is_told_with_the_request() {
 
 // ===== what a bad one costs =====
 
+#[track_caller]
+fn declines(proxy: &Proxy, path: &str, fault: &str, detail: &str) {
+    let response = proxy.ask(get(path, path));
+    assert_eq!((response.status(), response.text()), (503, "no good"), "{path}");
+    let mut told = proxy.told(path);
+    told.retain(|line| line != "Component printed");
+    assert_eq!(
+        told[..2],
+        [format!("Component faulted: {fault}"), "Fallback declined".to_owned()],
+        "{path}"
+    );
+    let fault = told_of(proxy, path, &format!("Component faulted: {fault}"));
+    let [component, generation] = ["component", "generation"].map(|key| fault[key].clone());
+    assert_eq!(
+        (component, generation, &fault["policy"]),
+        (json!("c"), json!(1), &json!("fallback"))
+    );
+    assert_eq!(fault["digest"], proxy.line("Component loaded")["digest"]);
+    assert!(fault["detail"].as_str().is_some_and(|said| said.contains(detail)), "{fault}");
+    assert_eq!(proxy.ask(get("/", "next")).text(), "good", "the next one is as good as any");
+}
+
 #[test]
 fn a_guest_that_gives_no_answer_has_declined() {
-    let (_origin, proxy) = hostile("timeout = '50ms'\nresponse_timeout = '300ms'\nmemory = '8MiB'");
+    // A busy machine may need long for 50 ms of processor time.
+    let (_origin, proxy) = hostile("timeout = '50ms'\nresponse_timeout = '1m'\nmemory = '8MiB'");
     for (path, fault, detail) in [
         ("/trap", "trap", "`unreachable` instruction"),
         ("/loop", "timeout", "took longer than 50ms"),
-        ("/wait", "timeout", "gave no answer within 300ms"),
         ("/grow", "memory", "asked for more than 8.0 MiB of memory"),
         ("/silent", "bad-answer", "gave no answer"),
         ("/dropped", "bad-answer", "gave no answer"),
@@ -209,28 +231,11 @@ fn a_guest_that_gives_no_answer_has_declined() {
         ("/status/101", "bad-answer", "answered with status `101`, expected 200 to 599"),
         ("/many-headers/101", "bad-answer", "answered with 101 headers, expected at most 100"),
     ] {
-        let response = proxy.ask(get(path, path));
-        assert_eq!((response.status(), response.text()), (503, "no good"), "{path}");
-        let mut told = proxy.told(path);
-        told.retain(|line| line != "Component printed");
-        assert_eq!(
-            told[..2],
-            [format!("Component faulted: {fault}"), "Fallback declined".to_owned()],
-            "{path}"
-        );
-        let fault = told_of(&proxy, path, &format!("Component faulted: {fault}"));
-        let [component, generation] = ["component", "generation"].map(|key| fault[key].clone());
-        assert_eq!(
-            (component, generation, &fault["policy"]),
-            (json!("c"), json!(1), &json!("fallback"))
-        );
-        assert_eq!(fault["digest"], proxy.line("Component loaded")["digest"]);
-        assert!(fault["detail"].as_str().is_some_and(|said| said.contains(detail)), "{fault}");
-        assert_eq!(proxy.ask(get("/", "next")).text(), "good", "the next one is as good as any");
+        declines(&proxy, path, fault, detail);
     }
     proxy.counts(&[
         (&proxy.fault_series("trap"), 1.0),
-        (&proxy.fault_series("timeout"), 2.0),
+        (&proxy.fault_series("timeout"), 1.0),
         (&proxy.fault_series("memory"), 1.0),
         (&proxy.fault_series("bad-answer"), 5.0),
         (r#"fusebox_component_instances{component="c"}"#, 0.0),
@@ -238,29 +243,46 @@ fn a_guest_that_gives_no_answer_has_declined() {
 }
 
 #[test]
+fn a_guest_that_waits_too_long_has_declined() {
+    let (_origin, proxy) = hostile("timeout = '50ms'\nresponse_timeout = '2s'");
+    declines(&proxy, "/wait", "timeout", "gave no answer within 2s");
+    proxy.counts(&[(r#"fusebox_component_instances{component="c"}"#, 0.0)]);
+}
+
+#[track_caller]
+fn breaks_off(proxy: &Proxy, path: &str, fault: &str, detail: &str, begun: &str) {
+    let mut wire = proxy.connect();
+    wire.send(get(path, path));
+    let response = wire.any_response();
+    assert_eq!((response.status(), response.text()), (200, begun), "{path}");
+    assert!(response.broken.is_some(), "{path}");
+    assert_eq!(wire.rest(), b"", "closed");
+    let fault = told_of(proxy, path, &format!("Component faulted: {fault}"));
+    assert_eq!((&fault["component"], &fault["generation"]), (&json!("c"), &json!(1)));
+    assert!(fault["detail"].as_str().is_some_and(|said| said.contains(detail)), "{fault}");
+    assert_eq!(proxy.ask(get("/", "next")).text(), "good");
+    proxy.counts(&[(r#"fusebox_component_instances{component="c"}"#, 0.0)]);
+}
+
+#[test]
 fn a_guest_that_fails_within_its_body_breaks_it_off() {
-    let (_origin, proxy) = hostile("timeout = '20ms'\nbody_timeout = '2s'");
+    let (_origin, proxy) = hostile("timeout = '20ms'\nbody_timeout = '1m'");
     for (path, fault, detail, begun) in [
         ("/body-trap", "trap", "`unreachable` instruction", "begun\n"),
         ("/body-drop-trap/50", "trap", "`unreachable` instruction", "begun\n"),
         ("/body-end-trap/50", "trap", "`unreachable` instruction", "begun\n"),
         ("/body-loop", "timeout", "took longer than 220ms", "begun\n"),
-        ("/body-wait", "timeout", "body took longer than 2s", "begun\n"),
         ("/body-unfinished", "bad-answer", "did not finish its body", "begun\n"),
         ("/body-short", "bad-answer", "did not finish its body", "short"),
     ] {
-        let mut wire = proxy.connect();
-        wire.send(get(path, path));
-        let response = wire.any_response();
-        assert_eq!((response.status(), response.text()), (200, begun), "{path}");
-        assert!(response.broken.is_some(), "{path}");
-        assert_eq!(wire.rest(), b"", "closed");
-        let fault = told_of(&proxy, path, &format!("Component faulted: {fault}"));
-        assert_eq!((&fault["component"], &fault["generation"]), (&json!("c"), &json!(1)));
-        assert!(fault["detail"].as_str().is_some_and(|said| said.contains(detail)), "{fault}");
-        assert_eq!(proxy.ask(get("/", "next")).text(), "good");
+        breaks_off(&proxy, path, fault, detail, begun);
     }
-    proxy.counts(&[(r#"fusebox_component_instances{component="c"}"#, 0.0)]);
+}
+
+#[test]
+fn a_guest_that_waits_too_long_within_its_body_breaks_it_off() {
+    let (_origin, proxy) = hostile("timeout = '20ms'\nbody_timeout = '2s'");
+    breaks_off(&proxy, "/body-wait", "timeout", "body took longer than 2s", "begun\n");
 }
 
 #[test]

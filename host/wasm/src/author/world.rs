@@ -27,7 +27,7 @@ pub enum World {
 }
 
 impl World {
-    /// Every one.
+    /// All of them.
     pub const ALL: [Self; 3] = [Self::Policy, Self::PredicatePolicy, Self::FallbackPolicy];
 
     /// Its name in the contract.

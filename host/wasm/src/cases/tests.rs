@@ -11,7 +11,6 @@ peek_body = "16KiB"
 
 [[case]]
 name = "everything that a case can say"
-request = { method = "POST", scheme = "https", authority = "b:1", path = "/rpc?x=1", headers = { accept = "a", via = ["1", "2"] } }
 response = { status = 200, headers = { content-type = "application/json" }, body = "{}" }
 attempt = 3
 history = [{ status = 503, elapsed = "12ms" }, { failure = "timeout", elapsed = "1s" }]
@@ -22,6 +21,12 @@ policy = "retry"
 asked = "abort-if"
 settings = { codes = "1" }
 expect = { handled = true }
+[case.request]
+method = "POST"
+scheme = "https"
+authority = "b:1"
+path = "/rpc?x=1"
+headers = { accept = "a", via = ["1", "2"] }
 
 [[case]]
 name = "the least"
@@ -33,7 +38,7 @@ expect = { declined = true }
 #[test]
 fn a_file_has_a_configuration_and_cases_with_their_lines() {
     let cases = from_toml(WHOLE).expect("it is right");
-    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 20]);
+    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 25]);
     let config = cases.config(Path::new("a.wasm")).expect("it is possible");
     assert_eq!(
         (config.settings["codes"].as_str(), config.peek().map(|peek| peek.bytes)),
@@ -168,7 +173,8 @@ fn mistakes_are_said_with_their_line() {
 fn what_no_component_can_be_configured_with_is_an_error() {
     let error = |component: &str| {
         let text = format!(
-            "[component]\n{component}\n[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = {{ handled = true }}"
+            "[component]\n{component}\n[[case]]\nname = 'a'\nfailure = 'dns'\n\
+             expect = {{ handled = true }}"
         );
         let error = from_toml(&text).expect("the cases are right").config(Path::new("a.wasm"));
         error.expect_err(component).to_string()
@@ -211,7 +217,8 @@ fn many_cases_are_read_at_once() {
 fn more_headers_than_a_message_may_have_are_an_error() {
     let headers: Vec<_> = (0..40_000).map(|index| format!("x{index} = '1'")).collect();
     let text = format!(
-        "[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = {{ handled = true }}\nrequest = {{ headers = {{ {} }} }}",
+        "[[case]]\nname = 'a'\nfailure = 'dns'\nexpect = {{ handled = true }}\n\
+         request = {{ headers = {{ {} }} }}",
         headers.join(", ")
     );
     let error = from_toml(&text).expect_err("too many");

@@ -22,7 +22,8 @@ const WORLD: &str = "component-type";
 pub(crate) fn into_component(module: &[u8]) -> Result<Vec<u8>> {
     ensure!(
         has_world(module)?,
-        "a core module that does not say which world it is for: build it with wit-bindgen, or as a component"
+        "a core module that does not say which world it is for: build it with wit-bindgen, or as \
+         a component"
     );
     ComponentEncoder::default()
         .validate(true)

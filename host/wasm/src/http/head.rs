@@ -90,7 +90,7 @@ impl Answered {
                 .note(&format!("header `{name}` of the response dropped: only the proxy sets it"));
             headers.remove(name);
         }
-        let mut body = Some(body).filter(|body| !body.is_end_stream());
+        let mut body = Some(body).filter(|body| !body.is_end_stream() && length != Some(0));
         if !may_have_body(status) && body.take().is_some() {
             console.note(&format!("body of the response dropped: `{}` has none", status.as_u16()));
         }

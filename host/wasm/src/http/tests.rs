@@ -266,6 +266,19 @@ async fn why_there_is_no_answer_does_not_depend_on_where_epochs_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_of_no_length_is_none() {
+    for (script, expected) in
+        [(&[Answers(200), Waits][..], Ok(false)), (&[Answers(200), Traps], Err(Fault::Trap))]
+    {
+        for steps in with_epochs(script, 0) {
+            let answered = head(&mut start(steps.clone(), Some(0))).await;
+            let came = answered.map(|answered| answered.body.is_some());
+            assert_eq!(came.map_err(|failure| failure.fault), expected, "{steps:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_is_told_even_if_nobody_reads_what_came_before_it() {
     let script =
         vec![Answers(200), Pauses(Duration::from_secs(1)), Writes("a"), Writes("b"), Traps];

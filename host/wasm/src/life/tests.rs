@@ -190,8 +190,9 @@ fn trim(model: &mut Model, keep: usize) {
 }
 
 proptest! {
-    /// Whatever happens: a version is followed only by a new one or by one that it replaced; the latest proven version stays
-    /// at hand for as long as any is kept, and is what faults lead back to; and what is set aside is tried again.
+    /// Whatever happens: a version is followed only by a new one or by one that it replaced; the
+    /// latest proven version is kept for as long as any is, and faults lead back to it; and a
+    /// version in quarantine is tried again.
     #[test]
     fn no_good_version_is_ever_lost(steps in steps(), keep in 0..4_usize, max_faults in 0..4_u32) {
         let rules = Rules { keep, max_faults, ..RULES };
@@ -208,28 +209,34 @@ proptest! {
                 Step::Admit => {
                     admitted += 1;
                     prop_assert_eq!(life.next_generation(), admitted);
-                    prop_assert_eq!(life.admit(admitted, now, calls), model.last().map(|(version, _)| *version));
+                    let current = model.last().map(|(version, _)| *version);
+                    prop_assert_eq!(life.admit(admitted, now, calls), current);
                     model.push((admitted, false));
                     trim(&mut model, keep);
                     prop_assert_eq!(life.standing(now, calls), ComponentStanding::Probation);
-                    prop_assert!(keep == 0 || !had_proven || model.iter().any(|(_, is_proven)| *is_proven));
+                    let has_proven = model.iter().any(|(_, is_proven)| *is_proven);
+                    prop_assert!(keep == 0 || !had_proven || has_proven);
                 }
                 Step::Fault { late } => {
                     calls += 1;
                     let current = model.last().map(|(version, _)| *version);
-                    let generation = if late { admitted.saturating_sub(1) } else { current.unwrap_or(0) };
+                    let late_one = admitted.saturating_sub(1);
+                    let generation = if late { late_one } else { current.unwrap_or(0) };
                     match life.faulted(generation, now, calls) {
                         Consequence::RolledBack { from, to, faults } => {
                             prop_assert!(faults > max_faults);
-                            prop_assert_eq!(model.pop(), Some((from, false)), "one that had proved itself");
+                            let popped = model.pop();
+                            prop_assert_eq!(popped, Some((from, false)), "it had proved itself");
                             prop_assert_eq!(current, Some(generation));
                             let proven = model.iter().rposition(|(_, is_proven)| *is_proven);
                             model.truncate(proven.map_or(model.len(), |latest| latest + 1));
                             prop_assert_eq!(model.last().map(|(version, _)| *version), Some(to));
                         }
                         Consequence::Quarantined { faults } => {
-                            prop_assert!(current == Some(generation) && faults >= rules.quarantine_after);
-                            prop_assert_eq!(life.standing(now, calls), ComponentStanding::Quarantined);
+                            prop_assert!(current == Some(generation));
+                            prop_assert!(faults >= rules.quarantine_after);
+                            let standing = life.standing(now, calls);
+                            prop_assert_eq!(standing, ComponentStanding::Quarantined);
                         }
                         Consequence::None => {}
                     }
@@ -237,7 +244,8 @@ proptest! {
                 Step::Success => {
                     calls += 1;
                     let generation = model.last().map_or(0, |(version, _)| *version);
-                    let was_quarantined = life.standing(now, calls) == ComponentStanding::Quarantined;
+                    let standing = life.standing(now, calls);
+                    let was_quarantined = standing == ComponentStanding::Quarantined;
                     prop_assert_eq!(life.succeeded(generation), was_quarantined);
                     prop_assert!(model.is_empty() || !life.is_troubled());
                 }
@@ -254,7 +262,8 @@ proptest! {
             let older: Vec<u64> = model.iter().rev().skip(1).map(|(version, _)| *version).collect();
             prop_assert_eq!(life.kept().copied().collect::<Vec<_>>(), older);
             // Whatever is there gets a call within one interval at the latest.
-            prop_assert_eq!(life.clone().may_call(now + rules.quarantine_interval), !model.is_empty());
+            let may_call = life.clone().may_call(now + rules.quarantine_interval);
+            prop_assert_eq!(may_call, !model.is_empty());
         }
     }
 }

@@ -32,8 +32,8 @@ pub(crate) struct Ledger {
     meters: Arc<Meters>,
     swaps: watch::Sender<u64>,
     record: Mutex<LedgerRecord>,
-    /// Whether a call has to look at `record` first, and tell of its success: a component in good
-    /// order needs no lock.
+    /// Whether calls must check `record` first and report success. A healthy component needs no
+    /// lock.
     is_troubled: AtomicBool,
     printed: Throttle,
     captured: Throttle,
@@ -42,19 +42,18 @@ pub(crate) struct Ledger {
 pub(super) struct LedgerRecord {
     pub(super) life: Life<Arc<Version>>,
     pub(super) needs: Needs,
-    /// The digests of what was rolled back since other content was in the file: they are not taken
-    /// from it again, only when they are pushed.
+    /// The digests that were rolled back since the file last had other content. They are not loaded
+    /// from the file again, but may be pushed.
     pub(super) rolled_back: BTreeSet<Arc<str>>,
     pub(super) rejection: Option<ComponentRejection>,
-    /// The digest of what was pushed into the file last, as long as the file that it replaced is
-    /// at hand.
+    /// The digest that was last pushed into the file, as long as the file that it replaced is kept.
     pub(super) pushed: Option<Arc<str>>,
-    /// The file still has what was rolled back.
+    /// The file may still have content that was rolled back.
     pub(super) is_unsettled: bool,
 }
 
 impl Ledger {
-    /// No version is there yet.
+    /// It has no version yet.
     pub(super) fn new(
         name: Arc<str>,
         file: PathBuf,
@@ -100,10 +99,10 @@ impl Ledger {
         &self.meters
     }
 
-    /// From now on only versions that answer `handle-if` may take the place.
+    /// From now on only versions that answer `handle-if` are accepted.
     ///
     /// # Errors
-    /// The one that is in it does not.
+    /// The version in use does not.
     pub(crate) fn need_predicate(&self) -> Result<(), String> {
         let mut record = self.record();
         let has = record.life.current().is_none_or(|version| version.exports().has_predicate());
@@ -111,10 +110,10 @@ impl Ledger {
         if has { Ok(()) } else { Err(self.missing(PREDICATE)) }
     }
 
-    /// From now on only versions that make fallback responses may take the place.
+    /// From now on only versions that make fallback responses are accepted.
     ///
     /// # Errors
-    /// The one that is in it does not.
+    /// The version in use does not.
     pub(crate) fn need_fallback(&self) -> Result<(), String> {
         let mut record = self.record();
         let has = record.life.current().is_none_or(|version| version.can_respond());
@@ -126,7 +125,7 @@ impl Ledger {
         format!("component `{}` ({}): missing export `{export}`", self.name, self.file.display())
     }
 
-    /// Whether the component may be called now. If not, that is counted.
+    /// Whether the component may be called now. A refusal is counted.
     pub(crate) fn may_call(&self) -> bool {
         let may = !self.is_troubled.load(Ordering::Relaxed)
             || self.record().life.may_call(Instant::now());
@@ -136,7 +135,7 @@ impl Ledger {
         may
     }
 
-    /// A call into `version` has failed.
+    /// Records a failed call into `version`.
     pub(crate) fn failed(
         &self,
         reporter: &Reporter,
@@ -176,7 +175,7 @@ impl Ledger {
         }
     }
 
-    /// A call into `version` has succeeded.
+    /// Records a successful call into `version`.
     pub(crate) fn succeeded_with(&self, version: &Version) {
         if self.is_troubled.load(Ordering::Relaxed) {
             self.succeeded(version);
@@ -210,7 +209,7 @@ impl Ledger {
         self.emit(EventKind::Component(ComponentEvent::RolledBack { component, from, faults }));
     }
 
-    /// Another version has taken the place.
+    /// Another version is in use now.
     pub(super) fn switched(&self, record: MutexGuard<'_, LedgerRecord>, old: Option<&Version>) {
         // Only now: a caller that finds its instance retired must find the new version. And before
         // a roll-back can reinstate it.
@@ -224,7 +223,7 @@ impl Ledger {
         self.is_troubled.store(record.life.is_troubled(), Ordering::Relaxed);
     }
 
-    /// The guest has printed these lines in a call.
+    /// Emits the lines that the guest printed in a call.
     pub(crate) fn printed(
         &self,
         reporter: &Reporter,
@@ -300,14 +299,14 @@ impl Ledger {
         self.record().life.current().cloned()
     }
 
-    /// It is only held for a few lines at a time, and nothing in those lines panics.
+    /// Held for a few lines at a time, none of which panics.
     pub(super) fn record(&self) -> MutexGuard<'_, LedgerRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Ledger {
-    /// Nobody can ask any longer: the instances that workers still keep should go.
+    /// No caller is left: workers should drop the instances that they keep.
     fn drop(&mut self) {
         self.current().inspect(|version| version.retire());
     }

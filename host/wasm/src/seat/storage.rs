@@ -15,16 +15,16 @@ use crate::artifact::Artifact;
 /// Writes `artifact` to `file`, and keeps the previous content in `FILE.previous`. Returns `false`
 /// if there was no previous file, or it had the same content.
 ///
-/// A symbolic link stays one: what it points to is replaced.
+/// A symbolic link stays one: its target is replaced.
 ///
 /// # Errors
-/// The directory can't be written to. The file has what it had.
+/// The directory can't be written to. The file is unchanged.
 pub(super) fn store(file: &Path, artifact: &Artifact) -> anyhow::Result<bool> {
     let file = target(file)?;
     let old = match fs::symlink_metadata(&file) {
         Ok(old) if old.is_file() => Some(old.permissions()),
         Ok(old) if old.is_symlink() => bail!("is a symbolic link to nothing"),
-        // A device, for one, would be gone.
+        // Replacing a device, for example, would remove it.
         Ok(_) => bail!("is not a regular file"),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
@@ -48,11 +48,11 @@ pub(super) fn store(file: &Path, artifact: &Artifact) -> anyhow::Result<bool> {
     Ok(old.is_some())
 }
 
-/// Puts back what was in `file` before it was replaced by `replaced`, if both are as they were
-/// left: digests in hex.
+/// Restores the content that `file` had before `replaced`, if both files are unchanged. The
+/// arguments are digests in hex.
 ///
 /// # Errors
-/// They are not, or the directory can't be written to.
+/// One of them has changed, or the directory can't be written to.
 pub(super) fn put_back(file: &Path, replaced: &str, previous: &str) -> anyhow::Result<()> {
     let file = target(file)?;
     ensure!(**Artifact::read(&file)?.digest() == *replaced, "it was changed since");
@@ -63,7 +63,7 @@ pub(super) fn put_back(file: &Path, replaced: &str, previous: &str) -> anyhow::R
     sync(directory(&file))
 }
 
-/// What the file was before, as a second name of it: there is no moment without the first.
+/// Keeps the previous file as a hard link, so that the file always exists.
 fn keep(file: &Path) -> anyhow::Result<()> {
     let kept = kept(file);
     match fs::remove_file(&kept) {
@@ -71,7 +71,7 @@ fn keep(file: &Path) -> anyhow::Result<()> {
         _ => {}
     }
     if fs::hard_link(file, &kept).is_err() {
-        // Some file systems have no second names.
+        // Some file systems have no hard links.
         fs::copy(file, &kept)?;
         File::open(&kept)?.sync_all()?;
     }
@@ -104,8 +104,7 @@ fn temporary_prefix(file: &Path) -> OsString {
     prefix
 }
 
-/// What a push has left behind that was killed. There is one push at a time, and one process that
-/// takes them.
+/// Removes temporary files of a push that was killed. Pushes run one at a time, in one process.
 fn remove_abandoned(directory: &Path, file: &Path) {
     let prefix = temporary_prefix(file);
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {

@@ -8,17 +8,17 @@ use fusebox_wasm::CallHistogram;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::scrape::ComponentSample;
-
 /// A histogram for each component.
 #[derive(Debug)]
 pub(super) struct CallDurations(BTreeMap<Arc<str>, CallHistogram>);
 
 impl CallDurations {
-    /// Those of one component are added up.
-    pub(super) fn of(samples: &[ComponentSample]) -> Self {
+    /// By component; those of one component are added up.
+    pub(super) fn of<'a>(
+        calls: impl IntoIterator<Item = (&'a Arc<str>, &'a CallHistogram)>,
+    ) -> Self {
         let mut all = BTreeMap::<Arc<str>, CallHistogram>::new();
-        for ComponentSample { name, call_times, .. } in samples {
+        for (name, call_times) in calls {
             let sum = all.entry(name.clone()).or_default();
             sum.counts.iter_mut().zip(call_times.counts).for_each(|(sum, count)| *sum += count);
             sum.nanos = sum.nanos.saturating_add(call_times.nanos);

@@ -96,22 +96,22 @@ impl Requests {
         let mut registry = Registry::with_prefix("fusebox");
         for (shown, name, help) in [
             (
-                Shown::Requests,
+                RequestSeries::Requests,
                 "requests",
                 "Requests by the status that the client got; none if it left before",
             ),
             (
-                Shown::RequestDurations,
+                RequestSeries::RequestDurations,
                 "request_duration_seconds",
                 "From a request's arrival to the end of its response",
             ),
             (
-                Shown::Attempts,
+                RequestSeries::Attempts,
                 "attempts",
                 "Attempts on the upstream by class of status or by failure",
             ),
             (
-                Shown::AttemptDurations,
+                RequestSeries::AttemptDurations,
                 "attempt_duration_seconds",
                 "From an attempt's start to its response head or failure",
             ),
@@ -252,11 +252,11 @@ impl DurationTotals {
 #[derive(Debug)]
 struct Series {
     totals: Arc<BTreeMap<Arc<str>, Totals>>,
-    shown: Shown,
+    shown: RequestSeries,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Shown {
+enum RequestSeries {
     Requests,
     RequestDurations,
     Attempts,
@@ -271,16 +271,16 @@ impl EncodeMetric for Series {
                 encoder.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)
             };
             match self.shown {
-                Shown::Requests => totals
+                RequestSeries::Requests => totals
                     .requests()
                     .try_for_each(|(status, count)| counter("status", &status, count))?,
-                Shown::Attempts => totals
+                RequestSeries::Attempts => totals
                     .attempts()
                     .try_for_each(|(outcome, count)| counter("outcome", outcome, count))?,
-                Shown::RequestDurations => totals
+                RequestSeries::RequestDurations => totals
                     .request_durations
                     .encode(encoder.encode_family(&[("route", &**route)])?)?,
-                Shown::AttemptDurations => totals
+                RequestSeries::AttemptDurations => totals
                     .attempt_durations
                     .encode(encoder.encode_family(&[("route", &**route)])?)?,
             }
@@ -290,14 +290,16 @@ impl EncodeMetric for Series {
 
     fn metric_type(&self) -> MetricType {
         match self.shown {
-            Shown::Requests | Shown::Attempts => MetricType::Counter,
-            Shown::RequestDurations | Shown::AttemptDurations => MetricType::Histogram,
+            RequestSeries::Requests | RequestSeries::Attempts => MetricType::Counter,
+            RequestSeries::RequestDurations | RequestSeries::AttemptDurations => {
+                MetricType::Histogram
+            }
         }
     }
 
     fn is_empty(&self) -> bool {
         match self.shown {
-            Shown::Requests => {
+            RequestSeries::Requests => {
                 self.totals.values().all(|totals| totals.requests().next().is_none())
             }
             _ => self.totals.is_empty(),

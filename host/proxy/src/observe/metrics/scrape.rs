@@ -110,7 +110,8 @@ impl Scrape {
                 info.get_or_create(&labels).set(1);
             }
         }
-        let durations = CallDurations::of(&self.components);
+        let calls = self.components.iter().map(|sample| (&sample.name, &sample.call_times));
+        let durations = CallDurations::of(calls);
         new.0.register(
             "component_call_seconds",
             "Time that calls into a component took",

@@ -517,7 +517,8 @@ fn a_duration_counts_up_to_its_bound_and_in_the_sum() {
 
 #[test]
 fn what_linux_says_of_the_process_is_read() {
-    let stat = "7 (a) name) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 123456 1000000 500 18446744073709551615";
+    let stat = "7 (a) name) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 123456 \
+                1000000 500 18446744073709551615";
     assert_eq!(process::cpu_seconds(stat), Some(3.0));
     assert_eq!(process::start_after_boot(stat), Some(1234.56));
     assert_eq!(process::cpu_seconds("7 (a) S"), None);

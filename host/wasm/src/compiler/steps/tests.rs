@@ -83,7 +83,10 @@ proptest! {
     #[test]
     fn steps_do_what_the_instruction_does(
         wide in any::<bool>(),
-        calls in prop::collection::vec((0..3_usize, 0..MEMORY, 0..40_u64, 0..100_u64, any::<bool>()), 1..20),
+        calls in prop::collection::vec(
+            (0..3_usize, 0..MEMORY, 0..40_u64, 0..100_u64, any::<bool>()),
+            1..20,
+        ),
     ) {
         let wasm = if wide { moves("i64", "i64") } else { moves("i32", "") };
         let stepped = module(&wasm, SHORT_STEP).expect("it can be read");
@@ -120,7 +123,8 @@ fn what_is_short_stays_and_so_does_a_module_that_moves_nothing() {
 
 #[test]
 fn components_are_stepped_wherever_their_modules_are() {
-    let inner = "(core module $m (memory 1) (func (param i32) (memory.fill (i32.const 0) (i32.const 1) (local.get 0))))";
+    let inner = "(core module $m (memory 1) (func (param i32) (memory.fill (i32.const 0) \
+        (i32.const 1) (local.get 0))))";
     let wasm =
         wat::parse_str(format!("(component {inner} (component {inner} (component {inner})))"))
             .expect("valid text");
