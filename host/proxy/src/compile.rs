@@ -191,7 +191,7 @@ impl<'a> Compilation<'a> {
         let mut routes: Vec<Route> = Vec::new();
         for route in config.routes.values() {
             let upstream = match &route.upstream {
-                RouteUpstream::Own(upstream) => Some(upstream),
+                RouteUpstream::Own(upstream) => Some(&**upstream),
                 RouteUpstream::Named(name) => config.upstreams.get(name),
             };
             let Some(upstream) = upstream else { continue };

@@ -7,17 +7,17 @@
 //! - [`route`]: which pipeline and upstream it gets
 //! - [`headers`]: which headers end at the proxy, and which it adds
 //! - the pipeline: the crate `fusebox-resilience`; components answer its questions through
-//! `fusebox-wasm`
+//!   `fusebox-wasm`
 //! - [`upstream`]: sends the request to the upstream
 //! - [`reply`]: what the client gets when there is no upstream response
 //!
 //! Around it:
 //!
 //! - [`config`]: what the configuration file says; [`read`](mod@read) reads and checks it,
-//! [`compile`](mod@compile) turns it into what runs ([`running`])
+//!   [`compile`](mod@compile) turns it into what runs ([`running`])
 //! - [`observe`]: events become log lines and metrics
 //! - `admin`: the second listener, [`client`]: its client; `watch`: looks for changed component
-//! files
+//!   files
 //! - [`code_cache`]: where compiled components are stored
 //! - `author`: tools for authors of components, with the feature of that name
 //! - [`sockets`]: options of all sockets

@@ -102,7 +102,7 @@ pub enum RouteUpstream {
     /// The name of a declared upstream.
     Named(String),
     /// An upstream of its own.
-    Own(UpstreamConfig),
+    Own(Box<UpstreamConfig>),
 }
 
 impl RouteUpstream {
@@ -139,7 +139,8 @@ impl RouteUpstream {
             reader.error(path, format!("expected {EXPECTED}, found {found}"));
             return None;
         };
-        Some(Self::Own(UpstreamConfig { name: None, endpoint: endpoint?, settings }))
+        let upstream = UpstreamConfig { name: None, endpoint: endpoint?, settings };
+        Some(Self::Own(upstream.into()))
     }
 }
 
