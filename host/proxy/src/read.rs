@@ -1,7 +1,7 @@
 //! Reads a configuration file and checks everything that needs nothing but the file. (Whether a
 //! component can be loaded, or an address is free, is not checked here.)
 //!
-//! [`compile`](crate::compile) is the second step. The steps are separate so that a new
+//! [`compile`](mod@crate::compile) is the second step. The steps are separate so that a new
 //! configuration is known to be right before anything of the old one is touched.
 
 use std::collections::{HashMap, HashSet};

@@ -18,6 +18,9 @@ impl ConfigDuration {
     /// 10 years: longer than any process runs, and short enough to be added to any time.
     const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
+    /// What a timer can keep.
+    pub const SHORTEST: Self = Self::from_millis(1);
+
     /// For defaults.
     pub const fn from_millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))
@@ -89,6 +92,13 @@ impl Problems {
         if !ok {
             self.add(path, message());
         }
+    }
+
+    /// Adds one if a time is shorter than a millisecond, which no timer keeps.
+    pub fn require_time(&mut self, time: ConfigDuration, path: &str) {
+        self.require(time >= ConfigDuration::SHORTEST, path, || {
+            format!("must be at least {}, is {time}", ConfigDuration::SHORTEST)
+        });
     }
 
     /// `value` if nothing was wrong, or else everything that was.

@@ -159,6 +159,8 @@ impl ComponentConfig {
     /// interrupted.
     const LARGEST_PEEK: ByteSize = ByteSize::mib(1);
     const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+    /// A response waits for as long, whoever wants it.
+    const LONGEST_PEEK: Duration = Duration::from_secs(60);
     const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
     /// The compiler takes so much before it sees a component, and some more.
     const LEAST_COMPILE_MEMORY: ByteSize = ByteSize::mib(64);
@@ -225,14 +227,18 @@ impl ComponentConfig {
             );
         }
         let limit = self.timeout.0;
-        problems.require(!limit.is_zero() && limit <= Self::LONGEST_TIMEOUT, "timeout", || {
-            format!("must be more than 0 and at most 60s, is {}", self.timeout)
+        let shortest = ConfigDuration::SHORTEST.0;
+        problems.require((shortest..=Self::LONGEST_TIMEOUT).contains(&limit), "timeout", || {
+            format!("must be from 1ms to 60s, is {}", self.timeout)
+        });
+        problems.require(self.peek_timeout.0 <= Self::LONGEST_PEEK, "peek_timeout", || {
+            format!("must be at most 60s, is {}", self.peek_timeout)
         });
         for (key, limit) in
             [("response_timeout", self.response_timeout), ("body_timeout", self.body_timeout)]
         {
-            problems.require(!limit.0.is_zero() && limit.0 <= Self::LONGEST_WAIT, key, || {
-                format!("must be more than 0 and at most 10m, is {limit}")
+            problems.require((shortest..=Self::LONGEST_WAIT).contains(&limit.0), key, || {
+                format!("must be from 1ms to 10m, is {limit}")
             });
         }
         problems.require(
@@ -249,9 +255,17 @@ impl ComponentConfig {
         );
         problems.require(self.recycle_calls > 0, "recycle_calls", || "must be at least 1".into());
         if let Some(recycle) = self.recycle_memory {
-            problems.require(recycle <= self.memory, "recycle_memory", || {
-                format!("must be at most `memory`, which is {}, is {recycle}", self.memory)
-            });
+            problems.require(
+                (Self::PAGE..=self.memory).contains(&recycle),
+                "recycle_memory",
+                || {
+                    format!(
+                        "must be from {} to `memory`, which is {}, is {recycle}",
+                        Self::PAGE,
+                        self.memory
+                    )
+                },
+            );
         }
         for (key, size, least, most) in [
             ("stack", self.stack, ByteSize::kib(64), ByteSize::mib(1)),
@@ -285,9 +299,7 @@ impl ComponentConfig {
         {
             problems.require(number > 0, key, || "must be at least 1".into());
         }
-        problems.require(!self.quarantine_interval.0.is_zero(), "quarantine_interval", || {
-            "must be more than 0".into()
-        });
+        problems.require_time(self.quarantine_interval, "quarantine_interval");
         let (least, largest) = (Self::LEAST_COMPILE_MEMORY, Self::LARGEST_COMPILE_MEMORY);
         problems.require(
             (least..=largest).contains(&self.compile_memory),
@@ -296,9 +308,9 @@ impl ComponentConfig {
         );
         let limit = self.compile_timeout.0;
         problems.require(
-            !limit.is_zero() && limit <= Self::LONGEST_COMPILE_TIMEOUT,
+            (shortest..=Self::LONGEST_COMPILE_TIMEOUT).contains(&limit),
             "compile_timeout",
-            || format!("must be more than 0 and at most 10m, is {}", self.compile_timeout),
+            || format!("must be from 1ms to 10m, is {}", self.compile_timeout),
         );
         problems.into_result(()).err().unwrap_or_default()
     }

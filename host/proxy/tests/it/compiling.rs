@@ -139,8 +139,7 @@ fn limits_that_make_no_sense_are_said_so() {
         [
             "fusebox.toml:5: components.c.compile_memory: must be within 64.0 MiB and 16.0 GiB, \
              is 1.0 MiB",
-            "fusebox.toml:6: components.c.compile_timeout: must be more than 0 and at most 10m, \
-             is 11m",
+            "fusebox.toml:6: components.c.compile_timeout: must be from 1ms to 10m, is 11m",
         ]
     );
 }

@@ -123,11 +123,9 @@ impl PolicyConfig for CircuitBreakerConfig {
     fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<CircuitBreaker, Vec<Problem>> {
         let mut problems = Problems::default();
         let thresholds = self.thresholds(&mut problems);
-        problems.require(
-            self.slow_call.is_none_or(|limit| !limit.0.is_zero()),
-            "slow_call",
-            || "must be more than 0".into(),
-        );
+        if let Some(limit) = self.slow_call {
+            problems.require_time(limit, "slow_call");
+        }
         let handle_if = ConditionConfig::build(
             self.handle_if,
             "handle_if",
@@ -174,9 +172,7 @@ impl CircuitBreakerConfig {
         let max_delay =
             self.max_delay.map_or(Duration::from_secs(300).max(delay), |max_delay| max_delay.0);
         problems.require(max_delay >= delay, "max_delay", || "must be at least `delay`".into());
-        problems.require(!self.trial_timeout.0.is_zero(), "trial_timeout", || {
-            "must be more than 0".into()
-        });
+        problems.require_time(self.trial_timeout, "trial_timeout");
         CircuitSettings {
             failure,
             success,
@@ -203,7 +199,7 @@ impl CircuitBreakerConfig {
             }
             return FailureThreshold::Count { failures, capacity };
         };
-        problems.require(!period.is_zero(), "period", || "must be more than 0".into());
+        problems.require_time(ConfigDuration(period), "period");
         problems.require(self.failure_capacity.is_none(), "failure_capacity", || {
             "either a capacity or a `period`".into()
         });

@@ -115,11 +115,9 @@ impl PolicyConfig for RetryConfig {
         problems.require(self.max_retries >= -1, "max_retries", || {
             format!("must be at least 0, or -1 for unlimited, is {}", self.max_retries)
         });
-        problems.require(
-            self.max_duration.is_none_or(|limit| !limit.0.is_zero()),
-            "max_duration",
-            || "must be more than 0".into(),
-        );
+        if let Some(limit) = self.max_duration {
+            problems.require_time(limit, "max_duration");
+        }
         let delays = Delays::build(self.delay, self.backoff, self.random_delay, &mut problems);
         let jitter = self.jitter.map(|jitter| jitter.build(&mut problems)).unwrap_or_default();
         let budget = self.budget.and_then(|budget| {

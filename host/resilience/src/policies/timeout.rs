@@ -33,7 +33,7 @@ use crate::policy::{Next, Policy, PolicyConfig};
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct TimeoutConfig {
-    /// From entry to the response head; more than 0.
+    /// From entry to the response head; at least 1 ms.
     pub limit: ConfigDuration,
 }
 
@@ -44,7 +44,7 @@ impl PolicyConfig for TimeoutConfig {
 
     fn build(self, name: Arc<str>, _: &dyn Parts) -> Result<Timeout, Vec<Problem>> {
         let mut problems = Problems::default();
-        problems.require(!self.limit.0.is_zero(), "limit", || "must be more than 0".into());
+        problems.require_time(self.limit, "limit");
         problems.into_result(Timeout { name, limit: self.limit.0 })
     }
 }

@@ -434,7 +434,7 @@ fn configuration_errors_name_the_key() {
         ("failure_capacity = 100001", "failure_capacity: must be within 5 to 100000, is 100001"),
         ("failure_rate = 0.5", "failure_rate: needs a `period`"),
         ("min_calls = 5", "min_calls: needs a `period`"),
-        ("period = \"0s\"", "period: must be more than 0"),
+        ("period = \"0s\"", "period: must be at least 1ms, is 0s"),
         (
             "period = \"1s\"\nfailure_capacity = 9",
             "failure_capacity: either a capacity or a `period`",
@@ -460,7 +460,7 @@ fn configuration_errors_name_the_key() {
             "period = \"1s\"\nfailure_rate = 0.5\nmin_calls = 0",
             "min_calls: must be within 1 to 100000, is 0",
         ),
-        ("slow_call = \"0s\"", "slow_call: must be more than 0"),
+        ("slow_call = \"0s\"", "slow_call: must be at least 1ms, is 0s"),
         ("success_threshold = 100001", "success_threshold: must be within 1 to 100000, is 100001"),
         ("success_threshold = 0", "success_threshold: must be within 1 to 100000, is 0"),
         (
@@ -471,7 +471,7 @@ fn configuration_errors_name_the_key() {
         ("delay_factor = 0.9", "delay_factor: must be at least 1, is 0.9"),
         ("delay_factor = inf", "delay_factor: must be at least 1, is inf"),
         ("delay = \"2s\"\nmax_delay = \"1s\"", "max_delay: must be at least `delay`"),
-        ("trial_timeout = \"0s\"", "trial_timeout: must be more than 0"),
+        ("trial_timeout = \"0s\"", "trial_timeout: must be at least 1ms, is 0s"),
         (
             "handle_if = { failure = [\"late\"] }",
             "handle_if.failure[0]: unknown failure `late`; expected any, dns, connect, tls, \

@@ -538,7 +538,7 @@ fn configuration_errors_of_a_budget_name_the_key() {
 fn configuration_errors_name_the_key() {
     for (text, expected) in [
         ("max_retries = -2", "max_retries: must be at least 0, or -1 for unlimited, is -2"),
-        ("max_duration = \"0s\"", "max_duration: must be more than 0"),
+        ("max_duration = \"0s\"", "max_duration: must be at least 1ms, is 0s"),
         (
             "delay = \"1s\"\nbackoff = {}",
             "delay: exactly one of `delay`, `backoff` and `random_delay`",
@@ -547,8 +547,8 @@ fn configuration_errors_name_the_key() {
             "backoff = {}\nrandom_delay = { min = \"1s\", max = \"2s\" }",
             "delay: exactly one of `delay`, `backoff` and `random_delay`",
         ),
-        ("backoff = { delay = \"0s\" }", "backoff.delay: must be more than 0"),
-        ("backoff = { max_delay = \"0s\" }", "backoff.max_delay: must be more than 0"),
+        ("backoff = { delay = \"0s\" }", "backoff.delay: must be at least 1ms, is 0s"),
+        ("backoff = { max_delay = \"0s\" }", "backoff.max_delay: must be at least 1ms, is 0s"),
         ("backoff = { factor = 0.5 }", "backoff.factor: must be at least 1, is 0.5"),
         ("backoff = { factor = inf }", "backoff.factor: must be at least 1, is inf"),
         (

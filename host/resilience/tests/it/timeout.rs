@@ -65,7 +65,7 @@ fn configuration_errors_name_the_key() {
             config.build("timeout".into(), &Surroundings::default())
         })
     };
-    assert_eq!(problems("limit = \"0s\""), ["limit: must be more than 0"]);
+    assert_eq!(problems("limit = \"0s\""), ["limit: must be at least 1ms, is 0s"]);
     assert_eq!(problems(""), ["missing field `limit`"]);
     assert_eq!(
         problems("limit = 5"),

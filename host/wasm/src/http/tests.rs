@@ -55,7 +55,8 @@ async fn guest(
     let mut stream = host.take_output_stream();
     let (mut host, mut body, mut head) = (Some(host), Some(body), Some(head));
     let answer = |head: &mut Option<oneshot::Sender<GuestAnswer>>, answer| {
-        head.take().expect("one answer").send(answer).ok().expect("somebody waits for it");
+        let sent = head.take().expect("one answer").send(answer);
+        assert!(sent.is_ok(), "somebody waits for it");
     };
     for step in script {
         match step {

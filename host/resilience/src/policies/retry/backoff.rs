@@ -11,7 +11,7 @@ use crate::config::{ConfigDuration, Problems};
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackoffConfig {
-    /// Before the first retry; more than 0. Default 100 ms.
+    /// Before the first retry; at least 1 ms. Default 100 ms.
     pub delay: ConfigDuration,
     /// The longest, the first included. Default 5 s.
     pub max_delay: ConfigDuration,
@@ -122,9 +122,8 @@ impl Delays {
             max_delay: ConfigDuration(max_delay),
             factor,
         } = backoff.unwrap_or_default();
-        problems.require(!delay.is_zero(), "backoff.delay", || "must be more than 0".into());
-        problems
-            .require(!max_delay.is_zero(), "backoff.max_delay", || "must be more than 0".into());
+        problems.require_time(ConfigDuration(delay), "backoff.delay");
+        problems.require_time(ConfigDuration(max_delay), "backoff.max_delay");
         problems.require(factor.is_finite() && factor >= 1.0, "backoff.factor", || {
             format!("must be at least 1, is {factor}")
         });
