@@ -30,7 +30,8 @@ impl AdminClient {
     /// The admin listener at `url`, `http://HOST[:PORT]`. Requests that change something need the
     /// token in `token_file`.
     ///
-    /// # Errors The URL has another form, or the file can't be read or is empty.
+    /// # Errors
+    /// The URL has another form, or the file can't be read or is empty.
     pub fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
         let expected = || format!("expected a URL such as `http://127.0.0.1:9901`, found `{url}`");
         let uri: Uri = url.parse().with_context(expected)?;
@@ -47,21 +48,24 @@ impl AdminClient {
 
     /// Replaces the component `name` by `bytes`. Returns the proxy's answer.
     ///
-    /// # Errors The proxy can't be reached, or refuses the component.
+    /// # Errors
+    /// The proxy can't be reached, or refuses the component.
     pub fn push(&self, name: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
         self.ask(Method::PUT, &format!("/components/{}", checked(name)?), bytes.into())
     }
 
     /// Puts the previous version of the component `name` back. Returns the proxy's answer.
     ///
-    /// # Errors The proxy can't be reached, or has no previous version.
+    /// # Errors
+    /// The proxy can't be reached, or has no previous version.
     pub fn roll_back(&self, name: &str) -> anyhow::Result<String> {
         self.ask(Method::POST, &format!("/components/{}/rollback", checked(name)?), Bytes::new())
     }
 
     /// Loads changed components. Returns the proxy's answer.
     ///
-    /// # Errors The proxy can't be reached, or refuses a component.
+    /// # Errors
+    /// The proxy can't be reached, or refuses a component.
     pub fn reload(&self) -> anyhow::Result<String> {
         self.ask(Method::POST, "/reload", Bytes::new())
     }

@@ -14,7 +14,8 @@ const NAME: &str = "fusebox";
 
 /// The configured cache, or `None` if it is disabled. Its directory is relative to `directory`.
 ///
-/// # Errors The directory can't be used (see [`CodeCache::open`]), or there is no default
+/// # Errors
+/// The directory can't be used (see [`CodeCache::open`]), or there is no default
 /// directory.
 pub fn open(config: &CodeCacheConfig, directory: &Path) -> anyhow::Result<Option<CodeCache>> {
     if !config.enabled {

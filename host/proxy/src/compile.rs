@@ -33,7 +33,8 @@ pub struct Compiled {
 ///
 /// Names that are not declared are skipped: `read` has reported them.
 ///
-/// # Errors Problems outside the file: components that can't be loaded, a code cache that can't be
+/// # Errors
+/// Problems outside the file: components that can't be loaded, a code cache that can't be
 /// used.
 pub fn compile(
     file: &ConfigFile,

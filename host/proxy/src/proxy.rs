@@ -22,7 +22,8 @@ use crate::watch::watch;
 /// Reads a configuration file and compiles it, without running it. Blocks while `compiler` compiles
 /// components.
 ///
-/// # Errors All problems of the file. If the file is wrong, its components are loaded all the same,
+/// # Errors
+/// All problems of the file. If the file is wrong, its components are loaded all the same,
 /// so that their problems are reported, too.
 pub fn load(
     file: &Path,
@@ -74,7 +75,8 @@ impl Drop for Tasks {
 impl Proxy {
     /// Binds the sockets and starts the workers.
     ///
-    /// # Errors An address is in use or not available, or a thread can't be started.
+    /// # Errors
+    /// An address is in use or not available, or a thread can't be started.
     pub async fn start(
         file: ConfigFile,
         running: Running,

@@ -41,7 +41,8 @@ impl InvalidConfig {
 
 /// Reads and checks a file.
 ///
-/// # Errors All problems of the file.
+/// # Errors
+/// All problems of the file.
 pub fn read(file: &Path) -> Result<ConfigFile, InvalidConfig> {
     let text = text(file).map_err(|error| InvalidConfig::new(vec![error]))?;
     parse(file, &text, |name| std::env::var(name).ok())

@@ -37,7 +37,8 @@ const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Binds a listener. The error says which one.
 ///
-/// # Errors The address is in use or not available.
+/// # Errors
+/// The address is in use or not available.
 pub async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         // Without `SO_REUSEPORT`, a second process can't share the port silently: it gets this
@@ -58,7 +59,8 @@ pub struct Server {
 impl Server {
     /// Starts the workers. Nothing is accepted before [`run`](Self::run).
     ///
-    /// # Errors A thread can't be started.
+    /// # Errors
+    /// A thread can't be started.
     pub(crate) fn start(
         listener: TcpListener,
         workers: usize,

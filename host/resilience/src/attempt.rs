@@ -10,14 +10,17 @@ use crate::call::{Call, PastAttempt};
 use crate::clock;
 use crate::event::{AttemptEvent, AttemptOutcome};
 use crate::outcome::Outcome;
-use crate::provenance::Provenance;
+use crate::provenance::{Provenance, Role, RunId};
 use crate::scope::Scope;
 
 /// An attempt under way. Dropped before it has ended, it was cancelled.
 #[derive(Debug)]
 pub struct Attempt<'a> {
     call: &'a Call,
-    provenance: Cell<Provenance>,
+    number: u32,
+    run: RunId,
+    role: Role,
+    address: Cell<Option<SocketAddr>>,
     started: Instant,
     ended: bool,
 }
@@ -26,33 +29,42 @@ impl<'a> Attempt<'a> {
     /// Begins an attempt on this endpoint. Called by the upstream, so that retries and hedges share
     /// one count.
     pub fn begin(call: &'a Call, scope: &Scope<'_>, endpoint: &Arc<str>) -> Self {
-        let attempt = call.next_attempt();
-        let provenance =
-            Provenance { attempt, run: scope.run(), role: scope.role(), address: None };
-        let started = clock::now();
+        let (run, role) = (scope.run(), scope.role());
+        let begun = Self::new(call, run, role);
         if call.reporter().wants_details() {
             let deadline = scope.deadline();
-            let remaining = deadline.map(|end| end.saturating_duration_since(started));
+            let remaining = deadline.map(|end| end.saturating_duration_since(begun.started));
+            let attempt = begun.number;
             let kind = AttemptEvent::Started { attempt, endpoint: endpoint.clone(), remaining };
-            call.reporter().tell(None, None, Some(&provenance), &kind.into());
+            call.reporter().tell(None, None, Some(&begun.provenance()), &kind.into());
         }
-        Self { call, provenance: Cell::new(provenance), started, ended: false }
+        begun
     }
 
     /// An attempt that goes to no upstream: for trying out a component.
     pub fn detached(call: &'a Call) -> Self {
-        let provenance = Provenance { attempt: call.next_attempt(), ..Provenance::default() };
-        Self { call, provenance: Cell::new(provenance), started: clock::now(), ended: false }
+        Self::new(call, RunId::default(), Role::First)
+    }
+
+    fn new(call: &'a Call, run: RunId, role: Role) -> Self {
+        let number = call.next_attempt();
+        let (address, started) = (Cell::new(None), clock::now());
+        Self { call, number, run, role, address, started, ended: false }
+    }
+
+    fn provenance(&self) -> Provenance {
+        let Self { number, run, role, .. } = *self;
+        Provenance { attempt: number, run, role, address: self.address.get() }
     }
 
     /// Its number, from 1.
     pub fn number(&self) -> u32 {
-        self.provenance.get().attempt
+        self.number
     }
 
     /// It reaches for this address.
     pub fn reaches(&self, address: SocketAddr) {
-        self.provenance.set(Provenance { address: Some(address), ..self.provenance.get() });
+        self.address.set(Some(address));
     }
 
     /// Ends it: numbers the outcome and tells the observers.
@@ -74,7 +86,7 @@ impl<'a> Attempt<'a> {
 
     fn end(&mut self, outcome: AttemptOutcome) {
         self.ended = true;
-        let provenance = self.provenance.get();
+        let provenance = self.provenance();
         let elapsed = clock::now() - self.started;
         self.call.remember(PastAttempt { provenance, outcome, elapsed });
         let kind = AttemptEvent::Finished { attempt: provenance.attempt, outcome, elapsed };

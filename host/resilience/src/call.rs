@@ -21,15 +21,12 @@ const HISTORY: usize = 16;
 
 /// One client request: what every attempt sends, and what its attempts have come to so far.
 ///
-/// It belongs to one worker. Policies read it; only attempts change it (`attempt.rs`).
+/// It belongs to one worker. Policies read it; only attempts (`attempt.rs`) and further
+/// runs (`scope.rs`) change what is known of it.
 #[derive(Debug)]
 pub struct Call {
     reporter: Reporter,
     body: RequestBody,
-    attempts: Cell<u32>,
-    runs: Cell<u32>,
-    /// The usual call has one.
-    history: RefCell<SmallVec<[PastAttempt; 1]>>,
 }
 
 /// An attempt that has ended.
@@ -45,15 +42,23 @@ pub struct PastAttempt {
 
 /// Emits the events of one request, also after its call has ended.
 #[derive(Clone, Debug)]
-pub struct Reporter {
-    request: Rc<Request>,
+pub struct Reporter(Rc<CallRecord>);
+
+/// What is known of a call. In one place on the heap: a call is moved with its response.
+#[derive(Debug)]
+struct CallRecord {
+    request: Request,
     worker: Rc<Worker>,
+    attempts: Cell<u32>,
+    runs: Cell<u32>,
+    /// The usual call has one.
+    history: RefCell<SmallVec<[PastAttempt; 1]>>,
 }
 
 impl Reporter {
     /// Whose events these are.
     pub fn request(&self) -> &Request {
-        &self.request
+        &self.0.request
     }
 
     /// Emits what a policy did.
@@ -68,7 +73,7 @@ impl Reporter {
 
     /// Whether an observer wants details. An event that is one is not made if nobody does.
     pub fn wants_details(&self) -> bool {
-        self.worker.observers().wants_details()
+        self.0.worker.observers().wants_details()
     }
 
     pub(crate) fn tell(
@@ -79,29 +84,35 @@ impl Reporter {
         kind: &EventKind,
     ) {
         let request = Some(self.request());
-        self.worker.observers().emit(&Event { request, policy, decided_by, provenance, kind });
+        self.0.worker.observers().emit(&Event { request, policy, decided_by, provenance, kind });
     }
 }
 
 impl Call {
     /// The call of a request that this worker runs.
     pub fn new(request: Request, body: RequestBody, worker: Rc<Worker>) -> Self {
-        Self {
-            reporter: Reporter { request: Rc::new(request), worker },
-            body,
+        let record = CallRecord {
+            request,
+            worker,
             attempts: Cell::new(0),
             runs: Cell::new(0),
             history: RefCell::default(),
-        }
+        };
+        Self { reporter: Reporter(Rc::new(record)), body }
     }
 
     /// The same, as if it had made so many attempts, the last of which are these: for trying out a
     /// component.
     #[must_use]
-    pub fn resumed(mut self, attempts: u32, history: Vec<PastAttempt>) -> Self {
-        self.attempts = Cell::new(attempts);
-        self.history = RefCell::new(history.into_iter().rev().take(HISTORY).rev().collect());
+    pub fn resumed(self, attempts: u32, history: Vec<PastAttempt>) -> Self {
+        let record = &self.reporter.0;
+        record.attempts.set(attempts);
+        record.history.replace(history.into_iter().rev().take(HISTORY).rev().collect());
         self
+    }
+
+    fn record(&self) -> &CallRecord {
+        &self.reporter.0
     }
 
     /// What the client asks for.
@@ -156,22 +167,22 @@ impl Call {
 
     /// How many attempts have begun.
     pub fn attempts(&self) -> u32 {
-        self.attempts.get()
+        self.record().attempts.get()
     }
 
     /// The attempts that have ended, oldest first; the last 16.
     pub fn history(&self) -> Vec<PastAttempt> {
-        self.history.borrow().iter().copied().collect()
+        self.record().history.borrow().iter().copied().collect()
     }
 
     /// For limits on what it waits for.
     pub fn timers(&self) -> &Timers {
-        self.reporter.worker.timers()
+        self.record().worker.timers()
     }
 
     /// For delays that are drawn.
     pub fn random(&self) -> &Random {
-        self.reporter.worker.random()
+        self.record().worker.random()
     }
 
     /// See [`Reporter::emit`].
@@ -200,34 +211,34 @@ impl Call {
 
     /// Where the outcome of this attempt comes from; `None` if it is not remembered.
     pub fn provenance(&self, attempt: u32) -> Option<Provenance> {
-        let history = self.history.borrow();
-        let mut past = history.iter().rev().map(|past| past.provenance);
-        past.find(|provenance| provenance.attempt == attempt)
+        let history = self.record().history.borrow();
+        let past = history.iter().rev().find(|past| past.provenance.attempt == attempt);
+        past.map(|past| past.provenance)
     }
 
     /// Numbers a further run of a part of the pipeline.
     pub(crate) fn next_run(&self) -> RunId {
-        let run = RunId(self.runs.get() + 1);
-        self.runs.set(run.0);
+        let run = RunId(self.record().runs.get() + 1);
+        self.record().runs.set(run.0);
         run
     }
 
     /// Numbers a further attempt.
     pub(crate) fn next_attempt(&self) -> u32 {
-        let number = self.attempts.get() + 1;
-        self.attempts.set(number);
+        let number = self.record().attempts.get() + 1;
+        self.record().attempts.set(number);
         number
     }
 
     /// Takes the request's header map, whose memory another request can use; `None` if somebody
     /// still holds the request.
     pub fn take_headers(&mut self) -> Option<HeaderMap> {
-        Rc::get_mut(&mut self.reporter.request).map(Request::take_headers)
+        Some(Rc::get_mut(&mut self.reporter.0)?.request.take_headers())
     }
 
     /// Remembers an attempt that has ended.
     pub(crate) fn remember(&self, past: PastAttempt) {
-        let mut history = self.history.borrow_mut();
+        let mut history = self.record().history.borrow_mut();
         if history.len() == HISTORY {
             history.remove(0);
         }

@@ -19,7 +19,7 @@ pub enum Slot {
 }
 
 impl Slot {
-    /// Its word in configuration and log.
+    /// Its word in the log and in the contract with components.
     pub fn name(self) -> &'static str {
         match self {
             Self::HandleIf => "handle-if",

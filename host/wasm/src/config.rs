@@ -98,7 +98,8 @@ pub struct ComponentConfig {
     /// How many lines it may print in a second, on all workers together.
     #[serde(default = "defaults::log_rate")]
     pub log_rate: u32,
-    /// Whether the proxy starts even if the file is not acceptable: `on_error` answers until it is.
+    /// Whether the proxy starts even if the file is not acceptable: `on_error` answers until it
+    /// is.
     #[serde(default)]
     pub optional: bool,
     /// Whether a version is asked about made-up outcomes before it takes over, and refused if it

@@ -3,8 +3,8 @@
 //! # The life of a component
 //!
 //! 1. [`Components::load`] reads each file, compiles it, checks its imports and exports, starts it
-//!    once and makes trial calls. A component that passes takes the seat of its name, as
-//!    generation 1.
+//!    once and makes trial calls. A component that passes takes the seat of its name, as generation
+//!    1.
 //! 2. A policy is built with [`Components::predicate`] or [`Components::responder`], which hold the
 //!    seat's ledger.
 //! 3. When the policy asks, the worker takes its own instance of the current version (or starts

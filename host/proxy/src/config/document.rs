@@ -82,7 +82,8 @@ impl Places {
     /// Checks that a section, such as `policies`, has a table of this name, whether right or wrong.
     /// `what` is the word for such a table.
     ///
-    /// # Errors It has not. The message lists the names that it has.
+    /// # Errors
+    /// It has not. The message lists the names that it has.
     pub fn look_up(&self, section: &str, what: &str, name: &str) -> Result<(), String> {
         if self.lines.contains_key(&join(section, name)) {
             return Ok(());
@@ -114,7 +115,8 @@ impl<'t> Document<'t> {
     /// Parses `text`. `variable` looks up environment variables; those it does not find are in
     /// [`unset`](Self::unset).
     ///
-    /// # Errors All syntax errors.
+    /// # Errors
+    /// All syntax errors.
     pub fn parse(
         file: &Path,
         text: &'t str,

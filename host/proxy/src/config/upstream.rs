@@ -168,7 +168,8 @@ impl fmt::Display for Endpoint {
 impl Endpoint {
     /// Parses a URL.
     ///
-    /// # Errors It has another form. The message says which one is expected.
+    /// # Errors
+    /// It has another form. The message says which one is expected.
     pub fn parse(url: &str) -> Result<Self, String> {
         let wrong =
             |what: &str| format!("expected `http://host[:port][/base]`, found `{url}`{what}");

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, ResponseBody};
-use http::Response;
+use http::{Method, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::headers;
@@ -147,7 +147,8 @@ impl OngoingCall {
 
     /// Answers with the response of the upstream or a fallback.
     pub(super) fn answer(mut self, response: fusebox_resilience::Response) -> Response<ClientBody> {
-        self.attempt = response.attempt();
+        // A fallback's answer comes from no attempt.
+        self.attempt = if response.is_fallback() { 0 } else { response.attempt() };
         let mut answer = Response::new(response.body);
         *answer.status_mut() = response.status;
         *answer.headers_mut() = response.headers;
@@ -216,9 +217,26 @@ pub(crate) struct ClientBody {
     broken: Option<Error>,
 }
 
+impl ClientBody {
+    /// How the body ended. One that HTTP does not send (RFC 9110, section 6.4.1) is never read.
+    fn end(&self) -> BodyEnd {
+        let is_head = self.ongoing.call.head().method == Method::HEAD;
+        match (self.body.end(), self.ongoing.status) {
+            (BodyEnd::Discarded, Some(204 | 304)) => BodyEnd::Whole,
+            (BodyEnd::Discarded, _) if is_head => BodyEnd::Whole,
+            (end, _) => end,
+        }
+    }
+}
+
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        self.ongoing.end = Some(self.body.end());
+        // Without a status there was nobody to answer.
+        if self.ongoing.status.is_some() {
+            self.ongoing.end = Some(self.end());
+        } else {
+            self.ongoing.bytes = 0;
+        }
     }
 }
 

@@ -44,9 +44,9 @@
 //! `request` has `time`, `method`, `host`, `path`, `query`, `route`, `ip`, `referer`, `user_agent`
 //! and `length` (bytes of the body as announced, else 0); `response` has `time` (when its body
 //! ended), `latency` (nanoseconds from the request's arrival until then), `status` and `length`
-//! (bytes of the body that were sent) and `end` (how the body ended: `whole`, `broken`, `discarded`;
-//! not there if no response was begun). `attempt` and `address` say where a failure, or a status
-//! from 500 on, comes from. `failure` is the word of RFC 9209 for what is
+//! (bytes of the body that were sent) and `end` (how the body ended: `whole`, `broken`,
+//! `discarded`; not there if no response was begun). `attempt` and `address` say where a failure,
+//! or a status from 500 on, comes from. `failure` is the word of RFC 9209 for what is
 //! behind a status of our own making, `detail` what is beneath that.
 //!
 //! Text that a client or a component wrote is cut at 4 KiB and then ends in `…`; bytes that are no
@@ -173,6 +173,8 @@ impl Observer for Log {
             (Some(request), EventKind::Call(finished @ CallEvent::Finished { .. })) => {
                 self.access(request, event.provenance, finished);
             }
+            // Every request has some of these: they are not described in vain.
+            (_, EventKind::Attempt(_) | EventKind::Condition(_)) if self.level > Level::Debug => {}
             (request, _) => describe(event, &Describing { log: self, request }),
         }
     }

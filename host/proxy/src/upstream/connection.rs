@@ -89,7 +89,8 @@ impl UpstreamConnection {
 
     /// Takes the write half back if the task has ended.
     ///
-    /// # Errors The request's body failed. (If the upstream does not take the rest of the request,
+    /// # Errors
+    /// The request's body failed. (If the upstream does not take the rest of the request,
     /// its response is still good.)
     pub(super) fn poll_task(
         &mut self,

@@ -138,8 +138,8 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
             "fusebox.toml:5: policies.retry.handle_if.component: unknown component `a`; the file \
              has none",
             "fusebox.toml:6: policies.retry.budget: unknown budget `b`; the file has none",
-            "fusebox.toml:7: policies.retry.max_retries: must be at least 0, or -1 for unlimited, \
-             is -2",
+            "fusebox.toml:7: policies.retry.max_retries: must be from 0 to 1000000, or -1 for \
+             unlimited, is -2",
             "fusebox.toml:9: routes[0].path: expected a path such as \"/api\", found `x`",
             "fusebox.toml:10: routes[0].upstream: expected `http://host[:port][/base]`, found \
              `b:80`",

@@ -56,6 +56,53 @@ fn the_lines_of_a_request_are_in_order_and_say_which_attempt_and_where() {
 }
 
 #[test]
+fn a_timeout_blames_no_attempt_that_was_made_before_it() {
+    let origin = Origin::answering([answer(503, "", "busy")]);
+    let config = "[policies.outer]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\n\
+                  [policies.limit]\nkind = 'timeout'\nlimit = '100ms'\n\
+                  [policies.waits]\nkind = 'retry'\ndelay = '1ms'\n\
+                  handle_if = { status = [], failure = ['circuit-open'] }\n\
+                  [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
+                  delay = '10s'\n\
+                  [[routes]]\nupstream = 'ORIGIN'\n\
+                  policies = ['outer', 'limit', 'waits', 'breaker']\n";
+    let proxy = Proxy::before(&origin, config);
+    assert_eq!(proxy.ask(get("/", "1")).status(), 504);
+    let story = proxy.story("1");
+    let is_cut = |line: &&Value| line["msg"] == "Connection timed out";
+    let cut = story.iter().find(is_cut).expect("the timeout");
+    let end = story.last().expect("the access line");
+    assert_eq!(json!([cut["attempt"], end["attempt"], end["address"]]), json!([null, null, null]));
+    assert_eq!(end["attempts"], 1);
+}
+
+#[test]
+fn an_access_line_tells_how_the_body_ended() {
+    let origin = Origin::answering([answer(404, "", "no"), ok("fine")]);
+    let fallback = "[policies.page]\nkind = 'fallback'\nhandle_if = { status = ['404'] }\n\
+                    respond = { status = 503, body = 'a page' }\n\
+                    [[routes]]\nupstream = 'ORIGIN'\npolicies = ['page']\n";
+    let proxy = Proxy::before(&origin, fallback);
+    let mut client = proxy.connect();
+    client.send("HEAD / HTTP/1.1\r\nhost: b\r\nx-request-id: head\r\n\r\n");
+    assert_eq!(client.head().expect("a response").status(), 503);
+    assert_eq!(proxy.ask(get("/", "whole")).text(), "fine");
+    let mut leaves = proxy.connect();
+    let head = "POST / HTTP/1.1\r\nhost: b\r\nx-request-id: left\r\ncontent-length: 9";
+    leaves.send(format!("{head}\r\n\r\nabc"));
+    drop(leaves);
+    let end = |id: &str| proxy.story(id).pop().expect("the access line");
+    let of = |line: &Value| json!([line["response"]["end"], line["response"]["length"]]);
+    let head = end("head");
+    assert_eq!(of(&head), json!(["whole", 0]), "{head}");
+    assert_eq!(json!([head["attempt"], head["address"]]), json!([null, null]), "a fallback's own");
+    assert_eq!(of(&end("whole")), json!(["whole", 4]));
+    let left = end("left");
+    assert_eq!(left["msg"], "client closed request");
+    assert_eq!(of(&left), json!([null, 0]), "{left}");
+}
+
+#[test]
 fn a_retry_sends_the_same_request_again() {
     let origin = Origin::answering([answer(503, "", "busy"), ok("fine")]);
     let proxy = Proxy::before(&origin, &format!("log = {{ level = 'debug' }}\n{RETRY}"));

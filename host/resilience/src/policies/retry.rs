@@ -48,6 +48,9 @@ use crate::retry_after::requested_delay;
 use crate::slot::Slot;
 use backoff::{Delays, Jitter};
 
+/// More are as good as unlimited.
+const MAX_RETRIES: i64 = 1_000_000;
+
 /// `kind = "retry"`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -112,8 +115,8 @@ impl PolicyConfig for RetryConfig {
 
     fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<Retry, Vec<Problem>> {
         let mut problems = Problems::default();
-        problems.require(self.max_retries >= -1, "max_retries", || {
-            format!("must be at least 0, or -1 for unlimited, is {}", self.max_retries)
+        problems.require((-1..=MAX_RETRIES).contains(&self.max_retries), "max_retries", || {
+            format!("must be from 0 to {MAX_RETRIES}, or -1 for unlimited, is {}", self.max_retries)
         });
         if let Some(limit) = self.max_duration {
             problems.require_time(limit, "max_duration");

@@ -71,11 +71,13 @@ impl Policy for Timeout {
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
+            let attempts = call.attempts();
             let scope = next.scope().until(clock::now() + self.limit);
             match call.timers().timeout(self.limit, next.within(&scope).run(call)).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
-                    let attempt = call.attempts();
+                    // Of those that were made inside; what was made before is not to blame.
+                    let attempt = if call.attempts() > attempts { call.attempts() } else { 0 };
                     let kind = TimeoutEvent::Exceeded { limit: self.limit };
                     call.emit_about(attempt, &self.name, None, kind);
                     Err(Error::new(ErrorKind::Timeout).of_attempt(attempt))

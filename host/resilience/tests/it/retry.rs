@@ -537,7 +537,7 @@ fn configuration_errors_of_a_budget_name_the_key() {
 #[test]
 fn configuration_errors_name_the_key() {
     for (text, expected) in [
-        ("max_retries = -2", "max_retries: must be at least 0, or -1 for unlimited, is -2"),
+        ("max_retries = -2", "max_retries: must be from 0 to 1000000, or -1 for unlimited, is -2"),
         ("max_duration = \"0s\"", "max_duration: must be at least 1ms, is 0s"),
         (
             "delay = \"1s\"\nbackoff = {}",

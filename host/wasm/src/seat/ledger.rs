@@ -42,11 +42,12 @@ pub(crate) struct Ledger {
 pub(super) struct LedgerRecord {
     pub(super) life: Life<Arc<Version>>,
     pub(super) needs: Needs,
-    /// The digests that were rolled back since the file last had other content. They are not loaded
-    /// from the file again, but may be pushed.
+    /// The digests that were rolled back since the file last had other content. They are not
+    /// loaded from the file again, but may be pushed.
     pub(super) rolled_back: BTreeSet<Arc<str>>,
     pub(super) rejection: Option<ComponentRejection>,
-    /// The digest that was last pushed into the file, as long as the file that it replaced is kept.
+    /// The digest that was last pushed into the file, as long as the file that it replaced is
+    /// kept.
     pub(super) pushed: Option<Arc<str>>,
     /// The file may still have content that was rolled back.
     pub(super) is_unsettled: bool,
