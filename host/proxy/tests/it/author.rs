@@ -241,9 +241,13 @@ fn a_new_component_in_rust_builds_passes_and_decides() {
         return;
     }
     let here = here();
-    done(&fusebox(here.path(), &["component", "new", "busy", "--lang", "rust", "--kind", "both"]));
-    let folder = here.path().join("busy");
-    // Compiled crates are shared with our own guests.
+    done(&fusebox(
+        here.path(),
+        &["component", "new", "hurried", "--lang", "rust", "--kind", "both"],
+    ));
+    let folder = here.path().join("hurried");
+    // Compiled crates are shared with our own guests. What cargo makes there is named after the
+    // crate alone, so the guide's `busy`, which may be built meanwhile, needs another name.
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/target");
     let build = || {
         fusebox_with(
@@ -258,12 +262,12 @@ fn a_new_component_in_rust_builds_passes_and_decides() {
             && built.error.contains("cargo build --release --target wasm32-wasip2"),
         "{built:?}"
     );
-    assert!(done(&built).starts_with("./build/busy.wasm: "), "{built:?}");
+    assert!(done(&built).starts_with("./build/hurried.wasm: "), "{built:?}");
     assert!(done(&fusebox(&folder, &["component", "test"])).ends_with(" cases, all as expected\n"));
 
     // It decides live traffic, and is swapped when it is built again.
     let origin = Origin::answering([answer(503, "retry-after: 1\r\n", ""), ok("second")]);
-    let component = fs::read(folder.join("build/busy.wasm")).expect("it was built");
+    let component = fs::read(folder.join("build/hurried.wasm")).expect("it was built");
     let proxy = with_component(&origin, &component, RETRY, "");
     assert_eq!(proxy.ask(get("/", "1")).text(), "second");
     let source = folder.join("src/lib.rs");
@@ -279,7 +283,7 @@ fn a_new_component_in_rust_builds_passes_and_decides() {
     ] {
         assert!(tested.out.contains(part), "{tested:?}");
     }
-    fs::copy(folder.join("build/busy.wasm"), proxy.path("c.wasm")).expect("a copy");
+    fs::copy(folder.join("build/hurried.wasm"), proxy.path("c.wasm")).expect("a copy");
     proxy.line("Component replaced");
 }
 
