@@ -57,7 +57,7 @@ impl<S: Say> Say for WithContext<'_, S> {
             if let Some(provenance) = provenance {
                 line.field("attempt", provenance.attempt);
                 if let Some(address) = provenance.address {
-                    line.field("address", address);
+                    line.address(address);
                 }
             }
             fields(line);

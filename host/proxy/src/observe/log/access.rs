@@ -80,7 +80,10 @@ impl<'a> AccessLine<'a> {
         if let Some(provenance) = self.provenance
             && (level == Level::Error || self.failure.is_some())
         {
-            line.field("attempt", provenance.attempt).maybe("address", provenance.address);
+            line.field("attempt", provenance.attempt);
+            if let Some(address) = provenance.address {
+                line.address(address);
+            }
         }
         line.maybe("failure", self.failure.map(ErrorKind::name));
         if let Some(detail) = self.detail {
