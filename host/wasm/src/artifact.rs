@@ -10,11 +10,10 @@ use anyhow::{bail, ensure};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::Component;
 
-use crate::compiler::Compiler;
 use crate::compiler::codegen::{COMPONENT, MODULE};
 use crate::compiler::limits::CompileLimits;
+use crate::compiler::{CompiledComponent, Compiler};
 
 /// The largest component, in bytes: three times the largest guest seen.
 pub const LARGEST_FILE: u64 = 64 << 20;
@@ -89,7 +88,7 @@ impl Artifact {
         compiler: &Compiler,
         engine: &Engine,
         limits: CompileLimits,
-    ) -> anyhow::Result<Component> {
+    ) -> anyhow::Result<CompiledComponent> {
         match (self.bytes.get(..4), self.bytes.get(4..8)) {
             (Some(b"\0asm"), Some(kind))
                 if [COMPONENT, MODULE].iter().any(|known| known == kind) => {}

@@ -1,4 +1,10 @@
 //! The compiling child: it limits its own resources, reads a component and writes its code.
+//!
+//! What compiles a hostile file may have been taken over by it. So the child can reach nothing but
+//! its three pipes: see [`confine`].
+
+#[cfg(target_os = "linux")]
+mod seccomp;
 
 use std::io::{self, Read as _, Write};
 use std::process::ExitCode;
@@ -10,8 +16,11 @@ use wasmtime::error::OutOfMemory;
 
 use crate::artifact::LARGEST_FILE;
 use crate::compiler::codegen::code_of;
-use crate::compiler::exit::{NOT_A_COMPONENT, OUT_OF_MEMORY};
+use crate::compiler::exit::{NOT_A_COMPONENT, OUT_OF_MEMORY, UNCONFINED};
 use crate::engine::{anyhow_of, config};
+
+/// Its files: stdin, stdout and stderr.
+const PIPES: u64 = 3;
 
 /// Its niceness, so that workers come first.
 const NICENESS: i32 = 10;
@@ -42,7 +51,25 @@ fn limit(memory: u64, cpu: u64, parent: i32) -> anyhow::Result<()> {
     lower(Resource::Data, memory, memory)?;
     // It may already be lower.
     setpriority_process(None, NICENESS).ok();
-    Ok(())
+    // Where memory runs out, what compiles goes, not what serves. Without `/proc` the kernel
+    // decides.
+    #[cfg(target_os = "linux")]
+    std::fs::write("/proc/self/oom_score_adj", "1000").ok();
+    // After this nothing more can be opened, and nothing started.
+    lower(Resource::Nofile, PIPES, PIPES)?;
+    lower(Resource::Nproc, 0, 0)
+}
+
+/// Leaves only the system calls that compiling needs. Where that can't be had, the compiler runs
+/// without it, and the parent is told.
+fn confine() {
+    #[cfg(target_os = "linux")]
+    let confined = seccomp::confine().map_err(|error| format!("{error:#}"));
+    #[cfg(not(target_os = "linux"))]
+    let confined: Result<(), String> = Err("this system has no seccomp".to_owned());
+    if let Err(reason) = confined {
+        writeln!(io::stderr(), "{UNCONFINED}{reason}").ok();
+    }
 }
 
 /// Lowers a limit, or keeps one that is lower already.
@@ -55,7 +82,9 @@ fn lower(resource: Resource, current: u64, maximum: u64) -> anyhow::Result<()> {
 }
 
 fn compile_stdin() -> anyhow::Result<ExitCode> {
+    // It asks the system about the processor.
     let engine = Engine::new(&config()).map_err(anyhow_of).context("WebAssembly engine")?;
+    confine();
     let mut component = Vec::new();
     match io::stdin().take(LARGEST_FILE).read_to_end(&mut component) {
         Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {

@@ -12,7 +12,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::hash::{BuildHasher as _, Hash as _, Hasher, RandomState};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -148,29 +149,13 @@ impl CodeCache {
     /// The component that was stored under `key`, mapped from its file. An entry that is not as it
     /// was stored is removed.
     pub(crate) fn load(&self, key: &Key, engine: &Engine) -> Option<Component> {
-        let code = self.path(key, CODE);
-        let loaded = match self.check(key) {
-            Ok(()) => {
-                #[expect(unsafe_code, reason = "the only way to run code that was compiled before")]
-                // SAFETY: the file has the digest that was stored with it, and is in a directory in
-                // which only this user can put files; those that do are processes
-                // of this program, and put in only what `precompile_component` made
-                // for this key. No file is written to once it has its name, so what is mapped stays
-                // what it is.
-                let mapped = unsafe { Component::deserialize_file(engine, &code) };
-                // Where programs can't be run from, code can't be mapped from either, but it can be
-                // copied.
-                mapped.ok().or_else(|| {
-                    let code = fs::read(&code).ok()?;
-                    #[expect(
-                        unsafe_code,
-                        reason = "the only way to run code that was compiled before"
-                    )]
-                    // SAFETY: as above.
-                    unsafe { Component::deserialize(engine, code) }.ok()
-                })
+        let loaded = match self.open_verified(key) {
+            Ok(mut code) => component_in(&mut code, engine),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && !self.path(key, CODE).exists() =>
+            {
+                return None;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !code.exists() => return None,
             Err(_) => None,
         };
         if loaded.is_none() {
@@ -179,8 +164,9 @@ impl CodeCache {
         loaded
     }
 
-    /// That an entry is whole and ours; and notes that it is used.
-    fn check(&self, key: &Key) -> io::Result<()> {
+    /// The code of an entry that is whole and ours; notes that it is used. The file is opened once:
+    /// what was verified is what is used, whatever takes its name meanwhile.
+    fn open_verified(&self, key: &Key) -> io::Result<File> {
         let mut expected = String::new();
         self.open_entry(key, DIGEST)?.take(128).read_to_string(&mut expected)?;
         let mut code = self.open_entry(key, CODE)?;
@@ -199,7 +185,7 @@ impl CodeCache {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         // Without it the entry goes sooner than it should.
         futimens(&code, &Timestamps { last_access: omit, last_modification: now }).ok();
-        Ok(())
+        Ok(code)
     }
 
     fn open_entry(&self, key: &Key, extension: &str) -> io::Result<File> {
@@ -311,6 +297,28 @@ impl CodeCache {
     }
 }
 
+/// The component whose code was verified in this file.
+fn component_in(code: &mut File, engine: &Engine) -> Option<Component> {
+    // wasmtime maps only what it opens by a name. This one leads to the open file itself.
+    let open = format!("/proc/self/fd/{}", code.as_raw_fd());
+    #[expect(unsafe_code, reason = "the only way to run code that was compiled before")]
+    // SAFETY: the file has the digest that was stored with it, and is in a directory in which only
+    // this user can put files; those that do are processes of this program, and put in only what
+    // `precompile_component` made for this key. No file is written to once it has its name, so
+    // what is mapped stays what it is.
+    let mapped = unsafe { Component::deserialize_file(engine, open) };
+    // Without `/proc`, and where programs can't be run from, code can't be mapped, but it can be
+    // copied.
+    mapped.ok().or_else(|| {
+        let mut copy = Vec::new();
+        code.rewind().ok()?;
+        code.read_to_end(&mut copy).ok()?;
+        #[expect(unsafe_code, reason = "the only way to run code that was compiled before")]
+        // SAFETY: as above.
+        unsafe { Component::deserialize(engine, copy) }.ok()
+    })
+}
+
 /// Whether a file of this name is an entry's: `KEY.code` or `KEY.sha256`, or one of these on its
 /// way there.
 fn is_ours(name: &str) -> bool {
@@ -335,6 +343,7 @@ fn is_ours(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compiler::codegen::code_of;
     use crate::engine::config;
 
     #[test]
@@ -359,6 +368,21 @@ mod tests {
         {
             assert!(!is_ours(&other), "{other}");
         }
+    }
+
+    #[test]
+    fn what_was_verified_is_what_is_used() {
+        let engine = Engine::new(&config()).expect("an engine");
+        let place = tempfile::tempdir().expect("a directory");
+        let cache = CodeCache::open(&place.path().join("cache")).expect("it is ours");
+        let key = Key::new("a", &engine);
+        let code = code_of(&engine, &wat::parse_str("(component)").expect("it is one"));
+        assert!(cache.store(&key, &code.expect("it compiles")));
+        let mut verified = cache.open_verified(&key).expect("it is as it was stored");
+        fs::write(place.path().join("other"), "no code at all").expect("a file");
+        fs::rename(place.path().join("other"), cache.path(&key, CODE)).expect("a file");
+        assert!(component_in(&mut verified, &engine).is_some());
+        assert!(cache.load(&key, &engine).is_none());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use wasmtime::component::Component;
 
 use self::codegen::code_of;
 use self::limits::CompileLimits;
-use self::process::{INVALID, in_child};
+use self::process::{CompiledCode, INVALID, in_child};
 use crate::code_cache::{CodeCache, Key};
 use crate::engine::anyhow_of;
 
@@ -37,6 +37,13 @@ pub struct Compiler {
     workplace: Workplace,
     cache: Option<Arc<CodeCache>>,
     counts: Arc<CompileCounts>,
+}
+
+/// What compiling leads to.
+pub(crate) struct CompiledComponent {
+    pub(crate) component: Component,
+    /// Why the compiler had to run without seccomp, if it had to.
+    pub(crate) unconfined: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -107,17 +114,20 @@ impl Compiler {
         bytes: &[u8],
         digest: &str,
         limits: CompileLimits,
-    ) -> anyhow::Result<Component> {
+    ) -> anyhow::Result<CompiledComponent> {
         let entry = self.cache.as_ref().map(|cache| (cache, Key::new(digest, engine)));
         if let Some((cache, key)) = &entry
             && let Some(component) = cache.load(key, engine)
         {
             self.counts.cached.fetch_add(1, Ordering::Relaxed);
-            return Ok(component);
+            return Ok(CompiledComponent { component, unconfined: None });
         }
         self.counts.compiled.fetch_add(1, Ordering::Relaxed);
-        let code = match &self.workplace {
-            Workplace::InProcess => code_of(engine, bytes).context(INVALID)?,
+        let CompiledCode { code, unconfined } = match &self.workplace {
+            Workplace::InProcess => {
+                let code = code_of(engine, bytes).context(INVALID)?;
+                CompiledCode { code, unconfined: None }
+            }
             Workplace::Child { program, arguments } => {
                 let mut command = Command::new(program);
                 command.args(arguments);
@@ -129,12 +139,13 @@ impl Compiler {
             && cache.store(key, &code)
             && let Some(component) = cache.load(key, engine)
         {
-            return Ok(component);
+            return Ok(CompiledComponent { component, unconfined });
         }
         #[expect(unsafe_code, reason = "the only way to run code that was compiled elsewhere")]
         // SAFETY: it comes from `precompile_component`, called here or by a child that is our own
         // program.
         let component = unsafe { Component::deserialize(engine, &code) };
-        component.map_err(anyhow_of).context("the compiler made no code")
+        let component = component.map_err(anyhow_of).context("the compiler made no code")?;
+        Ok(CompiledComponent { component, unconfined })
     }
 }

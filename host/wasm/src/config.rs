@@ -84,8 +84,8 @@ pub struct ComponentConfig {
     /// How much of the thread's stack it may use, 64 KiB to 1 MiB.
     #[serde(default = "defaults::stack")]
     pub stack: ByteSize,
-    /// How many bytes the host copies for it in a call, both ways together, 4 KiB to 64 MiB; so
-    /// also the longest fallback response. Copying cannot be interrupted.
+    /// How many bytes the host copies out of it at once, 4 KiB to 64 MiB: what it passes to one
+    /// function of the host, or the response that it returns. Copying cannot be interrupted.
     #[serde(default = "defaults::hostcall_bytes")]
     pub hostcall_bytes: ByteSize,
     /// How many functions of the host it may call in a call, at least 1. A standard HTTP component

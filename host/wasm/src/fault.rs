@@ -88,7 +88,7 @@ fn reason(error: &wasmtime::Error, state: &HostState) -> String {
             format!("asked for more than {RESOURCES} streams and the like: {cause}")
         }
         (None, None) if is_hostcall_limit(error) => {
-            format!("handed over, or asked for, more than {} in one call", bounds.hostcall_bytes)
+            format!("handed over, or asked for, more than {} at once", bounds.hostcall_bytes)
         }
         _ => cause,
     }

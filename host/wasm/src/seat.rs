@@ -197,8 +197,15 @@ impl Seat {
             generation,
         };
         let (config, runtime) = (self.config().clone(), self.runtime.clone());
-        let version =
-            Arc::new(Version::new(artifact, id, config, runtime, self.ledger.meters().clone())?);
+        let compiled =
+            artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits())?;
+        if let Some(reason) = compiled.unconfined {
+            let (name, reason) = (id.name.clone(), reason.into());
+            self.ledger.emit(ComponentEvent::Unconfined { name, reason }.into());
+        }
+        let meters = self.ledger.meters().clone();
+        let version = Version::link(&compiled.component, id, config, runtime, meters)?;
+        let version = Arc::new(version);
         for line in try_out(&version)? {
             self.ledger.emit(EventKind::Component(ComponentEvent::Printed {
                 component: version.id().clone(),

@@ -11,7 +11,6 @@ use anyhow::{Context as _, anyhow, ensure};
 use fusebox_resilience::ComponentId;
 use wasmtime::component::{Component, InstancePre};
 
-use crate::artifact::Artifact;
 use crate::bounds::Bounds;
 use crate::config::ComponentConfig;
 use crate::contract::{FALLBACK, HANDLER, PREDICATE, is_handler};
@@ -81,23 +80,7 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// Compiles and links `artifact`. It has not been instantiated yet.
-    ///
-    /// # Errors
-    /// It is not an acceptable component.
-    pub(crate) fn new(
-        artifact: &Artifact,
-        id: ComponentId,
-        config: Arc<ComponentConfig>,
-        runtime: Arc<Runtime>,
-        meters: Arc<Meters>,
-    ) -> anyhow::Result<Self> {
-        let component =
-            artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits())?;
-        Self::link(&component, id, config, runtime, meters)
-    }
-
-    /// Links a compiled component.
+    /// Links a compiled component. It has not been instantiated yet.
     ///
     /// # Errors
     /// It is not an acceptable component.

@@ -237,6 +237,11 @@ fn component(of: &ComponentEvent, say: &impl Say) {
                     .text("reason", reason.as_bytes());
             });
         }
+        ComponentEvent::Unconfined { name, reason } => {
+            say.say(Level::Warn, "Component compiled without seccomp", |line| {
+                line.field("component", &**name).text("reason", reason.as_bytes());
+            });
+        }
         ComponentEvent::RolledBack { component, from, faults } => {
             say.say(Level::Warn, "Component rolled back", |line| {
                 line.component(component)

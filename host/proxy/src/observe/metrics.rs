@@ -193,10 +193,11 @@ impl Metrics {
                 ComponentEvent::Quarantined { component, .. } => {
                     of(&self.quarantines, [("component", owned(&component.name))])
                 }
-                // Lines are for reading, faults are counted by version (`faults.rs`), and the
-                // state at a scrape says who is back.
+                // Lines are for reading, faults are counted by version (`faults.rs`), the state at
+                // a scrape says who is back, and what the system lacks does not change.
                 ComponentEvent::Printed { .. }
                 | ComponentEvent::Captured { .. }
+                | ComponentEvent::Unconfined { .. }
                 | ComponentEvent::Faulted { .. }
                 | ComponentEvent::Released { .. } => return None,
             },

@@ -1,13 +1,16 @@
 //! Compiling: what a hostile component may take, what is kept, and what is left behind.
 
+use std::env::consts::ARCH;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use fusebox_dev::{
     Origin, Ran, answer, eventually, get, handle_if, is_status, predicate, wat_component,
 };
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 use serde_json::json;
 
 use crate::cli::{complaints, config, directory};
@@ -128,6 +131,60 @@ fn a_component_that_takes_too_much_to_compile_is_no_replacement() {
     by_rename(&proxy, &says("better"));
     proxy.line("Component replaced");
     assert_eq!(proxy.ask(get("/", "after")).text(), "better");
+}
+
+// ===== what is kept from it =====
+
+/// Of the lines `NAME: VALUE` of a file about a process, the value of this one.
+fn about(process: u32, file: &str, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{process}/{file}")).expect("it runs");
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    value.expect(name).split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_compiler_can_reach_nothing_and_goes_first_when_memory_runs_out() {
+    let origin = Origin::answering([answer(503, "", "busy")]);
+    let proxy = with_component(&origin, &says("good"), FALLBACK, "");
+    by_rename(&proxy, &slow());
+    let compiler = eventually("a compiler that has confined itself", || {
+        let compiler = children(proxy.id()).pop()?;
+        (about(compiler, "status", "Seccomp:") == "2").then_some(compiler)
+    });
+    assert_eq!(about(compiler, "status", "NoNewPrivs:"), "1");
+    assert_eq!(about(compiler, "limits", "Max open files"), "3");
+    assert_eq!(about(compiler, "limits", "Max processes"), "0");
+    assert_eq!(about(compiler, "oom_score_adj", ""), "1000");
+    assert_eq!(about(proxy.id(), "status", "Seccomp:"), "0", "the proxy itself is not confined");
+    assert_eq!(proxy.lines("Component compiled without seccomp"), [json!(null); 0]);
+}
+
+/// Makes this thread, and what it starts, one whose kernel has no seccomp.
+fn without_seccomp() {
+    let filter = SeccompFilter::new(
+        [(libc::SYS_seccomp, Vec::new())].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
+        TargetArch::try_from(ARCH).expect("an architecture that has it"),
+    );
+    let program: BpfProgram =
+        filter.and_then(BpfProgram::try_from).expect("a filter that makes sense");
+    apply_filter(&program).expect("seccomp");
+}
+
+#[test]
+fn without_seccomp_a_component_is_compiled_all_the_same_and_that_is_said() {
+    let origin = Origin::answering([answer(503, "", "busy")]);
+    let start = || {
+        without_seccomp();
+        with_component(&origin, &says("good"), FALLBACK, "")
+    };
+    let proxy = thread::scope(|scope| scope.spawn(start).join()).expect("it starts");
+    assert_eq!(proxy.ask(get("/", "1")).text(), "good");
+    let line = proxy.line("Component compiled without seccomp");
+    assert_eq!((&line["level"], &line["component"]), (&json!("WARN"), &json!("c")));
+    let reason = line["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("seccomp: ") && reason.contains("os error 38"), "{reason}");
 }
 
 #[test]

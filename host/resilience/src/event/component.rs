@@ -58,6 +58,13 @@ pub enum ComponentEvent {
         /// Why.
         reason: Arc<str>,
     },
+    /// It was compiled by a process without seccomp, which this system does not have.
+    Unconfined {
+        /// The component's name in the configuration.
+        name: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
     /// An earlier version was put back in place of one that faulted on probation, or that an
     /// operator took out.
     RolledBack {
@@ -98,7 +105,7 @@ pub enum Fault {
     Table,
     /// It went deeper than its stack.
     Stack,
-    /// It handed more bytes to the host in one call, or asked for more, than it may.
+    /// It handed more bytes to the host at once, or asked for more, than it may.
     HostBytes,
     /// It asked the host more often in one call than it may.
     HostCalls,

@@ -54,12 +54,17 @@ pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
     let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
     let compiled = artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits());
     let names = |of: fn(&Runtime, &Component) -> Vec<String>| {
-        compiled.as_ref().map(|component| of(&runtime, component)).unwrap_or_default()
+        compiled.as_ref().map(|compiled| of(&runtime, &compiled.component)).unwrap_or_default()
     };
     let (imports, exports) = (names(version::imports), names(version::exports));
     let admit = |probe| {
-        let component = compiled.as_ref().map_err(|error| anyhow!("{error:#}"))?;
-        admit(component, &artifact, ComponentConfig { probe, ..(*config).clone() }, &runtime)
+        let compiled = compiled.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        admit(
+            &compiled.component,
+            &artifact,
+            ComponentConfig { probe, ..(*config).clone() },
+            &runtime,
+        )
     };
     let refusal = admit(false).err().map(|error| format!("{error:#}"));
     let trial =

@@ -51,7 +51,10 @@ impl ComponentTrial {
         let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
         let id =
             ComponentId { name: "tried".into(), digest: artifact.digest().clone(), generation: 1 };
-        let version = Version::new(&artifact, id, config, runtime, Arc::new(Meters::default()))
+        let compiled =
+            artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits());
+        let component = compiled.with_context(place)?.component;
+        let version = Version::link(&component, id, config, runtime, Arc::new(Meters::default()))
             .with_context(place)?;
         ensure!(
             version.exports().are_any(),

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use bytesize::ByteSize;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-use super::exit::{NOT_A_COMPONENT, OUT_OF_MEMORY};
+use super::exit::{NOT_A_COMPONENT, OUT_OF_MEMORY, UNCONFINED};
 use super::limits::CompileLimits;
 
 /// The most code that is taken from a child: far above what 64 MiB of WebAssembly become.
@@ -32,12 +32,19 @@ const LATE_COMMIT: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
 /// The refusal of a file that can't be compiled.
 pub(super) const INVALID: &str = "is not a valid component";
 
+/// What a child has made.
+pub(super) struct CompiledCode {
+    pub(super) code: Vec<u8>,
+    /// Why it ran without seccomp, if it did.
+    pub(super) unconfined: Option<String>,
+}
+
 /// Runs `command` with the limits as arguments, the component as input and the code as output.
 pub(super) fn in_child(
     mut command: Command,
     component: &[u8],
     limits: CompileLimits,
-) -> anyhow::Result<Vec<u8>> {
+) -> anyhow::Result<CompiledCode> {
     let seconds = whole_seconds(limits.timeout);
     command
         .arg(format!("--memory={}", limits.memory.as_u64()))
@@ -58,14 +65,24 @@ pub(super) fn in_child(
         "becomes more than {} of code",
         ByteSize::b(LARGEST_CODE)
     );
-    if ended.status.success() { Ok(ended.code) } else { Err(ended.refusal(limits, wall)) }
+    if ended.status.success() {
+        let unconfined = ended.unconfined().map(|(reason, _)| reason.to_owned());
+        Ok(CompiledCode { code: ended.code, unconfined })
+    } else {
+        Err(ended.refusal(limits, wall))
+    }
 }
 
 impl ChildEnd {
+    /// Why it ran without seccomp, if it did, and what it said after that.
+    fn unconfined(&self) -> Option<(&str, &str)> {
+        self.complaint.strip_prefix(UNCONFINED)?.split_once('\n')
+    }
+
     /// Why there is no code. The cause that ended the child decides, even if its time limit passed
     /// later.
     fn refusal(&self, limits: CompileLimits, wall: Duration) -> anyhow::Error {
-        let complaint = self.complaint.trim();
+        let complaint = self.unconfined().map_or(&*self.complaint, |(_, rest)| rest).trim();
         let was_ended_by = |signal: Signal| self.status.signal() == Some(signal.as_raw());
         // The words of the standard library before it aborts.
         let gave_up = was_ended_by(Signal::ABORT) && complaint.contains("memory allocation of ");
@@ -193,6 +210,7 @@ mod tests {
         let signal = |signal: Signal| signal.as_raw();
         for (status, complaint, reason) in [
             (exit(NOT_A_COMPONENT), "no sections", "is not a valid component: no sections"),
+            (exit(NOT_A_COMPONENT), "not confined: why\nno", "is not a valid component: no"),
             (exit(OUT_OF_MEMORY), "", "takes more than 64.0 MiB of memory to compile"),
             (
                 signal(Signal::ABORT),

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
-use fusebox_resilience::Observers;
+use fusebox_resilience::testing::Recorder;
+use fusebox_resilience::{ComponentEvent, Observers};
 use fusebox_wasm::author::inspect;
 use fusebox_wasm::{CodeCache, Compiler, ComponentConfig, Components};
 use tempfile::TempDir;
@@ -304,6 +305,20 @@ fn a_child_that_ends_otherwise_than_it_should_is_a_reason() {
     }
     let bare = script("env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= -e ^MIMALLOC >&2; exit 3");
     assert!(bare.ends_with("is not a valid component: "), "nothing of the environment: {bare}");
+}
+
+#[test]
+fn a_child_without_seccomp_makes_code_and_says_why() {
+    let place = Place::new();
+    place.started();
+    let code = place.entry("code");
+    let script = format!("cat > /dev/null; echo not confined: so >&2; cat {}", code.display());
+    let compiler = Compiler::child("/bin/sh".into(), vec!["-c".into(), script.into()]);
+    let recorder = Recorder::default();
+    let configs = BTreeMap::from([(NAME.to_owned(), ComponentConfig::new("guest.wasm"))]);
+    Components::load(configs, place.0.path(), compiler, recorder.observers()).expect("it is good");
+    let unconfined = ComponentEvent::Unconfined { name: NAME.into(), reason: "so".into() };
+    assert_eq!(recorder.kinds()[0], unconfined.into());
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn what_a_guest_hands_to_the_host_at_once_is_bounded() {
     let [(Fault::HostBytes, detail)] = &tested.faulted()[..] else {
         panic!("{:?}", tested.faulted())
     };
-    assert!(detail.contains("more than 1.0 MiB in one call"), "{detail}");
+    assert!(detail.contains("more than 1.0 MiB at once"), "{detail}");
 }
 
 #[test]
