@@ -34,7 +34,7 @@ pub struct Head {
     /// Its status.
     pub status: StatusCode,
     /// Its headers, as they came but for a `Content-Length`: that is there only if it frames the
-    /// body, or would, and once.
+    /// body, or would, once, and as one plain number.
     pub headers: HeaderMap,
     /// How its body ends.
     pub framing: Framing,
@@ -167,8 +167,10 @@ impl HeadParser {
             let name = HeaderName::from_bytes(&bytes[name]).map_err(invalid)?;
             let value = HeaderValue::from_maybe_shared(bytes.slice(value));
             let value = value.map_err(|_| HeadError::Syntax(httparse::Error::HeaderValue))?;
-            if framing.note(&name, &value)? {
-                headers.append(name, value);
+            match framing.note(&name, &value)? {
+                Noted::New => drop(headers.append(name, value)),
+                Noted::Length(length) => drop(headers.append(name, length.into())),
+                Noted::Again => {}
             }
         }
         let (framing, keep_alive) = framing.decide(status, is_http_11, self.to_head)?;
@@ -195,20 +197,37 @@ struct Fields {
     keep_alive: bool,
 }
 
+/// What a header says.
+enum Noted {
+    /// Something new: it goes on.
+    New,
+    /// This length, in more digits than it takes: they could be read in two ways.
+    Length(u64),
+    /// The same again.
+    Again,
+}
+
 impl Fields {
-    /// False: it says again what has been said, and need not go on.
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, HeadError> {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<Noted, HeadError> {
         match *name {
             header::CONTENT_LENGTH => {
                 let is_first = self.length.is_none();
+                let mut items = 0;
                 // Several that agree, in one field or in more, are one (RFC 9112, section 6.3).
                 for item in value.as_bytes().split(|byte| *byte == b',') {
                     let length = digits(item.trim_ascii()).ok_or(HeadError::ContentLength)?;
                     if *self.length.get_or_insert(length) != length {
                         return Err(HeadError::ContentLength);
                     }
+                    items += 1;
                 }
-                return Ok(is_first);
+                let is_plain =
+                    items == 1 && (value.len() == 1 || !value.as_bytes().starts_with(b"0"));
+                return Ok(match self.length {
+                    Some(length) if is_first && !is_plain => Noted::Length(length),
+                    _ if is_first => Noted::New,
+                    _ => Noted::Again,
+                });
             }
             header::TRANSFER_ENCODING => {
                 let is_first = self.chunked.is_none();
@@ -223,7 +242,7 @@ impl Fields {
             }
             _ => {}
         }
-        Ok(true)
+        Ok(Noted::New)
     }
 
     /// In the order of RFC 9112, section 6.3.

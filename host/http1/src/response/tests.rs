@@ -66,14 +66,20 @@ fn a_body_ends_as_the_headers_say() {
 }
 
 #[test]
-fn a_length_said_twice_goes_on_once_and_none_beside_chunks() {
+fn a_length_goes_on_once_as_a_plain_number_and_not_beside_chunks() {
     let lengths = |fields: &str| {
         let (head, _) =
             parse(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes(), false).unwrap().unwrap();
-        head.headers.get_all("content-length").iter().count()
+        let values = head.headers.get_all("content-length").into_iter();
+        values.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(lengths("content-length: 5\r\ncontent-length: 5\r\n"), 1);
-    assert_eq!(lengths("content-length: 5\r\ntransfer-encoding: chunked\r\n"), 0);
+    assert_eq!(lengths("content-length: 5\r\ncontent-length: 5\r\n"), ["5"]);
+    for said in ["5", "5, 5", "5,5 , 5", "05", "005, 5"] {
+        assert_eq!(lengths(&format!("content-length: {said}\r\n")), ["5"], "{said}");
+    }
+    assert_eq!(lengths("content-length: 0\r\n"), ["0"]);
+    assert_eq!(lengths("content-length: 00\r\n"), ["0"]);
+    assert!(lengths("content-length: 5\r\ntransfer-encoding: chunked\r\n").is_empty());
 }
 
 #[test]
