@@ -1,11 +1,14 @@
 //! One line: its fields as JSON, formatted into a buffer that the thread keeps.
 
 use std::cell::RefCell;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fusebox_resilience::ComponentId;
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
 use super::level::Level;
 
@@ -24,7 +27,8 @@ impl Line<'_> {
     pub fn field(&mut self, key: &'static str, value: impl Serialize) -> &mut Self {
         self.key(key);
         let start = self.buffer.len();
-        if serde_json::to_writer(&mut *self.buffer, &value).is_err() {
+        let mut json = Serializer::with_formatter(&mut *self.buffer, VisibleText);
+        if value.serialize(&mut json).is_err() {
             // No value of ours fails; a stranger one must not cost the rest of the line.
             self.buffer.truncate(start);
             self.buffer.extend_from_slice(b"null");
@@ -68,9 +72,12 @@ impl Line<'_> {
             }
             _ => String::from_utf8_lossy(bytes),
         };
-        let quoted = serde_json::to_string(&text).unwrap_or_default();
-        let within = quoted.strip_prefix('"').and_then(|quoted| quoted.strip_suffix('"'));
-        self.buffer.extend_from_slice(within.unwrap_or_default().as_bytes());
+        let start = self.buffer.len();
+        let mut json = Serializer::with_formatter(&mut *self.buffer, VisibleText);
+        // A `Vec` takes everything. Its quotes are the caller's.
+        let _ = text.serialize(&mut json);
+        self.buffer.pop();
+        self.buffer.remove(start);
     }
 
     /// Adds where something was reached. Every line about an attempt has one, so the usual kind is
@@ -108,7 +115,8 @@ impl Line<'_> {
     /// Adds what is JSON already.
     pub(crate) fn json(&mut self, key: &'static str, json: &str) -> &mut Self {
         self.key(key);
-        self.buffer.extend_from_slice(json.as_bytes());
+        // Whatever of it is not ASCII is within quotes.
+        let _ = VisibleText.write_string_fragment(&mut *self.buffer, json);
         self
     }
 
@@ -135,6 +143,29 @@ impl Line<'_> {
         self.buffer.push(b'"');
         self.buffer.extend_from_slice(key.as_bytes());
         self.buffer.extend_from_slice(b"\":");
+    }
+}
+
+/// JSON without control characters: those that JSON allows, U+007F to U+009F, are commands to some
+/// terminals, too.
+struct VisibleText;
+
+impl Formatter for VisibleText {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(|char| ('\u{7f}'..='\u{9f}').contains(&char)) {
+            let (plain, control) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut characters = control.chars();
+            if let Some(control) = characters.next() {
+                write!(writer, "\\u{:04x}", u32::from(control))?;
+            }
+            rest = characters.as_str();
+        }
+        writer.write_all(rest.as_bytes())
     }
 }
 

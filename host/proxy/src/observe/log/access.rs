@@ -55,8 +55,7 @@ impl<'a> AccessLine<'a> {
             .unwrap_or_else(|| head.uri.authority().map_or("", |host| host.as_str()).as_bytes());
         let text = |name| value(&head.headers, name).unwrap_or_default();
         line.piece("\",\"request\":{\"time\":").time(arrived);
-        // A method is a token, of which no sign needs an escape.
-        line.piece(",\"method\":\"").piece(head.method.as_str());
+        line.piece(",\"method\":\"").text_value(head.method.as_str().as_bytes());
         line.piece("\",\"host\":\"").text_value(host);
         line.piece("\",\"path\":\"").text_value(head.uri.path().as_bytes());
         line.piece("\",\"query\":\"").text_value(head.uri.query().unwrap_or_default().as_bytes());
