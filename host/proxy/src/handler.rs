@@ -1,7 +1,9 @@
 //! Handles one request: finds its route, makes a call, runs the pipeline, replies.
 
 mod body;
+mod claims;
 mod host;
+mod path;
 mod request_id;
 
 pub(crate) use body::ClientBody;
@@ -12,20 +14,22 @@ use std::sync::Arc;
 
 use fusebox_resilience::{
     Call, CallEvent, Error, ErrorKind, Observers, Random, Request as ClientRequest, RequestBody,
-    Scope, Worker,
+    RequestFlaw, Scope, Worker,
 };
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::{Body, Incoming};
 
-use crate::config::{ListenerConfig, NO_ROUTE};
-use crate::headers::{self, Hop};
+use crate::config::{ListenerConfig, NO_ROUTE, PathRule};
+use crate::headers::{self, Forwarding, Hop};
 use crate::observe::wall_clock;
 use crate::reply::Refusal;
 use crate::route::{Route, RouteTable};
 use crate::server::stream::HeadPause;
 use crate::upstream::{Buffers, HttpUpstream};
 use body::{ClientRequestBody, OngoingCall};
+use claims::Claims;
 use host::Hosts;
+use path::has_dot_segment;
 use request_id::RequestIds;
 
 /// Handles the requests of one worker.
@@ -43,6 +47,9 @@ pub(crate) struct RequestHandler {
     no_route: Arc<str>,
     request_ids: RequestIds,
     hosts: Hosts,
+    /// Whether paths with dot segments are refused.
+    is_strict: bool,
+    claims: Claims,
     buffers: Rc<Buffers>,
 }
 
@@ -61,6 +68,8 @@ impl RequestHandler {
                 .map(|upstream| HttpUpstream::new(upstream.clone(), &buffers))
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
+            is_strict: limits.paths == PathRule::Strict && routes.depend_on_paths(),
+            claims: Claims::default(),
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
             max_body: limits.max_body.bytes(),
@@ -90,10 +99,11 @@ impl RequestHandler {
         let place =
             host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
 
-        let added = headers::forward_request(&mut head.headers, head.version, hop);
+        let Forwarding { added, client, flaw, is_first_claim } =
+            headers::forward_request(&mut head.headers, head.version, hop);
         head.headers.insert(headers::REQUEST_ID, id.clone());
         let route = place.map(|place| &self.routes.routes()[place]);
-        let admitted = self.admit(&host, route, &head, &incoming);
+        let admitted = self.admit(&host, flaw, route, &head, &incoming);
         // Set if the client leaves within the request body. `None`: there is no body.
         let gone = (!incoming.is_end_stream()).then(Rc::<Cell<bool>>::default);
         let name = place.map_or(&self.no_route, |place| &self.names[place]).clone();
@@ -102,10 +112,16 @@ impl RequestHandler {
             let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout, gone);
             RequestBody::new(Box::pin(body), replay_limit)
         });
-        let request = ClientRequest::new(id, name, head, wall_clock::now()).with_added(added);
+        let request = ClientRequest::new(id, name, head, wall_clock::now())
+            .with_added(added)
+            .with_client(client);
         let call = Call::new(request, body, self.worker.clone());
         if call.reporter().wants_details() {
             call.reporter().emit_own(CallEvent::Started);
+        }
+        if is_first_claim {
+            let connections = self.claims.count(call.request().started());
+            call.reporter().emit_own(CallEvent::ForwardedReplaced { connections });
         }
         let ongoing = OngoingCall::new(call, gone, pause, self.buffers.clone());
         match admitted {
@@ -117,16 +133,23 @@ impl RequestHandler {
     fn admit<'a>(
         &self,
         host: &Option<Rc<str>>,
+        flaw: Option<RequestFlaw>,
         route: Option<&'a Route>,
         head: &request::Parts,
         incoming: &Incoming,
     ) -> Result<&'a Route, Refusal> {
         if host.is_none() {
-            return Err(Refusal::BadHost);
+            return Err(RequestFlaw::Host.into());
+        }
+        if let Some(flaw) = flaw {
+            return Err(flaw.into());
+        }
+        if self.is_strict && has_dot_segment(head.uri.path()) {
+            return Err(RequestFlaw::Path.into());
         }
         let route = route.ok_or(Refusal::NoRoute)?;
         if !self.routes.upstreams()[route.upstream].endpoint.takes(&head.uri) {
-            return Err(Refusal::TargetTooLong);
+            return Err(RequestFlaw::TargetLength.into());
         }
         if incoming.size_hint().lower() > self.max_body {
             return Err(Refusal::from(&Error::new(ErrorKind::RequestTooLarge)));

@@ -1,14 +1,21 @@
 //! All header rules of the proxy, in both directions: which headers end here, and which it adds.
 //!
 //! Headers that concern one connection end here, and so do those that `Connection` names (RFC 9110,
-//! section 7.6.1). `Via` is added (RFC 9110, section 7.6.3). `X-Forwarded-*` has no standard; the
-//! rules are those of nginx and Envoy.
+//! section 7.6.1). `Via` is added (RFC 9110, section 7.6.3) under a name that no other process has,
+//! so that a request that comes back is known. Who a request comes from is in `forwarded.rs`.
+
+mod forwarded;
 
 use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
-use fusebox_resilience::Added;
+use fusebox_resilience::{Added, RequestFlaw};
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use ipnet::IpNet;
+
+use forwarded::{Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_forwarded};
 
 /// The header of the request id. The id is the client's if it is valid, or else a new one; it goes
 /// to the upstream, back to the client, and into every log line.
@@ -18,13 +25,19 @@ pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-const VIA_10: HeaderValue = HeaderValue::from_static("1.0 fusebox");
-const VIA_11: HeaderValue = HeaderValue::from_static("1.1 fusebox");
 const PROTO: HeaderValue = HeaderValue::from_static("http");
+
+/// The name of this process in `Via`.
+static PSEUDONYM: LazyLock<String> =
+    LazyLock::new(|| format!("fusebox-{:016x}", fastrand::u64(..)));
+static VIA_10: LazyLock<HeaderValue> = LazyLock::new(|| via("1.0"));
+static VIA_11: LazyLock<HeaderValue> = LazyLock::new(|| via("1.1"));
+
+/// Static for ever: all workers clone it, and would contend on a reference count.
+fn via(version: &str) -> HeaderValue {
+    HeaderValue::from_static(format!("{version} {}", *PSEUDONYM).leak())
+}
 
 /// Headers that always end here, whether or not `Connection` names them.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -94,55 +107,98 @@ fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 /// What the proxy tells the upstream about the connection from a client.
 #[derive(Debug)]
 pub struct Hop {
-    /// The client's address.
-    address: HeaderValue,
+    peer: Peer,
+    trusted: Rc<[IpNet]>,
     /// The headers for requests that have none of them.
     usual: Added,
 }
 
 impl Hop {
-    /// A connection from a client at this address.
-    pub fn new(address: IpAddr) -> Self {
-        let address =
-            HeaderValue::try_from(address.to_string()).expect("an address is a valid value");
-        let usual =
-            [(header::VIA, VIA_11), (X_FORWARDED_FOR, address.clone()), (X_FORWARDED_PROTO, PROTO)];
-        Self { address, usual: usual.into() }
+    /// A connection from a client at this address. What it says of its way is believed if it is in
+    /// `trusted`.
+    pub fn new(address: IpAddr, trusted: &Rc<[IpNet]>) -> Self {
+        let peer = Peer::new(address, trusted);
+        let usual = [
+            (header::VIA, VIA_11.clone()),
+            (X_FORWARDED_FOR, value(peer.text())),
+            (X_FORWARDED_PROTO, PROTO),
+        ];
+        Self { peer, trusted: trusted.clone(), usual: usual.into() }
     }
 }
 
-/// Turns the headers of a client's request into those for the upstream. The headers that it returns
-/// are to be added.
-pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> Option<Added> {
+fn value(text: &Rc<str>) -> HeaderValue {
+    HeaderValue::try_from(&**text).expect("an address is a valid value")
+}
+
+/// What became of a client's headers.
+#[derive(Debug)]
+pub struct Forwarding {
+    /// More headers for the upstream.
+    pub added: Option<Added>,
+    /// The address of the client.
+    pub client: Rc<str>,
+    /// Why the request can't go on.
+    pub flaw: Option<RequestFlaw>,
+    /// Whether what the client said of its way was replaced, for the first time on its connection.
+    pub is_first_claim: bool,
+}
+
+/// Turns the headers of a client's request into those for the upstream.
+pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> Forwarding {
     strip_hop_by_hop(headers);
     // Room for all additions, so that the map grows once at most.
     headers.reserve(5);
-    let (mut via, mut forwarded_for, mut proto, mut host, mut expect) =
-        (false, false, false, false, false);
+    let (mut via, mut forwarded, mut expect) = (false, false, false);
     for name in headers.keys() {
         via |= *name == header::VIA;
         expect |= *name == header::EXPECT;
-        forwarded_for |= *name == X_FORWARDED_FOR;
-        proto |= *name == X_FORWARDED_PROTO;
-        host |= *name == X_FORWARDED_HOST;
+        forwarded |= is_forwarded(name);
     }
+    let mut flaw = None;
     if expect {
         // The proxy asks for the body at once, so the client has been told to continue.
+        flaw = (!expects_to_continue(headers)).then_some(RequestFlaw::Expectation);
         headers.remove(header::EXPECT);
     }
-    if !host && let Some(host) = headers.get(header::HOST).cloned() {
+    if via && has_been_here(headers) {
+        flaw = Some(RequestFlaw::Loop);
+    }
+    let is_silenced = forwarded && !hop.peer.is_trusted();
+    let is_first_claim = is_silenced && hop.peer.silence(headers);
+    let is_believed = forwarded && !is_silenced;
+    let client =
+        if is_believed { hop.peer.client(headers, &hop.trusted) } else { hop.peer.text().clone() };
+    if !(is_believed && headers.contains_key(X_FORWARDED_HOST))
+        && let Some(host) = headers.get(header::HOST).cloned()
+    {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    if !(via || forwarded_for || proto) && version == Version::HTTP_11 {
-        return Some(hop.usual.clone());
+    if !(via || is_believed) && version == Version::HTTP_11 {
+        return Forwarding { added: Some(hop.usual.clone()), client, flaw, is_first_claim };
     }
-    let own_via = if version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
-    append(headers, header::VIA, &own_via);
-    append(headers, X_FORWARDED_FOR, &hop.address);
-    if !proto {
+    append(headers, header::VIA, if version == Version::HTTP_10 { &VIA_10 } else { &VIA_11 });
+    append(headers, X_FORWARDED_FOR, &value(hop.peer.text()));
+    if is_believed && headers.contains_key(header::FORWARDED) {
+        append(headers, header::FORWARDED, &hop.peer.element());
+    }
+    if !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, PROTO);
     }
-    None
+    Forwarding { added: None, client, flaw, is_first_claim }
+}
+
+/// Whether all that a request expects is to be told to continue (RFC 9110, section 10.1.1).
+fn expects_to_continue(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::EXPECT).iter();
+    values.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether this process is among those that have handed a request on.
+fn has_been_here(headers: &HeaderMap) -> bool {
+    let own = PSEUDONYM.as_bytes();
+    let mut values = headers.get_all(header::VIA).iter();
+    values.any(|value| value.as_bytes().windows(own.len()).any(|window| window == own))
 }
 
 /// Turns the headers of an upstream's response into those for the client. Those that end here have
@@ -151,7 +207,7 @@ pub fn forward_response(headers: &mut HeaderMap) {
     if headers.keys().any(|name| *name == header::VIA) {
         append(headers, header::VIA, &VIA_11);
     } else {
-        headers.insert(header::VIA, VIA_11);
+        headers.insert(header::VIA, VIA_11.clone());
     }
 }
 
@@ -195,8 +251,11 @@ mod tests {
 
     fn forwarded_as(version: Version, fields: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = headers(fields);
-        let added = forward_request(&mut headers, version, &Hop::new([192, 0, 2, 7].into()));
-        for (name, value) in added.iter().flat_map(|added| added.iter()) {
+        let trusted = ["192.0.2.0/24".parse().unwrap()];
+        let hop = Hop::new([192, 0, 2, 7].into(), &trusted.into());
+        let forwarding = forward_request(&mut headers, version, &hop);
+        assert_eq!((forwarding.flaw, forwarding.is_first_claim), (None, false));
+        for (name, value) in forwarding.added.iter().flat_map(|added| added.iter()) {
             assert!(!headers.contains_key(name), "{name}");
             headers.insert(name, value.clone());
         }
@@ -215,9 +274,8 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ];
         for chosen in 0..8 {
-            for (version, own) in
-                [(Version::HTTP_10, "1.0 fusebox"), (Version::HTTP_11, "1.1 fusebox")]
-            {
+            for (version, own) in [(Version::HTTP_10, &*VIA_10), (Version::HTTP_11, &*VIA_11)] {
+                let own = own.to_str().unwrap();
                 let said = |index: usize| (chosen >> index & 1 == 1).then_some(theirs[index]);
                 let fields: Vec<_> =
                     [Some(("host", "b"))].into_iter().chain((0..3).map(said)).flatten().collect();
@@ -276,7 +334,7 @@ mod tests {
             ("x-forwarded-for", "198.51.100.2"),
             ("x-forwarded-proto", "https"),
         ]);
-        assert_eq!(headers["via"], "1.1 edge, 1.1 fusebox");
+        assert_eq!(headers["via"], format!("1.1 edge, {}", VIA_11.to_str().unwrap()));
         assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 198.51.100.2, 192.0.2.7");
         assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(headers["x-forwarded-proto"], "https");

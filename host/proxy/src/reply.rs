@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fusebox_resilience::{Error, ErrorKind, ResponseBody};
+use fusebox_resilience::{Error, ErrorKind, RequestFlaw, ResponseBody};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::headers;
@@ -18,10 +18,8 @@ use crate::headers;
 pub enum Refusal {
     /// No route takes the request.
     NoRoute,
-    /// The request's Host is missing or unusable.
-    BadHost,
-    /// The request's target with the upstream's base path is too long.
-    TargetTooLong,
+    /// The request's head is refused.
+    Flawed(RequestFlaw),
     /// A call failed.
     Failed {
         /// The kind of failure.
@@ -39,13 +37,23 @@ impl From<&Error> for Refusal {
     }
 }
 
+impl From<RequestFlaw> for Refusal {
+    fn from(flaw: RequestFlaw) -> Self {
+        Self::Flawed(flaw)
+    }
+}
+
 impl Refusal {
     /// The status code: the table.
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::BadHost => StatusCode::BAD_REQUEST,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::Flawed(flaw) => match flaw {
+                RequestFlaw::Host | RequestFlaw::Path => StatusCode::BAD_REQUEST,
+                RequestFlaw::TargetLength => StatusCode::URI_TOO_LONG,
+                RequestFlaw::Loop => StatusCode::LOOP_DETECTED,
+                RequestFlaw::Expectation => StatusCode::EXPECTATION_FAILED,
+            },
             Self::Failed { kind, .. } => match kind {
                 ErrorKind::Timeout | ErrorKind::ConnectionTimeout => StatusCode::GATEWAY_TIMEOUT,
                 ErrorKind::DnsError
@@ -73,7 +81,8 @@ impl Refusal {
     pub fn name(self) -> &'static str {
         match self {
             Self::NoRoute => "destination_not_found",
-            Self::BadHost | Self::TargetTooLong => "http_request_error",
+            Self::Flawed(RequestFlaw::Loop) => "proxy_loop_detected",
+            Self::Flawed(_) => "http_request_error",
             Self::Failed { name, .. } => name,
         }
     }
@@ -81,8 +90,7 @@ impl Refusal {
     fn title(self) -> String {
         match self {
             Self::NoRoute => "no route".to_owned(),
-            Self::BadHost => "host missing or not valid".to_owned(),
-            Self::TargetTooLong => "target too long".to_owned(),
+            Self::Flawed(flaw) => flaw.to_string(),
             Self::Failed { kind, .. } => kind.to_string(),
         }
     }

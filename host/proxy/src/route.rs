@@ -68,6 +68,12 @@ impl RouteTable {
         index.find(host, path, |route| self.routes[route].matches.takes_method(method))
     }
 
+    /// Whether what a request gets depends on its path.
+    pub fn depend_on_paths(&self) -> bool {
+        self.routes.iter().any(|route| route.matches.path() != "/")
+            || self.upstreams.iter().any(|upstream| upstream.endpoint.has_base())
+    }
+
     /// The routes, the most specific first.
     pub fn routes(&self) -> &[Route] {
         &self.routes

@@ -107,7 +107,9 @@ async fn accept(listener: &TcpListener, workers: &Workers, max_connections: usiz
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await.and_then(|(stream, client)| Ok((stream.into_std()?, client)))
         {
-            Ok((stream, client)) => workers.give(Accepted { stream, client: client.ip(), place }),
+            Ok((stream, client)) => {
+                workers.give(Accepted { stream, client: client.ip().to_canonical(), place })
+            }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 log.line(Level::Error, &format!("can't accept connections: {error}"), |_| {});

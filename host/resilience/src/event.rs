@@ -8,7 +8,7 @@ mod call;
 mod component;
 mod policy;
 
-pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent};
+pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw};
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use policy::{
     CircuitBreakerEvent, CircuitState, FallbackEvent, NoRetry, RetryEvent, TimeoutEvent,

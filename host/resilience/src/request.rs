@@ -10,8 +10,6 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
 /// Headers that are the same for many requests. Looking at a shared list costs less than putting it
 /// into the map of each request.
 pub type Added = Rc<[(HeaderName, HeaderValue)]>;
@@ -23,6 +21,7 @@ pub struct Request {
     route: Arc<str>,
     head: request::Parts,
     added: Option<Added>,
+    client: Option<Rc<str>>,
     started: Instant,
     started_at: SystemTime,
 }
@@ -38,13 +37,20 @@ impl Request {
         head: request::Parts,
         started_at: SystemTime,
     ) -> Self {
-        Self { id, route, head, added: None, started: clock::now(), started_at }
+        Self { id, route, head, added: None, client: None, started: clock::now(), started_at }
     }
 
     /// The same; each attempt sends these headers too, none of which is in `head`.
     #[must_use]
     pub fn with_added(mut self, added: Option<Added>) -> Self {
         self.added = added;
+        self
+    }
+
+    /// The same, of the client at this address.
+    #[must_use]
+    pub fn with_client(mut self, address: Rc<str>) -> Self {
+        self.client = Some(address);
         self
     }
 
@@ -91,12 +97,9 @@ impl Request {
         self.head.headers.get(name).or_else(added)
     }
 
-    /// The client's address: the last element of `X-Forwarded-For`, the only one that this hop
-    /// wrote.
-    pub fn client_address(&self) -> &[u8] {
-        let fields = self.headers().filter(|(name, _)| *name == FORWARDED_FOR);
-        let addresses = fields.last().map_or(&[][..], |(_, value)| value.as_bytes());
-        addresses.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii()
+    /// The client's address; empty if it is not known.
+    pub fn client_address(&self) -> &str {
+        self.client.as_deref().unwrap_or_default()
     }
 
     /// Takes the header map, whose memory another request can use.

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use fusebox_resilience::config::ConfigDuration;
+use ipnet::IpNet;
+use serde::Deserialize;
 
-use super::table::{defaults, table};
-use super::values::ConfigSize;
+use super::table::{Keys, defaults, table};
+use super::values::{self, ConfigSize};
 use crate::observe::Level;
 
 /// The shortest time limit: the resolution of timers.
@@ -34,8 +36,29 @@ table! {
         pub max_body: ConfigSize = or(ConfigSize::gib(1)),
         /// The number of connections at once; further ones wait in the kernel's queue.
         pub max_connections: usize = within(10_000, 1..=1_000_000),
+        /// The networks of clients that are believed when they say where a request comes from.
+        /// Default: none.
+        pub trusted: Vec<IpNet> = networks(),
+        /// What becomes of paths with dot segments.
+        pub paths: PathRule = or(PathRule::Strict),
         /// How long calls in flight may take to end after SIGTERM. 0: they are cut at once.
         pub drain_timeout: ConfigDuration = or(ConfigDuration::from_secs(30)),
+    }
+}
+
+/// What becomes of paths with dot segments, raw or encoded.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathRule {
+    /// They are refused, if a route has a prefix or an upstream a base path.
+    Strict,
+    /// They go on as they came.
+    AsIs,
+}
+
+impl Keys<'_, '_> {
+    fn networks(&mut self, key: &str) -> Option<Vec<IpNet>> {
+        Some(self.list(key, values::network)?.unwrap_or_default())
     }
 }
 

@@ -213,6 +213,11 @@ impl Endpoint {
         [&self.base, slash, path]
     }
 
+    /// Whether its path is more than `/`.
+    pub fn has_base(&self) -> bool {
+        !self.base.is_empty()
+    }
+
     /// Whether the path of a request with the base path is short enough.
     pub fn takes(&self, uri: &Uri) -> bool {
         self.base.len() + uri.path_and_query().map_or(0, |path| path.as_str().len()) < LONGEST_PATH

@@ -1,10 +1,12 @@
 //! Types of values, and checks of strings.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use bytesize::ByteSize;
 use http::Method;
 use http::uri::Authority;
+use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
@@ -110,6 +112,14 @@ pub(super) fn host(text: &str) -> Result<String, String> {
              found `{text}`"
         )),
     }
+}
+
+/// Parses a network of clients; an address is a network of one.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
+    network.map_err(|_| {
+        format!("expected a network such as \"10.0.0.0/8\" or \"::1\", found `{text}`")
+    })
 }
 
 /// Parses a method of a route.

@@ -165,8 +165,10 @@ impl OngoingCall {
 
     /// Answers with a response that the proxy makes itself.
     pub(super) fn refuse(mut self, refusal: Refusal) -> Response<ClientBody> {
-        if let Refusal::Failed { kind, .. } = refusal {
-            self.failure = Some(kind);
+        match refusal {
+            Refusal::NoRoute => {}
+            Refusal::Flawed(flaw) => self.call.reporter().emit_own(CallEvent::Refused { flaw }),
+            Refusal::Failed { kind, .. } => self.failure = Some(kind),
         }
         let answer = refusal.response(self.call.id());
         self.send(answer)

@@ -17,7 +17,7 @@ struct KnownHost {
 }
 
 impl Hosts {
-    /// The host of a request, without port; `None` if it is missing or not valid. An absolute
+    /// The host of a request, without port and final dot; `None` if it is missing or not valid. An absolute
     /// target wins over the Host header and replaces it (RFC 9112, section 3.2.2). HTTP/1.0 needs
     /// no host.
     pub(super) fn canonical(&self, head: &mut request::Parts) -> Option<Rc<str>> {
@@ -52,7 +52,10 @@ impl Hosts {
 
 fn without_port(header: &HeaderValue) -> Option<Rc<str>> {
     let authority: http::uri::Authority = header.to_str().ok()?.parse().ok()?;
-    (!authority.as_str().contains('@')).then(|| authority.host().into())
+    let host = authority.host();
+    // `b.example.` is `b.example`, said in full.
+    let host = host.strip_suffix('.').filter(|host| !host.is_empty()).unwrap_or(host);
+    (!authority.as_str().contains('@')).then(|| host.into())
 }
 
 #[cfg(test)]
@@ -70,6 +73,7 @@ mod tests {
         assert_eq!(host(Request::get("/").header("host", "b:3002")).as_deref(), Some("b"));
         assert_eq!(host(Request::get("/").header("host", "[::1]:3002")).as_deref(), Some("[::1]"));
         assert_eq!(host(Request::get("http://c:1/").header("host", "b")).as_deref(), Some("c"));
+        assert_eq!(host(Request::get("/").header("host", "b.c.:80")).as_deref(), Some("b.c"));
         assert_eq!(host(Request::get("/").version(Version::HTTP_10)).as_deref(), Some(""));
     }
 

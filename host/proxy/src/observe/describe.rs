@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fusebox_resilience::{
     AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, ComponentEvent, ConditionEvent,
-    Event, EventKind, FallbackEvent, NoRetry, RetryEvent, Role, TimeoutEvent,
+    Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role, TimeoutEvent,
 };
 use serde::Serialize;
 
@@ -74,6 +74,20 @@ fn call(event: &Event<'_>, of: &CallEvent, say: &impl Say) {
                     .text("path", head.uri.path().as_bytes());
             }
         }),
+        CallEvent::Refused { flaw } => {
+            say.say(Level::Info, format_args!("Request refused: {flaw}"), |line| {
+                line.field("reason", flaw.name());
+            });
+        }
+        // A moment after the last one: counted, and told with the next.
+        CallEvent::ForwardedReplaced { connections: None } => {}
+        CallEvent::ForwardedReplaced { connections: Some(connections) } => {
+            let message = "Forwarded headers replaced: the client is not trusted";
+            say.say(Level::Info, message, |line| {
+                let client = event.request.map(Request::client_address);
+                line.maybe("ip", client).field("connections", connections);
+            });
+        }
         &CallEvent::Rejected { kind, retry_after } => {
             say.say(Level::Info, format_args!("Call rejected: {kind}"), |line| {
                 line.field("reason", kind.failure().name())

@@ -21,6 +21,8 @@
 //! | `Call started` | `DEBUG` | `method`, `path` |
 //! | `Attempt 1 started` | `DEBUG` | `run`, `role`, `retry`, `endpoint`, `remaining_ms` |
 //! | `Attempt 1: 200`, `Attempt 1: connection refused`, `Attempt 1: cancelled` | `DEBUG` | `run`, `role`, `retry`, `elapsed_ms`, `status` or `failure` |
+//! | `Request refused: path with dot segments` | `INFO` | `reason`: `host`, `target-length`, `path`, `loop`, `expectation` |
+//! | `Forwarded headers replaced: the client is not trusted` | `INFO` | `ip`, `connections` |
 //! | `Condition handle-if: yes` | `DEBUG` | `slot`, `component` if one was asked, `handled` |
 //! | `Retry 1 after delay of 1s` | `INFO` | `retry`, `delay_ms` |
 //! | `Retries exceeded` | `WARN` | `retries` |
@@ -50,7 +52,7 @@
 //! behind a status of our own making, `detail` what is beneath that.
 //!
 //! Text that a client or a component wrote is cut at 4 KiB and then ends in `…`; bytes that are no
-//! UTF-8 become U+FFFD.
+//! UTF-8 become U+FFFD, and control characters are escaped.
 //!
 //! # How a line gets out
 //!

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use fusebox_resilience::{
     AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, Event, EventKind, FallbackEvent,
-    Observer, Policy, Request, RetryEvent, TimeoutEvent,
+    Observer, Policy, Request, RequestFlaw, RetryEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -58,6 +58,8 @@ pub struct Metrics {
     fallbacks: Counters<2>,
     fallbacks_declined: Counters<2>,
     incomplete: Counters<2>,
+    refused: Counters<2>,
+    forwarded_replaced: Counters<1>,
     faults: Faults,
     loads: Counters<2>,
     quarantines: Counters<1>,
@@ -95,6 +97,11 @@ impl Metrics {
                 "responses_incomplete",
                 "Responses that broke off after their head was sent",
             ),
+            refused: new.counters("requests_refused", "Requests whose head was refused"),
+            forwarded_replaced: new.counters(
+                "forwarded_headers_replaced",
+                "Connections of clients that said where they come from and are not trusted",
+            ),
             faults: Faults::new(
                 new.counters("component_faults", "Calls into a component that failed"),
             ),
@@ -113,6 +120,10 @@ impl Metrics {
     /// one.
     pub fn announce_route(&self, route: &Arc<str>) {
         self.requests.announce(route);
+        for flaw in RequestFlaw::ALL {
+            appear(&self.refused, &[("route", owned(route)), ("reason", flaw.name().into())]);
+        }
+        appear(&self.forwarded_replaced, &[("route", owned(route))]);
     }
 
     /// Makes the series of a policy on a route appear, at 0.
@@ -178,6 +189,14 @@ impl Metrics {
                 CallEvent::ResponseIncomplete { kind } => {
                     let [route, _] = labels();
                     of(&self.incomplete, [route, ("failure", kind.failure().name().into())])
+                }
+                CallEvent::Refused { flaw } => {
+                    let [route, _] = labels();
+                    of(&self.refused, [route, ("reason", flaw.name().into())])
+                }
+                CallEvent::ForwardedReplaced { .. } => {
+                    let [route, _] = labels();
+                    of(&self.forwarded_replaced, [route])
                 }
                 // A detail, and what is counted by route (`requests.rs`).
                 CallEvent::Started | CallEvent::Finished { .. } => return None,

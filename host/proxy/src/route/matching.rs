@@ -7,7 +7,7 @@ use http::Method;
 /// Which requests a route takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteMatch {
-    /// In lower case, without port. `None`: any.
+    /// In lower case, without port and final dot. `None`: any.
     pub(super) host: Option<Box<str>>,
     /// Without a slash at its end: empty for all paths.
     pub(super) prefix: Box<str>,
@@ -20,7 +20,10 @@ impl RouteMatch {
     /// (any if `None`).
     pub fn new(host: Option<&str>, path: &str, methods: Option<Vec<Method>>) -> Self {
         Self {
-            host: host.map(|host| host.to_ascii_lowercase().into()),
+            host: host.map(|host| {
+                let host = host.strip_suffix('.').unwrap_or(host);
+                host.to_ascii_lowercase().into()
+            }),
             prefix: path.trim_end_matches('/').into(),
             methods,
         }

@@ -12,6 +12,7 @@ use fusebox_resilience::clock;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::shutdown::{Shutdown, ShutdownPhase};
@@ -34,6 +35,7 @@ pub(super) async fn serve(
     accepted: Accepted,
     handler: Rc<RequestHandler>,
     limits: &ListenerConfig,
+    trusted: &Rc<[IpNet]>,
     shutdown: Rc<Shutdown>,
 ) {
     let Accepted { stream, client, place } = accepted;
@@ -44,7 +46,7 @@ pub(super) async fn serve(
     let whereabouts = Rc::new(Cell::new(ClientState::Idle));
     let stream = ClientStream::new(stream, whereabouts.clone(), limits);
     // Shared by all requests of the connection.
-    let hop = Rc::new(Hop::new(client));
+    let hop = Rc::new(Hop::new(client, trusted));
     let service = service_fn(move |request| {
         let (handler, hop) = (handler.clone(), hop.clone());
         let pause = HeadPause::begin(&whereabouts);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fusebox_resilience::Observers;
 use fusebox_wasm::Components;
+use ipnet::IpNet;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -166,15 +167,16 @@ fn work(
         ));
         tokio::task::spawn_local(refresh_instances(shared.components.clone()));
         tokio::task::spawn_local(reap(handler.clone()));
+        let trusted: Rc<[IpNet]> = shared.limits.trusted.as_slice().into();
         let shutdown = Rc::new(Shutdown::default());
         tokio::task::spawn_local(shutdown.clone().follow(phase));
         // Each connection has a clone; when all clones are dropped, all connections have ended.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         while let Some((accepted, counted)) = connections.recv().await {
             let (handler, shutdown) = (handler.clone(), shutdown.clone());
-            let (shared, alive) = (shared.clone(), alive.clone());
+            let (shared, trusted, alive) = (shared.clone(), trusted.clone(), alive.clone());
             tokio::task::spawn_local(async move {
-                serve(accepted, handler, &shared.limits, shutdown).await;
+                serve(accepted, handler, &shared.limits, &trusted, shutdown).await;
                 drop((counted, alive));
             });
         }

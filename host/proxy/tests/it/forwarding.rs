@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fusebox_dev::{LIMIT, Origin, answer, eventually, get, ok, post};
 
-use crate::support::{Proxy, ROUTE};
+use crate::support::{Proxy, ROUTE, without_pseudonym};
 
 /// One worker, so that there is one set of connections to look at.
 fn alone(origin: &Origin) -> Proxy {
@@ -172,7 +172,8 @@ fn a_client_of_http_1_0_gets_an_answer_that_it_understands() {
     assert_eq!((response.text(), response.header("transfer-encoding")), ("hello", None));
     let request = origin.only();
     assert_eq!(request.start, "GET / HTTP/1.1");
-    assert_eq!(request.header("via"), Some("1.0 fusebox"));
+    let via = request.header("via").map(without_pseudonym);
+    assert_eq!(via.as_deref(), Some("1.0 fusebox"));
     assert_eq!(
         request.header("host"),
         origin.address().to_string().as_str().into(),
@@ -619,17 +620,20 @@ fn a_request_goes_on_as_it_came_but_for_what_a_proxy_changes() {
     let mut request = origin.only();
     assert_eq!(request.start, "PATCH /a%20b//c/../d?x=1&y=%2F HTTP/1.1");
     request.headers.sort();
-    let headers: Vec<String> =
-        request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let headers: Vec<String> = request
+        .headers
+        .iter()
+        .map(|(name, value)| without_pseudonym(&format!("{name}: {value}")))
+        .collect();
     assert_eq!(
         headers,
         [
             "accept: */*",
             "host: b.example:3002",
             "via: 1.1 edge, 1.1 fusebox",
-            "x-forwarded-for: 198.51.100.1, 127.0.0.1",
+            "x-forwarded-for: 127.0.0.1",
             "x-forwarded-host: b.example:3002",
-            "x-forwarded-proto: https",
+            "x-forwarded-proto: http",
             "x-latin: \u{fc}",
             "x-request-id: abc-123",
             "x-twice: 1",
@@ -650,8 +654,11 @@ fn a_response_goes_on_as_it_came_but_for_what_a_proxy_changes() {
     let mut response = proxy.ask(get("/", "mine"));
     assert_eq!((response.status(), response.text()), (299, "hello"));
     response.headers.sort();
-    let headers: Vec<String> =
-        response.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let headers: Vec<String> = response
+        .headers
+        .iter()
+        .map(|(name, value)| without_pseudonym(&format!("{name}: {value}")))
+        .collect();
     assert_eq!(
         headers,
         [

@@ -107,6 +107,16 @@ const TABLES: &[Table] = &[
                 ],
                 &["1", "1000000"],
             ),
+            key(
+                "trusted",
+                &[("'10.0.0.0/8'", "expected a list, found `10.0.0.0/8`")],
+                &["[]", "['0.0.0.0/0', '::1', '192.0.2.7']"],
+            ),
+            key(
+                "paths",
+                &[("'loose'", "unknown value `loose`, expected `strict` or `as-is`")],
+                &["'strict'", "'as-is'"],
+            ),
             // They are cut at once.
             key(
                 "drain_timeout",
@@ -300,5 +310,19 @@ fn a_listener_has_an_address_of_its_own() {
              \"127.0.0.1:3002\" or \"[::1]:3002\", found `{address}`"
         );
         assert_eq!(said, [expected]);
+    }
+}
+
+#[test]
+fn a_trusted_network_has_an_address_and_a_length() {
+    for network in ["localhost", "10.0.0.0/33", "10.0.0/8", "", "::1/129", "10.0.0.1:80"] {
+        let text = format!(
+            "[listener]\ntrusted = ['::1', '{network}']\n[[routes]]\nupstream = 'http://b'\n"
+        );
+        let expected = format!(
+            "fusebox.toml:4: listener.trusted[1]: expected a network such as \"10.0.0.0/8\" or \
+             \"::1\", found `{network}`"
+        );
+        assert_eq!(complaints(directory(&config(&text)).path()), [expected]);
     }
 }

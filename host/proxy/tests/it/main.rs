@@ -9,6 +9,7 @@ mod components;
 mod documents;
 mod errors;
 mod forwarding;
+mod heads;
 mod hostile;
 mod http_components;
 mod lifecycle;

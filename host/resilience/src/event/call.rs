@@ -1,5 +1,6 @@
 //! What happens to a call, to its attempts, and to the conditions that judge them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +20,67 @@ pub enum AttemptOutcome {
     Cancelled,
 }
 
+/// Why the head of a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFlaw {
+    /// Its host is missing or not valid.
+    Host,
+    /// Its target with the upstream's base path is too long.
+    TargetLength,
+    /// Its path has dot segments, by which another path may be meant than the route's.
+    Path,
+    /// It has been here before.
+    Loop,
+    /// It expects what nobody here can do.
+    Expectation,
+}
+
+impl RequestFlaw {
+    /// Every one, in the order of their declaration.
+    pub const ALL: [Self; 5] =
+        [Self::Host, Self::TargetLength, Self::Path, Self::Loop, Self::Expectation];
+
+    /// Its word in log and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::TargetLength => "target-length",
+            Self::Path => "path",
+            Self::Loop => "loop",
+            Self::Expectation => "expectation",
+        }
+    }
+}
+
+impl fmt::Display for RequestFlaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host missing or not valid",
+            Self::TargetLength => "target too long",
+            Self::Path => "path with dot segments",
+            Self::Loop => "request loop",
+            Self::Expectation => "expectation not supported",
+        })
+    }
+}
+
 /// Something happened to a whole call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallEvent {
     /// A request arrived. A detail.
     Started,
+    /// Its head was refused.
+    Refused {
+        /// Why.
+        flaw: RequestFlaw,
+    },
+    /// A client that is not trusted said where its request comes from: the first time on its
+    /// connection. What it said was replaced.
+    ForwardedReplaced {
+        /// The connections on which that happened since it was last to be told; `None` if that was
+        /// a moment ago.
+        connections: Option<u64>,
+    },
     /// A policy turned the call away.
     Rejected {
         /// With this failure.

@@ -60,7 +60,7 @@ impl<'a> AccessLine<'a> {
         line.piece("\",\"path\":\"").text_value(head.uri.path().as_bytes());
         line.piece("\",\"query\":\"").text_value(head.uri.query().unwrap_or_default().as_bytes());
         line.piece("\",\"route\":\"").text_value(request.route().as_bytes());
-        line.piece("\",\"ip\":\"").text_value(request.client_address());
+        line.piece("\",\"ip\":\"").text_value(request.client_address().as_bytes());
         line.piece("\",\"referer\":\"").text_value(text(&header::REFERER));
         line.piece("\",\"user_agent\":\"").text_value(text(&header::USER_AGENT));
         line.piece("\",\"length\":").number(announced_length(&head.headers));

@@ -347,18 +347,19 @@ fn finished(status: impl Into<Option<u16>>, failure: Option<ErrorKind>) -> Event
 fn the_access_line_has_request_and_response() {
     let request = http::Request::post("http://127.0.0.1:3001/orders?id=7")
         .header("host", "shop.example:8080")
-        .header("x-forwarded-for", "203.0.113.7")
-        .header("x-forwarded-for", "10.1.1.1, [::1]:63409 ")
         .header("referer", "https://shop.example/")
         .header("user-agent", "curl/8.9")
         .header("content-length", "312");
-    let call = call_with("r-1", request, RequestBody::empty(), Observers::default());
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    let id = http::HeaderValue::from_static("r-1");
+    let request =
+        Request::new(id, "test".into(), head, UNIX_EPOCH).with_client("2001:db8::1".into());
     assert_eq!(
-        line_of(Some(call.request()), None, &finished(200, None)),
+        line_of(Some(&request), None, &finished(200, None)),
         concat!(
             r#"{"level":"INFO","msg":"200: OK","request_id":"r-1","route":"test","#,
             r#""request":{"time":"1970-01-01T00:00:00.000000Z","method":"POST","host":"shop.example:8080","#,
-            r#""path":"/orders","query":"id=7","route":"test","ip":"[::1]:63409","referer":"https://shop.example/","#,
+            r#""path":"/orders","query":"id=7","route":"test","ip":"2001:db8::1","referer":"https://shop.example/","#,
             r#""user_agent":"curl/8.9","length":312},"#,
             r#""response":{"time":"1970-01-01T00:00:03.036065Z","latency":3036065875,"status":200,"length":71,"end":"whole"},"#,
             r#""attempts":2}"#
@@ -521,6 +522,34 @@ fn hostile_bytes_stay_within_their_string() {
     });
     let line: Value = serde_json::from_str(&line_of(None, None, &kind)).unwrap();
     assert_eq!(line["line"], printed);
+}
+
+/// U+009B is what begins a command to many terminals.
+#[test]
+fn no_control_character_reaches_a_terminal() {
+    let hostile = "a\u{1b}[2J\u{7f}\u{85}\u{9b}31m\u{a0}\u{fc}";
+    let escaped = r"a\u001b[2J\u007f\u0085\u009b31m";
+    let component = component();
+    let printed = ComponentEvent::Printed { component: component.clone(), line: hostile.into() };
+    let case: Arc<str> = serde_json::to_string(hostile).unwrap().into();
+    let captured = ComponentEvent::Captured { component, case };
+    for (key, kind) in [("line", printed), ("case", captured)] {
+        let line = line_of(None, None, &kind.into());
+        assert!(line.contains(&format!("\"{key}\":\"{escaped}")), "{line}");
+        assert!(!line.chars().any(|char| char.is_control() && char != '\n'), "{line:?}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()[key], hostile);
+    }
+    let agent = http::HeaderValue::from_bytes("\u{85}\u{9b}m".as_bytes()).unwrap();
+    let agent = http::Request::get("/").header("user-agent", agent);
+    let call = call_with("r-1", agent, RequestBody::empty(), Observers::default());
+    let line = line_of(Some(call.request()), None, &finished(200, None));
+    assert!(line.contains(r#""user_agent":"\u0085\u009bm""#), "{line}");
+    let lines = logged(Level::Info, true, |log| {
+        log.line(Level::Info, "can't accept: \u{9b}", |line| {
+            line.field("limit", "\u{9b}");
+        });
+    });
+    assert!(lines[0].contains(r#""msg":"can't accept: \u009b","limit":"\u009b""#), "{lines:?}");
 }
 
 #[test]

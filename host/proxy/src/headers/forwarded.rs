@@ -1,0 +1,168 @@
+//! Who a request comes from: what a client says of its way, and whom fusebox believes.
+//!
+//! `Forwarded` is RFC 7239. `X-Forwarded-*` has no standard; the rules are those of nginx and Envoy.
+//! An upstream takes both for the word of its own proxy, so those of a client that is not trusted do
+//! not go on.
+
+use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use ipnet::IpNet;
+
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// What they begin with. To CGI and its heirs `_` is `-`.
+const FAMILY: &[u8] = b"x-forwarded-";
+
+/// Whether a header says where a request comes from.
+pub(super) fn is_forwarded(name: &HeaderName) -> bool {
+    if *name == header::FORWARDED {
+        return true;
+    }
+    let name = name.as_str().as_bytes();
+    // Most names begin otherwise.
+    name.first() == Some(&b'x')
+        && name.len() > FAMILY.len()
+        && name.iter().zip(FAMILY).all(|(byte, of)| byte == of || (*byte, *of) == (b'_', b'-'))
+}
+
+/// The peer of a connection from a client.
+#[derive(Debug)]
+pub(super) struct Peer {
+    address: IpAddr,
+    text: Rc<str>,
+    is_trusted: bool,
+    /// Whether something that it said has been replaced.
+    is_known_to_claim: Cell<bool>,
+}
+
+impl Peer {
+    /// A peer at this address; those in `trusted` are believed.
+    pub(super) fn new(address: IpAddr, trusted: &[IpNet]) -> Self {
+        Self {
+            address,
+            text: address.to_string().into(),
+            is_trusted: contains(trusted, address),
+            is_known_to_claim: Cell::new(false),
+        }
+    }
+
+    pub(super) fn text(&self) -> &Rc<str> {
+        &self.text
+    }
+
+    pub(super) fn is_trusted(&self) -> bool {
+        self.is_trusted
+    }
+
+    /// An element of `Forwarded`.
+    pub(super) fn element(&self) -> HeaderValue {
+        let element = match self.address {
+            IpAddr::V4(address) => format!("for={address};proto=http"),
+            IpAddr::V6(address) => format!("for=\"[{address}]\";proto=http"),
+        };
+        HeaderValue::try_from(element).expect("an address is a valid value")
+    }
+
+    /// Takes away what a peer that is not trusted says. Returns whether it is the first time.
+    pub(super) fn silence(&self, headers: &mut HeaderMap) -> bool {
+        let said: Vec<_> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
+        for name in said {
+            let is_standard = name == header::FORWARDED;
+            headers.remove(&name);
+            if is_standard {
+                headers.insert(name, self.element());
+            }
+        }
+        !self.is_known_to_claim.replace(true)
+    }
+
+    /// The client of a request that a trusted peer hands on: the last address on its way that is
+    /// not trusted, or else the first one.
+    pub(super) fn client(&self, headers: &HeaderMap, trusted: &[IpNet]) -> Rc<str> {
+        let elements = |name| {
+            let values = headers.get_all(name).iter().rev();
+            values.flat_map(|value: &HeaderValue| value.as_bytes().rsplit(|byte| *byte == b','))
+        };
+        let last = if headers.contains_key(X_FORWARDED_FOR) {
+            last_untrusted(elements(X_FORWARDED_FOR).map(address), trusted)
+        } else {
+            last_untrusted(elements(header::FORWARDED).map(forwarded_for), trusted)
+        };
+        last.map_or_else(|| self.text.clone(), |address| address.to_string().into())
+    }
+}
+
+fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+/// From the last on, until one is not trusted or no address: what is before that, nobody who is
+/// trusted has seen.
+fn last_untrusted(
+    addresses: impl Iterator<Item = Option<IpAddr>>,
+    trusted: &[IpNet],
+) -> Option<IpAddr> {
+    let mut last = None;
+    for address in addresses.map_while(|address| address) {
+        last = Some(address);
+        if !contains(trusted, address) {
+            break;
+        }
+    }
+    last
+}
+
+/// The address of an element of `Forwarded`.
+fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
+    element.split(|byte| *byte == b';').find_map(|pair| {
+        let (name, value) = pair.trim_ascii().split_at_checked(4)?;
+        if name.eq_ignore_ascii_case(b"for=") { address(value) } else { None }
+    })
+}
+
+/// An address with or without port, brackets and quotes, as proxies write it.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?.trim().trim_matches('"');
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let parsed = bare.parse().or_else(|_| text.parse().map(|socket: SocketAddr| socket.ip()));
+    parsed.ok().map(|address: IpAddr| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_told_by_its_beginning() {
+        let is = |name| is_forwarded(&HeaderName::from_static(name));
+        for name in ["forwarded", "x-forwarded-for", "x-forwarded-client-cert", "x_forwarded_for"] {
+            assert!(is(name), "{name}");
+        }
+        for name in ["x-forwarded-", "x-forwarded", "x-forward-for", "xforwarded-for", "x", "via"] {
+            assert!(!is(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_have_port_brackets_and_quotes() {
+        for (text, expected) in [
+            ("192.0.2.7", Some("192.0.2.7")),
+            (" 192.0.2.7:80 ", Some("192.0.2.7")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("\"[2001:db8::1]:80\"", Some("2001:db8::1")),
+            ("::ffff:192.0.2.7", Some("192.0.2.7")),
+            ("unknown", None),
+            ("_hidden", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|address| address.parse().unwrap());
+            assert_eq!(address(text.as_bytes()), expected, "{text}");
+        }
+    }
+}
