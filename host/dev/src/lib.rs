@@ -3,7 +3,8 @@
 //! - [`Origin`], an upstream that sends exactly what it is told and remembers what it got, and
 //!   [`ClosedDoor`], one that accepts no connection;
 //! - [`Wire`], HTTP/1 over a socket as bytes, for both sides, and [`Message`], what came over it;
-//! - [`Daemon`], a program that runs and logs, and [`run`], one that ends by itself;
+//! - [`Daemon`], a program that runs and logs, of which a thread may be frozen, and [`run`], one
+//!   that ends by itself;
 //! - [`wat_component`], components as text;
 //! - [`eventually`] and [`LIMIT`]: nothing sleeps and hopes; whatever has to come is waited for.
 //!
@@ -11,6 +12,8 @@
 
 mod closed_door;
 mod daemon;
+#[cfg(target_os = "linux")]
+mod frozen;
 mod guest;
 mod message;
 mod origin;
@@ -20,6 +23,8 @@ mod wire;
 
 pub use closed_door::ClosedDoor;
 pub use daemon::Daemon;
+#[cfg(target_os = "linux")]
+pub use frozen::FrozenThread;
 pub use guest::{
     FALLBACK, PREDICATE, STDERR, TYPES, encode, handle_if, is_status, predicate, respond, responds,
     wat_component,

@@ -105,12 +105,10 @@ impl Admin {
         let steps: Vec<&str> = path.split('/').collect();
         match (request.method(), &steps[..]) {
             (&Method::GET | &Method::HEAD, ["healthz"]) => text(StatusCode::OK, "ok\n"),
-            (&Method::GET | &Method::HEAD, ["readyz"]) if self.ready.load(Ordering::Relaxed) => {
-                text(StatusCode::OK, "ready\n")
-            }
-            (&Method::GET | &Method::HEAD, ["readyz"]) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-            }
+            (&Method::GET | &Method::HEAD, ["readyz"]) => match self.unready() {
+                None => text(StatusCode::OK, "ready\n"),
+                Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+            },
             (&Method::GET | &Method::HEAD, ["metrics"]) => self.metrics(),
             (&Method::GET | &Method::HEAD, ["state"]) => self.state(),
             (&Method::POST, ["policies", name, command]) => match self.authorize(&request).await {
@@ -147,6 +145,17 @@ impl Admin {
         }
     }
 
+    /// Why no new requests should come. `None`: they may.
+    fn unready(&self) -> Option<&'static str> {
+        if !self.ready.load(Ordering::Relaxed) {
+            Some("draining\n")
+        } else if self.loads.iter().any(|load| load.is_stalled()) {
+            Some("a worker is stalled\n")
+        } else {
+            None
+        }
+    }
+
     fn metrics(&self) -> AdminAnswer {
         let policies = self.running.policies.iter().map(|(name, policy)| PolicySample {
             name: name.clone(),
@@ -174,10 +183,7 @@ impl Admin {
     }
 
     fn state(&self) -> AdminAnswer {
-        json(
-            StatusCode::OK,
-            &state::of(&self.running, &self.loads, self.ready.load(Ordering::Relaxed)),
-        )
+        json(StatusCode::OK, &state::of(&self.running, &self.loads, self.unready().is_none()))
     }
 
     fn command(&self, name: &str, command: &str) -> AdminAnswer {

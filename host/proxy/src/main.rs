@@ -169,7 +169,7 @@ fn run(file: &Path) -> anyhow::Result<ExitCode> {
         // The first signal starts draining, the second ends the proxy at once.
         let (first, second) = (Signals::new()?, Signals::new()?);
         spawn_local(reload_on_hangup(signal(SignalKind::hangup())?, proxy.components().clone()));
-        proxy.run(first.nth(1), second.nth(2)).await;
+        proxy.run(first.nth(1), second.nth(2)).await?;
         Ok(ExitCode::SUCCESS)
     });
     // Do not wait for a component that is still being compiled.

@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError, ConfigFile};
 use crate::observe::{Level, Log, Metrics};
 use crate::read::read;
 use crate::running::Running;
-use crate::server::{Server, WorkerContext, bind};
+use crate::server::{Server, WorkerContext, WorkerLost, bind};
 use crate::watch::watch;
 
 /// Reads a configuration file and compiles it, without running it. Blocks while `compiler` compiles
@@ -105,11 +105,13 @@ impl Proxy {
 
         let workers =
             config.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
+        let longest_call = config.components.values().map(|component| component.timeout.0).max();
         let shared = WorkerContext {
             routes: routes.clone(),
             limits: config.listener,
             observers: observers.clone(),
             components: components.clone(),
+            longest_call: longest_call.unwrap_or_default(),
         };
         let server = Server::start(listener, workers, shared, log.clone())?;
         let token_file = config.admin.and_then(|admin| admin.token_file);
@@ -144,19 +146,27 @@ impl Proxy {
 
     /// Serves until `shutdown` is ready, then waits for the calls in flight, until `hurry` is ready
     /// at the latest.
-    pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// A worker is lost, and what is left must not go on.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> Result<(), WorkerLost> {
         let Self { server, admin, tasks, log, .. } = self;
         let announced = async {
             shutdown.await;
             admin.not_ready();
             log.line(Level::Info, "draining", |_| {});
         };
-        let cut = server.run(announced, hurry).await;
+        let cut = server.run(announced, hurry).await?;
         drop(tasks);
         let level = if cut == 0 { Level::Info } else { Level::Warn };
         log.line(level, "stopped", |line| {
             line.field("connections_cut", cut);
         });
+        Ok(())
     }
 }
 

@@ -7,8 +7,11 @@
 //! spread badly, and closing a listener resets what is queued on it.)
 
 mod connection;
+mod load;
+mod pulse;
 mod shutdown;
 pub(crate) mod stream;
+mod supervisor;
 mod worker;
 
 use std::io;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use fusebox_resilience::Observers;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
@@ -24,10 +28,12 @@ use tokio::time::{Instant, sleep};
 use crate::config::ListenerConfig;
 use crate::observe::{Level, Log};
 use connection::Accepted;
+use supervisor::Supervisor;
 use worker::Workers;
 
+pub use load::WorkerLoad;
+pub use supervisor::WorkerLost;
 pub(crate) use worker::WorkerContext;
-pub use worker::WorkerLoad;
 
 /// How long the acceptor waits when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -52,7 +58,11 @@ pub async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener
 pub struct Server {
     listener: TcpListener,
     workers: Workers,
+    supervisor: Supervisor,
     limits: ListenerConfig,
+    /// How long a call into a component may block a worker.
+    longest_call: Duration,
+    observers: Observers,
     log: Log,
 }
 
@@ -67,13 +77,16 @@ impl Server {
         shared: WorkerContext,
         log: Log,
     ) -> io::Result<Self> {
-        let limits = shared.limits.clone();
-        Ok(Self { listener, workers: Workers::start(workers, &Arc::new(shared))?, limits, log })
+        let (limits, observers) = (shared.limits.clone(), shared.observers.clone());
+        let longest_call = shared.longest_call;
+        let supervisor = Supervisor::new(workers);
+        let workers = Workers::start(&supervisor, &Arc::new(shared))?;
+        Ok(Self { listener, workers, supervisor, limits, longest_call, observers, log })
     }
 
     /// The load of each worker.
     pub fn loads(&self) -> Vec<Arc<WorkerLoad>> {
-        self.workers.loads()
+        self.supervisor.loads().to_vec()
     }
 
     /// Accepts until `shutdown` is ready, then lets the calls in flight end. After `drain_timeout`,
@@ -82,15 +95,16 @@ impl Server {
         self,
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
-    ) -> usize {
-        let Self { listener, workers, limits, log } = self;
+    ) -> Result<usize, WorkerLost> {
+        let Self { listener, workers, supervisor, limits, longest_call, observers, log } = self;
         tokio::select! {
+            lost = supervisor.watch(longest_call, &observers) => return Err(lost),
             () = accept(&listener, &workers, limits.max_connections, &log) => {}
             () = shutdown => {}
         }
         // From here on the kernel refuses clients, rather than leave them waiting.
         drop(listener);
-        workers.drain(limits.drain_timeout.0, hurry).await
+        Ok(workers.drain(limits.drain_timeout.0, hurry).await)
     }
 }
 

@@ -7,12 +7,14 @@
 mod call;
 mod component;
 mod policy;
+mod server;
 
 pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw};
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use policy::{
     CircuitBreakerEvent, CircuitState, FallbackEvent, NoRetry, RetryEvent, TimeoutEvent,
 };
+pub use server::ServerEvent;
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub enum EventKind {
     Fallback(FallbackEvent),
     /// To a component.
     Component(ComponentEvent),
+    /// To the server.
+    Server(ServerEvent),
 }
 
 /// `XEvent` is `EventKind::X`.
@@ -75,7 +79,8 @@ from_groups!(
     Retry(RetryEvent),
     CircuitBreaker(CircuitBreakerEvent),
     Fallback(FallbackEvent),
-    Component(ComponentEvent)
+    Component(ComponentEvent),
+    Server(ServerEvent)
 );
 
 /// Hears of events. Must not block: it is called on the workers, between two lines of a request.

@@ -64,7 +64,7 @@ pub use error::{BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, CircuitState, ComponentEvent,
     ComponentId, ConditionEvent, Event, EventKind, FallbackEvent, Fault, NoRetry, Observer,
-    Observers, RequestFlaw, RetryEvent, TimeoutEvent,
+    Observers, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};

@@ -13,7 +13,9 @@ use crate::server::WorkerLoad;
 
 /// Routes in the order in which they are tried; policies and components by name.
 pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -> Value {
-    let workers = loads.iter().map(|load| json!({ "connections": load.connections() }));
+    let workers = loads
+        .iter()
+        .map(|load| json!({ "connections": load.connections(), "stalled": load.is_stalled() }));
     let routes = running.routes.routes().iter().map(|route| self::route(running, route));
     let upstreams = running.routes.upstreams().iter().map(upstream);
     json!({

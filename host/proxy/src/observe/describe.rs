@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fusebox_resilience::{
     AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, ComponentEvent, ConditionEvent,
-    Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role, TimeoutEvent,
+    Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
 };
 use serde::Serialize;
 
@@ -31,6 +31,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::CircuitBreaker(of) => circuit_breaker(of, say),
         EventKind::Fallback(of) => fallback(of, say),
         EventKind::Component(of) => component(of, say),
+        EventKind::Server(of) => server(of, say),
     }
 }
 
@@ -274,6 +275,27 @@ fn component(of: &ComponentEvent, say: &impl Say) {
         ComponentEvent::Released { component } => {
             say.say(Level::Info, "Component released", |line| {
                 line.component(component);
+            });
+        }
+    }
+}
+
+fn server(of: &ServerEvent, say: &impl Say) {
+    match *of {
+        ServerEvent::WorkerStalled { worker, silence } => {
+            say.say(Level::Error, format_args!("Worker {worker} stalled"), |line| {
+                line.field("worker", worker).field("silent_ms", milliseconds(silence));
+            });
+        }
+        ServerEvent::WorkerResumed { worker, silence } => {
+            say.say(Level::Warn, format_args!("Worker {worker} resumed"), |line| {
+                line.field("worker", worker).field("silent_ms", milliseconds(silence));
+            });
+        }
+        ServerEvent::WorkerLost { worker, silence } => {
+            let message = format_args!("Worker {worker} lost: the process ends");
+            say.say(Level::Error, message, |line| {
+                line.field("worker", worker).maybe("silent_ms", silence.map(milliseconds));
             });
         }
     }

@@ -41,6 +41,8 @@
 //! | `Component rolled back` | `WARN` | `from_digest`, `from_generation`, `faults` unless it was done by hand |
 //! | `Component quarantined` | `ERROR` | `faults`, `interval_ms` |
 //! | `Component released` | `INFO` | |
+//! | `Worker 1 stalled`, `Worker 1 resumed` | `ERROR`, `WARN` | `worker`, `silent_ms` |
+//! | `Worker 1 lost: the process ends` | `ERROR` | `worker`, `silent_ms` unless its thread has ended |
 //! | `3 log lines dropped` | `WARN` | `dropped` |
 //!
 //! `request` has `time`, `method`, `host`, `path`, `query`, `route`, `ip`, `referer`, `user_agent`

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use fusebox_resilience::{
     AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, Event, EventKind, FallbackEvent,
-    Observer, Policy, Request, RequestFlaw, RetryEvent, TimeoutEvent,
+    Observer, Policy, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -63,6 +63,7 @@ pub struct Metrics {
     faults: Faults,
     loads: Counters<2>,
     quarantines: Counters<1>,
+    worker_stalls: Counter,
     /// When the process started, in seconds since 1970, where the system says so.
     started: Option<f64>,
 }
@@ -111,6 +112,11 @@ impl Metrics {
             ),
             quarantines: new
                 .counters("component_quarantines", "Times that a component was set aside"),
+            worker_stalls: new.register(
+                "worker_stalls",
+                "Times that a worker was blocked for too long",
+                Counter::default(),
+            ),
             started: process::start_time(),
             registry,
         }
@@ -220,6 +226,13 @@ impl Metrics {
                 | ComponentEvent::Faulted { .. }
                 | ComponentEvent::Released { .. } => return None,
             },
+            EventKind::Server(ServerEvent::WorkerStalled { .. }) => self.worker_stalls.clone(),
+            // The state shows who is back; nobody is asked after a loss.
+            EventKind::Server(
+                ServerEvent::WorkerResumed { .. } | ServerEvent::WorkerLost { .. },
+            ) => {
+                return None;
+            }
             // Details, and what is counted by route (`requests.rs`).
             EventKind::Attempt(_) | EventKind::Condition(_) => return None,
         };

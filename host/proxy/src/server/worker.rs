@@ -1,9 +1,9 @@
 //! Workers: threads that serve connections and share as little as possible.
 
 use std::io;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -12,16 +12,17 @@ use fusebox_wasm::Components;
 use ipnet::IpNet;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::connection::{Accepted, serve};
+use super::load::{CountedConnection, WorkerLoad};
+use super::pulse::BEAT;
 use super::shutdown::{Shutdown, ShutdownPhase};
+use super::supervisor::{EndNotice, Supervisor};
 use crate::config::ListenerConfig;
 use crate::handler::RequestHandler;
 use crate::route::RouteTable;
-
-/// How often unused upstream connections are checked.
-const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a worker may take to end after all its connections have been cut.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -33,36 +34,8 @@ pub(crate) struct WorkerContext {
     pub(crate) limits: ListenerConfig,
     pub(crate) observers: Observers,
     pub(crate) components: Components,
-}
-
-/// The load of a worker.
-#[derive(Debug, Default)]
-pub struct WorkerLoad {
-    connections: AtomicUsize,
-}
-
-impl WorkerLoad {
-    /// The number of its connections, with those on their way to it.
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-}
-
-/// Counts a connection of a worker until it is dropped.
-#[derive(Debug)]
-struct CountedConnection(Arc<WorkerLoad>);
-
-impl CountedConnection {
-    fn new(load: &Arc<WorkerLoad>) -> Self {
-        load.connections.fetch_add(1, Ordering::Relaxed);
-        Self(load.clone())
-    }
-}
-
-impl Drop for CountedConnection {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// How long a call into one of them may block a worker.
+    pub(crate) longest_call: Duration,
 }
 
 #[derive(Debug)]
@@ -77,23 +50,22 @@ struct WorkerThread {
 }
 
 impl Workers {
-    /// Starts the workers. Returns when all are ready.
-    pub(super) fn start(count: usize, shared: &Arc<WorkerContext>) -> io::Result<Self> {
-        (0..count)
-            .map(|index| WorkerThread::start(index, shared.clone()))
-            .collect::<io::Result<_>>()
-            .map(Self)
+    /// Starts the workers of a supervisor. Returns when all are ready.
+    pub(super) fn start(supervisor: &Supervisor, shared: &Arc<WorkerContext>) -> io::Result<Self> {
+        let loads = supervisor.loads().iter().enumerate();
+        let threads = loads.map(|(index, load)| {
+            WorkerThread::start(index, load.clone(), supervisor.notice(index), shared.clone())
+        });
+        threads.collect::<io::Result<_>>().map(Self)
     }
 
-    pub(super) fn loads(&self) -> Vec<Arc<WorkerLoad>> {
-        self.0.iter().map(|worker| worker.load.clone()).collect()
-    }
-
-    /// Gives a connection to the worker with the fewest.
+    /// Gives a connection to the worker with the fewest, of those that nothing blocks.
     pub(super) fn give(&self, accepted: Accepted) {
-        let Some(worker) = self.0.iter().min_by_key(|worker| worker.load.connections()) else {
-            return;
-        };
+        let least = self
+            .0
+            .iter()
+            .min_by_key(|worker| (worker.load.is_stalled(), worker.load.connections()));
+        let Some(worker) = least else { return };
         // Workers end after their connections, so this one is there.
         worker.connections.send((accepted, CountedConnection::new(&worker.load))).ok();
     }
@@ -133,12 +105,19 @@ impl Workers {
 }
 
 impl WorkerThread {
-    fn start(index: usize, shared: Arc<WorkerContext>) -> io::Result<Self> {
+    fn start(
+        index: usize,
+        load: Arc<WorkerLoad>,
+        notice: EndNotice,
+        shared: Arc<WorkerContext>,
+    ) -> io::Result<Self> {
         // Bounded by the number of places for connections.
         let (connections, receiver) = mpsc::unbounded_channel();
         let (phase, phases) = watch::channel(ShutdownPhase::Serving);
         let (ready, started) = std::sync::mpsc::channel();
+        let beating = load.clone();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let _notice = notice;
             let runtime =
                 Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
             let runtime = match runtime {
@@ -146,16 +125,17 @@ impl WorkerThread {
                 Err(error) => return drop(ready.send(Err(error))),
             };
             ready.send(Ok(())).ok();
-            work(&runtime, &shared, receiver, phases);
+            work(&runtime, &shared, &beating, receiver, phases);
         })?;
         started.recv().map_err(io::Error::other)??;
-        Ok(Self { connections, load: Arc::default(), phase, thread })
+        Ok(Self { connections, load, phase, thread })
     }
 }
 
 fn work(
     runtime: &LocalRuntime,
     shared: &Arc<WorkerContext>,
+    load: &Arc<WorkerLoad>,
     mut connections: mpsc::UnboundedReceiver<(Accepted, CountedConnection)>,
     phase: watch::Receiver<ShutdownPhase>,
 ) {
@@ -165,14 +145,28 @@ fn work(
             &shared.limits,
             shared.observers.unshared(),
         ));
-        tokio::task::spawn_local(refresh_instances(shared.components.clone()));
-        tokio::task::spawn_local(reap(handler.clone()));
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn_local(refresh_instances(shared.components.clone()));
+        upkeep.spawn_local(reap(handler.clone(), load.clone()));
         let trusted: Rc<[IpNet]> = shared.limits.trusted.as_slice().into();
         let shutdown = Rc::new(Shutdown::default());
-        tokio::task::spawn_local(shutdown.clone().follow(phase));
+        upkeep.spawn_local(shutdown.clone().follow(phase));
         // Each connection has a clone; when all clones are dropped, all connections have ended.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
-        while let Some((accepted, counted)) = connections.recv().await {
+        loop {
+            let (accepted, counted) = tokio::select! {
+                given = connections.recv() => match given {
+                    Some(given) => given,
+                    None => break,
+                },
+                // Without its upkeep a worker is lost. (A panic in a connection ends only that.)
+                Some(ended) = upkeep.join_next() => {
+                    if let Err(panic) = ended {
+                        resume_unwind(panic.into_panic());
+                    }
+                    continue;
+                }
+            };
             let (handler, shutdown) = (handler.clone(), shutdown.clone());
             let (shared, trusted, alive) = (shared.clone(), trusted.clone(), alive.clone());
             tokio::task::spawn_local(async move {
@@ -197,11 +191,13 @@ async fn refresh_instances(components: Components) {
     }
 }
 
-async fn reap(handler: Rc<RequestHandler>) {
-    let mut ticks = interval(REAP_INTERVAL);
+/// Closes what is unused, and beats, each second.
+async fn reap(handler: Rc<RequestHandler>, load: Arc<WorkerLoad>) {
+    let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        load.beat();
         handler.reap();
     }
 }

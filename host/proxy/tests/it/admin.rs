@@ -91,7 +91,10 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
         json!({
             "version": "…",
             "ready": true,
-            "workers": [{ "connections": 0 }, { "connections": 0 }],
+            "workers": [
+                { "connections": 0, "stalled": false },
+                { "connections": 0, "stalled": false },
+            ],
             "routes": [
                 {
                     "name": "GET,PUT b/api",

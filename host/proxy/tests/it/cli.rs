@@ -631,7 +631,8 @@ fn it_has_as_many_workers_as_it_is_told() {
         assert_eq!(client.ask(get("/", "1")).status(), 200);
     }
     let workers = proxy.state()["workers"].clone();
-    assert_eq!(workers, json!([{ "connections": 2 }, { "connections": 2 }, { "connections": 2 }]));
+    let two = json!({ "connections": 2, "stalled": false });
+    assert_eq!(workers, json!([two, two, two]));
     assert_eq!(origin.connections(), 3, "each worker has connections of its own, and needs one");
 }
 

@@ -19,3 +19,5 @@ mod regressions;
 mod routing;
 mod support;
 mod upstreams;
+#[cfg(target_os = "linux")]
+mod workers;

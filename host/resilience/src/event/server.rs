@@ -1,0 +1,29 @@
+//! What happens to the server itself.
+
+use std::time::Duration;
+
+/// Something happened to the server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerEvent {
+    /// A worker is blocked: it gets no more connections, and the process ends if it stays so.
+    WorkerStalled {
+        /// Its number, from 0.
+        worker: usize,
+        /// For how long it has been silent.
+        silence: Duration,
+    },
+    /// A worker that was stalled goes on.
+    WorkerResumed {
+        /// Its number, from 0.
+        worker: usize,
+        /// For how long it had been silent.
+        silence: Duration,
+    },
+    /// A worker is lost, and the process ends with it.
+    WorkerLost {
+        /// Its number, from 0.
+        worker: usize,
+        /// For how long it has been silent; `None` if its thread has ended.
+        silence: Option<Duration>,
+    },
+}
