@@ -231,7 +231,7 @@ pub fn try_ask(
     let mut wire = Wire::connect(address)?;
     let length = body.len();
     let head = format!(
-        "{request} HTTP/1.1\r\nhost: b.example\r\n{headers}connection: close\r\n\
+        "{request} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\
          content-length: {length}\r\n\r\n"
     );
     wire.try_send(head)?;

@@ -1,42 +1,45 @@
 //! The admin listener: health, metrics, state, and changes.
 //!
-//! Everybody who can reach it can read, so it belongs on loopback. Changes need the bearer token of
-//! `token_file`; without such a file they are refused.
+//! Everybody who can reach it can read, so it belongs on loopback or on a Unix socket. Changes need
+//! the bearer token of `token_file`; without such a file they are refused.
+//!
+//! It has a thread and a runtime of its own: whatever is asked there, accepting goes on here, and
+//! the other way round.
 
+mod access;
 mod answer;
 mod components;
+mod connections;
+mod exposition;
+mod socket;
 mod state;
 
-use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+pub(crate) use socket::AdminSocket;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{io, thread};
 
-use fusebox_resilience::{Observers, Shown};
+use fusebox_resilience::{AdminEvent, Denial, EventKind, Observers, Shown};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use crate::observe::{self, ComponentSample, Log, Metrics, PolicySample, Scrape};
 use crate::running::Running;
 use crate::server::WorkerLoad;
 use answer::{AdminAnswer, json, not_allowed, text};
 use components::Switches;
+use connections::{AdminRequester, AdminService, serve};
+use exposition::Exposition;
+use socket::SocketFile;
 
-/// How long a client may take for a request head, and stay without a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may last,
-const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
-/// and how many there may be: they use the same file descriptors as the proxy's clients.
-const MAX_CONNECTIONS: usize = 64;
+/// How long a request with a wrong token waits for its answer: who guesses does so slowly.
+const DENIAL_DELAY: Duration = Duration::from_millis(100);
 
 /// What the admin listener shows and changes.
 #[derive(Debug)]
@@ -45,26 +48,47 @@ pub(crate) struct Admin {
     switches: Switches,
     observers: Observers,
     metrics: Arc<Metrics>,
+    exposition: Exposition,
     log: Log,
     loads: Vec<Arc<WorkerLoad>>,
     token_file: Option<PathBuf>,
+    hosts: Vec<String>,
     /// Whether the proxy takes new requests.
     ready: AtomicBool,
 }
 
+/// The thread of the admin listener. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct AdminThread {
+    _end: oneshot::Sender<()>,
+    _file: Option<SocketFile>,
+}
+
 impl Admin {
-    /// An admin listener. Changes need the token in `token_file`.
+    /// An admin listener. Changes need the token in `token_file`. `hosts` are its names beside
+    /// addresses and `localhost`.
     pub(crate) fn new(
         running: Arc<Running>,
         observers: Observers,
         metrics: Arc<Metrics>,
         log: Log,
         loads: Vec<Arc<WorkerLoad>>,
-        token_file: Option<PathBuf>,
+        (token_file, hosts): (Option<PathBuf>, Vec<String>),
     ) -> Self {
         let switches = Switches::new(running.components.clone());
-        let ready = AtomicBool::new(true);
-        Self { running, switches, observers, metrics, log, loads, token_file, ready }
+        let (ready, exposition) = (AtomicBool::new(true), Exposition::default());
+        Self {
+            running,
+            switches,
+            observers,
+            metrics,
+            exposition,
+            log,
+            loads,
+            token_file,
+            hosts,
+            ready,
+        }
     }
 
     /// The proxy takes no new requests from here on.
@@ -72,66 +96,55 @@ impl Admin {
         self.ready.store(false, Ordering::Relaxed);
     }
 
-    /// Serves until it is dropped; its connections end with it.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let mut connections = JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let Ok((stream, _)) = listener.accept().await else {
-                sleep(Duration::from_millis(50)).await;
-                continue;
+    /// Serves on a thread of its own.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn start(self: Arc<Self>, mut socket: AdminSocket) -> io::Result<AdminThread> {
+        let file = socket.file.take();
+        let (end, ended) = oneshot::channel();
+        let runtime = || -> io::Result<_> {
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+        };
+        let (started, start) = std::sync::mpsc::channel();
+        thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            let runtime = match runtime() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
             };
-            let admin = self.clone();
-            connections.spawn_local(async move {
-                let _place = place;
-                let service = service_fn(move |request| {
-                    let admin = admin.clone();
-                    async move { Ok::<_, Infallible>(admin.answer(request).await) }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service);
-                // Errors are not reported: the client sees them.
-                timeout(CONNECTION_LIMIT, connection).await.ok();
+            runtime.block_on(async {
+                match socket.listen() {
+                    Ok(listener) => {
+                        started.send(Ok(())).ok();
+                        tokio::select! {
+                            () = serve(self, listener) => {}
+                            _ = ended => {}
+                        }
+                    }
+                    Err(error) => drop(started.send(Err(error))),
+                }
             });
-        }
+            // Does not wait for a change under way.
+            runtime.shutdown_background();
+        })?;
+        start.recv().map_err(io::Error::other)??;
+        Ok(AdminThread { _end: end, _file: file })
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> AdminAnswer {
-        let path = request.uri().path().trim_matches('/');
-        let steps: Vec<&str> = path.split('/').collect();
-        match (request.method(), &steps[..]) {
+    fn emit(&self, event: AdminEvent) {
+        self.observers.emit_for_policy(None, &EventKind::Admin(event));
+    }
+
+    /// Answers what changes nothing.
+    async fn show(self: &Arc<Self>, method: &Method, steps: &[&str]) -> AdminAnswer {
+        match (method, steps) {
             (&Method::GET | &Method::HEAD, ["healthz"]) => text(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, ["readyz"]) => match self.unready() {
                 None => text(StatusCode::OK, "ready\n"),
                 Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
-            (&Method::GET | &Method::HEAD, ["metrics"]) => self.metrics(),
+            (&Method::GET | &Method::HEAD, ["metrics"]) => self.metrics().await,
             (&Method::GET | &Method::HEAD, ["state"]) => self.state(),
-            (&Method::POST, ["policies", name, command]) => match self.authorize(&request).await {
-                Ok(()) => self.command(name, command),
-                Err(refusal) => refusal,
-            },
-            (&Method::POST, ["reload"]) => match self.authorize(&request).await {
-                Ok(()) => self.switches.reload().await,
-                Err(refusal) => refusal,
-            },
-            (&Method::POST, ["components", name, "rollback"]) => {
-                match self.authorize(&request).await {
-                    Ok(()) => self.switches.roll_back((*name).to_owned()).await,
-                    Err(refusal) => refusal,
-                }
-            }
-            (&Method::PUT, ["components", name]) => match self.authorize(&request).await {
-                Ok(()) => {
-                    let name = (*name).to_owned();
-                    self.switches.push(name, request.into_body()).await
-                }
-                Err(refusal) => refusal,
-            },
             (_, ["healthz" | "readyz" | "metrics" | "state"]) => not_allowed("GET, HEAD"),
             (_, ["policies", _, _] | ["reload"] | ["components", _, "rollback"]) => {
                 not_allowed("POST")
@@ -156,7 +169,19 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> AdminAnswer {
+    async fn metrics(self: &Arc<Self>) -> AdminAnswer {
+        let admin = self.clone();
+        let Some(rendered) = self.exposition.get(move || admin.render()).await else {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be rendered\n");
+        };
+        let mut response = text(StatusCode::OK, rendered);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(observe::CONTENT_TYPE));
+        response
+    }
+
+    fn render(&self) -> String {
         let policies = self.running.policies.iter().map(|(name, policy)| PolicySample {
             name: name.clone(),
             kind: policy.kind(),
@@ -175,15 +200,23 @@ impl Admin {
             });
         let components = components.collect();
         let scrape = Scrape { policies, components, log_lines_dropped: self.log.dropped() };
-        let mut response = text(StatusCode::OK, self.metrics.render(&scrape));
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(observe::CONTENT_TYPE));
-        response
+        self.metrics.render(&scrape)
     }
 
     fn state(&self) -> AdminAnswer {
         json(StatusCode::OK, &state::of(&self.running, &self.loads, self.unready().is_none()))
+    }
+
+    /// Makes a change, for somebody who may.
+    async fn change(&self, change: AdminChange<'_>, body: Incoming) -> AdminAnswer {
+        match change {
+            AdminChange::Command { policy, command } => self.command(policy, command),
+            AdminChange::Reload => self.switches.reload().await,
+            AdminChange::RollBack { component } => {
+                self.switches.roll_back(component.to_owned()).await
+            }
+            AdminChange::Push { component } => self.switches.push(component.to_owned(), body).await,
+        }
     }
 
     fn command(&self, name: &str, command: &str) -> AdminAnswer {
@@ -207,39 +240,137 @@ impl Admin {
         text(StatusCode::OK, format!("{name}: {}\n", state.unwrap_or(command)))
     }
 
-    /// Checks the bearer token. The file is read each time, so that a new token takes effect at
-    /// once.
-    async fn authorize(&self, request: &Request<Incoming>) -> Result<(), AdminAnswer> {
+    /// Checks who asks for a change.
+    async fn authorize(
+        &self,
+        request: &Request<Incoming>,
+        requester: &AdminRequester,
+    ) -> Result<(), AdminAnswer> {
         let Some(file) = &self.token_file else {
             return Err(text(StatusCode::FORBIDDEN, "changes need a `token_file` in `[admin]`\n"));
         };
-        let Some(expected) = read_token(file).await else {
+        let Some(expected) = access::read_token(file).await else {
             return Err(text(
                 StatusCode::FORBIDDEN,
                 "the `token_file` of `[admin]` can't be read or is empty\n",
             ));
         };
-        let given = request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().split_at_checked(7))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
-            .map(|(_, token)| token);
-        if given.is_some_and(|given| given.ct_eq(expected.as_bytes()).into()) {
+        if access::has_token(request.headers(), &expected) {
             return Ok(());
         }
+        self.deny(request, requester, Denial::Token);
+        sleep(DENIAL_DELAY).await;
         let mut refusal = text(StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong\n");
         refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         Err(refusal)
     }
+
+    /// Refuses what a page of elsewhere asks by way of somebody's browser.
+    fn refuse(
+        &self,
+        request: &Request<Incoming>,
+        requester: &AdminRequester,
+        steps: &[&str],
+    ) -> Option<AdminAnswer> {
+        let takes_any_host =
+            requester.peer.is_user || matches!(steps, ["healthz" | "readyz" | "metrics"]);
+        let (uri, headers) = (request.uri(), request.headers());
+        let denial = if !access::is_of_no_other_page(headers, &self.hosts) {
+            Denial::Origin
+        } else if takes_any_host || access::is_for_us(uri, headers, &self.hosts) {
+            return None;
+        } else {
+            Denial::Host
+        };
+        self.deny(request, requester, denial);
+        let name = denial.name();
+        let expected = "an IP address, `localhost` or one of `[admin] hosts`";
+        Some(text(StatusCode::FORBIDDEN, format!("the {name} must be {expected}\n")))
+    }
+
+    fn deny(&self, request: &Request<Incoming>, requester: &AdminRequester, reason: Denial) {
+        self.emit(AdminEvent::Denied {
+            client: requester.peer.name.clone(),
+            request: named(request),
+            reason,
+            count: requester.denied.count(Instant::now()),
+        });
+    }
 }
 
-async fn read_token(file: &Path) -> Option<String> {
-    let file = file.to_owned();
-    let read = move || {
-        std::fs::metadata(&file).ok()?.is_file().then(|| std::fs::read_to_string(&file).ok())?
-    };
-    let text = spawn_blocking(read).await.ok()??;
-    let token = text.trim();
-    (!token.is_empty()).then(|| token.to_owned())
+/// What a request changes.
+#[derive(Clone, Copy, Debug)]
+enum AdminChange<'a> {
+    Command { policy: &'a str, command: &'a str },
+    Reload,
+    RollBack { component: &'a str },
+    Push { component: &'a str },
+}
+
+impl<'a> AdminChange<'a> {
+    /// `None`: it changes nothing.
+    fn of(method: &Method, steps: &[&'a str]) -> Option<Self> {
+        Some(match (method, steps) {
+            (&Method::POST, &["policies", policy, command]) => Self::Command { policy, command },
+            (&Method::POST, ["reload"]) => Self::Reload,
+            (&Method::POST, &["components", component, "rollback"]) => Self::RollBack { component },
+            (&Method::PUT, &["components", component]) => Self::Push { component },
+            _ => return None,
+        })
+    }
+}
+
+/// Method and path.
+fn named(request: &Request<Incoming>) -> Arc<str> {
+    format!("{} {}", request.method(), request.uri().path()).into()
+}
+
+/// A change by somebody with the token: told at its end, also if the client does not wait for it.
+struct AuditedChange<'a> {
+    admin: &'a Admin,
+    requester: &'a AdminRequester,
+    request: Arc<str>,
+    status: Option<u16>,
+}
+
+impl Drop for AuditedChange<'_> {
+    fn drop(&mut self) {
+        self.requester.is_changing.set(false);
+        self.admin.emit(AdminEvent::Changed {
+            client: self.requester.peer.name.clone(),
+            request: self.request.clone(),
+            status: self.status,
+        });
+    }
+}
+
+impl AdminService for Admin {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        requester: AdminRequester,
+    ) -> AdminAnswer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let steps: Vec<&str> = path.trim_matches('/').split('/').collect();
+        if let Some(refusal) = self.refuse(&request, &requester, &steps) {
+            return refusal;
+        }
+        let Some(change) = AdminChange::of(&method, &steps) else {
+            return self.show(&method, &steps).await;
+        };
+        if let Err(refusal) = self.authorize(&request, &requester).await {
+            return refusal;
+        }
+        requester.is_changing.set(true);
+        let named = named(&request);
+        let (admin, requester) = (&*self, &requester);
+        let mut audited = AuditedChange { admin, requester, request: named, status: None };
+        let answer = self.change(change, request.into_body()).await;
+        audited.status = Some(answer.status().as_u16());
+        answer
+    }
+
+    fn crowded(&self, count: Option<u64>) {
+        self.emit(AdminEvent::Crowded { count });
+    }
 }

@@ -1,6 +1,7 @@
 //! The client of the admin listener, for `fusebox push`, `fusebox rollback` and `fusebox reload`.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -9,7 +10,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
@@ -23,17 +25,26 @@ const LONGEST_ANSWER: usize = 1 << 20;
 pub struct AdminClient {
     authority: String,
     address: String,
+    /// Its path, if it is a Unix socket.
+    socket: Option<PathBuf>,
     token: Option<HeaderValue>,
 }
 
 impl AdminClient {
-    /// The admin listener at `url`, `http://HOST[:PORT]`. Requests that change something need the
-    /// token in `token_file`.
+    /// The admin listener at `url`, `http://HOST[:PORT]` or `unix:/PATH`. Requests that change
+    /// something need the token in `token_file`.
     ///
     /// # Errors
     /// The URL has another form, or the file can't be read or is empty.
     pub fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
-        let expected = || format!("expected a URL such as `http://127.0.0.1:9901`, found `{url}`");
+        let token = token_file.map(token).transpose()?;
+        if let Some(path) = url.strip_prefix("unix:") {
+            let (authority, socket) = ("localhost".to_owned(), Some(path.into()));
+            return Ok(Self { authority, address: url.to_owned(), socket, token });
+        }
+        let expected = || {
+            format!("expected a URL such as `http://127.0.0.1:9901` or `unix:/path`, found `{url}`")
+        };
         let uri: Uri = url.parse().with_context(expected)?;
         let authority = match (uri.scheme_str(), uri.authority(), uri.path()) {
             (Some("http"), Some(authority), "" | "/") if !authority.as_str().contains('@') => {
@@ -42,8 +53,7 @@ impl AdminClient {
             _ => bail!(expected()),
         };
         let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
-        let token = token_file.map(token).transpose()?;
-        Ok(Self { authority: authority.to_string(), address, token })
+        Ok(Self { authority: authority.to_string(), address, socket: None, token })
     }
 
     /// Replaces the component `name` by `bytes`. Returns the proxy's answer.
@@ -100,23 +110,32 @@ impl AdminClient {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, String)> {
-        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address))
-            .await
-            .context("can't be reached")?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream?)).await?;
-        // It ends with the answer.
-        tokio::spawn(connection);
-        let sent = sender.send_request(request).await;
-        // A proxy that refuses a long component closes before it has read all of it.
-        let response: Response<_> =
-            sent.context("it closed the connection early: are the token and the name right?")?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, LONGEST_ANSWER)
-            .collect()
-            .await
-            .map_err(|error| anyhow!("{error}"))?;
-        Ok((head.status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+        match &self.socket {
+            Some(path) => converse(connected(UnixStream::connect(path)).await?, request).await,
+            None => converse(connected(TcpStream::connect(&self.address)).await?, request).await,
+        }
     }
+}
+
+async fn connected<S>(connecting: impl Future<Output = io::Result<S>>) -> anyhow::Result<S> {
+    Ok(timeout(CONNECT_TIMEOUT, connecting).await.context("can't be reached")??)
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<(StatusCode, String)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the answer.
+    tokio::spawn(connection);
+    let sent = sender.send_request(request).await;
+    // A proxy that refuses a long component closes before it has read all of it.
+    let response: Response<_> =
+        sent.context("it closed the connection early: are the token and the name right?")?;
+    let (head, body) = response.into_parts();
+    let body =
+        Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| anyhow!("{error}"))?;
+    Ok((head.status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
 }
 
 /// Checks that a name is one that the configuration allows, so that it can stand in a path.

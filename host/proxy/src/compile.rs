@@ -3,6 +3,8 @@
 //! This module knows all others. It is straight-line code.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,10 +16,14 @@ use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
 
 use crate::code_cache;
 use crate::config::{
-    Config, ConfigError, ConfigFile, Places, RouteConfig, RouteUpstream, UpstreamConfig,
+    AdminAddress, Config, ConfigError, ConfigFile, Places, RouteConfig, RouteUpstream,
+    UpstreamConfig,
 };
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::running::{PoliciesByName, Running};
+
+/// What a token should have at least, in bytes.
+const SHORTEST_TOKEN: usize = 16;
 
 /// The result of compiling a configuration.
 #[derive(Debug)]
@@ -48,7 +54,7 @@ pub fn compile(
     let policies = compilation.policies(&parts);
     let routes = compilation.routes(&policies);
     compilation.unused();
-    compilation.token_file();
+    compilation.admin();
     let Compilation { errors, warnings, .. } = compilation;
     match components {
         Some(components) if errors.is_empty() => {
@@ -234,14 +240,37 @@ impl<'a> Compilation<'a> {
         }
     }
 
-    /// Warns if the token file can't be read. (The proxy reads it again for each request that needs
-    /// it.)
-    fn token_file(&mut self) {
-        let admin = self.config.admin.as_ref();
-        let token_file = admin.and_then(|admin| admin.token_file.as_ref());
-        let read = token_file.map(|file| std::fs::metadata(self.directory.join(file)));
-        if let Some(Err(error)) = read {
-            self.warn("admin.token_file", format!("can't be read: {error}"));
+    /// Warns of an admin listener that is open to more people than it should be.
+    fn admin(&mut self) {
+        let Some(admin) = &self.config.admin else { return };
+        if let AdminAddress::Tcp(address) = &admin.listen
+            && !address.ip().to_canonical().is_loopback()
+        {
+            let message = format!("whoever can reach `{address}` can read everything there");
+            self.warn("admin.listen", message);
+        }
+        // The proxy reads the file again for each request that needs it.
+        let Some(file) = admin.token_file.as_ref().map(|file| self.directory.join(file)) else {
+            return;
+        };
+        let read = fs::metadata(&file)
+            .and_then(|found| Ok((found.permissions().mode() & 0o777, fs::read_to_string(&file)?)));
+        match read {
+            Err(error) => self.warn("admin.token_file", format!("can't be read: {error}")),
+            Ok((mode, token)) => {
+                let length = token.trim().len();
+                if mode & 0o077 != 0 {
+                    let message = format!("others may use it: its mode is {mode:o}, expected 600");
+                    self.warn("admin.token_file", message);
+                }
+                if length < SHORTEST_TOKEN {
+                    let message = format!(
+                        "the token can be guessed: it has {length} bytes, expected at least \
+                         {SHORTEST_TOKEN}"
+                    );
+                    self.warn("admin.token_file", message);
+                }
+            }
         }
     }
 }

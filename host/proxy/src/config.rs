@@ -17,7 +17,7 @@ mod words;
 
 pub use document::{ConfigError, Document, Places};
 pub use route::RouteConfig;
-pub use tables::{AdminConfig, CodeCacheConfig, ListenerConfig, LogConfig, PathRule};
+pub use tables::{AdminAddress, AdminConfig, CodeCacheConfig, ListenerConfig, LogConfig, PathRule};
 pub use upstream::{Endpoint, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
 pub use values::{ConfigSize, NO_ROUTE};
 

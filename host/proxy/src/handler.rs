@@ -1,7 +1,6 @@
 //! Handles one request: finds its route, makes a call, runs the pipeline, replies.
 
 mod body;
-mod claims;
 mod host;
 mod path;
 mod request_id;
@@ -24,10 +23,10 @@ use crate::headers::{self, Forwarding, Hop};
 use crate::observe::wall_clock;
 use crate::reply::Refusal;
 use crate::route::{Route, RouteTable};
+use crate::seldom::Seldom;
 use crate::server::stream::HeadPause;
 use crate::upstream::{Buffers, HttpUpstream};
 use body::{ClientRequestBody, OngoingCall};
-use claims::Claims;
 use host::Hosts;
 use path::has_dot_segment;
 use request_id::RequestIds;
@@ -49,7 +48,8 @@ pub(crate) struct RequestHandler {
     hosts: Hosts,
     /// Whether paths with dot segments are refused.
     is_strict: bool,
-    claims: Claims,
+    /// Of clients that say where their requests come from and are not trusted.
+    claims: Seldom,
     buffers: Rc<Buffers>,
 }
 
@@ -69,7 +69,7 @@ impl RequestHandler {
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             is_strict: limits.paths == PathRule::Strict && routes.depend_on_paths(),
-            claims: Claims::default(),
+            claims: Seldom::default(),
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
             max_body: limits.max_body.bytes(),

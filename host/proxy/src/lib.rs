@@ -38,6 +38,7 @@ pub mod read;
 pub mod reply;
 pub mod route;
 pub mod running;
+mod seldom;
 pub mod server;
 pub mod sockets;
 mod stall;

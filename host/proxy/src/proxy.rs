@@ -7,10 +7,9 @@ use std::thread;
 
 use fusebox_resilience::{Observer, Observers};
 use fusebox_wasm::{Compiler, Components};
-use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_local};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, AdminSocket, AdminThread};
 use crate::compile::{Compiled, compile};
 use crate::config::{Config, ConfigError, ConfigFile};
 use crate::observe::{Level, Log, Metrics};
@@ -54,9 +53,9 @@ pub fn load(
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    admin_address: Option<SocketAddr>,
     server: Server,
     admin: Arc<Admin>,
+    admin_thread: Option<AdminThread>,
     running: Arc<Running>,
     tasks: Tasks,
     log: Log,
@@ -86,12 +85,11 @@ impl Proxy {
     ) -> anyhow::Result<Self> {
         let ConfigFile { config, directory, .. } = file;
         let listener = bind("listen", config.listen).await?;
-        let admin_listener = match &config.admin {
-            Some(admin) => Some(bind("admin.listen", admin.listen).await?),
-            None => None,
-        };
+        let admin_socket =
+            config.admin.as_ref().map(|admin| AdminSocket::bind(&admin.listen, &directory));
+        let admin_socket = admin_socket.transpose()?;
         let address = listener.local_addr()?;
-        let admin_address = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let admin_address = admin_socket.as_ref().map(ToString::to_string);
 
         let running = Arc::new(running);
         let Running { routes, components, .. } = &*running;
@@ -114,29 +112,26 @@ impl Proxy {
             longest_call: longest_call.unwrap_or_default(),
         };
         let server = Server::start(listener, workers, shared, log.clone())?;
-        let token_file = config.admin.and_then(|admin| admin.token_file);
-        let token_file = token_file.map(|file| directory.join(file));
+        let access = config
+            .admin
+            .map(|admin| (admin.token_file.map(|file| directory.join(file)), admin.hosts));
         let loads = server.loads();
-        let admin = Admin::new(running.clone(), observers, metrics, log.clone(), loads, token_file);
+        let access = access.unwrap_or_default();
+        let admin = Admin::new(running.clone(), observers, metrics, log.clone(), loads, access);
         let admin = Arc::new(admin);
-        let mut tasks = Tasks(vec![spawn_local(watch(running.components.clone()))]);
-        tasks.0.extend(admin_listener.map(|listener| spawn_local(admin.clone().serve(listener))));
+        let admin_thread = admin_socket.map(|socket| admin.clone().start(socket)).transpose()?;
+        let tasks = Tasks(vec![spawn_local(watch(running.components.clone()))]);
         log.line(Level::Info, "listening", |line| {
             line.field("listen", address.to_string())
-                .maybe("admin", admin_address.map(|address| address.to_string()))
+                .maybe("admin", admin_address)
                 .field("workers", workers);
         });
-        Ok(Self { address, admin_address, server, admin, running, tasks, log })
+        Ok(Self { address, server, admin, admin_thread, running, tasks, log })
     }
 
     /// The address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// The address of the admin listener.
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin_address
     }
 
     /// The components that the policies ask.
@@ -154,14 +149,14 @@ impl Proxy {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), WorkerLost> {
-        let Self { server, admin, tasks, log, .. } = self;
+        let Self { server, admin, admin_thread, tasks, log, .. } = self;
         let announced = async {
             shutdown.await;
             admin.not_ready();
             log.line(Level::Info, "draining", |_| {});
         };
         let cut = server.run(announced, hurry).await?;
-        drop(tasks);
+        drop((admin_thread, tasks));
         let level = if cut == 0 { Level::Info } else { Level::Warn };
         log.line(level, "stopped", |line| {
             line.field("connections_cut", cut);

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::compile;
-use crate::config::{Config, ConfigError, ConfigFile, Document};
+use crate::config::{AdminAddress, Config, ConfigError, ConfigFile, Document};
 
 /// The largest configuration, in bytes. (Ten thousand routes need less than 2 MiB.)
 const LONGEST: u64 = 16 << 20;
@@ -94,7 +94,8 @@ fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
 
 /// Checks that the two listeners have different addresses.
 fn listeners(file: &ConfigFile) -> Option<ConfigError> {
-    let (listen, admin) = (file.config.listen, file.config.admin.as_ref()?.listen);
+    let listen = file.config.listen;
+    let AdminAddress::Tcp(admin) = file.config.admin.as_ref()?.listen else { return None };
     let is_any = |address: SocketAddr| address.ip().is_unspecified();
     let is_same = listen.port() == admin.port()
         && (listen.ip() == admin.ip() || is_any(listen) || is_any(admin));

@@ -4,11 +4,13 @@
 //! [`EventKind`] exhaustively, so a new event does not compile until each has decided what to do
 //! with it.
 
+mod admin;
 mod call;
 mod component;
 mod policy;
 mod server;
 
+pub use admin::{AdminEvent, Denial};
 pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw};
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use policy::{
@@ -58,6 +60,8 @@ pub enum EventKind {
     Component(ComponentEvent),
     /// To the server.
     Server(ServerEvent),
+    /// On the admin listener.
+    Admin(AdminEvent),
 }
 
 /// `XEvent` is `EventKind::X`.
@@ -80,7 +84,8 @@ from_groups!(
     CircuitBreaker(CircuitBreakerEvent),
     Fallback(FallbackEvent),
     Component(ComponentEvent),
-    Server(ServerEvent)
+    Server(ServerEvent),
+    Admin(AdminEvent)
 );
 
 /// Hears of events. Must not block: it is called on the workers, between two lines of a request.

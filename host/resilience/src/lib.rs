@@ -62,9 +62,9 @@ pub use call::{Call, PastAttempt, Reporter};
 pub use condition::{Condition, ConditionConfig, OnlyConfig};
 pub use error::{BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
-    AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, CircuitState, ComponentEvent,
-    ComponentId, ConditionEvent, Event, EventKind, FallbackEvent, Fault, NoRetry, Observer,
-    Observers, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    AdminEvent, AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, CircuitState,
+    ComponentEvent, ComponentId, ConditionEvent, Denial, Event, EventKind, FallbackEvent, Fault,
+    NoRetry, Observer, Observers, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};

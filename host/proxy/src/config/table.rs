@@ -164,13 +164,26 @@ impl<'a> Keys<'_, 'a> {
 
     /// A required address to listen on.
     pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
-        const EXPECTED: &str =
-            "expected an IP address with a port, such as \"127.0.0.1:3002\" or \"[::1]:3002\"";
+        self.required(
+            key,
+            "an IP address with a port, such as \"127.0.0.1:3002\" or \"[::1]:3002\"",
+            |text| text.parse().ok(),
+        )
+    }
+
+    /// A required key, read by `parse`.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         if !self.is_there(key) {
-            self.reader.error(&self.path_of(key), format!("missing; {EXPECTED}"));
+            self.reader.error(&self.path_of(key), format!("missing; expected {expected}"));
         }
-        let parse = |text: &str| text.parse().map_err(|_| format!("{EXPECTED}, found `{text}`"));
-        self.parsed(key, parse)?
+        self.parsed(key, |text| {
+            parse(text).ok_or_else(|| format!("expected {expected}, found `{text}`"))
+        })?
     }
 
     /// A key with a default and without bounds.

@@ -1,5 +1,6 @@
 //! `[listener]`, `[admin]`, `[log]` and `[code_cache]`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -60,6 +61,20 @@ impl Keys<'_, '_> {
     fn networks(&mut self, key: &str) -> Option<Vec<IpNet>> {
         Some(self.list(key, values::network)?.unwrap_or_default())
     }
+
+    fn hosts(&mut self, key: &str) -> Option<Vec<String>> {
+        Some(self.list(key, values::host)?.unwrap_or_default())
+    }
+
+    fn admin_address(&mut self, key: &str) -> Option<AdminAddress> {
+        self.required(key, "an IP address with a port or `unix:/path`", |text| {
+            match text.strip_prefix("unix:") {
+                Some("") => None,
+                Some(path) => Some(AdminAddress::Unix(path.into())),
+                None => text.parse().ok().map(AdminAddress::Tcp),
+            }
+        })
+    }
 }
 
 table! {
@@ -68,9 +83,29 @@ table! {
     pub struct AdminConfig {
         /// Where it listens. Everybody who can reach it can read everything, so keep it on
         /// loopback.
-        pub listen: SocketAddr = address(),
+        pub listen: AdminAddress = admin_address(),
         /// The file with the bearer token for changes. Default: none, and nothing can be changed.
         pub token_file: Option<PathBuf> = parsed(file),
+        /// Its names beside addresses and `localhost`.
+        pub hosts: Vec<String> = hosts(),
+    }
+}
+
+/// Where the admin listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// An address with a port.
+    Tcp(SocketAddr),
+    /// A path: `unix:/path` in the file.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 

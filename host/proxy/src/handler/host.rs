@@ -17,9 +17,9 @@ struct KnownHost {
 }
 
 impl Hosts {
-    /// The host of a request, without port and final dot; `None` if it is missing or not valid. An absolute
-    /// target wins over the Host header and replaces it (RFC 9112, section 3.2.2). HTTP/1.0 needs
-    /// no host.
+    /// The host of a request, without port and final dot; `None` if it is missing or not valid. An
+    /// absolute target wins over the Host header and replaces it (RFC 9112, section 3.2.2).
+    /// HTTP/1.0 needs no host.
     pub(super) fn canonical(&self, head: &mut request::Parts) -> Option<Rc<str>> {
         if head.method == Method::CONNECT {
             return None;

@@ -1,8 +1,8 @@
 //! Who a request comes from: what a client says of its way, and whom fusebox believes.
 //!
-//! `Forwarded` is RFC 7239. `X-Forwarded-*` has no standard; the rules are those of nginx and Envoy.
-//! An upstream takes both for the word of its own proxy, so those of a client that is not trusted do
-//! not go on.
+//! `Forwarded` is RFC 7239. `X-Forwarded-*` has no standard; the rules are those of nginx and
+//! Envoy. An upstream takes both for the word of its own proxy, so those of a client that is not
+//! trusted do not go on.
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};

@@ -5,8 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use fusebox_resilience::{
-    AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, ComponentEvent, ConditionEvent,
-    Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
+    AdminEvent, AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, ComponentEvent,
+    ConditionEvent, Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role,
+    ServerEvent, TimeoutEvent,
 };
 use serde::Serialize;
 
@@ -32,6 +33,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::Fallback(of) => fallback(of, say),
         EventKind::Component(of) => component(of, say),
         EventKind::Server(of) => server(of, say),
+        EventKind::Admin(of) => admin(of, say),
     }
 }
 
@@ -298,6 +300,34 @@ fn server(of: &ServerEvent, say: &impl Say) {
                 line.field("worker", worker).maybe("silent_ms", silence.map(milliseconds));
             });
         }
+    }
+}
+
+fn admin(of: &AdminEvent, say: &impl Say) {
+    match of {
+        AdminEvent::Denied { client, request, reason, count: Some(count) } => {
+            let reason = reason.name();
+            say.say(Level::Warn, format_args!("Admin request denied: {reason}"), |line| {
+                line.text("client", client.as_bytes())
+                    .text("request", request.as_bytes())
+                    .field("reason", reason)
+                    .field("count", *count);
+            });
+        }
+        AdminEvent::Changed { client, request, status } => {
+            say.say(Level::Info, "Admin change", |line| {
+                line.text("client", client.as_bytes())
+                    .text("request", request.as_bytes())
+                    .maybe("status", *status);
+            });
+        }
+        AdminEvent::Crowded { count: Some(count) } => {
+            say.say(Level::Warn, "Admin connections crowded out", |line| {
+                line.field("count", *count);
+            });
+        }
+        // A moment after the last one: counted, and told with the next.
+        AdminEvent::Denied { count: None, .. } | AdminEvent::Crowded { count: None } => {}
     }
 }
 

@@ -43,6 +43,9 @@
 //! | `Component released` | `INFO` | |
 //! | `Worker 1 stalled`, `Worker 1 resumed` | `ERROR`, `WARN` | `worker`, `silent_ms` |
 //! | `Worker 1 lost: the process ends` | `ERROR` | `worker`, `silent_ms` unless its thread has ended |
+//! | `Admin change` | `INFO` | `client`, `request`, `status` unless nobody waited for it |
+//! | `Admin request denied: token` | `WARN` | `client`, `request`, `reason`: `token`, `host`, `origin`; `count` |
+//! | `Admin connections crowded out` | `WARN` | `count` |
 //! | `3 log lines dropped` | `WARN` | `dropped` |
 //!
 //! `request` has `time`, `method`, `host`, `path`, `query`, `route`, `ip`, `referer`, `user_agent`

@@ -29,8 +29,9 @@ pub use scrape::{ComponentSample, PolicySample, Scrape};
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, Event, EventKind, FallbackEvent,
-    Observer, Policy, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, Denial, Event,
+    EventKind, FallbackEvent, Observer, Policy, Request, RequestFlaw, RetryEvent, ServerEvent,
+    TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -64,6 +65,9 @@ pub struct Metrics {
     loads: Counters<2>,
     quarantines: Counters<1>,
     worker_stalls: Counter,
+    admin_denied: Counters<1>,
+    admin_changes: Counter,
+    admin_crowded: Counter,
     /// When the process started, in seconds since 1970, where the system says so.
     started: Option<f64>,
 }
@@ -79,7 +83,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("fusebox");
         let mut new = Families(&mut registry);
-        Self {
+        let metrics = Self {
             requests: Arc::default(),
             retries: new.counters("retries", "Retries that were scheduled"),
             retries_exhausted: new
@@ -117,9 +121,24 @@ impl Metrics {
                 "Times that a worker was blocked for too long",
                 Counter::default(),
             ),
+            admin_denied: new.counters("admin_denied", "Requests that the admin listener denied"),
+            admin_changes: new.register(
+                "admin_changes",
+                "Changes that somebody with the token asked for",
+                Counter::default(),
+            ),
+            admin_crowded: new.register(
+                "admin_crowded",
+                "Connections of the admin listener that were closed to make place",
+                Counter::default(),
+            ),
             started: process::start_time(),
             registry,
+        };
+        for reason in Denial::ALL {
+            appear(&metrics.admin_denied, &[("reason", reason.name().into())]);
         }
+        metrics
     }
 
     /// Makes the series of a route appear, at 0: an alert on a rate needs the first increment to be
@@ -233,6 +252,13 @@ impl Metrics {
             ) => {
                 return None;
             }
+            EventKind::Admin(event) => match event {
+                AdminEvent::Denied { reason, .. } => {
+                    of(&self.admin_denied, [("reason", reason.name().into())])
+                }
+                AdminEvent::Changed { .. } => self.admin_changes.clone(),
+                AdminEvent::Crowded { .. } => self.admin_crowded.clone(),
+            },
             // Details, and what is counted by route (`requests.rs`).
             EventKind::Attempt(_) | EventKind::Condition(_) => return None,
         };

@@ -150,7 +150,8 @@ fn what_follows_from_a_missing_variable_is_not_said_too() {
             "x.toml:2: workers: must be from 1 to 1024, is 0",
             "x.toml:4: admin.listen: environment variable `UNSET` is not set; \
              `${UNSET:-default}` gives it a default",
-            "x.toml:5: admin.port: unknown key `port`; expected one of listen, token_file",
+            "x.toml:5: admin.port: unknown key `port`; expected one of listen, token_file, \
+             hosts",
         ],
     );
 }

@@ -1,6 +1,6 @@
-//! Watches the workers: one that is blocked is told of and gets no more connections, and the process
-//! does not outlive one that is lost. (Whoever starts it anew does better than one that answers
-//! some clients and not others.)
+//! Watches the workers: one that is blocked is told of and gets no more connections, and the
+//! process does not outlive one that is lost. (Whoever starts it anew does better than one that
+//! answers some clients and not others.)
 
 use std::fmt;
 use std::sync::Arc;

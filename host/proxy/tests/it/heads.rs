@@ -8,8 +8,8 @@ use fusebox_dev::{Message, Origin, Wire, answer, get, ok};
 use crate::support::{Proxy, ROUTE};
 
 /// Two routes, one of which has a prefix.
-const PREFIX: &str = "[[routes]]\nname = 'public'\npath = '/public'\nupstream = 'ORIGIN'\n[[routes]]\n\
-     name = 'rest'\nupstream = 'ORIGIN'\n";
+const PREFIX: &str = "[[routes]]\nname = 'public'\npath = '/public'\nupstream = 'ORIGIN'\n\
+     [[routes]]\nname = 'rest'\nupstream = 'ORIGIN'\n";
 
 /// Targets with a dot segment, raw or encoded, as some program behind may read it.
 const DOTTED: [&str; 20] = [

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use fusebox_dev::Ran;
 
@@ -128,7 +129,10 @@ const TABLES: &[Table] = &[
     Table {
         path: "admin",
         text: "[[routes]]\nupstream = 'http://b'\n[admin]\nlisten = '127.0.0.1:0'\nKEY\n",
-        keys: &[key("token_file", &[("''", "must not be empty")], &["'fusebox.toml'"])],
+        keys: &[
+            key("token_file", &[("''", "must not be empty")], &["'fusebox.toml'"]),
+            key("hosts", &[("'b'", "expected a list, found `b`")], &["[]", "['b.example']"]),
+        ],
     },
     Table {
         path: "log",
@@ -228,6 +232,8 @@ const TABLES: &[Table] = &[
 fn what_can_not_be_meant_is_refused_and_the_rest_is_taken() {
     let directory = directory("");
     let file = directory.path().join("fusebox.toml");
+    // It is a token file, too.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a file");
     for Table { path, text, keys } in TABLES {
         for Key { name, refused, taken } in *keys {
             let text = |value: &str| config(&text.replace("KEY", &format!("{name} = {value}")));

@@ -1,6 +1,7 @@
 //! The real proxy, real sockets: what a client and an operator can see.
 
 mod admin;
+mod admin_access;
 #[cfg(feature = "author")]
 mod author;
 mod cli;

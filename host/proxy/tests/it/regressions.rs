@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -542,7 +543,9 @@ fn a_token_file_that_is_missing_is_a_warning() {
     let missing = "warning: conf/fusebox.toml:4: admin.token_file: \
                    can't be read: No such file or directory (os error 2)\n";
     assert_eq!(checked.error, missing);
-    fs::write(directory.path().join("conf/token"), "beside\n").expect("a file");
+    let token = directory.path().join("conf/token");
+    fs::write(&token, "beside the configuration\n").expect("a file");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("a file");
     assert_eq!(check().error, "");
 }
 

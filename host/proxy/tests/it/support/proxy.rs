@@ -189,7 +189,7 @@ impl Proxy {
         let mut wire = Wire::connect(self.admin).expect("it listens");
         let head = request.starts_with("HEAD");
         wire.send(format!(
-            "{request} HTTP/1.1\r\nhost: admin\r\n{headers}connection: close\r\n\r\n"
+            "{request} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n"
         ));
         if head { wire.head().expect("a response") } else { wire.response() }
     }
