@@ -87,6 +87,11 @@ impl HeadParser {
         Self { max_size, to_head, seen: 0, interim: 0 }
     }
 
+    /// Whether anything of a response has arrived.
+    pub fn has_begun(&self) -> bool {
+        self.seen > 0 || self.interim > 0
+    }
+
     /// Takes the head from the front of the buffer, and interim ones before it. None: it is not all
     /// there yet.
     ///

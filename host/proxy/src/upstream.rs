@@ -1,8 +1,10 @@
 //! Sends requests to an upstream: one attempt over HTTP/1.1, on a connection of the worker.
 //!
-//! Unused connections are kept per worker and upstream, last in, first out. If the upstream has
-//! closed an idle connection, and nothing of a request was sent, the request goes on a new
-//! connection. The upstream has not seen it, so this is no second attempt.
+//! Unused connections are kept per worker and upstream, last in, first out. An upstream may close
+//! one while a request is on its way to it. If nothing of the request was sent, or it is safe to
+//! repeat (its method is idempotent and its body is still there) and no byte of an answer has come,
+//! it goes once more, on a new connection. The upstream has done nothing wrong, so this is no
+//! second attempt.
 //!
 //! The attempt itself writes to and reads from the connection, with the codec of `fusebox-http1`;
 //! there is no task or channel between them. Only a request body that is still being sent when the
@@ -31,7 +33,7 @@ use std::task::{Context, Poll, ready};
 
 use fusebox_http1::{BodyDecoder, Decoded, Head, HeadError, HeadParser};
 use fusebox_resilience::{
-    Attempt, Call, Error, ErrorKind, Outcome, Response, ResponseBody, Scope, Upstream,
+    Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Response, ResponseBody, Scope, Upstream,
 };
 use futures_util::future::LocalBoxFuture;
 use http::{Method, StatusCode};
@@ -98,13 +100,20 @@ impl HttpUpstream {
         let mut message = Message::new(call, &self.config, &self.buffers);
         if let Some(connection) = self.pool.take() {
             attempt.reaches(connection.address);
-            if let Some(outcome) = self.talk(self.lease(connection), &mut message, call).await {
+            let lease = self.lease(connection);
+            if let Some(outcome) = self.talk(lease, true, &mut message, call).await {
                 return outcome;
+            }
+            if !message.is_untouched() {
+                message = Message::new(call, &self.config, &self.buffers);
+                let attempt = attempt.number();
+                call.reporter().emit_own(AttemptEvent::SentAgain { attempt });
             }
         }
         // Boxed to keep the future small: most calls find a connection in the pool.
         let connection = Box::pin(self.connect(attempt)).await?;
-        self.talk(self.lease(connection), &mut message, call).await.unwrap_or_else(|| {
+        let lease = self.lease(connection);
+        self.talk(lease, false, &mut message, call).await.unwrap_or_else(|| {
             // The upstream closed a new connection at once: the same as a refused one.
             Err(Error::new(ErrorKind::ConnectionRefused)
                 .with_source("closed before anything was sent"))
@@ -115,7 +124,8 @@ impl HttpUpstream {
         Lease::new(connection, self.pool.clone(), self.buffers.take_read())
     }
 
-    /// Sends the message and reads the response. `None`: nothing of it was sent.
+    /// Sends the message and reads the response. `None`: nothing of it was sent, or it was sent on
+    /// a kept connection that died, and is safe to repeat.
     #[expect(
         clippy::manual_async_fn,
         reason = "what an `async fn` is given has room in its future twice"
@@ -123,6 +133,7 @@ impl HttpUpstream {
     fn talk<'a>(
         &'a self,
         mut lease: Lease,
+        is_kept: bool,
         message: &'a mut Message,
         call: &'a Call,
     ) -> impl Future<Output = Option<Outcome>> + use<'a> {
@@ -150,7 +161,12 @@ impl HttpUpstream {
             });
             Some(match call.timers().timeout(settings.response_timeout.0, head).await {
                 Ok(Ok(head)) => self.respond(head, lease, sending, message),
-                Ok(Err(NoResponse::Connection(_))) if message.is_untouched() => return None,
+                Ok(Err(NoResponse::Connection(_)))
+                    if message.is_untouched()
+                        || is_kept && !parser.has_begun() && is_safe_to_repeat(call) =>
+                {
+                    return None;
+                }
                 Ok(Err(lost)) => Err(failed(lost, sending)),
                 Err(_) => Err(Error::new(ErrorKind::Timeout).with_source("no response in time")),
             })
@@ -258,6 +274,11 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
     let addresses: Vec<_> =
         lookup_host((&*endpoint.host, endpoint.port)).await.map_err(dns_error)?.collect();
     if addresses.is_empty() { Err(ErrorKind::DnsError.into()) } else { Ok(addresses) }
+}
+
+/// Whether the upstream may get the request twice.
+fn is_safe_to_repeat(call: &Call) -> bool {
+    call.head().method.is_idempotent() && call.body().can_repeat()
 }
 
 fn failed(lost: NoResponse, sending: SendProgress) -> Error {

@@ -124,6 +124,12 @@ fn attempt(event: &Event<'_>, of: &AttemptEvent, say: &impl Say) {
                     .maybe("remaining_ms", remaining.map(milliseconds));
             });
         }
+        AttemptEvent::SentAgain { attempt } => {
+            let message = format_args!("Attempt {attempt} sent again: its connection had died");
+            say.say(Level::Debug, message, |line| {
+                line.field("attempt", *attempt);
+            });
+        }
         &AttemptEvent::Finished { attempt, outcome, elapsed } => {
             let message = format_args!("Attempt {attempt}: {}", Ended(outcome));
             say.say(Level::Debug, message, |line| {

@@ -20,6 +20,7 @@
 //! | `client closed request`, the same for a client that left | `INFO` | the same, without `response.status` |
 //! | `Call started` | `DEBUG` | `method`, `path` |
 //! | `Attempt 1 started` | `DEBUG` | `run`, `role`, `retry`, `endpoint`, `remaining_ms` |
+//! | `Attempt 1 sent again: its connection had died` | `DEBUG` | `attempt` |
 //! | `Attempt 1: 200`, `Attempt 1: connection refused`, `Attempt 1: cancelled` | `DEBUG` | `run`, `role`, `retry`, `elapsed_ms`, `status` or `failure` |
 //! | `Request refused: path with dot segments` | `INFO` | `reason`: `host`, `target-length`, `path`, `loop`, `expectation` |
 //! | `Forwarded headers replaced: the client is not trusted` | `INFO` | `ip`, `connections` |

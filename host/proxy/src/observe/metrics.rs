@@ -59,6 +59,7 @@ pub struct Metrics {
     fallbacks: Counters<2>,
     fallbacks_declined: Counters<2>,
     incomplete: Counters<2>,
+    sent_again: Counters<1>,
     refused: Counters<2>,
     forwarded_replaced: Counters<1>,
     faults: Faults,
@@ -101,6 +102,10 @@ impl Metrics {
             incomplete: new.counters(
                 "responses_incomplete",
                 "Responses that broke off after their head was sent",
+            ),
+            sent_again: new.counters(
+                "attempts_sent_again",
+                "Attempts that went once more because their kept connection had died",
             ),
             refused: new.counters("requests_refused", "Requests whose head was refused"),
             forwarded_replaced: new.counters(
@@ -148,6 +153,7 @@ impl Metrics {
         for flaw in RequestFlaw::ALL {
             appear(&self.refused, &[("route", owned(route)), ("reason", flaw.name().into())]);
         }
+        appear(&self.sent_again, &[("route", owned(route))]);
         appear(&self.forwarded_replaced, &[("route", owned(route))]);
     }
 
@@ -259,6 +265,10 @@ impl Metrics {
                 AdminEvent::Changed { .. } => self.admin_changes.clone(),
                 AdminEvent::Crowded { .. } => self.admin_crowded.clone(),
             },
+            EventKind::Attempt(AttemptEvent::SentAgain { .. }) => {
+                let [route, _] = labels();
+                of(&self.sent_again, [route])
+            }
             // Details, and what is counted by route (`requests.rs`).
             EventKind::Attempt(_) | EventKind::Condition(_) => return None,
         };

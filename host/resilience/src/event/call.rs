@@ -125,6 +125,12 @@ pub enum AttemptEvent {
         /// The time until the nearest timeout around it.
         remaining: Option<Duration>,
     },
+    /// The kept connection that it was sent on died before any byte of an answer, and it is safe to
+    /// repeat: it goes once more, on a fresh one.
+    SentAgain {
+        /// Its number, from 1.
+        attempt: u32,
+    },
     /// An attempt ended.
     Finished {
         /// Its number, from 1.
