@@ -43,6 +43,7 @@ pub(crate) struct RequestHandler {
     worker: Rc<Worker>,
     max_body: u64,
     body_timeout: std::time::Duration,
+    retry_after_jitter: f64,
     no_route: Arc<str>,
     request_ids: RequestIds,
     hosts: Hosts,
@@ -74,6 +75,7 @@ impl RequestHandler {
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
             max_body: limits.max_body.bytes(),
             body_timeout: limits.body_timeout.0,
+            retry_after_jitter: limits.retry_after_jitter,
             no_route: NO_ROUTE.into(),
             request_ids: RequestIds::default(),
             hosts: Hosts::default(),
@@ -162,7 +164,7 @@ impl RequestHandler {
         let outcome = route.pipeline.execute(ongoing.call(), &scope).await;
         match outcome {
             Ok(response) => ongoing.answer(response),
-            Err(error) => ongoing.fail(&error),
+            Err(error) => ongoing.fail(&error, self.retry_after_jitter),
         }
     }
 

@@ -44,6 +44,15 @@ impl From<RequestFlaw> for Refusal {
 }
 
 impl Refusal {
+    /// The same, asking the client to stay away for longer by this part of the time.
+    #[must_use]
+    pub fn later(mut self, part: f64) -> Self {
+        if let Self::Failed { retry_after: Some(after), .. } = &mut self {
+            *after += after.mul_f64(part);
+        }
+        self
+    }
+
     /// The status code: the table.
     pub fn status(self) -> StatusCode {
         match self {
@@ -166,6 +175,8 @@ mod tests {
             Error::new(ErrorKind::CircuitOpen).with_retry_after(Some(Duration::from_millis(1200)));
         let response = Refusal::from(&error).response("id");
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        let later = Refusal::from(&error).later(0.7).response("id");
+        assert_eq!(later.headers()[header::RETRY_AFTER], "3", "2.04 s");
         assert_eq!(
             response.headers()[headers::PROXY_STATUS],
             "fusebox; error=destination_unavailable; details=\"circuit breaker open\""

@@ -1,26 +1,73 @@
-//! `Retry-After` (RFC 9110, section 10.2.3) in both its forms, as seconds and as a date, on the
-//! statuses where it tells a client to come back: 429 and 503.
+//! What an upstream asks of those who would ask it again: `Retry-After` (RFC 9110, section 10.2.3)
+//! in both its forms, `retry-after-ms`, and `x-should-retry: false`.
+//!
+//! Times count on 429 and 503, where they tell a client to come back. A time of 0, one that has
+//! passed and one that is not valid ask for nothing: an upstream that says `Retry-After: 0` wants
+//! no favour, and must not be asked again in the same moment.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, header};
 
 use crate::call::Call;
 use crate::outcome::{Outcome, Response};
 
-/// How long the upstream asks to be left alone. None: it does not ask, or not in a form that is
-/// valid.
-pub(crate) fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration> {
-    let response =
-        outcome.as_ref().ok().filter(|response| matches!(response.status.as_u16(), 429 | 503))?;
-    parse(call, response)
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// What the upstream asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushback {
+    /// To be left alone for so long; not 0.
+    Wait(Duration),
+    /// Not to be asked again.
+    Stop,
 }
 
-fn parse(call: &Call, response: &Response) -> Option<Duration> {
-    let value = response.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More seconds than a number holds: certainly longer than anyone waits.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+/// What the upstream asks for; `None`: nothing.
+pub(crate) fn pushback(call: &Call, outcome: &Outcome) -> Option<Pushback> {
+    let response = outcome.as_ref().ok()?;
+    let should_retry = response.headers.get(X_SHOULD_RETRY);
+    if should_retry.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false")) {
+        return Some(Pushback::Stop);
     }
-    let date = httpdate::parse_http_date(value).ok()?;
-    // A date that has passed asks for nothing.
-    Some(date.duration_since(call.wall_clock()).unwrap_or_default())
+    wait(call, response).map(Pushback::Wait)
+}
+
+/// How long the upstream asks to be left alone; `None`: it does not ask.
+pub(crate) fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration> {
+    wait(call, outcome.as_ref().ok()?)
+}
+
+fn wait(call: &Call, Response { status, headers, .. }: &Response) -> Option<Duration> {
+    if !matches!(status.as_u16(), 429 | 503) {
+        return None;
+    }
+    let millis = text(headers, &RETRY_AFTER_MS).and_then(number).map(Duration::from_millis);
+    let wait = millis.or_else(|| {
+        let value = text(headers, &header::RETRY_AFTER)?;
+        number(value).map(Duration::from_secs).or_else(|| until(date(value)?, call, headers))
+    })?;
+    (!wait.is_zero()).then_some(wait)
+}
+
+/// Until then, by the clock of the upstream that says so: its clock may differ from ours.
+fn until(then: SystemTime, call: &Call, headers: &HeaderMap) -> Option<Duration> {
+    let now = text(headers, &header::DATE).and_then(date).unwrap_or_else(|| call.wall_clock());
+    then.duration_since(now).ok()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+fn number(value: &str) -> Option<u64> {
+    /// Certainly longer than anyone waits, and short enough to be reckoned with.
+    const MOST: u64 = 1 << 40;
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| value.parse().unwrap_or(MOST).min(MOST))
+}
+
+fn date(value: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(value).ok()
 }

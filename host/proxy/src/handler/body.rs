@@ -156,11 +156,12 @@ impl OngoingCall {
         self.send(answer)
     }
 
-    /// Answers a failed call.
-    pub(super) fn fail(mut self, error: &Error) -> Response<ClientBody> {
+    /// Answers a failed call. `jitter` is the part of itself by which `Retry-After` may be longer.
+    pub(super) fn fail(mut self, error: &Error, jitter: f64) -> Response<ClientBody> {
         self.detail = causes(error);
         self.attempt = error.attempt();
-        self.refuse(Refusal::from(error))
+        let longer = jitter * self.call.random().fraction();
+        self.refuse(Refusal::from(error).later(longer))
     }
 
     /// Answers with a response that the proxy makes itself.

@@ -187,6 +187,8 @@ fn retry(of: &RetryEvent, say: &impl Say) {
                 NoRetry::Method => "Not retried: the method is not idempotent",
                 NoRetry::Body => "Not retried: the request body is too long to be kept",
                 NoRetry::RetryAfter => "Not retried: the upstream asks for too long a wait",
+                NoRetry::Upstream => "Not retried: the upstream asks not to be asked again",
+                NoRetry::Deadline => "Not retried: the wait would end past the deadline",
                 NoRetry::CircuitOpen => "Not retried: the circuit breaker stays open for too long",
                 NoRetry::Budget => "Not retried: the retry budget is spent",
             };

@@ -45,8 +45,12 @@ pub enum NoRetry {
     Method,
     /// The request body is longer than what is kept for replay.
     Body,
-    /// The upstream asks for a longer wait than `max_retry_after`.
+    /// The upstream asks for a longer wait than the policy may wait.
     RetryAfter,
+    /// The upstream asks not to be asked again.
+    Upstream,
+    /// The wait would end past the deadline.
+    Deadline,
     /// An open circuit breaker stays open for longer than the policy may wait.
     CircuitOpen,
     /// The retry budget is spent.
@@ -55,8 +59,15 @@ pub enum NoRetry {
 
 impl NoRetry {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 5] =
-        [Self::Method, Self::Body, Self::RetryAfter, Self::CircuitOpen, Self::Budget];
+    pub const ALL: [Self; 7] = [
+        Self::Method,
+        Self::Body,
+        Self::RetryAfter,
+        Self::Upstream,
+        Self::Deadline,
+        Self::CircuitOpen,
+        Self::Budget,
+    ];
 
     /// Its word in log and metrics.
     pub fn name(self) -> &'static str {
@@ -64,6 +75,8 @@ impl NoRetry {
             Self::Method => "method",
             Self::Body => "body",
             Self::RetryAfter => "retry-after",
+            Self::Upstream => "upstream",
+            Self::Deadline => "deadline",
             Self::CircuitOpen => "circuit-open",
             Self::Budget => "budget",
         }

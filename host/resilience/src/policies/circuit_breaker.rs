@@ -62,7 +62,8 @@ pub struct CircuitBreakerConfig {
     pub handle_if: Option<ConditionConfig>,
     /// Which outcomes are neutral. Default: none.
     pub ignore_if: Option<ConditionConfig>,
-    /// So many failures open it. Default 5.
+    /// So many failures open it. Default: none; if `failure_rate` is not given either, half of at
+    /// least 20 calls within 10 s open it, and three successes close it.
     pub failure_threshold: Option<usize>,
     /// Among so many of the last results, up to 100,000. Default: as many as `failure_threshold`,
     /// that is, consecutive ones.
@@ -72,24 +73,27 @@ pub struct CircuitBreakerConfig {
     /// With `period`, in place of `failure_threshold`: this part of the calls, above 0 and up to
     /// 1.
     pub failure_rate: Option<f64>,
-    /// With `failure_rate`: among at least so many calls. Default 10.
+    /// With `failure_rate`: among at least so many calls. Default 10; 20 if no threshold is given.
     pub min_calls: Option<usize>,
     /// A call that takes longer is a failure. Default: none.
     pub slow_call: Option<ConfigDuration>,
-    /// So many successes close it from half-open. Default: the failure threshold decides.
+    /// So many successes close it from half-open. Default: the failure threshold decides; 3 if none
+    /// is given.
     pub success_threshold: Option<usize>,
     /// Among so many trials. Default: as many as `success_threshold`.
     pub success_capacity: Option<usize>,
-    /// How long it stays open. Default 60 s.
-    pub delay: ConfigDuration,
-    /// By how much the delay grows with each opening that follows another without closing; at
-    /// least 1. Default 1.
-    pub delay_factor: f64,
+    /// How long it stays open. Default 60 s; 5 s if no threshold is given.
+    pub delay: Option<ConfigDuration>,
+    /// By how much the delay grows with each opening in a row; at least 1. Default 1; 2 if no
+    /// threshold is given.
+    pub delay_factor: Option<f64>,
     /// The longest delay, grown or asked for. Default: 5 min, or `delay` if that is longer.
     pub max_delay: Option<ConfigDuration>,
-    /// Whether `Retry-After` of a failing 429 or 503 sets the delay. Default false.
+    /// The part of itself by which a delay is longer at most, 0 to 1. Default 0.1.
+    pub delay_jitter: f64,
+    /// Whether a `Retry-After` of 1 s or more of a failing 429 or 503 sets the delay. Default false.
     pub retry_after: bool,
-    /// A trial's permit is back after this, and its late result ignored. Default 60 s.
+    /// A trial that takes longer has failed, and its late result is ignored. Default 60 s.
     pub trial_timeout: ConfigDuration,
 }
 
@@ -106,9 +110,10 @@ impl Default for CircuitBreakerConfig {
             slow_call: None,
             success_threshold: None,
             success_capacity: None,
-            delay: ConfigDuration::from_secs(60),
-            delay_factor: 1.0,
+            delay: None,
+            delay_factor: None,
             max_delay: None,
+            delay_jitter: 0.1,
             retry_after: false,
             trial_timeout: ConfigDuration::from_secs(60),
         }
@@ -157,70 +162,104 @@ impl PolicyConfig for CircuitBreakerConfig {
 }
 
 impl CircuitBreakerConfig {
+    /// With a threshold, what else is left out is as in failsafe-go.
+    fn has_threshold(&self) -> bool {
+        self.failure_threshold.is_some() || self.failure_rate.is_some()
+    }
+
     fn thresholds(&self, problems: &mut Problems) -> CircuitSettings {
         let failure = self.failure(problems);
         let success = self.success(problems);
-        let ConfigDuration(delay) = self.delay;
-        problems.require(
-            self.delay_factor.is_finite() && self.delay_factor >= 1.0,
-            "delay_factor",
-            || format!("must be at least 1, is {}", self.delay_factor),
-        );
-        problems.require(!delay.is_zero() || self.delay_factor <= 1.0, "delay_factor", || {
+        let (delay, factor) = if self.has_threshold() { (60, 1.0) } else { (5, 2.0) };
+        let ConfigDuration(delay) = self.delay.unwrap_or(ConfigDuration::from_secs(delay));
+        // One of 0 has nothing to grow.
+        let default_factor = if delay.is_zero() { 1.0 } else { factor };
+        let delay_factor = self.delay_factor.unwrap_or(default_factor);
+        problems.require(delay_factor.is_finite() && delay_factor >= 1.0, "delay_factor", || {
+            format!("must be at least 1, is {delay_factor}")
+        });
+        problems.require(!delay.is_zero() || delay_factor <= 1.0, "delay_factor", || {
             "needs a `delay` of more than 0, which it could make grow".into()
         });
         let max_delay =
             self.max_delay.map_or(Duration::from_secs(300).max(delay), |max_delay| max_delay.0);
         problems.require(max_delay >= delay, "max_delay", || "must be at least `delay`".into());
+        problems.require((0.0..=1.0).contains(&self.delay_jitter), "delay_jitter", || {
+            format!("must be from 0 to 1, is {}", self.delay_jitter)
+        });
         problems.require_time(self.trial_timeout, "trial_timeout");
         CircuitSettings {
             failure,
             success,
             delay,
-            delay_factor: self.delay_factor,
+            delay_factor,
             max_delay,
+            delay_jitter: self.delay_jitter,
+            seed: fastrand::u64(..),
             trial_timeout: self.trial_timeout.0,
         }
     }
 
     fn failure(&self, problems: &mut Problems) -> FailureThreshold {
-        let failures = self.failure_threshold.unwrap_or(5);
-        within(failures, 1, MAX_CAPACITY, "failure_threshold", problems);
-        let Some(ConfigDuration(period)) = self.period else {
-            for (is_set, key) in [
-                (self.failure_rate.is_some(), "failure_rate"),
-                (self.min_calls.is_some(), "min_calls"),
-            ] {
-                problems.require(!is_set, key, || "needs a `period`".into());
+        match (self.failure_rate, self.period) {
+            (Some(rate), _) => self.rate(rate, 10, None, problems),
+            (None, _) if !self.has_threshold() => {
+                self.rate(0.5, 20, Some(ConfigDuration::from_secs(10)), problems)
             }
-            let capacity = self.failure_capacity.unwrap_or(failures);
-            if self.failure_capacity.is_some() {
-                within(capacity, failures, MAX_CAPACITY, "failure_capacity", problems);
+            (None, period) => {
+                problems.require(self.min_calls.is_none(), "min_calls", || {
+                    "needs a `failure_rate`".into()
+                });
+                self.count(period, problems)
             }
-            return FailureThreshold::Count { failures, capacity };
-        };
-        problems.require_time(ConfigDuration(period), "period");
-        problems.require(self.failure_capacity.is_none(), "failure_capacity", || {
-            "either a capacity or a `period`".into()
-        });
-        let Some(rate) = self.failure_rate else {
-            problems
-                .require(self.min_calls.is_none(), "min_calls", || "needs a `failure_rate`".into());
-            return FailureThreshold::Period { failures, period };
-        };
+        }
+    }
+
+    fn rate(
+        &self,
+        rate: f64,
+        min_calls: usize,
+        period: Option<ConfigDuration>,
+        problems: &mut Problems,
+    ) -> FailureThreshold {
         problems.require(rate > 0.0 && rate <= 1.0, "failure_rate", || {
             format!("must be above 0 and at most 1, is {rate}")
         });
         problems.require(self.failure_threshold.is_none(), "failure_threshold", || {
             "either a threshold or a `failure_rate`".into()
         });
-        let min_calls = self.min_calls.unwrap_or(10);
+        problems.require(self.failure_capacity.is_none(), "failure_capacity", || {
+            "needs a `failure_threshold`".into()
+        });
+        let min_calls = self.min_calls.unwrap_or(min_calls);
         within(min_calls, 1, MAX_CAPACITY, "min_calls", problems);
-        FailureThreshold::Rate { rate, min_calls, period }
+        let period = self.period.or(period);
+        problems.require(period.is_some(), "failure_rate", || "needs a `period`".into());
+        let period = period.unwrap_or(ConfigDuration::SHORTEST);
+        problems.require_time(period, "period");
+        FailureThreshold::Rate { rate, min_calls, period: period.0 }
+    }
+
+    fn count(&self, period: Option<ConfigDuration>, problems: &mut Problems) -> FailureThreshold {
+        let failures = self.failure_threshold.unwrap_or(1);
+        within(failures, 1, MAX_CAPACITY, "failure_threshold", problems);
+        if let Some(period) = period {
+            problems.require_time(period, "period");
+            problems.require(self.failure_capacity.is_none(), "failure_capacity", || {
+                "either a capacity or a `period`".into()
+            });
+            return FailureThreshold::Period { failures, period: period.0 };
+        }
+        let capacity = self.failure_capacity.unwrap_or(failures);
+        if self.failure_capacity.is_some() {
+            within(capacity, failures, MAX_CAPACITY, "failure_capacity", problems);
+        }
+        FailureThreshold::Count { failures, capacity }
     }
 
     fn success(&self, problems: &mut Problems) -> Option<SuccessThreshold> {
-        let Some(successes) = self.success_threshold else {
+        let default = if self.has_threshold() { None } else { Some(3) };
+        let Some(successes) = self.success_threshold.or(default) else {
             problems.require(self.success_capacity.is_none(), "success_capacity", || {
                 "needs a `success_threshold`".into()
             });
@@ -292,7 +331,7 @@ impl CircuitBreaker {
         }
         permit.map(|permit| Admission { breaker: self, permit: Some(permit) }).map_err(
             |rejection| {
-                let retry_after = rejection.remaining;
+                let retry_after = Some(rejection.remaining);
                 let kind = ErrorKind::CircuitOpen;
                 call.emit(&self.name, CallEvent::Rejected { kind, retry_after });
                 Error::new(ErrorKind::CircuitOpen).with_retry_after(retry_after)
@@ -312,8 +351,9 @@ impl CircuitBreaker {
         } else if let Verdict::Handled(by) =
             self.settings.handle_if.takes(call, asker, outcome).await
         {
-            let requested =
-                if self.settings.retry_after { requested_delay(call, outcome) } else { None };
+            // A shorter one does not say that the upstream needs rest.
+            let requested = requested_delay(call, outcome)
+                .filter(|delay| self.settings.retry_after && *delay >= Duration::from_secs(1));
             Judgement::Failure { requested, by }
         } else if outcome.says_nothing_of_upstream() {
             Judgement::Neutral

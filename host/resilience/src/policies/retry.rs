@@ -9,10 +9,10 @@
 //! or it certainly never reached the upstream; and its body was kept whole. Whatever cannot be
 //! repeated goes out as it came, with an event.
 //!
-//! **When.** After the policy's own delay (fixed, growing or random, with jitter), or after the
-//! upstream's `Retry-After` on a 429 or 503, if that is within `max_retry_after`. An open circuit
-//! breaker inside is waited for rather than burnt attempts on, unless it stays open for longer than
-//! the policy may wait.
+//! **When.** After the policy's own delay (fixed, growing or random, with jitter), and never before
+//! the time that was asked for: by the upstream's `Retry-After` on a 429 or 503, or by an open
+//! circuit breaker inside, on which no attempts are burnt. A wait that is longer than the policy may
+//! wait, or that would end past the deadline, is not begun: what there is goes out at once.
 //!
 //! **Events.** [`RetryEvent`].
 //!
@@ -21,6 +21,7 @@
 //! came to.
 
 mod backoff;
+mod methods;
 
 pub use backoff::{BackoffConfig, JitterConfig, RandomDelayConfig};
 
@@ -28,12 +29,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use http::Method;
 use serde::Deserialize;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use crate::budget::Budget;
 use crate::call::Call;
+use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Reached};
@@ -44,9 +45,10 @@ use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig};
 use crate::predicate::Verdict;
 use crate::provenance::Role;
-use crate::retry_after::requested_delay;
+use crate::retry_after::{Pushback, pushback, requested_delay};
 use crate::slot::Slot;
 use backoff::{Delays, Jitter};
+use methods::Methods;
 
 /// More are as good as unlimited.
 const MAX_RETRIES: i64 = 1_000_000;
@@ -65,15 +67,17 @@ pub struct RetryConfig {
     pub backoff: Option<BackoffConfig>,
     /// A delay drawn anew for each retry.
     pub random_delay: Option<RandomDelayConfig>,
-    /// `"50ms"` or a factor of the delay such as `0.2`, either way; on top of `Retry-After` it
-    /// only lengthens.
+    /// `"full"`, from 0 to the delay; `"50ms"` or a factor of the delay such as `0.2`, either way.
+    /// A wait that was asked for it only lengthens. Default: `"full"` for a backoff, 0 for the
+    /// others; and up to 0.2 longer than was asked for.
     pub jitter: Option<JitterConfig>,
-    /// Whether `Retry-After` on 429 and 503 sets the delay. Default true.
+    /// Whether the delay is at least what `Retry-After` on 429 and 503 asks for, and
+    /// `x-should-retry: false` is obeyed. Default true.
     pub retry_after: bool,
-    /// The longest wait asked for that is granted; more means give up. Default 60 s.
+    /// The longest wait asked for that is granted; more means give up. Default 10 s.
     pub max_retry_after: ConfigDuration,
-    /// No retry is scheduled once the call is older than this; a delay is clipped to what is left
-    /// of it, a running attempt is not cut. Default: none.
+    /// No retry is scheduled once the call is older than this; an own delay is clipped to what is
+    /// left of it, a running attempt is not cut. Default: none.
     pub max_duration: Option<ConfigDuration>,
     /// Outcomes that end the retries at once. Default: none.
     pub abort_if: Option<ConditionConfig>,
@@ -96,7 +100,7 @@ impl Default for RetryConfig {
             random_delay: None,
             jitter: None,
             retry_after: true,
-            max_retry_after: ConfigDuration::from_secs(60),
+            max_retry_after: ConfigDuration::from_secs(10),
             max_duration: None,
             abort_if: None,
             return_last_failure: true,
@@ -122,7 +126,10 @@ impl PolicyConfig for RetryConfig {
             problems.require_time(limit, "max_duration");
         }
         let delays = Delays::build(self.delay, self.backoff, self.random_delay, &mut problems);
-        let jitter = self.jitter.map(|jitter| jitter.build(&mut problems)).unwrap_or_default();
+        let jitter = match self.jitter {
+            Some(jitter) => jitter.build(&mut problems),
+            None => Jitter::default_of(delays),
+        };
         let budget = self.budget.and_then(|budget| {
             parts.budget(&budget).map_err(|message| problems.add("budget", message)).ok()
         });
@@ -170,43 +177,6 @@ impl PolicyConfig for RetryConfig {
     }
 }
 
-/// The methods that are safe to repeat.
-#[derive(Debug)]
-enum Methods {
-    All,
-    These(Vec<Method>),
-}
-
-impl Methods {
-    fn build(names: &[String], problems: &mut Problems) -> Self {
-        if names == ["*"] {
-            return Self::All;
-        }
-        let mut methods = Vec::with_capacity(names.len());
-        for (index, name) in names.iter().enumerate() {
-            match Method::from_bytes(name.as_bytes()) {
-                Ok(method) if name != "*" && *name == name.to_ascii_uppercase() => {
-                    methods.push(method)
-                }
-                _ => problems.add(
-                    format!("methods[{index}]"),
-                    format!(
-                        "expected a method in capitals, or [\"*\"] for all of them, found `{name}`"
-                    ),
-                ),
-            }
-        }
-        Self::These(methods)
-    }
-
-    fn contains(&self, method: &Method) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(methods) => methods.contains(method),
-        }
-    }
-}
-
 /// Asks again after a failure, later.
 #[derive(Debug)]
 pub struct Retry {
@@ -246,38 +216,71 @@ impl Retry {
     }
 
     /// How long to wait, or why not to. `step` counts the delays of the policy's own sequence,
-    /// which `Retry-After` does not advance.
-    fn delay(&self, call: &Call, outcome: &Outcome, step: &mut u32) -> Result<Duration, NoRetry> {
+    /// which a wait that was asked for does not advance.
+    fn wait(
+        &self,
+        call: &Call,
+        deadline: Option<Instant>,
+        outcome: &Outcome,
+        step: &mut u32,
+    ) -> Result<Duration, NoRetry> {
+        let chance = || call.random().fraction();
         let left = self.max_duration.map(|max| max.saturating_sub(call.elapsed()));
-        let requested = if self.retry_after { requested_delay(call, outcome) } else { None };
-        if let Some(requested) = requested {
-            if requested > self.max_retry_after {
-                return Err(NoRetry::RetryAfter);
-            }
-            let delay = self.jitter.lengthen(requested, call.random().fraction());
-            return Ok(left.map_or(delay, |left| delay.min(left)));
-        }
-        let own = self
-            .jitter
-            .spread(self.delays.delay(*step, call.random().fraction()), call.random().fraction());
-        *step += 1;
+        let own = self.jitter.spread(self.delays.delay(*step, chance()), chance());
         let own = left.map_or(own, |left| own.min(left));
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::CircuitOpen => {
-                let delay = own.max(error.retry_after().unwrap_or_default());
-                let patience =
-                    left.map_or(self.max_retry_after, |left| left.min(self.max_retry_after));
-                if delay <= patience { Ok(delay) } else { Err(NoRetry::CircuitOpen) }
+        let (shortest, wish) = match self.asked(call, outcome)? {
+            None => {
+                *step += 1;
+                (own, own)
             }
-            _ => Ok(own),
+            Some((asked, too_long)) => {
+                if asked > self.max_retry_after || left.is_some_and(|left| asked > left) {
+                    return Err(too_long);
+                }
+                (own.max(asked), own.max(self.jitter.lengthen(asked, chance())))
+            }
+        };
+        let ends_in_time = |wait: Duration| {
+            deadline.is_none_or(|end| wait < end.saturating_duration_since(clock::now()))
+        };
+        if !ends_in_time(shortest) {
+            return Err(NoRetry::Deadline);
+        }
+        // What is added to a wait that was asked for is only a wish.
+        let fits = ends_in_time(wish) && left.is_none_or(|left| wish <= left);
+        Ok(if fits { wish } else { shortest })
+    }
+
+    /// The wait that the upstream or an open breaker asks for, not 0, and what to say if it is too
+    /// long.
+    fn asked(
+        &self,
+        call: &Call,
+        outcome: &Outcome,
+    ) -> Result<Option<(Duration, NoRetry)>, NoRetry> {
+        if let Err(error) = outcome {
+            let too_long = match error.kind() {
+                ErrorKind::CircuitOpen => NoRetry::CircuitOpen,
+                _ => NoRetry::RetryAfter,
+            };
+            let wait = error.retry_after().filter(|wait| !wait.is_zero());
+            return Ok(wait.map(|wait| (wait, too_long)));
+        }
+        match pushback(call, outcome).filter(|_| self.retry_after) {
+            None => Ok(None),
+            Some(Pushback::Wait(wait)) => Ok(Some((wait, NoRetry::RetryAfter))),
+            Some(Pushback::Stop) => Err(NoRetry::Upstream),
         }
     }
 
-    fn give_up(&self, outcome: Outcome) -> Outcome {
+    fn give_up(&self, call: &Call, outcome: Outcome) -> Outcome {
         if self.return_last_failure {
             return outcome;
         }
-        Err(Error::retries_exceeded(outcome.attempt(), outcome.err()))
+        let asked = requested_delay(call, &outcome);
+        let error = Error::retries_exceeded(outcome.attempt(), outcome.err());
+        let retry_after = error.retry_after().or(asked);
+        Err(error.with_retry_after(retry_after))
     }
 }
 
@@ -329,21 +332,19 @@ impl Policy for Retry {
                 let tell = |event| call.emit_about(attempt, &self.name, by.as_ref(), event);
                 if self.is_exhausted(call, retries) {
                     tell(RetryEvent::Exhausted { retries });
-                    return self.give_up(outcome);
+                    return self.give_up(call, outcome);
                 }
                 if let Err(reason) = self.may_repeat(call, &outcome) {
                     tell(RetryEvent::Skipped { reason });
                     return outcome;
                 }
-                let delay = match self.delay(call, &outcome, &mut step) {
+                let delay = match self.wait(call, next.deadline(), &outcome, &mut step) {
                     Ok(delay) => delay,
                     Err(reason) => {
                         tell(RetryEvent::Skipped { reason });
-                        return if reason == NoRetry::CircuitOpen {
-                            outcome
-                        } else {
-                            self.give_up(outcome)
-                        };
+                        let is_rejection =
+                            outcome.error_kind().is_some_and(ErrorKind::is_rejection);
+                        return if is_rejection { outcome } else { self.give_up(call, outcome) };
                     }
                 };
                 if let Some(budget) = &self.budget

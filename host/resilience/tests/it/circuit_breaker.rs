@@ -70,22 +70,67 @@ async fn results<const N: usize>(rig: &Rig, times: [u64; N]) -> [Result<u16, Err
 // ===== what opens it =====
 
 #[tokio::test(start_paused = true)]
-async fn by_default_five_failures_in_a_row_open_it_for_a_minute_and_one_success_closes_it() {
-    let rig = Rig::new("503*4,200,503*5", [breaker("")]);
-    for at in 0..10 {
+async fn by_default_half_of_20_calls_open_it_for_5_then_10_s_and_three_successes_close_it() {
+    let rig = Rig::new("503*8,200*11,503,503,200,503,200*3", [breaker("")]);
+    for at in 0..21 {
+        assert!(rig.get_at(10 * at).await.1.is_ok(), "9 of 20 fail, then 10 of 21, of 22 11");
+    }
+    assert_eq!(rig.events(), []);
+    let rig = Rig::new("503*10,200*9,503,503,200,503,200*3", [breaker("")]);
+    for at in 0..20 {
         assert!(rig.get_at(10 * at).await.1.is_ok());
     }
-    assert_eq!(results(&rig, [100, 60_090, 60_091, 60_092]).await, [OPEN, OPEN, Ok(200), Ok(200)]);
+    assert_eq!(results(&rig, [200, 5_190, 5_191]).await, [OPEN, OPEN, Ok(503)]);
+    assert_eq!(results(&rig, [15_191, 15_192]).await, [OPEN, Ok(200)]);
+    assert_eq!(results(&rig, [15_200]).await, [Ok(503)]);
+    assert_eq!(results(&rig, [35_201, 35_210, 35_220]).await, [Ok(200); 3]);
     assert_eq!(
         rig.events(),
         [
-            opened(91, CircuitState::Closed, 60_000),
-            rejected(100, Some(59_991)),
-            rejected(60_090, Some(1)),
-            half_opened(60_091),
-            closed(60_092),
+            opened(191, CircuitState::Closed, 5_000),
+            rejected(200, Some(4_991)),
+            rejected(5_190, Some(1)),
+            half_opened(5_191),
+            opened(5_192, CircuitState::HalfOpen, 10_000),
+            rejected(15_191, Some(1)),
+            half_opened(15_192),
+            opened(15_201, CircuitState::HalfOpen, 20_000),
+            half_opened(35_201),
+            closed(35_221),
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blip_of_a_few_failures_among_many_calls_does_not_open_it() {
+    // 5 ms at 1,000 requests a second, which five failures in a row would have been.
+    let breaker = breaker("");
+    let rig = Rig::new("200*500,503*5", [breaker.clone()]);
+    for at in 0..600 {
+        assert!(rig.get_at(at).await.1.is_ok());
+    }
+    assert_eq!(breaker.status().counts, WindowCounts { successes: 595, failures: 5 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn period_and_min_calls_change_the_default_threshold_and_a_threshold_replaces_it() {
+    let rig = Rig::new("503*4", [breaker("min_calls = 4\nperiod = \"1s\"\ndelay = \"9s\"")]);
+    assert_eq!(
+        results(&rig, [0, 1100, 1110, 1120, 1130]).await,
+        [Ok(503), Ok(503), Ok(503), Ok(503), Ok(200)]
+    );
+    let rig = Rig::new("503*4", [breaker("min_calls = 4\nperiod = \"2s\"\ndelay = \"9s\"")]);
+    assert_eq!(
+        results(&rig, [0, 1100, 1110, 1120, 1130]).await,
+        [Ok(503), Ok(503), Ok(503), Ok(503), OPEN]
+    );
+    assert_eq!(rig.events()[0], opened(1121, CircuitState::Closed, 9_000));
+    let rig = Rig::new("503*5", [breaker("failure_threshold = 5")]);
+    for at in 0..5 {
+        assert_eq!(rig.get_at(10 * at).await.1, Ok(503));
+    }
+    assert_eq!(results(&rig, [60_040, 60_041, 60_042]).await, [OPEN, Ok(200), Ok(200)]);
+    assert_eq!(rig.events()[2..], [half_opened(60_041), closed(60_042)], "after one success");
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +235,9 @@ async fn retry_after_of_a_failing_429_or_503_sets_the_delay_up_to_max_delay() {
         ("503:ra=9999", 300_000),
         ("500:ra=2", 100),
         ("503", 100),
-        ("503:ra=0", 0),
+        // Nothing is asked for.
+        ("503:ra=0", 100),
+        ("503:radate=0", 100),
     ] {
         let rig = Rig::new(
             step,
@@ -226,13 +273,15 @@ async fn max_delay_caps_what_is_asked_for_and_is_at_least_the_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delay_factor_grows_the_delay_with_each_opening_in_a_row() {
+async fn delay_factor_grows_the_delay_until_it_was_closed_for_as_long_as_it_was_open() {
     let config =
         "failure_threshold = 1\ndelay = \"100ms\"\ndelay_factor = 2\nmax_delay = \"300ms\"";
     let breaker = breaker(config);
-    let rig = Rig::new("503*4,200,503", [breaker.clone()]);
-    let results = results(&rig, [0, 101, 302, 603, 904, 910]).await;
-    assert_eq!(results, [Ok(503), Ok(503), Ok(503), Ok(503), Ok(200), Ok(503)]);
+    let rig = Rig::new("503*4,200,503,200,503", [breaker.clone()]);
+    // Closed from 905 to 911 it flaps; from 1212 to 1513 it is well.
+    let results = results(&rig, [0, 101, 302, 603, 904, 910, 1211, 1512]).await;
+    let (well, ill) = (Ok(200), Ok(503));
+    assert_eq!(results, [ill, ill, ill, ill, well, ill, well, ill]);
     let openings: Vec<_> = rig
         .events()
         .into_iter()
@@ -241,7 +290,7 @@ async fn delay_factor_grows_the_delay_with_each_opening_in_a_row() {
             _ => None,
         })
         .collect();
-    assert_eq!(openings, [100, 200, 300, 300, 100].map(ms));
+    assert_eq!(openings, [100, 200, 300, 300, 300, 100].map(ms));
     assert_eq!(breaker.status().openings, 1);
 }
 
@@ -296,7 +345,7 @@ async fn half_open_admits_no_more_at_once_than_the_threshold_in_force_holds() {
             trials,
             "{config}"
         );
-        assert_eq!(rig.events()[1], rejected(0, None), "nobody knows for how long");
+        assert_eq!(rig.events()[1], rejected(0, Some(1_000)), "look again in a second");
     }
 }
 
@@ -332,14 +381,24 @@ async fn without_a_success_threshold_the_failure_threshold_judges_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trial_that_hangs_gives_its_place_back_and_its_late_result_is_ignored() {
-    let breaker = breaker("failure_threshold = 1\ntrial_timeout = \"100ms\"");
-    let rig = Rig::new("503:delay=299,200:delay=48", [breaker.clone()]);
+async fn a_trial_that_hangs_has_failed_and_its_late_result_is_ignored() {
+    let breaker = breaker("failure_threshold = 1\ntrial_timeout = \"100ms\"\ndelay = \"100ms\"");
+    let rig = Rig::new("200:delay=299,200:delay=48", [breaker.clone()]);
     breaker.force(CircuitState::HalfOpen, &rig.recorder.observers());
-    let (late, early, trial) = tokio::join!(rig.get(), rig.get_at(99), rig.get_at(100));
-    assert_eq!((late, early, trial), ((300, Ok(503)), (99, OPEN), (149, Ok(200))));
-    assert_eq!(rig.events()[1..], [rejected(99, None), closed(149)]);
-    assert_eq!(breaker.status().counts, WindowCounts::default());
+    let (late, early, next, trial) =
+        tokio::join!(rig.get(), rig.get_at(99), rig.get_at(150), rig.get_at(250));
+    assert_eq!((late, early), ((300, Ok(200)), (99, OPEN)));
+    assert_eq!((next, trial), ((150, OPEN), (299, Ok(200))));
+    assert_eq!(
+        rig.events()[1..],
+        [
+            rejected(99, Some(1_000)),
+            opened(150, CircuitState::HalfOpen, 100),
+            rejected(150, Some(100)),
+            half_opened(250),
+            closed(299),
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -431,15 +490,22 @@ fn configuration_errors_name_the_key() {
             "failure_threshold = 3\nfailure_capacity = 2",
             "failure_capacity: must be within 3 to 100000, is 2",
         ),
-        ("failure_capacity = 100001", "failure_capacity: must be within 5 to 100000, is 100001"),
+        (
+            "failure_threshold = 5\nfailure_capacity = 100001",
+            "failure_capacity: must be within 5 to 100000, is 100001",
+        ),
+        ("failure_capacity = 9", "failure_capacity: needs a `failure_threshold`"),
         ("failure_rate = 0.5", "failure_rate: needs a `period`"),
-        ("min_calls = 5", "min_calls: needs a `period`"),
+        ("failure_threshold = 5\nmin_calls = 5", "min_calls: needs a `failure_rate`"),
         ("period = \"0s\"", "period: must be at least 1ms, is 0s"),
         (
-            "period = \"1s\"\nfailure_capacity = 9",
+            "failure_threshold = 5\nperiod = \"1s\"\nfailure_capacity = 9",
             "failure_capacity: either a capacity or a `period`",
         ),
-        ("period = \"1s\"\nmin_calls = 9", "min_calls: needs a `failure_rate`"),
+        (
+            "failure_threshold = 5\nperiod = \"1s\"\nmin_calls = 9",
+            "min_calls: needs a `failure_rate`",
+        ),
         (
             "period = \"1s\"\nfailure_rate = 0.0",
             "failure_rate: must be above 0 and at most 1, is 0",
@@ -467,8 +533,18 @@ fn configuration_errors_name_the_key() {
             "success_threshold = 3\nsuccess_capacity = 2",
             "success_capacity: must be within 3 to 100000, is 2",
         ),
-        ("success_capacity = 2", "success_capacity: needs a `success_threshold`"),
+        (
+            "failure_threshold = 5\nsuccess_capacity = 2",
+            "success_capacity: needs a `success_threshold`",
+        ),
+        ("success_capacity = 2", "success_capacity: must be within 3 to 100000, is 2"),
         ("delay_factor = 0.9", "delay_factor: must be at least 1, is 0.9"),
+        (
+            "delay = \"0s\"\ndelay_factor = 2",
+            "delay_factor: needs a `delay` of more than 0, which \
+                                                it could make grow",
+        ),
+        ("delay_jitter = 1.5", "delay_jitter: must be from 0 to 1, is 1.5"),
         ("delay_factor = inf", "delay_factor: must be at least 1, is inf"),
         ("delay = \"2s\"\nmax_delay = \"1s\"", "max_delay: must be at least `delay`"),
         ("trial_timeout = \"0s\"", "trial_timeout: must be at least 1ms, is 0s"),

@@ -8,7 +8,7 @@ use fusebox_resilience::{
 
 use crate::support::{
     Answers, Ended, Rig, Surroundings, breaker, budget, ms, problems, response, retry, retry_among,
-    timeout,
+    spread_retry, timeout,
 };
 
 fn scheduled(at: u64, retry: u32, delay: u64) -> (u64, EventKind) {
@@ -35,11 +35,30 @@ fn delays(rig: &Rig) -> Vec<u64> {
 // ===== how often, and after which delay =====
 
 #[tokio::test(start_paused = true)]
-async fn by_default_it_retries_twice_after_100_and_200_ms_and_the_last_response_goes_out() {
+async fn by_default_it_retries_twice_after_up_to_100_and_200_ms_and_the_last_response_goes_out() {
     let rig = Rig::new("503*9", [retry("")]);
     assert_eq!(rig.get().await, (303, Ok(503)));
     assert_eq!(rig.attempts(), [0, 101, 302]);
     assert_eq!(rig.events(), [scheduled(1, 1, 100), scheduled(102, 2, 200), exhausted(303, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_a_backoff_is_spread_over_all_of_each_delay_and_the_others_are_exact() {
+    let rig = Rig::around(Script::new("").rest("503"), [spread_retry("max_retries = 99")]);
+    rig.run().await;
+    let delays = delays(&rig);
+    let longest =
+        (0..99).map(|step| 100_000 * (1 << step.min(6_u64))).map(|most| most.min(5_000_000));
+    let part = |(delay, longest): (&u64, u64)| *delay as f64 / longest as f64;
+    let parts: Vec<f64> = delays.iter().zip(longest).map(part).collect();
+    assert!(parts.iter().all(|part| (0.0..=1.0).contains(part)), "{parts:?}");
+    let quarters = [0.25, 0.5, 0.75, 1.0]
+        .map(|end| parts.iter().filter(|part| (end - 0.25..end).contains(*part)).count());
+    assert!(quarters.iter().all(|count| (12..=40).contains(count)), "{quarters:?}");
+    for exact in ["delay = \"30ms\"", "random_delay = { min = \"30ms\", max = \"30ms\" }"] {
+        let rig = Rig::new("503", [spread_retry(exact)]);
+        assert_eq!(rig.get().await, (32, Ok(200)), "{exact}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,10 +166,12 @@ async fn max_duration_clips_the_last_delay_and_ends_the_retries_after_a_failure_
 }
 
 #[tokio::test(start_paused = true)]
-async fn max_duration_clips_what_the_upstream_asks_for_too() {
-    let rig = Rig::new("503:ra=1", [retry("max_duration = \"100ms\"")]);
-    assert_eq!(rig.get().await, (101, Ok(200)));
-    assert_eq!(rig.events(), [scheduled(1, 1, 99)]);
+async fn max_duration_does_not_clip_what_the_upstream_asks_for() {
+    let rig = Rig::new("503:ra=1", [retry("max_duration = \"1001ms\"")]);
+    assert_eq!(rig.get().await, (1002, Ok(200)));
+    let rig = Rig::new("503:ra=1", [retry("max_duration = \"1000ms\"")]);
+    assert_eq!(rig.get().await, (1, Ok(503)));
+    assert_eq!(rig.events(), [skipped(1, NoRetry::RetryAfter)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +193,15 @@ async fn max_duration_does_not_cut_a_running_attempt() {
 // ===== Retry-After =====
 
 #[tokio::test(start_paused = true)]
-async fn retry_after_wins_over_the_own_delay_on_429_and_503_only() {
+async fn the_wait_is_the_longer_of_the_own_delay_and_retry_after() {
+    for (delay, ended) in [("10ms", 2002), ("3s", 3002)] {
+        let rig = Rig::new("503:ra=2", [retry(&format!("delay = \"{delay}\""))]);
+        assert_eq!(rig.get().await, (ended, Ok(200)), "{delay}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_counts_on_429_and_503_only() {
     for (script, ended) in
         [("503:ra=2", 2002), ("429:ra=2", 2002), ("500:ra=2", 12), ("502:ra=2", 12)]
     {
@@ -197,14 +226,18 @@ async fn retry_after_does_not_advance_the_backoff() {
     assert_eq!(delays(&rig), [10_000, 1_000_000, 20_000, 40_000]);
 }
 
-/// How a call ends whose first attempt is answered with this `Retry-After`; the call arrived at the
-/// Unix epoch.
-async fn after(value: &'static str) -> Ended {
+/// How a call ends whose first attempt is answered with a 503 and these headers; the call arrived
+/// at the Unix epoch.
+async fn after_headers<const N: usize>(headers: [(&'static str, &'static str); N]) -> Ended {
     let upstream = Answers(move |number| {
-        let headers: &[_] = if number == 1 { &[("retry-after", value)] } else { &[] };
-        Ok(response(if number == 1 { 503 } else { 200 }, headers, ResponseBody::empty()))
+        let (status, headers) = if number == 1 { (503, &headers[..]) } else { (200, &[][..]) };
+        Ok(response(status, headers, ResponseBody::empty()))
     });
     Rig::around(upstream, [retry("delay = \"10ms\"")]).get().await
+}
+
+async fn after(retry_after: &'static str) -> Ended {
+    after_headers([("retry-after", retry_after)]).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,22 +252,51 @@ async fn retry_after_may_be_a_date_in_each_of_the_three_formats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_date_that_has_passed_asks_for_no_wait() {
-    assert_eq!(after("Thu, 01 Jan 1970 00:00:00 GMT").await, (2, Ok(200)));
-    assert_eq!(after("0").await, (2, Ok(200)));
+async fn a_date_is_read_against_the_clock_of_the_upstream_that_says_it() {
+    const IN_5_S: (&str, &str) = ("retry-after", "Sat, 01 Jan 2000 00:00:05 GMT");
+    let date = after_headers([IN_5_S, ("date", "Sat, 01 Jan 2000 00:00:00 GMT")]).await;
+    assert_eq!(date, (5002, Ok(200)));
+    let passed = after_headers([IN_5_S, ("date", "Sat, 01 Jan 2000 00:00:06 GMT")]).await;
+    assert_eq!(passed, (12, Ok(200)));
+    let ours = after_headers([IN_5_S, ("date", "today")]).await;
+    assert_eq!(ours, (1, Ok(503)), "by our clock, it is in 30 years");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_that_is_neither_leaves_the_own_delay() {
-    for value in ["soon", "-1", "1.5", "", "5 s", "+5"] {
+async fn retry_after_ms_says_the_same_more_exactly() {
+    let exact = after_headers([("retry-after", "2"), ("retry-after-ms", "1500")]).await;
+    assert_eq!(exact, (1502, Ok(200)));
+    let wrong = after_headers([("retry-after", "2"), ("retry-after-ms", "1.5e3")]).await;
+    assert_eq!(wrong, (2002, Ok(200)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_can_ask_not_to_be_asked_again() {
+    for (config, ended) in [("", (1, Ok(500))), ("retry_after = false", (12, Ok(200)))] {
+        let upstream = Answers(|number| {
+            let status = if number == 1 { 500 } else { 200 };
+            Ok(response(status, &[("x-should-retry", "False")], ResponseBody::empty()))
+        });
+        let rig = Rig::around(upstream, [retry(&format!("delay = \"10ms\"\n{config}"))]);
+        assert_eq!(rig.get().await, ended, "{config}");
+        let told = rig.events().contains(&skipped(1, NoRetry::Upstream));
+        assert_eq!(told, config.is_empty());
+    }
+    assert_eq!(after_headers([("x-should-retry", "true")]).await, (12, Ok(200)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_asks_for_no_wait_leaves_the_own_delay() {
+    let values = ["Thu, 01 Jan 1970 00:00:00 GMT", "0", "soon", "-1", "1.5", "", "5 s", "+5"];
+    for value in values {
         assert_eq!(after(value).await, (12, Ok(200)), "{value}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn more_than_max_retry_after_means_give_up_and_exactly_that_much_is_granted() {
-    assert_eq!(after("60").await, (60_002, Ok(200)));
-    for value in ["61", "Thu, 01 Jan 1970 00:02:00 GMT", "99999999999999999999999999"] {
+    assert_eq!(after("10").await, (10_002, Ok(200)));
+    for value in ["11", "Thu, 01 Jan 1970 00:00:12 GMT", "99999999999999999999999999"] {
         assert_eq!(after(value).await, (1, Ok(503)), "{value}");
     }
     let rig = Rig::new("503:ra=2", [retry("max_retry_after = \"1s\"")]);
@@ -242,7 +304,61 @@ async fn more_than_max_retry_after_means_give_up_and_exactly_that_much_is_grante
     assert_eq!(rig.events(), [skipped(1, NoRetry::RetryAfter)]);
     let rig =
         Rig::new("503:ra=2", [retry("max_retry_after = \"1s\"\nreturn_last_failure = false")]);
-    assert_eq!(rig.get().await, (1, Err(ErrorKind::RetriesExceeded)));
+    let error = rig.outcome(&rig.call()).await.unwrap_err();
+    let told = (rig.now(), error.kind(), error.retry_after());
+    assert_eq!(told, (1, ErrorKind::RetriesExceeded, Some(ms(2_000))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_what_was_asked_for_is_lengthened_by_up_to_a_fifth() {
+    let rig = Rig::around(
+        Script::new("").rest("503:ra=1"),
+        [spread_retry("max_retries = 99\ndelay = \"10ms\"")],
+    );
+    rig.run().await;
+    let delays = delays(&rig);
+    assert!(delays.iter().all(|delay| (1_000_000..=1_200_000).contains(delay)), "{delays:?}");
+    assert!(delays.iter().max() > Some(&1_180_000), "{delays:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lengthening_gives_way_to_max_duration_and_deadline() {
+    let config = "jitter = 1.0\nmax_duration = \"1001ms\"";
+    let rig = Rig::new("503:ra=1", [retry(config)]);
+    assert_eq!(rig.get().await, (1002, Ok(200)));
+    let rig = Rig::new("503:ra=1", [timeout(1003), retry("jitter = 1.0")]);
+    assert_eq!(rig.get().await, (1002, Ok(200)));
+}
+
+// ===== the deadline =====
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_would_end_past_the_deadline_is_not_begun() {
+    let rig = Rig::new("503:ra=30:body=busy", [timeout(2000), retry("max_retry_after = \"1m\"")]);
+    let response = rig.outcome(&rig.call()).await.unwrap();
+    assert_eq!((rig.now(), response.status.as_u16()), (1, 503));
+    assert_eq!(response.headers["retry-after"], "30");
+    assert_eq!(rig.events(), [skipped(1, NoRetry::Deadline)]);
+    for (limit, ended) in [(41, (1, Ok(503))), (42, (42, Err(ErrorKind::Timeout)))] {
+        let rig = Rig::new("503,hang", [timeout(limit), retry("delay = \"40ms\"")]);
+        assert_eq!(rig.get().await, ended, "an own delay of 40 ms from 1 on, until {limit}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_stays_open_past_the_deadline_ends_the_call_at_once() {
+    let rig = Rig::new(
+        "503",
+        [
+            timeout(200),
+            retry(&format!("{HANDLES_OPEN}delay = \"10ms\"")),
+            breaker("failure_threshold = 1\ndelay = \"300ms\""),
+        ],
+    );
+    let error = rig.outcome(&rig.call()).await.unwrap_err();
+    let told = (rig.now(), error.kind(), error.retry_after());
+    assert_eq!(told, (11, ErrorKind::CircuitOpen, Some(ms(290))));
+    assert_eq!(rig.events().last(), Some(&skipped(11, NoRetry::Deadline)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -480,14 +596,14 @@ async fn an_open_breaker_that_handle_if_does_not_name_goes_out_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_open_breaker_whose_trials_are_all_under_way_is_asked_again_after_the_own_delay() {
+async fn a_half_open_breaker_whose_trials_are_all_under_way_is_asked_again_after_a_second() {
     let breaker = breaker("failure_threshold = 1\ndelay = \"10ms\"");
     let rig =
         Rig::new("503,200:delay=100", [retry(&format!("{HANDLES_OPEN}delay = \"50ms\"")), breaker]);
-    // The first is the trial from 51 to 152; the second is rejected at 60 and 110 and finds the
-    // circuit closed at 160.
+    // The first is the trial from 51 to 152; the second is rejected at 60 and finds the circuit
+    // closed at 1060.
     let (trial, other) = tokio::join!(rig.get(), rig.get_at(60));
-    assert_eq!((trial, other), ((152, Ok(200)), (161, Ok(200))));
+    assert_eq!((trial, other), ((152, Ok(200)), (1061, Ok(200))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -564,8 +680,8 @@ fn configuration_errors_name_the_key() {
         ("jitter = -1", "jitter: a factor must be from 0 to 1, is -1"),
         (
             "jitter = true",
-            "invalid type: boolean `true`, expected a duration such as \"50ms\", or a factor from \
-             0 to 1",
+            "invalid type: boolean `true`, expected \"full\", a duration such as \"50ms\", or a \
+             factor from 0 to 1",
         ),
         ("budget = \"none\"", "budget: no budget `none`"),
         (

@@ -11,7 +11,10 @@
 //! Every change begins a new generation. A permit carries the generation that it was given in, and
 //! its result is taken only in that one: a straggler from before the circuit opened changes
 //! nothing. Half-open gives out at most as many permits as its window holds results; one that is
-//! not answered within `trial_timeout` is taken back, and its late result ignored.
+//! not answered within `trial_timeout` is a failed trial, and its late result ignored.
+//!
+//! Openings are in a row until the circuit has been closed for as long as it was open the last
+//! time: an upstream that is well for a moment only must not start the delays over.
 
 use std::time::Duration;
 
@@ -19,6 +22,7 @@ use tokio::time::Instant;
 
 use super::window::{ResultWindow, TimeSlices, WindowCounts};
 use crate::event::CircuitState;
+use crate::random::Random;
 
 /// When the circuit opens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +50,10 @@ pub(super) struct CircuitSettings {
     pub(super) delay: Duration,
     pub(super) delay_factor: f64,
     pub(super) max_delay: Duration,
+    /// The part of itself by which a delay is longer at most.
+    pub(super) delay_jitter: f64,
+    /// Of the chance that `delay_jitter` is drawn from.
+    pub(super) seed: u64,
     pub(super) trial_timeout: Duration,
 }
 
@@ -60,15 +68,17 @@ impl CircuitSettings {
         }
     }
 
-    /// The delay of the opening number `openings` in a row, from 1.
-    fn delay(&self, openings: u32) -> Duration {
+    /// The delay of the opening number `openings` in a row, from 1. `fraction` is chance.
+    fn delay(&self, openings: u32, fraction: f64) -> Duration {
         let grown = self.delay.as_secs_f64()
             * self.delay_factor.powf(f64::from(openings.saturating_sub(1)));
-        if grown < self.max_delay.as_secs_f64() {
+        let delay = if grown < self.max_delay.as_secs_f64() {
             Duration::from_secs_f64(grown)
         } else {
             self.max_delay
-        }
+        };
+        // Beyond the longest too: there most of all they would come back together.
+        delay + delay.mul_f64(self.delay_jitter * fraction)
     }
 }
 
@@ -89,12 +99,15 @@ pub(super) struct CircuitPermit {
     trial: u64,
 }
 
-/// No leave; `remaining` is how long the circuit stays open, unless it is half-open with all trials
-/// under way.
+/// No leave; `remaining` is how long the circuit stays open, or when to look again whether a trial
+/// has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CircuitRejection {
-    pub(super) remaining: Option<Duration>,
+    pub(super) remaining: Duration,
 }
+
+/// Half-open with all trials under way, it may be closed as soon as they have ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl CircuitPermit {
     /// Of a generation in which the circuit is closed.
@@ -130,7 +143,7 @@ pub struct CircuitStatus {
     pub remaining_delay: Duration,
     /// Trials under way.
     pub trials: usize,
-    /// How many openings in a row there were without closing.
+    /// How many openings in a row there were.
     pub openings: u32,
 }
 
@@ -139,13 +152,16 @@ pub(super) struct CircuitMachine {
     settings: CircuitSettings,
     phase: CircuitPhase,
     generation: u64,
-    /// Openings since it was last closed.
+    /// Openings in a row.
     openings: u32,
+    /// How long it stays or stayed open the last time.
+    last_delay: Duration,
+    chance: Random,
 }
 
 #[derive(Debug)]
 enum CircuitPhase {
-    Closed { window: ResultWindow },
+    Closed { window: ResultWindow, since: Instant },
     Open { since: Instant, delay: Duration, counts: WindowCounts },
     HalfOpen { window: ResultWindow, trials: Vec<CircuitTrial>, next_trial: u64 },
 }
@@ -158,7 +174,14 @@ struct CircuitTrial {
 
 impl CircuitMachine {
     pub(super) fn new(settings: CircuitSettings, now: Instant) -> Self {
-        Self { phase: CircuitPhase::closed(&settings, now), settings, generation: 0, openings: 0 }
+        Self {
+            phase: CircuitPhase::closed(&settings, now),
+            settings,
+            generation: 0,
+            openings: 0,
+            last_delay: Duration::ZERO,
+            chance: Random::with_seed(settings.seed),
+        }
     }
 
     /// Asks for leave. After the delay, the first to ask turns the circuit half-open.
@@ -170,30 +193,48 @@ impl CircuitMachine {
         if let CircuitPhase::Open { since, delay, .. } = self.phase {
             let remaining = delay.saturating_sub(now.saturating_duration_since(since));
             if !remaining.is_zero() {
-                return (Err(CircuitRejection { remaining: Some(remaining) }), None);
+                return (Err(CircuitRejection { remaining }), None);
             }
             transition = Some(self.change(CircuitPhase::half_open(&self.settings), None));
+        } else if matches!(self.phase, CircuitPhase::HalfOpen { .. }) {
+            self.expire(now);
+            transition = self.judge(None, now);
         }
         let generation = self.generation;
         let permit = match &mut self.phase {
             CircuitPhase::HalfOpen { trials, next_trial, .. } => {
-                trials.retain(|trial| {
-                    now.saturating_duration_since(trial.since) < self.settings.trial_timeout
-                });
                 if trials.len() < self.settings.trials() {
                     let number = *next_trial;
                     *next_trial += 1;
                     trials.push(CircuitTrial { number, since: now });
                     Ok(CircuitPermit { generation, trial: number })
                 } else {
-                    Err(CircuitRejection { remaining: None })
+                    Err(CircuitRejection { remaining: LOOK_AGAIN })
                 }
+            }
+            // A hung trial has just opened it.
+            CircuitPhase::Open { delay, .. } if !delay.is_zero() => {
+                Err(CircuitRejection { remaining: *delay })
             }
             CircuitPhase::Closed { .. } | CircuitPhase::Open { .. } => {
                 Ok(CircuitPermit::of_closed(generation))
             }
         };
         (permit, transition)
+    }
+
+    /// Trials that have taken too long have failed. They are judged with the next result, or when
+    /// the next call comes.
+    fn expire(&mut self, now: Instant) {
+        if let CircuitPhase::HalfOpen { window, trials, .. } = &mut self.phase {
+            let under_way = trials.len();
+            trials.retain(|trial| {
+                now.saturating_duration_since(trial.since) < self.settings.trial_timeout
+            });
+            for _ in trials.len()..under_way {
+                window.record(true, now);
+            }
+        }
     }
 
     /// Records a result and judges. `requested` is how long the upstream asks to be left alone.
@@ -210,12 +251,13 @@ impl CircuitMachine {
 
     /// Records a result, to be judged by [`judge`](Self::judge). False: it is none that counts.
     pub(super) fn take(&mut self, permit: CircuitPermit, failed: bool, now: Instant) -> bool {
-        if !self.take_back(permit, now) {
+        self.expire(now);
+        if !self.take_back(permit) {
             return false;
         }
         match &mut self.phase {
             CircuitPhase::Open { .. } => return false,
-            CircuitPhase::Closed { window } | CircuitPhase::HalfOpen { window, .. } => {
+            CircuitPhase::Closed { window, .. } | CircuitPhase::HalfOpen { window, .. } => {
                 window.record(failed, now)
             }
         }
@@ -231,7 +273,7 @@ impl CircuitMachine {
         let settings = self.settings;
         match &mut self.phase {
             CircuitPhase::Open { .. } => None,
-            CircuitPhase::Closed { window } => {
+            CircuitPhase::Closed { window, .. } => {
                 settings.failure.is_reached(window.counts(now)).then(|| self.open(requested, now))
             }
             CircuitPhase::HalfOpen { window, .. } => {
@@ -246,7 +288,7 @@ impl CircuitMachine {
     /// What a call may know of it without asking it.
     pub(super) fn standing(&self) -> CircuitStanding {
         match &self.phase {
-            CircuitPhase::Closed { window } => CircuitStanding::Closed {
+            CircuitPhase::Closed { window, .. } => CircuitStanding::Closed {
                 generation: self.generation,
                 is_settled: window.is_full_of_successes(),
             },
@@ -260,7 +302,7 @@ impl CircuitMachine {
     /// The slices that results are counted in, if it is closed and counts by time.
     pub(super) fn slices(&mut self) -> Option<&mut TimeSlices> {
         match &mut self.phase {
-            CircuitPhase::Closed { window: ResultWindow::Time(slices) } => Some(slices),
+            CircuitPhase::Closed { window: ResultWindow::Time(slices), .. } => Some(slices),
             _ => None,
         }
     }
@@ -269,7 +311,7 @@ impl CircuitMachine {
     /// not be judged, only counted.
     pub(super) fn is_safe_from_successes(&mut self, now: Instant) -> bool {
         match &mut self.phase {
-            CircuitPhase::Closed { window } => {
+            CircuitPhase::Closed { window, .. } => {
                 self.settings.failure.is_safe_from_successes(window.counts(now))
             }
             CircuitPhase::Open { .. } | CircuitPhase::HalfOpen { .. } => false,
@@ -278,11 +320,12 @@ impl CircuitMachine {
 
     /// Gives a permit back unanswered: nothing is recorded.
     pub(super) fn release(&mut self, permit: CircuitPermit, now: Instant) {
-        self.take_back(permit, now);
+        self.expire(now);
+        self.take_back(permit);
     }
 
     /// Whether the permit is of this generation, and, if it is a trial's, still out.
-    fn take_back(&mut self, permit: CircuitPermit, now: Instant) -> bool {
+    fn take_back(&mut self, permit: CircuitPermit) -> bool {
         if permit.generation != self.generation {
             return false;
         }
@@ -293,8 +336,8 @@ impl CircuitMachine {
                 else {
                     return false;
                 };
-                let trial = trials.swap_remove(index);
-                now.saturating_duration_since(trial.since) < self.settings.trial_timeout
+                trials.swap_remove(index);
+                true
             }
         }
     }
@@ -304,18 +347,24 @@ impl CircuitMachine {
         if state == self.phase.state() {
             return None;
         }
+        self.openings = self.openings(now);
         Some(match state {
-            CircuitState::Closed => self.close(now),
+            CircuitState::Closed => {
+                // Whoever closes it knows that the upstream is well.
+                self.openings = 0;
+                self.close(now)
+            }
             CircuitState::Open => self.open(None, now),
             CircuitState::HalfOpen => self.change(CircuitPhase::half_open(&self.settings), None),
         })
     }
 
     pub(super) fn status(&mut self, now: Instant) -> CircuitStatus {
+        self.expire(now);
         let state = self.phase.state();
-        let openings = self.openings;
+        let openings = self.openings(now);
         match &mut self.phase {
-            CircuitPhase::Closed { window } => CircuitStatus {
+            CircuitPhase::Closed { window, .. } => CircuitStatus {
                 state,
                 counts: window.counts(now),
                 remaining_delay: Duration::ZERO,
@@ -333,25 +382,21 @@ impl CircuitMachine {
                 state,
                 counts: window.counts(now),
                 remaining_delay: Duration::ZERO,
-                trials: trials
-                    .iter()
-                    .filter(|trial| {
-                        now.saturating_duration_since(trial.since) < self.settings.trial_timeout
-                    })
-                    .count(),
+                trials: trials.len(),
                 openings,
             },
         }
     }
 
     fn open(&mut self, requested: Option<Duration>, now: Instant) -> CircuitTransition {
-        self.openings = self.openings.saturating_add(1);
+        self.openings = self.openings(now).saturating_add(1);
         let delay = match requested {
             Some(requested) => requested.min(self.settings.max_delay),
-            None => self.settings.delay(self.openings),
+            None => self.settings.delay(self.openings, self.chance.fraction()),
         };
+        self.last_delay = delay;
         let counts = match &mut self.phase {
-            CircuitPhase::Closed { window } | CircuitPhase::HalfOpen { window, .. } => {
+            CircuitPhase::Closed { window, .. } | CircuitPhase::HalfOpen { window, .. } => {
                 window.counts(now)
             }
             CircuitPhase::Open { counts, .. } => *counts,
@@ -359,8 +404,19 @@ impl CircuitMachine {
         self.change(CircuitPhase::Open { since: now, delay, counts }, Some(delay))
     }
 
+    /// How many openings in a row there were.
+    fn openings(&self, now: Instant) -> u32 {
+        match self.phase {
+            CircuitPhase::Closed { since, .. }
+                if now.saturating_duration_since(since) >= self.last_delay =>
+            {
+                0
+            }
+            _ => self.openings,
+        }
+    }
+
     fn close(&mut self, now: Instant) -> CircuitTransition {
-        self.openings = 0;
         self.change(CircuitPhase::closed(&self.settings, now), None)
     }
 
@@ -380,7 +436,7 @@ impl CircuitPhase {
                 ResultWindow::of_period(period, now)
             }
         };
-        Self::Closed { window }
+        Self::Closed { window, since: now }
     }
 
     fn half_open(settings: &CircuitSettings) -> Self {

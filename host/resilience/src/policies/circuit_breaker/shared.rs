@@ -151,10 +151,8 @@ impl SharedCircuit {
             Word::Open { until } => {
                 let remaining = until.saturating_sub(self.nanos(now));
                 if remaining > 0 {
-                    return (
-                        Err(CircuitRejection { remaining: Some(Duration::from_nanos(remaining)) }),
-                        None,
-                    );
+                    let remaining = Duration::from_nanos(remaining);
+                    return (Err(CircuitRejection { remaining }), None);
                 }
             }
             Word::Ask => {}

@@ -42,6 +42,8 @@ pub struct RandomDelayConfig {
 /// Spreads delays so that callers who failed together do not come back together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum JitterConfig {
+    /// Evenly drawn from 0 to the delay.
+    Full,
     /// Up to so much either way.
     Duration(ConfigDuration),
     /// Up to this part of the delay either way, 0 to 1.
@@ -55,10 +57,13 @@ impl<'de> Deserialize<'de> for JitterConfig {
             type Value = JitterConfig;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a duration such as \"50ms\", or a factor from 0 to 1")
+                f.write_str("\"full\", a duration such as \"50ms\", or a factor from 0 to 1")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<JitterConfig, E> {
+                if text == "full" {
+                    return Ok(JitterConfig::Full);
+                }
                 ConfigDuration::deserialize(de::value::StrDeserializer::new(text))
                     .map(JitterConfig::Duration)
             }
@@ -77,13 +82,15 @@ impl<'de> Deserialize<'de> for JitterConfig {
 
 impl JitterConfig {
     pub(super) fn build(self, problems: &mut Problems) -> Jitter {
+        let either_way = |most| Jitter { spread: Spread::EitherWay(most), lengthening: most };
         match self {
-            Self::Duration(ConfigDuration(most)) => Jitter::Duration(most),
+            Self::Full => Jitter::FULL,
+            Self::Duration(ConfigDuration(most)) => either_way(Most::Time(most)),
             Self::Factor(factor) => {
                 problems.require((0.0..=1.0).contains(&factor), "jitter", || {
                     format!("a factor must be from 0 to 1, is {factor}")
                 });
-                Jitter::Factor(factor)
+                either_way(Most::Part(factor))
             }
         }
     }
@@ -148,34 +155,65 @@ impl Delays {
 }
 
 /// How delays are spread.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) enum Jitter {
-    #[default]
-    None,
-    Duration(Duration),
-    Factor(f64),
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Jitter {
+    spread: Spread,
+    /// By how much a wait grows that somebody else asked for.
+    lengthening: Most,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Spread {
+    Full,
+    EitherWay(Most),
+}
+
+/// The most that a delay changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Most {
+    Time(Duration),
+    Part(f64),
 }
 
 impl Jitter {
-    /// Either way. A delay of 0 stays 0, as in failsafe-go.
-    pub(super) fn spread(self, delay: Duration, fraction: f64) -> Duration {
-        if delay.is_zero() {
-            return delay;
+    /// Callers that were told the same time must not come back in the same moment.
+    const LENGTHENING: Most = Most::Part(0.2);
+    const FULL: Self = Self { spread: Spread::Full, lengthening: Self::LENGTHENING };
+
+    /// What these delays have if the file does not say. A backoff is for the time after a failure,
+    /// which many share; a fixed or random delay is taken at its word.
+    pub(super) fn default_of(delays: Delays) -> Self {
+        match delays {
+            Delays::Backoff { .. } => Self::FULL,
+            Delays::Fixed(_) | Delays::Random { .. } => {
+                Self { spread: Spread::EitherWay(Most::Part(0.0)), lengthening: Self::LENGTHENING }
+            }
         }
-        let most = self.most(delay);
-        (delay + most.mul_f64(2.0 * fraction)).saturating_sub(most)
     }
 
-    /// Only longer: nobody comes back before the time that the upstream asked for.
-    pub(super) fn lengthen(self, delay: Duration, fraction: f64) -> Duration {
-        delay + self.most(delay).mul_f64(fraction)
+    /// An own delay. One of 0 stays 0, as in failsafe-go.
+    pub(super) fn spread(self, delay: Duration, fraction: f64) -> Duration {
+        match self.spread {
+            Spread::Full => delay.mul_f64(fraction),
+            Spread::EitherWay(_) if delay.is_zero() => delay,
+            Spread::EitherWay(most) => {
+                let most = most.of(delay);
+                (delay + most.mul_f64(2.0 * fraction)).saturating_sub(most)
+            }
+        }
     }
 
-    fn most(self, delay: Duration) -> Duration {
+    /// A wait that was asked for: only longer, so that nobody comes back before its time.
+    pub(super) fn lengthen(self, asked: Duration, fraction: f64) -> Duration {
+        asked + self.lengthening.of(asked).mul_f64(fraction)
+    }
+}
+
+impl Most {
+    fn of(self, delay: Duration) -> Duration {
         match self {
-            Self::None => Duration::ZERO,
-            Self::Duration(most) => most,
-            Self::Factor(factor) => delay.mul_f64(factor),
+            Self::Time(most) => most,
+            Self::Part(part) => delay.mul_f64(part),
         }
     }
 }
@@ -216,14 +254,18 @@ mod tests {
             factor in 0.0..1.0_f64, fraction in 0.0..1.0_f64,
         ) {
             for (jitter, bound) in [
-                (Jitter::Duration(most), most),
-                (Jitter::Factor(factor), delay.mul_f64(factor)),
+                (JitterConfig::Duration(ConfigDuration(most)), most),
+                (JitterConfig::Factor(factor), delay.mul_f64(factor)),
             ] {
+                let jitter = jitter.build(&mut Problems::default());
                 let spread = jitter.spread(delay, fraction);
                 prop_assert!(delay.saturating_sub(bound) <= spread && spread <= delay + bound);
                 let lengthened = jitter.lengthen(delay, fraction);
                 prop_assert!(delay <= lengthened && lengthened <= delay + bound);
             }
+            prop_assert!(Jitter::FULL.spread(delay, fraction) <= delay);
+            let lengthened = Jitter::FULL.lengthen(delay, fraction);
+            prop_assert!(delay <= lengthened && lengthened <= delay.mul_f64(1.2));
         }
     }
 

@@ -9,9 +9,9 @@ use fusebox_resilience::config::{ConfigDuration, Problem};
 use fusebox_resilience::testing::{self, Arrived, NoParts, Recorded, Recorder, Script, read};
 use fusebox_resilience::{
     BackoffConfig, CallEvent, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerEvent,
-    ConditionConfig, Error, ErrorKind, EventKind, FallbackConfig, FallbackEvent, Pipeline, Policy,
-    PolicyConfig as _, RequestBody, RespondConfig, ResponseBody, RetryConfig, RetryEvent, Scope,
-    StatusConfig, TimeoutConfig, TimeoutEvent,
+    ConditionConfig, Error, ErrorKind, EventKind, FallbackConfig, FallbackEvent, JitterConfig,
+    Pipeline, Policy, PolicyConfig as _, RequestBody, RespondConfig, ResponseBody, RetryConfig,
+    RetryEvent, Scope, StatusConfig, TimeoutConfig, TimeoutEvent,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -285,13 +285,13 @@ fn retry_config(retry: &Retry) -> RetryConfig {
             .or_else(|| backoff.is_none().then_some(ConfigDuration::from_millis(0))),
         backoff,
         random_delay: None,
-        jitter: None,
+        jitter: Some(JitterConfig::Factor(0.0)),
+        max_retry_after: ConfigDuration::from_secs(60),
         retry_after: retry.retry_after || http_builder,
         max_duration: duration(retry.max_duration_ms),
         return_last_failure: retry.return_last_failure,
         methods: vec!["*".into()],
         budget: None,
-        ..Default::default()
     }
 }
 
@@ -309,8 +309,8 @@ fn breaker_config(breaker: &Breaker) -> CircuitBreakerConfig {
         slow_call: None,
         success_threshold: breaker.success_threshold,
         success_capacity: breaker.success_capacity,
-        delay: duration(breaker.delay_ms).unwrap_or(ConfigDuration::from_secs(60)),
-        delay_factor: 1.0,
+        delay: duration(breaker.delay_ms),
+        delay_jitter: 0.0,
         retry_after: breaker.retry_after,
         ..Default::default()
     }

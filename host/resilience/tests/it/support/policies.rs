@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
-    Budget, BudgetConfig, CircuitBreaker, CircuitBreakerConfig, FallbackConfig, Policy,
-    PolicyConfig, RetryConfig, TimeoutConfig,
+    Budget, BudgetConfig, CircuitBreaker, CircuitBreakerConfig, FallbackConfig, JitterConfig,
+    Policy, PolicyConfig, RetryConfig, TimeoutConfig,
 };
 use serde::de::DeserializeOwned;
 
@@ -21,6 +21,7 @@ fn sound<T>(built: Result<T, Vec<Problem>>) -> T {
     built.unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
+/// With exact delays, unless the text says how they are spread.
 #[track_caller]
 pub(crate) fn retry(text: &str) -> Arc<dyn Policy> {
     retry_among(text, &Surroundings::default())
@@ -28,9 +29,18 @@ pub(crate) fn retry(text: &str) -> Arc<dyn Policy> {
 
 #[track_caller]
 pub(crate) fn retry_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy> {
-    Arc::new(sound(parse::<RetryConfig>(text).build("retry".into(), parts)))
+    let mut config: RetryConfig = parse(text);
+    config.jitter = config.jitter.or(Some(JitterConfig::Factor(0.0)));
+    Arc::new(sound(config.build("retry".into(), parts)))
 }
 
+/// With the delays spread as they are by default.
+#[track_caller]
+pub(crate) fn spread_retry(text: &str) -> Arc<dyn Policy> {
+    Arc::new(sound(parse::<RetryConfig>(text).build("retry".into(), &Surroundings::default())))
+}
+
+/// With exact delays, unless the text says how they are spread.
 #[track_caller]
 pub(crate) fn breaker(text: &str) -> Arc<CircuitBreaker> {
     breaker_among(text, &Surroundings::default())
@@ -38,7 +48,11 @@ pub(crate) fn breaker(text: &str) -> Arc<CircuitBreaker> {
 
 #[track_caller]
 pub(crate) fn breaker_among(text: &str, parts: &Surroundings) -> Arc<CircuitBreaker> {
-    Arc::new(sound(parse::<CircuitBreakerConfig>(text).build("breaker".into(), parts)))
+    let mut config: CircuitBreakerConfig = parse(text);
+    if !text.contains("delay_jitter") {
+        config.delay_jitter = 0.0;
+    }
+    Arc::new(sound(config.build("breaker".into(), parts)))
 }
 
 #[track_caller]

@@ -16,6 +16,8 @@ fn settings(failure: FailureThreshold, success: Option<SuccessThreshold>) -> Cir
         delay: DELAY,
         delay_factor: 1.0,
         max_delay: 8 * DELAY,
+        delay_jitter: 0.0,
+        seed: 1,
         trial_timeout: TRIAL,
     }
 }
@@ -58,7 +60,7 @@ fn open_turns_half_open_on_the_first_call_after_the_delay_and_not_before() {
     let mut machine = opened(settings(consecutive(1), None), now);
     let almost = now + DELAY - Duration::from_nanos(1);
     let (rejected, transition) = machine.admit(almost);
-    assert_eq!(rejected.unwrap_err().remaining, Some(Duration::from_nanos(1)));
+    assert_eq!(rejected.unwrap_err().remaining, Duration::from_nanos(1));
     assert_eq!(transition, None);
     assert_eq!(
         machine.status(now + 2 * DELAY).state,
@@ -69,39 +71,80 @@ fn open_turns_half_open_on_the_first_call_after_the_delay_and_not_before() {
 }
 
 #[test]
-fn a_trial_that_is_not_answered_in_time_gives_its_place_back_and_its_late_result_is_ignored() {
+fn a_trial_that_is_not_answered_in_time_has_failed_and_its_late_result_is_ignored() {
     let now = Instant::now();
     let mut machine = half_open(settings(consecutive(1), None), now);
     let late = machine.admit(now).0.unwrap();
-    assert!(machine.admit(now + TRIAL - Duration::from_nanos(1)).0.is_err());
+    let almost = now + TRIAL - Duration::from_nanos(1);
+    assert_eq!(machine.admit(almost).0.unwrap_err().remaining, Duration::from_secs(1));
+    assert_eq!(machine.record(late, false, None, now + TRIAL), None, "nobody came, and it is late");
+    let (rejected, transition) = machine.admit(now + TRIAL);
+    assert_eq!(rejected.unwrap_err().remaining, DELAY);
+    let transition = transition.unwrap();
     assert_eq!(
-        machine.record(late, true, None, now + TRIAL),
-        None,
-        "nobody took the place, and still it is late"
+        (transition.from, transition.to, transition.delay),
+        (CircuitState::HalfOpen, CircuitState::Open, Some(DELAY))
     );
-    let late = machine.admit(now + TRIAL).0.unwrap();
-    assert!(machine.admit(now + 2 * TRIAL).0.is_ok());
-    assert_eq!(machine.record(late, false, None, now + 2 * TRIAL), None);
-    assert_eq!(machine.status(now + 2 * TRIAL).state, CircuitState::HalfOpen);
 }
 
 #[test]
-fn the_delay_grows_with_each_opening_in_a_row_up_to_its_maximum_and_starts_over_once_closed() {
+fn hung_trials_are_judged_with_those_that_end() {
+    let now = Instant::now();
+    let success = SuccessThreshold { successes: 2, capacity: 3 };
+    let mut machine = half_open(settings(consecutive(1), Some(success)), now);
+    let hung = machine.admit(now).0.unwrap();
+    let good = machine.admit(now + DELAY).0.unwrap();
+    assert_eq!(machine.record(good, false, None, now + DELAY), None);
+    let status = machine.status(now + DELAY);
+    assert_eq!((status.counts, status.trials), (WindowCounts { successes: 1, failures: 1 }, 0));
+    assert_eq!(machine.record(hung, false, None, now + DELAY), None);
+    let good = machine.admit(now + DELAY).0.unwrap();
+    let closed = machine.record(good, false, None, now + DELAY).unwrap();
+    assert_eq!(closed.to, CircuitState::Closed);
+}
+
+#[test]
+fn the_delay_grows_with_each_opening_in_a_row_and_starts_over_after_as_long_in_closed() {
     let mut now = Instant::now();
     let mut machine = CircuitMachine::new(
         CircuitSettings { delay_factor: 3.0, ..settings(consecutive(1), None) },
         now,
     );
-    let mut fail = |machine: &mut CircuitMachine, failed: bool| {
+    let mut fail = |machine: &mut CircuitMachine, failed: bool, closed_for: Duration| {
+        now += closed_for;
         let permit = machine.admit(now).0.unwrap();
         let delay = machine.record(permit, failed, None, now).unwrap().delay;
         now += delay.unwrap_or_default();
-        delay
+        (delay, machine.status(now).openings)
     };
-    let delays: Vec<_> = (0..4).map(|_| fail(&mut machine, true).unwrap()).collect();
+    let none = Duration::ZERO;
+    let delays: Vec<_> = (0..4).map(|_| fail(&mut machine, true, none).0.unwrap()).collect();
     assert_eq!(delays, [DELAY, 3 * DELAY, 8 * DELAY, 8 * DELAY]);
-    assert_eq!(fail(&mut machine, false), None);
-    assert_eq!(fail(&mut machine, true), Some(DELAY));
+    assert_eq!(fail(&mut machine, false, none), (None, 4));
+    let almost = 8 * DELAY - Duration::from_nanos(1);
+    assert_eq!(fail(&mut machine, true, almost), (Some(8 * DELAY), 5), "flapping");
+    assert_eq!(fail(&mut machine, false, none), (None, 5));
+    assert_eq!(fail(&mut machine, true, 8 * DELAY), (Some(DELAY), 1));
+    assert_eq!(fail(&mut machine, false, none), (None, 1));
+    machine.force(CircuitState::Open, Instant::now());
+    machine.force(CircuitState::Closed, Instant::now());
+    assert_eq!(machine.status(Instant::now()).openings, 0, "closed by hand");
+}
+
+#[test]
+fn jitter_lengthens_the_own_delay_and_not_what_the_upstream_asks_for() {
+    let now = Instant::now();
+    let settings = CircuitSettings { delay_jitter: 0.1, ..settings(consecutive(1), None) };
+    let delay = |seed, requested| {
+        let mut machine = CircuitMachine::new(CircuitSettings { seed, ..settings }, now);
+        let permit = machine.admit(now).0.unwrap();
+        machine.record(permit, true, requested, now).unwrap().delay.unwrap()
+    };
+    let delays: Vec<_> = (0..100).map(|seed| delay(seed, None)).collect();
+    assert!(delays.iter().all(|delay| (DELAY..=DELAY.mul_f64(1.1)).contains(delay)), "{delays:?}");
+    let (least, most) = (delays.iter().min().unwrap(), delays.iter().max().unwrap());
+    assert!(*least < DELAY.mul_f64(1.01) && *most > DELAY.mul_f64(1.09), "{least:?} {most:?}");
+    assert!((0..100).all(|seed| delay(seed, Some(2 * DELAY)) == 2 * DELAY));
 }
 
 #[test]
@@ -200,12 +243,14 @@ impl Model {
     fn admit(&mut self, id: usize, now: Instant) -> bool {
         if self.state == CircuitState::Open && now - self.since >= DELAY {
             self.enter(CircuitState::HalfOpen, now);
+        } else {
+            self.expire(now);
+            self.judge(now);
         }
         match self.state {
             CircuitState::Closed => true,
             CircuitState::Open => false,
             CircuitState::HalfOpen => {
-                self.out.retain(|(_, since)| now - *since < TRIAL);
                 let admitted = self.out.len() < self.half_open_capacity();
                 if admitted {
                     self.out.push((id, now));
@@ -222,21 +267,33 @@ impl Model {
         if self.state != CircuitState::HalfOpen {
             return true;
         }
-        let given = self.out.iter().find(|(out, _)| *out == id).map(|(_, since)| *since);
+        self.expire(now);
+        let given = self.out.iter().any(|(out, _)| *out == id);
         self.out.retain(|(out, _)| *out != id);
-        given.is_some_and(|since| now - since < TRIAL)
+        given
+    }
+
+    /// Trials that have taken too long have failed.
+    fn expire(&mut self, now: Instant) {
+        let expired = self.out.iter().filter(|(_, since)| now - *since >= TRIAL).count();
+        self.out.retain(|(_, since)| now - *since < TRIAL);
+        self.results.extend(std::iter::repeat_n(true, expired));
     }
 
     fn answer(&mut self, id: usize, epoch: u64, failed: bool, now: Instant) {
         if !self.take_back(id, epoch, now) || self.state == CircuitState::Open {
             return;
         }
-        let capacity = if self.state == CircuitState::Closed {
-            self.capacity
-        } else {
-            self.half_open_capacity()
-        };
         self.results.push_back(failed);
+        self.judge(now);
+    }
+
+    fn judge(&mut self, now: Instant) {
+        let capacity = match self.state {
+            CircuitState::Open => return,
+            CircuitState::Closed => self.capacity,
+            CircuitState::HalfOpen => self.half_open_capacity(),
+        };
         while self.results.len() > capacity {
             self.results.pop_front();
         }

@@ -1,0 +1,42 @@
+//! Which methods are safe to repeat.
+
+use http::Method;
+
+use crate::config::Problems;
+
+/// The methods that are safe to repeat.
+#[derive(Debug)]
+pub(super) enum Methods {
+    All,
+    These(Vec<Method>),
+}
+
+impl Methods {
+    pub(super) fn build(names: &[String], problems: &mut Problems) -> Self {
+        if names == ["*"] {
+            return Self::All;
+        }
+        let mut methods = Vec::with_capacity(names.len());
+        for (index, name) in names.iter().enumerate() {
+            match Method::from_bytes(name.as_bytes()) {
+                Ok(method) if name != "*" && *name == name.to_ascii_uppercase() => {
+                    methods.push(method)
+                }
+                _ => problems.add(
+                    format!("methods[{index}]"),
+                    format!(
+                        "expected a method in capitals, or [\"*\"] for all of them, found `{name}`"
+                    ),
+                ),
+            }
+        }
+        Self::These(methods)
+    }
+
+    pub(super) fn contains(&self, method: &Method) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(methods) => methods.contains(method),
+        }
+    }
+}
