@@ -29,7 +29,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use crate::observe::{self, ComponentSample, Log, Metrics, PolicySample, Scrape};
+use crate::observe::{self, BudgetSample, ComponentSample, Log, Metrics, PolicySample, Scrape};
 use crate::running::Running;
 use crate::server::WorkerLoad;
 use answer::{AdminAnswer, json, not_allowed, text};
@@ -199,7 +199,16 @@ impl Admin {
                 instances: status.instances as u64,
             });
         let components = components.collect();
-        let scrape = Scrape { policies, components, log_lines_dropped: self.log.dropped() };
+        let budgets = self
+            .running
+            .budget_uses()
+            .map(|(name, status)| BudgetSample { name: name.into(), status });
+        let scrape = Scrape {
+            policies,
+            budgets: budgets.collect(),
+            components,
+            log_lines_dropped: self.log.dropped(),
+        };
         self.metrics.render(&scrape)
     }
 

@@ -8,16 +8,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use fusebox_resilience::config::Problem;
+use fusebox_resilience::config::{ChangedDefault, Problem};
 use fusebox_resilience::{
     Answer, Budget, Exchange, Observers, Parts, Pipeline, Predicate, Responder, Verdict,
 };
 use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
+use tokio::time::Instant;
 
 use crate::code_cache;
 use crate::config::{
-    AdminAddress, Config, ConfigError, ConfigFile, Places, RouteConfig, RouteUpstream,
-    UpstreamConfig,
+    AdminAddress, Config, ConfigError, ConfigFile, ListenerConfig, Places, RouteConfig,
+    RouteUpstream, UpstreamConfig,
 };
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::running::{PoliciesByName, Running};
@@ -32,6 +33,8 @@ pub struct Compiled {
     pub running: Running,
     /// Warnings: settings that are valid but probably not intended.
     pub warnings: Vec<ConfigError>,
+    /// Notes: defaults in force that are not what they were in the version before.
+    pub notes: Vec<ConfigError>,
 }
 
 /// Compiles a configuration. Blocks while `compiler` compiles components;
@@ -52,14 +55,17 @@ pub fn compile(
     let components = compilation.components(compiler, observers);
     let parts = Surroundings { places: &file.places, components: components.as_ref(), budgets };
     let policies = compilation.policies(&parts);
+    let budgets = parts.budgets;
     let routes = compilation.routes(&policies);
     compilation.unused();
     compilation.admin();
+    let notes = compilation.changed_defaults();
     let Compilation { errors, warnings, .. } = compilation;
     match components {
         Some(components) if errors.is_empty() => {
             let routes = Arc::new(routes);
-            Ok(Compiled { running: Running { routes, policies, components }, warnings })
+            let running = Running { routes, policies, budgets, components };
+            Ok(Compiled { running, warnings, notes })
         }
         _ => Err(errors),
     }
@@ -115,7 +121,7 @@ impl<'a> Compilation<'a> {
     fn budgets(&mut self) -> BTreeMap<String, Arc<Budget>> {
         let mut budgets = BTreeMap::new();
         for (name, config) in &self.config.budgets {
-            match config.clone().build() {
+            match config.clone().build(Instant::now()) {
                 Ok(budget) => {
                     budgets.insert(name.clone(), Arc::new(budget));
                 }
@@ -221,6 +227,26 @@ impl<'a> Compilation<'a> {
         RouteTable::new(routes, upstreams)
     }
 
+    fn changed_defaults(&self) -> Vec<ConfigError> {
+        let policies = self
+            .config
+            .policies
+            .iter()
+            .map(|(name, policy)| (format!("policies.{name}"), policy.changed_defaults()));
+        let tables = [("listener".to_owned(), ListenerConfig::CHANGED_DEFAULTS)];
+        let mut notes = Vec::new();
+        for (table, defaults) in tables.into_iter().chain(policies) {
+            for ChangedDefault { keys, message } in defaults {
+                let path = |key: &&str| format!("{table}.{key}");
+                if !keys.iter().any(|key| self.places.has(&path(key))) {
+                    let own = keys.first().map(path).unwrap_or_default();
+                    notes.push(self.places.error(&own, format!("the default {message}")));
+                }
+            }
+        }
+        notes
+    }
+
     /// Warns of policies and upstreams that no route uses.
     fn unused(&mut self) {
         let config = self.config;
@@ -307,7 +333,8 @@ impl Parts for Surroundings<'_> {
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
         self.places.look_up("budgets", "budget", name)?;
         // A budget that is wrong has been reported; the default one takes its place.
-        Ok(self.budgets.get(name).cloned().unwrap_or_default())
+        let another = || Arc::new(Budget::of_upstream(Instant::now()));
+        Ok(self.budgets.get(name).cloned().unwrap_or_else(another))
     }
 }
 

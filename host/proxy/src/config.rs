@@ -52,7 +52,7 @@ table! {
         /// `[components.NAME]`.
         pub components: BTreeMap<String, ComponentConfig> = named(Reader::component),
         /// `[budgets.NAME]`.
-        pub budgets: BTreeMap<String, BudgetConfig> = named(Reader::value),
+        pub budgets: BTreeMap<String, BudgetConfig> = named(Reader::budget),
         /// `[policies.NAME]`.
         pub policies: BTreeMap<String, Box<dyn AnyPolicyConfig>> = named(Reader::policy),
         /// `[upstreams.NAME]`.
@@ -107,6 +107,13 @@ impl Keys<'_, '_> {
 }
 
 impl Reader<'_> {
+    fn budget(&mut self, path: &str) -> Option<BudgetConfig> {
+        if path == "budgets.none" {
+            self.error(path, "no budget can have this name: `budget = \"none\"` goes without one");
+        }
+        self.value(path)
+    }
+
     /// A component with impossible settings is left out.
     fn component(&mut self, path: &str) -> Option<ComponentConfig> {
         let component: ComponentConfig = self.value(path)?;

@@ -66,7 +66,10 @@ impl RequestHandler {
             upstreams: routes
                 .upstreams()
                 .iter()
-                .map(|upstream| HttpUpstream::new(upstream.clone(), &buffers))
+                .zip(routes.budgets())
+                .map(|(upstream, budget)| {
+                    HttpUpstream::new(upstream.clone(), budget.clone(), &buffers)
+                })
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             is_strict: limits.paths == PathRule::Strict && routes.depend_on_paths(),

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use fusebox_resilience::{Added, RequestFlaw};
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use ipnet::IpNet;
 
 use forwarded::{Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_forwarded};
@@ -208,6 +208,14 @@ pub fn forward_response(headers: &mut HeaderMap) {
         append(headers, header::VIA, &VIA_11);
     } else {
         headers.insert(header::VIA, VIA_11.clone());
+    }
+}
+
+/// Tells layers further out that this failure of an upstream went out after so many attempts.
+pub fn add_attempts(headers: &mut HeaderMap, received: StatusCode, attempts: u32) {
+    let status = format!("fusebox; received-status={}; attempts={attempts}", received.as_u16());
+    if let Ok(status) = HeaderValue::try_from(status) {
+        append(headers, PROXY_STATUS, &status);
     }
 }
 

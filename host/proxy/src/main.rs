@@ -214,6 +214,7 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     match proxy::load(file, compiler()?, |_| Observers::default()) {
         Ok((_, compiled)) => {
             compiled.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+            compiled.notes.iter().for_each(|note| complain(&format!("note: {note}")));
             say(&format!("{}: ok", file.display()));
             Ok(ExitCode::SUCCESS)
         }

@@ -16,4 +16,4 @@ pub(crate) mod wall_clock;
 pub use level::Level;
 pub use line::Line;
 pub use log::{Log, LogWriter};
-pub use metrics::{CONTENT_TYPE, ComponentSample, Metrics, PolicySample, Scrape};
+pub use metrics::{BudgetSample, CONTENT_TYPE, ComponentSample, Metrics, PolicySample, Scrape};

@@ -104,8 +104,9 @@ impl Refusal {
         }
     }
 
-    /// The response, without the headers that all responses get.
-    pub fn response(self, request_id: &str) -> http::Response<ResponseBody> {
+    /// The response, without the headers that all responses get, to a call that made so many
+    /// attempts.
+    pub fn response(self, request_id: &str, attempts: u32) -> http::Response<ResponseBody> {
         let (status, name, title) = (self.status(), self.name(), self.title());
         // All words are constants and the request id has been checked, so nothing needs escaping.
         let body = format!(
@@ -115,9 +116,11 @@ impl Refusal {
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        if let Ok(value) =
-            HeaderValue::try_from(format!("fusebox; error={name}; details=\"{title}\""))
-        {
+        let mut told = format!("fusebox; error={name}; details=\"{title}\"");
+        if attempts > 1 {
+            told += &format!("; attempts={attempts}");
+        }
+        if let Ok(value) = HeaderValue::try_from(told) {
             headers.insert(headers::PROXY_STATUS, value);
         }
         if let Self::Failed { retry_after: Some(after), .. } = self {
@@ -173,9 +176,9 @@ mod tests {
     fn retry_after_is_rounded_up_to_whole_seconds() {
         let error =
             Error::new(ErrorKind::CircuitOpen).with_retry_after(Some(Duration::from_millis(1200)));
-        let response = Refusal::from(&error).response("id");
+        let response = Refusal::from(&error).response("id", 1);
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
-        let later = Refusal::from(&error).later(0.7).response("id");
+        let later = Refusal::from(&error).later(0.7).response("id", 1);
         assert_eq!(later.headers()[header::RETRY_AFTER], "3", "2.04 s");
         assert_eq!(
             response.headers()[headers::PROXY_STATUS],

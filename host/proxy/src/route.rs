@@ -10,8 +10,9 @@ pub use matching::{Claim, RouteMatch};
 
 use std::sync::Arc;
 
-use fusebox_resilience::Pipeline;
+use fusebox_resilience::{Budget, Pipeline};
 use http::Method;
+use tokio::time::Instant;
 
 use crate::config::UpstreamConfig;
 use index::Index;
@@ -43,6 +44,7 @@ pub struct RouteTable {
     /// `None`: there are few routes.
     index: Option<Index>,
     upstreams: Box<[Arc<UpstreamConfig>]>,
+    budgets: Box<[Arc<Budget>]>,
 }
 
 impl RouteTable {
@@ -51,12 +53,19 @@ impl RouteTable {
         routes.sort_by_key(|route| route.matches.rank());
         let index =
             (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
-        Self { routes: routes.into(), index, upstreams: upstreams.into() }
+        let budget = |_| Arc::new(Budget::of_upstream(Instant::now()));
+        let budgets = upstreams.iter().map(budget).collect();
+        Self { routes: routes.into(), index, upstreams: upstreams.into(), budgets }
     }
 
     /// The upstreams of all routes, each once.
     pub fn upstreams(&self) -> &[Arc<UpstreamConfig>] {
         &self.upstreams
+    }
+
+    /// The own budget of each upstream, which all workers share.
+    pub fn budgets(&self) -> &[Arc<Budget>] {
+        &self.budgets
     }
 
     /// The index of the route that takes a request, in [`routes`](Self::routes). `host` has no

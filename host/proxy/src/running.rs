@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fusebox_resilience::Policy;
+use fusebox_resilience::{Budget, BudgetStatus, Policy};
 use fusebox_wasm::Components;
+use tokio::time::Instant;
 
 use crate::route::RouteTable;
 
@@ -19,6 +20,19 @@ pub struct Running {
     pub routes: Arc<RouteTable>,
     /// All policies, to show and to command them.
     pub policies: PoliciesByName,
+    /// The budgets that the configuration declares. Those of upstreams are beside their upstreams.
+    pub budgets: BTreeMap<String, Arc<Budget>>,
     /// The components that policies ask.
     pub components: Components,
+}
+
+impl Running {
+    /// The declared budgets by name, and those of upstreams by the upstream's, as they are used now.
+    pub fn budget_uses(&self) -> impl Iterator<Item = (&str, BudgetStatus)> {
+        let now = Instant::now();
+        let declared = self.budgets.iter().map(|(name, budget)| (&**name, budget));
+        let upstreams = self.routes.upstreams().iter().map(|upstream| upstream.label());
+        let own = upstreams.zip(self.routes.budgets());
+        declared.chain(own).map(move |(name, budget)| (name, budget.status(now)))
+    }
 }

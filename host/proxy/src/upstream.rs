@@ -33,7 +33,8 @@ use std::task::{Context, Poll, ready};
 
 use fusebox_http1::{BodyDecoder, Decoded, Head, HeadError, HeadParser};
 use fusebox_resilience::{
-    Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Response, ResponseBody, Scope, Upstream,
+    Attempt, AttemptEvent, Budget, Call, Error, ErrorKind, Outcome, Response, ResponseBody, Scope,
+    Upstream,
 };
 use futures_util::future::LocalBoxFuture;
 use http::{Method, StatusCode};
@@ -57,6 +58,7 @@ pub struct HttpUpstream {
     config: Arc<UpstreamConfig>,
     /// The endpoint's URL; each worker has its own `Arc`.
     endpoint: Arc<str>,
+    budget: Arc<Budget>,
     pool: Rc<Pool>,
     buffers: Rc<Buffers>,
 }
@@ -79,12 +81,14 @@ enum NoResponse {
 }
 
 impl HttpUpstream {
-    /// The first attempt makes the first connection. `buffers` are the worker's.
-    pub fn new(config: Arc<UpstreamConfig>, buffers: &Rc<Buffers>) -> Self {
+    /// The first attempt makes the first connection. `buffers` are the worker's, `budget` is that
+    /// of all workers.
+    pub fn new(config: Arc<UpstreamConfig>, budget: Arc<Budget>, buffers: &Rc<Buffers>) -> Self {
         let pool = Pool::new(config.settings.idle_timeout.0, config.settings.max_idle);
         Self {
             endpoint: config.endpoint.url.as_str().into(),
             config,
+            budget,
             pool: Rc::new(pool),
             buffers: buffers.clone(),
         }
@@ -97,7 +101,7 @@ impl HttpUpstream {
 
     /// Dropped before the response head, it closes the connection.
     async fn exchange(&self, call: &Call, attempt: &Attempt<'_>) -> Outcome {
-        let mut message = Message::new(call, &self.config, &self.buffers);
+        let mut message = Message::new(call, attempt.number(), &self.config, &self.buffers);
         if let Some(connection) = self.pool.take() {
             attempt.reaches(connection.address);
             let lease = self.lease(connection);
@@ -105,8 +109,8 @@ impl HttpUpstream {
                 return outcome;
             }
             if !message.is_untouched() {
-                message = Message::new(call, &self.config, &self.buffers);
                 let attempt = attempt.number();
+                message = Message::new(call, attempt, &self.config, &self.buffers);
                 call.reporter().emit_own(AttemptEvent::SentAgain { attempt });
             }
         }
@@ -313,6 +317,10 @@ impl Upstream for HttpUpstream {
             attempt.finish(outcome)
         })
     }
+
+    fn budget(&self) -> Option<&Budget> {
+        Some(&self.budget)
+    }
 }
 
 #[cfg(test)]
@@ -320,12 +328,14 @@ mod tests {
     use super::*;
     use fusebox_resilience::Observers;
     use fusebox_resilience::testing::call;
+    use tokio::time::Instant;
 
     /// Bytes: it is made and moved for every attempt.
     #[test]
     fn an_attempt_is_small() {
         let config = UpstreamConfig::new(Endpoint::parse("http://b").unwrap());
-        let upstream = HttpUpstream::new(config.into(), &Rc::default());
+        let budget = Budget::of_upstream(Instant::now());
+        let upstream = HttpUpstream::new(config.into(), budget.into(), &Rc::default());
         let call = call("1", Observers::default());
         let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
         assert!(size <= 752, "{size}");

@@ -68,6 +68,16 @@ impl<'de> Deserialize<'de> for ConfigDuration {
     }
 }
 
+/// A default that is another one than in the version before, for `fusebox check` to name where it is
+/// in force.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangedDefault {
+    /// If one of these is given, it is not in force. The first is its own.
+    pub keys: &'static [&'static str],
+    /// What it is, what it was, and what restores that.
+    pub message: &'static str,
+}
+
 /// Something wrong in a piece of configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

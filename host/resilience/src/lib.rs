@@ -36,6 +36,7 @@ mod condition;
 pub mod config;
 mod error;
 mod event;
+mod layers;
 mod native;
 mod outcome;
 mod parts;
@@ -57,7 +58,7 @@ mod worker;
 
 pub use attempt::Attempt;
 pub use body::{AttemptBody, BodyEnd, BodyStream, Peek, RequestBody, ResponseBody};
-pub use budget::{Budget, BudgetConfig};
+pub use budget::{Budget, BudgetConfig, BudgetStatus};
 pub use call::{Call, PastAttempt, Reporter};
 pub use condition::{Condition, ConditionConfig, OnlyConfig};
 pub use error::{BoxError, Error, ErrorKind, Failure, Origin, Reached};
@@ -66,6 +67,7 @@ pub use event::{
     ComponentEvent, ComponentId, ConditionEvent, Denial, Event, EventKind, FallbackEvent, Fault,
     NoRetry, Observer, Observers, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
+pub use layers::{ATTEMPT, mark};
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};
 pub use parts::Parts;

@@ -20,6 +20,7 @@ pub struct Response {
     pub body: ResponseBody,
     attempt: u32,
     is_fallback: bool,
+    is_given_up: bool,
     /// In a box: hardly any response has one.
     made_by: Option<Box<ComponentId>>,
 }
@@ -27,7 +28,15 @@ pub struct Response {
 impl Response {
     /// A response of the upstream.
     pub fn new(status: StatusCode, headers: HeaderMap, body: ResponseBody) -> Self {
-        Self { status, headers, body, attempt: 0, is_fallback: false, made_by: None }
+        Self {
+            status,
+            headers,
+            body,
+            attempt: 0,
+            is_fallback: false,
+            is_given_up: false,
+            made_by: None,
+        }
     }
 
     /// The same, made by this version of a component.
@@ -51,6 +60,15 @@ impl Response {
     /// status.
     pub fn is_fallback(&self) -> bool {
         self.is_fallback
+    }
+
+    /// A retry policy took it for a failure, and asks no more.
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up
+    }
+
+    pub(crate) fn give_up(&mut self) {
+        self.is_given_up = true;
     }
 
     /// Marks it as a fallback's answer to what `attempt` ended with.

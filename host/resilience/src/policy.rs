@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::config::Problem;
+use crate::config::{ChangedDefault, Problem};
 use crate::event::{EventKind, Observers};
 use crate::outcome::Outcome;
 use crate::parts::Parts;
@@ -77,6 +77,8 @@ pub enum Shown {
     },
     /// A count.
     Count(u64),
+    /// A count that metrics show too.
+    Gauge(u64),
     /// A part, 0 to 1.
     Rate(f64),
     /// A time. `/state` has it in milliseconds, with `_ms` added to the name.
@@ -87,6 +89,8 @@ pub enum Shown {
 pub trait PolicyConfig: DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + 'static {
     /// The word that `kind` has in the configuration.
     const KIND: &'static str;
+    /// Its defaults that are not what they were.
+    const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[];
 
     /// What it becomes: made once, it cannot be invalid.
     type Policy: Policy + 'static;
@@ -118,6 +122,9 @@ pub trait AnyPolicyConfig: fmt::Debug + Send {
     /// See [`PolicyConfig::warnings`].
     fn warnings(&self) -> Vec<Problem>;
 
+    /// See [`PolicyConfig::CHANGED_DEFAULTS`].
+    fn changed_defaults(&self) -> &'static [ChangedDefault];
+
     /// Whether the other one says the same, so that a policy of it need not be made anew.
     fn is_same(&self, other: &dyn AnyPolicyConfig) -> bool;
 
@@ -140,6 +147,10 @@ impl<C: PolicyConfig> AnyPolicyConfig for C {
 
     fn warnings(&self) -> Vec<Problem> {
         PolicyConfig::warnings(self)
+    }
+
+    fn changed_defaults(&self) -> &'static [ChangedDefault] {
+        C::CHANGED_DEFAULTS
     }
 
     fn is_same(&self, other: &dyn AnyPolicyConfig) -> bool {

@@ -5,6 +5,7 @@ use std::fmt;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
+use crate::budget::{Budget, BudgetedCall};
 use crate::call::Call;
 use crate::outcome::Outcome;
 use crate::provenance::{Role, RunId};
@@ -14,6 +15,11 @@ pub trait Upstream {
     /// Sends the call once. Implementations number the attempt with
     /// [`Attempt::begin`](crate::Attempt::begin).
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome>;
+
+    /// The budget of those who ask it again and name none of their own.
+    fn budget(&self) -> Option<&Budget> {
+        None
+    }
 }
 
 /// Where a part of the pipeline runs. A policy that changes it for what is inside makes one of its
@@ -24,12 +30,13 @@ pub struct Scope<'a> {
     deadline: Option<Instant>,
     run: RunId,
     role: Role,
+    budgeted: Option<&'a BudgetedCall<'a>>,
 }
 
 impl<'a> Scope<'a> {
     /// The scope of a whole call to this upstream.
     pub fn new(upstream: &'a dyn Upstream) -> Self {
-        Self { upstream, deadline: None, run: RunId::default(), role: Role::First }
+        Self { upstream, deadline: None, run: RunId::default(), role: Role::First, budgeted: None }
     }
 
     /// Where attempts go.
@@ -50,6 +57,20 @@ impl<'a> Scope<'a> {
     /// Why that run is made.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// The budgets that the call counts in.
+    pub(crate) fn budgeted(&self) -> Option<&'a BudgetedCall<'a>> {
+        self.budgeted
+    }
+
+    /// The same within a further budget.
+    #[must_use]
+    pub(crate) fn budgeted_by<'b>(&self, call: Option<&'b BudgetedCall<'b>>) -> Scope<'b>
+    where
+        'a: 'b,
+    {
+        Scope { budgeted: call.or(self.budgeted), ..*self }
     }
 
     /// The same, known to be cut at `deadline` unless something further out cuts it earlier.

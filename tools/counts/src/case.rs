@@ -9,11 +9,12 @@ const ANSWER: &str = r#"{"message":"hello from service B"}"#;
 const LARGE: usize = 64 << 10;
 
 /// Policies that a route may name.
-const POLICIES: [(&str, &str); 8] = [
+const POLICIES: [(&str, &str); 9] = [
     ("fallback", r#"{ kind = "fallback", respond = { status = 200, body = "{}" } }"#),
     ("retry", r#"{ kind = "retry" }"#),
-    ("retry-at-once", r#"{ kind = "retry", delay = "0ms" }"#),
+    ("retry-at-once", r#"{ kind = "retry", delay = "0ms", budget = "none" }"#),
     ("breaker", r#"{ kind = "circuit-breaker" }"#),
+    ("tolerant-breaker", r#"{ kind = "circuit-breaker", failure_threshold = 5 }"#),
     ("timeout", r#"{ kind = "timeout", limit = "60s" }"#),
     ("wasm-retry", r#"{ kind = "retry", handle_if = { component = "service-b" } }"#),
     (
@@ -75,7 +76,7 @@ pub(crate) const CASES: &[CountedCase] = &[
     CountedCase {
         name: "retried",
         about: "the same; the first attempt gets a 503, and is repeated at once",
-        policies: &["fallback", "retry-at-once", "breaker", "timeout"],
+        policies: &["fallback", "retry-at-once", "tolerant-breaker", "timeout"],
         statuses: &[503, 200],
         ..SIMPLE
     },

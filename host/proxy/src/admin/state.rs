@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use fusebox_resilience::{ComponentId, Shown};
+use fusebox_resilience::{Budget, ComponentId, Shown};
 use fusebox_wasm::ComponentRejection;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::config::UpstreamConfig;
 use crate::route::Route;
@@ -17,7 +18,9 @@ pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -
         .iter()
         .map(|load| json!({ "connections": load.connections(), "stalled": load.is_stalled() }));
     let routes = running.routes.routes().iter().map(|route| self::route(running, route));
-    let upstreams = running.routes.upstreams().iter().map(upstream);
+    let upstreams = running.routes.upstreams().iter().zip(running.routes.budgets());
+    let upstreams = upstreams.map(|(config, own)| upstream(config, own));
+    let budgets = running.budgets.iter().map(|(name, of)| (name.clone(), budget(of)));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ready": is_ready,
@@ -25,6 +28,7 @@ pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -
         "routes": routes.collect::<Vec<_>>(),
         "upstreams": upstreams.collect::<Vec<_>>(),
         "policies": policies(running),
+        "budgets": Value::Object(budgets.collect()),
         "components": components(running),
     })
 }
@@ -41,11 +45,22 @@ fn route(running: &Running, route: &Route) -> Value {
 }
 
 /// Endpoints are objects, so that fields can be added.
-fn upstream(upstream: &Arc<UpstreamConfig>) -> Value {
+fn upstream(upstream: &UpstreamConfig, own: &Budget) -> Value {
     json!({
         "name": upstream.name,
         "endpoints": [{ "url": upstream.endpoint.url }],
         "settings": upstream.settings,
+        "budget": budget(own),
+    })
+}
+
+fn budget(of: &Budget) -> Value {
+    let status = of.status(Instant::now());
+    json!({
+        "calls_in_flight": status.calls_in_flight,
+        "extras_in_flight": status.extras_in_flight,
+        "calls_begun": status.calls_begun,
+        "extras_begun": status.extras_begun,
     })
 }
 
@@ -55,7 +70,7 @@ fn policies(running: &Running) -> Value {
         for (field, value) in policy.show() {
             match value {
                 Shown::Word { is, .. } => shown[field] = is.into(),
-                Shown::Count(count) => shown[field] = count.into(),
+                Shown::Count(count) | Shown::Gauge(count) => shown[field] = count.into(),
                 Shown::Rate(rate) => shown[field] = rate.into(),
                 Shown::Time(time) => shown[&*format!("{field}_ms")] = millis(time),
             }

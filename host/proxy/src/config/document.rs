@@ -79,6 +79,11 @@ impl Places {
         None
     }
 
+    /// Whether the file says something at `path`.
+    pub fn has(&self, path: &str) -> bool {
+        self.lines.contains_key(path)
+    }
+
     /// Checks that a section, such as `policies`, has a table of this name, whether right or wrong.
     /// `what` is the word for such a table.
     ///

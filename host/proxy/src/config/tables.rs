@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fusebox_resilience::config::ConfigDuration;
+use fusebox_resilience::config::{ChangedDefault, ConfigDuration};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -78,6 +78,27 @@ impl Keys<'_, '_> {
             }
         })
     }
+}
+
+impl ListenerConfig {
+    /// Its defaults that are not what they were.
+    pub const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[
+        ChangedDefault {
+            keys: &["trusted"],
+            message: "is none: `X-Forwarded-*` and `Forwarded` of clients are replaced; it was \
+                      everybody, as with `trusted = [\"0.0.0.0/0\", \"::/0\"]`",
+        },
+        ChangedDefault {
+            keys: &["paths"],
+            message: "is \"strict\": dot segments may be refused; it was as with \
+                      `paths = \"as-is\"`",
+        },
+        ChangedDefault {
+            keys: &["retry_after_jitter"],
+            message: "is 0.2: a `Retry-After` of the proxy's own is up to a fifth longer; it was \
+                      exact, as with `retry_after_jitter = 0`",
+        },
+    ];
 }
 
 table! {

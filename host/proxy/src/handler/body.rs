@@ -149,10 +149,16 @@ impl OngoingCall {
     pub(super) fn answer(mut self, response: fusebox_resilience::Response) -> Response<ClientBody> {
         // A fallback's answer comes from no attempt.
         self.attempt = if response.is_fallback() { 0 } else { response.attempt() };
+        let is_given_up = response.is_given_up();
         let mut answer = Response::new(response.body);
         *answer.status_mut() = response.status;
         *answer.headers_mut() = response.headers;
         headers::forward_response(answer.headers_mut());
+        let attempts = self.call.attempts();
+        if is_given_up && attempts > 1 {
+            let status = answer.status();
+            headers::add_attempts(answer.headers_mut(), status, attempts);
+        }
         self.send(answer)
     }
 
@@ -171,7 +177,7 @@ impl OngoingCall {
             Refusal::Flawed(flaw) => self.call.reporter().emit_own(CallEvent::Refused { flaw }),
             Refusal::Failed { kind, .. } => self.failure = Some(kind),
         }
-        let answer = refusal.response(self.call.id());
+        let answer = refusal.response(self.call.id(), self.call.attempts());
         self.send(answer)
     }
 

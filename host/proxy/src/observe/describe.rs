@@ -188,6 +188,7 @@ fn retry(of: &RetryEvent, say: &impl Say) {
                 NoRetry::Body => "Not retried: the request body is too long to be kept",
                 NoRetry::RetryAfter => "Not retried: the upstream asks for too long a wait",
                 NoRetry::Upstream => "Not retried: the upstream asks not to be asked again",
+                NoRetry::Retried => "Not retried: another layer has retried it or turned it away",
                 NoRetry::Deadline => "Not retried: the wait would end past the deadline",
                 NoRetry::CircuitOpen => "Not retried: the circuit breaker stays open for too long",
                 NoRetry::Budget => "Not retried: the retry budget is spent",

@@ -28,7 +28,7 @@
 //! | `Retry 1 after delay of 1s` | `INFO` | `retry`, `delay_ms` |
 //! | `Retries exceeded` | `WARN` | `retries` |
 //! | `Retry aborted` | `INFO` | |
-//! | `Not retried: the method is not idempotent` | `INFO` | `reason`: `method`, `body`, `retry-after`, `circuit-open`, `budget` |
+//! | `Not retried: the method is not idempotent` | `INFO` | `reason`: `method`, `body`, `retry-after`, `upstream`, `retried`, `deadline`, `circuit-open`, `budget` |
 //! | `Connection timed out` | `INFO` | `limit_ms` |
 //! | `circuit breaker state changed from closed to open` | `INFO` | `from`, `to`, `delay_ms` if it opened |
 //! | `Call rejected: circuit breaker open` | `INFO` | `reason` (`circuit-open`, …), `retry_after_ms` |

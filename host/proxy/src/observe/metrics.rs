@@ -24,7 +24,7 @@ mod process;
 mod requests;
 mod scrape;
 
-pub use scrape::{ComponentSample, PolicySample, Scrape};
+pub use scrape::{BudgetSample, ComponentSample, PolicySample, Scrape};
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use fusebox_http1::{BodyEncoder, RequestFraming, WrongLength, encode_head};
-use fusebox_resilience::{AttemptBody, Call, Error, ErrorKind};
+use fusebox_resilience::{ATTEMPT, AttemptBody, Call, Error, ErrorKind, mark};
 use http::{HeaderMap, header};
 use http_body::Body;
 use tokio::io::AsyncWrite;
@@ -85,8 +85,13 @@ impl From<WrongLength> for SendError {
 }
 
 impl Message {
-    /// The request of one attempt.
-    pub(super) fn new(call: &Call, upstream: &UpstreamConfig, buffers: &Rc<Buffers>) -> Self {
+    /// The request of the attempt of this number.
+    pub(super) fn new(
+        call: &Call,
+        attempt: u32,
+        upstream: &UpstreamConfig,
+        buffers: &Rc<Buffers>,
+    ) -> Self {
         let body = call.body().for_attempt();
         let framing = match body.size_hint().exact() {
             _ if body.is_end_stream() => RequestFraming::None,
@@ -96,8 +101,12 @@ impl Message {
         let head = call.head();
         let mut encoded = buffers.take_write();
         let host = (&header::HOST, upstream.host(&head.headers));
-        let others = call.headers().filter(|(name, _)| **name != header::HOST);
-        let headers = iter::once(host).chain(others);
+        let (name, mark) = (ATTEMPT, mark(call, attempt));
+        let others = call
+            .headers()
+            .filter(|(name, _)| **name != header::HOST && !(mark.is_some() && **name == ATTEMPT));
+        let marks = mark.iter().map(|mark| (&name, mark));
+        let headers = iter::once(host).chain(others).chain(marks);
         encode_head(
             &mut encoded,
             &head.method,

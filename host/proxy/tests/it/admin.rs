@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Proxy, ROUTE, metrics};
 
 const BREAKER: &str = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
-                       delay = '1h'\n\
+                       delay = '1h'\ndelay_jitter = 0\n\
     [policies.limit]\nkind = 'timeout'\nlimit = '10s'\n\
     [[routes]]\nupstream = 'ORIGIN'\npolicies = ['breaker', 'limit']\n";
 
@@ -122,6 +122,12 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "max_idle": 1024,
                     "max_header": "64KiB",
                 },
+                "budget": {
+                    "calls_in_flight": 0,
+                    "extras_in_flight": 0,
+                    "calls_begun": 0,
+                    "extras_begun": 0,
+                },
             }],
             "policies": {
                 "breaker": {
@@ -135,8 +141,9 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "openings": 0,
                 },
                 "limit": { "kind": "timeout" },
-                "retry": { "kind": "retry" },
+                "retry": { "kind": "retry", "waiting": 0 },
             },
+            "budgets": {},
             "components": {
                 "c": {
                     "file": "c.wasm",

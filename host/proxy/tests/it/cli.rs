@@ -11,7 +11,7 @@ use fusebox_dev::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{Proxy, ROUTE, fusebox, fusebox_elsewhere};
+use crate::support::{Proxy, ROUTE, fusebox, fusebox_elsewhere, fusebox_noting};
 
 pub(crate) fn directory(config: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
@@ -263,7 +263,8 @@ fn variables_come_from_the_environment() {
 #[test]
 fn what_is_hardly_meant_is_a_warning() {
     let directory = directory(&config(
-        "[policies.retry]\nkind = 'retry'\nmax_retries = -1\n[policies.unused]\nkind = 'timeout'\n\
+        "[policies.retry]\nkind = 'retry'\nmax_retries = -1\nbudget = 'none'\n\
+         [policies.unused]\nkind = 'timeout'\n\
          limit = '1s'\n\
          [[routes]]\nupstream = 'http://b'\npolicies = ['retry']\n",
     ));
@@ -274,9 +275,54 @@ fn what_is_hardly_meant_is_a_warning() {
         [
             "warning: fusebox.toml:5: policies.retry.max_retries: unlimited retries without \
              `max_duration` or a `budget`",
-            "warning: fusebox.toml:6: policies.unused: no route uses it",
+            "warning: fusebox.toml:6: policies.retry.budget: without one, nothing keeps retries from \
+             multiplying an overload",
+            "warning: fusebox.toml:7: policies.unused: no route uses it",
         ]
     );
+}
+
+#[test]
+fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
+    let noted = |text: &str| {
+        let text = config(&format!(
+            "{text}[[routes]]\nupstream = 'http://b'\npolicies = ['retry', 'breaker']\n"
+        ));
+        let Ran { code, error, .. } = fusebox_noting(directory(&text).path(), &["check"]);
+        assert_eq!(code, Some(0), "{error}");
+        error.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all =
+        noted("[policies.retry]\nkind = 'retry'\n[policies.breaker]\nkind = 'circuit-breaker'\n");
+    let keys = [
+        "listener.trusted",
+        "listener.paths",
+        "listener.retry_after_jitter",
+        "policies.breaker.failure_threshold",
+        "policies.breaker.delay_jitter",
+        "policies.retry.jitter",
+        "policies.retry.max_retry_after",
+        "policies.retry.budget",
+        "policies.retry.retry_retried",
+    ];
+    for key in keys {
+        let note = format!(": {key}: the default is ");
+        assert!(
+            all.iter().any(|line| line.starts_with("note: ") && line.contains(&note)),
+            "{all:#?}"
+        );
+    }
+    assert!(all.iter().all(|line| line.contains("; it was ")), "{all:#?}");
+    // What each says restores the old one is valid, and silences it.
+    let restored = noted(
+        "[listener]\nretry_after_jitter = 0\ntrusted = ['0.0.0.0/0', '::/0']\npaths = 'as-is'\n\
+         [policies.retry]\nkind = 'retry'\njitter = 0\n\
+         max_retry_after = '60s'\nbudget = 'none'\nretry_retried = true\n\
+         [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 5\ndelay_jitter = 0\n",
+    );
+    let noted_still =
+        |line: &&String| keys.iter().any(|key| line.contains(&format!(" {key}: the ")));
+    assert_eq!(restored.iter().find(noted_still), None);
 }
 
 #[test]

@@ -133,11 +133,11 @@ fn config(options: &str) -> String {
          host_calls = 1000000000\n{options}\n\
          [components.good]\nfile = 'good.wasm'\ntimeout = '10s'\n\
          [policies.retry]\nkind = 'retry'\nhandle_if = {{ component = 'c' }}\ndelay = '1ms'\n\
-         max_retries = 1\n\
+         max_retries = 1\nbudget = 'none'\n\
          [policies.fallback]\nkind = 'fallback'\nhandle_if = {{ status = [503] }}\n\
          respond = {{ component = 'c' }}\n\
          [policies.good]\nkind = 'retry'\nhandle_if = {{ component = 'good' }}\ndelay = '1ms'\n\
-         max_retries = 1\n\
+         max_retries = 1\nbudget = 'none'\n\
          [[routes]]\npath = '/predicate'\nupstream = 'ORIGIN'\npolicies = ['retry']\n\
          [[routes]]\npath = '/fallback'\nupstream = 'ORIGIN'\npolicies = ['fallback']\n\
          [[routes]]\npath = '/good'\nupstream = 'ORIGIN'\npolicies = ['good']\n\

@@ -118,6 +118,12 @@ const TABLES: &[Table] = &[
                 &[("'loose'", "unknown value `loose`, expected `strict` or `as-is`")],
                 &["'strict'", "'as-is'"],
             ),
+            // 0: exactly what is known.
+            key(
+                "retry_after_jitter",
+                &[("1.5", "must be from 0 to 1, is 1.5"), ("-0.1", "must be from 0 to 1, is -0.1")],
+                &["0", "0.2", "1"],
+            ),
             // They are cut at once.
             key(
                 "drain_timeout",

@@ -15,6 +15,7 @@ mod hostile;
 mod http_components;
 mod lifecycle;
 mod limits;
+mod load;
 mod policies;
 mod regressions;
 mod routing;

@@ -49,6 +49,8 @@ pub enum NoRetry {
     RetryAfter,
     /// The upstream asks not to be asked again.
     Upstream,
+    /// Another layer of proxies makes the retries, or has turned the call away.
+    Retried,
     /// The wait would end past the deadline.
     Deadline,
     /// An open circuit breaker stays open for longer than the policy may wait.
@@ -59,11 +61,12 @@ pub enum NoRetry {
 
 impl NoRetry {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Method,
         Self::Body,
         Self::RetryAfter,
         Self::Upstream,
+        Self::Retried,
         Self::Deadline,
         Self::CircuitOpen,
         Self::Budget,
@@ -76,6 +79,7 @@ impl NoRetry {
             Self::Body => "body",
             Self::RetryAfter => "retry-after",
             Self::Upstream => "upstream",
+            Self::Retried => "retried",
             Self::Deadline => "deadline",
             Self::CircuitOpen => "circuit-open",
             Self::Budget => "budget",

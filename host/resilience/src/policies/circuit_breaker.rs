@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use crate::call::Call;
 use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
-use crate::config::{ConfigDuration, Problem, Problems};
+use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind};
 use crate::event::{
     CallEvent, CircuitBreakerEvent, CircuitState, ComponentId, EventKind, Observers,
@@ -122,6 +122,18 @@ impl Default for CircuitBreakerConfig {
 
 impl PolicyConfig for CircuitBreakerConfig {
     const KIND: &'static str = "circuit-breaker";
+    const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[
+        ChangedDefault {
+            keys: &["failure_threshold", "failure_rate"],
+            message: "is none: half of at least 20 calls within 10s open it, for 5s at first; it was \
+                      5, as with `failure_threshold = 5`",
+        },
+        ChangedDefault {
+            keys: &["delay_jitter"],
+            message: "is 0.1: delays are up to a tenth longer; it was none, as with \
+                      `delay_jitter = 0`",
+        },
+    ];
 
     type Policy = CircuitBreaker;
 

@@ -1,8 +1,8 @@
 //! Retry: asks again after a failure, later.
 //!
 //! **What it protects from.** Failures that pass: a restart, a lost connection, a moment of
-//! overload. It makes overload worse when many retry at once; a [`Budget`] bounds that, and a
-//! circuit breaker inside ends it.
+//! overload. It makes overload worse when many retry at once; a [`Budget`] bounds that, the
+//! upstream's own if the policy names none, and a circuit breaker inside ends it.
 //!
 //! **What is retried.** An outcome that `handle_if` takes and `abort_if` does not, if sending the
 //! request again is safe: the method is among `methods`, or the request carries `Idempotency-Key`,
@@ -26,6 +26,7 @@ mod methods;
 pub use backoff::{BackoffConfig, JitterConfig, RandomDelayConfig};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -36,20 +37,24 @@ use crate::budget::Budget;
 use crate::call::Call;
 use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
-use crate::config::{ConfigDuration, Problem, Problems};
+use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Reached};
 use crate::event::{EventKind, NoRetry, RetryEvent};
+use crate::layers;
 use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::parts::Parts;
-use crate::policy::{Next, Policy, PolicyConfig};
+use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::predicate::Verdict;
 use crate::provenance::Role;
 use crate::retry_after::{Pushback, pushback, requested_delay};
+use crate::scope::Scope;
 use crate::slot::Slot;
 use backoff::{Delays, Jitter};
 use methods::Methods;
 
+/// The word for no budget in the configuration.
+const NO_BUDGET: &str = "none";
 /// More are as good as unlimited.
 const MAX_RETRIES: i64 = 1_000_000;
 
@@ -86,7 +91,9 @@ pub struct RetryConfig {
     /// Methods that are safe to repeat; `["*"]` for all. Default: the idempotent ones of RFC 9110,
     /// section 9.2.2.
     pub methods: Vec<String>,
-    /// The name of a `[budgets.NAME]`. Default: none.
+    /// Whether to retry what another layer of proxies retries or has turned away. Default false.
+    pub retry_retried: bool,
+    /// The name of a `[budgets.NAME]`; `"none"` goes without. Default: the upstream's own.
     pub budget: Option<String>,
 }
 
@@ -107,6 +114,7 @@ impl Default for RetryConfig {
             methods: ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]
                 .map(String::from)
                 .to_vec(),
+            retry_retried: false,
             budget: None,
         }
     }
@@ -114,6 +122,26 @@ impl Default for RetryConfig {
 
 impl PolicyConfig for RetryConfig {
     const KIND: &'static str = "retry";
+    const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[
+        ChangedDefault {
+            keys: &["jitter", "delay", "random_delay"],
+            message: "is \"full\" for a backoff: each delay is drawn between 0 and its full length; \
+                      it was none, as with `jitter = 0`",
+        },
+        ChangedDefault {
+            keys: &["max_retry_after"],
+            message: "is 10s; it was 60s, as with `max_retry_after = \"60s\"`",
+        },
+        ChangedDefault {
+            keys: &["budget"],
+            message: "is the upstream's own; it was none, as with `budget = \"none\"`",
+        },
+        ChangedDefault {
+            keys: &["retry_retried"],
+            message: "is false: what another fusebox retries is left to it; it was retried, as with \
+                      `retry_retried = true`",
+        },
+    ];
 
     type Policy = Retry;
 
@@ -130,9 +158,17 @@ impl PolicyConfig for RetryConfig {
             Some(jitter) => jitter.build(&mut problems),
             None => Jitter::default_of(delays),
         };
-        let budget = self.budget.and_then(|budget| {
-            parts.budget(&budget).map_err(|message| problems.add("budget", message)).ok()
-        });
+        let budget = match self.budget.as_deref() {
+            None => RetryBudget::OfUpstream,
+            Some(NO_BUDGET) => RetryBudget::None,
+            Some(name) => match parts.budget(name) {
+                Ok(budget) => RetryBudget::Named(budget),
+                Err(message) => {
+                    problems.add("budget", message);
+                    RetryBudget::None
+                }
+            },
+        };
         let handle_if = ConditionConfig::build(
             self.handle_if,
             "handle_if",
@@ -162,16 +198,21 @@ impl PolicyConfig for RetryConfig {
             max_duration: self.max_duration.map(|limit| limit.0),
             return_last_failure: self.return_last_failure,
             methods,
+            retry_retried: self.retry_retried,
             budget,
+            waiting: AtomicUsize::new(0),
         })
     }
 
     fn warnings(&self) -> Vec<Problem> {
         let mut problems = Problems::default();
-        let is_bounded =
-            self.max_retries != -1 || self.max_duration.is_some() || self.budget.is_some();
+        let has_budget = self.budget.as_deref() != Some(NO_BUDGET);
+        let is_bounded = self.max_retries != -1 || self.max_duration.is_some() || has_budget;
         problems.require(is_bounded, "max_retries", || {
             "unlimited retries without `max_duration` or a `budget`".into()
+        });
+        problems.require(has_budget, "budget", || {
+            "without one, nothing keeps retries from multiplying an overload".into()
         });
         problems.into_result(()).err().unwrap_or_default()
     }
@@ -192,16 +233,51 @@ pub struct Retry {
     max_duration: Option<Duration>,
     return_last_failure: bool,
     methods: Methods,
-    budget: Option<Arc<Budget>>,
+    retry_retried: bool,
+    budget: RetryBudget,
+    /// Calls that wait for their next attempt.
+    waiting: AtomicUsize,
+}
+
+/// What bounds the retries of all calls together.
+#[derive(Debug)]
+enum RetryBudget {
+    OfUpstream,
+    Named(Arc<Budget>),
+    None,
+}
+
+/// A call that waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Retry {
+    fn budget<'a>(&'a self, scope: &Scope<'a>) -> Option<&'a Budget> {
+        match &self.budget {
+            RetryBudget::OfUpstream => scope.upstream().budget(),
+            RetryBudget::Named(budget) => Some(budget),
+            RetryBudget::None => None,
+        }
+    }
+
     fn is_exhausted(&self, call: &Call, retries: u32) -> bool {
         self.max_retries.is_some_and(|max| retries >= max)
             || self.max_duration.is_some_and(|max| call.elapsed() > max)
     }
 
-    /// Whether sending the request again is safe, and possible.
+    /// Whether sending the request again is safe, possible, and nobody else's business.
     fn may_repeat(&self, call: &Call, outcome: &Outcome) -> Result<(), NoRetry> {
         let untouched =
             outcome.error_kind().is_some_and(|kind| kind.reached_upstream() == Reached::No);
@@ -212,7 +288,13 @@ impl Retry {
         {
             return Err(NoRetry::Method);
         }
-        if call.body().can_repeat() { Ok(()) } else { Err(NoRetry::Body) }
+        if !call.body().can_repeat() {
+            return Err(NoRetry::Body);
+        }
+        if !self.retry_retried && layers::retries_elsewhere(call, outcome) {
+            return Err(NoRetry::Retried);
+        }
+        Ok(())
     }
 
     /// How long to wait, or why not to. `step` counts the delays of the policy's own sequence,
@@ -273,6 +355,11 @@ impl Retry {
         }
     }
 
+    async fn sleep(&self, delay: Duration) {
+        let _waiting = Waiting::begin(&self.waiting);
+        time::sleep(delay).await;
+    }
+
     fn give_up(&self, call: &Call, outcome: Outcome) -> Outcome {
         if self.return_last_failure {
             return outcome;
@@ -297,6 +384,10 @@ impl Policy for Retry {
         true
     }
 
+    fn show(&self) -> Vec<(&'static str, Shown)> {
+        vec![("waiting", Shown::Gauge(self.waiting.load(Ordering::Relaxed) as u64))]
+    }
+
     fn announces(&self) -> Vec<EventKind> {
         let skipped = NoRetry::ALL.map(|reason| RetryEvent::Skipped { reason }.into());
         let mut events = vec![
@@ -313,9 +404,11 @@ impl Policy for Retry {
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             let asker = Asker { policy: &self.name, deadline: next.deadline() };
-            let _in_flight = self.budget.as_ref().map(|budget| budget.enter());
-            let mut _retrying = None;
-            let mut scope = *next.scope();
+            let in_budget = self
+                .budget(next.scope())
+                .and_then(|budget| budget.enter(next.scope().budgeted(), clock::now()));
+            let mut scope = next.scope().budgeted_by(in_budget.as_ref());
+            let mut _extra = None;
             let mut retries = 0;
             let mut step = 0;
             loop {
@@ -324,6 +417,9 @@ impl Policy for Retry {
                 else {
                     return outcome;
                 };
+                if let Ok(response) = &mut outcome {
+                    response.give_up();
+                }
                 let attempt = outcome.attempt();
                 if let Verdict::Handled(by) = self.abort_if.takes(call, asker, &mut outcome).await {
                     call.emit_about(attempt, &self.name, by.as_ref(), RetryEvent::Aborted);
@@ -347,11 +443,11 @@ impl Policy for Retry {
                         return if is_rejection { outcome } else { self.give_up(call, outcome) };
                     }
                 };
-                if let Some(budget) = &self.budget
-                    && _retrying.is_none()
-                {
-                    _retrying = budget.try_retry();
-                    if _retrying.is_none() {
+                if let Some(budget) = self.budget(next.scope()) {
+                    // Before the next: the one that has just failed is over.
+                    _extra = None;
+                    _extra = budget.try_extra(clock::now());
+                    if _extra.is_none() {
                         tell(RetryEvent::Skipped { reason: NoRetry::Budget });
                         if self.return_last_failure {
                             return outcome;
@@ -366,9 +462,9 @@ impl Policy for Retry {
                 drop(outcome);
                 if !delay.is_zero() {
                     // Boxed to keep the common path's future small.
-                    Box::pin(time::sleep(delay)).await;
+                    Box::pin(self.sleep(delay)).await;
                 }
-                scope = next.scope().run_again(call, Role::Retry(retries));
+                scope = scope.run_again(call, Role::Retry(retries));
             }
         })
     }

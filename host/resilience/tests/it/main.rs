@@ -10,5 +10,7 @@ mod fallback;
 mod oracle;
 mod regressions;
 mod retry;
+mod simulations;
 mod support;
 mod timeout;
+mod waits;

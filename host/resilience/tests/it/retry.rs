@@ -6,6 +6,8 @@ use fusebox_resilience::{
     RetryConfig, RetryEvent,
 };
 
+use tokio::time::Instant;
+
 use crate::support::{
     Answers, Ended, Rig, Surroundings, breaker, budget, ms, problems, response, retry, retry_among,
     spread_retry, timeout,
@@ -145,12 +147,18 @@ async fn max_retries_of_minus_1_goes_on_until_it_succeeds() {
 }
 
 #[test]
-fn only_unlimited_retries_without_another_bound_are_worth_a_warning() {
-    let is_unbounded = |text| !toml::from_str::<RetryConfig>(text).unwrap().warnings().is_empty();
-    assert!(is_unbounded("max_retries = -1"));
-    assert!(!is_unbounded("max_retries = -1\nmax_duration = \"1s\""));
-    assert!(!is_unbounded("max_retries = -1\nbudget = \"b\""));
-    assert!(!is_unbounded("max_retries = 1000"));
+fn retries_without_a_budget_are_worth_a_warning_and_unlimited_ones_a_second() {
+    let keys = |text| -> Vec<String> {
+        let config = toml::from_str::<RetryConfig>(text).unwrap();
+        config.warnings().into_iter().map(|problem| problem.path).collect()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(keys("max_retries = -1\nbudget = \"none\""), ["max_retries", "budget"]);
+    assert_eq!(keys("max_retries = -1\nbudget = \"none\"\nmax_duration = \"1s\""), ["budget"]);
+    assert_eq!(keys("budget = \"none\""), ["budget"]);
+    assert_eq!(keys("max_retries = -1"), none);
+    assert_eq!(keys("max_retries = -1\nbudget = \"b\""), none);
+    assert_eq!(keys("max_retries = 1000"), none);
 }
 
 #[tokio::test(start_paused = true)]
@@ -625,7 +633,8 @@ async fn a_budget_bounds_how_many_calls_retry_at_once_and_a_call_enters_it_once(
     let (first, second) = tokio::join!(rig.get(), rig.get_at(10));
     assert_eq!((first, second), ((103, Ok(200)), (11, Ok(503))));
     assert_eq!(rig.events()[1], skipped(11, NoRetry::Budget));
-    assert_eq!((budget.in_flight(), budget.retrying()), (0, 0));
+    let status = budget.status(Instant::now());
+    assert_eq!((status.calls_in_flight, status.extras_in_flight), (0, 0));
     let rig = Rig::new("503", [policy]);
     assert_eq!(rig.get().await, (52, Ok(200)), "the share is back");
 }
@@ -643,10 +652,15 @@ async fn a_budget_grows_with_the_calls_in_flight() {
 
 #[test]
 fn configuration_errors_of_a_budget_name_the_key() {
-    let problems = |text| problems(text, BudgetConfig::build);
+    let build = |config: BudgetConfig| config.build(Instant::now());
+    let problems = |text| problems(text, build);
     assert_eq!(problems("max_rate = 0.0"), ["max_rate: must be above 0 and at most 1, is 0"]);
     assert_eq!(problems("max_rate = 1.5"), ["max_rate: must be above 0 and at most 1, is 1.5"]);
     assert_eq!(problems("max_rate = nan"), ["max_rate: must be above 0 and at most 1, is NaN"]);
+    assert_eq!(problems("window = \"999ms\""), ["window: must be from 1s to 1h, is 999ms"]);
+    assert_eq!(problems("window = \"61m\""), ["window: must be from 1s to 1h, is 1h 1m"]);
+    let out_of_bounds = "min_per_second: must be from 0 to 1000000, is -1";
+    assert_eq!(problems("min_per_second = -1"), [out_of_bounds]);
     assert_eq!(problems(""), Vec::<String>::new());
 }
 
@@ -683,7 +697,7 @@ fn configuration_errors_name_the_key() {
             "invalid type: boolean `true`, expected \"full\", a duration such as \"50ms\", or a \
              factor from 0 to 1",
         ),
-        ("budget = \"none\"", "budget: no budget `none`"),
+        ("budget = \"small\"", "budget: no budget `small`"),
         (
             "methods = [\"get\"]",
             "methods[0]: expected a method in capitals, or [\"*\"] for all of them, found `get`",
@@ -702,7 +716,7 @@ fn configuration_errors_name_the_key() {
             "retries = 1",
             "unknown field `retries`, expected one of `handle_if`, `max_retries`, `delay`, \
              `backoff`, `random_delay`, `jitter`, `retry_after`, `max_retry_after`, \
-             `max_duration`, `abort_if`, `return_last_failure`, `methods`, `budget`",
+             `max_duration`, `abort_if`, `return_last_failure`, `methods`, `retry_retried`, `budget`",
         ),
     ] {
         let found = problems(text, |config: RetryConfig| {
@@ -715,7 +729,7 @@ fn configuration_errors_name_the_key() {
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let text = "max_retries = -2\nbackoff = { delay = \"0s\", factor = 0 }\nmethods = [\"get\"]\n\
-                budget = \"none\"";
+                budget = \"small\"";
     let found = problems(text, |config: RetryConfig| {
         config.build("retry".into(), &Surroundings::default())
     });

@@ -1,7 +1,12 @@
 //! Timeout: the limit, what it covers, and what it leaves alone.
 
+use std::sync::Arc;
+
 use fusebox_resilience::testing::{Arrived, read};
-use fusebox_resilience::{ErrorKind, EventKind, PolicyConfig, TimeoutConfig, TimeoutEvent};
+use fusebox_resilience::{
+    Call, ErrorKind, EventKind, Next, Outcome, Policy, PolicyConfig, TimeoutConfig, TimeoutEvent,
+};
+use futures_util::future::LocalBoxFuture;
 
 use crate::support::{Rig, Surroundings, ms, problems, retry, timeout};
 
@@ -37,6 +42,39 @@ async fn inside_a_retry_each_attempt_has_its_own_limit() {
     let rig = Rig::new("hang*2", [retry("delay = \"10ms\""), timeout(30)]);
     assert_eq!(rig.get().await, (81, Ok(200)));
     assert_eq!(rig.attempts(), [0, 40, 80]);
+}
+
+/// Waits for a second before every run but the first.
+#[derive(Debug)]
+struct Pause(Arc<str>);
+
+impl Policy for Pause {
+    fn name(&self) -> &Arc<str> {
+        &self.0
+    }
+
+    fn kind(&self) -> &'static str {
+        "pause"
+    }
+
+    fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            if call.attempts() > 0 {
+                tokio::time::sleep(ms(1_000)).await;
+            }
+            next.run(call).await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_blames_no_attempt_that_was_made_before_it() {
+    let outer = retry("max_retries = 1\ndelay = \"1ms\"");
+    let rig = Rig::new("503", [outer, timeout(100), Arc::new(Pause("pause".into()))]);
+    let call = rig.call();
+    let error = rig.outcome(&call).await.unwrap_err();
+    assert_eq!((rig.now(), error.kind(), error.attempt()), (102, ErrorKind::Timeout, 0));
+    assert_eq!(call.attempts(), 1);
 }
 
 #[tokio::test(start_paused = true)]

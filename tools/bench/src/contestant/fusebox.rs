@@ -130,6 +130,7 @@ respond = {{ component = \"c{index}\" }}
 [policies.retry-{index}]
 kind = \"retry\"
 delay = \"1ms\"
+budget = \"none\"
 handle_if = {handle_if}
 ",
             component.display()
@@ -145,6 +146,7 @@ respond = { status = 502 }
 [policies.retry]
 kind = \"retry\"
 delay = \"1ms\"
+budget = \"none\"
 [policies.breaker]
 kind = \"circuit-breaker\"
 [policies.tolerant-breaker]

@@ -127,6 +127,18 @@ fn every_event_has_its_line() {
             r#"{"level":"INFO","msg":"Not retried: the upstream asks for too long a wait",HEAD,"reason":"retry-after"}"#,
         ),
         (
+            skipped(NoRetry::Upstream),
+            r#"{"level":"INFO","msg":"Not retried: the upstream asks not to be asked again",HEAD,"reason":"upstream"}"#,
+        ),
+        (
+            skipped(NoRetry::Retried),
+            r#"{"level":"INFO","msg":"Not retried: another layer has retried it or turned it away",HEAD,"reason":"retried"}"#,
+        ),
+        (
+            skipped(NoRetry::Deadline),
+            r#"{"level":"INFO","msg":"Not retried: the wait would end past the deadline",HEAD,"reason":"deadline"}"#,
+        ),
+        (
             skipped(NoRetry::CircuitOpen),
             r#"{"level":"INFO","msg":"Not retried: the circuit breaker stays open for too long",HEAD,"reason":"circuit-open"}"#,
         ),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fusebox_resilience::{ComponentId, Shown};
+use fusebox_resilience::{BudgetStatus, ComponentId, Shown};
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
@@ -16,6 +16,8 @@ use super::family::{Counters, Families, Gauges, owned};
 pub struct Scrape {
     /// The policies.
     pub policies: Vec<PolicySample>,
+    /// The budgets, those of upstreams included.
+    pub budgets: Vec<BudgetSample>,
     /// The components, those on their way out included.
     pub components: Vec<ComponentSample>,
     /// See `Log::dropped`.
@@ -31,6 +33,32 @@ pub struct PolicySample {
     pub kind: &'static str,
     /// See [`Policy::show`](fusebox_resilience::Policy::show).
     pub shown: Vec<(&'static str, Shown)>,
+}
+
+/// How a budget is used. Those of the same name are added up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetSample {
+    /// Its name in the configuration, or that of the upstream whose own it is.
+    pub name: Arc<str>,
+    /// Its use.
+    pub status: BudgetStatus,
+}
+
+impl BudgetSample {
+    fn register(budgets: &[Self], new: &mut Families<'_>) {
+        let calls: Gauges<1> = new.gauges("budget_calls", "Calls in flight that a budget counts");
+        let extras: Gauges<1> =
+            new.gauges("budget_extras", "Retries in flight that a budget counts, with their waits");
+        for Self { name, status } in budgets {
+            let labels = [("budget", owned(name))];
+            calls.get_or_create_owned(&labels).inc_by(as_gauge(status.calls_in_flight as u64));
+            extras.get_or_create_owned(&labels).inc_by(as_gauge(status.extras_in_flight as u64));
+        }
+    }
+}
+
+fn as_gauge(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// A component's version and what it has done. Versions of one component are added up.
@@ -54,16 +82,35 @@ pub struct ComponentSample {
 
 impl PolicySample {
     /// A gauge for each word that the policy could show, 1 for the one that it shows:
-    /// `fusebox_circuit_breaker_state{policy,state}`.
-    fn register(&self, new: &mut Families<'_>, gauges: &mut BTreeMap<String, Gauges<2>>) {
+    /// `fusebox_circuit_breaker_state{policy,state}`; and one for each count that is a gauge:
+    /// `fusebox_retry_waiting{policy}`.
+    fn register(
+        &self,
+        new: &mut Families<'_>,
+        states: &mut BTreeMap<String, Gauges<2>>,
+        counts: &mut BTreeMap<String, Gauges<1>>,
+    ) {
         for &(field, shown) in &self.shown {
-            let Shown::Word { is, of } = shown else { continue };
             let name = format!("{}_{field}", self.kind.replace('-', "_"));
-            let help = format!("The {field} of a {}: 1 for one", self.kind.replace('-', " "));
-            let gauges = gauges.entry(name).or_insert_with_key(|name| new.gauges(name, &help));
-            for &word in of {
-                let labels = [("policy", owned(&self.name)), (field, word.into())];
-                gauges.get_or_create_owned(&labels).set(i64::from(word == is));
+            let kind = self.kind.replace('-', " ");
+            let policy = ("policy", owned(&self.name));
+            match shown {
+                Shown::Word { is, of } => {
+                    let help = format!("The {field} of a {kind}: 1 for one");
+                    let words = states.entry(name);
+                    let words = words.or_insert_with_key(|name| new.gauges(name, &help));
+                    for &word in of {
+                        let labels = [policy.clone(), (field, word.into())];
+                        words.get_or_create_owned(&labels).set(i64::from(word == is));
+                    }
+                }
+                Shown::Gauge(count) => {
+                    let help = format!("Calls {field} in a {kind}");
+                    let counts = counts.entry(name);
+                    let counts = counts.or_insert_with_key(|name| new.gauges(name, &help));
+                    counts.get_or_create_owned(&[policy]).set(as_gauge(count));
+                }
+                Shown::Count(_) | Shown::Rate(_) | Shown::Time(_) => {}
             }
         }
     }
@@ -73,10 +120,11 @@ impl Scrape {
     pub(super) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("fusebox");
         let mut new = Families(&mut registry);
-        let mut states = BTreeMap::new();
+        let (mut states, mut counts) = (BTreeMap::new(), BTreeMap::new());
         for policy in &self.policies {
-            policy.register(&mut new, &mut states);
+            policy.register(&mut new, &mut states, &mut counts);
         }
+        BudgetSample::register(&self.budgets, &mut new);
         let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
         let instances: Gauges<1> =
             new.gauges("component_instances", "Instances of a component that are alive");

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use fusebox_resilience::testing::{NoParts, call};
 use fusebox_resilience::{
-    AnyPolicyConfig, AttemptOutcome, CircuitBreakerConfig, CircuitState, ComponentId, ErrorKind,
-    FallbackConfig, Fault, NoRetry, Observers, PolicyConfig, RetryConfig, Shown, TimeoutConfig,
+    AnyPolicyConfig, AttemptOutcome, BudgetStatus, CircuitBreakerConfig, CircuitState, ComponentId,
+    ErrorKind, FallbackConfig, Fault, NoRetry, Observers, PolicyConfig, RetryConfig, Shown,
+    TimeoutConfig,
 };
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 
@@ -298,8 +299,18 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         skipped: 1,
         instances,
     };
+    let retry = PolicySample {
+        name: "again".into(),
+        kind: "retry",
+        shown: vec![("waiting", Shown::Gauge(4))],
+    };
+    let budget = |calls_in_flight, extras_in_flight| BudgetSample {
+        name: "http://b".into(),
+        status: BudgetStatus { calls_in_flight, extras_in_flight, calls_begun: 9, extras_begun: 9 },
+    };
     let scrape = Scrape {
-        policies: vec![breaker],
+        policies: vec![breaker, retry],
+        budgets: vec![budget(20, 3), budget(1, 2)],
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
         log_lines_dropped: 7,
     };
@@ -309,6 +320,8 @@ fn a_scrape_shows_what_is_known_elsewhere() {
     assert_eq!(
         others,
         [
+            r#"budget_calls{budget="http://b"} 21"#,
+            r#"budget_extras{budget="http://b"} 5"#,
             r#"circuit_breaker_state{policy="breaker",state="half-open"} 1"#,
             r#"component_calls_skipped_total{component="service-b"} 2"#,
             r#"component_calls_total{component="service-b"} 15"#,
@@ -317,6 +330,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
             r#"component_instances{component="service-b"} 3"#,
             r#"component_state{component="service-b",state="serving"} 1"#,
             "log_lines_dropped_total 7",
+            r#"retry_waiting{policy="again"} 4"#,
         ]
     );
     let text = metrics.render(&scrape);

@@ -11,6 +11,12 @@ pub(crate) fn fusebox(directory: &Path, arguments: &[&str]) -> Ran {
     fusebox_elsewhere(directory, &directory.join("cache"), arguments)
 }
 
+/// Likewise, with the notes on changed defaults, which the others leave out of what it complains of.
+#[track_caller]
+pub(crate) fn fusebox_noting(directory: &Path, arguments: &[&str]) -> Ran {
+    program(directory, &directory.join("cache"), arguments, &[])
+}
+
 /// Likewise, with these variables.
 #[track_caller]
 pub(crate) fn fusebox_with(
@@ -29,6 +35,14 @@ pub(crate) fn fusebox_elsewhere(directory: &Path, cache: &Path, arguments: &[&st
 
 #[track_caller]
 fn ran(directory: &Path, cache: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut ran = program(directory, cache, arguments, variables);
+    let lines = ran.error.split_inclusive('\n');
+    ran.error = lines.filter(|line| !line.starts_with("note: ")).collect();
+    ran
+}
+
+#[track_caller]
+fn program(directory: &Path, cache: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fusebox"));
     command
         .args(arguments)

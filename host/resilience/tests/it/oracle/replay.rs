@@ -291,7 +291,8 @@ fn retry_config(retry: &Retry) -> RetryConfig {
         max_duration: duration(retry.max_duration_ms),
         return_last_failure: retry.return_last_failure,
         methods: vec!["*".into()],
-        budget: None,
+        retry_retried: false,
+        budget: Some("none".into()),
     }
 }
 

@@ -8,6 +8,7 @@ use fusebox_resilience::{
     Policy, PolicyConfig, RetryConfig, TimeoutConfig,
 };
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::support::surroundings::Surroundings;
 
@@ -90,5 +91,6 @@ pub(crate) fn problems<C: DeserializeOwned, T>(
 }
 
 pub(crate) fn budget(max_rate: f64, min_concurrency: usize) -> Arc<Budget> {
-    Arc::new(sound(BudgetConfig { max_rate, min_concurrency }.build()))
+    let config = BudgetConfig { max_rate, min_concurrency, ..BudgetConfig::default() };
+    Arc::new(sound(config.build(Instant::now())))
 }

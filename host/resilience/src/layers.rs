@@ -1,0 +1,131 @@
+//! What layers of proxies tell each other, so that retries in several of them do not multiply: three
+//! layers that each make two retries would turn one request into 27.
+//!
+//! Inwards, each attempt from the second on carries a mark, [`ATTEMPT`] with its number. Outwards, a
+//! failure that went out after retries says how many attempts were made, in `Proxy-Status`
+//! (RFC 9209). A layer that sees either leaves the retries to the one that makes them.
+
+use http::{HeaderName, HeaderValue};
+
+use crate::call::Call;
+use crate::outcome::{Outcome, Response};
+
+/// The header of the mark: `x-fusebox-attempt: 2`.
+pub const ATTEMPT: HeaderName = HeaderName::from_static("x-fusebox-attempt");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// The errors of RFC 9209 with which a fusebox turns a call away without asking anybody.
+const REJECTIONS: [&str; 3] =
+    ["destination_unavailable", "connection_limit_reached", "http_request_denied"];
+
+/// The mark that an attempt carries: the larger of the one that its request came with and its own
+/// number. `None`: what the request came with is passed on as it is.
+pub fn mark(call: &Call, attempt: u32) -> Option<HeaderValue> {
+    (attempt > 1).then(|| HeaderValue::from(attempt.max(received(call))))
+}
+
+/// Whether a layer further out or further in makes the retries of this call.
+pub(crate) fn retries_elsewhere(call: &Call, outcome: &Outcome) -> bool {
+    received(call) > 1 || outcome.as_ref().is_ok_and(was_retried_or_rejected)
+}
+
+/// The mark that the request came with; 0 if there is none.
+fn received(call: &Call) -> u32 {
+    let mark = call.header(ATTEMPT.as_str());
+    mark.and_then(|mark| mark.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
+/// Whether a proxy on the way says that it made several attempts, or another fusebox that it turned
+/// the call away.
+fn was_retried_or_rejected(response: &Response) -> bool {
+    let fields = response.headers.get_all(PROXY_STATUS).iter();
+    let fields = fields.filter_map(|field| field.to_str().ok());
+    fields.flat_map(|field| split(field, ',')).any(|member| {
+        let mut parts = split(member, ';');
+        let name = parts.next();
+        parts.filter_map(|part| part.split_once('=')).any(|(key, value)| match key {
+            "attempts" => value.parse::<u32>().is_ok_and(|attempts| attempts > 1),
+            "error" => name == Some("fusebox") && REJECTIONS.contains(&value),
+            "details" => name == Some("fusebox") && value == "\"budget exceeded\"",
+            _ => false,
+        })
+    })
+}
+
+/// The parts of a structured field (RFC 9651) between separators that are not within a string.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_string, mut is_escaped) = (false, false);
+    let parts = text.split(move |char: char| {
+        let is_separator = char == separator && !is_string;
+        is_string ^= char == '"' && !is_escaped;
+        is_escaped = char == '\\' && is_string && !is_escaped;
+        is_separator
+    });
+    parts.map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::body::ResponseBody;
+    use crate::event::Observers;
+    use crate::testing;
+
+    fn says(fields: &[&'static str]) -> bool {
+        let field = |field: &&'static str| (PROXY_STATUS, HeaderValue::from_static(field));
+        let headers: HeaderMap = fields.iter().map(field).collect();
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        was_retried_or_rejected(&Response::new(status, headers, ResponseBody::empty()))
+    }
+
+    #[test]
+    fn what_was_tried_twice_or_turned_away_is_told_from_what_was_tried_once() {
+        for field in [
+            "fusebox; received-status=503; attempts=3",
+            "fusebox;error=connection_refused;details=\"connection refused\";attempts=2",
+            "cache.example; hit, fusebox; attempts=2 , edge",
+            "edge; details=\"a \\\" b, c\"; attempts=4",
+            "fusebox; error=destination_unavailable; details=\"circuit breaker open\"",
+            "fusebox; error=http_request_denied",
+            "fusebox; error=http_request_error; details=\"budget exceeded\"",
+        ] {
+            assert!(says(&["edge", field]), "{field}");
+        }
+        for field in [
+            "",
+            "fusebox; received-status=503; attempts=1",
+            "fusebox; attempts=many",
+            "fusebox; error=connection_refused; details=\"connection refused\"",
+            "edge; error=destination_unavailable",
+            "edge; details=\"fusebox; attempts=3\"",
+            "edge; details=\"x\\\", fusebox; attempts=3\"",
+            "fusebox; error=http_request_error; details=\"retries exceeded\"",
+        ] {
+            assert!(!says(&[field]), "{field}");
+        }
+        assert!(!says(&[]));
+    }
+
+    #[test]
+    fn the_mark_is_the_larger_of_the_received_one_and_the_own_number() {
+        for (received, attempt, sent) in [
+            (None, 1, None),
+            (None, 2, Some("2")),
+            (Some("3"), 1, None),
+            (Some("3"), 2, Some("3")),
+            (Some("3"), 4, Some("4")),
+            (Some("x"), 2, Some("2")),
+        ] {
+            let mut request = http::Request::get("http://service-b/");
+            if let Some(received) = received {
+                request = request.header(ATTEMPT, received);
+            }
+            let body = crate::body::RequestBody::empty();
+            let call = testing::call_with("1", request, body, Observers::default());
+            let mark = mark(&call, attempt);
+            assert_eq!(mark.as_ref().map(|mark| mark.to_str().unwrap()), sent, "{received:?}");
+        }
+    }
+}
