@@ -90,6 +90,7 @@ impl Reporter {
 
 impl Call {
     /// The call of a request that this worker runs.
+    #[inline]
     pub fn new(request: Request, body: RequestBody, worker: Rc<Worker>) -> Self {
         let record = CallRecord {
             request,
@@ -199,21 +200,24 @@ impl Call {
         decided_by: Option<&ComponentId>,
         kind: impl Into<EventKind>,
     ) {
-        let provenance = self.provenance(attempt);
-        self.reporter.tell(Some(policy), decided_by, provenance.as_ref(), &kind.into());
+        self.tell_about(attempt, Some(policy), decided_by, &kind.into());
     }
 
     /// Emits what no policy did about an outcome of this attempt.
     pub fn emit_own_about(&self, attempt: u32, kind: impl Into<EventKind>) {
-        let provenance = self.provenance(attempt);
-        self.reporter.tell(None, None, provenance.as_ref(), &kind.into());
+        self.tell_about(attempt, None, None, &kind.into());
     }
 
-    /// Where the outcome of this attempt comes from; `None` if it is not remembered.
-    pub fn provenance(&self, attempt: u32) -> Option<Provenance> {
+    fn tell_about(
+        &self,
+        attempt: u32,
+        policy: Option<&str>,
+        decided_by: Option<&ComponentId>,
+        kind: &EventKind,
+    ) {
         let history = self.record().history.borrow();
         let past = history.iter().rev().find(|past| past.provenance.attempt == attempt);
-        past.map(|past| past.provenance)
+        self.reporter.tell(policy, decided_by, past.map(|past| &past.provenance), kind);
     }
 
     /// Numbers a further run of a part of the pipeline.

@@ -150,6 +150,7 @@ impl Condition {
     }
 
     /// The component that has to be asked, or the verdict that is certain without.
+    #[inline]
     fn asks(
         &self,
         call: &Call,
