@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    Call, CallEvent, Error, ErrorKind, Observers, Random, Request as ClientRequest, RequestBody,
-    RequestFlaw, Scope, Worker,
+    Call, CallEvent, Error, ErrorKind, Observers, Random, ReplayMemory, Request as ClientRequest,
+    RequestBody, RequestFlaw, Scope, Worker,
 };
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::{Body, Incoming};
@@ -49,16 +49,19 @@ pub(crate) struct RequestHandler {
     hosts: Hosts,
     /// Whether paths with dot segments are refused.
     is_strict: bool,
+    replay_memory: Rc<ReplayMemory>,
     /// Of clients that say where their requests come from and are not trusted.
     claims: Seldom,
     buffers: Rc<Buffers>,
 }
 
 impl RequestHandler {
-    /// A handler with its own upstreams, not yet connected.
+    /// A handler with its own upstreams, not yet connected. It has a worker's share of what is
+    /// limited for all of them.
     pub(crate) fn new(
         routes: Arc<RouteTable>,
         limits: &ListenerConfig,
+        workers: usize,
         observers: Observers,
     ) -> Self {
         let buffers = Rc::<Buffers>::default();
@@ -73,6 +76,7 @@ impl RequestHandler {
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             is_strict: limits.paths == PathRule::Strict && routes.depend_on_paths(),
+            replay_memory: ReplayMemory::new(limits.max_replay_memory.in_memory() / workers).into(),
             claims: Seldom::default(),
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
@@ -115,7 +119,7 @@ impl RequestHandler {
         let replay_limit = route.map_or(0, |route| route.replay_limit);
         let body = gone.clone().map_or_else(RequestBody::empty, |gone| {
             let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout, gone);
-            RequestBody::new(Box::pin(body), replay_limit)
+            RequestBody::kept_in(Box::pin(body), replay_limit, &self.replay_memory)
         });
         let request = ClientRequest::new(id, name, head, wall_clock::now())
             .with_added(added)
@@ -165,6 +169,9 @@ impl RequestHandler {
     async fn run(&self, route: &Route, ongoing: OngoingCall) -> Response<ClientBody> {
         let scope = Scope::new(&self.upstreams[route.upstream]);
         let outcome = route.pipeline.execute(ongoing.call(), &scope).await;
+        if ongoing.call().body().is_squeezed() {
+            ongoing.call().reporter().emit_own(CallEvent::BodyNotKept);
+        }
         match outcome {
             Ok(response) => ongoing.answer(response),
             Err(error) => ongoing.fail(&error, self.retry_after_jitter),

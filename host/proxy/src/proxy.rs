@@ -109,9 +109,10 @@ impl Proxy {
             limits: config.listener,
             observers: observers.clone(),
             components: components.clone(),
+            workers,
             longest_call: longest_call.unwrap_or_default(),
         };
-        let server = Server::start(listener, workers, shared, log.clone())?;
+        let server = Server::start(listener, shared, log.clone())?;
         let access = config
             .admin
             .map(|admin| (admin.token_file.map(|file| directory.join(file)), admin.hosts));

@@ -73,13 +73,12 @@ impl Server {
     /// A thread can't be started.
     pub(crate) fn start(
         listener: TcpListener,
-        workers: usize,
         shared: WorkerContext,
         log: Log,
     ) -> io::Result<Self> {
         let (limits, observers) = (shared.limits.clone(), shared.observers.clone());
         let longest_call = shared.longest_call;
-        let supervisor = Supervisor::new(workers);
+        let supervisor = Supervisor::new(shared.workers);
         let workers = Workers::start(&supervisor, &Arc::new(shared))?;
         Ok(Self { listener, workers, supervisor, limits, longest_call, observers, log })
     }

@@ -4,10 +4,12 @@
 //! looked into before it goes on, and tells how it ended.
 
 mod ahead;
+mod kept;
 mod request;
 mod response;
 mod stream;
 
+pub use kept::ReplayMemory;
 pub use request::{AttemptBody, RequestBody};
 pub use response::{BodyEnd, Peek, ResponseBody};
 pub use stream::BodyStream;

@@ -57,7 +57,7 @@ mod timers;
 mod worker;
 
 pub use attempt::Attempt;
-pub use body::{AttemptBody, BodyEnd, BodyStream, Peek, RequestBody, ResponseBody};
+pub use body::{AttemptBody, BodyEnd, BodyStream, Peek, ReplayMemory, RequestBody, ResponseBody};
 pub use budget::{Budget, BudgetConfig, BudgetStatus};
 pub use call::{Call, PastAttempt, Reporter};
 pub use condition::{Condition, ConditionConfig, OnlyConfig};

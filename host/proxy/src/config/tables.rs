@@ -37,6 +37,9 @@ table! {
         pub max_body: ConfigSize = or(ConfigSize::gib(1)),
         /// The number of connections at once; further ones wait in the kernel's queue.
         pub max_connections: usize = within(10_000, 1..=1_000_000),
+        /// How much memory request bodies take that are kept to be sent again, on all workers
+        /// together; beyond it a request gets one attempt.
+        pub max_replay_memory: ConfigSize = or(ConfigSize::mib(256)),
         /// The networks of clients that are believed when they say where a request comes from.
         /// Default: none.
         pub trusted: Vec<IpNet> = networks(),
@@ -92,6 +95,11 @@ impl ListenerConfig {
             keys: &["paths"],
             message: "is \"strict\": dot segments may be refused; it was as with \
                       `paths = \"as-is\"`",
+        },
+        ChangedDefault {
+            keys: &["max_replay_memory"],
+            message: "is 256MiB for all kept request bodies together; it was no limit, as with \
+                      `max_replay_memory = \"1TiB\"`",
         },
         ChangedDefault {
             keys: &["retry_after_jitter"],

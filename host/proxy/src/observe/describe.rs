@@ -91,6 +91,9 @@ fn call(event: &Event<'_>, of: &CallEvent, say: &impl Say) {
                 line.maybe("ip", client).field("connections", connections);
             });
         }
+        CallEvent::BodyNotKept => {
+            say.say(Level::Info, "Request body not kept: the memory for it is full", |_| {});
+        }
         &CallEvent::Rejected { kind, retry_after } => {
             say.say(Level::Info, format_args!("Call rejected: {kind}"), |line| {
                 line.field("reason", kind.failure().name())

@@ -24,6 +24,7 @@
 //! | `Attempt 1: 200`, `Attempt 1: connection refused`, `Attempt 1: cancelled` | `DEBUG` | `run`, `role`, `retry`, `elapsed_ms`, `status` or `failure` |
 //! | `Request refused: path with dot segments` | `INFO` | `reason`: `host`, `target-length`, `path`, `loop`, `expectation` |
 //! | `Forwarded headers replaced: the client is not trusted` | `INFO` | `ip`, `connections` |
+//! | `Request body not kept: the memory for it is full` | `INFO` | |
 //! | `Condition handle-if: yes` | `DEBUG` | `slot`, `component` if one was asked, `handled` |
 //! | `Retry 1 after delay of 1s` | `INFO` | `retry`, `delay_ms` |
 //! | `Retries exceeded` | `WARN` | `retries` |

@@ -60,6 +60,7 @@ pub struct Metrics {
     fallbacks_declined: Counters<2>,
     incomplete: Counters<2>,
     sent_again: Counters<1>,
+    bodies_not_kept: Counters<1>,
     refused: Counters<2>,
     forwarded_replaced: Counters<1>,
     faults: Faults,
@@ -107,6 +108,10 @@ impl Metrics {
                 "attempts_sent_again",
                 "Attempts that went once more because their kept connection had died",
             ),
+            bodies_not_kept: new.counters(
+                "request_bodies_not_kept",
+                "Requests that had one attempt because the memory for bodies was full",
+            ),
             refused: new.counters("requests_refused", "Requests whose head was refused"),
             forwarded_replaced: new.counters(
                 "forwarded_headers_replaced",
@@ -153,6 +158,7 @@ impl Metrics {
         for flaw in RequestFlaw::ALL {
             appear(&self.refused, &[("route", owned(route)), ("reason", flaw.name().into())]);
         }
+        appear(&self.bodies_not_kept, &[("route", owned(route))]);
         appear(&self.sent_again, &[("route", owned(route))]);
         appear(&self.forwarded_replaced, &[("route", owned(route))]);
     }
@@ -224,6 +230,10 @@ impl Metrics {
                 CallEvent::Refused { flaw } => {
                     let [route, _] = labels();
                     of(&self.refused, [route, ("reason", flaw.name().into())])
+                }
+                CallEvent::BodyNotKept => {
+                    let [route, _] = labels();
+                    of(&self.bodies_not_kept, [route])
                 }
                 CallEvent::ForwardedReplaced { .. } => {
                     let [route, _] = labels();

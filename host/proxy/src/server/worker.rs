@@ -34,6 +34,8 @@ pub(crate) struct WorkerContext {
     pub(crate) limits: ListenerConfig,
     pub(crate) observers: Observers,
     pub(crate) components: Components,
+    /// How many workers there are.
+    pub(crate) workers: usize,
     /// How long a call into one of them may block a worker.
     pub(crate) longest_call: Duration,
 }
@@ -143,6 +145,7 @@ fn work(
         let handler = Rc::new(RequestHandler::new(
             shared.routes.clone(),
             &shared.limits,
+            shared.workers,
             shared.observers.unshared(),
         ));
         let mut upkeep = JoinSet::new();

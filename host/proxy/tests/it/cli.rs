@@ -297,6 +297,7 @@ fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
     let keys = [
         "listener.trusted",
         "listener.paths",
+        "listener.max_replay_memory",
         "listener.retry_after_jitter",
         "policies.breaker.failure_threshold",
         "policies.breaker.delay_jitter",
@@ -316,7 +317,7 @@ fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
     // What each says restores the old one is valid, and silences it.
     let restored = noted(
         "[listener]\nretry_after_jitter = 0\ntrusted = ['0.0.0.0/0', '::/0']\npaths = 'as-is'\n\
-         [policies.retry]\nkind = 'retry'\njitter = 0\n\
+         max_replay_memory = '1TiB'\n[policies.retry]\nkind = 'retry'\njitter = 0\n\
          max_retry_after = '60s'\nbudget = 'none'\nretry_retried = true\n\
          [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 5\ndelay_jitter = 0\n",
     );

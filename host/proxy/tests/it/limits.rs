@@ -108,6 +108,12 @@ const TABLES: &[Table] = &[
                 ],
                 &["1", "1000000"],
             ),
+            // Nothing is kept.
+            key(
+                "max_replay_memory",
+                &[("'much'", "expected a size such as \"64KiB\", found `much`")],
+                &["0", "'1TiB'"],
+            ),
             key(
                 "trusted",
                 &[("'10.0.0.0/8'", "expected a list, found `10.0.0.0/8`")],

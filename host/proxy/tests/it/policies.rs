@@ -430,3 +430,22 @@ fn a_timeout_does_not_cut_off_a_body() {
     let proxy = Proxy::before(&origin, config);
     assert_eq!(proxy.ask(get("/", "1")).text(), "headbody");
 }
+
+/// Each piece that the client sends costs more than its data, whatever its length.
+#[test]
+fn a_body_for_which_there_is_no_memory_gets_one_attempt_and_an_event() {
+    let retry = "[policies.retry]\nkind = 'retry'\nmethods = ['*']\nmax_retries = 1\n\
+                 delay = '1ms'\n[[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n";
+    for (memory, attempts) in [("1KiB", 1), ("4KiB", 2)] {
+        let origin = Origin::answering([answer(503, "", "")]);
+        let limits = format!("workers = 2\nlistener = {{ max_replay_memory = '{memory}' }}\n");
+        let proxy = Proxy::before(&origin, &format!("{limits}{retry}"));
+        assert_eq!(proxy.ask(post(&"x".repeat(1000), "1")).status(), 503);
+        assert_eq!(origin.seen().len(), attempts, "{memory}");
+        let told = proxy.told("1");
+        let not_kept = told.iter().filter(|line| line.starts_with("Request body not kept")).count();
+        assert_eq!(not_kept, 2 - attempts, "{told:?}");
+        let counted = r#"fusebox_request_bodies_not_kept_total{route="/"}"#;
+        proxy.counts(&[(counted, not_kept as f64)]);
+    }
+}

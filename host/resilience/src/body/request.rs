@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use super::kept::{KeptBody, ReplayMemory};
 use super::stream::BodyStream;
 use crate::error::{Error, ErrorKind};
 
@@ -27,11 +28,13 @@ pub struct RequestBody {
 struct Replay {
     source: Option<BodyStream>,
     hint: SizeHint,
-    /// Frames that have passed and are kept, from frame number `forgotten` on.
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
+    /// What has passed, unless it is forgotten.
+    kept: KeptBody,
+    /// How many bytes have passed and are not kept any more.
     forgotten: usize,
     limit: usize,
+    /// Whether it is forgotten for want of memory.
+    is_squeezed: bool,
     trailers: Option<HeaderMap>,
     failure: Option<ErrorKind>,
     /// Attempts that wait for the source, which itself wakes only the one that polled it last.
@@ -46,16 +49,21 @@ impl RequestBody {
 
     /// A body of which up to `limit` bytes are kept for further attempts; 0 keeps nothing.
     pub fn new(source: BodyStream, limit: usize) -> Self {
+        Self::kept_in(source, limit, &Rc::default())
+    }
+
+    /// The same, as long as there is room in `memory`.
+    pub fn kept_in(source: BodyStream, limit: usize, memory: &Rc<ReplayMemory>) -> Self {
         if source.is_end_stream() {
             return Self::empty();
         }
         let replay = Replay {
             hint: source.size_hint(),
             source: Some(source),
-            kept: Vec::new(),
-            kept_bytes: 0,
+            kept: KeptBody::new(memory.clone()),
             forgotten: 0,
             limit,
+            is_squeezed: false,
             trailers: None,
             failure: None,
             waiting: Vec::new(),
@@ -82,6 +90,11 @@ impl RequestBody {
         })
     }
 
+    /// Whether it is not kept because there was no memory for it.
+    pub fn is_squeezed(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.borrow().is_squeezed)
+    }
+
     /// The call has ended, so nobody needs the rest: an attempt that still sends it fails, which
     /// ends its connection.
     pub(crate) fn cut(&self) {
@@ -105,10 +118,6 @@ impl fmt::Debug for RequestBody {
         f.debug_struct("RequestBody").field("is_empty", &self.is_empty()).finish_non_exhaustive()
     }
 }
-
-/// Frames that are kept, whatever their size: each costs memory beside its data, and a client may
-/// send its body byte by byte.
-const MAX_FRAMES: usize = 16 * 1024;
 
 impl Replay {
     /// Takes the next frame from the client; keeps it, or from the limit on forgets everything.
@@ -144,17 +153,16 @@ impl Replay {
     }
 
     fn keep(&mut self, data: &Bytes) {
-        if self.forgotten == 0
-            && self.kept_bytes + data.len() <= self.limit
-            && self.kept.len() < MAX_FRAMES
-        {
-            self.kept_bytes += data.len();
-            self.kept.push(data.clone());
-        } else {
-            self.forgotten += self.kept.len() + 1;
-            self.kept.clear();
-            self.kept_bytes = 0;
+        if data.is_empty() {
+            return;
         }
+        let is_within = self.forgotten == 0 && self.kept.length() + data.len() <= self.limit;
+        if is_within && self.kept.push(data) {
+            return;
+        }
+        self.is_squeezed |= is_within;
+        self.forgotten += self.kept.length() + data.len();
+        self.kept.clear();
     }
 
     fn wake_all(&mut self) {
@@ -166,6 +174,7 @@ impl Replay {
 #[derive(Default)]
 pub struct AttemptBody {
     shared: Option<Rc<RefCell<Replay>>>,
+    /// In bytes.
     position: usize,
     trailers_sent: bool,
 }
@@ -186,16 +195,16 @@ impl Body for AttemptBody {
                 Error::new(ErrorKind::Internal).with_source("request body no longer kept")
             )));
         }
-        if let Some(data) = replay.kept.get(this.position - replay.forgotten) {
-            this.position += 1;
-            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        if let Some(data) = replay.kept.at(this.position - replay.forgotten) {
+            this.position += data.len();
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if let Some(kind) = replay.failure {
             return Poll::Ready(Some(Err(kind.into())));
         }
         match ready!(replay.poll_source(cx)) {
             Some(data) => {
-                this.position += 1;
+                this.position += data.as_ref().map_or(0, Bytes::len);
                 Poll::Ready(Some(data.map(Frame::data)))
             }
             None if this.trailers_sent => Poll::Ready(None),
@@ -211,7 +220,7 @@ impl Body for AttemptBody {
             let replay = shared.borrow();
             replay.source.as_ref().is_none_or(|source| source.is_end_stream())
                 && replay.failure.is_none()
-                && self.position >= replay.forgotten + replay.kept.len()
+                && self.position >= replay.forgotten + replay.kept.length()
                 && (self.trailers_sent || replay.trailers.is_none())
         })
     }

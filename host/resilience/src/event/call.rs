@@ -81,6 +81,8 @@ pub enum CallEvent {
         /// a moment ago.
         connections: Option<u64>,
     },
+    /// Its body was not kept for want of memory, so that it had one attempt.
+    BodyNotKept,
     /// A policy turned the call away.
     Rejected {
         /// With this failure.
