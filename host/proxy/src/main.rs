@@ -206,7 +206,8 @@ impl Signals {
 async fn reload_on_hangup(mut hangup: Signal, components: Components) {
     while hangup.recv().await.is_some() {
         let components = components.clone();
-        spawn_blocking(move || components.reload_all()).await.ok();
+        // A slow one must not keep the next signal waiting.
+        drop(spawn_blocking(move || components.retry_all()));
     }
 }
 

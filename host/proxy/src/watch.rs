@@ -1,26 +1,32 @@
-//! Watches component files: loads each again once it has stopped changing.
+//! Watches component files: loads each again once it has stopped changing. A change during a load
+//! overtakes it.
 //!
 //! It polls the files. Polling follows symbolic links (Kubernetes replaces a mounted file by
 //! changing one), sees renames, works on every file system, and costs microseconds.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fusebox_wasm::Components;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How often the files are looked at. A file that has changed since it was loaded, and is the same
 /// in two looks, is complete.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// How many components are loaded at a time: a slow one does not block the others, and many changes
-/// at once do not start as many compilers.
+/// How many components are loaded at a time, so that many changes at once do not start as many
+/// compilers;
 const LOADS: usize = 2;
+/// but one that takes longer than this gives its place to the others.
+const LONG: Duration = Duration::from_secs(1);
 
 /// Watches until it is dropped. The components' events report each load.
 pub(crate) async fn watch(components: Components) {
@@ -30,39 +36,68 @@ pub(crate) async fn watch(components: Components) {
         return;
     }
     let places = Arc::new(Semaphore::new(LOADS));
-    let mut loads = JoinSet::new();
+    let loads: BTreeMap<String, Rc<Loads>> =
+        files.iter().map(|file| (file.name.clone(), Rc::default())).collect();
+    let mut tasks = JoinSet::new();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        while loads.try_join_next().is_some() {}
+        while tasks.try_join_next().is_some() {}
         let settling = components.clone();
         // Looking can block on a dead file server, and this runtime accepts connections.
         let looked = spawn_blocking(move || {
             settling.settle();
             let anew: Vec<_> = files
                 .iter_mut()
-                .filter_map(WatchedFile::settled_anew)
-                .map(|file| file.name.clone())
+                .filter_map(|file| {
+                    let anew = file.settled_anew() || settling.has_untried(&file.name);
+                    anew.then(|| file.name.clone())
+                })
                 .collect();
             (files, anew)
         });
         let Ok((looked, anew)) = looked.await else { return };
         files = looked;
         for name in anew {
-            loads.spawn_local(load(name, components.clone(), places.clone()));
+            let Some(loads) = loads.get(&name) else { continue };
+            // One that waits will find the newest content.
+            if !loads.waits.get() {
+                let (components, places) = (components.clone(), places.clone());
+                tasks.spawn_local(loads.clone().load(name, components, places));
+            }
         }
     }
 }
 
-async fn load(name: String, components: Components, places: Arc<Semaphore>) {
-    let Ok(place) = places.acquire_owned().await else { return };
-    let loaded = spawn_blocking(move || {
-        let _place = place;
-        components.reload(&name);
-    });
-    // After a panic the next change tries again.
-    loaded.await.ok();
+/// The loads of one component.
+#[derive(Debug, Default)]
+struct Loads {
+    /// One waits for a place.
+    waits: Cell<bool>,
+    under_way: Cell<usize>,
+}
+
+impl Loads {
+    async fn load(self: Rc<Self>, name: String, components: Components, places: Arc<Semaphore>) {
+        // What is newer than a load under way ends that, so it needs no place.
+        let place = if self.under_way.get() == 0 {
+            self.waits.set(true);
+            let place = places.acquire_owned().await.ok();
+            self.waits.set(false);
+            place
+        } else {
+            None
+        };
+        self.under_way.update(|loads| loads + 1);
+        let mut load = spawn_blocking(move || components.file_changed(&name));
+        if timeout(LONG, &mut load).await.is_err() {
+            drop(place);
+            // After a panic the next change tries again.
+            load.await.ok();
+        }
+        self.under_way.update(|loads| loads - 1);
+    }
 }
 
 struct WatchedFile {
@@ -90,8 +125,8 @@ impl WatchedFile {
         Self { name: name.to_owned(), path: path.to_owned(), loaded: None, last: None }
     }
 
-    /// Returns itself if there is a new file to load.
-    fn settled_anew(&mut self) -> Option<&Self> {
+    /// Whether there is a new file to load.
+    fn settled_anew(&mut self) -> bool {
         let now = Stamp::of(&self.path);
         let settled = now == self.last;
         self.last = now;
@@ -100,7 +135,7 @@ impl WatchedFile {
         if anew {
             self.loaded = now;
         }
-        anew.then_some(self)
+        anew
     }
 }
 

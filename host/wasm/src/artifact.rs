@@ -14,6 +14,7 @@ use wasmtime::Engine;
 use crate::compiler::codegen::{COMPONENT, MODULE};
 use crate::compiler::limits::CompileLimits;
 use crate::compiler::{CompiledComponent, Compiler};
+use crate::overtaken::Overtaken;
 
 /// The largest component, in bytes: three times the largest guest seen.
 pub const LARGEST_FILE: u64 = 64 << 20;
@@ -82,12 +83,13 @@ impl Artifact {
     /// languages.
     ///
     /// # Errors
-    /// It is not a valid component, or takes more than `limits` to compile.
+    /// It is not a valid component, takes more than `limits` to compile, or is overtaken.
     pub(crate) fn compile(
         &self,
         compiler: &Compiler,
         engine: &Engine,
         limits: CompileLimits,
+        overtaken: &Overtaken,
     ) -> anyhow::Result<CompiledComponent> {
         match (self.bytes.get(..4), self.bytes.get(4..8)) {
             (Some(b"\0asm"), Some(kind))
@@ -104,6 +106,6 @@ impl Artifact {
             }
             _ => bail!("is not WebAssembly, expected a component"),
         }
-        compiler.compile(engine, &self.bytes, &self.digest, limits)
+        compiler.compile(engine, &self.bytes, &self.digest, limits, overtaken)
     }
 }

@@ -8,6 +8,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::config::grant::Grant;
 use crate::config::{ComponentConfig, to_usize};
+use crate::overtaken::Overtaken;
 
 /// Shared by all instances of a version.
 pub(crate) struct Bounds {
@@ -24,12 +25,18 @@ pub(crate) struct Bounds {
     pub(crate) peek: usize,
     pub(crate) grants: Vec<Grant>,
     pub(crate) settings: BTreeMap<String, String>,
+    /// Set once the version is not wanted any more, before it was ever in use.
+    pub(crate) overtaken: Overtaken,
     /// The settings again, for guests that read them the standard way.
     pub(crate) wasi_settings: WasiConfigVariables,
 }
 
 impl Bounds {
-    pub(crate) fn new(component: ComponentId, config: &ComponentConfig) -> Self {
+    pub(crate) fn new(
+        component: ComponentId,
+        config: &ComponentConfig,
+        overtaken: Overtaken,
+    ) -> Self {
         let settings = config.settings.iter();
         Self {
             component,
@@ -43,6 +50,7 @@ impl Bounds {
             peek: config.peek().map_or(0, |peek| peek.bytes),
             grants: config.grant.clone(),
             settings: config.settings.clone(),
+            overtaken,
             wasi_settings: settings.map(|(name, value)| (name.clone(), value.clone())).collect(),
         }
     }

@@ -30,6 +30,7 @@ use self::limits::CompileLimits;
 use self::process::{CompiledCode, INVALID, in_child};
 use crate::code_cache::{CodeCache, Key};
 use crate::engine::anyhow_of;
+use crate::overtaken::Overtaken;
 
 /// Compiles components, or loads cached code. Clones share the cache and the counts.
 #[derive(Clone, Debug)]
@@ -106,14 +107,15 @@ impl Compiler {
     /// in the cache, else up to four times `limits.timeout` and 30 s.
     ///
     /// # Errors
-    /// It is not a valid component, or takes more than `limits` to compile; or the system has no
-    /// process to spare.
+    /// It is not a valid component, takes more than `limits` to compile, or is overtaken; or the
+    /// system has no process to spare.
     pub(crate) fn compile(
         &self,
         engine: &Engine,
         bytes: &[u8],
         digest: &str,
         limits: CompileLimits,
+        overtaken: &Overtaken,
     ) -> anyhow::Result<CompiledComponent> {
         let entry = self.cache.as_ref().map(|cache| (cache, Key::new(digest, engine)));
         if let Some((cache, key)) = &entry
@@ -131,7 +133,7 @@ impl Compiler {
             Workplace::Child { program, arguments } => {
                 let mut command = Command::new(program);
                 command.args(arguments);
-                in_child(command, bytes, limits)?
+                in_child(command, bytes, limits, overtaken)?
             }
         };
         // Code mapped from the file is shared with other processes, and its pages can be evicted.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use fusebox_resilience::{Observers, Predicate, Responder};
@@ -16,7 +17,8 @@ use crate::predicate::ComponentPredicate;
 use crate::responder::ComponentResponder;
 use crate::runtime::Runtime;
 use crate::seat::caller::{Caller, warm};
-use crate::seat::{Reload, RollBack, Seat, SeatParts};
+use crate::seat::reload::{Reload, RollBack};
+use crate::seat::{Seat, SeatParts};
 use crate::status::ComponentStatus;
 
 /// All components of a configuration, by name. Clones are the same components.
@@ -116,13 +118,57 @@ impl Components {
         self.seat(name).map_or_else(Reload::Rejected, |seat| seat.reload())
     }
 
-    /// [`reload`](Self::reload) of every component, with the result of each.
+    /// [`reload`](Self::reload) of every component, with the result of each. None waits for
+    /// another.
     pub fn reload_all(&self) -> BTreeMap<String, Reload> {
-        self.seats.iter().map(|(name, seat)| (name.clone(), seat.reload())).collect()
+        self.of_each(Seat::reload)
+    }
+
+    /// [`reload`](Self::reload) if the file has other content than when it was last read. Does not
+    /// wait for content that is being tried already.
+    pub fn file_changed(&self, name: &str) {
+        if let Some(seat) = self.seats.get(name) {
+            seat.file_changed(true);
+        }
+    }
+
+    /// Whether [`file_changed`](Self::file_changed) has something to do though the file has not
+    /// changed: content that was overtaken by what came to nothing.
+    pub fn has_untried(&self, name: &str) -> bool {
+        self.seats.get(name).is_some_and(|seat| seat.has_untried())
+    }
+
+    /// [`reload`](Self::reload) of every component, but does not wait for content that is being
+    /// tried already.
+    pub fn retry_all(&self) {
+        self.of_each(|seat| seat.file_changed(false));
+    }
+
+    /// Does something slow with every component, each on a thread of its own, if there are so many.
+    fn of_each<R: Send>(&self, work: impl Fn(&Seat) -> R + Sync) -> BTreeMap<String, R> {
+        let work = &work;
+        thread::scope(|scope| {
+            let begin = |seat: &'_ Arc<Seat>| {
+                let seat = seat.clone();
+                let thread = thread::Builder::new().name("fusebox-reload".into());
+                thread.spawn_scoped(scope, move || work(&seat))
+            };
+            let begun: Vec<_> =
+                self.seats.iter().map(|(name, seat)| (name, seat, begin(seat))).collect();
+            let ended = begun.into_iter().filter_map(|(name, seat, thread)| {
+                let result = match thread {
+                    Ok(thread) => thread.join().ok()?,
+                    Err(_) => work(seat),
+                };
+                Some((name.clone(), result))
+            });
+            ended.collect()
+        })
     }
 
     /// Replaces a component by these bytes, and then its file, durably. Otherwise like
-    /// [`reload`](Self::reload), but content that was rolled back is accepted.
+    /// [`reload`](Self::reload), but content that was rolled back is accepted. A newer push or a
+    /// change of the file overtakes it.
     pub fn push(&self, name: &str, bytes: Vec<u8>) -> Reload {
         self.seat(name).map_or_else(Reload::Rejected, |seat| seat.push(bytes))
     }

@@ -16,7 +16,7 @@
 //! 5. [`Components::reload`] and [`Components::push`] give the seat to a new version, off the
 //!    workers. Calls under way end on the old one, whose instances each worker drops with
 //!    [`Components::refresh_instances`] when [`Components::changed`] fires. An unacceptable version
-//!    changes nothing.
+//!    changes nothing. Newer content ends the admission under way.
 //! 6. A new version is on probation: if it faults too often, the previous one is restored.
 //!    [`Components::roll_back`] does the same by hand. A proven version that keeps faulting is
 //!    quarantined, and gets occasional trial calls.
@@ -60,6 +60,7 @@ mod instance;
 mod life;
 mod limits;
 mod meters;
+mod overtaken;
 mod pool;
 mod predicate;
 mod probe;
@@ -84,5 +85,5 @@ pub use config::{ComponentConfig, Isolation, OnError};
 pub use contract::WIT;
 pub use life::ComponentStanding;
 pub use meters::CallHistogram;
-pub use seat::{Reload, RollBack};
+pub use seat::reload::{Reload, RollBack};
 pub use status::{ComponentRejection, ComponentStatus};

@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use fusebox_resilience::{
     Call, Error, ErrorKind, Exchange, Outcome, Request, RequestBody, Response, ResponseBody, Slot,
     Worker,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Builder;
+use tokio::time::sleep;
 
 use crate::cases::run::ask;
 use crate::fault::GuestFailure;
 use crate::http::{start, try_handle};
 use crate::instance::Instance;
+use crate::overtaken::LOOK;
 use crate::version::Version;
 
 /// The route and the policy that a guest sees in a probe call.
@@ -41,7 +43,8 @@ pub(crate) fn try_out(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
         printed.extend(try_questions(version)?);
     }
     if version.handler().is_some() {
-        printed.extend(on_a_runtime(|| try_requests(version)).context("a runtime for the trial")??);
+        let trial = || until_overtaken(version, try_requests(version));
+        printed.extend(on_a_runtime(trial).context("a runtime for the trial")??);
     }
     Ok(printed)
 }
@@ -72,6 +75,23 @@ fn try_questions(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(printed)
+}
+
+/// The result of a trial, unless the version is overtaken meanwhile: a guest that waits does not
+/// notice.
+async fn until_overtaken<T>(
+    version: &Version,
+    trial: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let overtaken = async {
+        while !version.overtaken().is_set() {
+            sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        tried = trial => tried,
+        () = overtaken => bail!("is overtaken"),
+    }
 }
 
 async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {

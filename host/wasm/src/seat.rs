@@ -5,11 +5,15 @@
 //! breaker. Each call runs on the version that was current when it began.
 //!
 //! A version takes the seat only after it was read, compiled, linked and tried out; otherwise the
-//! current version stays. All of that blocks while it compiles: never call it on a worker.
+//! current version stays. All of that blocks while it compiles: never call it on a worker. Newer
+//! content ends it ([`turns`]).
 
 pub(crate) mod caller;
+mod file;
 pub(crate) mod ledger;
+pub(crate) mod reload;
 mod storage;
+mod turns;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,42 +25,32 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::ledger::Ledger;
+use self::reload::Reload;
+use self::turns::{QueuePlace, SeatTurn, Turns};
 use crate::artifact::Artifact;
 use crate::cases::Cases;
 use crate::cases::run::run_all;
 use crate::config::ComponentConfig;
+use crate::overtaken::Overtaken;
 use crate::probe::{PATIENCE, try_out};
 use crate::runtime::Runtime;
 use crate::status::ComponentRejection;
 use crate::version::{Version, check_exports};
-
-/// The result of loading a new version.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reload {
-    /// The content is that of the version in use.
-    Unchanged,
-    /// Calls now run on this version.
-    Replaced(ComponentId),
-    /// The version in use stays, for this reason.
-    Rejected(String),
-}
-
-/// The result of a manual roll-back.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RollBack {
-    /// The version now in use.
-    pub component: ComponentId,
-    /// The version that was in use.
-    pub from: ComponentId,
-    /// Why a restart would load another version, if it would: its file has other content.
-    pub warning: Option<String>,
-}
 
 /// Where a version comes from.
 #[derive(Clone, Copy, PartialEq)]
 enum Source {
     File,
     Push,
+}
+
+/// What is known of the content of the file, as digests.
+#[derive(Debug, Default)]
+struct FileContent {
+    /// When it was last read or replaced.
+    last: Option<Arc<str>>,
+    /// What was overtaken, perhaps by a push that then came to nothing.
+    untried: Option<Arc<str>>,
 }
 
 /// The parts of a seat.
@@ -74,11 +68,10 @@ pub(crate) struct SeatParts {
 pub(crate) struct Seat {
     ledger: Arc<Ledger>,
     runtime: Arc<Runtime>,
-    /// Held while a new version is made, so that two don't race for the seat. A roll-back does not
-    /// wait for it.
-    admitting: Mutex<()>,
-    /// Held while the file is replaced.
-    storing: Mutex<()>,
+    /// Orders those who make a new version. A roll-back does not wait for them.
+    turns: Turns,
+    /// Held while the file is read or replaced: what is read later is newer.
+    content: Mutex<FileContent>,
 }
 
 impl Seat {
@@ -90,8 +83,7 @@ impl Seat {
     pub(crate) fn load(parts: SeatParts) -> anyhow::Result<Self> {
         let SeatParts { name, file, config, runtime, observers, swaps } = parts;
         let ledger = Arc::new(Ledger::new(name, file, config, observers, swaps));
-        let (admitting, storing) = (Mutex::new(()), Mutex::new(()));
-        let seat = Self { ledger, runtime, admitting, storing };
+        let seat = Self { ledger, runtime, turns: Turns::default(), content: Mutex::default() };
         seat.fill()?;
         Ok(seat)
     }
@@ -102,11 +94,11 @@ impl Seat {
 
     /// The first version.
     fn fill(&self) -> anyhow::Result<()> {
-        let first =
-            Artifact::read(self.file()).map_err(|error| (None, error)).and_then(|artifact| {
-                let digest = artifact.digest().clone();
-                self.prepare(&artifact).map_err(|error| (Some(digest), error))
-            });
+        let first = self.read().map_err(|error| (None, error)).and_then(|artifact| {
+            let digest = artifact.digest().clone();
+            let prepared = self.prepare(&artifact, &Overtaken::default());
+            prepared.map_err(|error| (Some(digest), error))
+        });
         match first {
             Ok(version) => {
                 self.switch(version);
@@ -120,54 +112,140 @@ impl Seat {
         }
     }
 
-    /// Replaces the component by the content of its file.
+    /// Reads the file before anybody asks for its turn.
+    fn read(&self) -> anyhow::Result<Artifact> {
+        let artifact = Artifact::read(self.file())?;
+        self.content().last = Some(artifact.digest().clone());
+        Ok(artifact)
+    }
+
+    /// Replaces the component by the content of its file. If that is overtaken, the result is that
+    /// of the newer content.
     pub(crate) fn reload(&self) -> Reload {
-        let _one_at_a_time = self.admitting();
+        loop {
+            let (artifact, place) = match self.look(false) {
+                Ok(found) => found,
+                Err(result) => return result,
+            };
+            let result = match place {
+                QueuePlace::Newest(candidate) => {
+                    self.turns.turn(candidate).map(|turn| self.admit_file(&artifact, turn))
+                }
+                QueuePlace::Same(candidate) => Some(self.turns.result(&candidate)),
+                QueuePlace::Behind(candidate) => {
+                    self.turns.result(&candidate);
+                    None
+                }
+            };
+            if let Some(result) = result.filter(|result| *result != Reload::Overtaken) {
+                return result;
+            }
+        }
+    }
+
+    /// The same for whoever need not know the result: content that somebody else tries already is
+    /// left to them. With `only_news` so is content that was tried before.
+    pub(crate) fn file_changed(&self, only_news: bool) {
+        if let Ok((artifact, QueuePlace::Newest(candidate))) = self.look(only_news) {
+            match self.turns.turn(candidate) {
+                Some(turn) => drop(self.admit_file(&artifact, turn)),
+                None => self.content().untried = Some(artifact.digest().clone()),
+            }
+        }
+    }
+
+    /// Whether the file may have content that was overtaken by what came to nothing.
+    pub(crate) fn has_untried(&self) -> bool {
+        self.turns.are_idle() && self.content().untried.is_some()
+    }
+
+    /// The content of the file and its place among what wants the seat, or else the result.
+    fn look(&self, only_news: bool) -> Result<(Artifact, QueuePlace), Reload> {
+        // What is read later is newer, so it must not get its place before.
+        let mut content = self.content();
         // Otherwise the file may still have content that was just rolled back.
-        self.settle_or_say();
+        self.settle_or_say(&mut content);
         match Artifact::read(self.file()) {
             Ok(artifact) => {
-                let mut record = self.ledger.record();
-                if !record.rolled_back.contains(artifact.digest()) {
-                    record.rolled_back.clear();
+                let digest = artifact.digest();
+                let is_news = content.last.replace(digest.clone()).as_ref() != Some(digest);
+                let is_untried = content.untried.take().as_ref() == Some(digest);
+                if only_news && !is_news && !is_untried {
+                    return Err(Reload::Unchanged);
                 }
-                drop(record);
-                self.admit(&artifact, Source::File)
+                let place = self.turns.enter(digest, is_news);
+                if is_untried && matches!(place, QueuePlace::Behind(_)) {
+                    content.untried = Some(digest.clone());
+                }
+                Ok((artifact, place))
             }
             // Its absence was reported before.
             Err(error) if self.ledger.current().is_none() && is_not_found(&error) => {
-                Reload::Unchanged
+                Err(Reload::Unchanged)
             }
-            Err(error) => self.reject(None, format!("{}: {error:#}", self.file().display())),
+            Err(error) => Err(self.reject(None, format!("{}: {error:#}", self.file().display()))),
         }
+    }
+
+    fn admit_file(&self, artifact: &Artifact, turn: SeatTurn<'_>) -> Reload {
+        let mut record = self.ledger.record();
+        if !record.rolled_back.contains(artifact.digest()) {
+            record.rolled_back.clear();
+        }
+        drop(record);
+        self.admit(artifact, Source::File, turn)
     }
 
     /// Replaces the component by these bytes, and its file: a restart finds them there.
     pub(crate) fn push(&self, bytes: Vec<u8>) -> Reload {
-        let _one_at_a_time = self.admitting();
+        let artifact = Artifact::new(bytes);
+        let candidate = loop {
+            match self.turns.enter(artifact.digest(), true) {
+                QueuePlace::Newest(candidate) => break candidate,
+                // If it is good, it has yet to be stored in the file.
+                QueuePlace::Same(other) | QueuePlace::Behind(other) => {
+                    match self.turns.result(&other) {
+                        Reload::Replaced(_) | Reload::Unchanged => {}
+                        result => return result,
+                    }
+                }
+            }
+        };
+        let Some(turn) = self.turns.turn(candidate) else { return Reload::Overtaken };
         // Otherwise content that was just rolled back would be kept as the previous file.
-        self.settle_or_say();
-        self.admit(&Artifact::new(bytes), Source::Push)
+        self.settle_or_say(&mut self.content());
+        self.admit(&artifact, Source::Push, turn)
     }
 
-    fn admit(&self, artifact: &Artifact, source: Source) -> Reload {
+    fn admit(&self, artifact: &Artifact, source: Source, turn: SeatTurn<'_>) -> Reload {
         let digest = artifact.digest();
         let is_in_use = self.ledger.current().is_some_and(|version| version.id().digest == *digest);
+        let prepare = || self.prepare(artifact, turn.overtaken());
+        let store = || self.store(artifact, turn.overtaken());
         let done = match source {
-            Source::File if is_in_use => return Reload::Unchanged,
-            Source::File => {
-                self.check_not_rolled_back(digest).and_then(|()| self.prepare(artifact)).map(Some)
-            }
+            Source::File if is_in_use => return turn.ends(Reload::Unchanged),
+            Source::File => self.check_not_rolled_back(digest).and_then(|()| {
+                let version = prepare()?;
+                ensure!(turn.overtaken().take(), "is overtaken");
+                Ok(Some(version))
+            }),
             // The file may have other content by now.
-            Source::Push if is_in_use => self.store(artifact).map(|()| None),
-            Source::Push => self.prepare(artifact).and_then(|version| {
-                self.store(artifact)?;
+            Source::Push if is_in_use => store().map(|()| None),
+            Source::Push => prepare().and_then(|version| {
+                store()?;
                 Ok(Some(version))
             }),
         };
-        match done {
+        let result = match done {
             Ok(None) => Reload::Unchanged,
             Ok(Some(version)) => Reload::Replaced(self.switch(version)),
+            // Whatever else went wrong, it may be because of that.
+            Err(_) if turn.overtaken().is_set() => {
+                if source == Source::File {
+                    self.content().untried = Some(digest.clone());
+                }
+                self.overtaken(digest.clone())
+            }
             Err(error) => {
                 let origin = match source {
                     Source::File => self.file().display().to_string(),
@@ -175,7 +253,8 @@ impl Seat {
                 };
                 self.reject(Some(digest.clone()), format!("{origin}: {error:#}"))
             }
-        }
+        };
+        turn.ends(result)
     }
 
     fn check_not_rolled_back(&self, digest: &Arc<str>) -> anyhow::Result<()> {
@@ -188,7 +267,7 @@ impl Seat {
     }
 
     /// Makes a version of the artifact, and checks that it may take the seat.
-    fn prepare(&self, artifact: &Artifact) -> anyhow::Result<Arc<Version>> {
+    fn prepare(&self, artifact: &Artifact, overtaken: &Overtaken) -> anyhow::Result<Arc<Version>> {
         artifact.check_digest(self.config().sha256.as_deref())?;
         let generation = self.ledger.record().life.next_generation();
         let id = ComponentId {
@@ -197,14 +276,19 @@ impl Seat {
             generation,
         };
         let (config, runtime) = (self.config().clone(), self.runtime.clone());
-        let compiled =
-            artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits())?;
+        let compiled = artifact.compile(
+            runtime.compiler(),
+            runtime.engine(),
+            config.compile_limits(),
+            overtaken,
+        )?;
         if let Some(reason) = compiled.unconfined {
             let (name, reason) = (id.name.clone(), reason.into());
             self.ledger.emit(ComponentEvent::Unconfined { name, reason }.into());
         }
         let meters = self.ledger.meters().clone();
-        let version = Version::link(&compiled.component, id, config, runtime, meters)?;
+        let version =
+            Version::link(&compiled.component, id, config, runtime, meters, overtaken.clone())?;
         let version = Arc::new(version);
         for line in try_out(&version)? {
             self.ledger.emit(EventKind::Component(ComponentEvent::Printed {
@@ -250,73 +334,12 @@ impl Seat {
         Reload::Rejected(reason)
     }
 
-    /// Restores the previous version, and its file if a push replaced it.
-    ///
-    /// # Errors
-    /// No earlier version is kept.
-    pub(crate) fn roll_back(&self) -> Result<RollBack, String> {
-        let mut record = self.ledger.record();
-        let Some((from, to)) = record.life.roll_back(Instant::now(), self.ledger.meters().calls())
-        else {
-            return Err(format!(
-                "component `{}` has no earlier version to roll back to",
-                self.ledger.name()
-            ));
-        };
-        self.ledger.rolled_back(record, &from, &to, None);
-        let settled = self.settle_file().and_then(|()| {
-            let is_there = *Artifact::read(self.file())?.digest() == to.id().digest;
-            ensure!(is_there, "{} has other content", self.file().display());
-            Ok(())
-        });
-        let warning =
-            settled.err().map(|error| format!("a restart takes what is in the file: {error:#}"));
-        Ok(RollBack { component: to.id().clone(), from: from.id().clone(), warning })
-    }
-
-    /// After a roll-back of a pushed version: restores the file that the push replaced.
-    pub(crate) fn settle(&self) {
-        if !self.ledger.record().is_unsettled {
-            return;
-        }
-        self.settle_or_say();
-    }
-
-    fn settle_or_say(&self) {
-        if let Err(error) = self.settle_file() {
-            self.reject(None, format!("{error:#}"));
-        }
-    }
-
-    fn settle_file(&self) -> anyhow::Result<()> {
-        let _one_at_a_time = self.storing();
-        let mut guard = self.ledger.record();
-        let record = &mut *guard;
-        let is_unsettled = std::mem::take(&mut record.is_unsettled);
-        let rolled_back =
-            record.pushed.take_if(|pushed| is_unsettled && record.rolled_back.contains(pushed));
-        let current = record.life.current().map(|version| version.id().digest.clone());
-        drop(guard);
-        match (rolled_back, current) {
-            (Some(pushed), Some(current)) => storage::put_back(self.file(), &pushed, &current)
-                .with_context(|| {
-                    format!(
-                        "{}: can't be put back as it was before the push",
-                        self.file().display()
-                    )
-                }),
-            _ => Ok(()),
-        }
-    }
-
-    fn store(&self, artifact: &Artifact) -> anyhow::Result<()> {
-        let _one_at_a_time = self.storing();
-        let replaced = storage::store(self.file(), artifact)
-            .with_context(|| format!("can't be written to {}", self.file().display()))?;
-        if replaced {
-            self.ledger.record().pushed = Some(artifact.digest().clone());
-        }
-        Ok(())
+    fn overtaken(&self, digest: Arc<str>) -> Reload {
+        self.ledger.emit(EventKind::Component(ComponentEvent::Overtaken {
+            name: self.ledger.name().clone(),
+            digest,
+        }));
+        Reload::Overtaken
     }
 
     fn file(&self) -> &Path {
@@ -327,12 +350,8 @@ impl Seat {
         self.ledger.config()
     }
 
-    fn admitting(&self) -> MutexGuard<'_, ()> {
-        self.admitting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn storing(&self) -> MutexGuard<'_, ()> {
-        self.storing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn content(&self) -> MutexGuard<'_, FileContent> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

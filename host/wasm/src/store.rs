@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -101,8 +101,14 @@ impl HostState {
     }
 
     /// An epoch has ended, and the guest still runs.
+    ///
+    /// # Errors
+    /// Its time is up, it has called the host too often, or its version is not wanted any more.
     pub(crate) fn look(&mut self) -> wasmtime::Result<UpdateDeadline> {
         self.check_calls()?;
+        if self.bounds.overtaken.is_set() {
+            return Err(Trap::Interrupt.into());
+        }
         self.clock.look()
     }
 

@@ -19,6 +19,7 @@ use crate::exports::Exports;
 use crate::grants;
 use crate::http::handler::HttpHandler;
 use crate::meters::Meters;
+use crate::overtaken::Overtaken;
 use crate::runtime::Runtime;
 use crate::store::HostState;
 
@@ -90,9 +91,10 @@ impl Version {
         config: Arc<ComponentConfig>,
         runtime: Arc<Runtime>,
         meters: Arc<Meters>,
+        overtaken: Overtaken,
     ) -> anyhow::Result<Self> {
         let Linked { pre, exports, handler } = link(&runtime, component)?;
-        let bounds = Arc::new(Bounds::new(id, &config));
+        let bounds = Arc::new(Bounds::new(id, &config, overtaken));
         let retired = AtomicBool::new(false);
         Ok(Self { bounds, config, runtime, pre, exports, handler, meters, retired })
     }
@@ -112,6 +114,7 @@ impl Version {
             config.into(),
             self.runtime.clone(),
             self.meters.clone(),
+            self.overtaken().clone(),
         )
     }
 
@@ -147,6 +150,11 @@ impl Version {
 
     pub(crate) fn bounds(&self) -> &Arc<Bounds> {
         &self.bounds
+    }
+
+    /// Whether it is still wanted, as long as it is tried out.
+    pub(crate) fn overtaken(&self) -> &Overtaken {
+        &self.bounds.overtaken
     }
 
     pub(crate) fn meters(&self) -> &Arc<Meters> {

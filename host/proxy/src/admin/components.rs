@@ -18,22 +18,30 @@ use super::answer::{AdminAnswer, json, text};
 /// How long an upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How many components may be uploaded at once,
+const UPLOADS: usize = 4;
+/// and how many may wait for a reload.
+const RELOADS: usize = 4;
+
 /// Changes components.
 #[derive(Debug)]
 pub(super) struct Switches {
     components: Components,
-    /// One long change at a time: a component can be 64 MiB, and compiling it can take minutes.
-    changes: Arc<Semaphore>,
+    /// A component can be 64 MiB, and is in memory while it is uploaded.
+    uploads: Semaphore,
+    /// Who waits for a reload holds a thread for each component.
+    reloads: Arc<Semaphore>,
 }
 
 impl Switches {
     pub(super) fn new(components: Components) -> Self {
-        Self { components, changes: Arc::new(Semaphore::new(1)) }
+        let (uploads, reloads) = (Semaphore::new(UPLOADS), Arc::new(Semaphore::new(RELOADS)));
+        Self { components, uploads, reloads }
     }
 
     /// Loads changed components: 200, or 422 if one is refused.
     pub(super) async fn reload(&self) -> AdminAnswer {
-        let Ok(place) = self.changes.clone().try_acquire_owned() else { return busy() };
+        let Ok(place) = self.reloads.clone().try_acquire_owned() else { return busy() };
         let components = self.components.clone();
         let reloads = spawn_blocking(move || {
             // Held until the end, even if the client has left.
@@ -48,7 +56,8 @@ impl Switches {
         json(status, &json!({ "components": results }))
     }
 
-    /// Replaces a component and its file: 200, or 422 if it is refused.
+    /// Replaces a component and its file: 200, 422 if it is refused, or 409 if newer content came
+    /// meanwhile.
     pub(super) async fn push(&self, name: String, body: Incoming) -> AdminAnswer {
         if !self.components.has(&name) {
             return text(StatusCode::NOT_FOUND, format!("no component `{name}`\n"));
@@ -60,7 +69,7 @@ impl Switches {
         if body.size_hint().lower() > LARGEST_FILE {
             return too_large();
         }
-        let Ok(place) = self.changes.clone().try_acquire_owned() else { return busy() };
+        let Ok(place) = self.uploads.try_acquire() else { return busy() };
         let limit = usize::try_from(LARGEST_FILE).unwrap_or(usize::MAX);
         let bytes = match timeout(UPLOAD_TIMEOUT, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -72,14 +81,13 @@ impl Switches {
                 return text(StatusCode::REQUEST_TIMEOUT, "the upload took too long\n");
             }
         };
+        drop(place);
         let components = self.components.clone();
-        let reload = spawn_blocking(move || {
-            let _place = place;
-            components.push(&name, bytes.into())
-        });
+        let reload = spawn_blocking(move || components.push(&name, bytes.into()));
         let Ok(reload) = reload.await else { return gone() };
         let status = match reload {
             Reload::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Reload::Overtaken => StatusCode::CONFLICT,
             Reload::Unchanged | Reload::Replaced(_) => StatusCode::OK,
         };
         json(status, &result(&reload))
@@ -118,13 +126,14 @@ fn result(reload: &Reload) -> Value {
             "digest": &*component.digest,
             "generation": component.generation,
         }),
+        Reload::Overtaken => json!({ "result": "overtaken" }),
         Reload::Rejected(reason) => json!({ "result": "rejected", "reason": reason }),
     }
 }
 
 fn busy() -> AdminAnswer {
     let mut refusal =
-        text(StatusCode::SERVICE_UNAVAILABLE, "another component is being pushed or reloaded\n");
+        text(StatusCode::SERVICE_UNAVAILABLE, "too many components are being pushed or reloaded\n");
     refusal.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     refusal
 }

@@ -266,6 +266,11 @@ fn component(of: &ComponentEvent, say: &impl Say) {
                     .text("reason", reason.as_bytes());
             });
         }
+        ComponentEvent::Overtaken { name, digest } => {
+            say.say(Level::Info, "Component overtaken", |line| {
+                line.field("component", &**name).field("overtaken_digest", &**digest);
+            });
+        }
         ComponentEvent::Unconfined { name, reason } => {
             say.say(Level::Warn, "Component compiled without seccomp", |line| {
                 line.field("component", &**name).text("reason", reason.as_bytes());

@@ -122,7 +122,7 @@ impl Metrics {
             ),
             loads: new.counters(
                 "component_loads",
-                "Versions of a component that were loaded, rejected or put back",
+                "Versions of a component that were loaded, rejected, overtaken or put back",
             ),
             quarantines: new
                 .counters("component_quarantines", "Times that a component was set aside"),
@@ -172,7 +172,7 @@ impl Metrics {
 
     /// Makes the series of a component appear, at 0; those of its versions do when they are loaded.
     pub fn announce_component(&self, component: &Arc<str>) {
-        for result in ["loaded", "rejected", "rolled-back"] {
+        for result in ["loaded", "rejected", "overtaken", "rolled-back"] {
             appear(&self.loads, &load(component, result));
         }
         appear(&self.quarantines, &[("component", owned(component))]);
@@ -247,6 +247,7 @@ impl Metrics {
                     of(&self.loads, load(&component.name, "loaded"))
                 }
                 ComponentEvent::Rejected { name, .. } => of(&self.loads, load(name, "rejected")),
+                ComponentEvent::Overtaken { name, .. } => of(&self.loads, load(name, "overtaken")),
                 ComponentEvent::RolledBack { component, .. } => {
                     of(&self.loads, load(&component.name, "rolled-back"))
                 }

@@ -32,7 +32,7 @@ fn tangle(loops: usize, locals: usize) -> Vec<u8> {
 }
 
 /// 40 KB that take 10 s and more.
-fn slow() -> Vec<u8> {
+pub(crate) fn slow() -> Vec<u8> {
     tangle(2000, 3000)
 }
 
@@ -61,7 +61,7 @@ fn with_options(options: &str) -> String {
 }
 
 /// The processes that compile for this one.
-fn children(parent: u32) -> Vec<u32> {
+pub(crate) fn children(parent: u32) -> Vec<u32> {
     let wanted = format!("--parent={parent}");
     let processes = fs::read_dir("/proc").expect("processes").filter_map(|entry| {
         let id: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
@@ -81,7 +81,7 @@ fn zombies(parent: u32) -> Vec<String> {
     processes.collect()
 }
 
-fn by_rename(proxy: &Proxy, bytes: &[u8]) {
+pub(crate) fn by_rename(proxy: &Proxy, bytes: &[u8]) {
     fs::write(proxy.path("new"), bytes).expect("a file");
     fs::rename(proxy.path("new"), proxy.path("c.wasm")).expect("a file");
 }
@@ -236,7 +236,7 @@ fn a_compiler_that_somebody_kills_is_a_reason() {
 
 // ===== the cache =====
 
-fn entries(cache: &Path) -> Vec<PathBuf> {
+pub(crate) fn entries(cache: &Path) -> Vec<PathBuf> {
     let entries =
         fs::read_dir(cache).into_iter().flatten().map(|entry| entry.expect("an entry").path());
     entries.filter(|path| path.extension().is_some_and(|extension| extension == "code")).collect()

@@ -16,6 +16,7 @@ mod http_components;
 mod lifecycle;
 mod limits;
 mod load;
+mod overtaking;
 mod policies;
 mod regressions;
 mod routing;

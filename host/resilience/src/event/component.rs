@@ -58,6 +58,13 @@ pub enum ComponentEvent {
         /// Why.
         reason: Arc<str>,
     },
+    /// A new version was dropped before it was taken or rejected, since a newer one came.
+    Overtaken {
+        /// The component's name in the configuration.
+        name: Arc<str>,
+        /// The SHA-256 of what was dropped, in hex.
+        digest: Arc<str>,
+    },
     /// It was compiled by a process without seccomp, which this system does not have.
     Unconfined {
         /// The component's name in the configuration.

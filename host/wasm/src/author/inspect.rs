@@ -16,6 +16,7 @@ use crate::config::ComponentConfig;
 use crate::contract::{FALLBACK, PREDICATE, is_handler};
 use crate::grants;
 use crate::meters::Meters;
+use crate::overtaken::Overtaken;
 use crate::probe::try_out;
 use crate::runtime::Runtime;
 use crate::version::{self, Version};
@@ -52,7 +53,8 @@ pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
     // Whether trial calls succeed depends on settings, which are not known here.
     let config = Arc::new(ComponentConfig { probe: false, ..ComponentConfig::new(file) });
     let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
-    let compiled = artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits());
+    let (limits, wanted) = (config.compile_limits(), Overtaken::default());
+    let compiled = artifact.compile(runtime.compiler(), runtime.engine(), limits, &wanted);
     let names = |of: fn(&Runtime, &Component) -> Vec<String>| {
         compiled.as_ref().map(|compiled| of(&runtime, &compiled.component)).unwrap_or_default()
     };
@@ -89,8 +91,9 @@ fn admit(
 ) -> anyhow::Result<()> {
     let id =
         ComponentId { name: "inspected".into(), digest: artifact.digest().clone(), generation: 1 };
+    let (runtime, meters) = (runtime.clone(), Arc::new(Meters::default()));
     let version =
-        Version::link(component, id, config.into(), runtime.clone(), Arc::new(Meters::default()))?;
+        Version::link(component, id, config.into(), runtime, meters, Overtaken::default())?;
     try_out(&Arc::new(version))?;
     Ok(())
 }

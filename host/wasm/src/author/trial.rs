@@ -18,6 +18,7 @@ use crate::compiler::Compiler;
 use crate::config::ComponentConfig;
 use crate::instance::Instance;
 use crate::meters::Meters;
+use crate::overtaken::Overtaken;
 use crate::probe::PATIENCE;
 use crate::runtime::Runtime;
 use crate::version::Version;
@@ -51,11 +52,12 @@ impl ComponentTrial {
         let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
         let id =
             ComponentId { name: "tried".into(), digest: artifact.digest().clone(), generation: 1 };
-        let compiled =
-            artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits());
+        let (limits, wanted) = (config.compile_limits(), Overtaken::default());
+        let compiled = artifact.compile(runtime.compiler(), runtime.engine(), limits, &wanted);
         let component = compiled.with_context(place)?.component;
-        let version = Version::link(&component, id, config, runtime, Arc::new(Meters::default()))
-            .with_context(place)?;
+        let meters = Arc::new(Meters::default());
+        let version = Version::link(&component, id, config, runtime, meters, wanted);
+        let version = version.with_context(place)?;
         ensure!(
             version.exports().are_any(),
             "{}: cases are not for standard HTTP components",
@@ -81,14 +83,14 @@ impl ComponentTrial {
         ensure!(calls > 0, "at least one call");
         let (config, runtime) = (self.version.config(), self.version.runtime());
         let compiling = Instant::now();
-        self.artifact.compile(
-            &runtime.compiler().without_cache(),
-            runtime.engine(),
-            config.compile_limits(),
-        )?;
-        let compile = compiling.elapsed();
+        let compile = |compiler: &Compiler| {
+            let wanted = self.version.overtaken();
+            self.artifact.compile(compiler, runtime.engine(), config.compile_limits(), wanted)
+        };
+        compile(&runtime.compiler().without_cache())?;
+        let compiled = compiling.elapsed();
         let loading = Instant::now();
-        self.artifact.compile(runtime.compiler(), runtime.engine(), config.compile_limits())?;
+        compile(runtime.compiler())?;
         let load = runtime.compiler().has_cache().then(|| loading.elapsed());
         let starts = (0..STARTS).map(|_| {
             let starting = Instant::now();
@@ -97,7 +99,7 @@ impl ComponentTrial {
         let start = Times::of(starts.collect::<Result<_>>()?);
         let mut report = BenchReport {
             size: self.artifact.bytes().len(),
-            compile,
+            compile: compiled,
             load,
             start: start.median,
             memory: self.start()?.memory(),

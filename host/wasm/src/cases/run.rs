@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use fusebox_resilience::{Exchange, Slot};
 
 use super::asked::AskedCase;
@@ -27,6 +27,7 @@ pub(crate) fn run_all(
     let limit = limit.max(version.config().timeout.0);
     let mut kept = None;
     let ask = |case: &ComponentCase| {
+        ensure!(!version.overtaken().is_set(), "is overtaken");
         let place = || format!("`{}`", case.name);
         let other = case
             .settings

@@ -3,16 +3,18 @@
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{self, Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use bytesize::ByteSize;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use tokio::time::Instant;
 
 use super::exit::{NOT_A_COMPONENT, OUT_OF_MEMORY, UNCONFINED};
 use super::limits::CompileLimits;
+use crate::overtaken::{LOOK, Overtaken};
 
 /// The most code that is taken from a child: far above what 64 MiB of WebAssembly become.
 const LARGEST_CODE: u64 = 512 << 20;
@@ -44,6 +46,7 @@ pub(super) fn in_child(
     mut command: Command,
     component: &[u8],
     limits: CompileLimits,
+    overtaken: &Overtaken,
 ) -> anyhow::Result<CompiledCode> {
     let seconds = whole_seconds(limits.timeout);
     command
@@ -59,7 +62,7 @@ pub(super) fn in_child(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let wall = Duration::from_secs(PATIENCE * seconds) + GRACE;
-    let ended = CompilerChild::start(&mut command)?.finish(component, wall)?;
+    let ended = CompilerChild::start(&mut command)?.finish(component, wall, overtaken)?;
     ensure!(
         ended.code.len() as u64 <= LARGEST_CODE,
         "becomes more than {} of code",
@@ -123,8 +126,14 @@ impl CompilerChild {
         Ok(Self(command.spawn().context("the compiler can't be started")?))
     }
 
-    /// Writes its input, reads its output, and waits for its end, for no longer than `wall`.
-    fn finish(mut self, input: &[u8], wall: Duration) -> anyhow::Result<ChildEnd> {
+    /// Writes its input, reads its output, and waits for its end, for no longer than `wall` and
+    /// until it is overtaken.
+    fn finish(
+        mut self,
+        input: &[u8],
+        wall: Duration,
+        overtaken: &Overtaken,
+    ) -> anyhow::Result<ChildEnd> {
         let (stdin, stdout, stderr) =
             (self.0.stdin.take(), self.0.stdout.take(), self.0.stderr.take());
         let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
@@ -143,10 +152,7 @@ impl CompilerChild {
                 stderr.take(LONGEST_COMPLAINT).read_to_end(&mut complaint).ok();
                 complaint
             };
-            let watcher = move || match end.recv_timeout(wall) {
-                Err(RecvTimeoutError::Timeout) => kill_process(id, Signal::KILL).is_ok(),
-                _ => false,
-            };
+            let watcher = move || watch(id, &end, wall, overtaken);
             let no_thread = "no thread to feed the compiler";
             builder().spawn_scoped(scope, writer).context(no_thread)?;
             let reader = builder().spawn_scoped(scope, reader).context(no_thread)?;
@@ -173,6 +179,19 @@ impl CompilerChild {
     fn reap(mut self) -> io::Result<ExitStatus> {
         self.0.wait()
     }
+}
+
+/// Kills the child when its time is over or it is overtaken, unless it has ended before. Returns
+/// whether its time was over.
+fn watch(id: Pid, end: &Receiver<()>, wall: Duration, overtaken: &Overtaken) -> bool {
+    let deadline = Instant::now() + wall;
+    while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(LOOK) {
+        let is_overdue = Instant::now() >= deadline;
+        if is_overdue || overtaken.is_set() {
+            return kill_process(id, Signal::KILL).is_ok() && is_overdue;
+        }
+    }
+    false
 }
 
 fn builder() -> thread::Builder {
