@@ -197,6 +197,7 @@ impl Admin {
                 call_times: status.call_times,
                 skipped: status.skipped,
                 instances: status.instances as u64,
+                memory: status.memory as u64,
             });
         let components = components.collect();
         let budgets = self

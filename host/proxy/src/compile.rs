@@ -8,11 +8,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use fusebox_resilience::config::{ChangedDefault, Problem};
 use fusebox_resilience::{
     Answer, Budget, Exchange, Observers, Parts, Pipeline, Predicate, Responder, Verdict,
 };
-use fusebox_wasm::{Compiler as ComponentCompiler, ComponentStatus, Components};
+use fusebox_wasm::{Compiler as ComponentCompiler, ComponentMemory, ComponentStatus, Components};
 use tokio::time::Instant;
 
 use crate::code_cache;
@@ -138,8 +139,10 @@ impl<'a> Compilation<'a> {
         observers: &Observers,
     ) -> Option<Components> {
         let configs = self.config.components.clone();
+        let memory = ByteSize::b(self.config.max_component_memory.bytes());
+        let memory = ComponentMemory::within(memory);
         let compiler = if configs.is_empty() { compiler } else { self.with_cache(compiler) };
-        match Components::load(configs, self.directory, compiler, observers.clone()) {
+        match Components::load(configs, self.directory, compiler, memory, observers.clone()) {
             Ok(components) => {
                 for ComponentStatus { name, rejection, .. } in components.status() {
                     if let Some(rejection) = rejection {

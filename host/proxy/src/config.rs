@@ -41,6 +41,8 @@ table! {
         pub listen: SocketAddr = listen(),
         /// Worker threads. Default: one per core.
         pub workers: Option<usize> = optional_within(1..=1024),
+        /// Linear memory of all components' instances together.
+        pub max_component_memory: ConfigSize = at_least(ConfigSize::gib(2), ConfigSize::mib(1)),
         /// Limits on clients.
         pub listener: ListenerConfig = table(),
         /// The admin listener. Default: none.

@@ -16,7 +16,9 @@ use fusebox_resilience::testing::{call, call_with, exchange, read};
 use fusebox_resilience::{
     Native, Observers, Outcome, Predicate, RequestBody, Response, ResponseBody, Slot,
 };
-use fusebox_wasm::{CodeCache, Compiler, ComponentConfig, Components, Isolation, Reload};
+use fusebox_wasm::{
+    CodeCache, Compiler, ComponentConfig, ComponentMemory, Components, Isolation, Reload,
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tempfile::TempDir;
 
@@ -47,12 +49,17 @@ fn guest(name: &str) -> PathBuf {
 
 fn load<const N: usize>(configs: [(&str, ComponentConfig); N], compiler: Compiler) -> Components {
     let configs = BTreeMap::from(configs.map(|(name, config)| (name.to_owned(), config)));
-    Components::load(configs, Path::new(""), compiler, Observers::default()).unwrap_or_else(
-        |failures| {
-            let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
-            panic!("{}; run `make policies`", reasons.join("\n"))
-        },
+    Components::load(
+        configs,
+        Path::new(""),
+        compiler,
+        ComponentMemory::default(),
+        Observers::default(),
     )
+    .unwrap_or_else(|failures| {
+        let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
+        panic!("{}; run `make policies`", reasons.join("\n"))
+    })
 }
 
 /// Calls by kind: as a policy makes them, the outcome seen and the answer taken.

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use fusebox_resilience::{Observers, Predicate, Responder};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::compiler::Compiler;
 use crate::config::ComponentConfig;
+use crate::memory::ComponentMemory;
 use crate::pool;
 use crate::predicate::ComponentPredicate;
 use crate::responder::ComponentResponder;
@@ -20,6 +22,9 @@ use crate::seat::caller::{Caller, warm};
 use crate::seat::reload::{Reload, RollBack};
 use crate::seat::{Seat, SeatParts};
 use crate::status::ComponentStatus;
+
+/// How long an instance keeps the memory that it has grown by without being called.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// All components of a configuration, by name. Clones are the same components.
 #[derive(Clone, Debug)]
@@ -30,7 +35,7 @@ pub struct Components {
 
 impl Components {
     /// Loads every component; relative files are relative to `directory`. Blocks while `compiler`
-    /// compiles.
+    /// compiles. All guests together get no more than `memory`.
     ///
     /// # Errors
     /// The name of each component that is not acceptable, and the reason.
@@ -38,11 +43,12 @@ impl Components {
         configs: BTreeMap<String, ComponentConfig>,
         directory: &Path,
         compiler: Compiler,
+        memory: ComponentMemory,
         observers: Observers,
     ) -> Result<Self, Vec<(String, anyhow::Error)>> {
         let swaps = watch::Sender::new(0);
         let (mut seats, mut failures, mut runtimes) =
-            (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, &configs));
+            (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, memory, &configs));
         for (name, mut config) in configs {
             let file = directory.join(&config.file);
             config.cases = config.cases.map(|cases| directory.join(cases));
@@ -199,6 +205,14 @@ impl Components {
         self.seats.values().for_each(|seat| warm(seat.ledger()));
     }
 
+    /// Replaces this thread's instances that have grown and were not called for a while by fresh
+    /// ones, which gives their memory back to the system. Each worker calls it now and then.
+    pub fn give_back_memory(&self, now: Instant) {
+        if now.checked_sub(IDLE).is_some_and(pool::drop_grown) {
+            self.seats.values().for_each(|seat| warm(seat.ledger()));
+        }
+    }
+
     /// The status of each component, ordered by name.
     pub fn status(&self) -> Vec<ComponentStatus> {
         self.seats.values().map(|seat| seat.ledger().status()).collect()
@@ -215,15 +229,20 @@ impl Components {
 /// components there is no engine and no ticker.
 struct Runtimes {
     compiler: Compiler,
+    memory: ComponentMemory,
     shortest_timeout: Duration,
     by_stack: BTreeMap<usize, Arc<Runtime>>,
 }
 
 impl Runtimes {
-    fn new(compiler: Compiler, configs: &BTreeMap<String, ComponentConfig>) -> Self {
+    fn new(
+        compiler: Compiler,
+        memory: ComponentMemory,
+        configs: &BTreeMap<String, ComponentConfig>,
+    ) -> Self {
         let shortest_timeout =
             configs.values().map(|config| config.timeout.0).min().unwrap_or_default();
-        Self { compiler, shortest_timeout, by_stack: BTreeMap::new() }
+        Self { compiler, memory, shortest_timeout, by_stack: BTreeMap::new() }
     }
 
     fn of(&mut self, config: &ComponentConfig) -> anyhow::Result<Arc<Runtime>> {
@@ -232,6 +251,7 @@ impl Runtimes {
             Entry::Vacant(entry) => {
                 let runtime = Arc::new(Runtime::new(
                     self.compiler.clone(),
+                    self.memory.clone(),
                     self.shortest_timeout,
                     *entry.key(),
                 )?);

@@ -32,6 +32,7 @@ impl GuestFailure {
             Some(Trap::StackOverflow) => Fault::Stack,
             trap => match state.limiter().refused() {
                 Some(Refused::Memory) => Fault::Memory,
+                Some(Refused::TotalMemory) => Fault::TotalMemory,
                 Some(Refused::Table) => Fault::Table,
                 None if trap.is_some() || error.is::<I32Exit>() => Fault::Trap,
                 None if is_hostcall_limit(error) || is_oversized(error) => Fault::HostBytes,
@@ -48,7 +49,11 @@ impl GuestFailure {
 
     /// Classifies the error that kept an instance from starting.
     pub(crate) fn of_start(error: &wasmtime::Error, state: &HostState) -> Self {
-        Self::new(Fault::Instantiation, error, state)
+        let fault = match state.limiter().refused() {
+            Some(Refused::TotalMemory) => Fault::TotalMemory,
+            _ => Fault::Instantiation,
+        };
+        Self::new(fault, error, state)
     }
 
     fn new(fault: Fault, error: &wasmtime::Error, state: &HostState) -> Self {
@@ -80,6 +85,10 @@ fn reason(error: &wasmtime::Error, state: &HostState) -> String {
         (Some(Trap::StackOverflow), _) => format!("needed more than {} of stack", bounds.stack),
         (_, Some(Refused::Memory)) => {
             format!("asked for more than {} of memory: {cause}", bounds.memory)
+        }
+        (_, Some(Refused::TotalMemory)) => {
+            let total = state.limiter().total_memory();
+            format!("all components together would hold more than {total} of memory: {cause}")
         }
         (_, Some(Refused::Table)) => {
             format!("asked for more than {} table elements: {cause}", bounds.table_elements)

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::Store;
 
 use crate::config::Isolation;
@@ -26,6 +27,8 @@ pub(crate) struct Instance {
     store: Store<HostState>,
     guest: ContractGuest,
     calls: u64,
+    last_call: Instant,
+    memory_at_start: usize,
     tally: Arc<Tally>,
 }
 
@@ -41,13 +44,23 @@ impl Instance {
         let outgoing = Outgoing::none(&console);
         let (engine, clock) = (version.runtime().engine(), CallClock::new(limit));
         let most_calls = Some(bounds.host_calls);
-        let mut store = new_store(engine, bounds, clock, most_calls, console, outgoing);
+        let mut store =
+            new_store(engine, bounds, version.open_memory(), clock, most_calls, console, outgoing);
         store.epoch_deadline_callback(|mut store| store.data_mut().look());
         let started = version.pre().instantiate(&mut store);
         match started.and_then(|instance| version.exports().load(&mut store, &instance)) {
             Ok(guest) => {
                 let tally = version.meters().started();
-                Ok(Self { version: version.clone(), store, guest, calls: 0, tally })
+                let memory_at_start = store.data().limiter().memory();
+                Ok(Self {
+                    version: version.clone(),
+                    store,
+                    guest,
+                    calls: 0,
+                    last_call: Instant::now(),
+                    memory_at_start,
+                    tally,
+                })
             }
             Err(error) => Err(GuestFailure::of_start(&error, store.data())),
         }
@@ -98,6 +111,20 @@ impl Instance {
     #[cfg(feature = "author")]
     pub(crate) fn memory(&self) -> usize {
         self.store.data().limiter().memory()
+    }
+
+    /// A call of it began at this time.
+    pub(crate) fn called_at(&mut self, began: Instant) {
+        self.last_call = began;
+    }
+
+    pub(crate) fn last_call(&self) -> Instant {
+        self.last_call
+    }
+
+    /// Whether it holds more memory than a fresh one.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.store.data().limiter().memory() > self.memory_at_start
     }
 
     /// Whether it may be kept for another call.

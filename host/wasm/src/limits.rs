@@ -5,16 +5,20 @@
 //! is recorded: it names the fault ([`refused`](InstanceLimiter::refused)), and an instance that
 //! has met its bound is not used again.
 
+use bytesize::ByteSize;
 use wasmtime::ResourceLimiter;
 
 use crate::bounds::Bounds;
+use crate::memory::MemoryAccount;
 
 /// Tracks what an instance holds, and enforces its limits.
 #[derive(Debug)]
 pub(crate) struct InstanceLimiter {
-    /// Bytes of all linear memories together.
+    /// Bytes of all its linear memories together.
     memory_limit: usize,
-    memory: usize,
+    memory: MemoryAccount,
+    /// What the last growth took.
+    last_growth: usize,
     table_limit: usize,
     table_elements: usize,
     core_instances: usize,
@@ -25,14 +29,17 @@ pub(crate) struct InstanceLimiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Memory,
+    /// Of all guests together.
+    TotalMemory,
     Table,
 }
 
 impl InstanceLimiter {
-    pub(crate) fn new(bounds: &Bounds) -> Self {
+    pub(crate) fn new(bounds: &Bounds, memory: MemoryAccount) -> Self {
         Self {
             memory_limit: bounds.memory_bytes(),
-            memory: 0,
+            memory,
+            last_growth: 0,
             table_limit: bounds.table_elements,
             table_elements: 0,
             core_instances: bounds.core_instances,
@@ -42,7 +49,12 @@ impl InstanceLimiter {
 
     /// Bytes of linear memory held.
     pub(crate) fn memory(&self) -> usize {
-        self.memory
+        self.memory.held()
+    }
+
+    /// How much all guests together may hold.
+    pub(crate) fn total_memory(&self) -> ByteSize {
+        self.memory.limit()
     }
 
     /// What exceeded its limit, if anything did.
@@ -63,12 +75,25 @@ impl ResourceLimiter for InstanceLimiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let granted = grown(self.memory, current, desired, self.memory_limit);
-        match granted {
-            Some(total) => self.memory = total,
-            None => self.refused = Some(Refused::Memory),
+        let growth = desired.saturating_sub(current);
+        self.last_growth = 0;
+        if grown(self.memory.held(), current, desired, self.memory_limit).is_none() {
+            self.refused = Some(Refused::Memory);
+            return Ok(false);
         }
-        Ok(granted.is_some())
+        if !self.memory.try_take(growth) {
+            self.refused = Some(Refused::TotalMemory);
+            return Ok(false);
+        }
+        self.last_growth = growth;
+        Ok(true)
+    }
+
+    /// The system had none, or the memory's own maximum forbids it.
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        let growth = std::mem::take(&mut self.last_growth);
+        self.memory.give_back(growth);
+        Ok(())
     }
 
     fn table_growing(

@@ -49,6 +49,8 @@ pub(crate) struct Meters {
     faults: [AtomicU64; Fault::ALL.len()],
     skipped: AtomicU64,
     instances: AtomicUsize,
+    /// Bytes of linear memory that they hold.
+    memory: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -161,6 +163,18 @@ impl Meters {
 
     pub(crate) fn instances(&self) -> usize {
         self.instances.load(Relaxed)
+    }
+
+    pub(crate) fn memory_taken(&self, bytes: usize) {
+        self.memory.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn memory_given_back(&self, bytes: usize) {
+        self.memory.fetch_sub(bytes, Relaxed);
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.memory.load(Relaxed)
     }
 
     /// It is held for a few additions, which don't panic.

@@ -6,6 +6,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::instance::Instance;
 use crate::meters::Meters;
 
@@ -34,6 +36,16 @@ pub(crate) fn put(instance: Instance) {
 pub(crate) fn has(meters: &Arc<Meters>) -> bool {
     INSTANCES.with_borrow(|instances| {
         instances.iter().any(|instance| Arc::ptr_eq(instance.version().meters(), meters))
+    })
+}
+
+/// Drops this thread's instances that have grown and were last called before this time. Returns
+/// whether there were any.
+pub(crate) fn drop_grown(before: Instant) -> bool {
+    INSTANCES.with_borrow_mut(|instances| {
+        let count = instances.len();
+        instances.retain(|instance| !instance.has_grown() || instance.last_call() >= before);
+        instances.len() < count
     })
 }
 

@@ -20,6 +20,7 @@ use wasmtime_wasi_http::p2::add_only_http_to_linker_async;
 use crate::bindings;
 use crate::compiler::Compiler;
 use crate::engine::{anyhow_of, config};
+use crate::memory::ComponentMemory;
 use crate::store::HostState;
 use crate::ticker::Ticker;
 use crate::wasi;
@@ -28,6 +29,7 @@ use crate::wasi;
 pub(crate) struct Runtime {
     engine: Engine,
     compiler: Compiler,
+    memory: ComponentMemory,
     linker: Linker<HostState>,
     http_linker: Linker<HostState>,
     _ticker: Ticker,
@@ -42,6 +44,7 @@ impl Runtime {
     /// other.
     pub(crate) fn new(
         compiler: Compiler,
+        memory: ComponentMemory,
         shortest_timeout: Duration,
         stack: usize,
     ) -> anyhow::Result<Self> {
@@ -55,7 +58,7 @@ impl Runtime {
         let linker = linker(&engine, wasi::add_to_linker).map_err(anyhow_of).context(imports)?;
         let ticker = Ticker::start(engine.clone(), shortest_timeout)
             .context("thread that cuts guests off")?;
-        Ok(Self { engine, compiler, linker, http_linker, _ticker: ticker })
+        Ok(Self { engine, compiler, memory, linker, http_linker, _ticker: ticker })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -64,6 +67,11 @@ impl Runtime {
 
     pub(crate) fn compiler(&self) -> &Compiler {
         &self.compiler
+    }
+
+    /// The bound for all guests.
+    pub(crate) fn memory(&self) -> &ComponentMemory {
+        &self.memory
     }
 
     /// For guests that must not wait.

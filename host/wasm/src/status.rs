@@ -39,6 +39,8 @@ pub struct ComponentStatus {
     pub faults: Vec<(Fault, u64)>,
     /// Instances that workers keep, or that handle requests.
     pub instances: usize,
+    /// Bytes of linear memory that they hold.
+    pub memory: usize,
 }
 
 /// A version that was not taken.

@@ -12,6 +12,7 @@ use crate::bounds::Bounds;
 use crate::errors::TooManyCalls;
 use crate::http::outgoing::Outgoing;
 use crate::limits::InstanceLimiter;
+use crate::memory::MemoryAccount;
 use crate::thread_time::CallClock;
 use crate::wasi::console::Console;
 use crate::wasi::context::context;
@@ -39,6 +40,7 @@ pub(crate) struct HostState {
 pub(crate) fn new_store(
     engine: &Engine,
     bounds: &Arc<Bounds>,
+    memory: MemoryAccount,
     clock: CallClock,
     most_host_calls: Option<u32>,
     console: Console,
@@ -48,7 +50,7 @@ pub(crate) fn new_store(
     resources.set_max_capacity(RESOURCES);
     let state = HostState {
         bounds: bounds.clone(),
-        limiter: InstanceLimiter::new(bounds),
+        limiter: InstanceLimiter::new(bounds, memory),
         wasi: context(&console, &bounds.grants),
         resources,
         http: WasiHttpCtx::new(),

@@ -18,6 +18,7 @@ use crate::engine::anyhow_of;
 use crate::exports::Exports;
 use crate::grants;
 use crate::http::handler::HttpHandler;
+use crate::memory::MemoryAccount;
 use crate::meters::Meters;
 use crate::overtaken::Overtaken;
 use crate::runtime::Runtime;
@@ -155,6 +156,11 @@ impl Version {
     /// Whether it is still wanted, as long as it is tried out.
     pub(crate) fn overtaken(&self) -> &Overtaken {
         &self.bounds.overtaken
+    }
+
+    /// For a new instance.
+    pub(crate) fn open_memory(&self) -> MemoryAccount {
+        MemoryAccount::open(self.runtime.memory(), &self.meters)
     }
 
     pub(crate) fn meters(&self) -> &Arc<Meters> {

@@ -95,6 +95,7 @@ fn components(running: &Running) -> Value {
             "skipped": status.skipped,
             "faults": Value::Object(faults.collect()),
             "instances": status.instances,
+            "memory_bytes": status.memory,
         });
         (status.name.to_string(), component)
     });

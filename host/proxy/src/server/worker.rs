@@ -150,7 +150,7 @@ fn work(
         ));
         let mut upkeep = JoinSet::new();
         upkeep.spawn_local(refresh_instances(shared.components.clone()));
-        upkeep.spawn_local(reap(handler.clone(), load.clone()));
+        upkeep.spawn_local(reap(handler.clone(), shared.components.clone(), load.clone()));
         let trusted: Rc<[IpNet]> = shared.limits.trusted.as_slice().into();
         let shutdown = Rc::new(Shutdown::default());
         upkeep.spawn_local(shutdown.clone().follow(phase));
@@ -194,13 +194,14 @@ async fn refresh_instances(components: Components) {
     }
 }
 
-/// Closes what is unused, and beats, each second.
-async fn reap(handler: Rc<RequestHandler>, load: Arc<WorkerLoad>) {
+/// Closes and gives back what is unused, and beats, each second.
+async fn reap(handler: Rc<RequestHandler>, components: Components, load: Arc<WorkerLoad>) {
     let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let now = ticks.tick().await;
         load.beat();
         handler.reap();
+        components.give_back_memory(now);
     }
 }

@@ -156,6 +156,7 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "skipped": 0,
                     "faults": no_faults,
                     "instances": 2,
+                    "memory_bytes": 2 * (4 << 16),
                 },
             },
         })

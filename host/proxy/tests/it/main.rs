@@ -16,6 +16,7 @@ mod http_components;
 mod lifecycle;
 mod limits;
 mod load;
+mod memory;
 mod overtaking;
 mod policies;
 mod regressions;

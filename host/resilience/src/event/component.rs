@@ -108,6 +108,8 @@ pub enum Fault {
     Timeout,
     /// It asked for more memory than it may have.
     Memory,
+    /// All components together would hold more memory than they may: it is not its own fault.
+    TotalMemory,
     /// It asked for more table elements, or handles of the host's resources, than it may have.
     Table,
     /// It went deeper than its stack.
@@ -126,10 +128,11 @@ pub enum Fault {
 
 impl Fault {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Trap,
         Self::Timeout,
         Self::Memory,
+        Self::TotalMemory,
         Self::Table,
         Self::Stack,
         Self::HostBytes,
@@ -139,12 +142,18 @@ impl Fault {
         Self::Instantiation,
     ];
 
+    /// Whether the component is to blame, and not the others.
+    pub fn is_own(self) -> bool {
+        self != Self::TotalMemory
+    }
+
     /// Its word in log and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Trap => "trap",
             Self::Timeout => "timeout",
             Self::Memory => "memory",
+            Self::TotalMemory => "total-memory",
             Self::Table => "table",
             Self::Stack => "stack",
             Self::HostBytes => "host-bytes",

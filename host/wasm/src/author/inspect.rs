@@ -15,6 +15,7 @@ use crate::compiler::Compiler;
 use crate::config::ComponentConfig;
 use crate::contract::{FALLBACK, PREDICATE, is_handler};
 use crate::grants;
+use crate::memory::ComponentMemory;
 use crate::meters::Meters;
 use crate::overtaken::Overtaken;
 use crate::probe::try_out;
@@ -52,7 +53,12 @@ pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
     let artifact = Artifact::read(file).with_context(|| file.display().to_string())?;
     // Whether trial calls succeed depends on settings, which are not known here.
     let config = Arc::new(ComponentConfig { probe: false, ..ComponentConfig::new(file) });
-    let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
+    let runtime = Arc::new(Runtime::new(
+        compiler,
+        ComponentMemory::default(),
+        config.timeout.0,
+        config.stack(),
+    )?);
     let (limits, wanted) = (config.compile_limits(), Overtaken::default());
     let compiled = artifact.compile(runtime.compiler(), runtime.engine(), limits, &wanted);
     let names = |of: fn(&Runtime, &Component) -> Vec<String>| {

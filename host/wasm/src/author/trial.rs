@@ -17,6 +17,7 @@ use crate::cases::run::{ask_case, run_all};
 use crate::compiler::Compiler;
 use crate::config::ComponentConfig;
 use crate::instance::Instance;
+use crate::memory::ComponentMemory;
 use crate::meters::Meters;
 use crate::overtaken::Overtaken;
 use crate::probe::PATIENCE;
@@ -49,7 +50,12 @@ impl ComponentTrial {
         let place = || file.display().to_string();
         let config = Arc::new(config.map_or_else(|| cases.config(file), Ok)?);
         let artifact = Artifact::read(file).with_context(place)?;
-        let runtime = Arc::new(Runtime::new(compiler, config.timeout.0, config.stack())?);
+        let runtime = Arc::new(Runtime::new(
+            compiler,
+            ComponentMemory::default(),
+            config.timeout.0,
+            config.stack(),
+        )?);
         let id =
             ComponentId { name: "tried".into(), digest: artifact.digest().clone(), generation: 1 };
         let (limits, wanted) = (config.compile_limits(), Overtaken::default());

@@ -238,7 +238,8 @@ async fn instantiate(
 ) -> Result<(Store<HostState>, incoming_handler::Guest), GuestFailure> {
     let handler = version.handler().expect("only a version that has one is asked");
     let (engine, clock) = (version.runtime().engine(), CallClock::new(time.limit()));
-    let mut store = new_store(engine, version.bounds(), clock, None, console, outgoing);
+    let mut store =
+        new_store(engine, version.bounds(), version.open_memory(), clock, None, console, outgoing);
     store.epoch_deadline_callback(move |mut store| {
         store.data_mut().set_time_limit(time.limit());
         time.look()

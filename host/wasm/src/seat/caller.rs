@@ -58,6 +58,7 @@ impl Caller {
             }
         };
         let began = Instant::now();
+        instance.called_at(began);
         let answer = attempt::lend(seen, || instance.call(question));
         let took = began.elapsed();
         if took >= LONG {

@@ -152,7 +152,9 @@ impl Ledger {
         });
         self.printed(reporter, policy, version, failure.printed);
         reporter.emit(policy, kind);
-        self.bear_the_consequences(version);
+        if failure.fault.is_own() {
+            self.bear_the_consequences(version);
+        }
     }
 
     fn bear_the_consequences(&self, version: &Version) {
@@ -288,6 +290,7 @@ impl Ledger {
             skipped: self.meters.skips(),
             faults: self.meters.faults(),
             instances: self.meters.instances(),
+            memory: self.meters.memory(),
         }
     }
 

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use fusebox_resilience::testing::Recorder;
 use fusebox_resilience::{ComponentEvent, Observers};
 use fusebox_wasm::author::inspect;
-use fusebox_wasm::{CodeCache, Compiler, ComponentConfig, Components};
+use fusebox_wasm::{CodeCache, Compiler, ComponentConfig, ComponentMemory, Components};
 use tempfile::TempDir;
 
 use crate::guest::predicate;
@@ -42,7 +42,13 @@ impl Place {
 
     fn load(&self, compiler: &Compiler) -> Result<(), String> {
         let configs = BTreeMap::from([(NAME.to_owned(), ComponentConfig::new("guest.wasm"))]);
-        match Components::load(configs, self.0.path(), compiler.clone(), Observers::default()) {
+        match Components::load(
+            configs,
+            self.0.path(),
+            compiler.clone(),
+            ComponentMemory::default(),
+            Observers::default(),
+        ) {
             Ok(_) => Ok(()),
             Err(failures) => Err(format!("{:#}", failures[0].1)),
         }
@@ -316,7 +322,14 @@ fn a_child_without_seccomp_makes_code_and_says_why() {
     let compiler = Compiler::child("/bin/sh".into(), vec!["-c".into(), script.into()]);
     let recorder = Recorder::default();
     let configs = BTreeMap::from([(NAME.to_owned(), ComponentConfig::new("guest.wasm"))]);
-    Components::load(configs, place.0.path(), compiler, recorder.observers()).expect("it is good");
+    Components::load(
+        configs,
+        place.0.path(),
+        compiler,
+        ComponentMemory::default(),
+        recorder.observers(),
+    )
+    .expect("it is good");
     let unconfined = ComponentEvent::Unconfined { name: NAME.into(), reason: "so".into() };
     assert_eq!(recorder.kinds()[0], unconfined.into());
 }

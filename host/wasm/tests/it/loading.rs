@@ -7,7 +7,7 @@ use std::path::Path;
 use fusebox_dev::{encode, handle_if, respond};
 use fusebox_resilience::{ComponentEvent, EventKind, Observers};
 use fusebox_wasm::author::{World, inspect};
-use fusebox_wasm::{Compiler, ComponentConfig, Components, WIT};
+use fusebox_wasm::{Compiler, ComponentConfig, ComponentMemory, Components, WIT};
 use tempfile::TempDir;
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -227,6 +227,7 @@ fn everything_that_fails_to_load_is_said_at_once() {
         BTreeMap::from(configs),
         directory.path(),
         Compiler::in_process(),
+        ComponentMemory::default(),
         Observers::default(),
     )
     .err();
@@ -249,6 +250,7 @@ fn a_name_or_an_export_that_is_not_there_is_said_so() {
         BTreeMap::new(),
         Path::new(""),
         Compiler::in_process(),
+        ComponentMemory::default(),
         Observers::default(),
     )
     .expect("nothing to load");

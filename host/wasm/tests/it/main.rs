@@ -9,6 +9,7 @@ mod faults;
 mod guest;
 mod life;
 mod loading;
+mod memory;
 mod rust_guests;
 mod support;
 mod swapping;

@@ -11,7 +11,7 @@ use fusebox_resilience::{
     Answer, Call, ComponentEvent, ComponentId, Error, ErrorKind, EventKind, Exchange, Fault,
     Observers, Outcome, Predicate, RequestBody, Responder, Response, ResponseBody, Slot,
 };
-use fusebox_wasm::{Compiler, ComponentConfig, Components};
+use fusebox_wasm::{Compiler, ComponentConfig, ComponentMemory, Components};
 use http::{HeaderMap, Request, StatusCode};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -62,8 +62,13 @@ pub(crate) fn try_load_with(
     configure(&mut config);
     let recorder = Recorder::default();
     let configs = BTreeMap::from([(NAME.to_owned(), config)]);
-    match Components::load(configs, directory.path(), Compiler::in_process(), recorder.observers())
-    {
+    match Components::load(
+        configs,
+        directory.path(),
+        Compiler::in_process(),
+        ComponentMemory::default(),
+        recorder.observers(),
+    ) {
         Ok(components) => Ok(Tested { components, recorder, directory }),
         Err(failures) => {
             let [(name, error)] = &failures[..] else {

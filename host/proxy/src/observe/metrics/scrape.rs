@@ -78,6 +78,8 @@ pub struct ComponentSample {
     pub skipped: u64,
     /// Instances that are alive.
     pub instances: u64,
+    /// Bytes of linear memory that these hold.
+    pub memory: u64,
 }
 
 impl PolicySample {
@@ -128,6 +130,10 @@ impl Scrape {
         let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
         let instances: Gauges<1> =
             new.gauges("component_instances", "Instances of a component that are alive");
+        let memory: Gauges<1> = new.gauges(
+            "component_memory_bytes",
+            "Linear memory that the instances of a component hold",
+        );
         let skipped: Counters<1> = new.counters(
             "component_calls_skipped",
             "Questions that on_error answered because the component was set aside",
@@ -142,6 +148,9 @@ impl Scrape {
             instances
                 .get_or_create(&labels)
                 .inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
+            memory
+                .get_or_create(&labels)
+                .inc_by(i64::try_from(component.memory).unwrap_or(i64::MAX));
             skipped.get_or_create(&labels).inc_by(component.skipped);
             let [name] = labels;
             for standing in ComponentStanding::ALL {

@@ -298,6 +298,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         },
         skipped: 1,
         instances,
+        memory: instances << 20,
     };
     let retry = PolicySample {
         name: "again".into(),
@@ -328,6 +329,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
             r#"component_info{component="service-b",digest="d1",generation="1"} 1"#,
             r#"component_info{component="service-b",digest="d2",generation="2"} 1"#,
             r#"component_instances{component="service-b"} 3"#,
+            r#"component_memory_bytes{component="service-b"} 3145728"#,
             r#"component_state{component="service-b",state="serving"} 1"#,
             "log_lines_dropped_total 7",
             r#"retry_waiting{policy="again"} 4"#,
