@@ -13,9 +13,11 @@ use tokio::time::Instant;
 
 use crate::compiler::Compiler;
 use crate::config::ComponentConfig;
+use crate::cross_check::CrossChecks;
 use crate::memory::ComponentMemory;
 use crate::pool;
 use crate::predicate::ComponentPredicate;
+use crate::probe::put;
 use crate::responder::ComponentResponder;
 use crate::runtime::Runtime;
 use crate::seat::caller::{Caller, warm};
@@ -46,7 +48,7 @@ impl Components {
         memory: ComponentMemory,
         observers: Observers,
     ) -> Result<Self, Vec<(String, anyhow::Error)>> {
-        let swaps = watch::Sender::new(0);
+        let (swaps, checks) = (watch::Sender::new(0), CrossChecks::new(put));
         let (mut seats, mut failures, mut runtimes) =
             (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, memory, &configs));
         for (name, mut config) in configs {
@@ -61,6 +63,7 @@ impl Components {
                     runtime,
                     observers: observers.clone(),
                     swaps: swaps.clone(),
+                    checks: checks.clone(),
                 })
             });
             match seat {

@@ -115,7 +115,7 @@ pub struct ComponentConfig {
     /// For how long, or for how many calls, a new version is on probation.
     #[serde(default = "defaults::probation")]
     pub probation: Probation,
-    /// Faults on probation beyond which the previous version is put back.
+    /// Faults on probation, of its own, beyond which the previous version may be put back.
     #[serde(default = "defaults::max_faults")]
     pub max_faults: u32,
     /// How many earlier versions are kept in memory to roll back to, up to 10.

@@ -100,7 +100,8 @@ pub(crate) async fn start(
 }
 
 /// Sends `version` a made-up request and reads its answer, within `limit` for the head and again
-/// for the body. A body that is still being sent then is accepted. Returns what the guest printed.
+/// for the body. A body that is still being sent then is accepted. Returns what the guest printed,
+/// or `None` if the component has its maximum of instances.
 ///
 /// # Errors
 /// It does not start, or does not answer. Any answer is accepted.
@@ -109,11 +110,11 @@ pub(crate) async fn try_handle(
     seen: &Exchange<'_>,
     processor_time: Duration,
     limit: Duration,
-) -> Result<Vec<String>, GuestFailure> {
+) -> Result<Option<Vec<String>>, GuestFailure> {
     let Some(mut run) =
         GuestRun::start(version, head::request(seen), processor_time, Outgoing::on_trial)
     else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let console = run.console().clone();
     let head = run.head(seen, ConfigDuration(limit)).await?;
@@ -128,7 +129,7 @@ pub(crate) async fn try_handle(
         drop(body);
         tried?;
     }
-    Ok(console.take())
+    Ok(Some(console.take()))
 }
 
 /// The result of a trial.

@@ -17,7 +17,8 @@
 //!    workers. Calls under way end on the old one, whose instances each worker drops with
 //!    [`Components::refresh_instances`] when [`Components::changed`] fires. An unacceptable version
 //!    changes nothing. Newer content ends the admission under way.
-//! 6. A new version is on probation: if it faults too often, the previous one is restored.
+//! 6. A new version is on probation: if it faults too often on what the previous one answers, that
+//!    is restored.
 //!    [`Components::roll_back`] does the same by hand. A proven version that keeps faulting is
 //!    quarantined, and gets occasional trial calls.
 //!
@@ -50,8 +51,10 @@ mod components;
 mod config;
 mod contract;
 mod convert;
+mod cross_check;
 mod engine;
 mod errors;
+mod exchange_copy;
 mod exports;
 mod fault;
 mod grants;

@@ -4,10 +4,14 @@
 //!              admit                  probation over
 //!   (absent) ---------> probation --------------------> serving
 //!                         |   ^                           |   ^
-//!   more than max_faults: |   | admit                     |   | a trial call succeeds
-//!   the previous version  |   | (from every state)        v   |
-//!   is back, and serves   v                             quarantined
+//!   too many faults of    |   | admit                     |   | a trial call succeeds
+//!   its own: the previous |   | (from every state)        v   |
+//!   version is back       v                             quarantined
 //! ```
+//!
+//! A fault on probation is the version's own if the version before answers the same exchange
+//! ([`Check`]): whoever sends what neither can answer must not be able to keep a new version out.
+//! What is too many is in [`OnProbation::is_worse`].
 //!
 //! A roll-back after faults restores the latest proven version, if there is one: a version is
 //! proven when its probation is over. A version that was replaced before that continues its
@@ -15,12 +19,17 @@
 //! can be rolled back to is quarantined on probation too. Faults of a version that is no longer
 //! current change nothing.
 
+mod probation;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::probation::{OnProbation, ServiceRecord};
 use crate::config::ComponentConfig;
 use crate::config::probation::Probation;
+
+pub(crate) use self::probation::{Check, Checked};
 
 /// The rules about versions that fault.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +101,9 @@ pub(crate) struct Life<V> {
 struct Tenure<V> {
     generation: u64,
     version: V,
-    /// `None`: probation is over.
+    /// `None`: it was over when it was put back.
     probation: Option<OnProbation>,
+    record: ServiceRecord,
     faults_in_a_row: u32,
     /// When the next trial call may be made, if it is in quarantine.
     next_trial: Option<Instant>,
@@ -104,16 +114,9 @@ struct Tenure<V> {
 struct KeptVersion<V> {
     generation: u64,
     version: V,
-    /// Its faults on probation; `None`: its probation was over.
-    faults: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct OnProbation {
-    since: Instant,
-    /// The component's calls before that.
-    calls_before: u64,
-    faults: u32,
+    /// `None`: its probation was over.
+    probation: Option<OnProbation>,
+    record: ServiceRecord,
 }
 
 /// The consequence of a fault.
@@ -121,7 +124,7 @@ struct OnProbation {
 pub(crate) enum Consequence<V> {
     /// Nothing.
     None,
-    /// After `faults` faults on probation, `to` is current again in place of `from`.
+    /// After `faults` faults of its own on probation, `to` is current again in place of `from`.
     RolledBack { from: V, to: V, faults: u32 },
     /// It is quarantined after `faults` faults in a row.
     Quarantined { faults: u32 },
@@ -151,22 +154,23 @@ impl<V: Clone> Life<V> {
     /// is how many calls the component has had. Returns what it replaces.
     pub(crate) fn admit(&mut self, version: V, now: Instant, calls: u64) -> Option<V> {
         self.generations += 1;
-        let probation = Some(OnProbation { since: now, calls_before: calls, faults: 0 });
+        let probation = Some(OnProbation::new(now, calls));
         let new = Tenure {
             generation: self.generations,
             version,
             probation,
+            record: ServiceRecord::default().resumed(calls),
             faults_in_a_row: 0,
             next_trial: None,
         };
         let old = self.current.replace(new)?;
-        let on_probation =
+        let probation =
             old.probation.filter(|probation| !probation.is_over(self.rules.probation, now, calls));
-        let faults = on_probation.map(|probation| probation.faults);
         self.kept.push(KeptVersion {
             generation: old.generation,
             version: old.version.clone(),
-            faults,
+            probation,
+            record: old.record.paused(calls),
         });
         while self.kept.len() > self.rules.keep {
             let proven = self.latest_proven();
@@ -178,7 +182,7 @@ impl<V: Clone> Life<V> {
 
     /// The index of the latest kept version whose probation was over.
     fn latest_proven(&self) -> Option<usize> {
-        self.kept.iter().rposition(|kept| kept.faults.is_none())
+        self.kept.iter().rposition(|kept| kept.probation.is_none())
     }
 
     /// Whether the current version may be called now. In quarantine that is once per interval:
@@ -209,37 +213,92 @@ impl<V: Clone> Life<V> {
         }
     }
 
+    /// The version that faults of this generation would be put to: the one that would be put back.
+    pub(crate) fn check_against(&self, generation: u64, now: Instant, calls: u64) -> Option<&V> {
+        let tenure = self.current.as_ref().filter(|tenure| tenure.generation == generation)?;
+        let probation = tenure.probation.as_ref()?;
+        let has_ended = probation.has_ended(self.rules.probation, now, calls);
+        self.kept.get(self.target().filter(|_| !has_ended)?).map(|kept| &kept.version)
+    }
+
+    /// Whether faults of the current version would be checked.
+    pub(crate) fn may_check(&self, now: Instant, calls: u64) -> bool {
+        let generation = self.current.as_ref().map(|tenure| tenure.generation);
+        generation.is_some_and(|current| self.check_against(current, now, calls).is_some())
+    }
+
+    /// The index of the version that faults lead back to.
+    fn target(&self) -> Option<usize> {
+        self.latest_proven().or_else(|| self.kept.len().checked_sub(1))
+    }
+
     /// Records a failed call of this generation.
-    pub(crate) fn faulted(&mut self, generation: u64, now: Instant, calls: u64) -> Consequence<V> {
-        let rules = self.rules;
+    pub(crate) fn faulted(
+        &mut self,
+        generation: u64,
+        now: Instant,
+        calls: u64,
+        check: Check,
+    ) -> Consequence<V> {
+        let is_tried = self.check_against(generation, now, calls).is_some();
         let Some(tenure) = self.current.as_mut().filter(|tenure| tenure.generation == generation)
         else {
             return Consequence::None;
         };
         tenure.faults_in_a_row = tenure.faults_in_a_row.saturating_add(1);
-        let in_a_row = tenure.faults_in_a_row;
-        if let Some(probation) = &mut tenure.probation {
-            if probation.is_over(rules.probation, now, calls) {
-                tenure.probation = None;
-            } else {
-                probation.faults = probation.faults.saturating_add(1);
-                let faults = probation.faults;
-                if let Some(latest) = self.kept.len().checked_sub(1) {
-                    // It can be rolled back, so it is not quarantined before that.
-                    if faults <= rules.max_faults {
-                        return Consequence::None;
-                    }
-                    let target = self.latest_proven().unwrap_or(latest);
-                    if let Some((from, to)) = self.put_back(target, now, calls) {
-                        return Consequence::RolledBack { from, to, faults };
-                    }
-                }
-            }
+        tenure.record.faults = tenure.record.faults.saturating_add(1);
+        if let Some(probation) = tenure.probation.as_mut().filter(|_| is_tried) {
+            probation.faulted(check);
         }
+        if is_tried { self.judge(now, calls) } else { self.quarantine(now) }
+    }
+
+    /// Records whether the version before faults on an exchange that this generation faulted on.
+    pub(crate) fn checked(
+        &mut self,
+        generation: u64,
+        now: Instant,
+        calls: u64,
+        checked: Checked,
+    ) -> Consequence<V> {
+        let tenure = self.current.as_mut().filter(|tenure| tenure.generation == generation);
+        let probation = tenure.and_then(|tenure| tenure.probation.as_mut());
+        // It may have been replaced and put back since.
+        let Some(probation) = probation.filter(|probation| probation.under_way > 0) else {
+            return Consequence::None;
+        };
+        probation.checked(checked);
+        // The fault was one of probation, even if its time is over by now.
+        self.judge(now, calls)
+    }
+
+    /// What the faults of a version on probation lead to.
+    fn judge(&mut self, now: Instant, calls: u64) -> Consequence<V> {
+        let (Some(tenure), Some(index)) = (&self.current, self.target()) else {
+            return Consequence::None;
+        };
+        let (Some(probation), before) = (tenure.probation, &self.kept[index].record) else {
+            return Consequence::None;
+        };
+        let faults = probation.own_faults();
+        if faults > self.rules.max_faults
+            && probation.is_worse(tenure.record.calls(calls), before)
+            && let Some((from, to)) = self.put_back(index, now, calls)
+        {
+            return Consequence::RolledBack { from, to, faults };
+        }
+        // What is being checked may lead to a roll-back, which is better.
+        if probation.under_way == 0 { self.quarantine(now) } else { Consequence::None }
+    }
+
+    fn quarantine(&mut self, now: Instant) -> Consequence<V> {
         match &mut self.current {
-            Some(tenure) if tenure.next_trial.is_none() && in_a_row >= rules.quarantine_after => {
-                tenure.next_trial = Some(now + rules.quarantine_interval);
-                Consequence::Quarantined { faults: in_a_row }
+            Some(tenure)
+                if tenure.next_trial.is_none()
+                    && tenure.faults_in_a_row >= self.rules.quarantine_after =>
+            {
+                tenure.next_trial = Some(now + self.rules.quarantine_interval);
+                Consequence::Quarantined { faults: tenure.faults_in_a_row }
             }
             _ => Consequence::None,
         }
@@ -253,13 +312,14 @@ impl<V: Clone> Life<V> {
 
     /// Makes a kept version the current one, and drops the current one and those in between.
     fn put_back(&mut self, index: usize, now: Instant, calls: u64) -> Option<(V, V)> {
-        let KeptVersion { generation, version, faults } = self.kept.drain(index..).next()?;
-        let probation =
-            faults.map(|faults| OnProbation { since: now, calls_before: calls, faults });
+        let kept = self.kept.drain(index..).next()?;
+        let KeptVersion { generation, version, probation, record } = kept;
+        let probation = probation.map(|probation| probation.resumed(now, calls));
         let tenure = Tenure {
             generation,
             version: version.clone(),
             probation,
+            record: record.resumed(calls),
             faults_in_a_row: 0,
             next_trial: None,
         };
@@ -295,16 +355,6 @@ impl<V: Clone> Life<V> {
                 ComponentStanding::Probation
             }
             Some(_) => ComponentStanding::Serving,
-        }
-    }
-}
-
-impl OnProbation {
-    fn is_over(&self, length: Probation, now: Instant, calls: u64) -> bool {
-        match length {
-            Probation::Calls(0) => true,
-            Probation::Calls(limit) => calls.saturating_sub(self.calls_before) > limit,
-            Probation::Time(limit) => now.saturating_duration_since(self.since) >= limit.0,
         }
     }
 }

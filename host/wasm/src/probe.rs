@@ -1,4 +1,5 @@
-//! Trial calls of a new version: an instance is started, and asked what policies will ask.
+//! Trial calls of a version: an instance is started, and asked what policies will ask, or have
+//! asked.
 //!
 //! A standard HTTP component gets a fresh instance for each request, as later in service, and can't
 //! reach other hosts.
@@ -17,10 +18,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::runtime::Builder;
 use tokio::time::sleep;
 
-use crate::cases::run::ask;
+use crate::cases::compare::CaseAnswer;
+use crate::cases::run::{ask, ask_in_time};
 use crate::fault::GuestFailure;
 use crate::http::{start, try_handle};
 use crate::instance::Instance;
+use crate::life::Checked;
 use crate::overtaken::LOOK;
 use crate::version::Version;
 
@@ -106,15 +109,45 @@ async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
             let call = call();
             let seen = Exchange::of(&call, &outcome, PROBE, Slot::Respond);
             let tried = try_handle(version, &seen, processor_time, time).await;
-            printed.extend(tried.map_err(|failure| {
+            let tried = tried.map_err(|failure| {
                 anyhow!(
                     "fails when `incoming-handler` is called for a trial, about {what}: {}",
                     failure.detail
                 )
-            })?);
+            })?;
+            printed.extend(tried.unwrap_or_default());
         }
     }
     Ok(printed)
+}
+
+/// What a version makes of an exchange that another one has faulted on, within its usual limits.
+pub(crate) fn put(seen: &Exchange<'_>, version: &Arc<Version>) -> Checked {
+    let config = version.config();
+    let failure = if seen.slot == Slot::Respond && version.handler().is_some() {
+        let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
+            return Checked::Skipped;
+        };
+        let (processor_time, time) = (config.timeout.0, config.response_timeout.0);
+        match runtime.block_on(try_handle(version, seen, processor_time, time)) {
+            Ok(Some(_)) => return Checked::Answers,
+            Ok(None) => return Checked::Skipped,
+            Err(failure) => failure,
+        }
+    } else {
+        let asked = Instance::start(version, config.timeout.0).and_then(|mut instance| {
+            // The first call may include one-time initialisation.
+            ask_in_time(&mut instance, config.timeout.0 * 2, |instance, limit| {
+                ask(instance, seen, limit)
+            })
+        });
+        match asked {
+            Ok(CaseAnswer::Missing(_)) => return Checked::Impossible,
+            Ok(_) => return Checked::Answers,
+            Err(failure) => failure,
+        }
+    };
+    if failure.fault.is_own() { Checked::Faults } else { Checked::Skipped }
 }
 
 fn not_started(failure: GuestFailure) -> anyhow::Error {

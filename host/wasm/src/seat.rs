@@ -31,6 +31,7 @@ use crate::artifact::Artifact;
 use crate::cases::Cases;
 use crate::cases::run::run_all;
 use crate::config::ComponentConfig;
+use crate::cross_check::CrossChecks;
 use crate::overtaken::Overtaken;
 use crate::probe::{PATIENCE, try_out};
 use crate::runtime::Runtime;
@@ -61,6 +62,7 @@ pub(crate) struct SeatParts {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) observers: Observers,
     pub(crate) swaps: watch::Sender<u64>,
+    pub(crate) checks: CrossChecks,
 }
 
 /// Decides which versions are used under a name.
@@ -81,8 +83,8 @@ impl Seat {
     /// # Errors
     /// The file is not an acceptable component.
     pub(crate) fn load(parts: SeatParts) -> anyhow::Result<Self> {
-        let SeatParts { name, file, config, runtime, observers, swaps } = parts;
-        let ledger = Arc::new(Ledger::new(name, file, config, observers, swaps));
+        let SeatParts { name, file, config, runtime, observers, swaps, checks } = parts;
+        let ledger = Arc::new(Ledger::new(name, file, config, observers, swaps, checks));
         let seat = Self { ledger, runtime, turns: Turns::default(), content: Mutex::default() };
         seat.fill()?;
         Ok(seat)

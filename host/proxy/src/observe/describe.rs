@@ -276,6 +276,13 @@ fn component(of: &ComponentEvent, say: &impl Say) {
                 line.field("component", &**name).text("reason", reason.as_bytes());
             });
         }
+        ComponentEvent::Excused { component, before } => {
+            say.say(Level::Info, "Component excused: the version before faults too", |line| {
+                line.component(component)
+                    .field("before_digest", &*before.digest)
+                    .field("before_generation", before.generation);
+            });
+        }
         ComponentEvent::RolledBack { component, from, faults } => {
             say.say(Level::Warn, "Component rolled back", |line| {
                 line.component(component)

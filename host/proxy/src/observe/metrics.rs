@@ -66,6 +66,7 @@ pub struct Metrics {
     faults: Faults,
     loads: Counters<2>,
     quarantines: Counters<1>,
+    excused: Counters<1>,
     worker_stalls: Counter,
     admin_denied: Counters<1>,
     admin_changes: Counter,
@@ -126,6 +127,10 @@ impl Metrics {
             ),
             quarantines: new
                 .counters("component_quarantines", "Times that a component was set aside"),
+            excused: new.counters(
+                "component_faults_excused",
+                "Faults on probation that do not count, since the version before faults too",
+            ),
             worker_stalls: new.register(
                 "worker_stalls",
                 "Times that a worker was blocked for too long",
@@ -176,6 +181,7 @@ impl Metrics {
             appear(&self.loads, &load(component, result));
         }
         appear(&self.quarantines, &[("component", owned(component))]);
+        appear(&self.excused, &[("component", owned(component))]);
     }
 
     /// Everything, for Prometheus: the body that goes with [`CONTENT_TYPE`].
@@ -250,6 +256,9 @@ impl Metrics {
                 ComponentEvent::Overtaken { name, .. } => of(&self.loads, load(name, "overtaken")),
                 ComponentEvent::RolledBack { component, .. } => {
                     of(&self.loads, load(&component.name, "rolled-back"))
+                }
+                ComponentEvent::Excused { component, .. } => {
+                    of(&self.excused, [("component", owned(&component.name))])
                 }
                 ComponentEvent::Quarantined { component, .. } => {
                     of(&self.quarantines, [("component", owned(&component.name))])

@@ -425,6 +425,29 @@ fn faults_on_probation_bring_the_version_before_back() {
 }
 
 #[test]
+fn a_fault_that_the_version_before_has_too_does_not_count_unless_it_may_ask_others() {
+    let guest = built("http_hostile.wasm");
+    // The same with a custom section: another version.
+    let again = [&*guest, &[0, 5, 4], b"mark"].concat();
+    for (grant, stays) in [("", true), ("grant = ['http:127.0.0.1:1']", false)] {
+        let origin = failing();
+        let proxy = proxy(&origin, &guest, &format!("max_faults = 1\n{grant}"));
+        fs::write(proxy.path("c.wasm"), &again).expect("a file");
+        proxy.line("Component replaced");
+        for id in ["1", "2"] {
+            assert_eq!(proxy.ask(get("/trap", id)).text(), "no good");
+        }
+        if stays {
+            proxy.line_after(1, "Component excused: the version before faults too");
+        } else {
+            proxy.line("Component rolled back");
+        }
+        let generation = if stays { 2 } else { 1 };
+        assert_eq!(proxy.state()["components"]["c"]["generation"], generation);
+    }
+}
+
+#[test]
 fn faults_in_a_row_set_it_aside_until_a_trial_succeeds() {
     let origin = failing();
     let options = "quarantine_after = 2\nquarantine_interval = '200ms'";

@@ -72,6 +72,13 @@ pub enum ComponentEvent {
         /// Why.
         reason: Arc<str>,
     },
+    /// A fault on probation does not count: the version before faults on the same exchange.
+    Excused {
+        /// The version that faulted.
+        component: ComponentId,
+        /// The version before.
+        before: ComponentId,
+    },
     /// An earlier version was put back in place of one that faulted on probation, or that an
     /// operator took out.
     RolledBack {

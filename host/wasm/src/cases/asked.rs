@@ -75,7 +75,7 @@ impl AskedCase {
 
     /// Calls `ask` with the exchange, as it is now. A component without a predicate is asked for a
     /// response: a case of a fault may be about one that only responds.
-    pub(super) fn show<R>(&self, has_predicate: bool, ask: impl FnOnce(&Exchange<'_>) -> R) -> R {
+    pub(crate) fn show<R>(&self, has_predicate: bool, ask: impl FnOnce(&Exchange<'_>) -> R) -> R {
         let slot = if has_predicate { self.slot } else { Slot::Respond };
         let deadline = self.remaining.and_then(|remaining| Instant::now().checked_add(remaining));
         ask(&Exchange::of(&self.call, &self.outcome, &self.policy, slot).until(deadline))

@@ -46,7 +46,10 @@ pub(crate) fn run_all(
         let (answer, printed) = match started {
             Ok(mut instance) => {
                 let asked = AskedCase::of(case).with_context(place)?;
-                match ask_in_time(&asked, &mut instance, limit) {
+                let answer = ask_in_time(&mut instance, limit, |instance, limit| {
+                    ask_case(&asked, instance, limit)
+                });
+                match answer {
                     Ok(answer) => {
                         let printed = instance.printed();
                         if other.is_none() {
@@ -78,19 +81,19 @@ pub(crate) fn ask_case(
     case.show(has_predicate, |seen| ask(instance, seen, limit))
 }
 
-/// Like [`ask_case`], but a slow call is repeated within the component's own timeout: the first
+/// Asks with this patience, but repeats a slow call within the component's own timeout: the first
 /// call may include one-time initialisation. Slow in processor time: whether a guest is asked
 /// twice, and may then answer otherwise, must not depend on how busy the machine is.
-fn ask_in_time(
-    case: &AskedCase,
+pub(crate) fn ask_in_time(
     instance: &mut Instance,
     patience: Duration,
+    ask: impl Fn(&mut Instance, Duration) -> Result<CaseAnswer, GuestFailure>,
 ) -> Result<CaseAnswer, GuestFailure> {
     let timeout = instance.version().config().timeout.0;
     let began = thread_time();
-    let answer = ask_case(case, instance, patience)?;
+    let answer = ask(instance, patience)?;
     let is_slow = thread_time().saturating_sub(began) > timeout;
-    if is_slow { ask_case(case, instance, timeout) } else { Ok(answer) }
+    if is_slow { ask(instance, timeout) } else { Ok(answer) }
 }
 
 /// Asks an instance what the slot of `seen` asks for.

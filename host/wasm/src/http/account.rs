@@ -7,6 +7,8 @@ use fusebox_resilience::{Exchange, Reporter};
 
 use super::run::GuestRun;
 use super::time::ProcessorTime;
+use crate::config::grant::Grant;
+use crate::exchange_copy::ExchangeCopy;
 use crate::fault::GuestFailure;
 use crate::seat::ledger::Ledger;
 use crate::version::Version;
@@ -27,6 +29,9 @@ pub(super) struct Account {
     policy: Box<str>,
     time: Arc<ProcessorTime>,
     console: Console,
+    /// The exchange that another version can be asked about. One that may ask other hosts is not
+    /// asked again: they would hear of it twice.
+    exchange: Option<ExchangeCopy>,
     is_told: bool,
 }
 
@@ -37,6 +42,9 @@ impl Account {
         seen: &Exchange<'_>,
         run: &GuestRun,
     ) -> Self {
+        let may_ask_others =
+            version.config().grant.iter().any(|grant| matches!(grant, Grant::Http(_)));
+        let exchange = if may_ask_others { None } else { ledger.copy_to_check(seen, &version) };
         Self {
             ledger,
             version,
@@ -44,6 +52,7 @@ impl Account {
             policy: seen.policy.into(),
             time: run.time().clone(),
             console: run.console().clone(),
+            exchange,
             is_told: false,
         }
     }
@@ -63,7 +72,8 @@ impl Told for Account {
 
     fn failed(&mut self, failure: GuestFailure) {
         self.ended();
-        self.ledger.failed(&self.reporter, &self.policy, &self.version, failure);
+        let exchange = self.exchange.take();
+        self.ledger.failed(&self.reporter, &self.policy, &self.version, failure, exchange);
     }
 }
 

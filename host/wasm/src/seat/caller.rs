@@ -10,6 +10,7 @@ use wasmtime::Store;
 use super::ledger::Ledger;
 use crate::config::Isolation;
 use crate::exports::ContractGuest;
+use crate::fault::GuestFailure;
 use crate::instance::Instance;
 use crate::store::HostState;
 use crate::version::Version;
@@ -51,7 +52,7 @@ impl Caller {
                 match Instance::start(&version, self.ledger.config().timeout.0) {
                     Ok(instance) => instance,
                     Err(failure) => {
-                        self.ledger.failed(seen.call.reporter(), seen.policy, &version, failure);
+                        self.failed(seen, &version, failure);
                         return None;
                     }
                 }
@@ -80,10 +81,15 @@ impl Caller {
                 Some(answer)
             }
             Err(failure) => {
-                self.ledger.failed(seen.call.reporter(), seen.policy, instance.version(), failure);
+                self.failed(seen, instance.version(), failure);
                 None
             }
         }
+    }
+
+    fn failed(&self, seen: &Exchange<'_>, version: &Version, failure: GuestFailure) {
+        let copy = self.ledger.copy_to_check(seen, version);
+        self.ledger.failed(seen.call.reporter(), seen.policy, version, failure, copy);
     }
 }
 

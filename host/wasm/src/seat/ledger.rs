@@ -16,12 +16,17 @@ use tokio::time::Instant;
 use crate::cases::capture::{Said, captured};
 use crate::config::ComponentConfig;
 use crate::contract::{FALLBACK, PREDICATE};
+use crate::cross_check::{CrossCheck, CrossChecks, Tell};
+use crate::exchange_copy::ExchangeCopy;
 use crate::fault::GuestFailure;
-use crate::life::{Consequence, Life, Rules};
+use crate::life::{Check, Checked, Consequence, Life, Rules};
 use crate::meters::Meters;
 use crate::status::{ComponentRejection, ComponentStatus};
 use crate::throttle::{Passage, Throttle};
 use crate::version::{Needs, Version};
+
+/// Exchanges that are put to the version before, in a second.
+const CHECKS: u32 = 10;
 
 /// Shared by the seat and all callers.
 pub(crate) struct Ledger {
@@ -35,8 +40,12 @@ pub(crate) struct Ledger {
     /// Whether calls must check `record` first and report success. A healthy component needs no
     /// lock.
     is_troubled: AtomicBool,
+    /// Whether faults of the version in use may be checked, so that exchanges are worth a copy.
+    may_check: AtomicBool,
+    checks: CrossChecks,
     printed: Throttle,
     captured: Throttle,
+    checked: Throttle,
 }
 
 pub(super) struct LedgerRecord {
@@ -61,6 +70,7 @@ impl Ledger {
         config: Arc<ComponentConfig>,
         observers: Observers,
         swaps: watch::Sender<u64>,
+        checks: CrossChecks,
     ) -> Self {
         let record = LedgerRecord {
             life: Life::new(Rules::of(&config)),
@@ -78,8 +88,11 @@ impl Ledger {
             swaps,
             record: Mutex::new(record),
             is_troubled: AtomicBool::new(true),
+            may_check: AtomicBool::new(false),
+            checks,
             printed: Throttle::new(config.log_rate),
             captured: Throttle::new(config.capture),
+            checked: Throttle::new(CHECKS),
             config,
         }
     }
@@ -136,13 +149,31 @@ impl Ledger {
         may
     }
 
-    /// Records a failed call into `version`.
-    pub(crate) fn failed(
+    /// A copy of the exchange, if a fault of `version` on it would be checked.
+    pub(crate) fn copy_to_check(
         &self,
+        seen: &Exchange<'_>,
+        version: &Version,
+    ) -> Option<ExchangeCopy> {
+        if !self.may_check.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (now, calls) = (Instant::now(), self.meters.calls());
+        let record = self.record();
+        self.may_check.store(record.life.may_check(now, calls), Ordering::Relaxed);
+        record.life.check_against(version.id().generation, now, calls)?;
+        drop(record);
+        Some(ExchangeCopy::of(seen, self.config.peek().map_or(0, |peek| peek.bytes)))
+    }
+
+    /// Records a failed call into `version`, about `exchange` if that can be put to another one.
+    pub(crate) fn failed(
+        self: &Arc<Self>,
         reporter: &Reporter,
         policy: &str,
         version: &Version,
         failure: GuestFailure,
+        exchange: Option<ExchangeCopy>,
     ) {
         self.meters.faulted(failure.fault);
         let kind = EventKind::Component(ComponentEvent::Faulted {
@@ -153,13 +184,47 @@ impl Ledger {
         self.printed(reporter, policy, version, failure.printed);
         reporter.emit(policy, kind);
         if failure.fault.is_own() {
-            self.bear_the_consequences(version);
+            self.bear_the_consequences(version.id(), exchange);
         }
     }
 
-    fn bear_the_consequences(&self, version: &Version) {
+    fn bear_the_consequences(self: &Arc<Self>, faulty: &ComponentId, copy: Option<ExchangeCopy>) {
+        let (now, calls) = (Instant::now(), self.meters.calls());
         let mut record = self.record();
-        match record.life.faulted(version.id().generation, Instant::now(), self.meters.calls()) {
+        let against = record.life.check_against(faulty.generation, now, calls).cloned();
+        let (check, begins) = match copy.zip(against) {
+            None => (Check::Impossible, None),
+            Some(_) if self.checked.line(now) == Passage::Dropped => (Check::Skipped, None),
+            Some(begins) => (Check::Begins, Some(begins)),
+        };
+        let consequence = record.life.faulted(faulty.generation, now, calls, check);
+        self.bear(record, faulty, consequence);
+        if let Some((exchange, against)) = begins {
+            let (ledger, faulty, before) = (self.clone(), faulty.clone(), against.id().clone());
+            let tell = Tell::new(move |checked| ledger.checked(&faulty, before, checked));
+            self.checks.begin(CrossCheck { exchange, against, tell });
+        }
+    }
+
+    /// Records what came of an exchange that `faulty` faulted on with the version before.
+    fn checked(&self, faulty: &ComponentId, before: ComponentId, checked: Checked) {
+        let (now, calls) = (Instant::now(), self.meters.calls());
+        let mut record = self.record();
+        let consequence = record.life.checked(faulty.generation, now, calls, checked);
+        if checked == Checked::Faults {
+            let component = faulty.clone();
+            self.emit(EventKind::Component(ComponentEvent::Excused { component, before }));
+        }
+        self.bear(record, faulty, consequence);
+    }
+
+    fn bear(
+        &self,
+        record: MutexGuard<'_, LedgerRecord>,
+        faulty: &ComponentId,
+        consequence: Consequence<Arc<Version>>,
+    ) {
+        match consequence {
             Consequence::None => self.update(&record),
             Consequence::RolledBack { from, to, faults } => {
                 self.rolled_back(record, &from, &to, Some(faults))
@@ -167,8 +232,7 @@ impl Ledger {
             Consequence::Quarantined { faults } => {
                 self.update(&record);
                 drop(record);
-                let (component, interval) =
-                    (version.id().clone(), self.config.quarantine_interval.0);
+                let (component, interval) = (faulty.clone(), self.config.quarantine_interval.0);
                 self.emit(EventKind::Component(ComponentEvent::Quarantined {
                     component,
                     faults,
@@ -224,6 +288,8 @@ impl Ledger {
 
     fn update(&self, record: &LedgerRecord) {
         self.is_troubled.store(record.life.is_troubled(), Ordering::Relaxed);
+        let (now, calls) = (Instant::now(), self.meters.calls());
+        self.may_check.store(record.life.may_check(now, calls), Ordering::Relaxed);
     }
 
     /// Emits the lines that the guest printed in a call.

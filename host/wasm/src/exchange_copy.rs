@@ -1,0 +1,161 @@
+//! A copy of an exchange, for asking about it again on another thread.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use fusebox_resilience::{
+    Attempt, Call, Error, ErrorKind, Exchange, Outcome, PastAttempt, Request, RequestBody,
+    Response, ResponseBody, Slot, Worker,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, request};
+use tokio::time::Instant;
+
+/// All of an exchange that a guest can ask about. Of bodies it has what the guest could see.
+#[derive(Debug)]
+pub(crate) struct ExchangeCopy {
+    head: request::Parts,
+    route: Arc<str>,
+    elapsed: Duration,
+    remaining: Option<Duration>,
+    attempts: u32,
+    history: Vec<PastAttempt>,
+    /// The attempt that the outcome came from.
+    number: u32,
+    outcome: Result<(StatusCode, HeaderMap, Bytes), ErrorKind>,
+    policy: Box<str>,
+    slot: Slot,
+}
+
+impl ExchangeCopy {
+    /// Of a body it takes what a guest that may look at `peek` bytes can tell apart.
+    pub(crate) fn of(seen: &Exchange<'_>, peek: usize) -> Self {
+        let call = seen.call;
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        head.method = call.head().method.clone();
+        head.uri = call.head().uri.clone();
+        head.version = call.head().version;
+        head.headers = call.headers().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let outcome = match seen.outcome {
+            Ok(response) => {
+                let mut body = response.body.peeked(peek, 0, peek);
+                if body.len() == peek && !response.body.is_peeked_whole(peek) {
+                    // Of which it only sees that it is there.
+                    body.push(0);
+                }
+                Ok((response.status, response.headers.clone(), body.into()))
+            }
+            Err(error) => Err(error.kind()),
+        };
+        Self {
+            head,
+            route: call.route().clone(),
+            elapsed: call.elapsed(),
+            remaining: seen.remaining(),
+            attempts: call.attempts(),
+            history: call.history(),
+            number: seen.number(),
+            outcome,
+            policy: seen.policy.into(),
+            slot: seen.slot,
+        }
+    }
+
+    /// Calls `ask` with the exchange, as it was.
+    pub(crate) fn show<R>(self, ask: impl FnOnce(&Exchange<'_>) -> R) -> R {
+        let Self { head, route, elapsed, remaining, number, policy, slot, .. } = self;
+        let id = HeaderValue::from_static("check");
+        let request = Request::new(id, route, head, SystemTime::UNIX_EPOCH).arrived(elapsed);
+        let mut history = self.history;
+        // The attempt of the outcome ends once more.
+        history.retain(|past| past.provenance.attempt != number);
+        let outcome: Outcome = match self.outcome {
+            Ok((status, headers, body)) => {
+                Ok(Response::new(status, headers, ResponseBody::full(body)))
+            }
+            Err(ErrorKind::RetriesExceeded) => Err(Error::retries_exceeded(0, None)),
+            Err(kind) => Err(Error::new(kind)),
+        };
+        let begun = if number == 0 { self.attempts } else { number - 1 };
+        let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into())
+            .resumed(begun, history);
+        let outcome = if number == 0 { outcome } else { Attempt::detached(&call).finish(outcome) };
+        let deadline = remaining.and_then(|remaining| Instant::now().checked_add(remaining));
+        ask(&Exchange::of(&call, &outcome, &policy, slot).until(deadline))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::asked::AskedCase;
+    use crate::cases::case::ComponentCase;
+
+    /// What a guest may see of an exchange, but for times.
+    fn visible(seen: &Exchange<'_>, peek: usize) -> String {
+        let outcome = match seen.outcome {
+            Ok(response) => format!(
+                "{} {:?} {:?} {}",
+                response.status,
+                response.headers,
+                response.body.peeked(peek, 0, peek),
+                response.body.is_peeked_whole(peek)
+            ),
+            Err(error) => error.kind().name().to_owned(),
+        };
+        let call = seen.call;
+        let headers: Vec<_> = call.headers().collect();
+        let before: Vec<_> = call.history().iter().map(|past| past.outcome).collect();
+        format!(
+            "{} {} {headers:?} {} {} {:?} {} {before:?} {outcome}",
+            call.head().method,
+            call.head().uri,
+            call.route(),
+            seen.policy,
+            seen.slot,
+            seen.number(),
+        )
+    }
+
+    #[test]
+    fn a_copy_shows_what_the_exchange_did() {
+        let request = r#"name = "c"
+            route = "r"
+            policy = "p"
+            elapsed = "250ms"
+            remaining = "10s"
+            expect = { handled = true }
+            request = { method = "PUT", path = "/a?b=c", headers = { x = ["1", "2"], y = "é" } }
+            "#;
+        let past = r#"history = [{ status = 503 }, { failure = "connect" }]"#;
+        for (outcome, peeks) in [
+            (r#"response = { status = 500, headers = { z = "3" }, body = "0123456789" }"#, true),
+            (r#"failure = "timeout""#, false),
+            ("failure = \"circuit-open\"\nattempt = 0", false),
+            (r#"failure = "retries-exceeded""#, false),
+        ] {
+            let past = if outcome.contains("attempt") { "" } else { past };
+            let case = toml::from_str::<ComponentCase>(&format!("{request}{past}\n{outcome}"));
+            let asked = AskedCase::of(&case.expect("a case")).expect("it can be asked");
+            for peek in if peeks { vec![0, 4, 10, 100] } else { vec![0] } {
+                let (copy, seen) =
+                    asked.show(true, |seen| (ExchangeCopy::of(seen, peek), visible(seen, peek)));
+                let shown = thread_shown(copy, peek);
+                assert_eq!(shown, seen, "{outcome} {peek}");
+            }
+        }
+    }
+
+    /// What is visible of it on another thread, some time later.
+    fn thread_shown(copy: ExchangeCopy, peek: usize) -> String {
+        let shown = std::thread::spawn(move || {
+            copy.show(|seen| {
+                assert!(seen.call.elapsed() >= Duration::from_millis(250));
+                let remaining = seen.remaining().expect("a timeout around it");
+                assert!(remaining <= Duration::from_secs(10));
+                visible(seen, peek)
+            })
+        });
+        shown.join().expect("no panic")
+    }
+}
