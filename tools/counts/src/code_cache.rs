@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow, ensure};
 use fusebox_resilience::Observers;
 use fusebox_resilience::config::ConfigDuration;
-use fusebox_wasm::{CodeCache, Compiler, ComponentConfig, Components};
+use fusebox_wasm::{CodeCache, Compiler, ComponentConfig, ComponentMemory, Components};
 
 use crate::valgrind::{spawn, valgrind};
 
@@ -33,7 +33,8 @@ pub(crate) fn compile(component: &Path, directory: &Path) -> Result<()> {
         ..ComponentConfig::new(component)
     };
     let config = BTreeMap::from([("component".to_owned(), config)]);
-    let loaded = Components::load(config, Path::new(""), compiler, Observers::default());
+    let memory = ComponentMemory::default();
+    let loaded = Components::load(config, Path::new(""), compiler, memory, Observers::default());
     loaded.map(drop).map_err(|failures| {
         let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
         anyhow!("{}: {}", component.display(), reasons.join("\n"))
