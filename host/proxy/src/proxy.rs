@@ -16,6 +16,7 @@ use crate::observe::{Level, Log, Metrics};
 use crate::read::read;
 use crate::running::Running;
 use crate::server::{Server, WorkerContext, WorkerLost, bind};
+use crate::sockets;
 use crate::watch::watch;
 
 /// Reads a configuration file and compiles it, without running it. Blocks while `compiler` compiles
@@ -112,6 +113,14 @@ impl Proxy {
             workers,
             longest_call: longest_call.unwrap_or_default(),
         };
+        if let Some((limit, needed)) = sockets::missing_files(shared.limits.max_connections) {
+            let message = "the limit of open files is too low for `max_connections`";
+            log.line(Level::Warn, message, |line| {
+                line.field("max_connections", shared.limits.max_connections)
+                    .field("open_files", limit)
+                    .field("needed", needed);
+            });
+        }
         let server = Server::start(listener, shared, log.clone())?;
         let access = config
             .admin

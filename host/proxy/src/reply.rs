@@ -76,7 +76,8 @@ impl Refusal {
                 ErrorKind::CircuitOpen
                 | ErrorKind::BulkheadFull
                 | ErrorKind::Overloaded
-                | ErrorKind::BudgetExceeded => StatusCode::SERVICE_UNAVAILABLE,
+                | ErrorKind::BudgetExceeded
+                | ErrorKind::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
                 ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
                 ErrorKind::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
                 ErrorKind::RequestIncomplete => StatusCode::REQUEST_TIMEOUT,
@@ -156,6 +157,7 @@ mod tests {
             (ErrorKind::ProtocolError, 502, "http_protocol_error"),
             (ErrorKind::ConnectionTimeout, 504, "connection_timeout"),
             (ErrorKind::RetriesExceeded, 502, "http_request_error"),
+            (ErrorKind::Exhausted, 503, "proxy_internal_error"),
             (ErrorKind::Internal, 500, "proxy_internal_error"),
             (ErrorKind::DnsError, 502, "dns_error"),
             (ErrorKind::TlsProtocolError, 502, "tls_protocol_error"),

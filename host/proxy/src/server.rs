@@ -6,6 +6,7 @@
 //! `SO_REUSEPORT` was measured and rejected: a second process then binds silently, few connections
 //! spread badly, and closing a listener resets what is queued on it.)
 
+mod accept;
 mod connection;
 mod load;
 mod pulse;
@@ -22,24 +23,16 @@ use std::time::Duration;
 use anyhow::Context;
 use fusebox_resilience::Observers;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
 
 use crate::config::ListenerConfig;
-use crate::observe::{Level, Log};
-use connection::Accepted;
+use crate::observe::Log;
+use accept::accept;
 use supervisor::Supervisor;
 use worker::Workers;
 
 pub use load::WorkerLoad;
 pub use supervisor::WorkerLost;
 pub(crate) use worker::WorkerContext;
-
-/// How long the acceptor waits when the process has no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// How often the log repeats that all places for connections are taken.
-const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Binds a listener. The error says which one.
 ///
@@ -105,39 +98,4 @@ impl Server {
         drop(listener);
         Ok(workers.drain(limits.drain_timeout.0, hurry).await)
     }
-}
-
-async fn accept(listener: &TcpListener, workers: &Workers, max_connections: usize, log: &Log) {
-    let places = Arc::new(Semaphore::new(max_connections));
-    let mut said: Option<Instant> = None;
-    loop {
-        if places.available_permits() == 0 && said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            said = Some(Instant::now());
-            log.line(Level::Warn, "all places for connections are taken", |line| {
-                line.field("max_connections", max_connections);
-            });
-        }
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        match listener.accept().await.and_then(|(stream, client)| Ok((stream.into_std()?, client)))
-        {
-            Ok((stream, client)) => {
-                workers.give(Accepted { stream, client: client.ip().to_canonical(), place })
-            }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                log.line(Level::Error, &format!("can't accept connections: {error}"), |_| {});
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Whether the client left before it was accepted.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
 }

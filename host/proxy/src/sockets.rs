@@ -28,6 +28,18 @@ pub(crate) fn is_of_our_own(error: &io::Error) -> bool {
         .is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
 }
 
+/// Descriptors beside those of clients and their requests: listeners, workers, files.
+const OTHER_FILES: u64 = 64;
+
+/// How many files may be open, and how many so many connections need, if that is more: each has its
+/// client's socket, and one to an upstream.
+pub(crate) fn missing_files(max_connections: usize) -> Option<(u64, u64)> {
+    let needed = 2 * max_connections as u64 + OTHER_FILES;
+    // Without a limit there are enough.
+    let limit = getrlimit(Resource::Nofile).current?;
+    (limit < needed).then_some((limit, needed))
+}
+
 /// Raises the limit of open files to the allowed maximum. The usual limit is far below.
 pub fn raise_file_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

@@ -30,6 +30,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use fusebox_http1::{BodyDecoder, Decoded, Head, HeadError, HeadParser};
 use fusebox_resilience::{
@@ -163,7 +164,7 @@ impl HttpUpstream {
                 }
                 self.poll_head(&mut lease.connection, &mut parser, cx)
             });
-            Some(match call.timers().timeout(settings.response_timeout.0, head).await {
+            Some(match call.timeout(settings.response_timeout.0, head).await {
                 Ok(Ok(head)) => self.respond(head, lease, sending, message),
                 Ok(Err(NoResponse::Connection(_)))
                     if message.is_untouched()
@@ -274,7 +275,10 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
     if let Ok(address) = endpoint.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, endpoint.port)]);
     }
-    let dns_error = |source: io::Error| Error::new(ErrorKind::DnsError).with_source(source);
+    let dns_error = |source: io::Error| match sockets::is_of_our_own(&source) {
+        true => exhausted(source),
+        false => Error::new(ErrorKind::DnsError).with_source(source),
+    };
     let addresses: Vec<_> =
         lookup_host((&*endpoint.host, endpoint.port)).await.map_err(dns_error)?.collect();
     if addresses.is_empty() { Err(ErrorKind::DnsError.into()) } else { Ok(addresses) }
@@ -303,10 +307,17 @@ fn connect_error(error: io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorKind::Unroutable,
         io::ErrorKind::TimedOut => ErrorKind::ConnectionTimeout,
-        _ if sockets::is_of_our_own(&error) => ErrorKind::Internal,
+        _ if sockets::is_of_our_own(&error) => return exhausted(error),
         _ => ErrorKind::ConnectionRefused,
     };
     Error::new(kind).with_source(error)
+}
+
+/// Other calls may end, and give back what they use, in the next moment.
+fn exhausted(source: io::Error) -> Error {
+    Error::new(ErrorKind::Exhausted)
+        .with_retry_after(Some(Duration::from_secs(1)))
+        .with_source(source)
 }
 
 impl Upstream for HttpUpstream {

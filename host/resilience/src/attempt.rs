@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::body::Starved;
 use crate::call::{Call, PastAttempt};
 use crate::clock;
 use crate::event::{AttemptEvent, AttemptOutcome};
@@ -22,6 +24,8 @@ pub struct Attempt<'a> {
     role: Role,
     address: Cell<Option<SocketAddr>>,
     started: Instant,
+    /// For how long the call had starved before.
+    starved: Duration,
     ended: bool,
 }
 
@@ -32,7 +36,7 @@ impl<'a> Attempt<'a> {
         let (run, role) = (scope.run(), scope.role());
         let begun = Self::new(call, run, role);
         if call.reporter().wants_details() {
-            let deadline = scope.deadline();
+            let deadline = scope.deadline(call);
             let remaining = deadline.map(|end| end.saturating_duration_since(begun.started));
             let attempt = begun.number;
             let kind = AttemptEvent::Started { attempt, endpoint: endpoint.clone(), remaining };
@@ -49,7 +53,8 @@ impl<'a> Attempt<'a> {
     fn new(call: &'a Call, run: RunId, role: Role) -> Self {
         let number = call.next_attempt();
         let (address, started) = (Cell::new(None), clock::now());
-        Self { call, number, run, role, address, started, ended: false }
+        let starved = call.starved().time;
+        Self { call, number, run, role, address, started, starved, ended: false }
     }
 
     fn provenance(&self) -> Provenance {
@@ -88,7 +93,11 @@ impl<'a> Attempt<'a> {
         self.ended = true;
         let provenance = self.provenance();
         let elapsed = clock::now() - self.started;
-        self.call.remember(PastAttempt { provenance, outcome, elapsed });
+        let starved = self.call.starved();
+        let waited = starved.time - self.starved;
+        let asked = elapsed.saturating_sub(waited);
+        let is_owed = starved.is_owed && waited >= Starved::PATIENCE;
+        self.call.remember(PastAttempt { provenance, outcome, elapsed, asked, is_owed });
         let kind = AttemptEvent::Finished { attempt: provenance.attempt, outcome, elapsed };
         self.call.reporter().tell(None, None, Some(&provenance), &kind.into());
     }

@@ -7,9 +7,11 @@ mod ahead;
 mod kept;
 mod request;
 mod response;
+mod starvation;
 mod stream;
 
 pub use kept::ReplayMemory;
 pub use request::{AttemptBody, RequestBody};
 pub use response::{BodyEnd, Peek, ResponseBody};
+pub use starvation::Starved;
 pub use stream::BodyStream;

@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 use smallvec::SmallVec;
 
-use crate::body::RequestBody;
+use crate::body::{RequestBody, Starved};
 use crate::event::{AttemptOutcome, ComponentId, Event, EventKind};
 use crate::provenance::{Provenance, RunId};
 use crate::random::Random;
 use crate::request::Request;
-use crate::timers::Timers;
+use crate::timers::{Elapsed, Timers};
 use crate::worker::Worker;
 
 /// How many ended attempts a call remembers for guests.
@@ -38,6 +38,10 @@ pub struct PastAttempt {
     pub outcome: AttemptOutcome,
     /// How long it took.
     pub elapsed: Duration,
+    /// The same less the time in which it waited for the client's body: what the upstream took.
+    pub asked: Duration,
+    /// Whether it ended while the client owed it, after a long wait, some of the body.
+    pub is_owed: bool,
 }
 
 /// Emits the events of one request, also after its call has ended.
@@ -176,9 +180,26 @@ impl Call {
         self.record().history.borrow().iter().copied().collect()
     }
 
-    /// For limits on what it waits for.
-    pub fn timers(&self) -> &Timers {
+    fn timers(&self) -> &Timers {
         self.record().worker.timers()
+    }
+
+    /// For how long its attempts have waited for the client's body.
+    pub fn starved(&self) -> Starved {
+        self.body.starved()
+    }
+
+    /// What comes of `future`, unless `limit` is over first. The time in which an attempt waits for
+    /// the client's body does not count.
+    ///
+    /// # Errors
+    /// The limit is over.
+    pub fn timeout<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        self.timers().timeout(limit, || self.starved(), future)
     }
 
     /// For delays that are drawn.
@@ -218,6 +239,28 @@ impl Call {
         let history = self.record().history.borrow();
         let past = history.iter().rev().find(|past| past.provenance.attempt == attempt);
         self.reporter.tell(policy, decided_by, past.map(|past| &past.provenance), kind);
+    }
+
+    /// How long the upstream took for this attempt, as far as is remembered.
+    pub(crate) fn asked(&self, attempt: u32) -> Option<Duration> {
+        self.past(attempt).map(|past| past.asked)
+    }
+
+    /// See [`PastAttempt::is_owed`].
+    pub(crate) fn is_owed(&self, attempt: u32) -> bool {
+        self.past(attempt).is_some_and(|past| past.is_owed)
+    }
+
+    fn past(&self, attempt: u32) -> Option<PastAttempt> {
+        let history = self.record().history.borrow();
+        history.iter().rev().find(|past| past.provenance.attempt == attempt).copied()
+    }
+
+    /// The last attempt after the first so many, if it was cancelled.
+    pub(crate) fn cancelled_after(&self, attempts: u32) -> Option<PastAttempt> {
+        let history = self.record().history.borrow();
+        let last = history.last().filter(|past| past.provenance.attempt > attempts);
+        last.filter(|past| past.outcome == AttemptOutcome::Cancelled).copied()
     }
 
     /// Numbers a further run of a part of the pipeline.

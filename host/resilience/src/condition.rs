@@ -12,7 +12,6 @@ use std::sync::Arc;
 use futures_util::future::{Either, LocalBoxFuture};
 use http::Method;
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use crate::body::Peek;
 use crate::call::Call;
@@ -23,6 +22,7 @@ use crate::native::{Native, StatusConfig};
 use crate::outcome::{self, Outcome, OutcomeExt, Response};
 use crate::parts::Parts;
 use crate::predicate::{Exchange, Predicate, Verdict};
+use crate::scope::Scope;
 use crate::slot::Slot;
 
 // ===== what the file says =====
@@ -114,8 +114,8 @@ enum Decider {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker<'a> {
     pub(crate) policy: &'a str,
-    /// When the nearest timeout around the policy ends the call.
-    pub(crate) deadline: Option<Instant>,
+    /// Where the policy runs.
+    pub(crate) scope: &'a Scope<'a>,
 }
 
 impl Condition {
@@ -147,6 +147,15 @@ impl Condition {
                 |predicate| self.ask(predicate, call, asker, outcome),
             )
         }))
+    }
+
+    /// Whether the lists take the response that is behind an error of our own. (A component judges
+    /// the error.)
+    pub(crate) fn takes_behind(&self, outcome: &Outcome) -> bool {
+        match &self.decider {
+            Decider::Native(native) => native.takes_behind(outcome),
+            Decider::Ask { .. } => false,
+        }
     }
 
     /// The component that has to be asked, or the verdict that is certain without.
@@ -191,7 +200,7 @@ impl Condition {
             outcome,
             policy: asker.policy,
             slot: self.slot,
-            deadline: asker.deadline,
+            deadline: asker.scope.deadline(call),
             default: &self.default,
         });
         if call.reporter().wants_details() {

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 /// A cause from below: an I/O error, an HTTP error, whatever broke a body.
@@ -21,14 +22,14 @@ pub struct Error {
     kind: ErrorKind,
     attempt: u32,
     retry_after: Option<Duration>,
-    last: Option<ErrorKind>,
+    behind: Option<Behind>,
     source: Option<BoxError>,
 }
 
 impl Error {
     /// A failure of this kind, with nothing known beneath it.
     pub fn new(kind: ErrorKind) -> Self {
-        Self { kind, attempt: 0, retry_after: None, last: None, source: None }
+        Self { kind, attempt: 0, retry_after: None, behind: None, source: None }
     }
 
     /// The same with its cause, which only the log will show.
@@ -45,17 +46,19 @@ impl Error {
         self
     }
 
-    /// A retry policy gave up; `last` is what its last attempt ended with, unless that was a
-    /// response.
+    /// The same with the last word of the upstream before it, unless it has one already.
     #[must_use]
-    pub fn retries_exceeded(attempt: u32, last: Option<Error>) -> Self {
-        Self {
-            attempt,
-            last: last.as_ref().map(|error| error.last.unwrap_or(error.kind)),
-            retry_after: last.as_ref().and_then(|error| error.retry_after),
-            source: last.map(BoxError::from),
-            ..Self::new(ErrorKind::RetriesExceeded)
-        }
+    pub(crate) fn with_behind(mut self, behind: Option<Behind>) -> Self {
+        self.behind = self.last_word().map_or(behind, |_| self.behind);
+        self
+    }
+
+    /// The same; `last`, which it takes the place of, may have asked to wait.
+    #[must_use]
+    pub(crate) fn caused_by(mut self, last: Error) -> Self {
+        self.retry_after = last.retry_after;
+        self.source = Some(last.into());
+        self
     }
 
     /// What happened.
@@ -75,12 +78,35 @@ impl Error {
 
     /// The word of RFC 9209 for this failure: of `retries-exceeded`, the last attempt's.
     pub fn name(&self) -> &'static str {
-        self.last.unwrap_or(self.kind).name()
+        match self.behind {
+            Some(Behind::Failure(last)) if self.kind == ErrorKind::RetriesExceeded => last.name(),
+            _ => self.kind.name(),
+        }
     }
 
-    /// What the last attempt of a retry policy that gave up ended with.
-    pub(crate) fn last(&self) -> Option<ErrorKind> {
-        self.last
+    /// Of an error of our own: what the last attempt behind it that asked the upstream came to.
+    pub fn behind(&self) -> Option<Behind> {
+        self.behind
+    }
+
+    /// What the upstream's last word is: this failure, or what is behind it. `None`: nobody asked
+    /// the upstream.
+    pub(crate) fn last_word(&self) -> Option<Behind> {
+        let is_of_upstream = match self.kind {
+            ErrorKind::RetriesExceeded => false,
+            // A limit may have passed before any attempt was made.
+            ErrorKind::Timeout => self.attempt > 0,
+            kind => kind.origin() == Origin::Upstream,
+        };
+        if is_of_upstream { Some(Behind::Failure(self.kind)) } else { self.behind }
+    }
+
+    /// Whether the upstream may have acted on the request.
+    pub fn reached_upstream(&self) -> Reached {
+        match self.behind {
+            Some(_) => Reached::Maybe,
+            None => self.kind.reached_upstream(),
+        }
     }
 
     /// The same, known to come from this attempt.
@@ -109,6 +135,15 @@ impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Self::new(kind)
     }
+}
+
+/// What an attempt came to that the upstream was asked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// A response with this status.
+    Response(StatusCode),
+    /// This failure.
+    Failure(ErrorKind),
 }
 
 /// What happened in place of a response.
@@ -151,7 +186,9 @@ pub enum ErrorKind {
     RequestIncomplete,
     /// The client's request body is not valid HTTP.
     RequestInvalid,
-    /// A fault of our own.
+    /// This process or system is out of descriptors, ports or memory.
+    Exhausted,
+    /// Another fault of our own.
     Internal,
 }
 
@@ -177,7 +214,7 @@ pub enum Reached {
 
 impl ErrorKind {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::DnsError,
         Self::ConnectionRefused,
         Self::Unroutable,
@@ -196,6 +233,7 @@ impl ErrorKind {
         Self::RequestTooLarge,
         Self::RequestIncomplete,
         Self::RequestInvalid,
+        Self::Exhausted,
         Self::Internal,
     ];
 
@@ -210,6 +248,7 @@ impl ErrorKind {
             | Self::RateLimited
             | Self::Overloaded
             | Self::BudgetExceeded
+            | Self::Exhausted
             | Self::Internal => Origin::Proxy,
             Self::DnsError
             | Self::ConnectionRefused
@@ -236,6 +275,11 @@ impl ErrorKind {
         )
     }
 
+    /// We broke, or ran out of something: no policy's decision, and not the upstream's doing.
+    pub fn is_own_fault(self) -> bool {
+        matches!(self, Self::Exhausted | Self::Internal)
+    }
+
     /// Whether the upstream may have seen the request, which decides if sending it again can repeat
     /// something.
     pub fn reached_upstream(self) -> Reached {
@@ -245,7 +289,8 @@ impl ErrorKind {
             | Self::Unroutable
             | Self::ConnectionTimeout
             | Self::TlsProtocolError
-            | Self::TlsCertificateError => Reached::No,
+            | Self::TlsCertificateError
+            | Self::Exhausted => Reached::No,
             // It only turns further attempts away.
             Self::BudgetExceeded => Reached::Maybe,
             kind if kind.is_rejection() => Reached::No,
@@ -273,7 +318,7 @@ impl ErrorKind {
             | Self::RequestTooLarge
             | Self::RequestIncomplete
             | Self::RequestInvalid => "http_request_error",
-            Self::Internal => "proxy_internal_error",
+            Self::Exhausted | Self::Internal => "proxy_internal_error",
         }
     }
 
@@ -297,6 +342,7 @@ impl ErrorKind {
             Self::RequestTooLarge
             | Self::RequestIncomplete
             | Self::RequestInvalid
+            | Self::Exhausted
             | Self::Internal => Failure::Other,
         }
     }
@@ -323,6 +369,7 @@ impl fmt::Display for ErrorKind {
             Self::RequestTooLarge => "request body too large",
             Self::RequestIncomplete => "request incomplete",
             Self::RequestInvalid => "request body not valid",
+            Self::Exhausted => "out of resources",
             Self::Internal => "internal error",
         })
     }
@@ -404,11 +451,27 @@ mod tests {
 
     #[test]
     fn retries_exceeded_speaks_with_the_word_of_the_last_failure() {
-        let last = Error::new(ErrorKind::ConnectionRefused);
-        let inner = Error::retries_exceeded(3, Some(last));
+        let given_up = |behind| Error::new(ErrorKind::RetriesExceeded).with_behind(behind);
+        let inner = given_up(Some(Behind::Failure(ErrorKind::ConnectionRefused)));
         assert_eq!(inner.name(), "connection_refused");
-        assert_eq!(Error::retries_exceeded(6, Some(inner)).name(), "connection_refused");
-        assert_eq!(Error::retries_exceeded(3, None).name(), "http_request_error");
+        assert_eq!(given_up(inner.last_word()).name(), "connection_refused");
+        assert_eq!(given_up(None).name(), "http_request_error");
+    }
+
+    #[test]
+    fn only_what_asked_the_upstream_has_its_last_word() {
+        for kind in ErrorKind::ALL {
+            let own = kind == ErrorKind::RetriesExceeded || kind.origin() != Origin::Upstream;
+            let error = Error::new(kind).of_attempt(1);
+            assert_eq!(error.last_word(), (!own).then_some(Behind::Failure(kind)), "{kind}");
+            if own {
+                let behind = Some(Behind::Response(StatusCode::BAD_GATEWAY));
+                let error = error.with_behind(behind);
+                assert_eq!(error.last_word(), behind);
+                assert_eq!(error.reached_upstream(), Reached::Maybe);
+            }
+        }
+        assert_eq!(Error::new(ErrorKind::Timeout).last_word(), None, "no attempt was made");
     }
 
     #[test]

@@ -57,11 +57,13 @@ mod timers;
 mod worker;
 
 pub use attempt::Attempt;
-pub use body::{AttemptBody, BodyEnd, BodyStream, Peek, ReplayMemory, RequestBody, ResponseBody};
+pub use body::{
+    AttemptBody, BodyEnd, BodyStream, Peek, ReplayMemory, RequestBody, ResponseBody, Starved,
+};
 pub use budget::{Budget, BudgetConfig, BudgetStatus};
 pub use call::{Call, PastAttempt, Reporter};
 pub use condition::{Condition, ConditionConfig, OnlyConfig};
-pub use error::{BoxError, Error, ErrorKind, Failure, Origin, Reached};
+pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AdminEvent, AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, CircuitState,
     ComponentEvent, ComponentId, ConditionEvent, Denial, Event, EventKind, FallbackEvent, Fault,

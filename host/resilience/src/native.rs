@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use crate::config::Problems;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{Behind, Error, ErrorKind, Failure};
 use crate::outcome::Outcome;
 
 /// A status, a class or a range of them: `"503"` (or `503`), `"5xx"`, `"500-502"`.
@@ -43,10 +43,15 @@ pub struct Native {
 }
 
 impl Native {
-    /// The default `handle_if` of retry, breaker, hedge and throttler: 429, 5xx except 501, and the
+    /// The default `handle_if` of retry, hedge and throttler: 429, 5xx except 501, and the
     /// upstream's failures.
     pub const FAILURES: Self =
         Self { statuses: Statuses::FAILURES, failures: Failures::OF_UPSTREAM };
+    /// The default `handle_if` of breaker: the same without 429, which says that one client is too
+    /// fast, not that the upstream is ill; and without `retries-exceeded`, since a breaker looks at
+    /// what is behind that.
+    pub const ILLNESSES: Self =
+        Self { statuses: Statuses::ILLNESSES, failures: Failures::ILLNESSES };
     /// The default `handle_if` of fallback: the same, and our own rejections.
     pub const ANY_FAILURE: Self = Self { statuses: Statuses::FAILURES, failures: Failures::ALL };
     /// Takes nothing: the default of `abort_if`, `cancel_if` and `ignore_if`.
@@ -77,9 +82,17 @@ impl Native {
             // timeout too.
             Err(error) => {
                 let is_named = |kind: ErrorKind| self.failures.contains(kind.failure());
-                is_named(error.kind()) || error.last().is_some_and(is_named)
+                is_named(error.kind())
+                    || matches!(error.behind(), Some(Behind::Failure(kind)) if is_named(kind))
             }
         }
+    }
+
+    /// Whether the lists contain the response that is behind an error of our own. That is for those
+    /// who ask how the upstream is, not what to do about this outcome.
+    pub(crate) fn takes_behind(&self, outcome: &Outcome) -> bool {
+        let behind = outcome.as_ref().err().and_then(Error::behind);
+        matches!(behind, Some(Behind::Response(status)) if self.statuses.contains(status.as_u16()))
     }
 }
 
@@ -92,7 +105,8 @@ impl Statuses {
     const HIGHEST: u16 = 599;
     const NONE: Self = Self([0; 8]);
     const ALL: Self = Self([u64::MAX; 8]);
-    const FAILURES: Self = Self::NONE.with(429, 429).with(500, 500).with(502, 599);
+    const ILLNESSES: Self = Self::NONE.with(500, 500).with(502, 599);
+    const FAILURES: Self = Self::ILLNESSES.with(429, 429);
 
     const fn with(mut self, from: u16, to: u16) -> Self {
         let mut status = from;
@@ -166,15 +180,15 @@ struct Failures(u16);
 impl Failures {
     const NONE: Self = Self(0);
     const ALL: Self = Self(u16::MAX);
-    const OF_UPSTREAM: Self = Self::NONE
+    const OF_UPSTREAM: Self = Self::ILLNESSES.with(Failure::RetriesExceeded);
+    /// Without `other`, which is our own fault.
+    const ILLNESSES: Self = Self::NONE
         .with(Failure::Dns)
         .with(Failure::Connect)
         .with(Failure::Tls)
         .with(Failure::ConnectionLost)
         .with(Failure::Protocol)
-        .with(Failure::Timeout)
-        .with(Failure::RetriesExceeded)
-        .with(Failure::Other);
+        .with(Failure::Timeout);
 
     const fn with(self, failure: Failure) -> Self {
         Self(self.0 | 1 << failure as u16)
@@ -235,6 +249,9 @@ mod tests {
             (100..=599).filter(|status| Native::FAILURES.takes(&response(*status))).collect();
         let expected: Vec<u16> = [429, 500].into_iter().chain(502..=599).collect();
         assert_eq!(taken, expected);
+        let of_breaker: Vec<u16> =
+            (100..=599).filter(|status| Native::ILLNESSES.takes(&response(*status))).collect();
+        assert_eq!(of_breaker, expected[1..]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use http::{HeaderMap, StatusCode};
 
 use crate::body::ResponseBody;
-use crate::error::{BoxError, Error, ErrorKind, Origin};
+use crate::error::{Behind, BoxError, Error, ErrorKind};
 use crate::event::ComponentId;
 
 /// How an attempt, or a whole call, ended.
@@ -90,9 +90,8 @@ pub trait OutcomeExt {
     fn attempt(&self) -> u32;
     /// The failure, if it is one.
     fn error_kind(&self) -> Option<ErrorKind>;
-    /// An inner policy of ours turned the attempt away, or the client did not complete its request:
-    /// it says nothing about the upstream.
-    fn says_nothing_of_upstream(&self) -> bool;
+    /// What the last attempt behind it that asked the upstream came to; `None` if there was none.
+    fn last_word(&self) -> Option<Behind>;
 }
 
 impl OutcomeExt for Outcome {
@@ -107,8 +106,11 @@ impl OutcomeExt for Outcome {
         self.as_ref().err().map(Error::kind)
     }
 
-    fn says_nothing_of_upstream(&self) -> bool {
-        self.error_kind().is_some_and(|kind| kind.is_rejection() || kind.origin() == Origin::Client)
+    fn last_word(&self) -> Option<Behind> {
+        match self {
+            Ok(response) => Some(Behind::Response(response.status)),
+            Err(error) => error.last_word(),
+        }
     }
 }
 

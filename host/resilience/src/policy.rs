@@ -210,9 +210,9 @@ impl<'a> Next<'a> {
         self.scope
     }
 
-    /// When the nearest timeout around the caller ends it.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.scope.deadline()
+    /// When the nearest timeout around the caller ends it. See [`Scope::deadline`].
+    pub fn deadline(&self, call: &Call) -> Option<Instant> {
+        self.scope.deadline(call)
     }
 
     /// The same rest in another scope, made of [`scope`](Self::scope).

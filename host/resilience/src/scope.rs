@@ -1,12 +1,14 @@
 //! What flows inwards: where a part of the pipeline runs.
 
 use std::fmt;
+use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 use crate::budget::{Budget, BudgetedCall};
 use crate::call::Call;
+use crate::clock;
 use crate::outcome::Outcome;
 use crate::provenance::{Role, RunId};
 
@@ -27,7 +29,9 @@ pub trait Upstream {
 #[derive(Clone, Copy)]
 pub struct Scope<'a> {
     upstream: &'a dyn Upstream,
-    deadline: Option<Instant>,
+    /// When the nearest timeout around ends it, less all time in which the call has starved: so it
+    /// stays the same while that time grows.
+    unstarved_deadline: Option<Instant>,
     run: RunId,
     role: Role,
     budgeted: Option<&'a BudgetedCall<'a>>,
@@ -36,7 +40,13 @@ pub struct Scope<'a> {
 impl<'a> Scope<'a> {
     /// The scope of a whole call to this upstream.
     pub fn new(upstream: &'a dyn Upstream) -> Self {
-        Self { upstream, deadline: None, run: RunId::default(), role: Role::First, budgeted: None }
+        Self {
+            upstream,
+            unstarved_deadline: None,
+            run: RunId::default(),
+            role: Role::First,
+            budgeted: None,
+        }
     }
 
     /// Where attempts go.
@@ -44,9 +54,9 @@ impl<'a> Scope<'a> {
         self.upstream
     }
 
-    /// When the nearest timeout around ends it.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    /// When the nearest timeout around ends it, unless the call starves for longer.
+    pub fn deadline(&self, call: &Call) -> Option<Instant> {
+        Some(self.unstarved_deadline? + call.starved().time)
     }
 
     /// The run that this is.
@@ -73,11 +83,12 @@ impl<'a> Scope<'a> {
         Scope { budgeted: call.or(self.budgeted), ..*self }
     }
 
-    /// The same, known to be cut at `deadline` unless something further out cuts it earlier.
+    /// The same, known to be cut when `limit` is over unless something further out cuts it earlier.
     #[must_use]
-    pub fn until(&self, deadline: Instant) -> Self {
-        let nearest = self.deadline.map_or(deadline, |outer| outer.min(deadline));
-        Self { deadline: Some(nearest), ..*self }
+    pub fn limited(&self, call: &Call, limit: Duration) -> Self {
+        let deadline = clock::now() + limit - call.starved().time;
+        let nearest = self.unstarved_deadline.map_or(deadline, |outer| outer.min(deadline));
+        Self { unstarved_deadline: Some(nearest), ..*self }
     }
 
     /// The same for a further run, made for this reason.
@@ -90,7 +101,7 @@ impl<'a> Scope<'a> {
 impl fmt::Debug for Scope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope")
-            .field("deadline", &self.deadline)
+            .field("unstarved_deadline", &self.unstarved_deadline)
             .field("run", &self.run)
             .field("role", &self.role)
             .finish_non_exhaustive()

@@ -5,17 +5,24 @@
 //! to a nearer end. So a worker keeps its timers: one that a call no longer needs stays armed, and
 //! the next call with the same limit takes it over. It then fires too early, if it fires at all,
 //! and only then is it set to the later end.
+//!
+//! A limit's clock stands still while the call starves, that is, while an attempt waits for the
+//! client's body. That too is looked at only when the timer fires.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::body::Starved;
 use crate::clock;
+
+/// How often a limit that stands still is looked at, beside when its future is polled.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A timer that is armed again and again.
 pub type Timer = Pin<Box<Sleep>>;
@@ -36,16 +43,19 @@ pub struct Elapsed;
 
 impl Timers {
     /// What comes of `future`, unless `limit` is over first. Exact, as tokio's own timers are.
+    /// `starved` tells for how long the call has starved, which does not count.
     ///
     /// # Errors
     /// The limit is over.
-    pub async fn timeout<F: Future>(
+    pub(crate) async fn timeout<F: Future>(
         &self,
         limit: Duration,
+        starved: impl Fn() -> Starved,
         future: F,
     ) -> Result<F::Output, Elapsed> {
         let mut future = pin!(future);
-        let mut alarm = Alarm { timers: self, limit, end: clock::now() + limit, timer: None };
+        let unstarved = clock::now() + limit - starved().time;
+        let mut alarm = Alarm { timers: self, limit, starved, unstarved, timer: None };
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => alarm.poll(cx).map(|()| Err(Elapsed)),
@@ -78,27 +88,47 @@ impl fmt::Debug for Timers {
 }
 
 /// A limit that runs. Its timer goes back to the others when it is dropped.
-struct Alarm<'a> {
+struct Alarm<'a, S: Fn() -> Starved> {
     timers: &'a Timers,
     limit: Duration,
-    end: Instant,
-    /// None before the first wait. Its end is never later than ours: it was that of an earlier
-    /// call with the same limit.
+    starved: S,
+    /// When it is over, less all time in which the call has starved.
+    unstarved: Instant,
+    /// None before the first wait. Its end is not later than ours: it was that of an earlier call
+    /// with the same limit. Only while the call starves, it is when to look again.
     timer: Option<Timer>,
 }
 
-impl Alarm<'_> {
+impl<S: Fn() -> Starved> Alarm<'_, S> {
+    fn end(&self) -> Instant {
+        self.unstarved + (self.starved)().time
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let kept =
-            || self.timers.take(self.limit).unwrap_or_else(|| Box::pin(sleep_until(self.end)));
+        let mut end = self.end();
+        let kept = || self.timers.take(self.limit).unwrap_or_else(|| Box::pin(sleep_until(end)));
         let timer = self.timer.get_or_insert_with(kept);
-        poll_until(timer, self.end, cx)
+        if timer.deadline() > end && !(self.starved)().is_starving {
+            timer.as_mut().reset(end);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= end {
+                return Poll::Ready(());
+            }
+            if (self.starved)().is_starving {
+                // The end moves away with the time: not to be followed step by step.
+                end = end.max(clock::now() + LOOK);
+            }
+            timer.as_mut().reset(end);
+        }
     }
 }
 
-impl Drop for Alarm<'_> {
+impl<S: Fn() -> Starved> Drop for Alarm<'_, S> {
     fn drop(&mut self) {
-        if let Some(timer) = self.timer.take() {
+        let end = self.end();
+        if let Some(timer) = self.timer.take().filter(|timer| timer.deadline() <= end) {
             self.timers.put(self.limit, timer);
         }
     }
@@ -107,7 +137,7 @@ impl Drop for Alarm<'_> {
 /// Waits until `end` on a timer whose own end may be earlier.
 pub fn poll_until(timer: &mut Timer, end: Instant, cx: &mut Context<'_>) -> Poll<()> {
     loop {
-        std::task::ready!(timer.as_mut().poll(cx));
+        ready!(timer.as_mut().poll(cx));
         if timer.deadline() >= end {
             return Poll::Ready(());
         }
@@ -132,9 +162,12 @@ mod tests {
         let timers = Timers::default();
         for delay in [4, 3, 9] {
             let delay = Duration::from_secs(delay);
-            assert_eq!(timers.timeout(LIMIT, sleep(delay)).await, Ok(()));
+            assert_eq!(timers.timeout(LIMIT, Starved::default, sleep(delay)).await, Ok(()));
             let began = Instant::now();
-            assert_eq!(timers.timeout(LIMIT, pending::<()>()).await, Err(Elapsed));
+            assert_eq!(
+                timers.timeout(LIMIT, Starved::default, pending::<()>()).await,
+                Err(Elapsed)
+            );
             assert_eq!(began.elapsed(), LIMIT);
             assert_eq!(kept(&timers), 1);
         }
@@ -146,15 +179,15 @@ mod tests {
         let began = Instant::now();
         let late = async {
             sleep(Duration::from_secs(1)).await;
-            timers.timeout(LIMIT, pending::<()>()).await.unwrap_err();
+            timers.timeout(LIMIT, Starved::default, pending::<()>()).await.unwrap_err();
             began.elapsed()
         };
         let early = async {
-            timers.timeout(LIMIT, pending::<()>()).await.unwrap_err();
+            timers.timeout(LIMIT, Starved::default, pending::<()>()).await.unwrap_err();
             began.elapsed()
         };
         let other = async {
-            timers.timeout(2 * LIMIT, pending::<()>()).await.unwrap_err();
+            timers.timeout(2 * LIMIT, Starved::default, pending::<()>()).await.unwrap_err();
             began.elapsed()
         };
         let ends = tokio::join!(late, early, other);
@@ -165,12 +198,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_ready_at_once_needs_no_timer_and_a_kept_one_may_have_fired() {
         let timers = Timers::default();
-        assert_eq!(timers.timeout(LIMIT, async { 7 }).await, Ok(7));
+        assert_eq!(timers.timeout(LIMIT, Starved::default, async { 7 }).await, Ok(7));
         assert_eq!(kept(&timers), 0);
-        assert_eq!(timers.timeout(LIMIT, sleep(Duration::from_secs(1))).await, Ok(()));
+        assert_eq!(
+            timers.timeout(LIMIT, Starved::default, sleep(Duration::from_secs(1))).await,
+            Ok(())
+        );
         advance(3 * LIMIT).await;
         let began = Instant::now();
-        assert_eq!(timers.timeout(LIMIT, pending::<()>()).await, Err(Elapsed));
+        assert_eq!(timers.timeout(LIMIT, Starved::default, pending::<()>()).await, Err(Elapsed));
         assert_eq!(began.elapsed(), LIMIT);
     }
 
@@ -178,7 +214,7 @@ mod tests {
     async fn dropped_it_leaves_its_timer_to_the_next() {
         let timers = Timers::default();
         {
-            let mut cut = pin!(timers.timeout(LIMIT, pending::<()>()));
+            let mut cut = pin!(timers.timeout(LIMIT, Starved::default, pending::<()>()));
             let is_pending = poll_fn(|cx| Poll::Ready(cut.as_mut().poll(cx).is_pending())).await;
             assert!(is_pending);
         }

@@ -73,7 +73,6 @@ impl ExchangeCopy {
             Ok((status, headers, body)) => {
                 Ok(Response::new(status, headers, ResponseBody::full(body)))
             }
-            Err(ErrorKind::RetriesExceeded) => Err(Error::retries_exceeded(0, None)),
             Err(kind) => Err(Error::new(kind)),
         };
         let begun = if number == 0 { self.attempts } else { number - 1 };

@@ -4,6 +4,7 @@ mod admin;
 mod admin_access;
 #[cfg(feature = "author")]
 mod author;
+mod blame;
 mod cli;
 mod compiling;
 mod components;

@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::kept::{KeptBody, ReplayMemory};
+use super::starvation::{Starvation, Starved};
 use super::stream::BodyStream;
 use crate::error::{Error, ErrorKind};
 
@@ -39,6 +40,7 @@ struct Replay {
     failure: Option<ErrorKind>,
     /// Attempts that wait for the source, which itself wakes only the one that polled it last.
     waiting: Vec<Waker>,
+    starvation: Starvation,
 }
 
 impl RequestBody {
@@ -67,13 +69,14 @@ impl RequestBody {
             trailers: None,
             failure: None,
             waiting: Vec::new(),
+            starvation: Starvation::default(),
         };
         Self { shared: Some(Rc::new(RefCell::new(replay))) }
     }
 
     /// The body as the next attempt sends it.
     pub fn for_attempt(&self) -> AttemptBody {
-        AttemptBody { shared: self.shared.clone(), position: 0, trailers_sent: false }
+        AttemptBody { shared: self.shared.clone(), ..AttemptBody::default() }
     }
 
     /// Whether there is no body at all.
@@ -105,6 +108,13 @@ impl RequestBody {
                 replay.wake_all();
             }
         }
+    }
+
+    /// For how long attempts have waited for the client to send it.
+    pub fn starved(&self) -> Starved {
+        self.shared
+            .as_ref()
+            .map_or_else(Starved::default, |shared| shared.borrow().starvation.so_far())
     }
 
     /// What ended it early on the client's side.
@@ -177,6 +187,50 @@ pub struct AttemptBody {
     /// In bytes.
     position: usize,
     trailers_sent: bool,
+    /// Whether it was polled and had nothing.
+    is_starving: bool,
+}
+
+impl AttemptBody {
+    fn poll_next(
+        &mut self,
+        replay: &mut Replay,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.position < replay.forgotten {
+            return Poll::Ready(Some(Err(
+                Error::new(ErrorKind::Internal).with_source("request body no longer kept")
+            )));
+        }
+        if let Some(data) = replay.kept.at(self.position - replay.forgotten) {
+            self.position += data.len();
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(kind) = replay.failure {
+            return Poll::Ready(Some(Err(kind.into())));
+        }
+        match ready!(replay.poll_source(cx)) {
+            Some(data) => {
+                self.position += data.as_ref().map_or(0, Bytes::len);
+                Poll::Ready(Some(data.map(Frame::data)))
+            }
+            None if self.trailers_sent => Poll::Ready(None),
+            None => {
+                self.trailers_sent = true;
+                Poll::Ready(replay.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    /// Notes whether it waits for the client.
+    fn starve(&mut self, replay: &mut Replay, is_starving: bool) {
+        match (self.is_starving, is_starving) {
+            (false, true) => replay.starvation.begin(),
+            (true, false) => replay.starvation.end(true),
+            _ => {}
+        }
+        self.is_starving = is_starving;
+    }
 }
 
 impl Body for AttemptBody {
@@ -188,31 +242,11 @@ impl Body for AttemptBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
-        let Some(shared) = &this.shared else { return Poll::Ready(None) };
+        let Some(shared) = this.shared.clone() else { return Poll::Ready(None) };
         let replay = &mut *shared.borrow_mut();
-        if this.position < replay.forgotten {
-            return Poll::Ready(Some(Err(
-                Error::new(ErrorKind::Internal).with_source("request body no longer kept")
-            )));
-        }
-        if let Some(data) = replay.kept.at(this.position - replay.forgotten) {
-            this.position += data.len();
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        if let Some(kind) = replay.failure {
-            return Poll::Ready(Some(Err(kind.into())));
-        }
-        match ready!(replay.poll_source(cx)) {
-            Some(data) => {
-                this.position += data.as_ref().map_or(0, Bytes::len);
-                Poll::Ready(Some(data.map(Frame::data)))
-            }
-            None if this.trailers_sent => Poll::Ready(None),
-            None => {
-                this.trailers_sent = true;
-                Poll::Ready(replay.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))))
-            }
-        }
+        let next = this.poll_next(replay, cx);
+        this.starve(replay, next.is_pending());
+        next
     }
 
     fn is_end_stream(&self) -> bool {
@@ -238,8 +272,12 @@ impl Body for AttemptBody {
 impl Drop for AttemptBody {
     /// Another attempt may have been waiting behind this one's waker.
     fn drop(&mut self) {
-        if let Some(shared) = &self.shared {
-            shared.borrow_mut().wake_all();
+        if let Some(shared) = self.shared.take() {
+            let replay = &mut *shared.borrow_mut();
+            if self.is_starving {
+                replay.starvation.end(false);
+            }
+            replay.wake_all();
         }
     }
 }

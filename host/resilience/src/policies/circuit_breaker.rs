@@ -17,6 +17,7 @@
 //! breaker. While the upstream is well, workers do not wait for each other in it:
 //! `circuit_breaker/shared.rs`.
 
+mod admission;
 mod machine;
 mod shared;
 mod window;
@@ -33,22 +34,17 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::clock;
-use crate::condition::{Asker, Condition, ConditionConfig};
+use crate::condition::{Asker, ConditionConfig};
 use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
-use crate::error::{Error, ErrorKind};
-use crate::event::{
-    CallEvent, CircuitBreakerEvent, CircuitState, ComponentId, EventKind, Observers,
-};
+use crate::error::ErrorKind;
+use crate::event::{CallEvent, CircuitBreakerEvent, CircuitState, EventKind, Observers};
 use crate::native::Native;
-use crate::outcome::{Outcome, OutcomeExt, Response};
+use crate::outcome::{Outcome, OutcomeExt};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
-use crate::predicate::Verdict;
-use crate::retry_after::requested_delay;
 use crate::slot::Slot;
-use machine::{
-    CircuitPermit, CircuitSettings, CircuitTransition, FailureThreshold, SuccessThreshold,
-};
+use admission::{Admission, Breaker, BreakerSettings};
+use machine::{CircuitSettings, CircuitTransition, FailureThreshold, SuccessThreshold};
 use shared::SharedCircuit;
 
 /// How many results a window may hold.
@@ -58,7 +54,7 @@ const MAX_CAPACITY: usize = 100_000;
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct CircuitBreakerConfig {
-    /// Which outcomes are failures. Default: 429, 5xx except 501, failures of the upstream.
+    /// Which outcomes are failures. Default: 5xx except 501, failures of the upstream.
     pub handle_if: Option<ConditionConfig>,
     /// Which outcomes are neutral. Default: none.
     pub ignore_if: Option<ConditionConfig>,
@@ -75,7 +71,7 @@ pub struct CircuitBreakerConfig {
     pub failure_rate: Option<f64>,
     /// With `failure_rate`: among at least so many calls. Default 10; 20 if no threshold is given.
     pub min_calls: Option<usize>,
-    /// A call that takes longer is a failure. Default: none.
+    /// A call whose attempt takes the upstream longer is a failure. Default: none.
     pub slow_call: Option<ConfigDuration>,
     /// So many successes close it from half-open. Default: the failure threshold decides; 3 if none
     /// is given.
@@ -147,7 +143,7 @@ impl PolicyConfig for CircuitBreakerConfig {
             self.handle_if,
             "handle_if",
             Slot::HandleIf,
-            Native::FAILURES,
+            Native::ILLNESSES,
             parts,
             &mut problems,
         );
@@ -165,11 +161,8 @@ impl PolicyConfig for CircuitBreakerConfig {
             slow_call: self.slow_call.map(|limit| limit.0),
             retry_after: self.retry_after,
         };
-        problems.into_result(CircuitBreaker {
-            name,
-            settings,
-            circuit: Arc::new(SharedCircuit::new(thresholds, Instant::now())),
-        })
+        let circuit = SharedCircuit::new(thresholds, Instant::now());
+        problems.into_result(CircuitBreaker(Breaker { name, settings, circuit }.into()))
     }
 }
 
@@ -294,98 +287,31 @@ fn within(value: usize, least: usize, most: usize, key: &str, problems: &mut Pro
 
 /// Stops asking an upstream that keeps failing.
 #[derive(Debug)]
-pub struct CircuitBreaker {
-    name: Arc<str>,
-    settings: BreakerSettings,
-    /// What outlives the settings: the state, and the results that it is judged by.
-    circuit: Arc<SharedCircuit>,
-}
-
-/// How outcomes are judged.
-#[derive(Debug)]
-struct BreakerSettings {
-    handle_if: Condition,
-    ignore_if: Condition,
-    slow_call: Option<Duration>,
-    retry_after: bool,
-}
+pub struct CircuitBreaker(Arc<Breaker>);
 
 /// The words of its states.
 const STATES: &[&str] =
     &[CircuitState::Closed.name(), CircuitState::Open.name(), CircuitState::HalfOpen.name()];
 
-/// What an outcome means to the breaker.
-enum Judgement {
-    Success,
-    Failure { requested: Option<Duration>, by: Option<ComponentId> },
-    Neutral,
-}
-
 impl CircuitBreaker {
     /// Where it stands, and why.
     pub fn status(&self) -> CircuitStatus {
-        self.circuit.status(Instant::now())
+        self.0.circuit.status(Instant::now())
     }
 
     /// Moves it by hand. It goes on from there by its own rules: opened by hand, it turns half-open
     /// after its delay.
     pub fn force(&self, state: CircuitState, observers: &Observers) {
-        let transition = self.circuit.force(state, Instant::now());
+        let transition = self.0.circuit.force(state, Instant::now());
         if let Some(transition) = transition {
-            observers.emit_for_policy(Some(&self.name), &transition.into());
+            observers.emit_for_policy(Some(&self.0.name), &transition.into());
         }
-    }
-
-    fn admit<'a>(&'a self, call: &'a Call, now: Instant) -> Result<Admission<'a>, Error> {
-        let (permit, transition) = self.circuit.admit(now);
-        if let Some(transition) = transition {
-            call.emit(&self.name, transition);
-        }
-        permit.map(|permit| Admission { breaker: self, permit: Some(permit) }).map_err(
-            |rejection| {
-                let retry_after = Some(rejection.remaining);
-                let kind = ErrorKind::CircuitOpen;
-                call.emit(&self.name, CallEvent::Rejected { kind, retry_after });
-                Error::new(ErrorKind::CircuitOpen).with_retry_after(retry_after)
-            },
-        )
-    }
-
-    async fn judge(
-        &self,
-        call: &Call,
-        asker: Asker<'_>,
-        elapsed: Duration,
-        outcome: &mut Outcome,
-    ) -> Judgement {
-        if self.settings.ignore_if.takes(call, asker, outcome).await.is_handled() {
-            Judgement::Neutral
-        } else if let Verdict::Handled(by) =
-            self.settings.handle_if.takes(call, asker, outcome).await
-        {
-            // A shorter one does not say that the upstream needs rest.
-            let requested = requested_delay(call, outcome)
-                .filter(|delay| self.settings.retry_after && *delay >= Duration::from_secs(1));
-            Judgement::Failure { requested, by }
-        } else if outcome.says_nothing_of_upstream() {
-            Judgement::Neutral
-        } else if self.is_slow(elapsed, outcome) {
-            Judgement::Failure { requested: None, by: None }
-        } else {
-            Judgement::Success
-        }
-    }
-
-    /// A fallback's answer counts as a success however long it took to come to it.
-    fn is_slow(&self, elapsed: Duration, outcome: &Outcome) -> bool {
-        let is_fallback = outcome.as_ref().is_ok_and(Response::is_fallback);
-        self.settings.slow_call.is_some_and(|limit| elapsed > limit) && !is_fallback
     }
 }
 
 impl Policy for CircuitBreaker {
     fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.0.name
     }
 
     fn kind(&self) -> &'static str {
@@ -429,47 +355,20 @@ impl Policy for CircuitBreaker {
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let asker = Asker { policy: &self.name, deadline: next.deadline() };
-            let entered = clock::now();
-            let admission = self.admit(call, entered)?;
-            let mut outcome = next.run(call).await;
+            let asker = Asker { policy: &self.0.name, scope: next.scope() };
+            let mut admission = Admission::of(&self.0, call)?;
+            let mut outcome = if admission.is_trial() {
+                // Boxed to keep the common path's future small.
+                Box::pin(admission.attend(next.run(call))).await
+            } else {
+                next.run(call).await
+            };
             // Before it is judged: a component's peek is not the upstream's slowness.
             let ended = clock::now();
-            let judgement = self.judge(call, asker, ended - entered, &mut outcome).await;
-            admission.answer(call, outcome.attempt(), &judgement, ended);
+            let judgement = admission.judge(asker, &mut outcome).await;
+            admission.answer(outcome.attempt(), judgement, ended);
             outcome
         })
-    }
-}
-
-/// A permit in use. Dropped unanswered, it goes back and counts as neither success nor failure.
-struct Admission<'a> {
-    breaker: &'a CircuitBreaker,
-    permit: Option<CircuitPermit>,
-}
-
-impl Admission<'_> {
-    fn answer(mut self, call: &Call, attempt: u32, judgement: &Judgement, now: Instant) {
-        let (failed, requested, by) = match judgement {
-            Judgement::Success => (false, None, None),
-            Judgement::Failure { requested, by } => (true, *requested, by.as_ref()),
-            // Unanswered, then.
-            Judgement::Neutral => return,
-        };
-        if let Some(permit) = self.permit.take() {
-            let transition = self.breaker.circuit.record(permit, failed, requested, now);
-            if let Some(transition) = transition {
-                call.emit_about(attempt, &self.breaker.name, by, transition);
-            }
-        }
-    }
-}
-
-impl Drop for Admission<'_> {
-    fn drop(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            self.breaker.circuit.release(permit, clock::now());
-        }
     }
 }
 

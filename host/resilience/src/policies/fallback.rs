@@ -177,7 +177,7 @@ impl Fallback {
             outcome,
             policy: asker.policy,
             slot: Slot::Respond,
-            deadline: asker.deadline,
+            deadline: asker.scope.deadline(call),
             default: &Native::NOTHING,
         };
         self.responder.respond(&seen).ready().await
@@ -200,7 +200,7 @@ impl Policy for Fallback {
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let asker = Asker { policy: &self.name, deadline: next.deadline() };
+            let asker = Asker { policy: &self.name, scope: next.scope() };
             let mut outcome = next.run(call).await;
             let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await else {
                 return outcome;

@@ -280,7 +280,7 @@ impl Retry {
     /// Whether sending the request again is safe, possible, and nobody else's business.
     fn may_repeat(&self, call: &Call, outcome: &Outcome) -> Result<(), NoRetry> {
         let untouched =
-            outcome.error_kind().is_some_and(|kind| kind.reached_upstream() == Reached::No);
+            outcome.as_ref().is_err_and(|error| error.reached_upstream() == Reached::No);
         let head = call.head();
         if !(untouched
             || self.methods.contains(&head.method)
@@ -364,10 +364,14 @@ impl Retry {
         if self.return_last_failure {
             return outcome;
         }
-        let asked = requested_delay(call, &outcome);
-        let error = Error::retries_exceeded(outcome.attempt(), outcome.err());
-        let retry_after = error.retry_after().or(asked);
-        Err(error.with_retry_after(retry_after))
+        let error = Error::new(ErrorKind::RetriesExceeded)
+            .of_attempt(outcome.attempt())
+            .with_behind(outcome.last_word());
+        let retry_after = requested_delay(call, &outcome);
+        Err(match outcome {
+            Ok(_) => error.with_retry_after(retry_after),
+            Err(last) => error.caused_by(last),
+        })
     }
 }
 
@@ -403,7 +407,7 @@ impl Policy for Retry {
     /// guards give back.
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let asker = Asker { policy: &self.name, deadline: next.deadline() };
+            let asker = Asker { policy: &self.name, scope: next.scope() };
             let in_budget = self
                 .budget(next.scope())
                 .and_then(|budget| budget.enter(next.scope().budgeted(), clock::now()));
@@ -411,11 +415,12 @@ impl Policy for Retry {
             let mut _extra = None;
             let mut retries = 0;
             let mut step = 0;
-            loop {
+            let mut behind = None;
+            let outcome = loop {
                 let mut outcome = next.within(&scope).run(call).await;
                 let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await
                 else {
-                    return outcome;
+                    break outcome;
                 };
                 if let Ok(response) = &mut outcome {
                     response.give_up();
@@ -423,24 +428,24 @@ impl Policy for Retry {
                 let attempt = outcome.attempt();
                 if let Verdict::Handled(by) = self.abort_if.takes(call, asker, &mut outcome).await {
                     call.emit_about(attempt, &self.name, by.as_ref(), RetryEvent::Aborted);
-                    return outcome;
+                    break outcome;
                 }
                 let tell = |event| call.emit_about(attempt, &self.name, by.as_ref(), event);
                 if self.is_exhausted(call, retries) {
                     tell(RetryEvent::Exhausted { retries });
-                    return self.give_up(call, outcome);
+                    break self.give_up(call, outcome);
                 }
                 if let Err(reason) = self.may_repeat(call, &outcome) {
                     tell(RetryEvent::Skipped { reason });
-                    return outcome;
+                    break outcome;
                 }
-                let delay = match self.wait(call, next.deadline(), &outcome, &mut step) {
+                let delay = match self.wait(call, next.deadline(call), &outcome, &mut step) {
                     Ok(delay) => delay,
                     Err(reason) => {
                         tell(RetryEvent::Skipped { reason });
                         let is_rejection =
                             outcome.error_kind().is_some_and(ErrorKind::is_rejection);
-                        return if is_rejection { outcome } else { self.give_up(call, outcome) };
+                        break if is_rejection { outcome } else { self.give_up(call, outcome) };
                     }
                 };
                 if let Some(budget) = self.budget(next.scope()) {
@@ -450,13 +455,15 @@ impl Policy for Retry {
                     if _extra.is_none() {
                         tell(RetryEvent::Skipped { reason: NoRetry::Budget });
                         if self.return_last_failure {
-                            return outcome;
+                            break outcome;
                         }
-                        return Err(Error::new(ErrorKind::BudgetExceeded).of_attempt(attempt));
+                        let error = Error::new(ErrorKind::BudgetExceeded).of_attempt(attempt);
+                        break Err(error.with_behind(outcome.last_word()));
                     }
                 }
                 retries += 1;
                 tell(RetryEvent::Scheduled { retry: retries, delay });
+                behind = outcome.last_word().or(behind);
                 // Before the wait: its connection goes back, and so do the guards that its body
                 // holds.
                 drop(outcome);
@@ -465,7 +472,9 @@ impl Policy for Retry {
                     Box::pin(self.sleep(delay)).await;
                 }
                 scope = scope.run_again(call, Role::Retry(retries));
-            }
+            };
+            // What it turns away, or is turned away with, is not all that came of the call.
+            outcome.map_err(|error| error.with_behind(behind))
         })
     }
 }

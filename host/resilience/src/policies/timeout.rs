@@ -21,7 +21,6 @@ use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 
 use crate::call::Call;
-use crate::clock;
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, TimeoutEvent};
@@ -72,8 +71,8 @@ impl Policy for Timeout {
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             let attempts = call.attempts();
-            let scope = next.scope().until(clock::now() + self.limit);
-            match call.timers().timeout(self.limit, next.within(&scope).run(call)).await {
+            let scope = next.scope().limited(call, self.limit);
+            match call.timeout(self.limit, next.within(&scope).run(call)).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
                     // Of those that were made inside; what was made before is not to blame.

@@ -214,13 +214,13 @@ async fn what_ignore_if_takes_counts_as_neither_even_if_handle_if_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transport_error_is_a_failure_and_a_404_a_success() {
+async fn a_transport_error_is_a_failure_and_a_404_and_a_429_are_successes() {
     let breaker = breaker("failure_threshold = 9");
     let rig = Rig::new("close,404,501,429", [breaker.clone()]);
     for at in 0..4 {
         let _ended = rig.get_at(10 * at).await;
     }
-    assert_eq!(breaker.status().counts, WindowCounts { successes: 2, failures: 2 });
+    assert_eq!(breaker.status().counts, WindowCounts { successes: 3, failures: 1 });
 }
 
 // ===== for how long =====
@@ -239,10 +239,11 @@ async fn retry_after_of_a_failing_429_or_503_sets_the_delay_up_to_max_delay() {
         ("503:ra=0", 100),
         ("503:radate=0", 100),
     ] {
-        let rig = Rig::new(
-            step,
-            [breaker("failure_threshold = 1\ndelay = \"100ms\"\nretry_after = true")],
+        let breaker = breaker(
+            "failure_threshold = 1\ndelay = \"100ms\"\nretry_after = true\n\
+             handle_if = { status = [\"429\", \"5xx\"] }",
         );
+        let rig = Rig::new(step, [breaker]);
         rig.run().await;
         assert_eq!(rig.events(), [opened(1, CircuitState::Closed, delay)], "{step}");
     }

@@ -49,13 +49,13 @@ async fn statuses_are_named_singly_by_class_or_by_range() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_left_out_keeps_the_default_of_its_kind() {
-    assert_eq!(statuses_taken("failure = []").await, [429, 500, 502, 503, 599]);
+    assert_eq!(statuses_taken("failure = []").await, [500, 502, 503, 599]);
     assert!(takes("status = [\"404\"]", Err(ErrorKind::Timeout)).await);
     assert!(!takes("status = [\"404\"], failure = []", Err(ErrorKind::Timeout)).await);
 }
 
-/// A failure of each kind, but for those of the client.
-const KINDS: [ErrorKind; 16] = [
+/// A failure of each kind, but for those of the client, our own, and `retries-exceeded`.
+const KINDS: [ErrorKind; 14] = [
     ErrorKind::DnsError,
     ErrorKind::ConnectionRefused,
     ErrorKind::Unroutable,
@@ -70,8 +70,6 @@ const KINDS: [ErrorKind; 16] = [
     ErrorKind::RateLimited,
     ErrorKind::Overloaded,
     ErrorKind::BudgetExceeded,
-    ErrorKind::RetriesExceeded,
-    ErrorKind::Internal,
 ];
 
 #[tokio::test(start_paused = true)]

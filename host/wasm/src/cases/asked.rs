@@ -42,6 +42,8 @@ impl AskedCase {
                 (None, None) => AttemptOutcome::Cancelled,
             },
             elapsed: past.elapsed.map_or(Duration::ZERO, |elapsed| elapsed.0),
+            asked: past.elapsed.map_or(Duration::ZERO, |elapsed| elapsed.0),
+            is_owed: false,
         });
         let history: Vec<_> = past.collect();
         let made = u32::try_from(history.len()).unwrap_or(u32::MAX);
@@ -100,11 +102,7 @@ fn outcome(case: &ComponentCase) -> Result<Outcome> {
     }
     let failure = case.failure.unwrap_or(Failure::Other);
     let kind = kind(failure, case.failure_detail.as_deref()).context("no such failure")?;
-    Ok(Err(if failure == Failure::RetriesExceeded {
-        Error::retries_exceeded(0, None)
-    } else {
-        Error::new(kind)
-    }))
+    Ok(Err(Error::new(kind)))
 }
 
 fn head(case: &ComponentCase) -> Result<http::request::Parts> {

@@ -57,6 +57,26 @@ impl Proxy {
         files: &[(&str, &[u8])],
         config: &str,
     ) -> Self {
+        let (directory, config) = Self::prepared(origin, files, config);
+        Self::run(directory, &config)
+    }
+
+    /// Likewise, in a process that may have so many files open.
+    #[track_caller]
+    pub(crate) fn with_open_files(limit: u32, origin: &impl fmt::Display, config: &str) -> Self {
+        let (directory, config) = Self::prepared(origin, &[], config);
+        fs::write(directory.path().join("fusebox.toml"), config).expect("a file");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
+        shell.arg(env!("CARGO_BIN_EXE_fusebox"));
+        Self::start_by(shell, directory, "fusebox.toml").listening()
+    }
+
+    fn prepared(
+        origin: &impl fmt::Display,
+        files: &[(&str, &[u8])],
+        config: &str,
+    ) -> (TempDir, String) {
         let directory = tempfile::tempdir().expect("a directory");
         for (name, bytes) in files {
             fs::write(directory.path().join(name), bytes).expect("a file");
@@ -64,10 +84,7 @@ impl Proxy {
         fs::write(directory.path().join("token"), "open sesame\n").expect("a file");
         let listeners =
             "listen = '127.0.0.1:0'\nadmin = { listen = '127.0.0.1:0', token_file = 'token' }\n";
-        Self::run(
-            directory,
-            &format!("{listeners}{}", config.replace("ORIGIN", &origin.to_string())),
-        )
+        (directory, format!("{listeners}{}", config.replace("ORIGIN", &origin.to_string())))
     }
 
     /// With this whole configuration, which has an admin listener.
@@ -115,8 +132,13 @@ impl Proxy {
 
     #[track_caller]
     fn start(directory: TempDir, file: &str) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_fusebox")), directory, file)
+    }
+
+    #[track_caller]
+    fn start_by(mut command: Command, directory: TempDir, file: &str) -> Self {
         let program = Daemon::start(
-            Command::new(env!("CARGO_BIN_EXE_fusebox"))
+            command
                 .args(["run", file])
                 .current_dir(directory.path())
                 .env("XDG_CACHE_HOME", directory.path().join("cache")),

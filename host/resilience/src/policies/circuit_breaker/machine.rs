@@ -96,6 +96,7 @@ pub(super) struct CircuitTransition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CircuitPermit {
     generation: u64,
+    /// From 1; 0: it is none.
     trial: u64,
 }
 
@@ -117,6 +118,11 @@ impl CircuitPermit {
 
     pub(super) fn generation(self) -> u64 {
         self.generation
+    }
+
+    /// Of half-open.
+    pub(super) fn is_trial(self) -> bool {
+        self.trial > 0
     }
 }
 
@@ -443,7 +449,7 @@ impl CircuitPhase {
         Self::HalfOpen {
             window: ResultWindow::of_last(settings.trials()),
             trials: Vec::new(),
-            next_trial: 0,
+            next_trial: 1,
         }
     }
 

@@ -1,0 +1,176 @@
+//! Whose fault it is: neither slow clients nor our own exhaustion is held against an upstream, and
+//! what an upstream does wrong is, however late.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fusebox_dev::{Origin, Wire, answer, eventually, get, ok, post};
+use serde_json::json;
+
+use crate::support::{Proxy, ROUTE};
+
+/// A breaker that one failure opens, for a tenth of a second, around `inner`.
+fn sensitive(inner: &str) -> String {
+    format!(
+        "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\ndelay = '100ms'\n\
+         delay_jitter = 0\nslow_call = '300ms'\n{inner}"
+    )
+}
+
+fn route(policies: &str) -> String {
+    format!("{ROUTE}policies = [{policies}]\n")
+}
+
+/// Sends a body of so many bytes, one at a time, with this pause before each.
+fn trickle(wire: &mut Wire, bytes: usize, pause: Duration) {
+    wire.send(format!("POST / HTTP/1.1\r\nhost: b.example\r\ncontent-length: {bytes}\r\n\r\n"));
+    for _ in 0..bytes {
+        thread::sleep(pause);
+        wire.send("x");
+    }
+}
+
+#[track_caller]
+fn is_untroubled(proxy: &Proxy) {
+    let breaker = proxy.state()["policies"]["breaker"].clone();
+    assert_eq!((&breaker["state"], &breaker["failures"]), (&json!("closed"), &json!(0)));
+}
+
+// ===== slow clients =====
+
+#[test]
+fn uploads_that_trickle_are_answered_and_leave_the_breaker_closed() {
+    let origin = Origin::answering([ok("thanks")]);
+    let config = sensitive("[policies.timeout]\nkind = 'timeout'\nlimit = '300ms'\n");
+    let proxy = Proxy::before(&origin, &format!("{config}{}", route("'breaker', 'timeout'")));
+    let uploads = (0..5).map(|_| {
+        let mut wire = proxy.connect();
+        thread::spawn(move || {
+            trickle(&mut wire, 4, Duration::from_millis(200));
+            wire.response().status()
+        })
+    });
+    let uploads: Vec<_> = uploads.collect();
+    let answers: Vec<u16> = uploads.into_iter().map(|upload| upload.join().unwrap()).collect();
+    assert_eq!(answers, [200; 5]);
+    is_untroubled(&proxy);
+}
+
+#[test]
+fn an_upload_longer_than_response_timeout_is_answered_and_one_that_stops_gets_a_408() {
+    let origin = Origin::answering([ok("thanks")]);
+    let config = format!(
+        "listener = {{ body_timeout = '1s' }}\n{}[[routes]]\n\
+         upstream = {{ url = 'ORIGIN', response_timeout = '300ms' }}\npolicies = ['breaker']\n",
+        sensitive("")
+    );
+    let proxy = Proxy::before(&origin, &config);
+    let mut wire = proxy.connect();
+    trickle(&mut wire, 4, Duration::from_millis(200));
+    assert_eq!(wire.response().status(), 200);
+    let mut stuck = proxy.connect();
+    stuck.send("POST / HTTP/1.1\r\nhost: b.example\r\ncontent-length: 4\r\n\r\nx");
+    assert_eq!(stuck.response().status(), 408);
+    is_untroubled(&proxy);
+}
+
+#[test]
+fn clients_that_stop_within_their_bodies_do_not_keep_a_breaker_half_open() {
+    let origin = Origin::answering(["".to_owned(), ok("well")]);
+    let config = format!(
+        "listener = {{ body_timeout = '10m' }}\n{}{}",
+        sensitive("trial_timeout = '10m'\n"),
+        route("'breaker'")
+    );
+    let proxy = Proxy::before(&origin, &config);
+    assert_eq!(proxy.ask(get("/", "1")).status(), 502);
+    // Whoever comes first after the delay is the trial.
+    let mut stuck: Vec<Wire> = Vec::new();
+    eventually("a trial", || {
+        let mut wire = proxy.connect();
+        wire.send("POST / HTTP/1.1\r\nhost: b.example\r\ncontent-length: 4\r\n\r\nx");
+        stuck.push(wire);
+        (proxy.state()["policies"]["breaker"]["trials"] == 1).then_some(())
+    });
+    assert_eq!(proxy.ask(get("/", "2")).status(), 503, "its place is taken");
+    eventually("an answer", || (proxy.ask(get("/", "3")).status() == 200).then_some(()));
+    is_untroubled(&proxy);
+}
+
+// ===== cut off =====
+
+#[test]
+fn a_hung_upstream_under_an_outer_timeout_opens_a_breaker_with_slow_call() {
+    let origin = Origin::start(|connection| while connection.request().is_some() {});
+    let config = sensitive("[policies.timeout]\nkind = 'timeout'\nlimit = '600ms'\n");
+    let proxy = Proxy::before(&origin, &format!("{config}{}", route("'timeout', 'breaker'")));
+    assert_eq!(proxy.ask(get("/", "1")).status(), 504);
+    assert_eq!(
+        proxy.told("1"),
+        [
+            "circuit breaker state changed from closed to open",
+            "Connection timed out",
+            "504: Gateway Timeout"
+        ]
+    );
+}
+
+#[test]
+fn slow_call_does_not_count_retries_and_their_delays() {
+    let origin = Origin::answering([answer(503, "", ""), ok("well")]);
+    let config = sensitive("[policies.retry]\nkind = 'retry'\ndelay = '600ms'\n");
+    let proxy = Proxy::before(&origin, &format!("{config}{}", route("'breaker', 'retry'")));
+    let began = Instant::now();
+    assert_eq!(proxy.ask(get("/", "1")).status(), 200);
+    assert!(began.elapsed() >= Duration::from_millis(600));
+    is_untroubled(&proxy);
+}
+
+// ===== our own exhaustion =====
+
+#[test]
+fn without_descriptors_clients_are_told_so_and_no_breaker_opens() {
+    let origin = Origin::answering([ok("well")]);
+    let config = format!("workers = 1\n{}{}", sensitive(""), route("'breaker'"));
+    let proxy = Proxy::with_open_files(64, &origin, &config);
+    let line = proxy.line("the limit of open files is too low for `max_connections`");
+    assert_eq!((&line["open_files"], &line["needed"]), (&json!(64), &json!(20_064)));
+
+    let mut first = proxy.connect();
+    // It is accepted: what it asks for is refused without a descriptor.
+    first.send("GET /");
+    let others: Vec<Wire> = (0..80).map(|_| proxy.connect()).collect();
+    let line = proxy.wait("an acceptor without descriptors", |lines| {
+        let is_it = |line: &&serde_json::Value| {
+            line["msg"].as_str().is_some_and(|text| text.starts_with("can't accept connections"))
+        };
+        lines.iter().find(is_it).cloned()
+    });
+    assert!(line["turned_away"].as_u64() > Some(0), "{line}");
+    let refused = first.ask(" HTTP/1.1\r\nhost: b.example\r\nx-request-id: 1\r\n\r\n");
+    assert_eq!((refused.status(), refused.header("retry-after").is_some()), (503, true));
+    let status = refused.header("proxy-status");
+    assert_eq!(status, Some("fusebox; error=proxy_internal_error; details=\"out of resources\""));
+    let turned_away = others.into_iter().next_back().unwrap().response();
+    assert_eq!((turned_away.status(), turned_away.header("proxy-status")), (503, status));
+
+    eventually("an answer", || (first.ask(get("/", "2")).status() == 200).then_some(()));
+    is_untroubled(&proxy);
+}
+
+#[test]
+fn an_error_of_our_own_is_judged_by_what_is_behind_it() {
+    let origin = Origin::answering([answer(503, "", "")]);
+    let config = sensitive(
+        "[policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\n\
+         return_last_failure = false\nhandle_if = { status = ['503', '429'] }\n",
+    );
+    let proxy = Proxy::before(&origin, &format!("{config}{}", route("'breaker', 'retry'")));
+    assert_eq!(proxy.ask(post("", "1").replace("POST", "GET")).status(), 502);
+    assert_eq!(proxy.state()["policies"]["breaker"]["openings"], 1);
+
+    let limited = Origin::answering([answer(429, "", "")]);
+    let proxy = Proxy::before(&limited, &format!("{config}{}", route("'breaker', 'retry'")));
+    assert_eq!(proxy.ask(get("/", "1")).status(), 502);
+    is_untroubled(&proxy);
+}

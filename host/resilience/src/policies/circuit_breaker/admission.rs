@@ -1,0 +1,195 @@
+//! A permit in use, and what becomes of it: whose fault an outcome is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use tokio::time::{Instant, timeout};
+
+use super::machine::CircuitPermit;
+use super::shared::SharedCircuit;
+use crate::body::Starved;
+use crate::call::Call;
+use crate::clock;
+use crate::condition::{Asker, Condition};
+use crate::error::{Behind, Error, ErrorKind};
+use crate::event::{CallEvent, ComponentId};
+use crate::outcome::{Outcome, OutcomeExt};
+use crate::predicate::Verdict;
+use crate::retry_after::requested_delay;
+
+/// A breaker as its permits know it.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    pub(super) name: Arc<str>,
+    pub(super) settings: BreakerSettings,
+    /// What outlives the settings: the state, and the results that it is judged by.
+    pub(super) circuit: SharedCircuit,
+}
+
+/// How outcomes are judged.
+#[derive(Debug)]
+pub(super) struct BreakerSettings {
+    pub(super) handle_if: Condition,
+    pub(super) ignore_if: Condition,
+    pub(super) slow_call: Option<Duration>,
+    pub(super) retry_after: bool,
+}
+
+/// What an outcome means to the breaker.
+pub(super) enum Judgement {
+    Success,
+    Failure { requested: Option<Duration>, by: Option<ComponentId> },
+    Neutral,
+}
+
+/// A permit in use. Dropped unanswered, it goes back and counts as neither success nor failure,
+/// unless the attempt that was cut off with it was a slow one.
+pub(super) struct Admission<'a> {
+    breaker: &'a Breaker,
+    call: &'a Call,
+    /// The attempts that the call made before: none of them is behind this permit.
+    attempts: u32,
+    /// `None`: it has been answered or given back.
+    permit: Option<CircuitPermit>,
+}
+
+impl<'a> Admission<'a> {
+    pub(super) fn of(breaker: &'a Breaker, call: &'a Call) -> Result<Self, Error> {
+        let (permit, transition) = breaker.circuit.admit(clock::now());
+        if let Some(transition) = transition {
+            call.emit(&breaker.name, transition);
+        }
+        let attempts = call.attempts();
+        permit.map(|permit| Self { breaker, call, attempts, permit: Some(permit) }).map_err(
+            |rejection| {
+                let retry_after = Some(rejection.remaining);
+                let kind = ErrorKind::CircuitOpen;
+                call.emit(&breaker.name, CallEvent::Rejected { kind, retry_after });
+                Error::new(kind).with_retry_after(retry_after)
+            },
+        )
+    }
+
+    pub(super) fn is_trial(&self) -> bool {
+        self.permit.is_some_and(CircuitPermit::is_trial)
+    }
+
+    /// Runs a trial. If it has to wait for its client for too long, its place goes to another one,
+    /// and whatever comes of it is neutral: a slow client must not keep the circuit half-open.
+    pub(super) async fn attend(&mut self, mut trial: LocalBoxFuture<'_, Outcome>) -> Outcome {
+        let before = self.call.starved().time;
+        loop {
+            let starved = self.call.starved().time - before;
+            let left = Starved::PATIENCE.saturating_sub(starved);
+            if left.is_zero() {
+                self.release();
+                return trial.await;
+            }
+            if let Ok(outcome) = timeout(left, &mut trial).await {
+                return outcome;
+            }
+        }
+    }
+
+    pub(super) async fn judge(&self, asker: Asker<'_>, outcome: &mut Outcome) -> Judgement {
+        let (call, settings) = (self.call, &self.breaker.settings);
+        if concerns_nobody(outcome)
+            || settings.ignore_if.takes_behind(outcome)
+            || settings.ignore_if.takes(call, asker, outcome).await.is_handled()
+        {
+            return Judgement::Neutral;
+        }
+        if let Verdict::Handled(by) = settings.handle_if.takes(call, asker, outcome).await {
+            if self.was_given_up_for_its_client(outcome) {
+                return Judgement::Neutral;
+            }
+            // A shorter one does not say that the upstream needs rest.
+            let requested = requested_delay(call, outcome)
+                .filter(|delay| settings.retry_after && *delay >= Duration::from_secs(1));
+            return Judgement::Failure { requested, by };
+        }
+        match outcome {
+            Err(_) if settings.handle_if.takes_behind(outcome) => {
+                Judgement::Failure { requested: None, by: None }
+            }
+            // However long it took to come to it.
+            Ok(response) if response.is_fallback() => Judgement::Success,
+            Err(error) if error.kind().is_rejection() => Judgement::Neutral,
+            _ if self.is_slow(call.asked(outcome.attempt())) => {
+                Judgement::Failure { requested: None, by: None }
+            }
+            _ => Judgement::Success,
+        }
+    }
+
+    /// The upstream has closed the connection while its client owed it the request's body.
+    fn was_given_up_for_its_client(&self, outcome: &Outcome) -> bool {
+        outcome.last_word() == Some(Behind::Failure(ErrorKind::ConnectionTerminated))
+            && self.call.is_owed(outcome.attempt())
+    }
+
+    fn is_slow(&self, asked: Option<Duration>) -> bool {
+        let limit = self.breaker.settings.slow_call;
+        limit.is_some_and(|limit| asked.is_some_and(|asked| asked > limit))
+    }
+
+    /// Records what came of it.
+    pub(super) fn answer(mut self, attempt: u32, judgement: Judgement, now: Instant) {
+        match judgement {
+            Judgement::Success => self.record(attempt, None, false, None, now),
+            Judgement::Failure { requested, by } => {
+                self.record(attempt, by.as_ref(), true, requested, now);
+            }
+            Judgement::Neutral => self.release(),
+        }
+    }
+
+    fn record(
+        &mut self,
+        attempt: u32,
+        by: Option<&ComponentId>,
+        failed: bool,
+        requested: Option<Duration>,
+        now: Instant,
+    ) {
+        let Some(permit) = self.permit.take() else { return };
+        let transition = self.breaker.circuit.record(permit, failed, requested, now);
+        if let Some(transition) = transition {
+            self.call.emit_about(attempt, &self.breaker.name, by, transition);
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.breaker.circuit.release(permit, clock::now());
+        }
+    }
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        if self.permit.is_none() {
+            return;
+        }
+        // It is cut off from outside, and its attempt has ended by now. That was slow whatever
+        // would have come of it.
+        if self.breaker.settings.slow_call.is_some()
+            && let Some(cut) = self.call.cancelled_after(self.attempts)
+            && self.is_slow(Some(cut.asked))
+        {
+            self.record(cut.provenance.attempt, None, true, None, clock::now());
+        } else {
+            self.release();
+        }
+    }
+}
+
+/// It says nothing about the upstream: the client or we are at fault, or nobody asked the upstream.
+/// Of rejections, that is for the conditions to say.
+fn concerns_nobody(outcome: &Outcome) -> bool {
+    outcome.as_ref().is_err_and(|error| {
+        let kind = error.kind();
+        kind.is_own_fault() || !kind.is_rejection() && error.last_word().is_none()
+    })
+}
