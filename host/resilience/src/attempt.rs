@@ -94,9 +94,10 @@ impl<'a> Attempt<'a> {
         let provenance = self.provenance();
         let elapsed = clock::now() - self.started;
         let starved = self.call.starved();
-        let waited = starved.time - self.starved;
-        let asked = elapsed.saturating_sub(waited);
-        let is_owed = starved.is_owed && waited >= Starved::PATIENCE;
+        // Of this attempt alone.
+        let starved = Starved { time: starved.time - self.starved, ..starved };
+        let asked = elapsed.saturating_sub(starved.time);
+        let is_owed = starved.is_long_owed();
         self.call.remember(PastAttempt { provenance, outcome, elapsed, asked, is_owed });
         let kind = AttemptEvent::Finished { attempt: provenance.attempt, outcome, elapsed };
         self.call.reporter().tell(None, None, Some(&provenance), &kind.into());

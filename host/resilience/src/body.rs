@@ -4,14 +4,17 @@
 //! looked into before it goes on, and tells how it ended.
 
 mod ahead;
+mod end;
 mod kept;
 mod request;
 mod response;
 mod starvation;
 mod stream;
 
+pub use end::BodyEnd;
+pub(crate) use end::OnEnd;
 pub use kept::ReplayMemory;
 pub use request::{AttemptBody, RequestBody};
-pub use response::{BodyEnd, Peek, ResponseBody};
+pub use response::{Peek, ResponseBody};
 pub use starvation::Starved;
 pub use stream::BodyStream;

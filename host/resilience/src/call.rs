@@ -14,7 +14,7 @@ use crate::provenance::{Provenance, RunId};
 use crate::random::Random;
 use crate::request::Request;
 use crate::timers::{Elapsed, Timers};
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerHandle};
 
 /// How many ended attempts a call remembers for guests.
 const HISTORY: usize = 16;
@@ -68,6 +68,29 @@ impl Reporter {
     /// Emits what a policy did.
     pub fn emit(&self, policy: &str, kind: impl Into<EventKind>) {
         self.tell(Some(policy), None, None, &kind.into());
+    }
+
+    /// See [`Call::emit_about`].
+    pub(crate) fn emit_about(
+        &self,
+        attempt: u32,
+        policy: &str,
+        decided_by: Option<&ComponentId>,
+        kind: impl Into<EventKind>,
+    ) {
+        self.tell_about(attempt, Some(policy), decided_by, &kind.into());
+    }
+
+    fn tell_about(
+        &self,
+        attempt: u32,
+        policy: Option<&str>,
+        decided_by: Option<&ComponentId>,
+        kind: &EventKind,
+    ) {
+        let history = self.0.history.borrow();
+        let past = history.iter().rev().find(|past| past.provenance.attempt == attempt);
+        self.tell(policy, decided_by, past.map(|past| &past.provenance), kind);
     }
 
     /// Emits what no policy did.
@@ -194,7 +217,7 @@ impl Call {
     ///
     /// # Errors
     /// The limit is over.
-    pub fn timeout<F: Future>(
+    pub fn timeout<F: Future + Unpin>(
         &self,
         limit: Duration,
         future: F,
@@ -221,24 +244,12 @@ impl Call {
         decided_by: Option<&ComponentId>,
         kind: impl Into<EventKind>,
     ) {
-        self.tell_about(attempt, Some(policy), decided_by, &kind.into());
+        self.reporter.emit_about(attempt, policy, decided_by, kind);
     }
 
     /// Emits what no policy did about an outcome of this attempt.
     pub fn emit_own_about(&self, attempt: u32, kind: impl Into<EventKind>) {
-        self.tell_about(attempt, None, None, &kind.into());
-    }
-
-    fn tell_about(
-        &self,
-        attempt: u32,
-        policy: Option<&str>,
-        decided_by: Option<&ComponentId>,
-        kind: &EventKind,
-    ) {
-        let history = self.record().history.borrow();
-        let past = history.iter().rev().find(|past| past.provenance.attempt == attempt);
-        self.reporter.tell(policy, decided_by, past.map(|past| &past.provenance), kind);
+        self.reporter.tell_about(attempt, None, None, &kind.into());
     }
 
     /// How long the upstream took for this attempt, as far as is remembered.
@@ -254,6 +265,11 @@ impl Call {
     fn past(&self, attempt: u32) -> Option<PastAttempt> {
         let history = self.record().history.borrow();
         history.iter().rev().find(|past| past.provenance.attempt == attempt).copied()
+    }
+
+    /// See [`Worker::handle`].
+    pub(crate) fn handle<T: Send + Sync + 'static>(&self, shared: &Arc<T>) -> Rc<WorkerHandle<T>> {
+        self.record().worker.handle(shared)
     }
 
     /// The last attempt after the first so many, if it was cancelled.

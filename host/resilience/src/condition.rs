@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::body::Peek;
 use crate::call::Call;
 use crate::config::Problems;
-use crate::error::Origin;
+use crate::error::{ErrorKind, Origin};
 use crate::event::ConditionEvent;
 use crate::native::{Native, StatusConfig};
 use crate::outcome::{self, Outcome, OutcomeExt, Response};
@@ -147,6 +147,18 @@ impl Condition {
                 |predicate| self.ask(predicate, call, asker, outcome),
             )
         }))
+    }
+
+    /// Whether it takes a failure that comes after the response head, when there is no outcome any
+    /// more that a component could be asked about: then the default answers in its place.
+    pub(crate) fn takes_late(&self, kind: ErrorKind) -> bool {
+        let failed = Err(kind.into());
+        match &self.decider {
+            Decider::Native(native) => native.takes(&failed),
+            Decider::Ask { only, .. } => {
+                only.as_ref().is_none_or(|only| only.takes(&failed)) && self.default.takes(&failed)
+            }
+        }
     }
 
     /// Whether the lists take the response that is behind an error of our own. (A component judges

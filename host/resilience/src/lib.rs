@@ -19,8 +19,9 @@
 //! Cancelling is dropping. All attempts borrow the call and live in the future that
 //! [`Pipeline::execute`] returned; nothing is spawned. Whatever a policy acquires is held by a
 //! guard, and a breaker's permit that is dropped unanswered is neutral. So a timeout *outside* a
-//! breaker cuts an attempt off and the breaker records nothing; slow attempts count only with the
-//! timeout *inside* it. On an HTTP/1 upstream a cancelled attempt costs its connection.
+//! breaker cuts an attempt off and the breaker records nothing; slow attempts count with the
+//! timeout *inside* it, or by its `slow_call`. On an HTTP/1 upstream a cancelled attempt costs its
+//! connection.
 //!
 //! # Time and chance
 //!

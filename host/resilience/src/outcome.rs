@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, StatusCode};
 
-use crate::body::ResponseBody;
+use crate::body::{BodyEnd, ResponseBody};
 use crate::error::{Behind, BoxError, Error, ErrorKind};
 use crate::event::ComponentId;
 
@@ -90,6 +90,8 @@ pub trait OutcomeExt {
     fn attempt(&self) -> u32;
     /// The failure, if it is one.
     fn error_kind(&self) -> Option<ErrorKind>;
+    /// A policy has no use for it: what it holds goes back, and its head stands for the whole.
+    fn discard(self);
     /// What the last attempt behind it that asked the upstream came to; `None` if there was none.
     fn last_word(&self) -> Option<Behind>;
 }
@@ -104,6 +106,12 @@ impl OutcomeExt for Outcome {
 
     fn error_kind(&self) -> Option<ErrorKind> {
         self.as_ref().err().map(Error::kind)
+    }
+
+    fn discard(self) {
+        if let Ok(mut response) = self {
+            response.body.settle(BodyEnd::Whole);
+        }
     }
 
     fn last_word(&self) -> Option<Behind> {

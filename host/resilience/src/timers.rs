@@ -11,8 +11,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -47,20 +46,32 @@ impl Timers {
     ///
     /// # Errors
     /// The limit is over.
-    pub(crate) async fn timeout<F: Future>(
+    pub(crate) fn timeout<S: Fn() -> Starved + Unpin, F: Future + Unpin>(
         &self,
         limit: Duration,
-        starved: impl Fn() -> Starved,
+        starved: S,
         future: F,
-    ) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
+    ) -> Limited<'_, S, F> {
         let unstarved = clock::now() + limit - starved().time;
-        let mut alarm = Alarm { timers: self, limit, starved, unstarved, timer: None };
-        poll_fn(|cx| match future.as_mut().poll(cx) {
+        Limited { alarm: Alarm { timers: self, limit, starved, unstarved, timer: None }, future }
+    }
+}
+
+/// A future with a limit. (An `async fn` would have room for what it is given twice.)
+pub(crate) struct Limited<'a, S: Fn() -> Starved, F> {
+    alarm: Alarm<'a, S>,
+    future: F,
+}
+
+impl<S: Fn() -> Starved + Unpin, F: Future + Unpin> Future for Limited<'_, S, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { alarm, future } = &mut *self;
+        match Pin::new(future).poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => alarm.poll(cx).map(|()| Err(Elapsed)),
-        })
-        .await
+        }
     }
 }
 
@@ -148,7 +159,8 @@ pub fn poll_until(timer: &mut Timer, end: Instant, cx: &mut Context<'_>) -> Poll
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::pending;
+    use std::future::{pending, poll_fn, ready};
+    use std::pin::pin;
     use tokio::time::{advance, sleep};
 
     const LIMIT: Duration = Duration::from_secs(10);
@@ -162,7 +174,10 @@ mod tests {
         let timers = Timers::default();
         for delay in [4, 3, 9] {
             let delay = Duration::from_secs(delay);
-            assert_eq!(timers.timeout(LIMIT, Starved::default, sleep(delay)).await, Ok(()));
+            assert_eq!(
+                timers.timeout(LIMIT, Starved::default, Box::pin(sleep(delay))).await,
+                Ok(())
+            );
             let began = Instant::now();
             assert_eq!(
                 timers.timeout(LIMIT, Starved::default, pending::<()>()).await,
@@ -198,10 +213,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_ready_at_once_needs_no_timer_and_a_kept_one_may_have_fired() {
         let timers = Timers::default();
-        assert_eq!(timers.timeout(LIMIT, Starved::default, async { 7 }).await, Ok(7));
+        assert_eq!(timers.timeout(LIMIT, Starved::default, ready(7)).await, Ok(7));
         assert_eq!(kept(&timers), 0);
         assert_eq!(
-            timers.timeout(LIMIT, Starved::default, sleep(Duration::from_secs(1))).await,
+            timers.timeout(LIMIT, Starved::default, Box::pin(sleep(Duration::from_secs(1)))).await,
             Ok(())
         );
         advance(3 * LIMIT).await;

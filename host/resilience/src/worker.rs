@@ -1,5 +1,12 @@
 //! What a worker lends to the calls that it runs.
 
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
 use crate::event::Observers;
 use crate::random::Random;
 use crate::timers::Timers;
@@ -10,12 +17,35 @@ pub struct Worker {
     observers: Observers,
     timers: Timers,
     random: Random,
+    handles: Handles,
+}
+
+/// A worker's own handle of something that all workers share.
+#[derive(Debug)]
+pub(crate) struct WorkerHandle<T>(Arc<T>);
+
+impl<T> Deref for WorkerHandle<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A worker's own handles of what all workers share, by address. There are as many as policies.
+#[derive(Default)]
+struct Handles(RefCell<Vec<(usize, Rc<dyn Any>)>>);
+
+impl fmt::Debug for Handles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handles").finish_non_exhaustive()
+    }
 }
 
 impl Worker {
     /// A worker that tells these observers and draws from this chance.
     pub fn new(observers: Observers, random: Random) -> Self {
-        Self { observers, timers: Timers::default(), random }
+        Self { observers, timers: Timers::default(), random, handles: Handles::default() }
     }
 
     /// A worker that nobody observes: for trying out a component.
@@ -31,6 +61,20 @@ impl Worker {
     /// For limits on what a call waits for.
     pub fn timers(&self) -> &Timers {
         &self.timers
+    }
+
+    /// A handle of the worker's own. If each stream that needs one cloned the shared `Arc`, workers
+    /// would contend on its count.
+    pub(crate) fn handle<T: Send + Sync + 'static>(&self, shared: &Arc<T>) -> Rc<WorkerHandle<T>> {
+        let handles = &mut *self.handles.0.borrow_mut();
+        // What has a handle lives on, so nothing else gets its address.
+        let address = Arc::as_ptr(shared) as usize;
+        let known = handles.iter().find(|(of, _)| *of == address).map(|(_, known)| known.clone());
+        known.and_then(|known| known.downcast().ok()).unwrap_or_else(|| {
+            let handle = Rc::new(WorkerHandle(shared.clone()));
+            handles.push((address, handle.clone()));
+            handle
+        })
     }
 
     /// For delays that are drawn.

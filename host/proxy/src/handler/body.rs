@@ -240,9 +240,11 @@ impl ClientBody {
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
+        let end = self.end();
+        self.body.settle(end);
         // Without a status there was nobody to answer.
         if self.ongoing.status.is_some() {
-            self.ongoing.end = Some(self.end());
+            self.ongoing.end = Some(end);
         } else {
             self.ongoing.bytes = 0;
         }

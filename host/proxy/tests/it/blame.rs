@@ -2,10 +2,11 @@
 //! what an upstream does wrong is, however late.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fusebox_dev::{Origin, Wire, answer, eventually, get, ok, post};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::support::{Proxy, ROUTE};
 
@@ -25,7 +26,8 @@ fn route(policies: &str) -> String {
 fn trickle(wire: &mut Wire, bytes: usize, pause: Duration) {
     wire.send(format!("POST / HTTP/1.1\r\nhost: b.example\r\ncontent-length: {bytes}\r\n\r\n"));
     for _ in 0..bytes {
-        thread::sleep(pause);
+        // The client's pause is the point.
+        thread::park_timeout(pause);
         wire.send("x");
     }
 }
@@ -172,5 +174,93 @@ fn an_error_of_our_own_is_judged_by_what_is_behind_it() {
     let limited = Origin::answering([answer(429, "", "")]);
     let proxy = Proxy::before(&limited, &format!("{config}{}", route("'breaker', 'retry'")));
     assert_eq!(proxy.ask(get("/", "1")).status(), 502);
+    is_untroubled(&proxy);
+}
+
+// ===== late failures =====
+
+/// An upstream whose answers end after half of what they announce.
+fn half() -> Origin {
+    Origin::start(|connection| {
+        if connection.request().is_some() {
+            connection.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
+        }
+    })
+}
+
+#[test]
+fn each_body_that_breaks_off_opens_a_breaker_of_threshold_1_and_none_closes_it() {
+    let origin = half();
+    let config = format!("{}{}", sensitive("").replace("100ms", "10ms"), route("'breaker'"));
+    let proxy = Proxy::before(&origin, &config);
+    for opening in 1..=10 {
+        let answer = eventually("a call that is let through", || {
+            let mut wire = proxy.connect();
+            wire.send(get("/", "1"));
+            Some(wire.any_response()).filter(|answer| answer.status() == 200)
+        });
+        assert!(answer.broken.is_some(), "{answer:?}");
+        let breaker = proxy.state()["policies"]["breaker"].clone();
+        assert_eq!((&breaker["state"], &breaker["openings"]), (&json!("open"), &json!(opening)));
+    }
+    let closed = proxy.lines("circuit breaker state changed from half-open to closed");
+    assert_eq!(closed.len(), 0, "{closed:?}");
+}
+
+#[test]
+fn a_body_that_stalls_is_a_failure_and_a_client_that_leaves_is_none() {
+    let origin = Origin::start(|connection| {
+        while connection.request().is_some() {
+            connection.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
+        }
+    });
+    let config = format!(
+        "{}[[routes]]\nupstream = {{ url = 'ORIGIN', body_timeout = '300ms' }}\n\
+         policies = ['breaker']\n",
+        sensitive("")
+    );
+    let proxy = Proxy::before(&origin, &config);
+    let mut leaves = proxy.connect();
+    leaves.send(get("/", "1"));
+    assert_eq!(leaves.head().expect("a head").status(), 200);
+    drop(leaves);
+    assert_eq!(proxy.story("1").last().expect("an access line")["response"]["end"], "discarded");
+    is_untroubled(&proxy);
+    let mut stays = proxy.connect();
+    stays.send(get("/", "2"));
+    assert_eq!(stays.head().expect("a head").status(), 200);
+    assert_eq!(proxy.story("2").last().expect("an access line")["response"]["end"], "broken");
+    assert_eq!(proxy.state()["policies"]["breaker"]["state"], "open");
+    assert_eq!(
+        proxy.told("2"),
+        [
+            "circuit breaker state changed from closed to open",
+            "Response incomplete: timeout exceeded",
+            "200: OK"
+        ]
+    );
+}
+
+#[test]
+fn a_download_that_is_under_way_closes_a_breaker_before_its_end() {
+    let origin = Origin::start(|connection| {
+        while let Some(seen) = connection.request() {
+            match seen.number {
+                0 => return,
+                1 => connection.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf"),
+                _ => connection.wire.send(ok("well")),
+            }
+        }
+    });
+    let proxy = Proxy::before(&origin, &format!("{}{}", sensitive(""), route("'breaker'")));
+    assert_eq!(proxy.ask(get("/", "1")).status(), 502);
+    let mut download = proxy.connect();
+    eventually("a trial", || {
+        download = proxy.connect();
+        download.send(get("/", "2"));
+        (download.head()?.status() == 200).then_some(())
+    });
+    assert_eq!(proxy.ask(get("/", "3")).status(), 503, "it is a trial still");
+    eventually("an answer", || (proxy.ask(get("/", "4")).status() == 200).then_some(()));
     is_untroubled(&proxy);
 }

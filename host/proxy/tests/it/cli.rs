@@ -301,10 +301,12 @@ fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
         "listener.retry_after_jitter",
         "policies.breaker.failure_threshold",
         "policies.breaker.delay_jitter",
+        "policies.breaker.handle_if",
         "policies.retry.jitter",
         "policies.retry.max_retry_after",
         "policies.retry.budget",
         "policies.retry.retry_retried",
+        "policies.retry.handle_if",
     ];
     for key in keys {
         let note = format!(": {key}: the default is ");
@@ -319,7 +321,10 @@ fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
         "[listener]\nretry_after_jitter = 0\ntrusted = ['0.0.0.0/0', '::/0']\npaths = 'as-is'\n\
          max_replay_memory = '1TiB'\n[policies.retry]\nkind = 'retry'\njitter = 0\n\
          max_retry_after = '60s'\nbudget = 'none'\nretry_retried = true\n\
-         [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 5\ndelay_jitter = 0\n",
+         handle_if = { failure = ['dns', 'connect', 'tls', 'connection-lost', 'protocol', \
+         'timeout', 'retries-exceeded', 'other'] }\n\
+         [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 5\ndelay_jitter = 0\n\
+         handle_if = { status = ['429', '500', '502-599'] }\n",
     );
     let noted_still =
         |line: &&String| keys.iter().any(|key| line.contains(&format!(" {key}: the ")));

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time;
 
 use super::ahead::Ahead;
+use super::end::{BodyEnd, OnEnd};
 use super::stream::BodyStream;
 use crate::error::{Error, ErrorKind};
 
@@ -25,28 +26,6 @@ pub struct Peek {
     pub timeout: Duration,
 }
 
-/// How a response body ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyEnd {
-    /// All of it was read.
-    Whole,
-    /// It broke off or stalled.
-    Broken(ErrorKind),
-    /// Nobody wanted the rest of it.
-    Discarded,
-}
-
-impl BodyEnd {
-    /// Its word in the log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Whole => "whole",
-            Self::Broken(_) => "broken",
-            Self::Discarded => "discarded",
-        }
-    }
-}
-
 /// A response body on its way to the client.
 ///
 /// Dropping it discards the response: its guards are given back at once, and its stream decides
@@ -56,7 +35,8 @@ pub struct ResponseBody {
     /// Read ahead and still to be sent.
     ahead: Ahead,
     rest: Option<BodyStream>,
-    broken: Option<ErrorKind>,
+    /// Who waits for its end.
+    waiting: Option<Box<dyn OnEnd>>,
     /// In a box: responses are handed from policy to policy, and hardly any has some of it.
     aside: Option<Box<Aside>>,
 }
@@ -64,6 +44,7 @@ pub struct ResponseBody {
 #[derive(Default)]
 struct Aside {
     trailers: Option<HeaderMap>,
+    broken: Option<ErrorKind>,
     /// A peek has timed out: further ones take what is there and don't wait again.
     waited: bool,
     guards: Vec<Box<dyn Any>>,
@@ -124,8 +105,14 @@ impl ResponseBody {
             && let Some(rest) = &mut self.rest
         {
             match ready!(rest.as_mut().poll_frame(cx)) {
-                None => self.rest = None,
-                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => {
+                    self.rest = None;
+                    self.tell(BodyEnd::Whole);
+                }
+                Some(Err(error)) => {
+                    self.tell(BodyEnd::Broken(error.kind()));
+                    return Poll::Ready(Err(error));
+                }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.ahead.push(data),
                     Err(frame) => {
@@ -156,10 +143,44 @@ impl ResponseBody {
 
     /// How it ended, if it were dropped now.
     pub fn end(&self) -> BodyEnd {
-        match self.broken {
+        match self.aside.as_ref().and_then(|aside| aside.broken) {
             Some(kind) => BodyEnd::Broken(kind),
             None if self.is_end_stream() => BodyEnd::Whole,
             None => BodyEnd::Discarded,
+        }
+    }
+
+    /// Whether nothing more of it has to come.
+    pub(crate) fn has_come(&self) -> bool {
+        self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+    }
+
+    /// Whether some of it has come and waits to be sent.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Tells `waiting` how it ends. It has not come yet.
+    pub(crate) fn on_end(&mut self, waiting: Box<dyn OnEnd>) {
+        self.waiting = Some(match self.waiting.take() {
+            Some(first) => Box::new((first, waiting)),
+            None => waiting,
+        });
+    }
+
+    /// The same for what is still to come of it, within another stream.
+    pub(crate) fn map_rest(&mut self, map: impl FnOnce(BodyStream) -> BodyStream) {
+        self.rest = self.rest.take().map(map);
+    }
+
+    /// It goes no further. Tells those who still wait for its end that this was it.
+    pub fn settle(&mut self, end: BodyEnd) {
+        self.tell(end);
+    }
+
+    fn tell(&mut self, end: BodyEnd) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.on_end(end);
         }
     }
 
@@ -190,17 +211,20 @@ impl Body for ResponseBody {
         if let Some(rest) = &mut self.rest {
             let frame = ready!(rest.as_mut().poll_frame(cx));
             if !matches!(frame, Some(Ok(_))) {
-                self.broken =
-                    frame.as_ref().and_then(|frame| frame.as_ref().err().map(Error::kind));
                 self.rest = None;
                 self.release();
+                if let Some(Err(error)) = &frame {
+                    self.aside.get_or_insert_default().broken = Some(error.kind());
+                }
+                let end = self.end();
+                self.tell(end);
             }
             if frame.is_some() {
                 return Poll::Ready(frame);
             }
         }
         self.release();
-        let trailers = self.aside.take().and_then(|aside| aside.trailers);
+        let trailers = self.aside.as_mut().and_then(|aside| aside.trailers.take());
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 

@@ -21,6 +21,11 @@ impl Starved {
     /// For so long an attempt may wait for its client before others see to it that the client's
     /// slowness is not held against the upstream.
     pub const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// Whether the client owes some of its body, after so long a wait in all.
+    pub fn is_long_owed(self) -> bool {
+        self.is_owed && self.time >= Self::PATIENCE
+    }
 }
 
 /// Measures it. Attempts that wait at once starve once.

@@ -6,9 +6,11 @@
 //! diagram is in `circuit_breaker/machine.rs`.
 //!
 //! **What counts.** An outcome that `handle_if` takes is a failure, and so is a slow one
-//! (`slow_call`). Any other response is a success, an inner fallback's answer too. Neutral, so that
-//! the permit goes back and nothing is recorded: what `ignore_if` takes, an inner policy's
-//! rejection that `handle_if` does not take, a client that left, a call that was cancelled.
+//! (`slow_call`), also if it was cut off. Any other response is a success, an inner fallback's
+//! answer too, until its body breaks off (`circuit_breaker/late.rs`). Neutral, so that the permit
+//! goes back and nothing is recorded: what `ignore_if` takes, an inner policy's rejection that
+//! `handle_if` does not take, whatever is the client's fault or our own, what nobody asked the
+//! upstream for, a call that was cancelled (`circuit_breaker/admission.rs`).
 //!
 //! **Events.** [`CircuitBreakerEvent`], [`CallEvent::Rejected`].
 //!
@@ -18,8 +20,11 @@
 //! `circuit_breaker/shared.rs`.
 
 mod admission;
+mod breaker;
+mod late;
 mod machine;
 mod shared;
+mod trials;
 mod window;
 
 pub use machine::CircuitStatus;
@@ -39,11 +44,12 @@ use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
 use crate::error::ErrorKind;
 use crate::event::{CallEvent, CircuitBreakerEvent, CircuitState, EventKind, Observers};
 use crate::native::Native;
-use crate::outcome::{Outcome, OutcomeExt};
+use crate::outcome::Outcome;
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::slot::Slot;
-use admission::{Admission, Breaker, BreakerSettings};
+use admission::Admission;
+use breaker::{Breaker, BreakerSettings};
 use machine::{CircuitSettings, CircuitTransition, FailureThreshold, SuccessThreshold};
 use shared::SharedCircuit;
 
@@ -128,6 +134,11 @@ impl PolicyConfig for CircuitBreakerConfig {
             keys: &["delay_jitter"],
             message: "is 0.1: delays are up to a tenth longer; it was none, as with \
                       `delay_jitter = 0`",
+        },
+        ChangedDefault {
+            keys: &["handle_if"],
+            message: "is without 429, which says that one client is too fast; it was with it, as \
+                      with `handle_if = { status = [\"429\", \"500\", \"502-599\"] }`",
         },
     ];
 
@@ -366,7 +377,7 @@ impl Policy for CircuitBreaker {
             // Before it is judged: a component's peek is not the upstream's slowness.
             let ended = clock::now();
             let judgement = admission.judge(asker, &mut outcome).await;
-            admission.answer(outcome.attempt(), judgement, ended);
+            admission.answer(&mut outcome, judgement, ended);
             outcome
         })
     }

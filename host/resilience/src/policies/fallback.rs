@@ -217,7 +217,10 @@ impl Policy for Fallback {
             };
             call.emit_about(attempt, &self.name, by.as_ref(), event);
             match response {
-                Some(response) => Ok(response.into_fallback(attempt)),
+                Some(response) => {
+                    outcome.discard();
+                    Ok(response.into_fallback(attempt))
+                }
                 None => outcome,
             }
         })

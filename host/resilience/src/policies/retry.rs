@@ -141,6 +141,12 @@ impl PolicyConfig for RetryConfig {
             message: "is false: what another fusebox retries is left to it; it was retried, as with \
                       `retry_retried = true`",
         },
+        ChangedDefault {
+            keys: &["handle_if"],
+            message: "is without `other`, our own faults; it was with it, as with `handle_if = { \
+                      failure = [\"dns\", \"connect\", \"tls\", \"connection-lost\", \
+                      \"protocol\", \"timeout\", \"retries-exceeded\", \"other\"] }`",
+        },
     ];
 
     type Policy = Retry;
@@ -466,7 +472,7 @@ impl Policy for Retry {
                 behind = outcome.last_word().or(behind);
                 // Before the wait: its connection goes back, and so do the guards that its body
                 // holds.
-                drop(outcome);
+                outcome.discard();
                 if !delay.is_zero() {
                     // Boxed to keep the common path's future small.
                     Box::pin(self.sleep(delay)).await;

@@ -2,14 +2,16 @@
 //!
 //! **What it protects from.** An upstream that answers late or never. The limit runs from the
 //! policy's entry to the response head and covers everything inside: attempts, the delays between
-//! them, waits. A body is the proxy's business (its idle limit), not this policy's.
+//! them, waits. While an attempt waits for the client's body its clock stands still: that is not
+//! the upstream's time. A response body is the proxy's business (its idle limit), not this
+//! policy's.
 //!
 //! **Events.** [`TimeoutEvent`].
 //!
 //! **Composition.** Inside a retry, each attempt has its own limit. Outside, one limit covers all
 //! attempts. A timeout *outside* a breaker cuts the attempt off and the breaker sees a
-//! cancellation, which is neutral: to make slow calls count as failures, put the timeout *inside*
-//! the breaker.
+//! cancellation, which is neutral unless it was slower than `slow_call`: to make slow calls count
+//! as failures, put the timeout *inside* the breaker, or give that a `slow_call`.
 //!
 //! On an HTTP/1 upstream the cut costs the connection, which is how the upstream sees that nobody
 //! waits any longer.

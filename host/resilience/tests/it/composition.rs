@@ -62,7 +62,7 @@ fn what_a_call_is_made_of_is_small() {
         size_of_val(&*Pipeline::new([policy]).execute(&call, &Scope::new(&upstream)))
     };
     let futures = [fallback(SORRY), retry(""), breaker(""), timeout(100)].map(future);
-    let limits = [384, 448, 640, 256];
+    let limits = [320, 456, 480, 176];
     assert!(
         futures.iter().zip(limits).all(|(size, limit)| *size <= limit),
         "{futures:?}, and not up to {limits:?}"

@@ -8,6 +8,7 @@ mod circuit_breaker;
 mod composition;
 mod conditions;
 mod fallback;
+mod late;
 mod oracle;
 mod regressions;
 mod retry;

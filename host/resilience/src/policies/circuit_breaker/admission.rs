@@ -6,35 +6,18 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::{Instant, timeout};
 
+use super::breaker::Breaker;
+use super::late;
 use super::machine::CircuitPermit;
-use super::shared::SharedCircuit;
 use crate::body::Starved;
 use crate::call::Call;
 use crate::clock;
-use crate::condition::{Asker, Condition};
+use crate::condition::Asker;
 use crate::error::{Behind, Error, ErrorKind};
 use crate::event::{CallEvent, ComponentId};
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::predicate::Verdict;
 use crate::retry_after::requested_delay;
-
-/// A breaker as its permits know it.
-#[derive(Debug)]
-pub(super) struct Breaker {
-    pub(super) name: Arc<str>,
-    pub(super) settings: BreakerSettings,
-    /// What outlives the settings: the state, and the results that it is judged by.
-    pub(super) circuit: SharedCircuit,
-}
-
-/// How outcomes are judged.
-#[derive(Debug)]
-pub(super) struct BreakerSettings {
-    pub(super) handle_if: Condition,
-    pub(super) ignore_if: Condition,
-    pub(super) slow_call: Option<Duration>,
-    pub(super) retry_after: bool,
-}
 
 /// What an outcome means to the breaker.
 pub(super) enum Judgement {
@@ -46,7 +29,7 @@ pub(super) enum Judgement {
 /// A permit in use. Dropped unanswered, it goes back and counts as neither success nor failure,
 /// unless the attempt that was cut off with it was a slow one.
 pub(super) struct Admission<'a> {
-    breaker: &'a Breaker,
+    breaker: &'a Arc<Breaker>,
     call: &'a Call,
     /// The attempts that the call made before: none of them is behind this permit.
     attempts: u32,
@@ -55,7 +38,7 @@ pub(super) struct Admission<'a> {
 }
 
 impl<'a> Admission<'a> {
-    pub(super) fn of(breaker: &'a Breaker, call: &'a Call) -> Result<Self, Error> {
+    pub(super) fn of(breaker: &'a Arc<Breaker>, call: &'a Call) -> Result<Self, Error> {
         let (permit, transition) = breaker.circuit.admit(clock::now());
         if let Some(transition) = transition {
             call.emit(&breaker.name, transition);
@@ -135,14 +118,30 @@ impl<'a> Admission<'a> {
     }
 
     /// Records what came of it.
-    pub(super) fn answer(mut self, attempt: u32, judgement: Judgement, now: Instant) {
+    pub(super) fn answer(mut self, outcome: &mut Outcome, judgement: Judgement, now: Instant) {
+        let attempt = outcome.attempt();
         match judgement {
-            Judgement::Success => self.record(attempt, None, false, None, now),
+            Judgement::Success => self.succeed(outcome, now),
             Judgement::Failure { requested, by } => {
                 self.record(attempt, by.as_ref(), true, requested, now);
             }
             Judgement::Neutral => self.release(),
         }
+    }
+
+    fn succeed(&mut self, outcome: &mut Outcome, now: Instant) {
+        let attempt = outcome.attempt();
+        if let (Ok(response), Some(permit)) = (outcome, self.permit)
+            && !response.is_fallback()
+            && !response.body.has_come()
+        {
+            late::follow(self.breaker, self.call, permit, response, now);
+            if permit.is_trial() {
+                // It is not over.
+                self.permit = None;
+            }
+        }
+        self.record(attempt, None, false, None, now);
     }
 
     fn record(

@@ -16,10 +16,12 @@
 //! Openings are in a row until the circuit has been closed for as long as it was open the last
 //! time: an upstream that is well for a moment only must not start the delays over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::trials::{TrialBody, Trials};
 use super::window::{ResultWindow, TimeSlices, WindowCounts};
 use crate::event::CircuitState;
 use crate::random::Random;
@@ -169,13 +171,7 @@ pub(super) struct CircuitMachine {
 enum CircuitPhase {
     Closed { window: ResultWindow, since: Instant },
     Open { since: Instant, delay: Duration, counts: WindowCounts },
-    HalfOpen { window: ResultWindow, trials: Vec<CircuitTrial>, next_trial: u64 },
-}
-
-#[derive(Debug)]
-struct CircuitTrial {
-    number: u64,
-    since: Instant,
+    HalfOpen { window: ResultWindow, trials: Trials },
 }
 
 impl CircuitMachine {
@@ -203,17 +199,14 @@ impl CircuitMachine {
             }
             transition = Some(self.change(CircuitPhase::half_open(&self.settings), None));
         } else if matches!(self.phase, CircuitPhase::HalfOpen { .. }) {
-            self.expire(now);
+            self.settle(now);
             transition = self.judge(None, now);
         }
         let generation = self.generation;
         let permit = match &mut self.phase {
-            CircuitPhase::HalfOpen { trials, next_trial, .. } => {
-                if trials.len() < self.settings.trials() {
-                    let number = *next_trial;
-                    *next_trial += 1;
-                    trials.push(CircuitTrial { number, since: now });
-                    Ok(CircuitPermit { generation, trial: number })
+            CircuitPhase::HalfOpen { trials, .. } => {
+                if trials.count() < self.settings.trials() {
+                    Ok(CircuitPermit { generation, trial: trials.begin(now) })
                 } else {
                     Err(CircuitRejection { remaining: LOOK_AGAIN })
                 }
@@ -229,18 +222,57 @@ impl CircuitMachine {
         (permit, transition)
     }
 
-    /// Trials that have taken too long have failed. They are judged with the next result, or when
-    /// the next call comes.
-    fn expire(&mut self, now: Instant) {
-        if let CircuitPhase::HalfOpen { window, trials, .. } = &mut self.phase {
-            let under_way = trials.len();
-            trials.retain(|trial| {
-                now.saturating_duration_since(trial.since) < self.settings.trial_timeout
-            });
-            for _ in trials.len()..under_way {
-                window.record(true, now);
-            }
+    /// Records the trials that have taken too long, which have failed.
+    fn expire(&mut self, now: Instant) -> bool {
+        let CircuitPhase::HalfOpen { window, trials } = &mut self.phase else { return false };
+        let failed = trials.expire(self.settings.trial_timeout, now);
+        (0..failed).for_each(|_| window.record(true, now));
+        failed > 0
+    }
+
+    /// Records the trials that time has decided. They are judged with the next result, or when the
+    /// next call comes.
+    fn settle(&mut self, now: Instant) -> bool {
+        let has_expired = self.expire(now);
+        let CircuitPhase::HalfOpen { window, trials } = &mut self.phase else { return false };
+        let succeeded = trials.settle(now);
+        (0..succeeded).for_each(|_| window.record(false, now));
+        has_expired || succeeded > 0
+    }
+
+    /// A trial got a good head, and its body is to come.
+    pub(super) fn answered(&mut self, permit: CircuitPermit, body: &Arc<TrialBody>, now: Instant) {
+        if permit.generation == self.generation
+            && let CircuitPhase::HalfOpen { trials, .. } = &mut self.phase
+        {
+            trials.answered(permit.trial, body, now);
         }
+    }
+
+    /// Records that what had a good head at `head` is a failure all the same. False: that changes
+    /// nothing any more.
+    pub(super) fn take_late(&mut self, permit: CircuitPermit, head: Instant, now: Instant) -> bool {
+        // Before others are settled: what is known of this one is the truth.
+        let has_expired = self.expire(now);
+        let counts = permit.generation == self.generation
+            && match &mut self.phase {
+                CircuitPhase::Open { .. } => false,
+                CircuitPhase::Closed { window, .. } => {
+                    window.turn(head, now);
+                    true
+                }
+                CircuitPhase::HalfOpen { window, trials } => {
+                    let is_under_way = trials.end(permit.trial);
+                    let was_settled = !is_under_way && trials.was_settled(permit.trial);
+                    if is_under_way {
+                        window.record(true, now);
+                    } else if was_settled {
+                        window.turn(head, now);
+                    }
+                    is_under_way || was_settled
+                }
+            };
+        self.settle(now) | has_expired | counts
     }
 
     /// Records a result and judges. `requested` is how long the upstream asks to be left alone.
@@ -255,19 +287,20 @@ impl CircuitMachine {
         if self.take(permit, failed, now) { self.judge(requested, now) } else { None }
     }
 
-    /// Records a result, to be judged by [`judge`](Self::judge). False: it is none that counts.
+    /// Records a result, to be judged by [`judge`](Self::judge). False: there is none that counts.
     pub(super) fn take(&mut self, permit: CircuitPermit, failed: bool, now: Instant) -> bool {
-        self.expire(now);
-        if !self.take_back(permit) {
-            return false;
-        }
+        let has_expired = self.expire(now);
+        let mut counts = self.take_back(permit);
         match &mut self.phase {
-            CircuitPhase::Open { .. } => return false,
-            CircuitPhase::Closed { window, .. } | CircuitPhase::HalfOpen { window, .. } => {
-                window.record(failed, now)
+            CircuitPhase::Open { .. } => counts = false,
+            CircuitPhase::Closed { window, .. } | CircuitPhase::HalfOpen { window, .. }
+                if counts =>
+            {
+                window.record(failed, now);
             }
+            CircuitPhase::Closed { .. } | CircuitPhase::HalfOpen { .. } => {}
         }
-        true
+        self.settle(now) | has_expired | counts
     }
 
     /// Judges the results so far. `requested` is how long the upstream asks to be left alone.
@@ -337,14 +370,7 @@ impl CircuitMachine {
         }
         match &mut self.phase {
             CircuitPhase::Closed { .. } | CircuitPhase::Open { .. } => true,
-            CircuitPhase::HalfOpen { trials, .. } => {
-                let Some(index) = trials.iter().position(|trial| trial.number == permit.trial)
-                else {
-                    return false;
-                };
-                trials.swap_remove(index);
-                true
-            }
+            CircuitPhase::HalfOpen { trials, .. } => trials.end(permit.trial),
         }
     }
 
@@ -366,7 +392,7 @@ impl CircuitMachine {
     }
 
     pub(super) fn status(&mut self, now: Instant) -> CircuitStatus {
-        self.expire(now);
+        self.settle(now);
         let state = self.phase.state();
         let openings = self.openings(now);
         match &mut self.phase {
@@ -388,7 +414,7 @@ impl CircuitMachine {
                 state,
                 counts: window.counts(now),
                 remaining_delay: Duration::ZERO,
-                trials: trials.len(),
+                trials: trials.count(),
                 openings,
             },
         }
@@ -448,8 +474,7 @@ impl CircuitPhase {
     fn half_open(settings: &CircuitSettings) -> Self {
         Self::HalfOpen {
             window: ResultWindow::of_last(settings.trials()),
-            trials: Vec::new(),
-            next_trial: 1,
+            trials: Trials::default(),
         }
     }
 

@@ -27,7 +27,7 @@
 //! A failure costs as much as before. With a `period`, judging one looks at all shards only if it
 //! might open the circuit, so at a steady rate of failures below the threshold that is rare.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -37,6 +37,7 @@ use super::machine::{
     CircuitMachine, CircuitPermit, CircuitRejection, CircuitSettings, CircuitStanding,
     CircuitStatus, CircuitTransition,
 };
+use super::trials::TrialBody;
 use crate::event::CircuitState;
 use crate::sharded::Sharded;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -212,6 +213,29 @@ impl SharedCircuit {
         if !failed && locked.machine.is_safe_from_successes(now) {
             self.open_shard(locked, permit.generation());
         }
+        self.publish(&locked.machine);
+        transition
+    }
+
+    /// See [`CircuitMachine::answered`].
+    pub(super) fn answered(&self, permit: CircuitPermit, body: &Arc<TrialBody>, now: Instant) {
+        self.lock().machine.answered(permit, body, now);
+    }
+
+    /// Records that what was a success by its head, which came at `head`, is a failure.
+    pub(super) fn record_late(
+        &self,
+        permit: CircuitPermit,
+        head: Instant,
+        now: Instant,
+    ) -> Option<CircuitTransition> {
+        let locked = &mut *self.lock();
+        // The success may be in one of them.
+        self.close_shards(locked);
+        if !locked.machine.take_late(permit, head, now) {
+            return None;
+        }
+        let transition = locked.machine.judge(None, now);
         self.publish(&locked.machine);
         transition
     }

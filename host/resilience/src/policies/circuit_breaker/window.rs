@@ -81,6 +81,26 @@ impl ResultWindow {
         }
     }
 
+    /// A success that was recorded at `head` has become a failure.
+    pub(super) fn turn(&mut self, head: Instant, now: Instant) {
+        match self {
+            Self::Count { results, failures, .. } => {
+                match results.iter_mut().rev().find(|failed| !**failed) {
+                    Some(newest) => {
+                        *newest = true;
+                        *failures += 1;
+                    }
+                    None => self.record(true, now),
+                }
+            }
+            Self::Time(slices) => {
+                slices.advance(now);
+                slices.take_success(head);
+                slices.record(true, now);
+            }
+        }
+    }
+
     /// Then another success is recorded by leaving everything as it is.
     pub(super) fn is_full_of_successes(&self) -> bool {
         matches!(self, Self::Count { capacity, results, failures: 0 } if results.len() == *capacity)
@@ -136,6 +156,20 @@ impl TimeSlices {
         }
     }
 
+    /// Takes a success out of the slice of this time, unless it has left the period.
+    fn take_success(&mut self, at: Instant) {
+        let left = self.ends.saturating_duration_since(at).saturating_sub(Duration::from_nanos(1));
+        let slices_ago = left.as_nanos() / self.length.as_nanos();
+        if slices_ago > u128::from(self.current.min(Self::COUNT as u64 - 1)) {
+            return;
+        }
+        let slice = &mut self.slices[Self::place(self.current - slices_ago as u64)];
+        if slice.successes > 0 {
+            slice.successes -= 1;
+            self.sum.successes -= 1;
+        }
+    }
+
     /// Forgets the slices that have left the period.
     fn advance(&mut self, now: Instant) {
         if now < self.ends {
@@ -180,6 +214,53 @@ mod tests {
                 let failures = last.iter().filter(|failed| **failed).count();
                 let successes = last.len() - failures;
                 prop_assert_eq!(window.counts(now), WindowCounts { successes, failures });
+            }
+        }
+
+        #[test]
+        fn a_success_turns_into_a_failure_in_its_place_and_slice(
+            steps in prop::collection::vec(
+                (0..40_u64, 0..3_u8, any::<prop::sample::Index>()), 0..100,
+            ),
+        ) {
+            let start = Instant::now();
+            let (capacity, length) = (8, Duration::from_millis(10));
+            let mut last = ResultWindow::of_last(capacity);
+            let mut recent = ResultWindow::of_period(10 * length, start);
+            let slice = |at: Instant| (at - start).as_nanos() / length.as_nanos();
+            let mut now = start;
+            let mut results = VecDeque::new();
+            let mut heads: Vec<Instant> = Vec::new();
+            let mut failures: Vec<Instant> = Vec::new();
+            for (pause, what, which) in steps {
+                now += Duration::from_millis(pause);
+                if what < 2 || heads.is_empty() {
+                    last.record(false, now);
+                    recent.record(false, now);
+                    results.push_back(false);
+                    heads.push(now);
+                } else {
+                    let head = heads.swap_remove(which.index(heads.len()));
+                    last.turn(head, now);
+                    recent.turn(head, now);
+                    match results.iter_mut().rev().find(|failed| !**failed) {
+                        Some(newest) => *newest = true,
+                        None => results.push_back(true),
+                    }
+                    failures.push(now);
+                }
+                if results.len() > capacity {
+                    results.pop_front();
+                }
+                let failed = results.iter().filter(|failed| **failed).count();
+                let expected = WindowCounts { successes: results.len() - failed, failures: failed };
+                prop_assert_eq!(last.counts(now), expected);
+                let inside = |at: &&Instant| slice(**at) + 10 > slice(now);
+                let expected = WindowCounts {
+                    successes: heads.iter().filter(inside).count(),
+                    failures: failures.iter().filter(inside).count(),
+                };
+                prop_assert_eq!(recent.counts(now), expected);
             }
         }
 

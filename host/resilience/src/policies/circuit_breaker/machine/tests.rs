@@ -77,14 +77,20 @@ fn a_trial_that_is_not_answered_in_time_has_failed_and_its_late_result_is_ignore
     let late = machine.admit(now).0.unwrap();
     let almost = now + TRIAL - Duration::from_nanos(1);
     assert_eq!(machine.admit(almost).0.unwrap_err().remaining, Duration::from_secs(1));
-    assert_eq!(machine.record(late, false, None, now + TRIAL), None, "nobody came, and it is late");
-    let (rejected, transition) = machine.admit(now + TRIAL);
+    let mut noticed_by_its_end = half_open(settings(consecutive(1), None), now);
+    let its_own = noticed_by_its_end.admit(now).0.unwrap();
+    let (rejected, noticed_by_another) = machine.admit(now + TRIAL);
     assert_eq!(rejected.unwrap_err().remaining, DELAY);
-    let transition = transition.unwrap();
-    assert_eq!(
-        (transition.from, transition.to, transition.delay),
-        (CircuitState::HalfOpen, CircuitState::Open, Some(DELAY))
-    );
+    assert_eq!(machine.record(late, false, None, now + TRIAL), None);
+    for transition in
+        [noticed_by_another, noticed_by_its_end.record(its_own, false, None, now + TRIAL)]
+    {
+        let transition = transition.unwrap();
+        assert_eq!(
+            (transition.from, transition.to, transition.delay),
+            (CircuitState::HalfOpen, CircuitState::Open, Some(DELAY))
+        );
+    }
 }
 
 #[test]

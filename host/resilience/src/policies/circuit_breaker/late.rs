@@ -1,0 +1,158 @@
+//! What comes of a good head when its body ends: a trial is decided by it, and a body that breaks
+//! off turns the success that its head was taken for.
+//!
+//! While all is well, this reads no clock and touches nothing that workers share.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::breaker::Breaker;
+use super::machine::{CircuitPermit, CircuitTransition};
+use super::trials::TrialBody;
+use crate::body::{BodyEnd, BodyStream, OnEnd, RequestBody};
+use crate::call::{Call, Reporter};
+use crate::clock;
+use crate::error::{Error, Origin};
+use crate::outcome::Response;
+use crate::worker::WorkerHandle;
+
+/// Waits for the end of this response, whose head came at `head` and is a success.
+pub(super) fn follow(
+    breaker: &Arc<Breaker>,
+    call: &Call,
+    permit: CircuitPermit,
+    response: &mut Response,
+    head: Instant,
+) {
+    if permit.is_trial() {
+        let body = Arc::<TrialBody>::default();
+        breaker.circuit.answered(permit, &body, head);
+        // What was read ahead has come.
+        if !response.body.has_begun() {
+            let request = call.body().clone();
+            response
+                .body
+                .map_rest(|stream| Box::pin(TrialStream { stream, request, body: Some(body) }));
+        }
+    }
+    response.body.on_end(Box::new(LateResult {
+        breaker: call.handle(breaker),
+        permit: Some(permit),
+        head,
+        attempt: response.attempt(),
+        reporter: call.reporter().clone(),
+        request: call.body().clone(),
+    }));
+}
+
+/// A permit of which the head is known.
+struct LateResult {
+    breaker: Rc<WorkerHandle<Breaker>>,
+    /// `None`: it is decided.
+    permit: Option<CircuitPermit>,
+    head: Instant,
+    attempt: u32,
+    reporter: Reporter,
+    request: RequestBody,
+}
+
+/// What the end of a body means.
+enum LateJudgement {
+    Success,
+    Failure,
+    Neutral,
+}
+
+impl LateResult {
+    fn judge(&self, end: BodyEnd) -> LateJudgement {
+        let settings = &self.breaker.settings;
+        match end {
+            BodyEnd::Whole => LateJudgement::Success,
+            BodyEnd::Discarded => LateJudgement::Neutral,
+            BodyEnd::Broken(kind)
+                if kind.origin() != Origin::Upstream
+                    || self.request.starved().is_long_owed()
+                    || settings.ignore_if.takes_late(kind) =>
+            {
+                LateJudgement::Neutral
+            }
+            BodyEnd::Broken(kind) if settings.handle_if.takes_late(kind) => LateJudgement::Failure,
+            BodyEnd::Broken(_) => LateJudgement::Success,
+        }
+    }
+
+    fn decide(&mut self, judgement: &LateJudgement) {
+        let Some(permit) = self.permit.take() else { return };
+        let circuit = &self.breaker.circuit;
+        match judgement {
+            LateJudgement::Failure => {
+                self.tell(circuit.record_late(permit, self.head, clock::now()));
+            }
+            // It has been recorded with its head.
+            _ if !permit.is_trial() => {}
+            LateJudgement::Success => self.tell(circuit.record(permit, false, None, clock::now())),
+            LateJudgement::Neutral => circuit.release(permit, clock::now()),
+        }
+    }
+
+    fn tell(&self, transition: Option<CircuitTransition>) {
+        if let Some(transition) = transition {
+            self.reporter.emit_about(self.attempt, &self.breaker.name, None, transition);
+        }
+    }
+}
+
+impl OnEnd for LateResult {
+    fn on_end(mut self: Box<Self>, end: BodyEnd) {
+        let judgement = self.judge(end);
+        self.decide(&judgement);
+    }
+}
+
+impl Drop for LateResult {
+    fn drop(&mut self) {
+        self.decide(&LateJudgement::Neutral);
+    }
+}
+
+/// The body of a trial's response: notes whether the upstream owes it, rather than its client the
+/// rest of the request.
+struct TrialStream {
+    stream: BodyStream,
+    request: RequestBody,
+    /// `None`: some of it has come.
+    body: Option<Arc<TrialBody>>,
+}
+
+impl Body for TrialStream {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = self.stream.as_mut().poll_frame(cx);
+        if let Some(body) = &self.body {
+            body.set_owed(frame.is_pending() && !self.request.starved().is_starving);
+            if frame.is_ready() {
+                self.body = None;
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.stream.size_hint()
+    }
+}
