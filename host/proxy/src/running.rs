@@ -27,7 +27,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// The declared budgets by name, and those of upstreams by the upstream's, as they are used now.
+    /// The declared budgets by name, and those of upstreams by the upstream's, as they are used
+    /// now.
     pub fn budget_uses(&self) -> impl Iterator<Item = (&str, BudgetStatus)> {
         let now = Instant::now();
         let declared = self.budgets.iter().map(|(name, budget)| (&**name, budget));

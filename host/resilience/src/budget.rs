@@ -93,8 +93,8 @@ struct CallCounts {
     begun: [SliceCount; SLICES],
 }
 
-/// The number of a slice of time and how many calls began in it, in one word: whoever finds an older
-/// slice's count begins anew.
+/// The number of a slice of time and how many calls began in it, in one word: whoever finds an
+/// older slice's count begins anew.
 #[derive(Debug, Default)]
 struct SliceCount(AtomicU64);
 

@@ -68,8 +68,8 @@ impl<'de> Deserialize<'de> for ConfigDuration {
     }
 }
 
-/// A default that is another one than in the version before, for `fusebox check` to name where it is
-/// in force.
+/// A default that is another one than in the version before, for `fusebox check` to name where it
+/// is in force.
 #[derive(Clone, Copy, Debug)]
 pub struct ChangedDefault {
     /// If one of these is given, it is not in force. The first is its own.

@@ -1,9 +1,9 @@
-//! What layers of proxies tell each other, so that retries in several of them do not multiply: three
-//! layers that each make two retries would turn one request into 27.
+//! What layers of proxies tell each other, so that retries in several of them do not multiply:
+//! three layers that each make two retries would turn one request into 27.
 //!
-//! Inwards, each attempt from the second on carries a mark, [`ATTEMPT`] with its number. Outwards, a
-//! failure that went out after retries says how many attempts were made, in `Proxy-Status`
-//! (RFC 9209). A layer that sees either leaves the retries to the one that makes them.
+//! Inwards, each attempt from the second on carries a mark, [`ATTEMPT`] with its number. Outwards,
+//! a failure that went out after retries says how many attempts were made, in `Proxy-Status` (RFC
+//! 9209). A layer that sees either leaves the retries to the one that makes them.
 
 use http::{HeaderName, HeaderValue};
 

@@ -45,8 +45,8 @@ table! {
         pub trusted: Vec<IpNet> = networks(),
         /// What becomes of paths with dot segments.
         pub paths: PathRule = or(PathRule::Strict),
-        /// The part of itself by which a `Retry-After` of the proxy's own is longer at most, so that
-        /// clients that were told the same time do not come back together. 0: it is exact.
+        /// The part of itself by which a `Retry-After` of the proxy's own is longer at most, so
+        /// that clients that were told the same time do not come back together. 0: it is exact.
         pub retry_after_jitter: f64 = within(0.2, 0.0..=1.0),
         /// How long calls in flight may take to end after SIGTERM. 0: they are cut at once.
         pub drain_timeout: ConfigDuration = or(ConfigDuration::from_secs(30)),

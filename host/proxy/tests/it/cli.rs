@@ -275,8 +275,8 @@ fn what_is_hardly_meant_is_a_warning() {
         [
             "warning: fusebox.toml:5: policies.retry.max_retries: unlimited retries without \
              `max_duration` or a `budget`",
-            "warning: fusebox.toml:6: policies.retry.budget: without one, nothing keeps retries from \
-             multiplying an overload",
+            "warning: fusebox.toml:6: policies.retry.budget: without one, nothing keeps retries \
+             from multiplying an overload",
             "warning: fusebox.toml:7: policies.unused: no route uses it",
         ]
     );

@@ -93,7 +93,8 @@ pub struct CircuitBreakerConfig {
     pub max_delay: Option<ConfigDuration>,
     /// The part of itself by which a delay is longer at most, 0 to 1. Default 0.1.
     pub delay_jitter: f64,
-    /// Whether a `Retry-After` of 1 s or more of a failing 429 or 503 sets the delay. Default false.
+    /// Whether a `Retry-After` of 1 s or more of a failing 429 or 503 sets the delay. Default
+    /// false.
     pub retry_after: bool,
     /// A trial that takes longer has failed, and its late result is ignored. Default 60 s.
     pub trial_timeout: ConfigDuration,
@@ -127,8 +128,8 @@ impl PolicyConfig for CircuitBreakerConfig {
     const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[
         ChangedDefault {
             keys: &["failure_threshold", "failure_rate"],
-            message: "is none: half of at least 20 calls within 10s open it, for 5s at first; it was \
-                      5, as with `failure_threshold = 5`",
+            message: "is none: half of at least 20 calls within 10s open it, for 5s at first; it \
+                      was 5, as with `failure_threshold = 5`",
         },
         ChangedDefault {
             keys: &["delay_jitter"],

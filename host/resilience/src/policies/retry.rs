@@ -11,8 +11,8 @@
 //!
 //! **When.** After the policy's own delay (fixed, growing or random, with jitter), and never before
 //! the time that was asked for: by the upstream's `Retry-After` on a 429 or 503, or by an open
-//! circuit breaker inside, on which no attempts are burnt. A wait that is longer than the policy may
-//! wait, or that would end past the deadline, is not begun: what there is goes out at once.
+//! circuit breaker inside, on which no attempts are burnt. A wait that is longer than the policy
+//! may wait, or that would end past the deadline, is not begun: what there is goes out at once.
 //!
 //! **Events.** [`RetryEvent`].
 //!
@@ -125,8 +125,8 @@ impl PolicyConfig for RetryConfig {
     const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[
         ChangedDefault {
             keys: &["jitter", "delay", "random_delay"],
-            message: "is \"full\" for a backoff: each delay is drawn between 0 and its full length; \
-                      it was none, as with `jitter = 0`",
+            message: "is \"full\" for a backoff: each delay is drawn between 0 and its full \
+                      length; it was none, as with `jitter = 0`",
         },
         ChangedDefault {
             keys: &["max_retry_after"],
@@ -138,8 +138,8 @@ impl PolicyConfig for RetryConfig {
         },
         ChangedDefault {
             keys: &["retry_retried"],
-            message: "is false: what another fusebox retries is left to it; it was retried, as with \
-                      `retry_retried = true`",
+            message: "is false: what another fusebox retries is left to it; it was retried, as \
+                      with `retry_retried = true`",
         },
         ChangedDefault {
             keys: &["handle_if"],

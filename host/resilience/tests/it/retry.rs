@@ -716,7 +716,8 @@ fn configuration_errors_name_the_key() {
             "retries = 1",
             "unknown field `retries`, expected one of `handle_if`, `max_retries`, `delay`, \
              `backoff`, `random_delay`, `jitter`, `retry_after`, `max_retry_after`, \
-             `max_duration`, `abort_if`, `return_last_failure`, `methods`, `retry_retried`, `budget`",
+             `max_duration`, `abort_if`, `return_last_failure`, `methods`, `retry_retried`, \
+             `budget`",
         ),
     ] {
         let found = problems(text, |config: RetryConfig| {

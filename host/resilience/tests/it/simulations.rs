@@ -185,8 +185,7 @@ fn three_layers(config: &str) -> (Rc<Failing>, Rc<Fleet>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_layers_make_three_attempts_of_one_request_and_in_the_mean_no_more_than_their_budgets()
- {
+async fn three_layers_make_three_attempts_of_one_request_and_in_the_mean_what_budgets_allow() {
     let (upstream, fleet) = three_layers("");
     fleet.run(1, ms(1)).await;
     assert_eq!(upstream.attempts.get(), 3);
@@ -272,8 +271,8 @@ async fn a_collapse_ends_within_20_s_with_the_budget_and_never_without() {
 
 // ===== a herd =====
 
-/// An upstream that turns every first attempt away with `Retry-After: 1`, and counts when the others
-/// come, in slices of 10 ms.
+/// An upstream that turns every first attempt away with `Retry-After: 1`, and counts when the
+/// others come, in slices of 10 ms.
 #[derive(Default)]
 struct Herded {
     arrivals: RefCell<BTreeMap<u128, u32>>,

@@ -11,7 +11,8 @@ pub(crate) fn fusebox(directory: &Path, arguments: &[&str]) -> Ran {
     fusebox_elsewhere(directory, &directory.join("cache"), arguments)
 }
 
-/// Likewise, with the notes on changed defaults, which the others leave out of what it complains of.
+/// Likewise, with the notes on changed defaults, which the others leave out of what it complains
+/// of.
 #[track_caller]
 pub(crate) fn fusebox_noting(directory: &Path, arguments: &[&str]) -> Ran {
     program(directory, &directory.join("cache"), arguments, &[])

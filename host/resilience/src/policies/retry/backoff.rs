@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for JitterConfig {
 
 impl JitterConfig {
     pub(super) fn build(self, problems: &mut Problems) -> Jitter {
-        let either_way = |most| Jitter { spread: Spread::EitherWay(most), lengthening: most };
+        let either_way = |most| Jitter { spread: JitterSpread::EitherWay(most), lengthening: most };
         match self {
             Self::Full => Jitter::FULL,
             Self::Duration(ConfigDuration(most)) => either_way(Most::Time(most)),
@@ -157,13 +157,13 @@ impl Delays {
 /// How delays are spread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Jitter {
-    spread: Spread,
+    spread: JitterSpread,
     /// By how much a wait grows that somebody else asked for.
     lengthening: Most,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Spread {
+enum JitterSpread {
     Full,
     EitherWay(Most),
 }
@@ -178,25 +178,26 @@ enum Most {
 impl Jitter {
     /// Callers that were told the same time must not come back in the same moment.
     const LENGTHENING: Most = Most::Part(0.2);
-    const FULL: Self = Self { spread: Spread::Full, lengthening: Self::LENGTHENING };
+    const FULL: Self = Self { spread: JitterSpread::Full, lengthening: Self::LENGTHENING };
 
     /// What these delays have if the file does not say. A backoff is for the time after a failure,
     /// which many share; a fixed or random delay is taken at its word.
     pub(super) fn default_of(delays: Delays) -> Self {
         match delays {
             Delays::Backoff { .. } => Self::FULL,
-            Delays::Fixed(_) | Delays::Random { .. } => {
-                Self { spread: Spread::EitherWay(Most::Part(0.0)), lengthening: Self::LENGTHENING }
-            }
+            Delays::Fixed(_) | Delays::Random { .. } => Self {
+                spread: JitterSpread::EitherWay(Most::Part(0.0)),
+                lengthening: Self::LENGTHENING,
+            },
         }
     }
 
     /// An own delay. One of 0 stays 0, as in failsafe-go.
     pub(super) fn spread(self, delay: Duration, fraction: f64) -> Duration {
         match self.spread {
-            Spread::Full => delay.mul_f64(fraction),
-            Spread::EitherWay(_) if delay.is_zero() => delay,
-            Spread::EitherWay(most) => {
+            JitterSpread::Full => delay.mul_f64(fraction),
+            JitterSpread::EitherWay(_) if delay.is_zero() => delay,
+            JitterSpread::EitherWay(most) => {
                 let most = most.of(delay);
                 (delay + most.mul_f64(2.0 * fraction)).saturating_sub(most)
             }
