@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bytesize::ByteSize;
 use fusebox_wasm::CodeCache;
 
 use crate::config::CodeCacheConfig;
@@ -27,7 +26,7 @@ pub fn open(config: &CodeCacheConfig, directory: &Path) -> anyhow::Result<Option
             "none of `CACHE_DIRECTORY`, `XDG_CACHE_HOME` and `HOME` is an absolute path",
         )?,
     };
-    Ok(Some(CodeCache::open(&directory)?.with_max_size(ByteSize::b(config.max_size.bytes()))))
+    Ok(Some(CodeCache::open(&directory)?.with_max_size(config.max_size)))
 }
 
 /// The directory that systemd made for the service, or else the user's cache directory. `variable`

@@ -8,7 +8,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytesize::ByteSize;
 use fusebox_resilience::config::{ChangedDefault, Problem};
 use fusebox_resilience::{
     Answer, Budget, Exchange, Observers, Parts, Pipeline, Predicate, Responder, Verdict,
@@ -139,7 +138,7 @@ impl<'a> Compilation<'a> {
         observers: &Observers,
     ) -> Option<Components> {
         let configs = self.config.components.clone();
-        let memory = ByteSize::b(self.config.max_component_memory.bytes());
+        let memory = self.config.max_component_memory;
         let memory = ComponentMemory::within(memory);
         let compiler = if configs.is_empty() { compiler } else { self.with_cache(compiler) };
         match Components::load(configs, self.directory, compiler, memory, observers.clone()) {

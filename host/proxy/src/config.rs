@@ -15,17 +15,18 @@ mod values;
 mod variables;
 mod words;
 
+pub(crate) use document::independent;
 pub use document::{ConfigError, Document, Places};
 pub use route::RouteConfig;
 pub use tables::{AdminAddress, AdminConfig, CodeCacheConfig, ListenerConfig, LogConfig, PathRule};
 pub use upstream::{Endpoint, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
-pub use values::{ConfigSize, NO_ROUTE};
+pub use values::NO_ROUTE;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fusebox_resilience::config::Problem;
+use fusebox_resilience::config::{ConfigSize, Problem};
 use fusebox_resilience::{
     AnyPolicyConfig, BudgetConfig, PolicyConfig, ReadPolicyConfig, policy_kinds,
 };
@@ -116,14 +117,16 @@ impl Reader<'_> {
         self.value(path)
     }
 
-    /// A component with impossible settings is left out.
+    /// A component with anything wrong is left out.
     fn component(&mut self, path: &str) -> Option<ComponentConfig> {
+        let before = self.errors.len();
         let component: ComponentConfig = self.value(path)?;
-        let problems = component.validate();
-        for Problem { path: key, message } in &problems {
-            self.error(&format!("{path}.{key}"), message);
-        }
-        problems.is_empty().then_some(component)
+        let problem =
+            |Problem { path: key, message }| self.document.error(&format!("{path}.{key}"), message);
+        let problems = component.validate().into_iter().map(problem);
+        let problems = independent(problems, &self.errors[before..]);
+        self.errors.extend(problems);
+        (self.errors.len() == before).then_some(component)
     }
 
     fn policy(&mut self, path: &str) -> Option<Box<dyn AnyPolicyConfig>> {
@@ -154,7 +157,6 @@ struct PolicyTable<'r, 'a> {
 
 impl ReadPolicyConfig for PolicyTable<'_, '_> {
     fn read<C: PolicyConfig>(&mut self) -> Option<C> {
-        let read = self.reader.document.read(self.path, &["kind"]).transpose();
-        self.reader.report(read).flatten()
+        self.reader.value_without(self.path, &["kind"])
     }
 }

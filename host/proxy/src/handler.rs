@@ -80,7 +80,7 @@ impl RequestHandler {
             claims: Seldom::default(),
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
-            max_body: limits.max_body.bytes(),
+            max_body: limits.max_body.0,
             body_timeout: limits.body_timeout.0,
             retry_after_jitter: limits.retry_after_jitter,
             no_route: NO_ROUTE.into(),

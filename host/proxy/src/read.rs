@@ -4,14 +4,14 @@
 //! [`compile`](mod@crate::compile) is the second step. The steps are separate so that a new
 //! configuration is known to be right before anything of the old one is touched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::compile;
-use crate::config::{AdminAddress, Config, ConfigError, ConfigFile, Document};
+use crate::config::{AdminAddress, Config, ConfigError, ConfigFile, Document, independent};
 
 /// The largest configuration, in bytes. (Ten thousand routes need less than 2 MiB.)
 const LONGEST: u64 = 16 << 20;
@@ -30,11 +30,10 @@ impl InvalidConfig {
         Self { errors, rest: None }
     }
 
-    /// Adds errors, except those at a path that has an error already: they are the same, or follow
-    /// from it.
+    /// Adds errors, except those that are the same as one that is known or can follow from it.
     pub fn add(&mut self, errors: impl IntoIterator<Item = ConfigError>) {
-        let known: HashSet<String> = self.errors.iter().map(|error| error.path.clone()).collect();
-        self.errors.extend(errors.into_iter().filter(|error| !known.contains(&error.path)));
+        let errors = independent(errors, &self.errors);
+        self.errors.extend(errors);
         self.errors.sort_by_key(|error| error.line);
     }
 }

@@ -1,10 +1,15 @@
-//! What the pieces of policy configuration share: durations, and the collection of problems.
+//! What the pieces of policy configuration share: durations, sizes, and the collection of problems.
 //!
 //! Every setting has two forms. `RetryConfig` is what the file says: plain values, unknown keys
 //! refused, defaults in one place. `Retry` is what runs: made once by `RetryConfig::build`, and
 //! cannot be invalid.
 
+mod size;
+
+pub use size::ConfigSize;
+
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -104,10 +109,33 @@ impl Problems {
         }
     }
 
+    /// Adds one if a value is out of its bounds.
+    pub fn require_within<T>(&mut self, value: T, bounds: RangeInclusive<T>, path: &str)
+    where
+        T: fmt::Display + PartialOrd,
+    {
+        self.require(bounds.contains(&value), path, || {
+            format!("must be from {} to {}, is {value}", bounds.start(), bounds.end())
+        });
+    }
+
+    /// Adds one if a value is below its bound.
+    pub fn require_least<T>(&mut self, value: T, least: T, path: &str)
+    where
+        T: fmt::Display + PartialOrd,
+    {
+        self.require(value >= least, path, || format!("must be at least {least}, is {value}"));
+    }
+
     /// Adds one if a time is shorter than a millisecond, which no timer keeps.
     pub fn require_time(&mut self, time: ConfigDuration, path: &str) {
-        self.require(time >= ConfigDuration::SHORTEST, path, || {
-            format!("must be at least {}, is {time}", ConfigDuration::SHORTEST)
+        self.require_least(time, ConfigDuration::SHORTEST, path);
+    }
+
+    /// The same for a time that may be 0, which means something else than a very short one.
+    pub fn require_time_or_zero(&mut self, time: ConfigDuration, path: &str) {
+        self.require(time.0.is_zero() || time >= ConfigDuration::SHORTEST, path, || {
+            format!("must be 0s or at least {}, is {time}", ConfigDuration::SHORTEST)
         });
     }
 

@@ -10,8 +10,8 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytesize::ByteSize;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use fusebox_resilience::config::ConfigSize;
 use fusebox_resilience::testing::{call, call_with, exchange, read};
 use fusebox_resilience::{
     Native, Observers, Outcome, Predicate, RequestBody, Response, ResponseBody, Slot,
@@ -83,7 +83,7 @@ fn calling(criterion: &mut Criterion) {
             ComponentConfig { isolation, ..ComponentConfig::new(guest("service_b.wasm")) };
         let graphql = ComponentConfig {
             isolation,
-            peek_body: Some(ByteSize::kib(16)),
+            peek_body: Some(ConfigSize::kib(16)),
             ..ComponentConfig::new(guest("graphql_errors.wasm"))
         };
         let components =

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use bytesize::ByteSize;
 use fusebox_resilience::ComponentId;
+use fusebox_resilience::config::ConfigSize;
 use wasmtime_wasi_config::WasiConfigVariables;
 
+use crate::config::ComponentConfig;
 use crate::config::grant::Grant;
-use crate::config::{ComponentConfig, to_usize};
 use crate::overtaken::Overtaken;
 
 /// Shared by all instances of a version.
 pub(crate) struct Bounds {
     pub(crate) component: ComponentId,
-    pub(crate) memory: ByteSize,
+    pub(crate) memory: ConfigSize,
     pub(crate) table_elements: usize,
     pub(crate) core_instances: usize,
-    pub(crate) stack: ByteSize,
-    pub(crate) hostcall_bytes: ByteSize,
+    pub(crate) stack: ConfigSize,
+    pub(crate) hostcall_bytes: ConfigSize,
     /// Functions of the host that a guest of the contract may call in a call.
     pub(crate) host_calls: u32,
     pub(crate) log_lines: usize,
@@ -56,10 +56,10 @@ impl Bounds {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        to_usize(self.memory)
+        self.memory.in_memory()
     }
 
     pub(crate) fn hostcall_fuel(&self) -> usize {
-        to_usize(self.hostcall_bytes)
+        self.hostcall_bytes.in_memory()
     }
 }

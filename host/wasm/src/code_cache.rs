@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
-use bytesize::ByteSize;
+use fusebox_resilience::config::ConfigSize;
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 use rustix::process::geteuid;
 use sha2::{Digest as _, Sha256};
@@ -45,7 +45,7 @@ const STICKY: u32 = 0o1000;
 pub struct CodeCache {
     /// Without symbolic links, so that where it leads stays what was checked.
     directory: PathBuf,
-    max_size: ByteSize,
+    max_size: ConfigSize,
 }
 
 /// The key of code: the component, and every setting of the engine that affects it.
@@ -85,7 +85,7 @@ fn hex(digest: &[u8]) -> String {
 impl CodeCache {
     /// Total size of the code that is kept, unless [`with_max_size`](Self::with_max_size) says
     /// otherwise.
-    pub const DEFAULT_SIZE: ByteSize = ByteSize::gib(1);
+    pub const DEFAULT_SIZE: ConfigSize = ConfigSize::gib(1);
 
     /// Uses `directory`, which is made, for this user alone, if it is not there. Removes what
     /// crashed processes left in it more than an hour ago.
@@ -133,7 +133,7 @@ impl CodeCache {
     }
 
     /// Keeps so much code at most; what was used least recently goes first.
-    pub fn with_max_size(self, max_size: ByteSize) -> Self {
+    pub fn with_max_size(self, max_size: ConfigSize) -> Self {
         Self { max_size, ..self }
     }
 
@@ -206,7 +206,7 @@ impl CodeCache {
     /// Stores `code` under `key`, and evicts entries that exceed the limits. Returns `false` if it
     /// could not be stored, which is harmless.
     pub(crate) fn store(&self, key: &Key, code: &[u8]) -> bool {
-        if code.len() as u64 > self.max_size.as_u64() {
+        if code.len() as u64 > self.max_size.0 {
             return false;
         }
         let digest = hex(&Sha256::digest(code));
@@ -269,7 +269,7 @@ impl CodeCache {
         let mut oldest: Vec<_> = entries.into_iter().filter(|(key, _)| *key != newest.0).collect();
         oldest.sort_by_key(|(_, (used, _))| *used);
         for (key, (_, length)) in oldest {
-            if count <= MOST_ENTRIES && size <= self.max_size.as_u64() {
+            if count <= MOST_ENTRIES && size <= self.max_size.0 {
                 return;
             }
             self.remove(&key);

@@ -6,11 +6,9 @@ pub(crate) mod probation;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use bytesize::ByteSize;
 use fusebox_resilience::Peek;
-use fusebox_resilience::config::{ConfigDuration, Problem, Problems};
+use fusebox_resilience::config::{ConfigDuration, ConfigSize, Problem, Problems};
 use serde::Deserialize;
 
 use self::grant::Grant;
@@ -29,7 +27,7 @@ pub struct ComponentConfig {
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
     /// How much of a response body it may look at, 1 byte to 1 MiB. Default: nothing.
-    pub peek_body: Option<ByteSize>,
+    pub peek_body: Option<ConfigSize>,
     /// How long to wait for that much of a body.
     #[serde(default = "defaults::peek_timeout")]
     pub peek_timeout: ConfigDuration,
@@ -51,16 +49,16 @@ pub struct ComponentConfig {
     pub max_instances: usize,
     /// How much linear memory an instance may hold, 64 KiB to 4 GiB.
     #[serde(default = "defaults::memory")]
-    pub memory: ByteSize,
+    pub memory: ConfigSize,
     /// After so many calls an instance is replaced by a fresh one.
     #[serde(default = "defaults::recycle_calls")]
     pub recycle_calls: u64,
     /// An instance that holds more than this after a call is replaced by a fresh one. Default:
     /// half of `memory`.
-    pub recycle_memory: Option<ByteSize>,
+    pub recycle_memory: Option<ConfigSize>,
     /// How much memory compiling it may take, 64 MiB to 16 GiB.
     #[serde(default = "defaults::compile_memory")]
-    pub compile_memory: ByteSize,
+    pub compile_memory: ConfigSize,
     /// How long compiling it may take, in processor time, rounded up to whole seconds. Up to 10
     /// minutes.
     #[serde(default = "defaults::compile_timeout")]
@@ -83,11 +81,11 @@ pub struct ComponentConfig {
     pub core_instances: usize,
     /// How much of the thread's stack it may use, 64 KiB to 1 MiB.
     #[serde(default = "defaults::stack")]
-    pub stack: ByteSize,
+    pub stack: ConfigSize,
     /// How many bytes the host copies out of it at once, 4 KiB to 64 MiB: what it passes to one
     /// function of the host, or the response that it returns. Copying cannot be interrupted.
     #[serde(default = "defaults::hostcall_bytes")]
-    pub hostcall_bytes: ByteSize,
+    pub hostcall_bytes: ConfigSize,
     /// How many functions of the host it may call in a call, at least 1. A standard HTTP component
     /// has no such limit beside its time.
     #[serde(default = "defaults::host_calls")]
@@ -154,19 +152,19 @@ pub enum OnError {
 }
 
 impl ComponentConfig {
-    const PAGE: ByteSize = ByteSize::kib(64);
-    const LARGEST_MEMORY: ByteSize = ByteSize::gib(4);
+    const PAGE: ConfigSize = ConfigSize::kib(64);
+    const LARGEST_MEMORY: ConfigSize = ConfigSize::gib(4);
     /// A guest may ask for all of it again and again within one call, and copying cannot be
     /// interrupted.
-    const LARGEST_PEEK: ByteSize = ByteSize::mib(1);
-    const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+    const LARGEST_PEEK: ConfigSize = ConfigSize::mib(1);
+    const LONGEST_TIMEOUT: ConfigDuration = ConfigDuration::from_secs(60);
     /// A response waits for as long, whoever wants it.
-    const LONGEST_PEEK: Duration = Duration::from_secs(60);
-    const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
+    const LONGEST_PEEK: ConfigDuration = ConfigDuration::from_secs(60);
+    const LONGEST_WAIT: ConfigDuration = ConfigDuration::from_secs(10 * 60);
     /// The compiler takes so much before it sees a component, and some more.
-    const LEAST_COMPILE_MEMORY: ByteSize = ByteSize::mib(64);
-    const LARGEST_COMPILE_MEMORY: ByteSize = ByteSize::gib(16);
-    const LONGEST_COMPILE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+    const LEAST_COMPILE_MEMORY: ConfigSize = ConfigSize::mib(64);
+    const LARGEST_COMPILE_MEMORY: ConfigSize = ConfigSize::gib(16);
+    const LONGEST_COMPILE_TIMEOUT: ConfigDuration = ConfigDuration::from_secs(10 * 60);
     /// Each takes some 20 µs and a line of the log.
     const MOST_CAPTURED: u32 = 1_000;
 
@@ -220,127 +218,99 @@ impl ComponentConfig {
                 format!("expected 64 hex digits, found `{sha256}`")
             });
         }
-        if let Some(peek) = self.peek_body {
-            problems.require(
-                (ByteSize::b(1)..=Self::LARGEST_PEEK).contains(&peek),
-                "peek_body",
-                || format!("must be within 1 byte and {}, is {peek}", Self::LARGEST_PEEK),
-            );
-        }
-        let limit = self.timeout.0;
-        let shortest = ConfigDuration::SHORTEST.0;
-        problems.require((shortest..=Self::LONGEST_TIMEOUT).contains(&limit), "timeout", || {
-            format!("must be from 1ms to 60s, is {}", self.timeout)
-        });
-        problems.require(self.peek_timeout.0 <= Self::LONGEST_PEEK, "peek_timeout", || {
-            format!("must be at most 60s, is {}", self.peek_timeout)
-        });
-        for (key, limit) in
-            [("response_timeout", self.response_timeout), ("body_timeout", self.body_timeout)]
-        {
-            problems.require((shortest..=Self::LONGEST_WAIT).contains(&limit.0), key, || {
-                format!("must be from 1ms to 10m, is {limit}")
-            });
-        }
         problems.require(
-            (Self::PAGE..=Self::LARGEST_MEMORY).contains(&self.memory),
-            "memory",
-            || {
-                format!(
-                    "must be within {} and {}, is {}",
-                    Self::PAGE,
-                    Self::LARGEST_MEMORY,
-                    self.memory
-                )
-            },
+            self.cases.as_ref().is_none_or(|cases| !cases.as_os_str().is_empty()),
+            "cases",
+            || "must not be empty".into(),
         );
-        problems.require(self.recycle_calls > 0, "recycle_calls", || "must be at least 1".into());
-        if let Some(recycle) = self.recycle_memory {
-            problems.require(
-                (Self::PAGE..=self.memory).contains(&recycle),
-                "recycle_memory",
-                || {
-                    format!(
-                        "must be from {} to `memory`, which is {}, is {recycle}",
-                        Self::PAGE,
-                        self.memory
-                    )
-                },
-            );
-        }
+        self.validate_sizes(&mut problems);
+        self.validate_times(&mut problems);
+        self.validate_counts(&mut problems);
+        problems.into_result(()).err().unwrap_or_default()
+    }
+
+    fn validate_sizes(&self, problems: &mut Problems) {
         for (key, size, least, most) in [
-            ("stack", self.stack, ByteSize::kib(64), ByteSize::mib(1)),
-            ("hostcall_bytes", self.hostcall_bytes, ByteSize::kib(4), ByteSize::mib(64)),
+            ("memory", self.memory, Self::PAGE, Self::LARGEST_MEMORY),
+            ("stack", self.stack, ConfigSize::kib(64), ConfigSize::mib(1)),
+            ("hostcall_bytes", self.hostcall_bytes, ConfigSize::kib(4), ConfigSize::mib(64)),
+            (
+                "compile_memory",
+                self.compile_memory,
+                Self::LEAST_COMPILE_MEMORY,
+                Self::LARGEST_COMPILE_MEMORY,
+            ),
         ] {
-            problems.require((least..=most).contains(&size), key, || {
-                format!("must be within {least} and {most}, is {size}")
+            problems.require_within(size, least..=most, key);
+        }
+        if let Some(peek) = self.peek_body {
+            problems.require_within(peek, ConfigSize(1)..=Self::LARGEST_PEEK, "peek_body");
+        }
+        if let Some(recycle) = self.recycle_memory {
+            let (least, most) = (Self::PAGE, self.memory);
+            problems.require((least..=most).contains(&recycle), "recycle_memory", || {
+                format!("must be from {least} to `memory`, which is {most}, is {recycle}")
             });
         }
-        for (key, number, least, most) in [
+    }
+
+    fn validate_times(&self, problems: &mut Problems) {
+        for (key, time, most) in [
+            ("timeout", self.timeout, Self::LONGEST_TIMEOUT),
+            ("response_timeout", self.response_timeout, Self::LONGEST_WAIT),
+            ("body_timeout", self.body_timeout, Self::LONGEST_WAIT),
+            ("compile_timeout", self.compile_timeout, Self::LONGEST_COMPILE_TIMEOUT),
+        ] {
+            problems.require_within(time, ConfigDuration::SHORTEST..=most, key);
+        }
+        problems.require(self.peek_timeout <= Self::LONGEST_PEEK, "peek_timeout", || {
+            format!("must be at most {}, is {}", Self::LONGEST_PEEK, self.peek_timeout)
+        });
+        problems.require_time_or_zero(self.peek_timeout, "peek_timeout");
+        problems.require_time(self.quarantine_interval, "quarantine_interval");
+        if let Probation::Time(time) = self.probation {
+            problems.require_time_or_zero(time, "probation");
+        }
+    }
+
+    fn validate_counts(&self, problems: &mut Problems) {
+        for (key, count, least, most) in [
             ("table_elements", self.table_elements, 1, 10_000_000),
             ("core_instances", self.core_instances, 1, 10_000),
             ("max_instances", self.max_instances, 1, 100_000),
             ("log_lines", self.log_lines, 0, 1_000),
             ("keep_versions", self.keep_versions, 0, 10),
         ] {
-            problems.require((least..=most).contains(&number), key, || {
-                format!("must be within {least} and {most}, is {number}")
-            });
+            problems.require_within(count, least..=most, key);
         }
         problems.require(self.capture <= Self::MOST_CAPTURED, "capture", || {
             format!("must be at most {}, is {}", Self::MOST_CAPTURED, self.capture)
         });
-        problems.require(
-            self.cases.as_ref().is_none_or(|cases| !cases.as_os_str().is_empty()),
-            "cases",
-            || "must not be empty".into(),
-        );
-        for (key, number) in
-            [("host_calls", self.host_calls), ("quarantine_after", self.quarantine_after)]
-        {
-            problems.require(number > 0, key, || "must be at least 1".into());
-        }
-        problems.require_time(self.quarantine_interval, "quarantine_interval");
-        let (least, largest) = (Self::LEAST_COMPILE_MEMORY, Self::LARGEST_COMPILE_MEMORY);
-        problems.require(
-            (least..=largest).contains(&self.compile_memory),
-            "compile_memory",
-            || format!("must be within {least} and {largest}, is {}", self.compile_memory),
-        );
-        let limit = self.compile_timeout.0;
-        problems.require(
-            (shortest..=Self::LONGEST_COMPILE_TIMEOUT).contains(&limit),
-            "compile_timeout",
-            || format!("must be from 1ms to 10m, is {}", self.compile_timeout),
-        );
-        problems.into_result(()).err().unwrap_or_default()
+        problems.require_least(self.recycle_calls, 1, "recycle_calls");
+        problems.require_least(self.host_calls, 1, "host_calls");
+        problems.require_least(self.quarantine_after, 1, "quarantine_after");
     }
 
     /// Bytes of the thread's stack that it may use.
     pub(crate) fn stack(&self) -> usize {
-        to_usize(self.stack)
+        self.stack.in_memory()
     }
 
     /// How much of a body its questions need.
     pub(crate) fn peek(&self) -> Option<Peek> {
         let bytes = self.peek_body?;
-        Some(Peek { bytes: to_usize(bytes), timeout: self.peek_timeout.0 })
+        Some(Peek { bytes: bytes.in_memory(), timeout: self.peek_timeout.0 })
     }
 
     /// Bytes of linear memory above which an instance is replaced.
     pub(crate) fn recycle_memory(&self) -> usize {
-        to_usize(self.recycle_memory.unwrap_or(ByteSize::b(self.memory.as_u64() / 2)))
+        self.recycle_memory.unwrap_or(ConfigSize(self.memory.0 / 2)).in_memory()
     }
 
     /// What compiling it may take.
     pub(crate) fn compile_limits(&self) -> CompileLimits {
         CompileLimits { memory: self.compile_memory, timeout: self.compile_timeout.0 }
     }
-}
-
-/// Saturates.
-pub(crate) fn to_usize(size: ByteSize) -> usize {
-    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

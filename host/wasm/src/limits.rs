@@ -5,7 +5,7 @@
 //! is recorded: it names the fault ([`refused`](InstanceLimiter::refused)), and an instance that
 //! has met its bound is not used again.
 
-use bytesize::ByteSize;
+use fusebox_resilience::config::ConfigSize;
 use wasmtime::ResourceLimiter;
 
 use crate::bounds::Bounds;
@@ -53,7 +53,7 @@ impl InstanceLimiter {
     }
 
     /// How much all guests together may hold.
-    pub(crate) fn total_memory(&self) -> ByteSize {
+    pub(crate) fn total_memory(&self) -> ConfigSize {
         self.memory.limit()
     }
 

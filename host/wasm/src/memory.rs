@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use bytesize::ByteSize;
+use fusebox_resilience::config::ConfigSize;
 
-use crate::config::to_usize;
 use crate::meters::Meters;
 
 /// Bounds the linear memory of all guests of a configuration together, over all components and
@@ -21,14 +20,14 @@ struct SharedMemory {
 
 impl Default for ComponentMemory {
     fn default() -> Self {
-        Self::within(ByteSize::gib(2))
+        Self::within(ConfigSize::gib(2))
     }
 }
 
 impl ComponentMemory {
     /// At most so much.
-    pub fn within(limit: ByteSize) -> Self {
-        Self(Arc::new(SharedMemory { limit: to_usize(limit), held: AtomicUsize::new(0) }))
+    pub fn within(limit: ConfigSize) -> Self {
+        Self(Arc::new(SharedMemory { limit: limit.in_memory(), held: AtomicUsize::new(0) }))
     }
 
     fn try_take(&self, bytes: usize) -> bool {
@@ -62,8 +61,8 @@ impl MemoryAccount {
     }
 
     /// The bound for all guests.
-    pub(crate) fn limit(&self) -> ByteSize {
-        ByteSize::b(self.total.0.limit as u64)
+    pub(crate) fn limit(&self) -> ConfigSize {
+        ConfigSize(self.total.0.limit as u64)
     }
 
     /// Returns `false`, and takes nothing, if all guests together would hold too much.
@@ -101,7 +100,7 @@ mod tests {
         fn what_is_held_is_what_was_taken_and_within_the_bound(
             steps in prop::collection::vec((0..4_usize, 0..60_usize, any::<bool>()), 0..100),
         ) {
-            let total = ComponentMemory::within(ByteSize::b(100));
+            let total = ComponentMemory::within(ConfigSize(100));
             let meters = Arc::new(Meters::default());
             let mut accounts: Vec<_> =
                 (0..4).map(|_| Some(MemoryAccount::open(&total, &meters))).collect();

@@ -42,13 +42,13 @@ pub(super) struct Built {
 /// A tool is missing (and how it is to be had), or fails; or the component imports more than its
 /// manifest says. What was built before stays then.
 pub(super) fn build(folder: &Path, mut say: impl FnMut(&str)) -> Result<Built> {
+    let place = || folder.display().to_string();
+    ensure!(!folder.is_file(), "{}: is a file; expected the folder of a component", place());
     let manifest = Manifest::read(folder)?;
     // Some tools take only paths that are relative to where they run, and some only absolute ones.
-    let absolute = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    let absolute = folder.canonicalize().with_context(place)?;
     let build = absolute.join(BUILD);
-    let place = || build.display().to_string();
-    fs::create_dir_all(&build).with_context(place)?;
-    let scratch = TempDir::with_prefix_in(".scratch-", &build).with_context(place)?;
+    let scratch = scratch(&build).with_context(|| build.display().to_string())?;
     let mut shop = Workshop {
         folder: absolute,
         scratch: scratch.path(),
@@ -63,10 +63,16 @@ pub(super) fn build(folder: &Path, mut say: impl FnMut(&str)) -> Result<Built> {
         Language::C => shop.c(),
         Language::Go => shop.go(),
     }?;
-    check_imports(&manifest, &wasm).with_context(|| folder.display().to_string())?;
+    check_imports(&manifest, &wasm).with_context(place)?;
     let component = folder.join(&manifest.component);
     let changed = install(&component, &wasm).with_context(|| component.display().to_string())?;
     Ok(Built { component, size: wasm.len(), changed })
+}
+
+/// A place for one build.
+fn scratch(build: &Path) -> Result<TempDir> {
+    fs::create_dir_all(build)?;
+    Ok(TempDir::with_prefix_in(".scratch-", build)?)
 }
 
 /// A proxy may be watching: whole or not at all, and only if it is different.

@@ -25,9 +25,10 @@ pub(super) struct Subject {
 /// The component that `path` means: itself, or that of a component's folder.
 ///
 /// # Errors
-/// It is a folder without a manifest, or whose component is not built.
+/// It is not there, or a folder without a manifest, or one whose component is not built.
 pub(super) fn component_of(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
+        path.metadata().with_context(|| path.display().to_string())?;
         return Ok(path.to_owned());
     }
     let component = path.join(&Manifest::read(path)?.component);
@@ -41,10 +42,11 @@ impl Subject {
     /// those of the folder, or in `cases.toml` beside the component.
     ///
     /// # Errors
-    /// It is a folder without a manifest, or the manifest is wrong.
+    /// It is not there, or a folder without a manifest, or the manifest is wrong.
     pub(super) fn find(path: &Path, cases: Option<PathBuf>) -> Result<Self> {
+        let component = component_of(path)?;
         if path.is_dir() {
-            let (component, manifest) = (component_of(path)?, Manifest::read(path)?);
+            let manifest = Manifest::read(path)?;
             let cases = cases.unwrap_or_else(|| path.join(&manifest.cases));
             return Ok(Self { component, cases, name: None, config: None });
         }
@@ -56,7 +58,7 @@ impl Subject {
                 bail!("{}: not there: name the cases, or the component's folder", beside.display())
             }
         };
-        Ok(Self { component: path.to_owned(), cases, name: None, config: None })
+        Ok(Self { component, cases, name: None, config: None })
     }
 
     /// The same, as the component of this name; configured as in the configuration `file`, if there

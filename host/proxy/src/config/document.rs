@@ -1,17 +1,21 @@
 //! A parsed TOML file in which every value has a path and a line, so that errors can say where they
 //! are.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::{self, Write as _};
+use std::mem;
 use std::path::Path;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::path::{PathStep, join, steps};
 use super::variables::expand_all;
-use super::words::{found, in_plain_words};
+use super::words::{TOO_DEEP, found, in_plain_words};
+
+/// How many errors of one table are reported. Each costs reading the table once more.
+const MOST_ERRORS: usize = 100;
 
 /// An error in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,46 @@ impl ConfigError {
         let file = file.display().to_string();
         Self { file, line, path: String::new(), message: message.into() }
     }
+
+    /// The table that it is in, and its key there.
+    fn table_and_key(&self) -> (&str, &str) {
+        self.path.rsplit_once('.').unwrap_or(("", &self.path))
+    }
+}
+
+/// Text with its control characters escaped: what a file has in its strings can't look like more
+/// lines, nor command a terminal.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for char in self.0.chars() {
+            match char.is_control() {
+                true => char.escape_default().fmt(f)?,
+                false => f.write_char(char)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `more` without what is the same as one of `known` or can follow from it: what is about a wrong
+/// key, or names one beside it in the same table.
+pub(crate) fn independent(
+    more: impl IntoIterator<Item = ConfigError>,
+    known: &[ConfigError],
+) -> Vec<ConfigError> {
+    let mut wrong: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (table, key) in known.iter().map(ConfigError::table_and_key) {
+        wrong.entry(table).or_default().push(key);
+    }
+    let is_independent = |error: &ConfigError| {
+        let (table, key) = error.table_and_key();
+        let names = |wrong: &str| error.message.contains(&format!("`{wrong}`"));
+        let wrong = wrong.get(table).into_iter().flatten();
+        !wrong.into_iter().any(|wrong| *wrong == key || names(wrong))
+    };
+    more.into_iter().filter(is_independent).collect()
 }
 
 impl fmt::Display for ConfigError {
@@ -42,9 +86,9 @@ impl fmt::Display for ConfigError {
             write!(f, ":{line}")?;
         }
         if !self.path.is_empty() {
-            write!(f, ": {}", self.path)?;
+            write!(f, ": {}", OneLine(&self.path))?;
         }
-        write!(f, ": {}", self.message)
+        write!(f, ": {}", OneLine(&self.message))
     }
 }
 
@@ -128,7 +172,11 @@ impl<'t> Document<'t> {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<ConfigError>> {
         let file = file.display().to_string();
-        let (table, errors) = DeTable::parse_recoverable(text);
+        let (table, mut errors) = DeTable::parse_recoverable(text);
+        // What is nested deeper is not understood, whatever it is.
+        if let Some(at) = errors.iter().position(|error| error.message().contains(TOO_DEEP)) {
+            errors.truncate(at + 1);
+        }
         let root = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
         let newlines = text
             .bytes()
@@ -180,22 +228,42 @@ impl<'t> Document<'t> {
         Some(value)
     }
 
-    /// Deserializes the value at `path`, without the keys in `except`. `None`: there is no value.
+    /// Deserializes the value at `path`, without the keys in `except`. Reports what is wrong with
+    /// it to `report`; `None`: nothing is there, or not enough of it is right.
+    ///
+    /// serde stops at the first error. So what it stopped at is taken out, which gives it its
+    /// default, and the rest is tried again.
     pub(super) fn read<T: DeserializeOwned>(
         &self,
         path: &str,
         except: &[&str],
-    ) -> Option<Result<T, ConfigError>> {
-        let mut value = self.value(path)?.clone();
-        if let DeValue::Table(table) = value.get_mut() {
+        mut report: impl FnMut(ConfigError),
+    ) -> Option<T> {
+        let mut rest = self.value(path)?.clone();
+        if let DeValue::Table(table) = rest.get_mut() {
             for key in except {
                 table.remove(*key);
             }
         }
-        Some(
-            T::deserialize(value.into_deserializer())
-                .map_err(|error| self.toml_error(&error, path.to_owned())),
-        )
+        let mut wrong = BTreeSet::new();
+        loop {
+            let error = match T::deserialize(rest.clone().into_deserializer()) {
+                Ok(value) => return Some(value),
+                Err(error) => error,
+            };
+            let found = self.toml_error(&error, path);
+            let missing = found.message.strip_prefix("missing key `");
+            let missing = missing.and_then(|rest| rest.strip_suffix('`'));
+            // A key that was taken out is not missing.
+            if !missing.is_some_and(|key| wrong.contains(&join(&found.path, key))) {
+                report(found.clone());
+            }
+            let is_last = wrong.len() == MOST_ERRORS;
+            wrong.insert(found.path);
+            if is_last || !error.span().is_some_and(|span| take_out(&mut rest, span.start)) {
+                return None;
+            }
+        }
     }
 
     /// The keys of the table at `path`, sorted; none if there is no table.
@@ -255,52 +323,83 @@ impl<'t> Document<'t> {
 
     /// Turns an error of the TOML crate, found within the path `within`, into ours. Its span leads
     /// to the path.
-    fn toml_error(&self, error: &toml::de::Error, within: String) -> ConfigError {
-        let path = match error.span() {
-            Some(span) => {
-                self.value(&within).map(|value| deepest(value, within.clone(), span.start))
-            }
-            None => None,
-        };
+    fn toml_error(&self, error: &toml::de::Error, within: &str) -> ConfigError {
+        let start = error.span().map(|span| span.start);
+        let path = start
+            .zip(self.value(within))
+            .and_then(|(start, value)| deepest(value, within, start))
+            .unwrap_or_else(|| within.to_owned());
         ConfigError {
             file: self.places.file.clone(),
-            line: error
-                .span()
-                .map(|span| self.line_at(span.start))
-                .or_else(|| self.places.line_of(&within)),
-            path: path.unwrap_or(within),
+            line: start.map(|start| self.line_at(start)).or_else(|| self.places.line_of(within)),
+            path,
             message: in_plain_words(error.message()),
         }
     }
 
-    /// The same for a syntax error. Duplicate keys get their name: they have no path.
+    /// The same for a syntax error, which is about a line. Duplicate keys get their name.
     fn syntax_error(&self, error: &toml::de::Error, text: &str) -> ConfigError {
-        let mut syntax_error = self.toml_error(error, String::new());
+        let mut message = in_plain_words(error.message());
         if let Some(key) = error.span().and_then(|span| text.get(span))
-            && syntax_error.message == "duplicate key"
+            && message == "duplicate key"
         {
-            syntax_error.message = format!("duplicate key `{key}`");
+            message = format!("duplicate key `{key}`");
         }
-        syntax_error
+        let line = error.span().map(|span| self.line_at(span.start));
+        ConfigError { file: self.places.file.clone(), line, path: String::new(), message }
     }
 }
 
-/// The path of the innermost value whose key or value contains `offset`.
-fn deepest(value: &Spanned<DeValue<'_>>, path: String, offset: usize) -> String {
-    let below = match value.get_ref() {
+/// Takes the innermost value whose key or value contains `offset` out of what is around it.
+/// `false`: nothing below `value` contains it.
+fn take_out(value: &mut Spanned<DeValue<'_>>, offset: usize) -> bool {
+    match value.get_mut() {
+        DeValue::Table(table) => {
+            let key = table.iter().find(|(key, value)| is_at(Some(key), value, offset));
+            let Some(key) = key.map(|(key, _)| key.clone()) else {
+                return table.iter_mut().any(|(_, value)| take_out(value, offset));
+            };
+            if !table.get_mut(&key).is_some_and(|value| take_out(value, offset)) {
+                table.remove(&key);
+            }
+            true
+        }
+        DeValue::Array(array) => {
+            let Some(index) = array.iter().position(|value| is_at(None, value, offset)) else {
+                return array.iter_mut().any(|value| take_out(value, offset));
+            };
+            if !array.get_mut(index).is_some_and(|value| take_out(value, offset)) {
+                let all = mem::replace(array, DeArray::new()).into_iter().enumerate();
+                *array = all.filter(|(at, _)| *at != index).map(|(_, value)| value).collect();
+            }
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The path of the innermost value below the one at `path` whose key or value contains `offset`.
+fn deepest(value: &Spanned<DeValue<'_>>, path: &str, offset: usize) -> Option<String> {
+    let below: Vec<_> = match value.get_ref() {
         DeValue::Table(table) => table
             .iter()
-            .find(|(key, value)| key.span().contains(&offset) || value.span().contains(&offset))
-            .map(|(key, value)| (value, join(&path, key.get_ref()))),
+            .map(|(key, value)| (is_at(Some(key), value, offset), value, join(path, key.get_ref())))
+            .collect(),
         DeValue::Array(array) => array
             .iter()
             .enumerate()
-            .find(|(_, value)| value.span().contains(&offset))
-            .map(|(index, value)| (value, format!("{path}[{index}]"))),
-        _ => None,
+            .map(|(index, value)| (is_at(None, value, offset), value, format!("{path}[{index}]")))
+            .collect(),
+        _ => return None,
     };
-    match below {
-        Some((value, path)) => deepest(value, path, offset),
-        None => path,
+    match below.iter().find(|(is_here, ..)| *is_here) {
+        Some((_, value, path)) => Some(deepest(value, path, offset).unwrap_or(path.clone())),
+        None => below.iter().find_map(|(_, value, path)| deepest(value, path, offset)),
     }
+}
+
+/// Whether a key or its value contains `offset`. A table with a header of its own does not contain
+/// what is below that header.
+fn is_at(key: Option<&Spanned<DeString<'_>>>, value: &Spanned<DeValue<'_>>, offset: usize) -> bool {
+    value.span().contains(&offset) || key.is_some_and(|key| key.span().contains(&offset))
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use fusebox_resilience::config::ConfigSize;
 use http::Method;
 
 use super::table::{Keys, table};
 use super::upstream::RouteUpstream;
-use super::values::{self, ConfigSize};
+use super::values;
 
 table! {
     /// A route: which requests it takes, and where they go.

@@ -83,10 +83,19 @@ impl<'a> Reader<'a> {
         read.map_err(|error| self.errors.push(error)).ok()
     }
 
-    /// The value at `path`, if it is there and has the right type.
+    /// The value at `path`, if it is there and has the right type. A table or a list may come
+    /// without what is wrong in it.
     pub(super) fn value<T: DeserializeOwned>(&mut self, path: &str) -> Option<T> {
-        let read = self.document.read(path, &[]).transpose();
-        self.report(read).flatten()
+        self.value_without(path, &[])
+    }
+
+    /// The same for a table, without some of its keys.
+    pub(super) fn value_without<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        except: &[&str],
+    ) -> Option<T> {
+        self.document.read(path, except, |error| self.errors.push(error))
     }
 
     /// The table at `path`; with all defaults if it is not there.

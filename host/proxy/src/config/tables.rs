@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fusebox_resilience::config::{ChangedDefault, ConfigDuration};
+use fusebox_resilience::config::{ChangedDefault, ConfigDuration, ConfigSize};
 use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::table::{Keys, defaults, table};
-use super::values::{self, ConfigSize};
+use super::values;
 use crate::observe::Level;
 
 /// The shortest time limit: the resolution of timers.

@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use fusebox_resilience::config::ConfigDuration;
+use fusebox_resilience::config::{ConfigDuration, ConfigSize};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Uri, header};
 use serde::{Deserialize, Serialize};
 
 use super::table::{Reader, defaults, is_name, table};
 use super::tables::{HEAD, SHORTEST};
-use super::values::ConfigSize;
 use super::words::found;
 
 /// One byte less than `http::Uri` holds: a slash may be added between base path and path.

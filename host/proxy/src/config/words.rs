@@ -2,6 +2,9 @@
 
 use toml::de::DeValue;
 
+/// What the TOML crate says of tables and lists nested deeper than it follows.
+pub(super) const TOO_DEEP: &str = "cannot recurse further; max recursion depth met";
+
 /// Rewrites a message of serde in one line.
 pub(super) fn in_plain_words(message: &str) -> String {
     let mut plain = message.replace('\n', ", ");
@@ -20,6 +23,7 @@ pub(super) fn in_plain_words(message: &str) -> String {
         ("unknown field", "unknown key"),
         ("missing field", "missing key"),
         ("unknown variant", "unknown value"),
+        (TOO_DEEP, "nested too deep"),
     ] {
         plain = plain.replace(rust, word);
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use fusebox_resilience::config::ConfigDuration;
+use fusebox_resilience::config::{ConfigDuration, ConfigSize};
 
 use super::*;
-use crate::config::{ConfigSize, HostHeader, RouteUpstream, UpstreamConfig};
+use crate::config::{HostHeader, RouteUpstream, UpstreamConfig};
 use crate::observe::Level;
 
 const ROUTE: &str = "[[routes]]\nupstream = \"http://b\"\n";
@@ -116,7 +116,7 @@ fn impossible_values_are_refused_with_their_bounds() {
             "x.toml:2: workers: must be from 1 to 1024, is 0",
             "x.toml:4: listener.header_timeout: must be at least 1ms, is 0s",
             "x.toml:5: listener.max_header: must be from 8KiB to 1MiB, is 1KiB",
-            "x.toml:8: components.c.memory: must be within 64.0 KiB and 4.0 GiB, is 1 B",
+            "x.toml:8: components.c.memory: must be from 64KiB to 4GiB, is 1B",
         ],
     );
     refused(

@@ -327,6 +327,15 @@ fn mistakes_in_what_is_tested_are_one_line() {
             .contains("./component.toml: not there, so this is no component's folder")
     );
     assert!(refused(&test(&["missing.wasm"])).contains("missing.wasm: No such file or directory"));
+    // Where there are no cases beside it either.
+    assert_eq!(
+        fusebox(here.path(), &["component", "test", "nowhere/missing.wasm"]).error,
+        "fusebox: nowhere/missing.wasm: No such file or directory (os error 2)\n"
+    );
+    assert_eq!(
+        fusebox(here.path(), &["component", "build", "guest.wasm"]).error,
+        "fusebox: guest.wasm: is a file; expected the folder of a component\n"
+    );
     assert!(
         refused(&test(&["guest.wasm", "missing.toml"]))
             .contains("missing.toml: No such file or directory")

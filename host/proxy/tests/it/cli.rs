@@ -166,7 +166,7 @@ fn a_table_of_a_wrong_shape_hides_nothing_and_causes_nothing() {
     assert_eq!(
         complaints(directory.path()),
         [
-            "fusebox.toml:5: components.c.memory: must be within 64.0 KiB and 4.0 GiB, is 1 B",
+            "fusebox.toml:5: components.c.memory: must be from 64KiB to 4GiB, is 1B",
             "fusebox.toml:7: budgets.b.max_rate: expected a number, found `all`",
             "fusebox.toml:12: policies.retry.delay: expected a duration such as \"250ms\", found \
              `1`",
@@ -180,6 +180,80 @@ fn a_table_of_a_wrong_shape_hides_nothing_and_causes_nothing() {
              other, retry",
         ]
     );
+}
+
+#[test]
+fn all_that_is_wrong_in_a_table_is_said_at_once() {
+    let directory = directory(&config(
+        "[policies.wait]\nkind = 'timeout'\ntim = '1s'\ntime = '0s'\n\
+         [policies.again]\nkind = 'retry'\nretries = 3\ndelay = 5\nmax_duration = '0s'\n\
+         methods = [1, 'GET', 2]\nbackoff = { delay = 1, faktor = 2 }\n\
+         [policies.again.handle_if]\nstatus = [true, '503']\nfailures = []\n\
+         [policies.cut]\nkind = 'circuit-breaker'\nfailure_threshold = 'two'\n\
+         delay_factor = 0.5\n\
+         [components.c]\nfiles = 'c.wasm'\nfile = 'c.wasm'\nmemory = true\n\
+         recycle_memory = '1GiB'\ntimeout = '0s'\n\
+         [budgets.b]\nmax_rate = 'all'\nmin = 3\n\
+         [[routes]]\nupstream = 'http://b'\npolicies = ['wait', 'again', 'cut']\n",
+    ));
+    let said = complaints(directory.path());
+    // A list of known keys ends some.
+    let said: Vec<_> = said.iter().map(|line| line.split("; ").next().unwrap()).collect();
+    assert_eq!(
+        said,
+        [
+            "fusebox.toml:3: policies.wait: missing key `limit`",
+            "fusebox.toml:5: policies.wait.tim: unknown key `tim`, expected `limit`",
+            "fusebox.toml:6: policies.wait.time: unknown key `time`, expected `limit`",
+            "fusebox.toml:9: policies.again.retries: unknown key `retries`",
+            "fusebox.toml:10: policies.again.delay: expected a duration such as \"250ms\", found \
+             `5`",
+            "fusebox.toml:11: policies.again.max_duration: must be at least 1ms, is 0s",
+            "fusebox.toml:12: policies.again.methods[0]: expected a string, found `1`",
+            "fusebox.toml:12: policies.again.methods[2]: expected a string, found `2`",
+            "fusebox.toml:13: policies.again.backoff.delay: expected a duration such as \"250ms\", \
+             found `1`",
+            "fusebox.toml:13: policies.again.backoff.faktor: unknown key `faktor`",
+            "fusebox.toml:15: policies.again.handle_if.status[0]: expected a status such as \
+             \"503\", \"5xx\" or \"500-502\", found `true`",
+            "fusebox.toml:16: policies.again.handle_if.failures: unknown key `failures`",
+            "fusebox.toml:19: policies.cut.failure_threshold: expected a whole number of at least \
+             0, found `two`",
+            "fusebox.toml:20: policies.cut.delay_factor: must be at least 1, is 0.5",
+            "fusebox.toml:22: components.c.files: unknown key `files`",
+            "fusebox.toml:24: components.c.memory: expected a size such as \"64KiB\", found `true`",
+            "fusebox.toml:26: components.c.timeout: must be from 1ms to 1m, is 0s",
+            "fusebox.toml:28: budgets.b.max_rate: expected a number, found `all`",
+            "fusebox.toml:29: budgets.b.min: unknown key `min`",
+        ]
+    );
+}
+
+#[test]
+fn an_error_is_one_line_whatever_it_speaks_of() {
+    let directory = directory(&config(
+        "[policies.answer]\nkind = 'fallback'\n\
+         respond = { status = 70000, headers = { a = \"b\\nc\\u009b\" } }\n\
+         [[routes]]\npath = \"/a\\nb\"\nupstream = 'http://b'\npolicies = ['answer']\n",
+    ));
+    assert_eq!(
+        complaints(directory.path()),
+        [
+            "fusebox.toml:5: policies.answer.respond.status: must be from 200 to 599, is 70000",
+            "fusebox.toml:5: policies.answer.respond.headers.a: is not a valid header value: \
+             `b\\nc\\u{9b}`",
+            "fusebox.toml:7: routes[0].path: expected a path such as \"/api\", found `/a\\nb`",
+        ]
+    );
+}
+
+#[test]
+fn what_is_nested_too_deep_is_one_error() {
+    let deep = |open: &str, close: &str| format!("x = {}{}\n", open.repeat(200), close.repeat(200));
+    for text in [deep("[", "]"), deep("{ a = ", "}")] {
+        let said = complaints(directory(&config(&text)).path());
+        assert_eq!(said, ["fusebox.toml:3: nested too deep"]);
+    }
 }
 
 #[test]

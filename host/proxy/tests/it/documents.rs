@@ -123,7 +123,8 @@ fn every_key_is_there() {
     for kind in kinds() {
         config += &format!("[policies.{kind}]\nkind = '{kind}'\nunknown = 1\n");
     }
-    let said = complaints(directory(&config).path());
+    let mut said = complaints(directory(&config).path());
+    said.retain(|line| !line.contains(": missing key"));
     assert_eq!(said.len(), config.matches("unknown = 1").count(), "{said:#?}");
     for line in said {
         let (place, expected) = line

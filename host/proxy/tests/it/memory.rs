@@ -45,7 +45,7 @@ fn a_component_that_wants_all_memory_gets_no_more_than_there_is_for_all_and_give
     let fault = proxy.line("Component faulted: total-memory");
     assert_eq!((&fault["component"], &fault["request_id"]), (&json!("greedy"), &json!("3")));
     let detail = fault["detail"].as_str().expect("a detail");
-    let said = "all components together would hold more than 40.0 MiB of memory: ";
+    let said = "all components together would hold more than 40MiB of memory: ";
     assert!(detail.starts_with(said), "{detail}");
     assert_eq!(held(&proxy, "greedy"), 0, "the instance is gone");
     let state = proxy.state()["components"]["greedy"]["state"].clone();

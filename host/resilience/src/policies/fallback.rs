@@ -47,7 +47,7 @@ pub struct RespondConfig {
     /// The component that answers.
     pub component: Option<String>,
     /// Default 200.
-    pub status: Option<u16>,
+    pub status: Option<i64>,
     /// Headers of the static response.
     pub headers: Option<BTreeMap<String, String>>,
     /// Its body, sent as UTF-8. Default: none.
@@ -101,10 +101,10 @@ impl RespondConfig {
             }
             None => {}
         }
-        match status.map(StatusCode::from_u16) {
-            Some(Ok(status)) if (200..=599).contains(&status.as_u16()) => answer.status = status,
-            Some(_) => problems.add("respond.status", "must be within 200 to 599"),
-            None => {}
+        if let Some(status) = status {
+            problems.require_within(status, 200..=599, "respond.status");
+            let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
+            answer.status = status.unwrap_or_default();
         }
         for (name, value) in headers.unwrap_or_default() {
             let key = format!("respond.headers.{name}");

@@ -181,7 +181,7 @@ fn what_no_component_can_be_configured_with_is_an_error() {
     };
     assert!(error("setings = {}").contains(": component: unknown field `setings`"));
     assert!(error("file = 'b.wasm'").ends_with(": component: `file` is not for a file of cases"));
-    assert_eq!(error("timeout = '0s'"), ": component.timeout: must be from 1ms to 60s, is 0s");
+    assert_eq!(error("timeout = '0s'"), ": component.timeout: must be from 1ms to 1m, is 0s");
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bytesize::ByteSize;
+use fusebox_resilience::config::ConfigSize;
 
 /// How much compiling one component may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompileLimits {
     /// Bytes.
-    pub(crate) memory: ByteSize,
+    pub(crate) memory: ConfigSize,
     /// Processor time; a child counts it in whole seconds, rounded up.
     pub(crate) timeout: Duration,
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use bytesize::ByteSize;
+use fusebox_resilience::config::ConfigSize;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::time::Instant;
 
@@ -50,7 +50,7 @@ pub(super) fn in_child(
 ) -> anyhow::Result<CompiledCode> {
     let seconds = whole_seconds(limits.timeout);
     command
-        .arg(format!("--memory={}", limits.memory.as_u64()))
+        .arg(format!("--memory={}", limits.memory.0))
         .arg(format!("--cpu={seconds}"))
         .arg(format!("--parent={}", process::id()))
         .arg0("fusebox")
@@ -66,7 +66,7 @@ pub(super) fn in_child(
     ensure!(
         ended.code.len() as u64 <= LARGEST_CODE,
         "becomes more than {} of code",
-        ByteSize::b(LARGEST_CODE)
+        ConfigSize(LARGEST_CODE)
     );
     if ended.status.success() {
         let unconfined = ended.unconfined().map(|(reason, _)| reason.to_owned());
@@ -224,17 +224,17 @@ mod tests {
     #[test]
     fn a_child_that_ended_by_itself_was_not_ended_by_the_clock() {
         let limits =
-            CompileLimits { memory: ByteSize::mib(64), timeout: Duration::from_millis(1500) };
+            CompileLimits { memory: ConfigSize::mib(64), timeout: Duration::from_millis(1500) };
         let exit = |code: u8| i32::from(code) << 8;
         let signal = |signal: Signal| signal.as_raw();
         for (status, complaint, reason) in [
             (exit(NOT_A_COMPONENT), "no sections", "is not a valid component: no sections"),
             (exit(NOT_A_COMPONENT), "not confined: why\nno", "is not a valid component: no"),
-            (exit(OUT_OF_MEMORY), "", "takes more than 64.0 MiB of memory to compile"),
+            (exit(OUT_OF_MEMORY), "", "takes more than 64MiB of memory to compile"),
             (
                 signal(Signal::ABORT),
                 "memory allocation of 8 bytes failed",
-                "takes more than 64.0 MiB of memory to compile",
+                "takes more than 64MiB of memory to compile",
             ),
             (signal(Signal::XCPU), "", "takes longer than 2s to compile"),
             (signal(Signal::SEGV), "", "the compiler crashed: signal: 11 (SIGSEGV)"),

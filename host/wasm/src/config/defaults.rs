@@ -1,7 +1,6 @@
 //! What a component is configured with where the file says nothing.
 
-use bytesize::ByteSize;
-use fusebox_resilience::config::ConfigDuration;
+use fusebox_resilience::config::{ConfigDuration, ConfigSize};
 
 use super::probation::Probation;
 
@@ -26,8 +25,8 @@ pub(super) fn max_instances() -> usize {
     128
 }
 
-pub(super) fn memory() -> ByteSize {
-    ByteSize::mib(64)
+pub(super) fn memory() -> ConfigSize {
+    ConfigSize::mib(64)
 }
 
 pub(super) fn recycle_calls() -> u64 {
@@ -44,14 +43,14 @@ pub(super) fn core_instances() -> usize {
     256
 }
 
-pub(super) fn stack() -> ByteSize {
-    ByteSize::kib(512)
+pub(super) fn stack() -> ConfigSize {
+    ConfigSize::kib(512)
 }
 
 /// A guest that asks in a loop for a header with a name of 16 MiB would hold a worker for
 /// milliseconds at a time.
-pub(super) fn hostcall_bytes() -> ByteSize {
-    ByteSize::mib(1)
+pub(super) fn hostcall_bytes() -> ConfigSize {
+    ConfigSize::mib(1)
 }
 
 pub(super) fn host_calls() -> u32 {
@@ -91,8 +90,8 @@ pub(super) fn quarantine_interval() -> ConfigDuration {
     ConfigDuration::from_secs(5)
 }
 
-pub(super) fn compile_memory() -> ByteSize {
-    ByteSize::gib(1)
+pub(super) fn compile_memory() -> ConfigSize {
+    ConfigSize::gib(1)
 }
 
 pub(super) fn compile_timeout() -> ConfigDuration {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn read(text: &str) -> Result<ComponentConfig, toml::de::Error> {
@@ -48,13 +50,13 @@ fn probation_is_a_time_or_a_number_of_calls_and_grants_are_words_that_are_known(
 fn everything_impossible_is_said_at_once() {
     let config = ComponentConfig {
         sha256: Some("abc".into()),
-        peek_body: Some(ByteSize::gib(1)),
+        peek_body: Some(ConfigSize::gib(1)),
         timeout: ConfigDuration::from_millis(0),
-        memory: ByteSize::kib(1),
+        memory: ConfigSize::kib(1),
         recycle_calls: 0,
-        recycle_memory: Some(ByteSize::kib(2)),
-        stack: ByteSize::mib(2),
-        hostcall_bytes: ByteSize::b(1),
+        recycle_memory: Some(ConfigSize::kib(2)),
+        stack: ConfigSize::mib(2),
+        hostcall_bytes: ConfigSize(1),
         table_elements: 0,
         core_instances: 0,
         log_lines: 1_001,
@@ -62,33 +64,38 @@ fn everything_impossible_is_said_at_once() {
         host_calls: 0,
         quarantine_after: 0,
         quarantine_interval: ConfigDuration::from_millis(0),
-        compile_memory: ByteSize::mib(1),
+        peek_timeout: ConfigDuration(Duration::from_nanos(1)),
+        probation: Probation::Time(ConfigDuration(Duration::from_micros(100))),
+        compile_memory: ConfigSize::mib(1),
         compile_timeout: ConfigDuration::from_secs(601),
         ..ComponentConfig::new("")
     };
-    let paths: Vec<_> = config.validate().into_iter().map(|problem| problem.path).collect();
-    let limits = [
-        "file",
-        "sha256",
-        "peek_body",
-        "timeout",
-        "memory",
-        "recycle_calls",
-        "recycle_memory",
-        "stack",
-    ];
-    assert_eq!(paths[..8], limits);
-    let counts = [
-        "hostcall_bytes",
-        "table_elements",
-        "core_instances",
-        "log_lines",
-        "keep_versions",
-        "host_calls",
-    ];
-    assert_eq!(paths[8..14], counts);
+    let problems = config.validate();
+    let said: Vec<_> =
+        problems.iter().map(|Problem { path, message }| format!("{path}: {message}")).collect();
     assert_eq!(
-        paths[14..],
-        ["quarantine_after", "quarantine_interval", "compile_memory", "compile_timeout"]
+        said,
+        [
+            "file: must not be empty",
+            "sha256: expected 64 hex digits, found `abc`",
+            "memory: must be from 64KiB to 4GiB, is 1KiB",
+            "stack: must be from 64KiB to 1MiB, is 2MiB",
+            "hostcall_bytes: must be from 4KiB to 64MiB, is 1B",
+            "compile_memory: must be from 64MiB to 16GiB, is 1MiB",
+            "peek_body: must be from 1B to 1MiB, is 1GiB",
+            "recycle_memory: must be from 64KiB to `memory`, which is 1KiB, is 2KiB",
+            "timeout: must be from 1ms to 1m, is 0s",
+            "compile_timeout: must be from 1ms to 10m, is 10m 1s",
+            "peek_timeout: must be 0s or at least 1ms, is 1ns",
+            "quarantine_interval: must be at least 1ms, is 0s",
+            "probation: must be 0s or at least 1ms, is 100us",
+            "table_elements: must be from 1 to 10000000, is 0",
+            "core_instances: must be from 1 to 10000, is 0",
+            "log_lines: must be from 0 to 1000, is 1001",
+            "keep_versions: must be from 0 to 10, is 11",
+            "recycle_calls: must be at least 1, is 0",
+            "host_calls: must be at least 1, is 0",
+            "quarantine_after: must be at least 1, is 0",
+        ]
     );
 }

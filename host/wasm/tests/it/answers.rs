@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use fusebox_dev::{handle_if, respond};
+use fusebox_resilience::config::ConfigSize;
 use fusebox_resilience::testing::{call, exchange};
 use fusebox_resilience::{
     Attempt, Error, ErrorKind, Observers, Peek, Response, ResponseBody, Slot,
@@ -63,7 +63,7 @@ fn each_failure_has_the_number_of_the_contract() {
 #[track_caller]
 fn told(function: &str, results: &str, body: &str, seen: Seen) -> String {
     let import = format!(r#"(import "attempt" "{function}" (func $ask {results}))"#);
-    load_with(&tells(&import, body), |config| config.peek_body = Some(ByteSize::b(8))).tells(seen)
+    load_with(&tells(&import, body), |config| config.peek_body = Some(ConfigSize(8))).tells(seen)
 }
 
 #[track_caller]
@@ -170,7 +170,7 @@ fn a_guest_knows_whether_it_sees_the_whole_body() {
     let import = r#"(import "attempt" "response-body-complete" (func $complete (result i32)))"#;
     let bytes = guest(Exports::Predicate, &format!("{import} {}", handle_if("(call $complete)")));
     let tested =
-        load_with(&bytes, |config: &mut ComponentConfig| config.peek_body = Some(ByteSize::b(8)));
+        load_with(&bytes, |config: &mut ComponentConfig| config.peek_body = Some(ConfigSize(8)));
     let peek = Peek { bytes: 8, timeout: Duration::from_millis(100) };
     assert_eq!(tested.predicate().peek(), Some(peek));
     let of = |body: &'static str| tested.handles(Seen::response(200, HeaderMap::new(), body));

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bytesize::ByteSize;
+use fusebox_resilience::config::ConfigSize;
 use fusebox_resilience::testing::Recorder;
 use fusebox_resilience::{ComponentEvent, Observers};
 use fusebox_wasm::author::inspect;
@@ -202,8 +202,7 @@ fn what_was_used_least_recently_makes_room() {
     let length = fs::metadata(place.entry("code")).expect("a file").len();
     let small = |entries: u64| {
         let cache = CodeCache::open(&place.cache()).expect("it is ours");
-        Compiler::in_process()
-            .with_cache(cache.with_max_size(ByteSize::b(entries * (length + 100))))
+        Compiler::in_process().with_cache(cache.with_max_size(ConfigSize(entries * (length + 100))))
     };
     let load = |number_of: usize| {
         place.write(&number(number_of));
@@ -297,9 +296,9 @@ fn a_child_that_ends_otherwise_than_it_should_is_a_reason() {
         ("kill -XCPU $$", "takes longer than 60s to compile"),
         (
             "echo memory allocation of 10 bytes failed >&2; kill -ABRT $$",
-            "takes more than 1.0 GiB of memory to compile",
+            "takes more than 1GiB of memory to compile",
         ),
-        ("exit 4", "takes more than 1.0 GiB of memory to compile"),
+        ("exit 4", "takes more than 1GiB of memory to compile"),
         ("kill -ABRT $$", "the compiler crashed: signal: 6 (SIGABRT)"),
         // More than a pipe holds, of which nobody wants to read the most.
         ("head -c 1000000 /dev/zero >&2; exit 3", "is not a valid component: \0\0"),

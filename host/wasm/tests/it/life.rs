@@ -4,9 +4,8 @@ use std::fs;
 use std::thread::park_timeout;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use fusebox_dev::{eventually, handle_if, respond};
-use fusebox_resilience::config::ConfigDuration;
+use fusebox_resilience::config::{ConfigDuration, ConfigSize};
 use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Fault};
 use fusebox_wasm::{ComponentStanding, Isolation, OnError, Probation, Reload};
 
@@ -311,7 +310,7 @@ fn every_limit_has_a_fault_of_its_own() {
     let shallow = "(func $deep (param i32)
                     (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1))))))";
     let deep = format!("{shallow} {}", handle_if("(call $deep (i32.const 8000)) (i32.const 1)"));
-    for (stack, goes) in [(ByteSize::kib(64), false), (ByteSize::mib(1), true)] {
+    for (stack, goes) in [(ConfigSize::kib(64), false), (ConfigSize::mib(1), true)] {
         let tested = load_with(&guest(Exports::Predicate, &deep), |config| config.stack = stack);
         assert_eq!(tested.handles(200), goes, "{stack}");
         assert_eq!(tested.faults(), if goes { vec![] } else { vec![Fault::Stack] });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use bytesize::ByteSize;
+use fusebox_resilience::config::ConfigSize;
 use fusebox_resilience::testing::Recorder;
 use fusebox_resilience::{ComponentEvent, EventKind, Fault, Slot};
 use fusebox_wasm::{
@@ -45,7 +45,7 @@ impl Two {
         (config.probation, config.quarantine_after) = (Probation::Calls(0), 1);
         let configs = BTreeMap::from([("a".into(), config.clone()), ("b".into(), config)]);
         let recorder = Recorder::default();
-        let (memory, observers) = (ComponentMemory::within(ByteSize::b(memory as u64)), &recorder);
+        let (memory, observers) = (ComponentMemory::within(ConfigSize(memory as u64)), &recorder);
         let components = Components::load(
             configs,
             directory.path(),
@@ -91,7 +91,7 @@ fn one_that_wants_the_memory_of_others_does_not_get_it_and_is_not_blamed() {
     assert_eq!(two.faults(), []);
     two.asks("b", 500);
     let [(Fault::TotalMemory, detail)] = &two.faults()[..] else { panic!("{:?}", two.faults()) };
-    let said = "all components together would hold more than 1.1 MiB of memory: ";
+    let said = "all components together would hold more than 1152KiB of memory: ";
     assert!(detail.starts_with(said), "{detail}");
     assert_eq!(two.held(), [AT_FIRST + GROWTH, 0], "what failed is gone");
     assert_eq!(two.components.status()[1].standing, ComponentStanding::Serving, "not set aside");

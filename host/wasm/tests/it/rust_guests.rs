@@ -1,6 +1,6 @@
 //! The guests in `policies/`, as `make policies` builds them.
 
-use bytesize::ByteSize;
+use fusebox_resilience::config::ConfigSize;
 use fusebox_resilience::{ErrorKind, Fault};
 use http::{HeaderMap, HeaderValue, header};
 
@@ -52,7 +52,7 @@ async fn a_rust_panic_is_a_trap_with_its_message() {
 }
 
 fn graphql() -> Tested {
-    load_with(&built("graphql_errors.wasm"), |config| config.peek_body = Some(ByteSize::kib(1)))
+    load_with(&built("graphql_errors.wasm"), |config| config.peek_body = Some(ConfigSize::kib(1)))
 }
 
 fn json(status: u16, body: &'static str) -> Seen {

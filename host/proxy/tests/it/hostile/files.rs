@@ -161,10 +161,7 @@ fn refused() -> Vec<(Place, String)> {
             "can't be instantiated: cannot allocate",
         ),
         // More than fits.
-        (
-            but_for("(memory 65536)"),
-            "can't be instantiated: asked for more than 64.0 MiB of memory",
-        ),
+        (but_for("(memory 65536)"), "can't be instantiated: asked for more than 64MiB of memory"),
         (but_for("(table 10000000 funcref)"), "can't be instantiated: "),
         (many(200, "(table 1 funcref)"), ""),
         (many(20, "(memory 1)"), ""),
