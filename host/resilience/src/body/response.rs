@@ -101,25 +101,35 @@ impl ResponseBody {
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<(), Error>> {
-        while self.ahead.len() < bytes
-            && let Some(rest) = &mut self.rest
-        {
-            match ready!(rest.as_mut().poll_frame(cx)) {
-                None => {
-                    self.rest = None;
-                    self.tell(BodyEnd::Whole);
-                }
-                Some(Err(error)) => {
-                    self.tell(BodyEnd::Broken(error.kind()));
-                    return Poll::Ready(Err(error));
-                }
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.ahead.push(data),
-                    Err(frame) => {
-                        self.aside.get_or_insert_default().trailers = frame.into_trailers().ok()
-                    }
-                },
+        while self.ahead.len() < bytes && self.rest.is_some() {
+            if let Err(error) = ready!(self.poll_frame_ahead(cx)) {
+                self.tell(BodyEnd::Broken(error.kind()));
+                return Poll::Ready(Err(error));
             }
+        }
+        // If the end came along with the last of them, that is all of the body. Nobody waits for
+        // it, and what breaks from here on is for the client to see.
+        if self.ahead.len() == bytes
+            && let Poll::Ready(Err(error)) = self.poll_frame_ahead(cx)
+        {
+            self.rest = Some(Box::pin(Breaking(Some(error))));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_frame_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(rest) = &mut self.rest else { return Poll::Ready(Ok(())) };
+        match ready!(rest.as_mut().poll_frame(cx)).transpose()? {
+            None => {
+                self.rest = None;
+                self.tell(BodyEnd::Whole);
+            }
+            Some(frame) => match frame.into_data() {
+                Ok(data) => self.ahead.push(data),
+                Err(frame) => {
+                    self.aside.get_or_insert_default().trailers = frame.into_trailers().ok()
+                }
+            },
         }
         Poll::Ready(Ok(()))
     }
@@ -244,6 +254,21 @@ impl Body for ResponseBody {
         }
         hint.set_lower(rest.lower() + ahead);
         hint
+    }
+}
+
+/// What is left of a body that broke while nobody waited for it.
+struct Breaking(Option<Error>);
+
+impl Body for Breaking {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Poll::Ready(self.0.take().map(Err))
     }
 }
 

@@ -309,6 +309,26 @@ async fn what_was_read_ahead_is_shown_in_any_part_and_never_past_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_of_just_the_wanted_length_is_known_to_be_whole_if_its_end_came_along() {
+    let breaks = Piece::Break(ErrorKind::ConnectionTerminated);
+    for (more, is_whole, all) in [
+        (vec![], true, Ok("abc")),
+        (vec![Piece::Wait(5)], false, Ok("abc")),
+        (vec![Piece::Data("d")], false, Ok("abcd")),
+        (vec![breaks], false, Err(ErrorKind::ConnectionTerminated)),
+        (vec![Piece::Wait(5), breaks], false, Err(ErrorKind::ConnectionTerminated)),
+    ] {
+        let mut body = response_body([vec![Piece::Data("abc")], more].concat());
+        let start = Instant::now();
+        body.peek(Peek { bytes: 3, timeout: ms(10) }).await.unwrap();
+        assert_eq!((body.is_peeked_whole(3), start.elapsed()), (is_whole, ms(0)));
+        assert_eq!(body.peeked(3, 0, 9), b"abc");
+        let read = read(body).await.map_err(|error| error.kind());
+        assert_eq!(read.as_deref(), all.as_ref().map(|text| text.as_bytes()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_response_goes_out_while_its_body_still_arrives() {
     let upstream =
         Answers(|_| Ok(response(200, &[], response_body([Piece::Wait(500), Piece::Data("late")]))));

@@ -26,18 +26,18 @@ pub(crate) enum Piece {
 }
 
 /// A body of these pieces, and the number of bytes that have been taken from it so far.
-pub(crate) fn pieces<const N: usize>(pieces: [Piece; N]) -> (BodyStream, Rc<Cell<usize>>) {
+pub(crate) fn pieces(pieces: impl Into<VecDeque<Piece>>) -> (BodyStream, Rc<Cell<usize>>) {
     let taken = Rc::new(Cell::new(0));
     (Box::pin(Pieces { pieces: pieces.into(), wait: None, taken: taken.clone() }), taken)
 }
 
 /// The same as a request body of which `limit` bytes are kept.
-pub(crate) fn request_body<const N: usize>(limit: usize, of: [Piece; N]) -> RequestBody {
+pub(crate) fn request_body(limit: usize, of: impl Into<VecDeque<Piece>>) -> RequestBody {
     RequestBody::new(pieces(of).0, limit)
 }
 
 /// The same as a response body.
-pub(crate) fn response_body<const N: usize>(of: [Piece; N]) -> ResponseBody {
+pub(crate) fn response_body(of: impl Into<VecDeque<Piece>>) -> ResponseBody {
     ResponseBody::stream(pieces(of).0)
 }
 
