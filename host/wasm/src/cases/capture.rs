@@ -12,15 +12,17 @@ use crate::convert::{text, text_of};
 /// Replaces the value of a secret.
 const REDACTED: &str = "(redacted)";
 
-/// Words in the names of headers and query parameters whose values are secrets.
-const SECRET_WORDS: [&str; 24] = [
+/// Names of query parameters and headers whose values are secrets, though longer names with these
+/// words in them (`status-code`, `user-agent`) say nothing secret.
+const SECRET_NAMES: [&str; 3] = ["code", "state", "user"];
+/// Words in such names.
+const SECRET_WORDS: [&str; 21] = [
     "assertion",
     "auth",
     "authorization",
     "bearer",
     "cert",
     "certificate",
-    "code",
     "cookie",
     "cookie2",
     "credential",
@@ -35,11 +37,9 @@ const SECRET_WORDS: [&str; 24] = [
     "sid",
     "sig",
     "signature",
-    "state",
-    "user",
     "xsrf",
 ];
-/// Parts of such names, which mark a secret anywhere in the name.
+/// Parts of such names, anywhere in them.
 const SECRET_PARTS: [&str; 10] = [
     "accesskey",
     "apikey",
@@ -179,7 +179,8 @@ fn is_redacted(values: &Values) -> bool {
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let joined = name.replace(['-', '_'], "");
-    name.split(['-', '_', '.']).any(|word| SECRET_WORDS.contains(&word))
+    SECRET_NAMES.contains(&&*name)
+        || name.split(['-', '_', '.']).any(|word| SECRET_WORDS.contains(&word))
         || SECRET_PARTS.iter().any(|part| joined.contains(part))
 }
 

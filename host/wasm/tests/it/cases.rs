@@ -215,7 +215,7 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     let tested = load_with(&both, |config| config.capture = 3);
     let mut seen = crate::support::Seen::from(503);
     seen.request =
-        http::Request::post("/orders?id=7&access_token=z1").header("accept", "text/html");
+        http::Request::post("/orders?id=7&access_token=z1&code=z4").header("accept", "text/html");
     for name in [
         "authorization",
         "x-auth-token",
@@ -227,6 +227,9 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
         "x-jwt",
     ] {
         seen.request = seen.request.header(name, "z2");
+    }
+    for (name, value) in [("user-agent", "curl/8.9"), ("x-status-code", "17"), ("x-state", "18")] {
+        seen.request = seen.request.header(name, value);
     }
     seen.request = seen.request.header("referer", "http://a/b?token=z3&page=2");
     assert!(tested.handles(seen));
@@ -241,10 +244,15 @@ fn what_is_asked_in_traffic_is_captured_as_a_case_without_its_secrets() {
     let captured: Vec<_> = tested.recorder.kinds().into_iter().filter_map(captured).collect();
     assert_eq!(captured.len(), 3, "only so many in a second");
     let first = &captured[0].0;
-    assert!(!["z1", "z2", "z3"].iter().any(|secret| first.contains(secret)), "{first}");
-    for shown in
-        ["/orders?id=7&access_token=(redacted)", "http://a/b?token=(redacted)&page=2", "text/html"]
-    {
+    assert!(!["z1", "z2", "z3", "z4"].iter().any(|secret| first.contains(secret)), "{first}");
+    for shown in [
+        "/orders?id=7&access_token=(redacted)&code=(redacted)",
+        "http://a/b?token=(redacted)&page=2",
+        "text/html",
+        "curl/8.9",
+        "\"17\"",
+        "\"18\"",
+    ] {
         assert!(first.contains(shown), "{first}");
     }
     // They are cases that the component passes.
