@@ -12,6 +12,7 @@ mod late;
 mod oracle;
 mod regressions;
 mod retry;
+mod sameness;
 mod simulations;
 mod support;
 mod timeout;
