@@ -22,6 +22,8 @@ pub struct Attempt<'a> {
     number: u32,
     run: RunId,
     role: Role,
+    /// The policy that makes its run.
+    policy: Option<&'a Arc<str>>,
     address: Cell<Option<SocketAddr>>,
     started: Instant,
     /// For how long the call had starved before.
@@ -30,36 +32,39 @@ pub struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// Begins an attempt on this endpoint. Called by the upstream, so that retries and hedges share
-    /// one count.
-    pub fn begin(call: &'a Call, scope: &Scope<'_>, endpoint: &Arc<str>) -> Self {
-        let (run, role) = (scope.run(), scope.role());
-        let begun = Self::new(call, run, role);
+    /// Begins an attempt on this endpoint. Called by the upstream, so that all policies share one
+    /// count.
+    pub fn begin(call: &'a Call, scope: &Scope<'a>, endpoint: &Arc<str>) -> Self {
+        let begun = Self::new(call, scope.run(), scope.role(), scope.policy());
         if call.reporter().wants_details() {
             let deadline = scope.deadline(call);
             let remaining = deadline.map(|end| end.saturating_duration_since(begun.started));
             let attempt = begun.number;
             let kind = AttemptEvent::Started { attempt, endpoint: endpoint.clone(), remaining };
-            call.reporter().tell(None, None, Some(&begun.provenance()), &kind.into());
+            call.reporter().tell(begun.policy(), None, Some(&begun.provenance()), &kind.into());
         }
         begun
     }
 
     /// An attempt that goes to no upstream: for trying out a component.
     pub fn detached(call: &'a Call) -> Self {
-        Self::new(call, RunId::default(), Role::First)
+        Self::new(call, RunId::default(), Role::First, None)
     }
 
-    fn new(call: &'a Call, run: RunId, role: Role) -> Self {
+    fn new(call: &'a Call, run: RunId, role: Role, policy: Option<&'a Arc<str>>) -> Self {
         let number = call.next_attempt();
         let (address, started) = (Cell::new(None), clock::now());
         let starved = call.starved().time;
-        Self { call, number, run, role, address, started, starved, ended: false }
+        Self { call, number, run, role, policy, address, started, starved, ended: false }
     }
 
     fn provenance(&self) -> Provenance {
         let Self { number, run, role, .. } = *self;
         Provenance { attempt: number, run, role, address: self.address.get() }
+    }
+
+    fn policy(&self) -> Option<&str> {
+        self.policy.map(|policy| &**policy)
     }
 
     /// Its number, from 1.
@@ -100,7 +105,7 @@ impl<'a> Attempt<'a> {
         let is_owed = starved.is_long_owed();
         self.call.remember(PastAttempt { provenance, outcome, elapsed, asked, is_owed });
         let kind = AttemptEvent::Finished { attempt: provenance.attempt, outcome, elapsed };
-        self.call.reporter().tell(None, None, Some(&provenance), &kind.into());
+        self.call.reporter().tell(self.policy(), None, Some(&provenance), &kind.into());
     }
 }
 

@@ -179,9 +179,9 @@ impl Condition {
         outcome: &Outcome,
     ) -> Result<&dyn Predicate, Verdict> {
         match outcome {
-            Ok(response) if response.is_fallback() => return Err(Verdict::Unhandled),
+            Ok(response) if response.is_fallback() => return Err(Verdict::native(false)),
             Err(error) if error.kind().origin() == Origin::Client => {
-                return Err(Verdict::Unhandled);
+                return Err(Verdict::native(false));
             }
             _ => {}
         }
@@ -194,7 +194,7 @@ impl Condition {
                 Err(verdict)
             }
             Decider::Ask { only: Some(only), .. } if !only.takes(outcome) => {
-                Err(Verdict::Unhandled)
+                Err(Verdict::native(false))
             }
             Decider::Ask { predicate, .. } => Ok(&**predicate),
         }
@@ -234,6 +234,7 @@ impl Condition {
         let kind = ConditionEvent::Asked {
             slot: self.slot,
             component: component.cloned(),
+            on_error: component.is_some() && verdict.decided_by().is_none(),
             handled: verdict.is_handled(),
         };
         call.emit_about(outcome.attempt(), asker.policy, verdict.decided_by(), kind);

@@ -176,7 +176,7 @@ pub enum ErrorKind {
     RateLimited,
     /// An adaptive limiter or throttler turned the call away.
     Overloaded,
-    /// A retry or hedge budget is spent.
+    /// A retry budget is spent.
     BudgetExceeded,
     /// A retry policy gave up.
     RetriesExceeded,
@@ -354,7 +354,7 @@ impl fmt::Display for ErrorKind {
             Self::DnsError => "upstream name not resolved",
             Self::ConnectionRefused => "connection refused",
             Self::Unroutable => "no route to upstream",
-            Self::ConnectionTimeout => "connection timed out",
+            Self::ConnectionTimeout => "connecting timed out",
             Self::TlsProtocolError => "tls handshake failed",
             Self::TlsCertificateError => "upstream certificate not accepted",
             Self::ConnectionTerminated => "connection lost",
@@ -399,7 +399,7 @@ pub enum Failure {
     RateLimited,
     /// An adaptive limiter or throttler turned the attempt away.
     Overloaded,
-    /// A retry or hedge budget is spent.
+    /// A retry budget is spent.
     BudgetExceeded,
     /// A retry policy gave up.
     RetriesExceeded,

@@ -43,8 +43,7 @@ pub struct Native {
 }
 
 impl Native {
-    /// The default `handle_if` of retry, hedge and throttler: 429, 5xx except 501, and the
-    /// upstream's failures.
+    /// The default `handle_if` of retry: 429, 5xx except 501, and the upstream's failures.
     pub const FAILURES: Self =
         Self { statuses: Statuses::FAILURES, failures: Failures::OF_UPSTREAM };
     /// The default `handle_if` of breaker: the same without 429, which says that one client is too

@@ -41,8 +41,9 @@ pub trait Predicate: Send + Sync + fmt::Debug {
 /// What a condition says of an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is no failure, for this policy.
-    Unhandled,
+    /// It is no failure, for this policy. By whom is said for details only: nothing else of a
+    /// healthy request has to write to the identity's reference count.
+    Unhandled(Option<ComponentId>),
     /// It is one, says this version of a component; none: the configuration says so.
     Handled(Option<ComponentId>),
 }
@@ -50,15 +51,13 @@ pub enum Verdict {
 impl Verdict {
     /// The configuration's.
     pub fn native(is_handled: bool) -> Self {
-        if is_handled { Self::Handled(None) } else { Self::Unhandled }
+        if is_handled { Self::Handled(None) } else { Self::Unhandled(None) }
     }
 
-    /// The version of a component that says it is one.
+    /// The version of a component that says so, as far as it is known.
     pub fn decided_by(&self) -> Option<&ComponentId> {
-        match self {
-            Self::Handled(by) => by.as_ref(),
-            Self::Unhandled => None,
-        }
+        let (Self::Unhandled(by) | Self::Handled(by)) = self;
+        by.as_ref()
     }
 
     /// Whether it is a failure.

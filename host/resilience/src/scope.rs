@@ -1,6 +1,7 @@
 //! What flows inwards: where a part of the pipeline runs.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -33,8 +34,11 @@ pub struct Scope<'a> {
     /// stays the same while that time grows.
     unstarved_deadline: Option<Instant>,
     run: RunId,
-    role: Role,
+    /// The retry that the run is; 0: it is the first. (A [`Role`] would take twice the room.)
+    retry: u32,
     budgeted: Option<&'a BudgetedCall<'a>>,
+    /// The policy that makes the run; `None` for the first one.
+    policy: Option<&'a Arc<str>>,
 }
 
 impl<'a> Scope<'a> {
@@ -44,8 +48,9 @@ impl<'a> Scope<'a> {
             upstream,
             unstarved_deadline: None,
             run: RunId::default(),
-            role: Role::First,
+            retry: 0,
             budgeted: None,
+            policy: None,
         }
     }
 
@@ -66,7 +71,7 @@ impl<'a> Scope<'a> {
 
     /// Why that run is made.
     pub fn role(&self) -> Role {
-        self.role
+        if self.retry == 0 { Role::First } else { Role::Retry(self.retry) }
     }
 
     /// The budgets that the call counts in.
@@ -83,6 +88,11 @@ impl<'a> Scope<'a> {
         Scope { budgeted: call.or(self.budgeted), ..*self }
     }
 
+    /// The policy that makes that run; `None`: it is the first.
+    pub fn policy(&self) -> Option<&'a Arc<str>> {
+        self.policy
+    }
+
     /// The same, known to be cut when `limit` is over unless something further out cuts it earlier.
     #[must_use]
     pub fn limited(&self, call: &Call, limit: Duration) -> Self {
@@ -91,10 +101,10 @@ impl<'a> Scope<'a> {
         Self { unstarved_deadline: Some(nearest), ..*self }
     }
 
-    /// The same for a further run, made for this reason.
+    /// The same for a further run, which is this policy's retry of this number, from 1.
     #[must_use]
-    pub fn run_again(&self, call: &Call, role: Role) -> Self {
-        Self { run: call.next_run(), role, ..*self }
+    pub fn run_again(&self, call: &Call, policy: &'a Arc<str>, retry: u32) -> Self {
+        Self { run: call.next_run(), retry, policy: Some(policy), ..*self }
     }
 }
 
@@ -103,7 +113,8 @@ impl fmt::Debug for Scope<'_> {
         f.debug_struct("Scope")
             .field("unstarved_deadline", &self.unstarved_deadline)
             .field("run", &self.run)
-            .field("role", &self.role)
+            .field("role", &self.role())
+            .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
 }

@@ -24,11 +24,9 @@ impl Predicate for ComponentPredicate {
                 let is_handled = guest.predicate().call_handle_if(&mut *store, outcome)?;
                 // The identity's digest is shared by all workers: cloning it, which writes its
                 // reference count, is only done for a verdict that is reported.
-                Ok(if is_handled {
-                    Verdict::Handled(Some(store.data().bounds().component.clone()))
-                } else {
-                    Verdict::Unhandled
-                })
+                let is_reported = is_handled || seen.call.reporter().wants_details();
+                let by = is_reported.then(|| store.data().bounds().component.clone());
+                Ok(if is_handled { Verdict::Handled(by) } else { Verdict::Unhandled(by) })
             },
         );
         if let Some(verdict) = &answer {

@@ -106,6 +106,8 @@ pub(super) struct OngoingCall {
     call: Call,
     status: Option<u16>,
     failure: Option<ErrorKind>,
+    /// The error type of RFC 9209 that the client got.
+    error: Option<&'static str>,
     /// The causes of the failure, for the log only.
     detail: Option<Arc<str>>,
     /// The attempt that the answer comes from; 0 if from none.
@@ -131,6 +133,7 @@ impl OngoingCall {
             call,
             status: None,
             failure: None,
+            error: None,
             detail: None,
             attempt: 0,
             end: None,
@@ -177,6 +180,7 @@ impl OngoingCall {
             Refusal::Flawed(flaw) => self.call.reporter().emit_own(CallEvent::Refused { flaw }),
             Refusal::Failed { kind, .. } => self.failure = Some(kind),
         }
+        self.error = Some(refusal.name());
         let answer = refusal.response(self.call.id(), self.call.attempts());
         self.send(answer)
     }
@@ -204,6 +208,7 @@ impl Drop for OngoingCall {
             CallEvent::Finished {
                 status: self.status,
                 failure: self.failure,
+                error: self.error,
                 detail: self.detail.take(),
                 attempts: self.call.attempts(),
                 end: self.end,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fusebox_resilience::{
     AdminEvent, AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, ComponentEvent,
-    ConditionEvent, Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role,
+    ConditionEvent, ErrorKind, Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role,
     ServerEvent, TimeoutEvent,
 };
 use serde::Serialize;
@@ -102,7 +102,7 @@ fn call(event: &Event<'_>, of: &CallEvent, say: &impl Say) {
         }
         &CallEvent::ResponseIncomplete { kind } => {
             say.say(Level::Warn, format_args!("Response incomplete: {kind}"), |line| {
-                line.field("failure", kind.name());
+                failure(line, kind);
             });
         }
         // The access line (`log/access.rs`).
@@ -140,7 +140,7 @@ fn attempt(event: &Event<'_>, of: &AttemptEvent, say: &impl Say) {
                 line.field("elapsed_ms", milliseconds(elapsed));
                 match outcome {
                     AttemptOutcome::Response(status) => line.field("status", status),
-                    AttemptOutcome::Failure(kind) => line.field("failure", kind.name()),
+                    AttemptOutcome::Failure(kind) => failure(line, kind),
                     AttemptOutcome::Cancelled => line,
                 };
             });
@@ -150,15 +150,21 @@ fn attempt(event: &Event<'_>, of: &AttemptEvent, say: &impl Say) {
 
 fn condition(of: &ConditionEvent, say: &impl Say) {
     match of {
-        ConditionEvent::Asked { slot, component, handled } => {
+        ConditionEvent::Asked { slot, component, on_error, handled } => {
             let answer = if *handled { "yes" } else { "no" };
             say.say(Level::Debug, format_args!("Condition {}: {answer}", slot.name()), |line| {
                 line.field("slot", slot.name())
                     .maybe("component", component.as_deref())
+                    .maybe("on_error", on_error.then_some(true))
                     .field("handled", *handled);
             });
         }
     }
+}
+
+/// The word that conditions and metrics have for a failure, and that of RFC 9209.
+fn failure<'l, 'b>(line: &'l mut Line<'b>, kind: ErrorKind) -> &'l mut Line<'b> {
+    line.field("failure", kind.failure().name()).field("error", kind.name())
 }
 
 fn timeout(of: &TimeoutEvent, say: &impl Say) {

@@ -319,3 +319,6 @@ impl Days {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,62 +1,8 @@
 //! The log: JSON lines, written by one thread so that no worker waits for a pipe or a disk.
 //!
-//! The field names are a contract. Fields are added, never renamed; one that is not known is left
-//! out.
-//!
-//! | lines | fields |
-//! |---|---|
-//! | all | `time` (RFC 3339, UTC, microseconds), `level` (`DEBUG`, `INFO`, `WARN`, `ERROR`), `msg` |
-//! | about a call | `request_id`, `route` |
-//! | about what a policy did | `policy` |
-//! | about an attempt, or what its outcome led to | `attempt` (from 1), `address` (that it reached, or tried last) |
-//! | where a component's answer led to it | `decided_by` (`component`, `digest`, `generation`) |
-//! | about a component | `component`, `digest` (SHA-256, hex), `generation` |
-//!
-//! And by message, where `…_ms` are milliseconds, not necessarily whole ones:
-//!
-//! | `msg` | `level` | fields |
-//! |---|---|---|
-//! | `200: OK`, the access line | `INFO`, `WARN` from 400, `ERROR` from 500 | `request`, `response`, `attempts`, `attempt`, `address`, `failure`, `detail` |
-//! | `client closed request`, the same for a client that left | `INFO` | the same, without `response.status` |
-//! | `Call started` | `DEBUG` | `method`, `path` |
-//! | `Attempt 1 started` | `DEBUG` | `run`, `role`, `retry`, `endpoint`, `remaining_ms` |
-//! | `Attempt 1 sent again: its connection had died` | `DEBUG` | `attempt` |
-//! | `Attempt 1: 200`, `Attempt 1: connection refused`, `Attempt 1: cancelled` | `DEBUG` | `run`, `role`, `retry`, `elapsed_ms`, `status` or `failure` |
-//! | `Request refused: path with dot segments` | `INFO` | `reason`: `host`, `target-length`, `path`, `loop`, `expectation` |
-//! | `Forwarded headers replaced: the client is not trusted` | `INFO` | `ip`, `connections` |
-//! | `Request body not kept: the memory for it is full` | `INFO` | |
-//! | `Condition handle-if: yes` | `DEBUG` | `slot`, `component` if one was asked, `handled` |
-//! | `Retry 1 after delay of 1s` | `INFO` | `retry`, `delay_ms` |
-//! | `Retries exceeded` | `WARN` | `retries` |
-//! | `Retry aborted` | `INFO` | |
-//! | `Not retried: the method is not idempotent` | `INFO` | `reason`: `method`, `body`, `retry-after`, `upstream`, `retried`, `deadline`, `circuit-open`, `budget` |
-//! | `Connection timed out` | `INFO` | `limit_ms` |
-//! | `circuit breaker state changed from closed to open` | `INFO` | `from`, `to`, `delay_ms` if it opened |
-//! | `Call rejected: circuit breaker open` | `INFO` | `reason` (`circuit-open`, …), `retry_after_ms` |
-//! | `Fallback executed result` | `INFO` | `status`, and the component that answered, if one did |
-//! | `Fallback declined` | `INFO` | |
-//! | `Response incomplete: connection lost` | `WARN` | `failure` |
-//! | `Component faulted: trap` | `ERROR` | `fault` (`trap`, `timeout`, `memory`, …), `detail` |
-//! | `Component printed` | `INFO` | `line` |
-//! | `Component loaded`, `Component replaced` | `INFO` | `replaced_digest`, `replaced_generation` |
-//! | `Component rejected` | `ERROR` | `component`, `rejected_digest`, `reason` |
-//! | `Component rolled back` | `WARN` | `from_digest`, `from_generation`, `faults` unless it was done by hand |
-//! | `Component quarantined` | `ERROR` | `faults`, `interval_ms` |
-//! | `Component released` | `INFO` | |
-//! | `Worker 1 stalled`, `Worker 1 resumed` | `ERROR`, `WARN` | `worker`, `silent_ms` |
-//! | `Worker 1 lost: the process ends` | `ERROR` | `worker`, `silent_ms` unless its thread has ended |
-//! | `Admin change` | `INFO` | `client`, `request`, `status` unless nobody waited for it |
-//! | `Admin request denied: token` | `WARN` | `client`, `request`, `reason`: `token`, `host`, `origin`; `count` |
-//! | `Admin connections crowded out` | `WARN` | `count` |
-//! | `3 log lines dropped` | `WARN` | `dropped` |
-//!
-//! `request` has `time`, `method`, `host`, `path`, `query`, `route`, `ip`, `referer`, `user_agent`
-//! and `length` (bytes of the body as announced, else 0); `response` has `time` (when its body
-//! ended), `latency` (nanoseconds from the request's arrival until then), `status` and `length`
-//! (bytes of the body that were sent) and `end` (how the body ended: `whole`, `broken`,
-//! `discarded`; not there if no response was begun). `attempt` and `address` say where a failure,
-//! or a status from 500 on, comes from. `failure` is the word of RFC 9209 for what is
-//! behind a status of our own making, `detail` what is beneath that.
+//! The fields of each line, and what they mean, are in `docs/reference.md`. Their names are a
+//! contract: fields are added, never renamed; one that is not known is left out. The words of an
+//! event are in `observe/describe.rs`, those of the access line in `log/access.rs`.
 //!
 //! Text that a client or a component wrote is cut at 4 KiB and then ends in `…`; bytes that are no
 //! UTF-8 become U+FFFD, and control characters are escaped.

@@ -105,6 +105,29 @@ fn a_breaker_that_opens_tells_which_version_said_so() {
 }
 
 #[test]
+fn a_question_tells_who_answered_it() {
+    let origin = Origin::answering([ok(""), answer(418, "", ""), ok("")]);
+    let guest = format!("(if {} (then (unreachable)))", is_status(418));
+    let guest = predicate(&format!("{guest} (i32.const 0)"));
+    let config = format!("[log]\nlevel = 'debug'\n{RETRY}");
+    let proxy = with_component(&origin, &guest, &config, "on_error = 'unhandled'");
+    let asked = |id: &str| {
+        proxy.ask(get("/", id));
+        let story = proxy.story(id);
+        story.into_iter().find(|line| line["msg"] == "Condition handle-if: no").expect("a question")
+    };
+    let (answered, failed) = (asked("1"), asked("2"));
+    let digest = &proxy.line("Component loaded")["digest"];
+    let by = json!({ "component": "c", "digest": digest, "generation": 1 });
+    assert_eq!((&answered["decided_by"], answered.get("on_error")), (&by, None), "{answered}");
+    assert_eq!(
+        (failed.get("decided_by"), &failed["on_error"], &failed["component"]),
+        (None, &json!(true), &json!("c")),
+        "{failed}"
+    );
+}
+
+#[test]
 fn only_what_only_says_is_asked_about() {
     let origin = Origin::answering([answer(503, "", ""), answer(418, "", ""), ok("")]);
     let config = RETRY.replace(

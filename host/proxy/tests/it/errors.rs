@@ -65,8 +65,8 @@ fn a_timeout_is_a_504() {
     assert_eq!(proxy.told("1"), ["Connection timed out", "504: Gateway Timeout"]);
     assert_eq!((&story[0]["policy"], &story[0]["limit_ms"]), (&json!("limit"), &json!(100.0)));
     assert_eq!(
-        (&story[1]["failure"], &story[1]["level"]),
-        (&json!("http_response_timeout"), &json!("ERROR"))
+        (&story[1]["failure"], &story[1]["error"], &story[1]["level"]),
+        (&json!("timeout"), &json!("http_response_timeout"), &json!("ERROR"))
     );
     proxy.counts(&[
         (r#"fusebox_timeouts_total{route="/",policy="limit"}"#, 1.0),
@@ -90,7 +90,7 @@ fn a_connection_that_is_not_made_in_time_is_a_504() {
         &door,
         "[[routes]]\nupstream = { url = 'ORIGIN', connect_timeout = '200ms' }",
     );
-    is_problem(&proxy.ask(get("/", "1")), "1", 504, "connection_timeout", "connection timed out");
+    is_problem(&proxy.ask(get("/", "1")), "1", 504, "connection_timeout", "connecting timed out");
 }
 
 #[test]
@@ -203,6 +203,44 @@ fn no_route_is_a_404() {
 }
 
 #[test]
+fn the_access_line_says_why_a_request_was_refused() {
+    let origin = Origin::answering([ok("")]);
+    let routes = "[[routes]]\npath = '/api'\nupstream = 'ORIGIN'";
+    let proxy = Proxy::before(&origin, &format!("[listener]\nmax_body = '1KiB'\n{routes}"));
+    for (request, status, error) in [
+        ("GET / HTTP/1.1\r\nhost: b\r\n", 404, "destination_not_found"),
+        ("GET /api HTTP/1.1\r\nhost: a b\r\n", 400, "http_request_error"),
+        ("PUT /api HTTP/1.1\r\nhost: b\r\ncontent-length: 1025\r\n", 413, "http_request_error"),
+    ] {
+        let (mut client, id) = (proxy.connect(), status.to_string());
+        client.send(format!("{request}x-request-id: {id}\r\n\r\n"));
+        assert_eq!(client.response().status(), status);
+        let line = proxy.story(&id).pop().expect("the access line");
+        assert_eq!((&line["failure"], &line["error"]), (&json!("other"), &json!(error)), "{line}");
+    }
+}
+
+#[test]
+fn what_the_client_is_to_blame_for_points_at_no_upstream() {
+    let origin = Origin::answering([ok("")]);
+    let proxy = Proxy::before(&origin, &format!("[listener]\nmax_body = '1KiB'\n{ROUTE}"));
+    let mut client = proxy.connect();
+    client.send(
+        "POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+    );
+    client.send(format!("400\r\n{}\r\n1\r\nx\r\n", "x".repeat(1024)));
+    assert_eq!(client.response().status(), 413);
+    let story = proxy.story("1");
+    let line = story.last().expect("the access line");
+    assert_eq!((line["attempts"].as_u64(), line.get("address")), (Some(1), None), "{line}");
+    proxy.counts(&[
+        (r#"fusebox_attempts_total{route="/",outcome="client"}"#, 1.0),
+        (r#"fusebox_requests_total{route="/",status="413"}"#, 1.0),
+        (r#"fusebox_requests_total{route="/",status="503"}"#, 0.0),
+    ]);
+}
+
+#[test]
 fn a_request_body_over_the_limit_is_a_413_whether_or_not_its_length_is_announced() {
     let origin = Origin::answering([ok("")]);
     let proxy = Proxy::before(&origin, &format!("[listener]\nmax_body = '1KiB'\n{ROUTE}"));
@@ -275,8 +313,8 @@ fn a_response_that_breaks_off_does_not_look_whole() {
         let story = proxy.story("1");
         assert_eq!(proxy.told("1"), ["Response incomplete: connection lost", "200: OK"]);
         assert_eq!(
-            (&story[0]["failure"], &story[0]["level"]),
-            (&json!("connection_terminated"), &json!("WARN"))
+            (&story[0]["failure"], &story[0]["error"], &story[0]["level"]),
+            (&json!("connection-lost"), &json!("connection_terminated"), &json!("WARN"))
         );
         proxy.counts(&[(
             r#"fusebox_responses_incomplete_total{route="/",failure="connection-lost"}"#,

@@ -581,7 +581,7 @@ fn an_upstream_that_resets_the_connection_is_a_failure_of_the_attempt() {
     let proxy = alone(&origin);
     let response = proxy.ask(post(&"x".repeat(100_000), "1"));
     assert_eq!(response.status(), 502);
-    assert_eq!(proxy.story("1").last().expect("a line")["failure"], "connection_terminated");
+    assert_eq!(proxy.story("1").last().expect("a line")["error"], "connection_terminated");
 }
 
 #[test]

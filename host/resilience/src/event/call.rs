@@ -15,8 +15,7 @@ pub enum AttemptOutcome {
     Response(u16),
     /// No response.
     Failure(ErrorKind),
-    /// Nobody waited for it any longer: a timeout around it, a hedge that won, or the client that
-    /// left.
+    /// Nobody waited for it any longer: a timeout around it fired, or the client left.
     Cancelled,
 }
 
@@ -100,8 +99,11 @@ pub enum CallEvent {
     Finished {
         /// The status that the client got; `None` if it left before one was sent.
         status: Option<u16>,
-        /// The failure behind a status of our own making.
+        /// The failure of the call, which made the status one of our own; `None` too if the
+        /// request was refused before there was a call to make.
         failure: Option<ErrorKind>,
+        /// The error type of RFC 9209 behind a status of our own.
+        error: Option<&'static str>,
         /// The causes of that failure: for the log, never for the client.
         detail: Option<Arc<str>>,
         /// The attempts that were made.
@@ -153,6 +155,8 @@ pub enum ConditionEvent {
         slot: Slot,
         /// The component that was asked; `None` if the lists of the configuration answered.
         component: Option<Arc<str>>,
+        /// Whether the component failed to answer, and its `on_error` did.
+        on_error: bool,
         /// Whether it takes the outcome.
         handled: bool,
     },

@@ -46,7 +46,6 @@ use crate::outcome::{Outcome, OutcomeExt};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::predicate::Verdict;
-use crate::provenance::Role;
 use crate::retry_after::{Pushback, pushback, requested_delay};
 use crate::scope::Scope;
 use crate::slot::Slot;
@@ -477,7 +476,7 @@ impl Policy for Retry {
                     // Boxed to keep the common path's future small.
                     Box::pin(self.sleep(delay)).await;
                 }
-                scope = scope.run_again(call, Role::Retry(retries));
+                scope = scope.run_again(call, &self.name, retries);
             };
             // What it turns away, or is turned away with, is not all that came of the call.
             outcome.map_err(|error| error.with_behind(behind))

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fusebox_resilience::{BodyEnd, CallEvent, ErrorKind, Provenance, Request};
+use fusebox_resilience::{BodyEnd, CallEvent, ErrorKind, Failure, Origin, Provenance, Request};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::observe::level::Level;
@@ -13,6 +13,7 @@ use crate::observe::line::{Line, SinceEpoch};
 pub(super) struct AccessLine<'a> {
     status: Option<u16>,
     failure: Option<ErrorKind>,
+    error: Option<&'static str>,
     detail: Option<&'a str>,
     attempts: u32,
     end: Option<BodyEnd>,
@@ -25,13 +26,21 @@ pub(super) struct AccessLine<'a> {
 impl<'a> AccessLine<'a> {
     /// The line about the end of a call; `None` for another event.
     pub(super) fn of(event: &'a CallEvent, provenance: Option<&'a Provenance>) -> Option<Self> {
-        let &CallEvent::Finished { status, failure, ref detail, attempts, end, bytes, elapsed } =
-            event
+        let &CallEvent::Finished {
+            status,
+            failure,
+            error,
+            ref detail,
+            attempts,
+            end,
+            bytes,
+            elapsed,
+        } = event
         else {
             return None;
         };
         let detail = detail.as_deref();
-        Some(Self { status, failure, detail, attempts, end, bytes, elapsed, provenance })
+        Some(Self { status, failure, error, detail, attempts, end, bytes, elapsed, provenance })
     }
 
     pub(super) fn level(&self) -> Level {
@@ -77,16 +86,27 @@ impl<'a> AccessLine<'a> {
         }
         line.piece("},\"attempts\":").number(self.attempts.into());
         if let Some(provenance) = self.provenance
-            && (level == Level::Error || self.failure.is_some())
+            && self.comes_from_upstream()
         {
             line.field("attempt", provenance.attempt);
             if let Some(address) = provenance.address {
                 line.address(address);
             }
         }
-        line.maybe("failure", self.failure.map(ErrorKind::name));
+        if let Some(error) = self.error {
+            let failure = self.failure.map_or(Failure::Other, ErrorKind::failure);
+            line.field("failure", failure.name()).field("error", error);
+        }
         if let Some(detail) = self.detail {
             line.text("detail", detail.as_bytes());
+        }
+    }
+
+    /// Whether the answer is a failure for which the client is not to blame.
+    fn comes_from_upstream(&self) -> bool {
+        match self.failure {
+            Some(kind) => kind.origin() != Origin::Client,
+            None => self.level() == Level::Error,
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use fusebox_resilience::{AttemptOutcome, Failure};
+use fusebox_resilience::{AttemptOutcome, Failure, Origin};
 
 /// A number that grows. Only one thread may add at a time.
 #[derive(Debug, Default)]
@@ -67,10 +67,11 @@ pub(super) const STATUSES: std::ops::Range<u16> = 100..600;
 const PAGE: usize = 50;
 const PAGES: usize = (STATUSES.end - STATUSES.start) as usize / PAGE;
 
-/// Classes of statuses, then failures in their order, then cancelled.
+/// Classes of statuses, then failures in their order, then cancelled, then the client's failures.
 pub(super) const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(super) const CANCELLED: usize = CLASSES.len() + Failure::ALL.len();
-pub(super) const OUTCOMES: usize = CANCELLED + 1;
+pub(super) const CLIENT: usize = CANCELLED + 1;
+pub(super) const OUTCOMES: usize = CLIENT + 1;
 
 /// What one thread counts of a route. Aligned, so that no other thread writes into its first and
 /// last cache lines.
@@ -91,6 +92,7 @@ impl Counts {
             AttemptOutcome::Response(status) => {
                 Some(usize::from(status / 100)).filter(|class| *class < CLASSES.len())
             }
+            AttemptOutcome::Failure(kind) if kind.origin() == Origin::Client => Some(CLIENT),
             AttemptOutcome::Failure(kind) => Some(failure_index(kind.failure())),
             AttemptOutcome::Cancelled => Some(CANCELLED),
         };

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use rustc_hash::FxBuildHasher;
 
 use super::counts::{
-    BOUNDS, BUCKETS, CANCELLED, CLASSES, Counts, Durations, OUTCOMES, failure_index,
+    BOUNDS, BUCKETS, CANCELLED, CLASSES, CLIENT, Counts, Durations, OUTCOMES, failure_index,
 };
 
 /// Counts requests and attempts, on any thread.
@@ -164,6 +164,10 @@ pub(super) fn sizes(requests: &Requests) -> (usize, usize) {
     )
 }
 
+/// Statuses of which each route has a series from the start: all is well, and what is said of an
+/// upstream that is not.
+const EXPECTED: [u16; 5] = [200, 500, 502, 503, 504];
+
 /// The sums over all shards.
 #[derive(Debug, Default)]
 struct Totals {
@@ -193,13 +197,15 @@ impl Totals {
         self.attempt_durations.add(&counts.attempt_durations);
     }
 
-    /// Counts by the label `status`; those that are 0 have no series.
+    /// Counts by the label `status`; those that are 0 have no series, but for what an alert needs
+    /// the first increment of.
     fn requests(&self) -> impl Iterator<Item = (String, u64)> {
+        let mut statuses: BTreeMap<u16, u64> = EXPECTED.map(|status| (status, 0)).into();
+        statuses.extend(&self.statuses);
         let others = [("none", self.no_status), ("other", self.other_status)];
-        let statuses = self.statuses.iter().map(|(status, count)| (status.to_string(), *count));
-        statuses
-            .chain(others.map(|(name, count)| (name.to_owned(), count)))
-            .filter(|(_, count)| *count > 0)
+        let others = others.into_iter().filter(|(_, count)| *count > 0);
+        let statuses = statuses.into_iter().map(|(status, count)| (status.to_string(), count));
+        statuses.chain(others.map(|(name, count)| (name.to_owned(), count)))
     }
 
     /// Counts by the label `outcome`; those that are 0 have no series, but for what an alert needs
@@ -216,12 +222,15 @@ impl Totals {
         ]
         .map(failure_index);
         let is_expected = move |index: usize| {
-            (2..CLASSES.len()).contains(&index) || index == CANCELLED || failures.contains(&index)
+            (2..CLASSES.len()).contains(&index)
+                || [CANCELLED, CLIENT].contains(&index)
+                || failures.contains(&index)
         };
         let all = self.attempts.iter().copied().enumerate();
         all.filter(move |(index, count)| *count > 0 || is_expected(*index)).map(|(index, count)| {
             let outcome = match index {
                 CANCELLED => "cancelled",
+                CLIENT => "client",
                 class if class < CLASSES.len() => CLASSES[class],
                 failure => Failure::ALL[failure - CLASSES.len()].name(),
             };
@@ -298,11 +307,6 @@ impl EncodeMetric for Series {
     }
 
     fn is_empty(&self) -> bool {
-        match self.shown {
-            RequestSeries::Requests => {
-                self.totals.values().all(|totals| totals.requests().next().is_none())
-            }
-            _ => self.totals.is_empty(),
-        }
+        self.totals.is_empty()
     }
 }

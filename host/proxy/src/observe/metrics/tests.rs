@@ -1,7 +1,9 @@
 //! The text of a scrape after what has happened.
 
+mod by_thread;
+mod of_process;
+
 use std::collections::BTreeMap;
-use std::thread;
 use std::time::Duration;
 
 use fusebox_resilience::testing::{NoParts, call};
@@ -30,6 +32,7 @@ fn finished(status: Option<u16>) -> EventKind {
     EventKind::Call(CallEvent::Finished {
         status,
         failure: None,
+        error: None,
         detail: None,
         attempts: 1,
         end: None,
@@ -86,6 +89,7 @@ fn events_are_counted() {
     own(attempt(AttemptOutcome::Response(799)));
     own(attempt(AttemptOutcome::Failure(ErrorKind::ConnectionRefused)));
     own(attempt(AttemptOutcome::Failure(ErrorKind::Internal)));
+    own(attempt(AttemptOutcome::Failure(ErrorKind::RequestIncomplete)));
     own(attempt(AttemptOutcome::Cancelled));
     of_policy("retry", EventKind::Retry(RetryEvent::Scheduled { retry: 1, delay: Duration::ZERO }));
     of_policy("retry", EventKind::Retry(RetryEvent::Scheduled { retry: 2, delay: Duration::ZERO }));
@@ -143,6 +147,7 @@ fn events_are_counted() {
             r#"attempts_total{route="test",outcome="2xx"} 2"#,
             r#"attempts_total{route="test",outcome="5xx"} 1"#,
             r#"attempts_total{route="test",outcome="cancelled"} 1"#,
+            r#"attempts_total{route="test",outcome="client"} 1"#,
             r#"attempts_total{route="test",outcome="connect"} 1"#,
             // A failure that is none of the upstream's is counted like a status that is none: 799
             // and an inner fault.
@@ -168,7 +173,7 @@ fn events_are_counted() {
     );
     let all = series(&metrics.render(&Scrape::default()));
     let of = |name: &str| all.get(name).copied();
-    assert_eq!(of(r#"fusebox_attempt_duration_seconds_count{route="test"}"#), Some(7.0));
+    assert_eq!(of(r#"fusebox_attempt_duration_seconds_count{route="test"}"#), Some(8.0));
     assert_eq!(of(r#"fusebox_request_duration_seconds_count{route="test"}"#), Some(5.0));
     assert_eq!(
         of(r#"fusebox_request_duration_seconds_bucket{route="test",le="0.025"}"#),
@@ -214,6 +219,9 @@ fn what_is_announced_is_there_at_0() {
     for name in [
         r#"attempts_total{route="r",outcome="5xx"}"#,
         r#"attempts_total{route="r",outcome="timeout"}"#,
+        r#"attempts_total{route="r",outcome="client"}"#,
+        r#"requests_total{route="r",status="200"}"#,
+        r#"requests_total{route="r",status="504"}"#,
         r#"request_duration_seconds_count{route="r"}"#,
         r#"retries_total{route="r",policy="p"}"#,
         r#"retries_exhausted_total{route="r",policy="p"}"#,
@@ -385,8 +393,8 @@ fn no_client_and_no_guest_makes_a_series() {
     let all = series(&metrics.render(&Scrape::default()));
     let count = |name: &str| all.keys().filter(|series| series.starts_with(name)).count();
     assert_eq!(count("fusebox_requests_total"), 500 + 1);
-    // Six classes, six failures and cancelled.
-    assert_eq!(count("fusebox_attempts_total"), 13);
+    // Six classes, six failures, cancelled and the client's.
+    assert_eq!(count("fusebox_attempts_total"), 14);
     // One for each kind of fault, and the rejections.
     assert_eq!(count("fusebox_component"), Fault::ALL.len() + 1);
     assert_eq!(all.get(r#"fusebox_requests_total{route="r",status="other"}"#), Some(&9500.0));
@@ -401,155 +409,4 @@ fn names_are_escaped() {
         text.contains(r#"fusebox_requests_total{route="a\"b\\c\nd",status="200"} 1"#),
         "{text}"
     );
-}
-
-#[test]
-fn a_route_is_found_by_its_name() {
-    // A reload makes the names anew.
-    let metrics = Metrics::new();
-    observe(&metrics, Some(&on_route("r")), None, finished(Some(200)));
-    observe(&metrics, Some(&on_route("r")), None, finished(Some(200)));
-    assert_eq!(
-        counted(&metrics, &Scrape::default()),
-        [r#"requests_total{route="r",status="200"} 2"#]
-    );
-}
-
-#[test]
-fn threads_lose_no_count() {
-    let metrics = Metrics::new();
-    thread::scope(|scope| {
-        for thread in 0..4 {
-            let metrics = &metrics;
-            scope.spawn(move || {
-                let routes = [on_route("a"), on_route("b")];
-                for number in 0..2000_u16 {
-                    let call = &routes[usize::from(number) % 2];
-                    observe(metrics, Some(call), None, attempt(AttemptOutcome::Response(200)));
-                    observe(metrics, Some(call), None, finished(Some(200 + number % 10 / 2)));
-                    let scheduled =
-                        EventKind::Retry(RetryEvent::Scheduled { retry: 1, delay: Duration::ZERO });
-                    observe(metrics, Some(call), Some("retry"), scheduled);
-                    if thread == 0 && number % 100 == 0 {
-                        metrics.render(&Scrape::default());
-                    }
-                }
-            });
-        }
-    });
-    let all = series(&metrics.render(&Scrape::default()));
-    let sum = |name: &str| {
-        all.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum()
-    };
-    for name in
-        ["requests_total", "attempts_total", "retries_total", "request_duration_seconds_count"]
-    {
-        let total: f64 = sum(&format!("fusebox_{name}"));
-        assert_eq!(total, 8000.0, "{name}");
-    }
-}
-
-#[test]
-fn what_a_thread_has_counted_outlives_it_and_the_next_goes_on() {
-    let metrics = Metrics::new();
-    for _ in 0..10 {
-        thread::scope(|scope| {
-            scope
-                .spawn(|| observe(&metrics, Some(&on_route("r")), None, finished(Some(200))))
-                .join()
-                .unwrap();
-        });
-    }
-    assert_eq!(
-        counted(&metrics, &Scrape::default()),
-        [r#"requests_total{route="r",status="200"} 10"#]
-    );
-    // A scope waits for what it runs, not for what a thread drops last.
-    let (shards, _) = requests::sizes(&metrics.requests);
-    assert!(shards < 10, "{shards}");
-}
-
-#[test]
-fn names_that_a_reload_has_replaced_are_forgotten() {
-    let metrics = Metrics::new();
-    for _ in 0..1000 {
-        let routes = [on_route("a"), on_route("b")];
-        routes.iter().for_each(|route| observe(&metrics, Some(route), None, finished(Some(200))));
-    }
-    let (_, known) = requests::sizes(&metrics.requests);
-    assert!(known < 50, "{known}");
-    assert_eq!(
-        counted(&metrics, &Scrape::default()),
-        [
-            r#"requests_total{route="a",status="200"} 1000"#,
-            r#"requests_total{route="b",status="200"} 1000"#
-        ]
-    );
-}
-
-#[test]
-fn two_registries_on_one_thread_do_not_mix() {
-    let (one, other) = (Metrics::new(), Metrics::new());
-    let route = on_route("r");
-    for _ in 0..5 {
-        observe(&one, Some(&route), None, finished(Some(200)));
-        observe(&other, Some(&route), None, finished(Some(503)));
-    }
-    assert_eq!(counted(&one, &Scrape::default()), [r#"requests_total{route="r",status="200"} 5"#]);
-    assert_eq!(
-        counted(&other, &Scrape::default()),
-        [r#"requests_total{route="r",status="503"} 5"#]
-    );
-}
-
-#[test]
-fn a_duration_counts_up_to_its_bound_and_in_the_sum() {
-    let metrics = Metrics::new();
-    let route = on_route("r");
-    for micros in [0, 500, 501, 60_000_000, 60_000_001] {
-        let elapsed = Duration::from_micros(micros);
-        let outcome = AttemptOutcome::Response(200);
-        observe(
-            &metrics,
-            Some(&route),
-            None,
-            EventKind::Attempt(AttemptEvent::Finished { attempt: 1, outcome, elapsed }),
-        );
-    }
-    let text = metrics.render(&Scrape::default());
-    let shown: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("fusebox_attempt_duration_seconds_"))
-        .collect();
-    let [first, second, .., last_bound, beyond, sum, count] = &shown[..] else { panic!("{text}") };
-    assert_eq!(*first, r#"bucket{route="r",le="0.0005"} 2"#);
-    assert_eq!(*second, r#"bucket{route="r",le="0.001"} 3"#);
-    assert_eq!(*last_bound, r#"bucket{route="r",le="60"} 4"#);
-    assert_eq!(*beyond, r#"bucket{route="r",le="+Inf"} 5"#);
-    assert_eq!(*sum, r#"sum{route="r"} 120.001002"#);
-    assert_eq!(*count, r#"count{route="r"} 5"#);
-    assert_eq!(shown.len(), 16 + 1 + 2);
-}
-
-#[test]
-fn what_linux_says_of_the_process_is_read() {
-    let stat = "7 (a) name) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 123456 \
-                1000000 500 18446744073709551615";
-    assert_eq!(process::cpu_seconds(stat), Some(3.0));
-    assert_eq!(process::start_after_boot(stat), Some(1234.56));
-    assert_eq!(process::cpu_seconds("7 (a) S"), None);
-    assert_eq!(process::cpu_seconds(""), None);
-    assert_eq!(process::resident_bytes("Name:\ta\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
-    assert_eq!(process::resident_bytes("Name:\ta\n"), None);
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn the_process_shows_itself() {
-    let all = series(&Metrics::new().render(&Scrape::default()));
-    for name in ["process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds"]
-    {
-        assert!(all.get(name).is_some_and(|value| *value > 0.0), "{name}: {:?}", all.get(name));
-    }
-    assert!(all.contains_key("process_cpu_seconds_total"));
 }

@@ -102,7 +102,7 @@ pub(super) struct CircuitPermit {
     trial: u64,
 }
 
-/// No leave; `remaining` is how long the circuit stays open, or when to look again whether a trial
+/// No permit; `remaining` is how long the circuit stays open, or when to look again whether a trial
 /// has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CircuitRejection {
@@ -186,7 +186,7 @@ impl CircuitMachine {
         }
     }
 
-    /// Asks for leave. After the delay, the first to ask turns the circuit half-open.
+    /// Asks for a permit. After the delay, the first to ask turns the circuit half-open.
     pub(super) fn admit(
         &mut self,
         now: Instant,
