@@ -188,7 +188,9 @@ impl CircuitBreakerConfig {
         let failure = self.failure(problems);
         let success = self.success(problems);
         let (delay, factor) = if self.has_threshold() { (60, 1.0) } else { (5, 2.0) };
-        let ConfigDuration(delay) = self.delay.unwrap_or(ConfigDuration::from_secs(delay));
+        let delay = self.delay.unwrap_or(ConfigDuration::from_secs(delay));
+        problems.require_time_or_zero(delay, "delay");
+        let ConfigDuration(delay) = delay;
         // One of 0 has nothing to grow.
         let default_factor = if delay.is_zero() { 1.0 } else { factor };
         let delay_factor = self.delay_factor.unwrap_or(default_factor);

@@ -158,6 +158,7 @@ impl PolicyConfig for RetryConfig {
         if let Some(limit) = self.max_duration {
             problems.require_time(limit, "max_duration");
         }
+        problems.require_time_or_zero(self.max_retry_after, "max_retry_after");
         let delays = Delays::build(self.delay, self.backoff, self.random_delay, &mut problems);
         let jitter = match self.jitter {
             Some(jitter) => jitter.build(&mut problems),
@@ -218,6 +219,11 @@ impl PolicyConfig for RetryConfig {
         });
         problems.require(has_budget, "budget", || {
             "without one, nothing keeps retries from multiplying an overload".into()
+        });
+        problems.require(!self.methods.is_empty(), "methods", || {
+            "an empty list: only what has an `Idempotency-Key`, or never reached the upstream, is \
+             retried"
+                .into()
         });
         problems.into_result(()).err().unwrap_or_default()
     }

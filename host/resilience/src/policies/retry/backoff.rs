@@ -11,9 +11,9 @@ use crate::config::{ConfigDuration, Problems};
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackoffConfig {
-    /// Before the first retry; at least 1 ms. Default 100 ms.
+    /// Before the first retry; 1 ms to `max_delay`. Default 100 ms.
     pub delay: ConfigDuration,
-    /// The longest, the first included. Default 5 s.
+    /// The longest. Default 5 s.
     pub max_delay: ConfigDuration,
     /// From one to the next; at least 1. Default 2.
     pub factor: f64,
@@ -44,7 +44,7 @@ pub struct RandomDelayConfig {
 pub enum JitterConfig {
     /// Evenly drawn from 0 to the delay.
     Full,
-    /// Up to so much either way.
+    /// Up to so much either way, at most 1 h.
     Duration(ConfigDuration),
     /// Up to this part of the delay either way, 0 to 1.
     Factor(f64),
@@ -81,11 +81,19 @@ impl<'de> Deserialize<'de> for JitterConfig {
 }
 
 impl JitterConfig {
+    const LONGEST: ConfigDuration = ConfigDuration::from_secs(60 * 60);
+
     pub(super) fn build(self, problems: &mut Problems) -> Jitter {
         let either_way = |most| Jitter { spread: JitterSpread::EitherWay(most), lengthening: most };
         match self {
             Self::Full => Jitter::FULL,
-            Self::Duration(ConfigDuration(most)) => either_way(Most::Time(most)),
+            Self::Duration(most) => {
+                problems.require_time_or_zero(most, "jitter");
+                problems.require(most <= Self::LONGEST, "jitter", || {
+                    format!("must be at most {}, is {most}", Self::LONGEST)
+                });
+                either_way(Most::Time(most.0))
+            }
             Self::Factor(factor) => {
                 problems.require((0.0..=1.0).contains(&factor), "jitter", || {
                     format!("a factor must be from 0 to 1, is {factor}")
@@ -113,28 +121,31 @@ impl Delays {
     ) -> Self {
         let given = [delay.is_some(), backoff.is_some(), random.is_some()];
         if given.into_iter().filter(|given| *given).count() > 1 {
-            problems.add("delay", "exactly one of `delay`, `backoff` and `random_delay`");
+            problems.add("delay", "give at most one of `delay`, `backoff` and `random_delay`");
         }
-        if let Some(ConfigDuration(delay)) = delay {
-            return Self::Fixed(delay);
+        if let Some(delay) = delay {
+            problems.require_time_or_zero(delay, "delay");
+            return Self::Fixed(delay.0);
         }
-        if let Some(RandomDelayConfig { min: ConfigDuration(min), max: ConfigDuration(max) }) =
-            random
-        {
-            problems.require(min <= max, "random_delay.max", || "must be at least `min`".into());
-            return Self::Random { min, max };
+        if let Some(RandomDelayConfig { min, max }) = random {
+            problems.require_time_or_zero(min, "random_delay.min");
+            problems.require_time_or_zero(max, "random_delay.max");
+            problems.require(min <= max, "random_delay.max", || {
+                format!("must be at least `min`, which is {min}, is {max}")
+            });
+            return Self::Random { min: min.0, max: max.0 };
         }
-        let BackoffConfig {
-            delay: ConfigDuration(delay),
-            max_delay: ConfigDuration(max_delay),
-            factor,
-        } = backoff.unwrap_or_default();
-        problems.require_time(ConfigDuration(delay), "backoff.delay");
-        problems.require_time(ConfigDuration(max_delay), "backoff.max_delay");
+        let BackoffConfig { delay, max_delay, factor } = backoff.unwrap_or_default();
+        problems.require_time(delay, "backoff.delay");
+        problems.require_time(max_delay, "backoff.max_delay");
+        let is_capped = delay > max_delay && max_delay >= ConfigDuration::SHORTEST;
+        problems.require(!is_capped, "backoff.delay", || {
+            format!("must be at most `max_delay`, which is {max_delay}, is {delay}")
+        });
         problems.require(factor.is_finite() && factor >= 1.0, "backoff.factor", || {
             format!("must be at least 1, is {factor}")
         });
-        Self::Backoff { delay, max_delay, factor }
+        Self::Backoff { delay: delay.0, max_delay: max_delay.0, factor }
     }
 
     /// The delay number `step`, from 0. `fraction` is chance, 0 to 1.
@@ -268,13 +279,6 @@ mod tests {
             let lengthened = Jitter::FULL.lengthen(delay, fraction);
             prop_assert!(delay <= lengthened && lengthened <= delay.mul_f64(1.2));
         }
-    }
-
-    #[test]
-    fn the_first_delay_is_capped_too() {
-        let second = Duration::from_secs(1);
-        let delays = Delays::Backoff { delay: 3 * second, max_delay: second, factor: 2.0 };
-        assert_eq!(delays.delay(0, 0.0), second);
     }
 
     #[test]
