@@ -29,7 +29,7 @@ impl Line<'_> {
         let start = self.buffer.len();
         let mut json = Serializer::with_formatter(&mut *self.buffer, VisibleText);
         if value.serialize(&mut json).is_err() {
-            // No value of ours fails; a stranger one must not cost the rest of the line.
+            // No value of ours fails. If another does, the rest of the line is still written.
             self.buffer.truncate(start);
             self.buffer.extend_from_slice(b"null");
         }
@@ -53,7 +53,7 @@ impl Line<'_> {
         self
     }
 
-    /// Adds what is within the quotes of what somebody else wrote.
+    /// Adds what somebody else wrote, without quotes around it.
     pub(crate) fn text_value(&mut self, bytes: &[u8]) -> &mut Self {
         // Nearly all of it needs no escape.
         if bytes.len() <= MAX_TEXT && is_plain(bytes) {
@@ -215,8 +215,8 @@ impl Scratch {
                 use_it(&mut scratch);
             }
         });
-        // A value that logs when it is formatted meets an empty one; and a thread at its very end
-        // has none.
+        // A value that logs while it is formatted finds the buffer in use, and a thread that is
+        // ending has none any more: both get an empty one.
         if let Some(use_it) = use_it {
             use_it(&mut Self::default());
         }
@@ -255,7 +255,7 @@ pub(crate) struct SinceEpoch(Duration);
 
 impl SinceEpoch {
     pub(crate) fn of(time: SystemTime) -> Self {
-        // A clock before 1970 is a clock that was never set.
+        // A clock that was never set may be before 1970.
         Self(time.duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 

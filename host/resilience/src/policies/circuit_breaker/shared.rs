@@ -1,28 +1,27 @@
-//! The machine as workers share it: most calls find what they need to know in one word that nobody
-//! is changing.
+//! The machine as workers share it: most calls need to read only one word, which rarely changes.
 //!
-//! **Closed and well.** A call is admitted by one load. Its success is none of the machine's
-//! business if the machine counts the last results and all of those are successes: it is recorded
-//! by another load. If the machine counts by time, a success is added to the thread's own shard,
-//! which others look at when a failure has to be judged. So with 64 workers as with one,
-//! such a call writes to no cache line that another thread uses, where it took the lock twice.
+//! **Closed and well.** A call is admitted by one load. If the machine counts the last results and
+//! all of them are successes, another success changes nothing: a second load finds that out. If the
+//! machine counts by time, a success is added to the thread's own shard, which other threads read
+//! when they judge a failure. So such a call writes to no cache line that another thread uses,
+//! whether there is one worker or 64; before, it took the lock twice.
 //!
 //! **Open.** A call is rejected by one load.
 //!
 //! **Everything else** takes the lock: failures, successes while failures are remembered by their
 //! order, trials, and the first success of each thread in each slice of time. Under the lock the
-//! machine is what it is to a single thread, so what goes past it must be a step that the machine
-//! would have taken, at a moment within the call:
+//! machine behaves as for a single thread. What does without the lock must come to the same as a
+//! step of the machine at some moment within the call:
 //!
-//! - The word is stored under the lock, by the change that it tells of. A load is such a moment:
-//!   what was loaded was true then. A change that happened before the load is seen by it, since
-//!   threads agree on the order of stores to one word; and the word carries all that is decided by
-//!   it, so no other memory needs to be ordered with it.
+//! - Each change of the machine stores the word before it releases the lock. The load is the moment:
+//!   what it reads is true then. It sees every change that happened before, since threads agree on
+//!   the order of stores to one word. The word has all that is decided by it, so no other memory
+//!   needs to be ordered with it.
 //! - A shard is open only while no success in its slice could change the state
 //!   ([`CircuitMachine::is_safe_from_successes`]), which every step under the lock ensures before
-//!   it judges: it closes and empties them one by one if it can't tell without. A success that
-//!   comes to its shard before is counted in that judgement, and one that comes after finds the
-//!   shard closed and waits for the lock.
+//!   it judges: if it needs their counts, it closes and empties them one by one. A success that was
+//!   added to a shard before is counted; one that comes after finds the shard closed, and waits for
+//!   the lock.
 //!
 //! A failure costs as much as before. With a `period`, judging one looks at all shards only if it
 //! might open the circuit, so at a steady rate of failures below the threshold that is rare.
@@ -77,14 +76,14 @@ struct Slice {
     ends: Instant,
 }
 
-/// What a call can go by without the lock.
+/// What a call can know without the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
-    /// Only the machine knows.
+    /// It needs the lock.
     Ask,
     /// Calls are let through.
     Closed { generation: u64 },
-    /// And a success changes nothing.
+    /// Calls are let through, and a success changes nothing.
     Settled { generation: u64 },
     /// Calls are rejected until so many nanoseconds after the origin.
     Open { until: u64 },
