@@ -52,6 +52,8 @@ fn the_lines_of_a_request_are_in_order_and_say_which_attempt_and_where() {
     }
     assert_eq!(json!([story[1]["run"], story[5]["run"]]), json!([0, 1]));
     assert_eq!(json!([story[1]["role"], story[5]["role"]]), json!(["first", "retry"]));
+    let whose = [1, 2, 5, 6].map(|line| story[line].get("policy"));
+    assert_eq!(json!(whose), json!([null, null, "retry", "retry"]));
     assert_eq!(story[9]["response"]["end"], "whole");
 }
 

@@ -539,6 +539,7 @@ fn configuration_errors_name_the_key() {
             "success_capacity: needs a `success_threshold`",
         ),
         ("success_capacity = 2", "success_capacity: must be within 3 to 100000, is 2"),
+        ("delay = \"1ns\"", "delay: must be 0s or at least 1ms, is 1ns"),
         ("delay_factor = 0.9", "delay_factor: must be at least 1, is 0.9"),
         (
             "delay = \"0s\"\ndelay_factor = 2",
