@@ -13,10 +13,10 @@
 //! machine behaves as for a single thread. What does without the lock must come to the same as a
 //! step of the machine at some moment within the call:
 //!
-//! - Each change of the machine stores the word before it releases the lock. The load is the moment:
-//!   what it reads is true then. It sees every change that happened before, since threads agree on
-//!   the order of stores to one word. The word has all that is decided by it, so no other memory
-//!   needs to be ordered with it.
+//! - Each change of the machine stores the word before it releases the lock. The load is the
+//!   moment: what it reads is true then. It sees every change that happened before, since threads
+//!   agree on the order of stores to one word. The word has all that is decided by it, so no other
+//!   memory needs to be ordered with it.
 //! - A shard is open only while no success in its slice could change the state
 //!   ([`CircuitMachine::is_safe_from_successes`]), which every step under the lock ensures before
 //!   it judges: if it needs their counts, it closes and empties them one by one. A success that was
