@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::code_cache;
 use crate::config::{
     AdminAddress, Config, ConfigError, ConfigFile, ListenerConfig, Places, RouteConfig,
-    RouteUpstream, UpstreamConfig,
+    RouteUpstream, UpstreamConfig, join,
 };
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::running::{PoliciesByName, Running};
@@ -235,11 +235,14 @@ impl<'a> Compilation<'a> {
             .policies
             .iter()
             .map(|(name, policy)| (format!("policies.{name}"), policy.changed_defaults()));
-        let tables = [("listener".to_owned(), ListenerConfig::CHANGED_DEFAULTS)];
+        let tables = [
+            (String::new(), Config::CHANGED_DEFAULTS),
+            ("listener".to_owned(), ListenerConfig::CHANGED_DEFAULTS),
+        ];
         let mut notes = Vec::new();
         for (table, defaults) in tables.into_iter().chain(policies) {
             for ChangedDefault { keys, message } in defaults {
-                let path = |key: &&str| format!("{table}.{key}");
+                let path = |key: &&str| join(&table, key);
                 if !keys.iter().any(|key| self.places.has(&path(key))) {
                     let own = keys.first().map(path).unwrap_or_default();
                     notes.push(self.places.error(&own, format!("the default {message}")));

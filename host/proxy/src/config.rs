@@ -17,6 +17,7 @@ mod words;
 
 pub(crate) use document::independent;
 pub use document::{ConfigError, Document, Places};
+pub(crate) use path::join;
 pub use route::RouteConfig;
 pub use tables::{AdminAddress, AdminConfig, CodeCacheConfig, ListenerConfig, LogConfig, PathRule};
 pub use upstream::{Endpoint, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fusebox_resilience::config::{ConfigSize, Problem};
+use fusebox_resilience::config::{ChangedDefault, ConfigSize, Problem};
 use fusebox_resilience::{
     AnyPolicyConfig, BudgetConfig, PolicyConfig, ReadPolicyConfig, policy_kinds,
 };
@@ -77,6 +78,13 @@ pub struct ConfigFile {
 }
 
 impl Config {
+    /// Its defaults that are not what they were.
+    pub const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[ChangedDefault {
+        keys: &["max_component_memory"],
+        message: "is 2GiB for all instances together; it was no limit, as with \
+                  `max_component_memory = \"1000GiB\"`",
+    }];
+
     /// The configuration, with defaults in place of what is wrong, and the errors.
     pub fn parse(document: &Document<'_>) -> (Self, Vec<ConfigError>) {
         let mut reader = Reader::new(document);

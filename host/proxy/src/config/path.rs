@@ -1,7 +1,7 @@
 //! Paths of values, such as `policies.retry.backoff` or `routes[0].path`.
 
 /// The path of a key of the table at `path`.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 

@@ -369,6 +369,7 @@ fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
     let all =
         noted("[policies.retry]\nkind = 'retry'\n[policies.breaker]\nkind = 'circuit-breaker'\n");
     let keys = [
+        "max_component_memory",
         "listener.trusted",
         "listener.paths",
         "listener.max_replay_memory",
@@ -381,6 +382,7 @@ fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
         "policies.retry.budget",
         "policies.retry.retry_retried",
         "policies.retry.handle_if",
+        "policies.retry.methods",
     ];
     for key in keys {
         let note = format!(": {key}: the default is ");
@@ -390,15 +392,22 @@ fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
         );
     }
     assert!(all.iter().all(|line| line.contains("; it was ")), "{all:#?}");
+    let of_breaker = all.iter().find(|line| line.contains("breaker.handle_if")).expect("its note");
+    for gone in ["429", "`retries-exceeded`", "`other`"] {
+        assert!(of_breaker.contains(&format!("without {gone}")), "{of_breaker}");
+    }
     // What each says restores the old one is valid, and silences it.
     let restored = noted(
-        "[listener]\nretry_after_jitter = 0\ntrusted = ['0.0.0.0/0', '::/0']\npaths = 'as-is'\n\
+        "max_component_memory = '1000GiB'\n\
+         [listener]\nretry_after_jitter = 0\ntrusted = ['0.0.0.0/0', '::/0']\npaths = 'as-is'\n\
          max_replay_memory = '1TiB'\n[policies.retry]\nkind = 'retry'\njitter = 0\n\
          max_retry_after = '60s'\nbudget = 'none'\nretry_retried = true\n\
          handle_if = { failure = ['dns', 'connect', 'tls', 'connection-lost', 'protocol', \
          'timeout', 'retries-exceeded', 'other'] }\n\
+         methods = ['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']\n\
          [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 5\ndelay_jitter = 0\n\
-         handle_if = { status = ['429', '500', '502-599'] }\n",
+         handle_if = { status = ['429', '500', '502-599'], failure = ['dns', 'connect', 'tls', \
+         'connection-lost', 'protocol', 'timeout', 'retries-exceeded', 'other'] }\n",
     );
     let noted_still =
         |line: &&String| keys.iter().any(|key| line.contains(&format!(" {key}: the ")));

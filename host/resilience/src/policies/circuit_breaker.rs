@@ -138,8 +138,12 @@ impl PolicyConfig for CircuitBreakerConfig {
         },
         ChangedDefault {
             keys: &["handle_if"],
-            message: "is without 429, which says that one client is too fast; it was with it, as \
-                      with `handle_if = { status = [\"429\", \"500\", \"502-599\"] }`",
+            message: "is without 429, which says that one client is too fast, without \
+                      `retries-exceeded`, as what is behind it decides, and without `other`, our \
+                      own faults; it was with them, as with `handle_if = { status = [\"429\", \
+                      \"500\", \"502-599\"], failure = [\"dns\", \"connect\", \"tls\", \
+                      \"connection-lost\", \"protocol\", \"timeout\", \
+                      \"retries-exceeded\", \"other\"] }`",
         },
     ];
 

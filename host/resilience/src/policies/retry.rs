@@ -88,7 +88,7 @@ pub struct RetryConfig {
     /// Whether the last response goes out as it came; if not, `retries exceeded`. Default true.
     pub return_last_failure: bool,
     /// Methods that are safe to repeat; `["*"]` for all. Default: the idempotent ones of RFC 9110,
-    /// section 9.2.2.
+    /// section 9.2.2, and QUERY (RFC 10008).
     pub methods: Vec<String>,
     /// Whether to retry what another layer of proxies retries or has turned away. Default false.
     pub retry_retried: bool,
@@ -110,7 +110,7 @@ impl Default for RetryConfig {
             max_duration: None,
             abort_if: None,
             return_last_failure: true,
-            methods: ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]
+            methods: ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"]
                 .map(String::from)
                 .to_vec(),
             retry_retried: false,
@@ -145,6 +145,12 @@ impl PolicyConfig for RetryConfig {
             message: "is without `other`, our own faults; it was with it, as with `handle_if = { \
                       failure = [\"dns\", \"connect\", \"tls\", \"connection-lost\", \
                       \"protocol\", \"timeout\", \"retries-exceeded\", \"other\"] }`",
+        },
+        ChangedDefault {
+            keys: &["methods"],
+            message: "is with QUERY, which asks and changes nothing; it was without it, as with \
+                      `methods = [\"GET\", \"HEAD\", \"OPTIONS\", \"TRACE\", \"PUT\", \
+                      \"DELETE\"]`",
         },
     ];
 

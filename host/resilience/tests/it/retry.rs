@@ -459,7 +459,7 @@ async fn a_discarded_response_gives_back_what_its_body_holds_before_the_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn by_default_the_idempotent_methods_are_repeated_and_no_other() {
-    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"] {
         let rig = Rig::new("503", [retry("delay = \"10ms\"")]);
         assert_eq!(rig.request(method, RequestBody::empty()).await, (12, Ok(200)), "{method}");
     }
