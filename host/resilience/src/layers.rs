@@ -12,6 +12,8 @@ use crate::outcome::{Outcome, Response};
 
 /// The header of the mark: `x-fusebox-attempt: 2`.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-fusebox-attempt");
+/// The header in which Envoy tells upstreams the number of an attempt, from 1.
+pub const ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// The errors of RFC 9209 with which a fusebox turns a call away without asking anybody.
@@ -21,7 +23,12 @@ const REJECTIONS: [&str; 3] =
 /// The mark that an attempt carries: the larger of the one that its request came with and its own
 /// number. `None`: what the request came with is passed on as it is.
 pub fn mark(call: &Call, attempt: u32) -> Option<HeaderValue> {
-    (attempt > 1).then(|| HeaderValue::from(attempt.max(received(call))))
+    (attempt > 1).then(|| attempt_count(call, attempt))
+}
+
+/// The number of the attempt, or the larger one of the mark that its request came with.
+pub fn attempt_count(call: &Call, attempt: u32) -> HeaderValue {
+    HeaderValue::from(attempt.max(received(call)))
 }
 
 /// Whether a layer further out or further in makes the retries of this call.

@@ -70,7 +70,7 @@ pub use event::{
     ComponentEvent, ComponentId, ConditionEvent, Denial, Event, EventKind, FallbackEvent, Fault,
     NoRetry, Observer, Observers, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
-pub use layers::{ATTEMPT, mark};
+pub use layers::{ATTEMPT, ENVOY_ATTEMPT_COUNT, attempt_count, mark};
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};
 pub use parts::Parts;

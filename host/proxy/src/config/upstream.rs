@@ -20,6 +20,8 @@ table! {
     pub struct UpstreamSettings {
         /// Which Host header the upstream gets.
         pub host: HostHeader = or(HostHeader::Client),
+        /// Whether each attempt tells its number in `x-envoy-attempt-count`, as Envoy's do.
+        pub envoy_attempt_count: bool = or(false),
         /// How long making a connection may take, for all addresses of a name together.
         pub connect_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(5), SHORTEST),
         /// How long a response head may take, counted from the request. A timeout policy is the

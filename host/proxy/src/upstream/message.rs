@@ -9,7 +9,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use fusebox_http1::{BodyEncoder, RequestFraming, WrongLength, encode_head};
-use fusebox_resilience::{ATTEMPT, AttemptBody, Call, Error, ErrorKind, mark};
+use fusebox_resilience::{
+    ATTEMPT, AttemptBody, Call, ENVOY_ATTEMPT_COUNT, Error, ErrorKind, attempt_count, mark,
+};
 use http::{HeaderMap, header};
 use http_body::Body;
 use tokio::io::AsyncWrite;
@@ -101,12 +103,15 @@ impl Message {
         let head = call.head();
         let mut encoded = buffers.take_write();
         let host = (&header::HOST, upstream.host(&head.headers));
-        let (name, mark) = (ATTEMPT, mark(call, attempt));
-        let others = call
-            .headers()
-            .filter(|(name, _)| **name != header::HOST && !(mark.is_some() && **name == ATTEMPT));
-        let marks = mark.iter().map(|mark| (&name, mark));
-        let headers = iter::once(host).chain(others).chain(marks);
+        let is_counted = upstream.settings.envoy_attempt_count;
+        let marks = [
+            (ATTEMPT, mark(call, attempt)),
+            (ENVOY_ATTEMPT_COUNT, is_counted.then(|| attempt_count(call, attempt))),
+        ];
+        let marks = marks.iter().filter_map(|(name, mark)| Some((name, mark.as_ref()?)));
+        let is_mark = |name| marks.clone().any(|(mark, _)| mark == name);
+        let others = call.headers().filter(|(name, _)| **name != header::HOST && !is_mark(*name));
+        let headers = iter::once(host).chain(others).chain(marks.clone());
         encode_head(
             &mut encoded,
             &head.method,

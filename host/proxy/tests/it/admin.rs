@@ -115,6 +115,7 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                 "endpoints": [{ "url": origin.to_string() }],
                 "settings": {
                     "host": "client",
+                    "envoy_attempt_count": false,
                     "connect_timeout": "5s",
                     "response_timeout": "5m",
                     "idle_timeout": "1m",

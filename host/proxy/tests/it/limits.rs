@@ -63,8 +63,9 @@ const HEAD: Key = key(
     &["'8KiB'", "'1MiB'"],
 );
 
-const UPSTREAM: [Key; 7] = [
+const UPSTREAM: [Key; 8] = [
     key("host", &[("'b'", "unknown value `b`, expected `client` or `upstream`")], &["'upstream'"]),
+    key("envoy_attempt_count", &[("1", "expected true or false, found `1`")], &["true", "false"]),
     time("connect_timeout"),
     time("response_timeout"),
     time("idle_timeout"),

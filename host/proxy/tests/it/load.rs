@@ -209,6 +209,32 @@ fn what_carries_the_mark_is_not_retried_and_a_first_attempt_passes_it_on() {
 }
 
 #[test]
+fn an_upstream_that_asks_for_envoys_count_gets_it_with_each_attempt() {
+    let counts = |keys: &str, headers: &str| {
+        let origin = Origin::answering([answer(503, "", "busy")]);
+        let upstream = format!("[[routes]]\nupstream = {{ url = 'ORIGIN'{keys} }}\n");
+        let policy = format!("[policies.retry]\nkind = 'retry'\n{QUICK}\n");
+        let proxy = Proxy::before(&origin, &format!("{policy}{upstream}policies = ['retry']\n"));
+        let head = format!("\r\n{headers}\r\n");
+        assert_eq!(proxy.ask(get("/", "1").replace("\r\n\r\n", &head)).status(), 503);
+        let counts = |seen: &fusebox_dev::Seen| {
+            let headers = seen.request.headers.iter();
+            let counts = headers.filter(|(name, _)| name == "x-envoy-attempt-count");
+            counts.map(|(_, count)| count.clone()).collect::<Vec<_>>().join(", ")
+        };
+        origin.seen().iter().map(counts).collect::<Vec<_>>()
+    };
+    let asked = ", envoy_attempt_count = true";
+    assert_eq!(counts(asked, ""), ["1", "2", "3"]);
+    // A client's count is none of ours; a mark is.
+    assert_eq!(counts(asked, "X-Envoy-Attempt-Count: 7\r\n"), ["1", "2", "3"]);
+    assert_eq!(counts(asked, "X-Fusebox-Attempt: 4\r\n"), ["4"]);
+    // Who does not ask gets what the client sent.
+    assert_eq!(counts("", ""), ["", "", ""]);
+    assert_eq!(counts("", "X-Envoy-Attempt-Count: 7\r\n"), ["7", "7", "7"]);
+}
+
+#[test]
 fn another_fuseboxs_rejection_is_not_retried() {
     let origin = Origin::answering([answer(500, "", "")]);
     let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
