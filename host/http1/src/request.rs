@@ -35,7 +35,8 @@ pub fn encode_head<'a>(
         out.extend_from_slice(part.as_bytes());
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in headers {
+    // Callers chain several sources. A loop of its own would ask at each header which one is due.
+    headers.for_each(|(name, value)| {
         let frames = match *name {
             header::CONTENT_LENGTH => framing != RequestFraming::None,
             header::TRANSFER_ENCODING => true,
@@ -44,7 +45,7 @@ pub fn encode_head<'a>(
         if !frames {
             field(out, name, value);
         }
-    }
+    });
     match framing {
         RequestFraming::None => {}
         RequestFraming::Length(length) => {
