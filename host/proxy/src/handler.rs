@@ -121,9 +121,9 @@ impl RequestHandler {
             let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout, gone);
             RequestBody::kept_in(Box::pin(body), replay_limit, &self.replay_memory)
         });
-        let request = ClientRequest::new(id, name, head, wall_clock::now())
-            .with_added(added)
-            .with_client(client);
+        let mut request = ClientRequest::new(id, name, head, wall_clock::now());
+        request.set_added(added);
+        request.set_client(client);
         let call = Call::new(request, body, self.worker.clone());
         if call.reporter().wants_details() {
             call.reporter().emit_own(CallEvent::Started);

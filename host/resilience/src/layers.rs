@@ -28,7 +28,13 @@ pub fn mark(call: &Call, attempt: u32) -> Option<HeaderValue> {
 
 /// The number of the attempt, or the larger one of the mark that its request came with.
 pub fn attempt_count(call: &Call, attempt: u32) -> HeaderValue {
-    HeaderValue::from(attempt.max(received(call)))
+    match attempt.max(received(call)) {
+        // The usual ones need no memory of their own.
+        1 => HeaderValue::from_static("1"),
+        2 => HeaderValue::from_static("2"),
+        3 => HeaderValue::from_static("3"),
+        more => HeaderValue::from(more),
+    }
 }
 
 /// Whether a layer further out or further in makes the retries of this call.

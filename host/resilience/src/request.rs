@@ -40,18 +40,17 @@ impl Request {
         Self { id, route, head, added: None, client: None, started: clock::now(), started_at }
     }
 
-    /// The same; each attempt sends these headers too, none of which is in `head`.
-    #[must_use]
-    pub fn with_added(mut self, added: Option<Added>) -> Self {
+    /// Each attempt sends these headers too, none of which is in `head`.
+    ///
+    /// It and [`set_client`](Self::set_client) take the request where it is: to hand it on and back
+    /// would move it twice.
+    pub fn set_added(&mut self, added: Option<Added>) {
         self.added = added;
-        self
     }
 
-    /// The same, of the client at this address.
-    #[must_use]
-    pub fn with_client(mut self, address: Rc<str>) -> Self {
+    /// It comes from the client at this address.
+    pub fn set_client(&mut self, address: Rc<str>) {
         self.client = Some(address);
-        self
     }
 
     /// The same, as if it had arrived `elapsed` ago: for trying out a component.

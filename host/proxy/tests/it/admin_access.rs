@@ -2,6 +2,7 @@
 //! guesses are slow and seen, and changes have a name.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -45,9 +46,22 @@ fn health_is_told_however_many_connections_nobody_reads_or_uses() {
     assert_eq!(proxy.line("Admin connections crowded out")["count"], 1);
 }
 
-/// The files that the program has open.
-fn open_files(proxy: &Proxy) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", proxy.id())).expect("it runs").count()
+/// Whether the program has its end of this connection open. What the kernel still has to send says
+/// nothing of that.
+#[cfg(target_os = "linux")]
+fn holds(proxy: &Proxy, client: SocketAddr) -> bool {
+    let port = |address: SocketAddr| format!(":{:04X}", address.port());
+    let (own, others) = (port(proxy.admin_address()), port(client));
+    let sockets = fs::read_to_string("/proc/net/tcp").expect("sockets");
+    let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let inode = fields
+        .filter(|fields| fields[1].ends_with(&own) && fields[2].ends_with(&others))
+        .find_map(|fields| fields.get(9).map(|inode| format!("socket:[{inode}]")));
+    let Some(inode) = inode else { return false };
+    let files = fs::read_dir(format!("/proc/{}/fd", proxy.id())).expect("it runs");
+    files
+        .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
+        .any(|file| file.as_os_str() == &*inode)
 }
 
 #[cfg(target_os = "linux")]
@@ -57,11 +71,10 @@ fn who_takes_nothing_of_an_answer_is_cut() {
     let routes =
         (0..3000).map(|route| format!("[[routes]]\npath = '/{route}'\nupstream = 'ORIGIN'\n"));
     let proxy = Proxy::before(&origin, &routes.collect::<String>());
-    let before = open_files(&proxy);
     let mut wire = Wire::connect(proxy.admin_address()).expect("it listens");
     wire.send("GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    eventually("the connection", || (open_files(&proxy) > before).then_some(()));
-    eventually("its end", || (open_files(&proxy) <= before).then_some(()));
+    eventually("the connection", || holds(&proxy, wire.address()).then_some(()));
+    eventually("its end", || (!holds(&proxy, wire.address())).then_some(()));
     let head = wire.head().expect("the head was sent");
     let length: usize = head.header("content-length").expect("a length").parse().expect("one");
     let came = wire.rest().len();

@@ -13,8 +13,8 @@ fn the_access_line_has_request_and_response() {
         .header("content-length", "312");
     let (head, ()) = request.body(()).unwrap().into_parts();
     let id = http::HeaderValue::from_static("r-1");
-    let request =
-        Request::new(id, "test".into(), head, UNIX_EPOCH).with_client("2001:db8::1".into());
+    let mut request = Request::new(id, "test".into(), head, UNIX_EPOCH);
+    request.set_client("2001:db8::1".into());
     assert_eq!(
         line_of(Some(&request), None, &finished(200, None)),
         concat!(
