@@ -23,11 +23,14 @@ mod admission;
 mod breaker;
 mod late;
 mod machine;
+mod permit;
+mod settings;
 mod shared;
+mod status;
 mod trials;
 mod window;
 
-pub use machine::CircuitStatus;
+pub use status::CircuitStatus;
 pub use window::WindowCounts;
 
 use std::sync::Arc;
@@ -50,7 +53,8 @@ use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::slot::Slot;
 use admission::Admission;
 use breaker::{Breaker, BreakerSettings};
-use machine::{CircuitSettings, CircuitTransition, FailureThreshold, SuccessThreshold};
+use machine::CircuitTransition;
+use settings::{CircuitSettings, FailureThreshold, SuccessThreshold};
 use shared::SharedCircuit;
 
 /// How many results a window may hold.

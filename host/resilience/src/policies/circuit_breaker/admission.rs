@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::breaker::Breaker;
 use super::late;
-use super::machine::CircuitPermit;
+use super::permit::CircuitPermit;
 use crate::body::Starved;
 use crate::call::Call;
 use crate::clock;

@@ -13,7 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
-use super::machine::{CircuitPermit, CircuitTransition};
+use super::machine::CircuitTransition;
+use super::permit::CircuitPermit;
 use super::trials::TrialBody;
 use crate::body::{BodyEnd, BodyStream, OnEnd, RequestBody};
 use crate::call::{Call, Reporter};

@@ -21,68 +21,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::permit::{CircuitPermit, CircuitRejection};
+use super::settings::{CircuitSettings, FailureThreshold, TrialVerdict};
+use super::status::{CircuitStanding, CircuitStatus};
 use super::trials::{TrialBody, Trials};
 use super::window::{ResultWindow, TimeSlices, WindowCounts};
 use crate::event::CircuitState;
 use crate::random::Random;
-
-/// When the circuit opens.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum FailureThreshold {
-    /// `failures` of the last `capacity` results.
-    Count { failures: usize, capacity: usize },
-    /// `failures` within the period.
-    Period { failures: usize, period: Duration },
-    /// This rate of at least `min_calls` within the period.
-    Rate { rate: f64, min_calls: usize, period: Duration },
-}
-
-/// When it closes: so many successes of the last `capacity` trials.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct SuccessThreshold {
-    pub(super) successes: usize,
-    pub(super) capacity: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct CircuitSettings {
-    pub(super) failure: FailureThreshold,
-    /// None: half-open is judged by the failure threshold.
-    pub(super) success: Option<SuccessThreshold>,
-    pub(super) delay: Duration,
-    pub(super) delay_factor: f64,
-    pub(super) max_delay: Duration,
-    /// The part of itself by which a delay is longer at most.
-    pub(super) delay_jitter: f64,
-    /// Of the chance that `delay_jitter` is drawn from.
-    pub(super) seed: u64,
-    pub(super) trial_timeout: Duration,
-}
-
-impl CircuitSettings {
-    /// How many trials at once, and how many results half-open is judged by.
-    fn trials(&self) -> usize {
-        match (self.success, self.failure) {
-            (Some(SuccessThreshold { capacity, .. }), _) => capacity,
-            (None, FailureThreshold::Count { capacity, .. }) => capacity,
-            (None, FailureThreshold::Period { failures, .. }) => failures,
-            (None, FailureThreshold::Rate { min_calls, .. }) => min_calls,
-        }
-    }
-
-    /// The delay of the opening number `openings` in a row, from 1. `fraction` is chance.
-    fn delay(&self, openings: u32, fraction: f64) -> Duration {
-        let grown = self.delay.as_secs_f64()
-            * self.delay_factor.powf(f64::from(openings.saturating_sub(1)));
-        let delay = if grown < self.max_delay.as_secs_f64() {
-            Duration::from_secs_f64(grown)
-        } else {
-            self.max_delay
-        };
-        // Beyond the longest too: there most of all they would come back together.
-        delay + delay.mul_f64(self.delay_jitter * fraction)
-    }
-}
 
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,67 +38,8 @@ pub(super) struct CircuitTransition {
     pub(super) delay: Option<Duration>,
 }
 
-/// Leave to ask the upstream once. It is answered by [`CircuitMachine::record`] or
-/// [`CircuitMachine::release`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CircuitPermit {
-    generation: u64,
-    /// From 1; 0: it is none.
-    trial: u64,
-}
-
-/// No permit; `remaining` is how long the circuit stays open, or when to look again whether a trial
-/// has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CircuitRejection {
-    pub(super) remaining: Duration,
-}
-
 /// Half-open with all trials under way, it may be closed as soon as they have ended.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-impl CircuitPermit {
-    /// Of a generation in which the circuit is closed.
-    pub(super) fn of_closed(generation: u64) -> Self {
-        Self { generation, trial: 0 }
-    }
-
-    pub(super) fn generation(self) -> u64 {
-        self.generation
-    }
-
-    /// Of half-open.
-    pub(super) fn is_trial(self) -> bool {
-        self.trial > 0
-    }
-}
-
-/// Where a machine stands, as far as a call must know to go on without it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CircuitStanding {
-    /// Calls are let through. Settled, a success changes nothing: it takes the place of another.
-    Closed { generation: u64, is_settled: bool },
-    /// Calls are rejected until then; none: for longer than time is told.
-    Open { until: Option<Instant> },
-    /// Trials.
-    HalfOpen,
-}
-
-/// What an observer may know.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CircuitStatus {
-    /// Where it stands. Open turns half-open on the first call after the delay, so it may be open
-    /// with nothing remaining.
-    pub state: CircuitState,
-    /// The results that it is judged by.
-    pub counts: WindowCounts,
-    /// How long it stays open.
-    pub remaining_delay: Duration,
-    /// Trials under way.
-    pub trials: usize,
-    /// How many openings in a row there were.
-    pub openings: u32,
-}
 
 #[derive(Debug)]
 pub(super) struct CircuitMachine {
@@ -483,71 +369,6 @@ impl CircuitPhase {
             Self::Closed { .. } => CircuitState::Closed,
             Self::Open { .. } => CircuitState::Open,
             Self::HalfOpen { .. } => CircuitState::HalfOpen,
-        }
-    }
-}
-
-enum TrialVerdict {
-    Close,
-    Open,
-}
-
-impl FailureThreshold {
-    fn is_reached(&self, counts: WindowCounts) -> bool {
-        match *self {
-            Self::Count { failures, .. } | Self::Period { failures, .. } => {
-                counts.failures >= failures
-            }
-            Self::Rate { rate, min_calls, .. } => {
-                counts.total() >= min_calls && counts.failure_rate() >= rate
-            }
-        }
-    }
-
-    pub(super) fn is_by_time(&self) -> bool {
-        matches!(self, Self::Period { .. } | Self::Rate { .. })
-    }
-
-    /// Whether it is not reached, and more successes can't make it so. They only lower a rate, but
-    /// may complete `min_calls`.
-    fn is_safe_from_successes(&self, counts: WindowCounts) -> bool {
-        match *self {
-            Self::Count { failures, .. } | Self::Period { failures, .. } => {
-                counts.failures < failures
-            }
-            Self::Rate { rate, min_calls, .. } => {
-                counts.failures == 0 || counts.total() >= min_calls && counts.failure_rate() < rate
-            }
-        }
-    }
-}
-
-impl CircuitSettings {
-    /// Half-open's judgement. Without a success threshold the failure threshold decides both ways,
-    /// as in failsafe-go: one success closes an n-of-n breaker, since n failures can no longer
-    /// come together.
-    fn judge_trials(&self, counts: WindowCounts) -> Option<TrialVerdict> {
-        let (close, open) = match (self.success, self.failure) {
-            (Some(SuccessThreshold { successes, capacity }), _) => {
-                (counts.successes >= successes, counts.failures > capacity - successes)
-            }
-            (None, FailureThreshold::Count { failures, capacity }) => {
-                (counts.successes > capacity - failures, counts.failures >= failures)
-            }
-            (None, FailureThreshold::Period { failures, .. }) => {
-                (counts.successes > 0, counts.failures >= failures)
-            }
-            (None, FailureThreshold::Rate { rate, min_calls, .. }) => {
-                let enough = counts.total() >= min_calls;
-                (enough && counts.failure_rate() < rate, enough && counts.failure_rate() >= rate)
-            }
-        };
-        if close {
-            Some(TrialVerdict::Close)
-        } else if open {
-            Some(TrialVerdict::Open)
-        } else {
-            None
         }
     }
 }

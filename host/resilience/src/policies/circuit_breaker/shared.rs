@@ -32,10 +32,10 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 
-use super::machine::{
-    CircuitMachine, CircuitPermit, CircuitRejection, CircuitSettings, CircuitStanding,
-    CircuitStatus, CircuitTransition,
-};
+use super::machine::{CircuitMachine, CircuitTransition};
+use super::permit::{CircuitPermit, CircuitRejection};
+use super::settings::CircuitSettings;
+use super::status::{CircuitStanding, CircuitStatus};
 use super::trials::TrialBody;
 use crate::event::CircuitState;
 use crate::sharded::Sharded;
@@ -182,7 +182,7 @@ impl SharedCircuit {
             // Generations only grow, so what is a straggler here stays one; as for open, nothing
             // counts there.
             Word::Closed { generation } | Word::Settled { generation }
-                if generation != permit.generation() =>
+                if generation != permit.generation =>
             {
                 return None;
             }
@@ -210,7 +210,7 @@ impl SharedCircuit {
         }
         let transition = locked.machine.judge(requested, now);
         if !failed && locked.machine.is_safe_from_successes(now) {
-            self.open_shard(locked, permit.generation());
+            self.open_shard(locked, permit.generation);
         }
         self.publish(&locked.machine);
         transition
@@ -267,7 +267,7 @@ impl SharedCircuit {
         let mut shard = lock(shards.own());
         let is_open = shard
             .slice
-            .is_some_and(|slice| slice.generation == permit.generation() && now < slice.ends);
+            .is_some_and(|slice| slice.generation == permit.generation && now < slice.ends);
         shard.successes += usize::from(is_open);
         is_open
     }

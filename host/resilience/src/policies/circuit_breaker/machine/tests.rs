@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::policies::circuit_breaker::settings::SuccessThreshold;
 
 const DELAY: Duration = Duration::from_millis(100);
 const TRIAL: Duration = Duration::from_millis(50);

@@ -8,7 +8,7 @@ use loom::thread;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policies::circuit_breaker::machine::{FailureThreshold, SuccessThreshold};
+use crate::policies::circuit_breaker::settings::{FailureThreshold, SuccessThreshold};
 use crate::sharded::take_place;
 
 const DELAY: Duration = Duration::from_millis(100);

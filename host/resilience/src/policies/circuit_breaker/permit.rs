@@ -1,0 +1,30 @@
+//! Permits to ask the upstream, and what there is in place of one.
+
+use std::time::Duration;
+
+/// Leave to ask the upstream once. The machine is told its result, or gets it back by `release`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CircuitPermit {
+    pub(super) generation: u64,
+    /// From 1; 0: it is none.
+    pub(super) trial: u64,
+}
+
+impl CircuitPermit {
+    /// Of a generation in which the circuit is closed.
+    pub(super) fn of_closed(generation: u64) -> Self {
+        Self { generation, trial: 0 }
+    }
+
+    /// Of half-open.
+    pub(super) fn is_trial(self) -> bool {
+        self.trial > 0
+    }
+}
+
+/// No permit; `remaining` is how long the circuit stays open, or when to look again whether a trial
+/// has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CircuitRejection {
+    pub(super) remaining: Duration,
+}
