@@ -1,7 +1,7 @@
 //! The compiling child: it limits its own resources, reads a component and writes its code.
 //!
 //! What compiles a hostile file may have been taken over by it. So the child can reach nothing but
-//! its three pipes: see [`confine`].
+//! its three pipes: see `confine`.
 
 #[cfg(target_os = "linux")]
 mod seccomp;
