@@ -10,6 +10,8 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use socket2::SockAddr;
+
 use crate::compile;
 use crate::config::{AdminAddress, Config, ConfigError, ConfigFile, Document, independent};
 
@@ -91,10 +93,22 @@ fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     errors
 }
 
-/// Checks that the two listeners have different addresses.
+/// Checks that the two listeners have different addresses, and that a Unix socket can have its
+/// path.
 fn listeners(file: &ConfigFile) -> Option<ConfigError> {
     let listen = file.config.listen;
-    let AdminAddress::Tcp(admin) = file.config.admin.as_ref()?.listen else { return None };
+    let admin = match &file.config.admin.as_ref()?.listen {
+        AdminAddress::Tcp(admin) => *admin,
+        AdminAddress::Unix(path) => {
+            let path = file.directory.join(path);
+            let is_too_long = SockAddr::unix(&path).is_err();
+            return is_too_long.then(|| {
+                let path = path.display();
+                let message = format!("the path of a Unix socket is too long: `{path}`");
+                file.places.error("admin.listen", message)
+            });
+        }
+    };
     let is_any = |address: SocketAddr| address.ip().is_unspecified();
     let is_same = listen.port() == admin.port()
         && (listen.ip() == admin.ip() || is_any(listen) || is_any(admin));

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::config::AdminAddress;
 use crate::stall::Stall;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
+/// Connections that wait to be accepted: a flood of them gets no other place, and a client that
+/// finds none left tries again a second later.
+const BACKLOG: i32 = 4096;
 
 /// How long a client may take nothing of an answer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,13 +40,36 @@ enum BoundListener {
     Unix(StdUnixListener),
 }
 
-/// The file of a Unix socket, which is removed when this is dropped.
+/// The file of a Unix socket. It is removed when this is dropped, unless another program has put
+/// its own in its place.
 #[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// `None`: it was gone at once.
+    identity: Option<FileIdentity>,
+}
+
+/// Device and inode. No other file can have them while the socket is bound.
+#[derive(Debug, PartialEq, Eq)]
+struct FileIdentity(u64, u64);
+
+impl FileIdentity {
+    fn of(path: &Path) -> Option<Self> {
+        fs::symlink_metadata(path).ok().map(|found| Self(found.dev(), found.ino()))
+    }
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: FileIdentity::of(path) }
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        fs::remove_file(&self.0).ok();
+        if self.identity.is_some() && FileIdentity::of(&self.path) == self.identity {
+            fs::remove_file(&self.path).ok();
+        }
     }
 }
 
@@ -53,7 +77,7 @@ impl Drop for SocketFile {
 impl fmt::Display for AdminSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.listener, &self.file) {
-            (_, Some(SocketFile(path))) => write!(f, "unix:{}", path.display()),
+            (_, Some(file)) => write!(f, "unix:{}", file.path.display()),
             (BoundListener::Tcp(listener), None) => {
                 listener.local_addr().map_err(|_| fmt::Error)?.fmt(f)
             }
@@ -76,21 +100,26 @@ impl AdminSocket {
     }
 
     fn tcp(address: SocketAddr) -> io::Result<Self> {
-        let listener = StdTcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener: BoundListener::Tcp(listener), file: None })
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // As the proxy's own listener: a restart need not wait for old connections to time out.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { listener: BoundListener::Tcp(socket.into()), file: None })
     }
 
     /// Nobody can connect before it listens, and then only this user.
     fn unix(path: &Path) -> io::Result<Self> {
+        let address = SockAddr::unix(path)?;
         let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
         // What a process left that did not end well.
-        if is_socket && StdUnixStream::connect(path).is_err_and(|error| is_nobodys(&error)) {
+        if is_socket && is_nobodys(&address)? {
             fs::remove_file(path)?;
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        let file = Some(SocketFile(path.to_owned()));
+        socket.bind(&address)?;
+        let file = Some(SocketFile::new(path));
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
@@ -106,8 +135,13 @@ impl AdminSocket {
     }
 }
 
-fn is_nobodys(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::ConnectionRefused
+/// Whether no process listens on a Unix socket.
+fn is_nobodys(address: &SockAddr) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Else it would wait for a listener whose queue is full, for as long as that hangs.
+    socket.set_nonblocking(true)?;
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    Ok(socket.connect(address).is_err_and(refused))
 }
 
 /// The listener in its runtime.

@@ -75,7 +75,7 @@ impl Keys<'_, '_> {
     fn admin_address(&mut self, key: &str) -> Option<AdminAddress> {
         self.required(key, "an IP address with a port or `unix:/path`", |text| {
             match text.strip_prefix("unix:") {
-                Some("") => None,
+                Some(path) if path.is_empty() || path.contains('\0') => None,
                 Some(path) => Some(AdminAddress::Unix(path.into())),
                 None => text.parse().ok().map(AdminAddress::Tcp),
             }

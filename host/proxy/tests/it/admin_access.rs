@@ -9,6 +9,7 @@ use std::path::Path;
 
 use fusebox_dev::{Message, Origin, Ran, Wire, eventually, ok};
 use serde_json::json;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::Instant;
 
 use crate::support::{Proxy, ROUTE, fusebox};
@@ -44,6 +45,23 @@ fn health_is_told_however_many_connections_nobody_reads_or_uses() {
         }
     }
     assert_eq!(proxy.line("Admin connections crowded out")["count"], 1);
+}
+
+#[test]
+fn health_is_told_to_all_of_a_flood_of_connections() {
+    let origin = Origin::answering([ok("")]);
+    let proxy = Proxy::before(&origin, ROUTE);
+    // They are all there when the program goes on.
+    proxy.signal("STOP");
+    let wires = (0..120).map(|_| {
+        let mut wire = Wire::connect(proxy.admin_address()).expect("there is room in the queue");
+        wire.send("GET /healthz HTTP/1.1\r\nhost: b\r\n\r\n");
+        wire
+    });
+    let wires: Vec<_> = wires.collect();
+    proxy.signal("CONT");
+    let answers = wires.into_iter().map(|mut wire| wire.head().map(|head| head.status()));
+    assert_eq!(answers.collect::<Vec<_>>(), vec![Some(200); 120]);
 }
 
 /// Whether the program has its end of this connection open. What the kernel still has to send says
@@ -206,6 +224,47 @@ fn a_socket_that_somebody_uses_is_not_taken_away() {
     let ran = fusebox(directory.path(), &["run"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.error.contains("admin.listen: can't listen on `unix:admin.sock`"), "{ran:?}");
+    assert!(socket.exists());
+}
+
+/// A socket whose listener accepts nothing, and has as many connections as wait for it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_of_somebody_who_hangs_does_not_hold_up_the_start() {
+    let origin = Origin::answering([ok("")]);
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("fusebox.toml"), on_a_socket(&origin)).expect("a file");
+    let address = SockAddr::unix(directory.path().join("admin.sock")).expect("an address");
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    let hanging = socket();
+    hanging.bind(&address).expect("a free path");
+    hanging.listen(0).expect("a socket");
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let client = socket();
+            client.set_nonblocking(true).expect("a socket");
+            let connected = client.connect(&address).is_ok();
+            (client, connected)
+        })
+        .collect();
+    assert!(waiting.iter().any(|(_, connected)| !connected), "the queue is full");
+    let ran = fusebox(directory.path(), &["run"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.error.contains("admin.listen: can't listen on `unix:admin.sock`"), "{ran:?}");
+}
+
+#[test]
+fn a_socket_that_has_taken_its_place_is_left() {
+    let origin = Origin::answering([ok("")]);
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("token"), "open sesame\n").expect("a file");
+    let socket = directory.path().join("admin.sock");
+    let mut proxy = Proxy::spawn(directory, &on_a_socket(&origin));
+    proxy.line("listening");
+    fs::remove_file(&socket).expect("a socket");
+    let _another = UnixListener::bind(&socket).expect("a free path");
+    proxy.signal("TERM");
+    assert_eq!(proxy.end().code(), Some(0));
     assert!(socket.exists());
 }
 
