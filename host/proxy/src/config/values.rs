@@ -34,10 +34,21 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses a network of clients; an address is a network of one.
+/// Parses a network of clients; an address is a network of one. One of IPv4 addresses that are
+/// written as IPv6 is one of IPv4 addresses, as its clients are.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
-    network.map_err(|_| {
+    let canonical = |network: IpNet| {
+        let mapped = match network {
+            IpNet::V4(_) => None,
+            IpNet::V6(network) => network.addr().to_ipv4_mapped(),
+        };
+        let inner = mapped.zip(network.prefix_len().checked_sub(96));
+        inner
+            .and_then(|(address, length)| IpNet::new(address.into(), length).ok())
+            .unwrap_or(network)
+    };
+    network.map(canonical).map_err(|_| {
         format!("expected a network such as \"10.0.0.0/8\" or \"::1\", found `{text}`")
     })
 }
@@ -68,6 +79,20 @@ pub(super) fn route_name(name: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_of_mapped_addresses_is_one_of_ipv4() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:10.0.0.1", "10.0.0.1/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("::1", "::1/128"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_host_has_no_port_and_no_user() {

@@ -84,14 +84,13 @@ impl Peer {
     /// The client of a request that a trusted peer hands on: the last address on its way that is
     /// not trusted, or else the first one.
     pub(super) fn client(&self, headers: &HeaderMap, trusted: &[IpNet]) -> Rc<str> {
-        let elements = |name| {
-            let values = headers.get_all(name).iter().rev();
-            values.flat_map(|value: &HeaderValue| value.as_bytes().rsplit(|byte| *byte == b','))
-        };
+        let values = |name| headers.get_all(name).iter().rev().map(HeaderValue::as_bytes);
         let last = if headers.contains_key(X_FORWARDED_FOR) {
-            last_untrusted(elements(X_FORWARDED_FOR).map(address), trusted)
+            let said = values(X_FORWARDED_FOR).flat_map(|value| value.rsplit(|byte| *byte == b','));
+            last_untrusted(said.map(address), trusted)
         } else {
-            last_untrusted(elements(header::FORWARDED).map(forwarded_for), trusted)
+            let said = values(header::FORWARDED).flat_map(|value| from_behind(value, b','));
+            last_untrusted(said.map(forwarded_for), trusted)
         };
         last.map_or_else(|| self.text.clone(), |address| address.to_string().into())
     }
@@ -119,10 +118,32 @@ fn last_untrusted(
 
 /// The address of an element of `Forwarded`.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
-    element.split(|byte| *byte == b';').find_map(|pair| {
+    from_behind(element, b';').find_map(|pair| {
         let (name, value) = pair.trim_ascii().split_at_checked(4)?;
         if name.eq_ignore_ascii_case(b"for=") { address(value) } else { None }
     })
+}
+
+/// The parts between separators that are not in quotes, the last one first. What a client has sent
+/// may stand in quotes of a proxy, or begin some before what that proxy adds: read from behind,
+/// neither hides or feigns a part that comes later.
+fn from_behind(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut in_quotes = false;
+        let at = text.iter().enumerate().rev().find_map(|(at, &byte)| {
+            in_quotes ^= byte == b'"' && !is_escaped(text, at);
+            (byte == separator && !in_quotes).then_some(at)
+        });
+        rest = at.map(|at| &text[..at]);
+        Some(at.map_or(text, |at| &text[at + 1..]))
+    })
+}
+
+/// Whether a backslash, itself not escaped, stands before this place.
+fn is_escaped(text: &[u8], at: usize) -> bool {
+    text[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 /// An address with or without port, brackets and quotes, as proxies write it.
@@ -145,6 +166,25 @@ mod tests {
         }
         for name in ["x-forwarded-", "x-forwarded", "x-forward-for", "xforwarded-for", "x", "via"] {
             assert!(!is(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_quotes_separates_nothing() {
+        for (text, parts) in [
+            ("a,b", &["b", "a"][..]),
+            ("", &[""]),
+            (",a,", &["", "a", ""]),
+            ("a=\"1,2\",b", &["b", "a=\"1,2\""]),
+            // An escaped quote ends nothing; one after an escaped backslash does.
+            (r#"a="1\",2\"",b"#, &["b", r#"a="1\",2\"""#]),
+            (r#"a="1\\",b"#, &["b", r#"a="1\\""#]),
+            // Quotes that a client began do not take what comes after them.
+            ("a=\",b=\"1,2\"", &["b=\"1,2\"", "a=\""]),
+        ] {
+            let found =
+                from_behind(text.as_bytes(), b',').map(|part| str::from_utf8(part).unwrap());
+            assert_eq!(found.collect::<Vec<_>>(), parts, "{text}");
         }
     }
 

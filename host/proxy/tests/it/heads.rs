@@ -188,6 +188,10 @@ fn a_trusted_client_is_believed_and_the_address_is_the_last_untrusted_one() {
         ("six", "x-forwarded-for: [2001:db8::1]:80, ::1\r\n", "2001:db8::1"),
         ("odd", "x-forwarded-for: 198.51.100.7, unknown, 10.1.1.1\r\n", "10.1.1.1"),
         ("standard", "forwarded: for=\"[2001:db8::2]:80\", For=10.1.1.1\r\n", "2001:db8::2"),
+        // What a trusted proxy puts in quotes is a client's word.
+        ("quoted", "forwarded: for=198.51.100.7;host=\"b, for=203.0.113.9\"\r\n", "198.51.100.7"),
+        ("pair", "forwarded: for=198.51.100.7;host=\"b;for=203.0.113.9\"\r\n", "198.51.100.7"),
+        ("begun", "forwarded: for=\", for=198.51.100.7;host=\"b\"\r\n", "198.51.100.7"),
     ] {
         let request = format!("GET / HTTP/1.1\r\nhost: b\r\nx-request-id: {id}\r\n{said}\r\n");
         assert_eq!(proxy.ask(request).status(), 200);
