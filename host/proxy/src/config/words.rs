@@ -24,6 +24,7 @@ pub(super) fn in_plain_words(message: &str) -> String {
         ("missing field", "missing key"),
         ("unknown variant", "unknown value"),
         (TOO_DEEP, "nested too deep"),
+        ("wanted string or table", "expected a string"),
     ] {
         plain = plain.replace(rust, word);
     }

@@ -123,6 +123,22 @@ fn impossible_values_are_refused_with_their_bounds() {
         &around("[log]\nlevel = \"loud\""),
         &["x.toml:3: log.level: unknown value `loud`; expected one of debug, info, warn, error"],
     );
+    refused(&around("[listener]\npaths = 3"), &["x.toml:3: listener.paths: expected a string"]);
+    refused(
+        &around("[policies.a]\nkind = \"retry\"\njitter = \"ful\""),
+        &["x.toml:4: policies.a.jitter: expected \"full\", a duration such as \"50ms\", or a \
+           factor from 0 to 1, found `ful`"],
+    );
+    let long = format!("/{}", "x".repeat(108));
+    refused(
+        &around(&format!("[admin]\nlisten = \"unix:{long}\"")),
+        &[&format!("x.toml:3: admin.listen: the path of a Unix socket is too long: `{long}`")],
+    );
+    for path in ["", "/run/\\u0000x"] {
+        let errors = read(&around(&format!("[admin]\nlisten = \"unix:{path}\""))).unwrap_err();
+        let expected = "x.toml:3: admin.listen: expected an IP address with a port or `unix:/path`";
+        assert!(matches!(&errors[..], [error] if error.starts_with(expected)), "{errors:?}");
+    }
     refused(
         &around("[policies.a]\nkind = \"timeout\"\nlimit = \"3\""),
         &["x.toml:4: policies.a.limit: expected a duration such as \"250ms\", found `3`"],

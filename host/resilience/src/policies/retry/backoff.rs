@@ -64,8 +64,9 @@ impl<'de> Deserialize<'de> for JitterConfig {
                 if text == "full" {
                     return Ok(JitterConfig::Full);
                 }
-                ConfigDuration::deserialize(de::value::StrDeserializer::new(text))
+                ConfigDuration::deserialize(de::value::StrDeserializer::<E>::new(text))
                     .map(JitterConfig::Duration)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
             }
 
             fn visit_f64<E: de::Error>(self, factor: f64) -> Result<JitterConfig, E> {
