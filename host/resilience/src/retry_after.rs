@@ -1,9 +1,9 @@
 //! What an upstream asks of those who would ask it again: `Retry-After` (RFC 9110, section 10.2.3)
 //! in both its forms, `retry-after-ms`, and `x-should-retry: false`.
 //!
-//! Times count on 429 and 503, where they tell a client to come back. A time of 0, one that has
-//! passed and one that is not valid ask for nothing: an upstream that says `Retry-After: 0` wants
-//! no favour, and must not be asked again in the same moment.
+//! Times count on 429 and 503, where they tell a client to come back; of several, the longest. A
+//! time of 0, one that has passed and one that is not valid ask for nothing: an upstream that says
+//! `Retry-After: 0` wants no favour, and must not be asked again in the same moment.
 
 use std::time::{Duration, SystemTime};
 
@@ -44,10 +44,9 @@ fn wait(call: &Call, Response { status, headers, .. }: &Response) -> Option<Dura
         return None;
     }
     let millis = text(headers, &RETRY_AFTER_MS).and_then(number).map(Duration::from_millis);
-    let wait = millis.or_else(|| {
-        let value = text(headers, &header::RETRY_AFTER)?;
-        number(value).map(Duration::from_secs).or_else(|| until(date(value)?, call, headers))
-    })?;
+    let seconds = |value| number(value).map(Duration::from_secs);
+    let wait = |value| seconds(value).or_else(|| until(date(value)?, call, headers));
+    let wait = millis.or_else(|| texts(headers, &header::RETRY_AFTER).filter_map(wait).max())?;
     (!wait.is_zero()).then_some(wait)
 }
 
@@ -58,7 +57,11 @@ fn until(then: SystemTime, call: &Call, headers: &HeaderMap) -> Option<Duration>
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
+    texts(headers, name).next()
+}
+
+fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok().map(str::trim))
 }
 
 fn number(value: &str) -> Option<u64> {

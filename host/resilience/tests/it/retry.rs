@@ -273,6 +273,14 @@ async fn retry_after_ms_says_the_same_more_exactly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_several_times_the_longest_counts() {
+    for (one, other) in [("2", "0"), ("0", "2"), ("1", "2"), ("soon", "2"), ("2", "-5")] {
+        let several = after_headers([("retry-after", one), ("retry-after", other)]).await;
+        assert_eq!(several, (2002, Ok(200)), "{one}, {other}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upstream_can_ask_not_to_be_asked_again() {
     for (config, ended) in [("", (1, Ok(500))), ("retry_after = false", (12, Ok(200)))] {
         let upstream = Answers(|number| {
