@@ -120,8 +120,7 @@ impl UpstreamConnection {
         is_pending(self.reader.try_read(&mut [0]).map(drop))
     }
 
-    /// The same with a system call, for connections that were idle long enough for the upstream to
-    /// close them.
+    /// The same as far as the kernel knows.
     pub(super) fn is_alive(&self) -> bool {
         is_pending(SockRef::from(self.reader.as_ref()).peek(&mut [MaybeUninit::uninit()]).map(drop))
     }
