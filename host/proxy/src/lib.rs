@@ -21,9 +21,11 @@
 //! - [`code_cache`]: where compiled components are stored
 //! - `author`: tools for authors of components, with the feature of that name
 //! - [`sockets`]: options of all sockets
+//! - [`allocator`]: the program's memory
 //! - [`proxy`]: the whole, as the program and the tests run it
 
 mod admin;
+pub mod allocator;
 #[cfg(feature = "author")]
 pub mod author;
 pub mod client;

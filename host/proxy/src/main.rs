@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use fusebox::allocator::Mimalloc;
 use fusebox::client::AdminClient;
 use fusebox::config::ConfigError;
 use fusebox::observe::{Log, Metrics};
@@ -18,10 +19,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local};
 
-/// An allocator that needs 0.93 to 1.0 of the processor time per request of the system's allocator
-/// (measured).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Mimalloc = Mimalloc;
 
 /// A resilience proxy whose failure predicates and fallbacks are WebAssembly components.
 #[derive(Parser)]
