@@ -11,11 +11,14 @@
 //! elsewhere, its connection is not used again.
 
 mod body;
+mod field;
+mod framing;
 mod limits;
 mod request;
 mod response;
 
-pub use body::{BodyDecoder, BodyError, Decoded};
+pub use body::{BodyDecoder, BodyEncoder, BodyError, Decoded, WrongLength};
+pub use framing::{Framing, RequestFraming};
 pub use limits::MAX_HEADERS;
-pub use request::{BodyEncoder, RequestFraming, WrongLength, encode_head};
-pub use response::{Framing, Head, HeadError, HeadParser};
+pub use request::encode_request;
+pub use response::{ResponseFault, ResponseHead, ResponseHeadParser};

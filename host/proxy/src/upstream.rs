@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use fusebox_http1::{BodyDecoder, Decoded, Head, HeadError, HeadParser};
+use fusebox_http1::{BodyDecoder, Decoded, ResponseFault, ResponseHead, ResponseHeadParser};
 use fusebox_resilience::{
     Attempt, AttemptEvent, Budget, Call, Error, ErrorKind, Outcome, Response, ResponseBody, Scope,
     Upstream,
@@ -76,7 +76,7 @@ enum NoResponse {
     /// The connection has ended or failed.
     Connection(Option<io::Error>),
     /// What arrived is not a valid response.
-    Response(HeadError),
+    Response(ResponseFault),
     /// The request's body failed.
     Request(Error),
 }
@@ -144,7 +144,7 @@ impl HttpUpstream {
     ) -> impl Future<Output = Option<Outcome>> + use<'a> {
         async move {
             let settings = &self.config.settings;
-            let mut parser = HeadParser::new(
+            let mut parser = ResponseHeadParser::new(
                 settings.max_header.in_memory(),
                 call.head().method == Method::HEAD,
             );
@@ -181,9 +181,9 @@ impl HttpUpstream {
     fn poll_head(
         &self,
         connection: &mut UpstreamConnection,
-        parser: &mut HeadParser,
+        parser: &mut ResponseHeadParser,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Head, NoResponse>> {
+    ) -> Poll<Result<ResponseHead, NoResponse>> {
         loop {
             match ready!(connection.poll_read(HEAD_READ, cx)) {
                 Ok(0) => return Poll::Ready(Err(NoResponse::Connection(None))),
@@ -199,12 +199,12 @@ impl HttpUpstream {
 
     fn respond(
         &self,
-        head: Head,
+        head: ResponseHead,
         mut lease: Lease,
         sending: SendProgress,
         message: &mut Message,
     ) -> Outcome {
-        let Head { status, mut headers, framing, keep_alive } = head;
+        let ResponseHead { status, mut headers, framing, keep_alive } = head;
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // The proxy removes `Upgrade` from requests, so this was not asked for.
             return Err(Error::new(ErrorKind::ProtocolError)

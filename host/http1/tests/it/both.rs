@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use fusebox_http1::{BodyDecoder, Decoded, HeadParser};
+use fusebox_http1::{BodyDecoder, Decoded, ResponseHeadParser};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
@@ -62,7 +62,7 @@ pub(crate) fn ours(pieces: &[&[u8]], to_head: bool) -> Seen {
 /// The same, with this end. After a reset nothing more can come, and nobody has said that this is
 /// all.
 pub(crate) fn ours_until(end: End, pieces: &[&[u8]], to_head: bool) -> Seen {
-    let (mut parser, mut buffer) = (HeadParser::new(MAX_HEAD, to_head), BytesMut::new());
+    let (mut parser, mut buffer) = (ResponseHeadParser::new(MAX_HEAD, to_head), BytesMut::new());
     let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
     let head = loop {
         let Some(piece) = pieces.next() else { return Seen::Nothing };

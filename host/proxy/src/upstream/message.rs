@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use fusebox_http1::{BodyEncoder, RequestFraming, WrongLength, encode_head};
+use fusebox_http1::{BodyEncoder, RequestFraming, WrongLength, encode_request};
 use fusebox_resilience::{
     ATTEMPT, AttemptBody, Call, ENVOY_ATTEMPT_COUNT, Error, ErrorKind, attempt_count, mark,
 };
@@ -112,7 +112,7 @@ impl Message {
         let is_mark = |name| marks.clone().any(|(mark, _)| mark == name);
         let others = call.headers().filter(|(name, _)| **name != header::HOST && !is_mark(*name));
         let headers = iter::once(host).chain(others).chain(marks.clone());
-        encode_head(
+        encode_request(
             &mut encoded,
             &head.method,
             &upstream.endpoint.path(&head.uri),

@@ -1,13 +1,13 @@
 use super::*;
 use proptest::prelude::*;
 
-fn parse(bytes: &[u8], to_head: bool) -> Result<Option<(Head, BytesMut)>, HeadError> {
+fn parse(bytes: &[u8], to_head: bool) -> Result<Option<(ResponseHead, BytesMut)>, ResponseFault> {
     let mut buffer = BytesMut::from(bytes);
-    let head = HeadParser::new(1024, to_head).parse(&mut buffer)?;
+    let head = ResponseHeadParser::new(1024, to_head).parse(&mut buffer)?;
     Ok(head.map(|head| (head, buffer)))
 }
 
-fn framing(fields: &str) -> Result<(Framing, bool), HeadError> {
+fn framing(fields: &str) -> Result<(Framing, bool), ResponseFault> {
     let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
     parse(head.as_bytes(), false).map(|parsed| {
         let (head, _) = parsed.expect("it is all there");
@@ -49,19 +49,19 @@ fn a_body_ends_as_the_headers_say() {
     for wrong in ["", "-1", "+5", "5 5", "0x5", "5,", "5, 6", "18446744073709551616"] {
         assert_eq!(
             framing(&format!("content-length: {wrong}\r\n")),
-            Err(HeadError::ContentLength),
+            Err(ResponseFault::ContentLength),
             "{wrong}"
         );
     }
     assert_eq!(
         framing("content-length: 5\r\ncontent-length: 6\r\n"),
-        Err(HeadError::ContentLength)
+        Err(ResponseFault::ContentLength)
     );
     for wrong in
         ["gzip", "gzip, chunked", "chunked, chunked", "chunked\r\ntransfer-encoding: chunked", ""]
     {
         let said = framing(&format!("transfer-encoding: {wrong}\r\n"));
-        assert_eq!(said, Err(HeadError::TransferEncoding), "{wrong}");
+        assert_eq!(said, Err(ResponseFault::TransferEncoding), "{wrong}");
     }
 }
 
@@ -110,7 +110,7 @@ fn http_10_keeps_its_connection_only_on_request_and_knows_no_chunks() {
     assert_eq!(said(""), Ok(false));
     assert_eq!(said("connection: keep-alive\r\n"), Ok(true));
     assert_eq!(said("connection: keep-alive\r\nconnection: close\r\n"), Ok(false));
-    assert_eq!(said("transfer-encoding: chunked\r\n"), Err(HeadError::TransferEncoding));
+    assert_eq!(said("transfer-encoding: chunked\r\n"), Err(ResponseFault::TransferEncoding));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn interim_responses_are_passed_over_but_not_without_end() {
     assert!(!head.headers.contains_key("link"));
     assert_eq!(
         parse(format!("{}{last}", interim.repeat(101)).as_bytes(), false).unwrap_err(),
-        HeadError::TooManyInterim
+        ResponseFault::TooManyInterim
     );
 }
 
@@ -131,13 +131,13 @@ fn interim_responses_are_passed_over_but_not_without_end() {
 fn a_head_is_no_larger_than_it_may_be() {
     let with = |length: usize| format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(length));
     assert!(parse(with(1024 - 24).as_bytes(), false).unwrap().is_some());
-    assert_eq!(parse(with(1024 - 23).as_bytes(), false).unwrap_err(), HeadError::TooLarge);
-    assert_eq!(parse(&with(2000).as_bytes()[..1024], false).unwrap_err(), HeadError::TooLarge);
+    assert_eq!(parse(with(1024 - 23).as_bytes(), false).unwrap_err(), ResponseFault::TooLarge);
+    assert_eq!(parse(&with(2000).as_bytes()[..1024], false).unwrap_err(), ResponseFault::TooLarge);
     assert!(parse(&with(2000).as_bytes()[..1023], false).unwrap().is_none());
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x:\r\n".repeat(MAX_HEADERS + 1));
     assert_eq!(
         parse(many.as_bytes(), false).unwrap_err(),
-        HeadError::Syntax(httparse::Error::TooManyHeaders)
+        ResponseFault::Syntax(httparse::Error::TooManyHeaders)
     );
 }
 
@@ -154,7 +154,10 @@ fn what_is_no_response_is_refused() {
         "HTTP/1.1 200 OK\r\na: \0\r\n\r\n",
         "\x16\x03\x01\x02",
     ] {
-        assert!(matches!(parse(wrong.as_bytes(), false), Err(HeadError::Syntax(_))), "{wrong:?}");
+        assert!(
+            matches!(parse(wrong.as_bytes(), false), Err(ResponseFault::Syntax(_))),
+            "{wrong:?}"
+        );
     }
 }
 
@@ -172,7 +175,7 @@ proptest! {
         let cuts = cuts.into_iter().map(|cut| cut % bytes.len());
         let mut cuts: Vec<usize> = cuts.chain([bytes.len()]).collect();
         cuts.sort_unstable();
-        let (mut parser, mut buffer) = (HeadParser::new(1024, false), BytesMut::new());
+        let (mut parser, mut buffer) = (ResponseHeadParser::new(1024, false), BytesMut::new());
         let (mut from, mut found) = (0, None);
         for cut in cuts {
             buffer.extend_from_slice(&bytes.as_bytes()[from..cut]);
