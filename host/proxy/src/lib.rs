@@ -41,6 +41,7 @@ pub mod reply;
 pub mod route;
 pub mod running;
 mod seldom;
+mod sending;
 pub mod server;
 pub mod sockets;
 mod stall;

@@ -44,10 +44,11 @@ use tokio::time::timeout;
 
 use crate::config::{Endpoint, UpstreamConfig};
 use crate::headers;
+use crate::sending::SendError;
 use crate::sockets;
 use body::UpstreamBody;
 use connection::UpstreamConnection;
-use message::{Message, SendError};
+use message::Message;
 use pool::{Lease, Pool};
 
 /// The room for a response head at first; most bodies begin in the same read.

@@ -39,6 +39,11 @@ impl BodyEncoder {
         matches!(self.framing, RequestFraming::None | RequestFraming::Length(0))
     }
 
+    /// Whether trailers have a place behind it.
+    pub fn may_have_trailers(&self) -> bool {
+        self.framing == RequestFraming::Chunked
+    }
+
     /// Appends what goes before a piece of `length` bytes, which is not 0.
     ///
     /// # Errors

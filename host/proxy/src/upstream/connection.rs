@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::message::{Message, SendError};
+use super::message::Message;
+use crate::sending::SendError;
 
 /// A connection. Dropping it closes it, even if a task still writes to it.
 pub(super) struct UpstreamConnection {
