@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use fusebox_http1::{BodyEncoder, WrongLength};
 use fusebox_resilience::{Error, ErrorKind};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
@@ -29,27 +29,11 @@ pub(crate) struct Outgoing<B> {
     body: B,
     encoder: BodyEncoder,
     /// Boxed: hardly any message has trailers.
-    trailers: Option<Box<Trailers>>,
+    trailers: Option<Box<HeaderMap>>,
     /// Whether all of it is encoded.
     has_ended: bool,
     /// How many bytes are sent.
     sent: u64,
-}
-
-/// Trailers, and the `Trailer` header that announces them.
-#[derive(Default)]
-struct Trailers {
-    announced: HeaderMap,
-    fields: Option<HeaderMap>,
-}
-
-impl Trailers {
-    /// `None`: the head announces no trailers, so none may be sent.
-    fn announced(head: &HeaderMap) -> Option<Box<Self>> {
-        let names = head.get_all(header::TRAILER).iter();
-        let announced: HeaderMap = names.map(|names| (header::TRAILER, names.clone())).collect();
-        (!announced.is_empty()).then(|| Box::new(Self { announced, fields: None }))
-    }
 }
 
 /// Why a message was not sent whole.
@@ -74,9 +58,8 @@ impl From<WrongLength> for SendError {
 }
 
 impl<B: Body<Data = Bytes, Error = Error> + Unpin> Outgoing<B> {
-    /// A message whose head is in `encoded`. The headers of its head say which trailers it has.
-    pub(crate) fn new(encoded: Vec<u8>, head: &HeaderMap, encoder: BodyEncoder, body: B) -> Self {
-        let trailers = if encoder.may_have_trailers() { Trailers::announced(head) } else { None };
+    /// A message whose head is in `encoded`.
+    pub(crate) fn new(encoded: Vec<u8>, encoder: BodyEncoder, body: B) -> Self {
         let has_ended = encoder.is_full();
         Self {
             encoded,
@@ -84,7 +67,7 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Outgoing<B> {
             piece: Bytes::new(),
             body,
             encoder,
-            trailers,
+            trailers: None,
             has_ended,
             sent: 0,
         }
@@ -157,11 +140,7 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Outgoing<B> {
                 None => self.end()?,
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => self.encode(data)?,
-                Some(Err(frame)) => {
-                    if let Some(trailers) = &mut self.trailers {
-                        trailers.fields = frame.into_trailers().ok();
-                    }
-                }
+                Some(Err(frame)) => self.trailers = frame.into_trailers().ok().map(Box::new),
             }
         }
         Ok(false)
@@ -181,8 +160,7 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Outgoing<B> {
 
     fn end(&mut self) -> Result<(), WrongLength> {
         self.has_ended = true;
-        let trailers = self.trailers.take().map(|trailers| *trailers).unwrap_or_default();
-        self.encoder.end(&trailers.announced, trailers.fields.as_ref(), &mut self.encoded)
+        self.encoder.end(self.trailers.as_deref(), &mut self.encoded)
     }
 
     fn poll_write(

@@ -213,7 +213,7 @@ impl HttpUpstream {
         }
         headers::strip_hop_by_hop(&mut headers);
         lease.keep_alive = keep_alive;
-        let mut decoder = BodyDecoder::new(framing);
+        let mut decoder = BodyDecoder::of_response(framing);
         let at_hand = lease.connection.buffer.len() as u64;
         let body = if decoder.remaining().is_some_and(|length| length <= at_hand) {
             let body = match decoder.decode(&mut lease.connection.buffer) {

@@ -2,16 +2,25 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue};
 use httparse::Status;
 
+use super::trailers::may_trail;
 use crate::framing::Framing;
+use crate::head::{Progress, field_name};
 use crate::limits::MAX_HEADERS;
 
 /// Bytes of the lines that say how long a chunk is, beyond the digits, in one body; and of one such
 /// line. hyper's bound.
 const MAX_EXTENSIONS: usize = 16 * 1024;
+
+/// Of one such line in a request. Nothing that is known to be of use needs more, and what reads
+/// them otherwise than the next one is how requests are smuggled.
+const MAX_REQUEST_EXTENSION: usize = 256;
+
+/// The digits of a chunk's length that have a place in 64 bits.
+const MAX_DIGITS: usize = 16;
 
 /// Bytes of trailers.
 const MAX_TRAILERS: usize = 16 * 1024;
@@ -48,10 +57,10 @@ pub enum BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Incomplete => "the connection ended before the response body",
-            Self::Chunk => "invalid chunk in the response body",
-            Self::Extensions => "too long chunk extensions in the response body",
-            Self::Trailers => "invalid or too long trailers of the response",
+            Self::Incomplete => "the connection ended before the body",
+            Self::Chunk => "invalid chunk in the body",
+            Self::Extensions => "too long chunk extensions in the body",
+            Self::Trailers => "invalid or too long trailers",
         })
     }
 }
@@ -62,8 +71,11 @@ impl std::error::Error for BodyError {}
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: BodyState,
+    of_request: bool,
     /// Bytes of chunk extensions so far.
     extensions: usize,
+    /// Of a line or of trailers.
+    progress: Progress,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +94,25 @@ enum BodyState {
 }
 
 impl BodyDecoder {
-    /// For a body that ends so.
-    pub fn new(framing: Framing) -> Self {
+    /// For the body of a request that ends so. It is held to more than one from an upstream, which
+    /// is not chosen by whoever means harm.
+    pub fn of_request(framing: Framing) -> Self {
+        Self::new(framing, true)
+    }
+
+    /// For the body of a response that ends so.
+    pub fn of_response(framing: Framing) -> Self {
+        Self::new(framing, false)
+    }
+
+    fn new(framing: Framing, of_request: bool) -> Self {
         let state = match framing {
             Framing::Length(0) => BodyState::Ended,
             Framing::Length(length) => BodyState::Length(length),
             Framing::Chunked => BodyState::ChunkSize,
             Framing::UntilClose => BodyState::UntilClose,
         };
-        Self { state, extensions: 0 }
+        Self { state, of_request, extensions: 0, progress: Progress::default() }
     }
 
     /// Whether the body has ended.
@@ -156,7 +178,7 @@ impl BodyDecoder {
                         if size == 0 { BodyState::Trailers } else { BodyState::Chunk(size) };
                 }
                 BodyState::Trailers => {
-                    let Some(trailers) = trailers(buffer)? else { return Ok(Decoded::More) };
+                    let Some(trailers) = self.trailers(buffer)? else { return Ok(Decoded::More) };
                     self.state = BodyState::Ended;
                     if !trailers.is_empty() {
                         return Ok(Decoded::Trailers(trailers));
@@ -182,63 +204,94 @@ impl BodyDecoder {
     }
 
     fn chunk_size(&mut self, buffer: &mut BytesMut) -> Result<Option<u64>, BodyError> {
-        if !buffer[0].is_ascii_hexdigit() {
-            // httparse would take a line without digits for a 0.
+        let digits = buffer.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        if digits == 0 || digits > MAX_DIGITS {
             return Err(BodyError::Chunk);
         }
-        let Some(line) = buffer.iter().take(MAX_EXTENSIONS).position(|byte| *byte == b'\n') else {
-            return if buffer.len() < MAX_EXTENSIONS {
-                Ok(None)
-            } else {
-                Err(BodyError::Extensions)
-            };
-        };
-        let length = line + 1;
-        let size = match httparse::parse_chunk_size(&buffer[..length]) {
-            Ok(Status::Complete((end, size))) if end == length => size,
-            // Also of a line feed that does not end the line.
+        let after = &buffer[digits..];
+        let extension = after.iter().take_while(|byte| is_of_text(**byte)).count();
+        if extension > self.longest_extension() {
+            return Err(BodyError::Extensions);
+        }
+        match after[extension..] {
+            [] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] => {}
             _ => return Err(BodyError::Chunk),
-        };
-        let digits = buffer.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        self.extensions += length - digits - 2;
+        }
+        if !self.takes_extension(&after[..extension]) {
+            return Err(BodyError::Chunk);
+        }
+        self.extensions += extension;
         if self.extensions > MAX_EXTENSIONS {
             return Err(BodyError::Extensions);
         }
-        let _ = buffer.split_to(length);
-        Ok(Some(size))
+        let line = buffer.split_to(digits + extension + 2);
+        let digits = str::from_utf8(&line[..digits]).map_err(|_| BodyError::Chunk)?;
+        u64::from_str_radix(digits, 16).map(Some).map_err(|_| BodyError::Chunk)
     }
+
+    fn longest_extension(&self) -> usize {
+        if self.of_request { MAX_REQUEST_EXTENSION } else { MAX_EXTENSIONS }
+    }
+
+    /// Whether it is one, or nothing. Servers have been seen that fill up the line with spaces.
+    fn takes_extension(&self, text: &[u8]) -> bool {
+        match text.trim_ascii_start() {
+            [] => text.is_empty() || !self.of_request,
+            [first, ..] => *first == b';',
+        }
+    }
+
+    /// The trailers, if they are all there.
+    fn trailers(&mut self, buffer: &mut BytesMut) -> Result<Option<HeaderMap>, BodyError> {
+        if buffer.starts_with(b"\r\n") {
+            buffer.advance(2);
+            return Ok(Some(HeaderMap::new()));
+        }
+        if !self.progress.may_be_whole(buffer) && buffer.len() < MAX_TRAILERS {
+            self.progress.wait_beyond(buffer.len());
+            return Ok(None);
+        }
+        let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let (length, fields) = match httparse::parse_headers(buffer, &mut fields) {
+            Ok(Status::Complete(parsed)) => parsed,
+            Ok(Status::Partial) if buffer.len() < MAX_TRAILERS => {
+                self.progress.wait_beyond(buffer.len());
+                return Ok(None);
+            }
+            Ok(Status::Partial) | Err(_) => return Err(BodyError::Trailers),
+        };
+        if length > MAX_TRAILERS || !has_strict_lines(&buffer[..length]) {
+            return Err(BodyError::Trailers);
+        }
+        let mut trailers = HeaderMap::with_capacity(fields.len());
+        for field in fields {
+            let name = field_name(field.name.as_bytes()).ok_or(BodyError::Trailers)?;
+            let value = HeaderValue::from_bytes(field.value).map_err(|_| BodyError::Trailers)?;
+            if !self.of_request || may_trail(&name) {
+                trailers.append(name, value);
+            }
+        }
+        buffer.advance(length);
+        Ok(Some(trailers))
+    }
+}
+
+/// Whether a byte may stand in a line beside what has a meaning in it.
+fn is_of_text(byte: u8) -> bool {
+    byte == b'\t' || !byte.is_ascii_control()
+}
+
+/// Whether each LF is the end of a CR LF.
+fn has_strict_lines(bytes: &[u8]) -> bool {
+    bytes.first() != Some(&b'\n')
+        && bytes.windows(2).all(|pair| pair[1] != b'\n' || pair[0] == b'\r')
 }
 
 /// Up to `left` bytes from the front, and what is left then.
 fn take(buffer: &mut BytesMut, left: u64) -> (Bytes, u64) {
     let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
     (buffer.split_to(length).freeze(), left - length as u64)
-}
-
-/// The trailers, if they are all there.
-fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, BodyError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let (length, fields) = match httparse::parse_headers(buffer, &mut fields) {
-        Ok(Status::Complete(parsed)) => parsed,
-        Ok(Status::Partial) if buffer.len() < MAX_TRAILERS => return Ok(None),
-        Ok(Status::Partial) | Err(_) => return Err(BodyError::Trailers),
-    };
-    let is_strict = buffer[..length]
-        .iter()
-        .zip(&buffer[1..length])
-        .all(|(first, second)| *second != b'\n' || *first == b'\r');
-    if length > MAX_TRAILERS || buffer[0] == b'\n' || !is_strict {
-        return Err(BodyError::Trailers);
-    }
-    let mut trailers = HeaderMap::with_capacity(fields.len());
-    for field in fields {
-        let name =
-            HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BodyError::Trailers)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| BodyError::Trailers)?;
-        trailers.append(name, value);
-    }
-    let _ = buffer.split_to(length);
-    Ok(Some(trailers))
 }
 
 #[cfg(test)]

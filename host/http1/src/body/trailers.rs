@@ -1,10 +1,45 @@
-//! What may come after a body.
+//! What may come after a body (RFC 9110, section 6.5.1).
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// What a recipient may act on before it has read the trailers.
+use crate::head::{is_forwarded, is_shadow};
+
+/// Which trailers the other side gets, of those that may be some.
+#[derive(Debug)]
+pub(super) enum TrailerRule {
+    /// Those that these fields of the head announce.
+    Announced(Option<Box<HeaderMap>>),
+    /// All, since it said that it takes them.
+    All,
+}
+
+impl TrailerRule {
+    /// A `Trailer` field of the head.
+    pub(super) fn announce(&mut self, list: &HeaderValue) {
+        if let Self::Announced(lists) = self {
+            lists.get_or_insert_default().append(header::TRAILER, list.clone());
+        }
+    }
+
+    pub(super) fn lets_pass(&self, name: &HeaderName) -> bool {
+        let is_wanted = match self {
+            Self::Announced(lists) => lists.as_ref().is_some_and(|head| is_announced(head, name)),
+            Self::All => true,
+        };
+        is_wanted && may_trail(name)
+    }
+}
+
+fn is_announced(head: &HeaderMap, name: &HeaderName) -> bool {
+    let lists = head.get_all(header::TRAILER).into_iter();
+    let mut names = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    names.any(|announced| announced.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+}
+
+/// Whether it is nothing that a recipient may have acted on before it has read the trailers, or
+/// that is meant for one connection only.
 pub(super) fn may_trail(name: &HeaderName) -> bool {
-    ![
+    const NOT: [HeaderName; 21] = [
         header::AUTHORIZATION,
         header::CACHE_CONTROL,
         header::CONNECTION,
@@ -12,18 +47,21 @@ pub(super) fn may_trail(name: &HeaderName) -> bool {
         header::CONTENT_LENGTH,
         header::CONTENT_RANGE,
         header::CONTENT_TYPE,
+        header::EXPECT,
+        header::FORWARDED,
         header::HOST,
         header::MAX_FORWARDS,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::RANGE,
         header::SET_COOKIE,
         header::TE,
         header::TRAILER,
         header::TRANSFER_ENCODING,
-    ]
-    .contains(name)
-}
-
-pub(super) fn is_announced(head: &HeaderMap, name: &HeaderName) -> bool {
-    let lists = head.get_all(header::TRAILER).into_iter();
-    let mut names = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-    names.any(|announced| announced.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+        header::UPGRADE,
+        header::VIA,
+        header::WWW_AUTHENTICATE,
+    ];
+    let text = name.as_str().as_bytes();
+    !NOT.contains(name) && !is_forwarded(text) && !is_shadow(text)
 }

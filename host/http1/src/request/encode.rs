@@ -2,11 +2,12 @@
 
 use http::{HeaderName, HeaderValue, Method, header};
 
-use crate::field::put_field;
+use crate::body::BodyEncoder;
+use crate::field::{put_field, put_length};
 use crate::framing::RequestFraming;
 
-/// Appends a request head. Of `headers`, those that frame the body are left out in favour of
-/// `framing`.
+/// Appends a request head, and returns what encodes the body. Of `headers`, those that frame the
+/// body are left out in favour of `framing`.
 ///
 /// `target` is the parts of the request target, in origin form; like names and values of headers it
 /// can't contain what would end a line, by its type or by the caller's care.
@@ -16,7 +17,8 @@ pub fn encode_request<'a>(
     target: &[&str],
     headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
     framing: RequestFraming,
-) {
+) -> BodyEncoder {
+    let mut encoder = BodyEncoder::new(framing.into(), false);
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     for part in target {
@@ -26,24 +28,22 @@ pub fn encode_request<'a>(
     // Callers chain several sources. A loop of its own would ask at each header which one is due.
     headers.for_each(|(name, value)| {
         let frames = match *name {
-            header::CONTENT_LENGTH => framing != RequestFraming::None,
+            header::CONTENT_LENGTH => framing != RequestFraming::None || value != "0",
             header::TRANSFER_ENCODING => true,
             _ => false,
         };
         if !frames {
+            encoder.note(name, value);
             put_field(out, name, value);
         }
     });
     match framing {
         RequestFraming::None => {}
-        RequestFraming::Length(length) => {
-            out.extend_from_slice(b"content-length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
+        RequestFraming::Length(length) => put_length(out, length),
         RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
+    encoder
 }
 
 #[cfg(test)]
@@ -85,6 +85,11 @@ mod tests {
         assert_eq!(
             head(&empty, RequestFraming::None),
             "POST /base/x?y=1 HTTP/1.1\r\nhost: b\r\ncontent-length: 0\r\n\r\n"
+        );
+        let wrong = [("host", "b"), ("content-length", "7")];
+        assert_eq!(
+            head(&wrong, RequestFraming::None),
+            "POST /base/x?y=1 HTTP/1.1\r\nhost: b\r\n\r\n"
         );
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn ours_until(end: End, pieces: &[&[u8]], to_head: bool) -> Seen {
             Err(_) => return Seen::Nothing,
         }
     };
-    let mut decoder = BodyDecoder::new(head.framing);
+    let mut decoder = BodyDecoder::of_response(head.framing);
     let (mut body, mut trailers) = (Vec::new(), Vec::new());
     let is_whole = loop {
         match decoder.decode(&mut buffer) {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use fusebox_http1::{BodyEncoder, RequestFraming, encode_request};
 use fusebox_resilience::{ATTEMPT, AttemptBody, Call, ENVOY_ATTEMPT_COUNT, attempt_count, mark};
-use http::{HeaderMap, header};
+use http::header;
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
@@ -53,22 +53,21 @@ impl Message {
         let is_mark = |name| marks.clone().any(|(mark, _)| mark == name);
         let others = call.headers().filter(|(name, _)| **name != header::HOST && !is_mark(*name));
         let headers = iter::once(host).chain(others).chain(marks.clone());
-        encode_request(
+        let encoder = encode_request(
             &mut encoded,
             &head.method,
             &upstream.endpoint.path(&head.uri),
             headers,
             framing,
         );
-        let outgoing = Outgoing::new(encoded, &head.headers, BodyEncoder::new(framing), body);
+        let outgoing = Outgoing::new(encoded, encoder, body);
         Self { outgoing, buffers: buffers.clone() }
     }
 
     /// Takes the part that is not sent yet, and leaves an empty message.
     pub(super) fn take_unsent(&mut self) -> Self {
-        let nothing = BodyEncoder::new(RequestFraming::None);
-        let empty = AttemptBody::default();
-        let nothing = Outgoing::new(Vec::new(), &HeaderMap::new(), nothing, empty);
+        let (no_body, empty) = (BodyEncoder::default(), AttemptBody::default());
+        let nothing = Outgoing::new(Vec::new(), no_body, empty);
         let outgoing = std::mem::replace(&mut self.outgoing, nothing);
         Self { outgoing, buffers: self.buffers.clone() }
     }

@@ -6,7 +6,11 @@ type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
 /// Body and trailers, and what is left in the buffer, when the bytes come in these pieces and then
 /// the connection ends.
 fn read(framing: Framing, pieces: &[&[u8]]) -> Result<Read, BodyError> {
-    let (mut decoder, mut buffer) = (BodyDecoder::new(framing), BytesMut::new());
+    read_by(BodyDecoder::of_response(framing), pieces)
+}
+
+fn read_by(mut decoder: BodyDecoder, pieces: &[&[u8]]) -> Result<Read, BodyError> {
+    let mut buffer = BytesMut::new();
     let (mut body, mut trailers) = (Vec::new(), None);
     for piece in pieces {
         buffer.extend_from_slice(piece);
@@ -28,6 +32,18 @@ fn read(framing: Framing, pieces: &[&[u8]]) -> Result<Read, BodyError> {
 
 fn chunked(bytes: &[u8]) -> Result<String, BodyError> {
     read(Framing::Chunked, &[bytes]).map(|(body, ..)| String::from_utf8(body).unwrap())
+}
+
+/// The same of a request, whole and byte by byte.
+fn of_request(text: &str) -> Result<String, BodyError> {
+    let body = |pieces: &[&[u8]]| {
+        let read = read_by(BodyDecoder::of_request(Framing::Chunked), pieces);
+        read.map(|(body, ..)| String::from_utf8(body).unwrap())
+    };
+    let whole = body(&[text.as_bytes()]);
+    let apart = body(&text.as_bytes().chunks(1).collect::<Vec<_>>());
+    assert_eq!(apart.is_ok(), whole.is_ok(), "{text:?}");
+    whole
 }
 
 #[test]
@@ -115,6 +131,42 @@ fn what_is_beside_the_body_is_bounded() {
         chunked(format!("0\r\n{}\r\n", "x: 1\r\n".repeat(101)).as_bytes()),
         Err(BodyError::Trailers)
     );
+}
+
+#[test]
+fn nothing_beside_a_chunk_hides_a_line_or_a_character() {
+    for wrong in ["3;x\0\r\nabc\r\n", "3;\u{1}\r\nabc", "3;x=\u{7f}\r\n", "3\0\r\n", "3;a\nb\r\n"] {
+        assert_eq!(chunked(wrong.as_bytes()), Err(BodyError::Chunk), "{wrong:?}");
+        assert_eq!(of_request(wrong), Err(BodyError::Chunk), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_request_is_held_to_more() {
+    let long = |length: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(length - 1));
+    assert_eq!(of_request(&long(256)).as_deref(), Ok("a"));
+    assert_eq!(of_request(&long(257)), Err(BodyError::Extensions));
+    let many = |count: usize| format!("{}0\r\n\r\n", "1;xxxxxxx\r\na\r\n".repeat(count));
+    assert_eq!(of_request(&many(2048)).map(|body| body.len()), Ok(2048));
+    assert_eq!(of_request(&many(2049)), Err(BodyError::Extensions));
+    let spaces = "3 \t\r\nabc\r\n0\r\n\r\n";
+    assert_eq!(of_request(spaces), Err(BodyError::Chunk));
+    assert_eq!(chunked(spaces.as_bytes()).as_deref(), Ok("abc"));
+    assert_eq!(of_request("3 ;a=\"b;c\"\r\nabc\r\n0\r\n\r\n").as_deref(), Ok("abc"));
+}
+
+#[test]
+fn trailers_of_a_request_neither_frame_nor_route() {
+    let text = "0\r\nx-sum: 1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nHost: c\r\n\
+                X-Forwarded-For: 1\r\nForwarded: for=1\r\nx_forwarded_for: 1\r\n\
+                content_length: 5\r\nauthorization: a\r\nvia: 1.1 a\r\n\r\nrest";
+    let read = read_by(BodyDecoder::of_request(Framing::Chunked), &[text.as_bytes()]).unwrap();
+    let names: Vec<_> = read.1.iter().flat_map(HeaderMap::keys).map(|it| it.as_str()).collect();
+    assert_eq!((names, &read.2[..]), (vec!["x-sum"], &b"rest"[..]));
+    assert_eq!(of_request("0\r\nHost: c\r\n\r\n").as_deref(), Ok(""));
+    for wrong in ["0\r\nx: \0\r\n\r\n", "0\r\nx: a\rb\r\n\r\n", "0\r\nx: a\r\n b\r\n\r\n"] {
+        assert_eq!(of_request(wrong), Err(BodyError::Trailers), "{wrong:?}");
+    }
 }
 
 proptest! {
