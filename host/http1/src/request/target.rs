@@ -10,18 +10,21 @@ const LONGEST: usize = u16::MAX as usize - 1;
 
 /// The target of a request that is no `CONNECT`.
 pub(super) fn target(method: &Method, text: Bytes) -> Result<Uri, RequestFault> {
-    // `Uri` would drop a fragment, and `DELETE /all#but-this` delete all.
-    let is_plain = |byte: u8| (b'!'..=b'~').contains(&byte) && byte != b'#';
-    if !text.iter().fold(true, |all, byte| all & is_plain(*byte)) {
-        return Err(RequestFault::Target);
-    }
     if text.len() > LONGEST {
         return Err(RequestFault::TargetTooLong);
     }
-    let is_origin = text.first() == Some(&b'/');
-    let is_asterisk = *text == b"*"[..];
+    let (length, is_ascii) = (text.len(), text.is_ascii());
+    let (is_origin, is_asterisk) = (text.starts_with(b"/"), *text == b"*"[..]);
+    // `Uri` drops a fragment, and `DELETE /all#but` would delete all.
+    let has_fragment = !is_origin && text.contains(&b'#');
     let target = Uri::from_maybe_shared(text).map_err(|_| RequestFault::Target)?;
-    let is_absolute = || matches!(target.scheme_str(), Some("http" | "https"));
-    let is_known = is_origin || if is_asterisk { method == Method::OPTIONS } else { is_absolute() };
-    if is_known { Ok(target) } else { Err(RequestFault::Target) }
+    let is_known = if is_origin {
+        target.path_and_query().is_some_and(|path| path.as_str().len() == length)
+    } else if is_asterisk {
+        method == Method::OPTIONS
+    } else {
+        !has_fragment && matches!(target.scheme_str(), Some("http" | "https"))
+    };
+    // It takes no control characters, but the rest of 8 bits.
+    if is_known && is_ascii { Ok(target) } else { Err(RequestFault::Target) }
 }

@@ -157,6 +157,15 @@ fn a_target_has_one_of_the_forms_of_its_method() {
     ] {
         is_refused(&format!("{wrong} HTTP/1.1\r\nhost: b\r\n\r\n"), RequestFault::Target);
     }
+    // Wherever it stands: what looks for it looks at many bytes at once.
+    for wrong in ["\0", "\u{1f}", "\u{7f}", "\u{e4}", "#", "\r", "\n", " "] {
+        for before in 0..70 {
+            let target = format!("{}{wrong}{}", "x".repeat(before), "y".repeat(70 - before));
+            let text = format!("GET /{target} HTTP/1.1\r\nhost: b\r\n\r\n");
+            let fault = parse(text.as_bytes()).expect_err("no request");
+            assert_eq!(fault.status(), 400, "{text:?}");
+        }
+    }
 }
 
 #[test]
