@@ -71,6 +71,18 @@ unsafe impl GlobalAlloc for Mimalloc {
     }
 }
 
+unsafe extern "C" {
+    /// (The crate declares it behind a feature that needs another crate.)
+    fn mi_collect(force: bool);
+}
+
+/// Gives all memory that this thread does not use back to the system. mimalloc does so by itself
+/// only in the course of allocating, so after a burst an idle thread would keep it.
+pub(crate) fn give_back() {
+    // SAFETY: it may be called at any time, and touches nothing that is in use.
+    unsafe { mi_collect(true) };
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

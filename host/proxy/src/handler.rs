@@ -90,9 +90,12 @@ impl RequestHandler {
         }
     }
 
-    /// Closes upstream connections that have been unused for too long.
+    /// Closes upstream connections that have been unused for too long, and keeps less of what
+    /// nobody uses.
     pub(crate) fn reap(&self) {
         self.upstreams.iter().for_each(HttpUpstream::reap);
+        self.worker.timers().thin_out();
+        self.buffers.thin_out();
     }
 
     /// Answers a request. Dropping the future cancels the call.

@@ -90,6 +90,15 @@ impl Timers {
         });
         kept[index].timers.push(timer);
     }
+
+    /// Drops half of the unused timers, the oldest first. Called now and then, it leaves nothing of
+    /// a burst: each timer also holds what is left of the task that waited on it last.
+    pub fn thin_out(&self) {
+        for UnusedTimers { timers, .. } in self.0.borrow_mut().iter_mut() {
+            timers.drain(..timers.len().div_ceil(2));
+            timers.shrink_to(2 * timers.len());
+        }
+    }
 }
 
 impl fmt::Debug for Timers {
@@ -161,6 +170,8 @@ mod tests {
     use super::*;
     use std::future::{pending, poll_fn, ready};
     use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Wake, Waker};
     use tokio::time::{advance, sleep};
 
     const LIMIT: Duration = Duration::from_secs(10);
@@ -234,5 +245,33 @@ mod tests {
             assert!(is_pending);
         }
         assert_eq!(kept(&timers), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_burst_leaves_goes_and_lets_go_of_its_tasks() {
+        let timers = Timers::default();
+        let waiting: Vec<_> = (0..100).map(|_| Arc::new(Waiting)).collect();
+        let mut calls: Vec<_> = waiting
+            .iter()
+            .map(|_| Box::pin(timers.timeout(LIMIT, Starved::default, pending::<()>())))
+            .collect();
+        for (call, waiting) in calls.iter_mut().zip(&waiting) {
+            let waker = Waker::from(waiting.clone());
+            assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        drop(calls);
+        let held = || waiting.iter().filter(|waiting| Arc::strong_count(waiting) > 1).count();
+        assert_eq!((kept(&timers), held()), (100, 100));
+        timers.thin_out();
+        assert_eq!((kept(&timers), held()), (50, 50));
+        (0..6).for_each(|_| timers.thin_out());
+        assert_eq!((kept(&timers), held()), (0, 0));
+    }
+
+    /// A task.
+    struct Waiting;
+
+    impl Wake for Waiting {
+        fn wake(self: Arc<Self>) {}
     }
 }

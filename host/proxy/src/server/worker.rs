@@ -20,12 +20,17 @@ use super::load::{CountedConnection, WorkerLoad};
 use super::pulse::BEAT;
 use super::shutdown::{Shutdown, ShutdownPhase};
 use super::supervisor::{EndNotice, Supervisor};
+use crate::allocator;
 use crate::config::ListenerConfig;
 use crate::handler::RequestHandler;
 use crate::route::RouteTable;
 
 /// How long a worker may take to end after all its connections have been cut.
 const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// After how many beats a worker gives memory back. (That takes 50 µs, and 0.1 ms for each MiB that
+/// is given back.)
+const GIVE_BACK: u64 = 5;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -198,10 +203,13 @@ async fn refresh_instances(components: Components) {
 async fn reap(handler: Rc<RequestHandler>, components: Components, load: Arc<WorkerLoad>) {
     let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    for beat in 1.. {
         let now = ticks.tick().await;
         load.beat();
         handler.reap();
         components.give_back_memory(now);
+        if beat % GIVE_BACK == 0 {
+            allocator::give_back();
+        }
     }
 }

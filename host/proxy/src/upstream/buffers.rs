@@ -74,15 +74,49 @@ impl Buffers {
             headers.push(map);
         }
     }
+
+    /// Drops half of what is unused. Called now and then, it leaves nothing of a burst.
+    pub(crate) fn thin_out(&self) {
+        let mut read = self.read.borrow_mut();
+        let mut write = self.write.borrow_mut();
+        let mut headers = self.headers.borrow_mut();
+        let halves = (read.len() / 2, write.len() / 2, headers.len() / 2);
+        read.truncate(halves.0);
+        write.truncate(halves.1);
+        headers.truncate(halves.2);
+    }
+
+    /// Read buffers, write buffers and header maps that are unused.
+    fn unused(&self) -> [usize; 3] {
+        let Self { read, write, headers } = self;
+        [read.borrow().len(), write.borrow().len(), headers.borrow().len()]
+    }
 }
 
 impl fmt::Debug for Buffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { read, write, headers } = self;
-        f.debug_struct("Buffers")
-            .field("read", &read.borrow().len())
-            .field("write", &write.borrow().len())
-            .field("headers", &headers.borrow().len())
-            .finish()
+        f.debug_struct("Buffers").field("unused", &self.unused()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_burst_leaves_goes() {
+        let buffers = Buffers::default();
+        for _ in 0..KEPT + 5 {
+            buffers.put_read(BytesMut::with_capacity(10));
+            buffers.put_write(Vec::with_capacity(10));
+            buffers.put_headers(HeaderMap::with_capacity(10));
+        }
+        let left = std::iter::from_fn(|| {
+            let unused = buffers.unused();
+            buffers.thin_out();
+            Some(unused)
+        });
+        let halves: Vec<_> = [64, 32, 16, 8, 4, 2, 1, 0].map(|unused| [unused; 3]).into();
+        assert_eq!(left.take(halves.len()).collect::<Vec<_>>(), halves);
     }
 }

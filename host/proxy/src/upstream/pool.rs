@@ -51,6 +51,8 @@ impl Pool {
         idle.retain(|idle| {
             idle.connection.looks_alive() && idle.since.elapsed() < self.idle_timeout
         });
+        let room = 2 * idle.len();
+        idle.shrink_to(room);
     }
 
     fn put(&self, connection: UpstreamConnection) {

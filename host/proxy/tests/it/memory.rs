@@ -1,7 +1,14 @@
-//! The memory of all components together: its bound, and what is given back.
+//! The memory of all components together: its bound. And what is given back, by them and by all
+//! else.
 
-use fusebox_dev::{Origin, eventually, get, handle_if, is_status, ok, predicate, wat_component};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use fusebox_dev::{
+    Message, Origin, Wire, eventually, get, handle_if, is_status, ok, predicate, wat_component,
+};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::support::Proxy;
 
@@ -59,4 +66,54 @@ fn a_component_that_wants_all_memory_gets_no_more_than_there_is_for_all_and_give
     eventually("its memory", || (held(&proxy, "greedy") < 1 << 20).then_some(()));
     assert_eq!(proxy.state()["components"]["greedy"]["instances"], 1, "a fresh one is ready");
     ask("/greedy", "5");
+}
+
+/// What the proxy keeps of a burst of uploads, at its height.
+const BURST: u64 = 256 << 20;
+const UPLOAD: usize = 1 << 20;
+
+/// An origin that answers no upload for as long as somebody holds the door.
+fn waiting_origin(door: &Arc<RwLock<()>>) -> Origin {
+    let door = door.clone();
+    Origin::start(move |connection| {
+        while connection.head().is_some() {
+            connection.wire.exactly(UPLOAD);
+            drop(door.read());
+            if connection.wire.try_send(ok("")).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn what_a_burst_has_taken_is_given_back_within_half_a_minute() {
+    let door = Arc::new(RwLock::new(()));
+    let origin = waiting_origin(&door);
+    let proxy = Proxy::before(
+        &origin,
+        "workers = 2\n\
+         [policies.retry]\nkind = 'retry'\n\
+         [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\nmax_replay_body = '1MiB'\n",
+    );
+    let begin = || {
+        let mut client = proxy.connect();
+        client.send(format!("PUT / HTTP/1.1\r\nhost: b\r\ncontent-length: {UPLOAD}\r\n\r\n"));
+        client.send(vec![b'x'; UPLOAD]);
+        client
+    };
+    let end = |mut client: Wire| -> Message { client.response() };
+    assert_eq!(end(begin()).status(), 200);
+    let idle = proxy.private_memory();
+
+    let held = door.write().expect("a door");
+    let clients: Vec<Wire> = (0..BURST / UPLOAD as u64).map(|_| begin()).collect();
+    eventually("the burst's height", || (proxy.private_memory() > idle + BURST).then_some(()));
+    drop(held);
+    assert!(clients.into_iter().map(end).all(|answer| answer.status() == 200));
+    let over = Instant::now();
+    let few = idle + (8 << 20);
+    eventually("its memory", || (proxy.private_memory() < few).then_some(()));
+    let taken = over.elapsed();
+    assert!(taken < Duration::from_secs(30), "{taken:?}");
 }

@@ -261,11 +261,23 @@ impl Proxy {
     /// The most memory that it has had so far, in bytes.
     #[track_caller]
     pub(crate) fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM")
+    }
+
+    /// The memory that it has now, less what is in its file, in bytes.
+    #[track_caller]
+    pub(crate) fn private_memory(&self) -> u64 {
+        self.memory("RssAnon")
+    }
+
+    #[track_caller]
+    fn memory(&self, what: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
-        peak.map(|kib: u64| kib << 10).unwrap_or_else(|| panic!("no peak: {status}"))
+        let mut fields = status.lines().filter_map(|line| line.split_once(':'));
+        let kib = fields.find_map(|(name, value)| {
+            (name == what).then(|| value.strip_suffix("kB")?.trim().parse().ok())?
+        });
+        kib.map(|kib: u64| kib << 10).unwrap_or_else(|| panic!("no {what}: {status}"))
     }
 
     /// How long its threads and ours have been ready to run while the processors were with others.
