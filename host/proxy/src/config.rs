@@ -21,7 +21,6 @@ pub(crate) use path::join;
 pub use route::RouteConfig;
 pub use tables::{AdminAddress, AdminConfig, CodeCacheConfig, ListenerConfig, LogConfig, PathRule};
 pub use upstream::{Endpoint, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
-pub use values::NO_ROUTE;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -7,25 +7,26 @@ mod request_id;
 
 pub(crate) use body::ClientBody;
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use fusebox_http1::RequestHead;
 use fusebox_resilience::{
-    Call, CallEvent, Error, ErrorKind, Observers, Random, ReplayMemory, Request as ClientRequest,
-    RequestBody, RequestFlaw, Scope, Worker,
+    Call, CallEvent, ConnectionEvent, Error, ErrorKind, Observers, Random, ReplayMemory,
+    Request as ClientRequest, RequestBody, RequestFlaw, ResponseBody, Scope, Worker, clock,
 };
 use http::{HeaderValue, Request, Response, request};
-use hyper::body::{Body, Incoming};
+use http_body::Body;
 
-use crate::config::{ListenerConfig, NO_ROUTE, PathRule};
+use crate::buffers::Buffers;
+use crate::config::{ListenerConfig, PathRule};
 use crate::headers::{self, Forwarding, Hop};
-use crate::observe::wall_clock;
-use crate::reply::Refusal;
-use crate::route::{Route, RouteTable};
+use crate::observe::{NO_ROUTE, wall_clock};
+use crate::reply::{Refusal, Unread};
+use crate::route::RouteTable;
 use crate::seldom::Seldom;
-use crate::server::stream::HeadPause;
-use crate::upstream::{Buffers, HttpUpstream};
+use crate::upstream::HttpUpstream;
 use body::{ClientRequestBody, OngoingCall};
 use host::Hosts;
 use path::has_dot_segment;
@@ -52,7 +53,17 @@ pub(crate) struct RequestHandler {
     replay_memory: Rc<ReplayMemory>,
     /// Of clients that say where their requests come from and are not trusted.
     claims: Seldom,
+    /// Of what is no request.
+    refusals: Seldom,
     buffers: Rc<Buffers>,
+}
+
+/// A request that was taken on.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    ongoing: OngoingCall,
+    /// The place of its route, or why it goes nowhere.
+    admitted: Result<usize, Refusal>,
 }
 
 impl RequestHandler {
@@ -78,6 +89,7 @@ impl RequestHandler {
             is_strict: limits.paths == PathRule::Strict && routes.depend_on_paths(),
             replay_memory: ReplayMemory::new(limits.max_replay_memory.in_memory() / workers).into(),
             claims: Seldom::default(),
+            refusals: Seldom::default(),
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
             max_body: limits.max_body.0,
@@ -98,14 +110,17 @@ impl RequestHandler {
         self.buffers.thin_out();
     }
 
-    /// Answers a request. Dropping the future cancels the call.
-    pub(crate) async fn handle(
-        &self,
-        request: Request<Incoming>,
-        hop: &Hop,
-        pause: HeadPause,
-    ) -> Response<ClientBody> {
-        let (mut head, incoming) = request.into_parts();
+    /// The buffers of the worker.
+    pub(crate) fn buffers(&self) -> &Rc<Buffers> {
+        &self.buffers
+    }
+
+    /// Takes a request on: it is logged from here on, whatever becomes of it.
+    pub(crate) fn begin<B>(&self, head: RequestHead, incoming: Option<B>, hop: &Hop) -> Begun
+    where
+        B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
+    {
+        let mut head = parts(head);
         let id = self.request_id(&head);
         let host = self.hosts.canonical(&mut head);
         let place =
@@ -114,14 +129,12 @@ impl RequestHandler {
         let Forwarding { added, client, flaw, is_first_claim } =
             headers::forward_request(&mut head.headers, head.version, hop);
         head.headers.insert(headers::REQUEST_ID, id.clone());
-        let route = place.map(|place| &self.routes.routes()[place]);
-        let admitted = self.admit(&host, flaw, route, &head, &incoming);
-        // Set if the client leaves within the request body. `None`: there is no body.
-        let gone = (!incoming.is_end_stream()).then(Rc::<Cell<bool>>::default);
+        let length = incoming.as_ref().map_or(0, |body| body.size_hint().lower());
+        let admitted = self.admit(&host, flaw, place, &head, length);
         let name = place.map_or(&self.no_route, |place| &self.names[place]).clone();
-        let replay_limit = route.map_or(0, |route| route.replay_limit);
-        let body = gone.clone().map_or_else(RequestBody::empty, |gone| {
-            let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout, gone);
+        let replay_limit = place.map_or(0, |place| self.routes.routes()[place].replay_limit);
+        let body = incoming.map_or_else(RequestBody::empty, |incoming| {
+            let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout);
             RequestBody::kept_in(Box::pin(body), replay_limit, &self.replay_memory)
         });
         let mut request = ClientRequest::new(id, name, head, wall_clock::now());
@@ -135,21 +148,57 @@ impl RequestHandler {
             let connections = self.claims.count(call.request().started());
             call.reporter().emit_own(CallEvent::ForwardedReplaced { connections });
         }
-        let ongoing = OngoingCall::new(call, gone, pause, self.buffers.clone());
-        match admitted {
-            Ok(route) => self.run(route, ongoing).await,
-            Err(refusal) => ongoing.refuse(refusal),
+        Begun { ongoing: OngoingCall::new(call, self.buffers.clone()), admitted }
+    }
+
+    /// Answers a request that was taken on. Dropping the future cancels the call.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "what an `async fn` is given has room in its future twice"
+    )]
+    pub(crate) fn answer(&self, begun: Begun) -> impl Future<Output = Response<ClientBody>> {
+        async move {
+            let Begun { ongoing, admitted } = begun;
+            let route = match admitted {
+                Ok(place) => &self.routes.routes()[place],
+                Err(refusal) => return ongoing.refuse(refusal),
+            };
+            let scope = Scope::new(&self.upstreams[route.upstream]);
+            let outcome = route.pipeline.execute(ongoing.call(), &scope).await;
+            if ongoing.call().body().is_squeezed() {
+                ongoing.call().reporter().emit_own(CallEvent::BodyNotKept);
+            }
+            match outcome {
+                Ok(response) => ongoing.answer(response),
+                Err(error) => ongoing.fail(&error, self.retry_after_jitter),
+            }
         }
     }
 
-    fn admit<'a>(
+    /// Answers what is no request, on a connection that ends with the answer.
+    pub(crate) fn refuse(&self, unread: Unread, hop: &Hop) -> Response<ResponseBody> {
+        let refusal = Refusal::Unread(unread);
+        let event = ConnectionEvent::Refused {
+            client: hop.address(),
+            status: refusal.status().as_u16(),
+            reason: unread.name(),
+            words: unread.to_string(),
+            count: self.refusals.count(clock::now()),
+        };
+        self.worker.observers().emit_for_policy(None, &event.into());
+        let id = self.request_ids.next();
+        refusal.response(id.to_str().unwrap_or_default(), 0)
+    }
+
+    /// The place of the route that the request takes.
+    fn admit(
         &self,
         host: &Option<Rc<str>>,
         flaw: Option<RequestFlaw>,
-        route: Option<&'a Route>,
+        place: Option<usize>,
         head: &request::Parts,
-        incoming: &Incoming,
-    ) -> Result<&'a Route, Refusal> {
+        length: u64,
+    ) -> Result<usize, Refusal> {
         if host.is_none() {
             return Err(RequestFlaw::Host.into());
         }
@@ -159,26 +208,15 @@ impl RequestHandler {
         if self.is_strict && has_dot_segment(head.uri.path()) {
             return Err(RequestFlaw::Path.into());
         }
-        let route = route.ok_or(Refusal::NoRoute)?;
-        if !self.routes.upstreams()[route.upstream].endpoint.takes(&head.uri) {
+        let place = place.ok_or(Refusal::NoRoute)?;
+        let upstream = self.routes.routes()[place].upstream;
+        if !self.routes.upstreams()[upstream].endpoint.takes(&head.uri) {
             return Err(RequestFlaw::TargetLength.into());
         }
-        if incoming.size_hint().lower() > self.max_body {
+        if length > self.max_body {
             return Err(Refusal::from(&Error::new(ErrorKind::RequestTooLarge)));
         }
-        Ok(route)
-    }
-
-    async fn run(&self, route: &Route, ongoing: OngoingCall) -> Response<ClientBody> {
-        let scope = Scope::new(&self.upstreams[route.upstream]);
-        let outcome = route.pipeline.execute(ongoing.call(), &scope).await;
-        if ongoing.call().body().is_squeezed() {
-            ongoing.call().reporter().emit_own(CallEvent::BodyNotKept);
-        }
-        match outcome {
-            Ok(response) => ongoing.answer(response),
-            Err(error) => ongoing.fail(&error, self.retry_after_jitter),
-        }
+        Ok(place)
     }
 
     /// The client's request id, if it is safe in a header, a log line and JSON; or else a new one.
@@ -187,4 +225,11 @@ impl RequestHandler {
             .cloned()
             .unwrap_or_else(|| self.request_ids.next())
     }
+}
+
+fn parts(head: RequestHead) -> request::Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    let RequestHead { method, target, version, headers, .. } = head;
+    (parts.method, parts.uri, parts.version, parts.headers) = (method, target, version, headers);
+    parts
 }

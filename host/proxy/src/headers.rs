@@ -125,6 +125,11 @@ impl Hop {
         ];
         Self { peer, trusted: trusted.clone(), usual: usual.into() }
     }
+
+    /// The client's address.
+    pub fn address(&self) -> IpAddr {
+        self.peer.address()
+    }
 }
 
 fn value(text: &Rc<str>) -> HeaderValue {

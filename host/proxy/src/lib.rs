@@ -28,6 +28,7 @@ mod admin;
 pub mod allocator;
 #[cfg(feature = "author")]
 pub mod author;
+pub mod buffers;
 pub mod client;
 pub mod code_cache;
 pub mod compile;

@@ -11,9 +11,11 @@ mod level;
 mod line;
 mod log;
 mod metrics;
+mod no_route;
 pub(crate) mod wall_clock;
 
 pub use level::Level;
 pub use line::Line;
 pub use log::{Log, LogWriter};
 pub use metrics::{BudgetSample, CONTENT_TYPE, ComponentSample, Metrics, PolicySample, Scrape};
+pub use no_route::NO_ROUTE;

@@ -5,9 +5,11 @@
 //! `Retry-After` is set when it is known. The client learns the kind of failure; causes and
 //! internal names go to the log only.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fusebox_http1::RequestFault;
 use fusebox_resilience::{Error, ErrorKind, RequestFlaw, ResponseBody};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -16,6 +18,8 @@ use crate::headers;
 /// A response that the proxy makes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// There is no request.
+    Unread(Unread),
     /// No route takes the request.
     NoRoute,
     /// The request's head is refused.
@@ -29,6 +33,46 @@ pub enum Refusal {
         /// When the client may try again.
         retry_after: Option<Duration>,
     },
+}
+
+/// Why what a client has sent is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It is not valid.
+    Malformed(RequestFault),
+    /// Its head did not end in time.
+    Slow,
+}
+
+impl Unread {
+    /// Every one.
+    pub fn all() -> impl Iterator<Item = Self> {
+        RequestFault::ALL.map(Self::Malformed).into_iter().chain([Self::Slow])
+    }
+
+    /// Its word in log and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed(fault) => fault.name(),
+            Self::Slow => "slow-head",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed(fault) => fault.status(),
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(fault) => fault.fmt(f),
+            Self::Slow => f.write_str("request head incomplete"),
+        }
+    }
 }
 
 impl From<&Error> for Refusal {
@@ -56,6 +100,7 @@ impl Refusal {
     /// The status code: the table.
     pub fn status(self) -> StatusCode {
         match self {
+            Self::Unread(unread) => unread.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Flawed(flaw) => match flaw {
                 RequestFlaw::Host | RequestFlaw::Path => StatusCode::BAD_REQUEST,
@@ -92,13 +137,14 @@ impl Refusal {
         match self {
             Self::NoRoute => "destination_not_found",
             Self::Flawed(RequestFlaw::Loop) => "proxy_loop_detected",
-            Self::Flawed(_) => "http_request_error",
+            Self::Unread(_) | Self::Flawed(_) => "http_request_error",
             Self::Failed { name, .. } => name,
         }
     }
 
     fn title(self) -> String {
         match self {
+            Self::Unread(unread) => unread.to_string(),
             Self::NoRoute => "no route".to_owned(),
             Self::Flawed(flaw) => flaw.to_string(),
             Self::Failed { kind, .. } => kind.to_string(),

@@ -20,7 +20,7 @@ const COPY: usize = 8 * 1024;
 const GATHER: usize = 16 * 1024;
 
 /// The part of a message that is not sent yet.
-pub(crate) struct Outgoing<B> {
+pub(crate) struct OutgoingMessage<B> {
     /// Encoded bytes; the first `written` of them are sent.
     encoded: Vec<u8>,
     written: usize,
@@ -57,7 +57,7 @@ impl From<WrongLength> for SendError {
     }
 }
 
-impl<B: Body<Data = Bytes, Error = Error> + Unpin> Outgoing<B> {
+impl<B: Body<Data = Bytes, Error = Error> + Unpin> OutgoingMessage<B> {
     /// A message whose head is in `encoded`.
     pub(crate) fn new(encoded: Vec<u8>, encoder: BodyEncoder, body: B) -> Self {
         let has_ended = encoder.is_full();

@@ -7,11 +7,16 @@
 //! spread badly, and closing a listener resets what is queued on it.)
 
 mod accept;
+mod accepted;
 mod connection;
+mod date;
+mod idle;
+mod incoming;
+mod linger;
 mod load;
 mod pulse;
 mod shutdown;
-pub(crate) mod stream;
+mod socket;
 mod supervisor;
 mod worker;
 

@@ -17,12 +17,9 @@
 //! request body that is still being sent ends with its attempt.
 
 mod body;
-mod buffers;
 mod connection;
 mod message;
 mod pool;
-
-pub use buffers::Buffers;
 
 use std::future::poll_fn;
 use std::io;
@@ -42,6 +39,7 @@ use http::{Method, StatusCode};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use crate::buffers::Buffers;
 use crate::config::{Endpoint, UpstreamConfig};
 use crate::headers;
 use crate::sending::SendError;

@@ -7,12 +7,14 @@
 mod admin;
 mod call;
 mod component;
+mod connection;
 mod policy;
 mod server;
 
 pub use admin::{AdminEvent, Denial};
 pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw};
 pub use component::{ComponentEvent, ComponentId, Fault};
+pub use connection::ConnectionEvent;
 pub use policy::{
     CircuitBreakerEvent, CircuitState, FallbackEvent, NoRetry, RetryEvent, TimeoutEvent,
 };
@@ -58,6 +60,8 @@ pub enum EventKind {
     Fallback(FallbackEvent),
     /// To a component.
     Component(ComponentEvent),
+    /// On a client's connection.
+    Connection(ConnectionEvent),
     /// To the server.
     Server(ServerEvent),
     /// On the admin listener.
@@ -84,6 +88,7 @@ from_groups!(
     CircuitBreaker(CircuitBreakerEvent),
     Fallback(FallbackEvent),
     Component(ComponentEvent),
+    Connection(ConnectionEvent),
     Server(ServerEvent),
     Admin(AdminEvent)
 );

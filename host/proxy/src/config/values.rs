@@ -6,8 +6,7 @@ use http::Method;
 use http::uri::Authority;
 use ipnet::IpNet;
 
-/// The route name in log and metrics for requests that no route takes.
-pub const NO_ROUTE: &str = "none";
+use crate::observe::NO_ROUTE;
 
 /// Checks the path prefix of a route.
 pub(super) fn path(text: &str) -> Result<String, String> {

@@ -1,9 +1,7 @@
 //! The bodies between client and proxy: the request body with its limits, and the response body,
 //! whose end is the end of the call.
 
-use std::cell::Cell;
 use std::error::Error as _;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,43 +11,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, ResponseBody};
 use http::{Method, Response};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 
+use crate::buffers::Buffers;
 use crate::headers;
 use crate::reply::Refusal;
-use crate::server::stream::HeadPause;
 use crate::stall::Stall;
-use crate::upstream::Buffers;
 
 /// A request body from the client, with a limit on its size and on silence.
-pub(super) struct ClientRequestBody {
-    incoming: Incoming,
+pub(super) struct ClientRequestBody<B> {
+    incoming: B,
     left: u64,
     stall: Stall,
-    gone: Rc<Cell<bool>>,
 }
 
-impl ClientRequestBody {
-    /// `gone` is set if the client leaves before it has sent all of the body.
-    pub(super) fn new(
-        incoming: Incoming,
-        limit: u64,
-        stall: Duration,
-        gone: Rc<Cell<bool>>,
-    ) -> Self {
-        Self { incoming, left: limit, stall: Stall::new(stall), gone }
+impl<B> ClientRequestBody<B> {
+    pub(super) fn new(incoming: B, limit: u64, stall: Duration) -> Self {
+        Self { incoming, left: limit, stall: Stall::new(stall) }
     }
 }
 
-/// Whether the connection broke, rather than that what came over it was not a valid body.
-fn is_of_connection(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| {
-        !matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
-    })
-}
-
-impl Body for ClientRequestBody {
+impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for ClientRequestBody<B> {
     type Data = Bytes;
     type Error = Error;
 
@@ -58,36 +40,21 @@ impl Body for ClientRequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
-        let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                ready!(this.stall.poll(cx));
-                let stalled =
-                    Error::new(ErrorKind::RequestIncomplete).with_source("request body stalled");
-                return Poll::Ready(Some(Err(stalled)));
-            }
+        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+            ready!(this.stall.poll(cx));
+            let stalled =
+                Error::new(ErrorKind::RequestIncomplete).with_source("request body stalled");
+            return Poll::Ready(Some(Err(stalled)));
         };
         this.stall.reset();
-        Poll::Ready(match frame {
-            None => None,
-            Some(Err(error)) => {
-                let gone = is_of_connection(&error);
-                this.gone.set(gone);
-                let kind =
-                    if gone { ErrorKind::RequestIncomplete } else { ErrorKind::RequestInvalid };
-                Some(Err(Error::new(kind).with_source(error)))
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        match this.left.checked_sub(data.map_or(0, |data| data.len() as u64)) {
+            Some(left) => {
+                this.left = left;
+                Poll::Ready(frame)
             }
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                match this.left.checked_sub(length) {
-                    Some(left) => {
-                        this.left = left;
-                        Some(Ok(frame))
-                    }
-                    None => Some(Err(ErrorKind::RequestTooLarge.into())),
-                }
-            }
-        })
+            None => Poll::Ready(Some(Err(ErrorKind::RequestTooLarge.into()))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -115,20 +82,12 @@ pub(super) struct OngoingCall {
     /// How the response body ended.
     end: Option<BodyEnd>,
     bytes: u64,
-    /// Whether the client left within its request body. `None`: there is no body.
-    gone: Option<Rc<Cell<bool>>>,
     buffers: Rc<Buffers>,
-    _pause: HeadPause,
 }
 
 impl OngoingCall {
     /// At the end, the memory of the call's headers goes to `buffers`.
-    pub(super) fn new(
-        call: Call,
-        gone: Option<Rc<Cell<bool>>>,
-        pause: HeadPause,
-        buffers: Rc<Buffers>,
-    ) -> Self {
+    pub(super) fn new(call: Call, buffers: Rc<Buffers>) -> Self {
         Self {
             call,
             status: None,
@@ -138,9 +97,7 @@ impl OngoingCall {
             attempt: 0,
             end: None,
             bytes: 0,
-            gone,
             buffers,
-            _pause: pause,
         }
     }
 
@@ -176,7 +133,7 @@ impl OngoingCall {
     /// Answers with a response that the proxy makes itself.
     pub(super) fn refuse(mut self, refusal: Refusal) -> Response<ClientBody> {
         match refusal {
-            Refusal::NoRoute => {}
+            Refusal::NoRoute | Refusal::Unread(_) => {}
             Refusal::Flawed(flaw) => self.call.reporter().emit_own(CallEvent::Refused { flaw }),
             Refusal::Failed { kind, .. } => self.failure = Some(kind),
         }
@@ -187,10 +144,8 @@ impl OngoingCall {
 
     fn send(mut self, mut answer: Response<ResponseBody>) -> Response<ClientBody> {
         answer.headers_mut().insert(headers::REQUEST_ID, self.call.request().id_header().clone());
-        // A client that has left gets no answer, so the log shows no status.
-        let is_there = !self.gone.as_ref().is_some_and(|gone| gone.get());
-        self.status = is_there.then_some(answer.status().as_u16());
-        answer.map(|body| ClientBody { body, ongoing: self, broken: None })
+        self.status = Some(answer.status().as_u16());
+        answer.map(|body| ClientBody { body, ongoing: self })
     }
 }
 
@@ -227,11 +182,14 @@ impl Drop for OngoingCall {
 pub(crate) struct ClientBody {
     body: ResponseBody,
     ongoing: OngoingCall,
-    /// The error that broke the body, until it is returned.
-    broken: Option<Error>,
 }
 
 impl ClientBody {
+    /// The client has left before its response began, so the log shows no status.
+    pub(crate) fn nobody_waits(&mut self) {
+        self.ongoing.status = None;
+    }
+
     /// How the body ended. One that HTTP does not send (RFC 9110, section 6.4.1) is never read.
     fn end(&self) -> BodyEnd {
         let is_head = self.ongoing.call.head().method == Method::HEAD;
@@ -264,26 +222,19 @@ impl Body for ClientBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Some(error) = self.broken.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
             Some(Ok(frame)) => {
                 self.ongoing.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
                 let attempt = self.ongoing.attempt;
                 let kind = CallEvent::ResponseIncomplete { kind: error.kind() };
                 self.ongoing.call.emit_own_about(attempt, kind);
-                // When a body fails, hyper closes the connection at once and loses what it has not
-                // written. Returning `Pending` first lets it write.
-                self.broken = Some(error);
-                cx.waker().wake_by_ref();
-                Poll::Pending
             }
-            None => Poll::Ready(None),
+            None => {}
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -25,8 +25,7 @@ impl Hosts {
             return None;
         }
         if let Some(authority) = head.uri.authority() {
-            // An authority without a scheme is the target of a CONNECT, and hyper has not checked
-            // it as a host.
+            // Without a scheme it is the target of a CONNECT.
             head.uri.scheme()?;
             let value = HeaderValue::from_str(authority.as_str()).ok()?;
             head.headers.insert(header::HOST, value);

@@ -51,6 +51,10 @@ impl Peer {
         }
     }
 
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     pub(super) fn text(&self) -> &Rc<str> {
         &self.text
     }

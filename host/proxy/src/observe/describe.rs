@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fusebox_resilience::{
     AdminEvent, AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, ComponentEvent,
-    ConditionEvent, ErrorKind, Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role,
-    ServerEvent, TimeoutEvent,
+    ConditionEvent, ConnectionEvent, ErrorKind, Event, EventKind, FallbackEvent, NoRetry, Request,
+    RetryEvent, Role, ServerEvent, TimeoutEvent,
 };
 use serde::Serialize;
 
@@ -32,6 +32,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::CircuitBreaker(of) => circuit_breaker(of, say),
         EventKind::Fallback(of) => fallback(of, say),
         EventKind::Component(of) => component(of, say),
+        EventKind::Connection(of) => connection(of, say),
         EventKind::Server(of) => server(of, say),
         EventKind::Admin(of) => admin(of, say),
     }
@@ -309,6 +310,21 @@ fn component(of: &ComponentEvent, say: &impl Say) {
                 line.component(component);
             });
         }
+    }
+}
+
+fn connection(of: &ConnectionEvent, say: &impl Say) {
+    match of {
+        ConnectionEvent::Refused { client, status, reason, words, count: Some(count) } => {
+            say.say(Level::Info, format_args!("Request refused: {words}"), |line| {
+                line.field("reason", reason)
+                    .field("status", status)
+                    .field("ip", client)
+                    .field("count", count);
+            });
+        }
+        // A moment after the last one: counted, and told with the next.
+        ConnectionEvent::Refused { count: None, .. } => {}
     }
 }
 

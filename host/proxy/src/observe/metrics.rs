@@ -29,13 +29,16 @@ pub use scrape::{BudgetSample, ComponentSample, PolicySample, Scrape};
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, Denial, Event,
-    EventKind, FallbackEvent, Observer, Policy, Request, RequestFlaw, RetryEvent, ServerEvent,
-    TimeoutEvent,
+    AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, ConnectionEvent,
+    Denial, Event, EventKind, FallbackEvent, Observer, Policy, Request, RequestFlaw, RetryEvent,
+    ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+
+use super::no_route::NO_ROUTE;
+use crate::reply::Unread;
 
 use self::family::{Counters, Families, Labels, appear, owned};
 use self::faults::Faults;
@@ -152,6 +155,9 @@ impl Metrics {
         };
         for reason in Denial::ALL {
             appear(&metrics.admin_denied, &[("reason", reason.name().into())]);
+        }
+        for unread in Unread::all() {
+            appear(&metrics.refused, &unread_labels(unread.name()));
         }
         metrics
     }
@@ -271,6 +277,9 @@ impl Metrics {
                 | ComponentEvent::Faulted { .. }
                 | ComponentEvent::Released { .. } => return None,
             },
+            EventKind::Connection(ConnectionEvent::Refused { reason, .. }) => {
+                of(&self.refused, unread_labels(reason))
+            }
             EventKind::Server(ServerEvent::WorkerStalled { .. }) => self.worker_stalls.clone(),
             // The state shows who is back; nobody is asked after a loss.
             EventKind::Server(
@@ -325,6 +334,10 @@ impl Observer for Metrics {
 /// The series of a family with these labels.
 fn of<const N: usize>(family: &Counters<N>, labels: Labels<N>) -> Counter {
     family.get_or_create_owned(&labels)
+}
+
+fn unread_labels(reason: &'static str) -> Labels<2> {
+    [("route", NO_ROUTE.into()), ("reason", reason.into())]
 }
 
 fn load(component: &str, result: &'static str) -> Labels<2> {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use super::connection::Accepted;
+use super::accepted::Accepted;
 use super::worker::Workers;
 use crate::observe::{Level, Log};
 use crate::sockets;
@@ -22,7 +22,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the log repeats what goes on.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// The answer to a client for whom there is no descriptor. hyper never sees it.
+/// The answer to a client for whom there is no descriptor. No worker ever sees it.
 const EXHAUSTED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
     retry-after: 1\r\nproxy-status: fusebox; error=proxy_internal_error; \
     details=\"out of resources\"\r\ncontent-length: 0\r\n\r\n";

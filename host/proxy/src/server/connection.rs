@@ -1,73 +1,380 @@
-//! One client connection: HTTP/1.1 with keep-alive, and an end when the proxy drains.
+//! One client connection over HTTP/1.1: its requests one after the other, each read, answered and
+//! sent in turn.
+//!
+//! What a client can be in, its limit, and what comes after it:
+//!
+//! | state | limit | then |
+//! |---|---|---|
+//! | idle: no byte of a request | `idle_timeout` | closed |
+//! | in a head | `header_timeout` | 408, closed |
+//! | owing its body | `body_timeout`, of silence | the call fails with 408, closed |
+//! | waiting | those of the call | |
+//! | taking its response | `body_timeout`, in which it takes nothing | closed |
+//! | lingering, after an early answer | see `linger.rs` | closed |
+//!
+//! The client's end is noticed in each of them, whatever of it lies unread. One that closes its
+//! side while it waits has left, as nginx takes it, and its call is cancelled.
 
-use std::cell::Cell;
-use std::convert::Infallible;
+use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::{IpAddr, TcpStream};
-use std::pin::pin;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use fusebox_resilience::clock;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use ipnet::IpNet;
-use tokio::sync::OwnedSemaphorePermit;
+use bytes::Bytes;
+use fusebox_http1::{HttpExchange, RequestHead, RequestHeadParser};
+use fusebox_resilience::Error;
+use futures_util::future::LocalBoxFuture;
+use http::{Response, header};
+use http_body::Body;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::shutdown::{Shutdown, ShutdownPhase};
-use super::stream::{ClientState, ClientStream, HeadPause};
+use super::date::Dates;
+use super::idle::{IdlePlace, IdleQueue};
+use super::incoming::{HEAD_READ, Incoming, IncomingBody};
+use super::linger::{drain, linger};
+use super::shutdown::Shutdown;
+use super::socket::Wire;
 use crate::config::ListenerConfig;
-use crate::handler::RequestHandler;
+use crate::handler::{Begun, RequestHandler};
 use crate::headers::Hop;
-use crate::sockets;
+use crate::reply::Unread;
+use crate::sending::{OutgoingMessage, SendError};
+use crate::stall::Stall;
 
-/// A connection on its way to a worker.
-#[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
-    pub(super) client: IpAddr,
-    pub(super) place: OwnedSemaphorePermit,
+/// So many requests of one connection are begun without a look at the others: a client that sends
+/// many at once must not delay its neighbours.
+const TURN: u32 = 8;
+
+/// A remainder of a request's body up to this length is read, so that its connection can go on; a
+/// longer one is cheaper to cut off.
+const SHORT_BODY: u64 = 64 * 1024;
+
+/// For how long a client that sends on is read after an early answer: nginx's time.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// The same after what was no request.
+const LINGER_REFUSED: Duration = Duration::from_secs(2);
+
+/// What the connections of a worker share.
+pub(super) struct Shared {
+    pub(super) handler: Rc<RequestHandler>,
+    pub(super) limits: ListenerConfig,
+    pub(super) shutdown: Rc<Shutdown>,
+    pub(super) idle: Rc<IdleQueue>,
+    pub(super) dates: Dates,
 }
 
-/// Serves a connection until it ends.
-pub(super) async fn serve(
-    accepted: Accepted,
-    handler: Rc<RequestHandler>,
-    limits: &ListenerConfig,
-    trusted: &Rc<[IpNet]>,
-    shutdown: Rc<Shutdown>,
-) {
-    let Accepted { stream, client, place } = accepted;
-    let _place = place;
-    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
-    sockets::prepare(&stream);
+/// A client's connection over a stream.
+pub(super) struct Connection<S> {
+    incoming: Rc<RefCell<Incoming<S>>>,
+    wire: Wire,
+    parser: RequestHeadParser,
+    hop: Hop,
+    shared: Rc<Shared>,
+    /// Fires when the client leaves. Only where its silence does not tell.
+    departure: Option<LocalBoxFuture<'static, ()>>,
+    idle: IdlePlace,
+    receiving: Stall,
+    sending: Stall,
+    /// Requests begun since the connection last had to wait.
+    turn: u32,
+}
 
-    let whereabouts = Rc::new(Cell::new(ClientState::Idle));
-    let stream = ClientStream::new(stream, whereabouts.clone(), limits);
-    // Shared by all requests of the connection.
-    let hop = Rc::new(Hop::new(client, trusted));
-    let service = service_fn(move |request| {
-        let (handler, hop) = (handler.clone(), hop.clone());
-        let pause = HeadPause::begin(&whereabouts);
-        async move { Ok::<_, Infallible>(handler.handle(request, &hop, pause).await) }
-    });
-    let max_header = limits.max_header.in_memory();
-    let connection = http1::Builder::new()
-        .max_header_size(max_header)
-        .max_buf_size(max_header.max(64 * 1024))
-        .writev(false)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let mut shutdown_watch = shutdown.join();
-    poll_fn(|cx| {
-        match shutdown_watch.poll_change(cx) {
-            None | Some(ShutdownPhase::Serving) => {}
-            Some(ShutdownPhase::Draining) => connection.as_mut().graceful_shutdown(),
-            Some(ShutdownPhase::Ended) => return Poll::Ready(()),
+/// Why there is no further request.
+enum NoRequest {
+    /// What came is refused.
+    Refused(Unread),
+    /// The client has left or is silent, or the proxy is to end.
+    End,
+}
+
+/// Whether the connection goes on.
+enum After {
+    Next,
+    /// It is closed; what the client still sends is read away for a moment, so that it sees its
+    /// answer.
+    Linger(Duration),
+    Close,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
+    /// Over a stream whose socket has this wire.
+    pub(super) fn new(stream: S, wire: Wire, hop: Hop, shared: Rc<Shared>) -> Self {
+        let limits = &shared.limits;
+        Self {
+            incoming: Rc::new(RefCell::new(Incoming::new(
+                stream,
+                shared.handler.buffers().clone(),
+            ))),
+            wire,
+            parser: RequestHeadParser::new(limits.max_header.in_memory()),
+            hop,
+            departure: None,
+            idle: shared.idle.join(),
+            receiving: Stall::new(limits.header_timeout.0),
+            sending: Stall::new(limits.body_timeout.0),
+            turn: 0,
+            shared,
         }
-        // Errors of the connection have been reported by the call that they concern, if any.
-        clock::turn(|| connection.as_mut().poll(cx)).map(drop)
-    })
-    .await;
+    }
+
+    /// Serves requests until the connection ends.
+    pub(super) async fn serve(&mut self) {
+        loop {
+            let after = match poll_fn(|cx| self.poll_next(cx)).await {
+                Ok((begun, exchange)) => self.exchange(begun, exchange).await,
+                Err(NoRequest::Refused(unread)) => self.refuse(unread).await,
+                Err(NoRequest::End) => After::Close,
+            };
+            match after {
+                After::Next => {}
+                After::Linger(time) => return linger(&self.incoming, time).await,
+                After::Close => return,
+            }
+        }
+    }
+
+    /// Waits for a request, and takes it on.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Begun, HttpExchange), NoRequest>> {
+        if self.turn >= TURN {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        loop {
+            let mut incoming = self.incoming.borrow_mut();
+            if !incoming.buffer.is_empty() {
+                let buffers = self.shared.handler.buffers();
+                match self.parser.parse_into(&mut incoming.buffer, || buffers.take_headers()) {
+                    Ok(Some(head)) => {
+                        drop(incoming);
+                        return Poll::Ready(Ok(self.begin(head)));
+                    }
+                    Ok(None) => {}
+                    Err(fault) => return refused(Unread::Malformed(fault)),
+                }
+            }
+            match incoming.poll_fill(HEAD_READ, cx) {
+                Poll::Ready(Ok(1..)) => self.idle.end_wait(),
+                Poll::Ready(_) => return Poll::Ready(Err(NoRequest::End)),
+                Poll::Pending => break,
+            }
+        }
+        self.turn = 0;
+        if self.parser.has_begun() {
+            ready!(self.receiving.poll(cx));
+            return refused(Unread::Slow);
+        }
+        if !self.shared.shutdown.is_draining() {
+            ready!(self.idle.poll_wait(cx));
+        }
+        Poll::Ready(Err(NoRequest::End))
+    }
+
+    fn begin(&mut self, head: RequestHead) -> (Begun, HttpExchange) {
+        self.turn += 1;
+        self.receiving.reset();
+        let exchange = head.exchange.clone();
+        self.incoming.borrow_mut().begin(head.framing, exchange.expects_continue());
+        let body = IncomingBody::of(&self.incoming);
+        (self.shared.handler.begin(head, body, &self.hop), exchange)
+    }
+
+    /// Answers a request.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "what an `async fn` is given has room in its future twice"
+    )]
+    fn exchange(
+        &mut self,
+        begun: Begun,
+        mut exchange: HttpExchange,
+    ) -> impl Future<Output = After> {
+        async move {
+            let mut outgoing = {
+                let mut answer = pin!(self.shared.handler.answer(begun));
+                let (incoming, wire, departure) = (&self.incoming, &self.wire, &mut self.departure);
+                let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Pending => poll_left(incoming, wire, departure, cx).map(|()| None),
+                });
+                // Without one, the call has been cancelled.
+                let Some(mut response) = answer.await else { return After::Close };
+                if self.incoming.borrow().is_gone() {
+                    response.body_mut().nobody_waits();
+                    return After::Close;
+                }
+                self.encode(response, &mut exchange)
+            };
+            match self.send(&mut outgoing).await {
+                true => {
+                    // With the body, the call ends.
+                    drop(outgoing);
+                    self.settle(&exchange).await
+                }
+                false => After::Close,
+            }
+        }
+    }
+
+    /// Answers what is no request.
+    async fn refuse(&mut self, unread: Unread) -> After {
+        let response = self.shared.handler.refuse(unread, &self.hop);
+        let mut outgoing = self.encode(response, &mut HttpExchange::without_request());
+        match self.send(&mut outgoing).await {
+            true => After::Linger(LINGER_REFUSED),
+            false => After::Close,
+        }
+    }
+
+    /// Sends a response. Returns whether it was sent whole; if not, the connection can't be used
+    /// any more.
+    async fn send<B>(&mut self, outgoing: &mut OutgoingMessage<B>) -> bool
+    where
+        B: Body<Data = Bytes, Error = Error> + Unpin,
+    {
+        let mut is_broken = false;
+        let sent = poll_fn(|cx| self.poll_send(outgoing, &mut is_broken, cx)).await;
+        self.sending.reset();
+        self.shared.handler.buffers().put_write(outgoing.take_encoded());
+        sent
+    }
+
+    /// Begins a response.
+    fn encode<B>(&self, response: Response<B>, exchange: &mut HttpExchange) -> OutgoingMessage<B>
+    where
+        B: Body<Data = Bytes, Error = Error> + Unpin,
+    {
+        if !self.is_kept(exchange) {
+            exchange.end_after_this();
+        }
+        self.incoming.borrow_mut().end_interim();
+        let buffers = self.shared.handler.buffers();
+        let (head, body) = response.into_parts();
+        let mut encoded = buffers.take_write();
+        let date = (!head.headers.contains_key(header::DATE)).then(|| self.shared.dates.now());
+        let fields = head.headers.iter().chain(date.iter().map(|date| (&header::DATE, date)));
+        let length = body.size_hint().exact();
+        let encoder = exchange.encode_response(head.status, fields, length, &mut encoded);
+        let outgoing = OutgoingMessage::new(encoded, encoder, body);
+        buffers.put_headers(head.headers);
+        outgoing
+    }
+
+    /// Whether the connection is to serve another request after this one, as far as can be told
+    /// before its answer.
+    fn is_kept(&self, exchange: &HttpExchange) -> bool {
+        exchange.is_kept_alive()
+            && !self.shared.shutdown.is_draining()
+            && self.incoming.borrow().may_go_on(SHORT_BODY)
+    }
+
+    fn poll_send<B>(
+        &mut self,
+        outgoing: &mut OutgoingMessage<B>,
+        is_broken: &mut bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool>
+    where
+        B: Body<Data = Bytes, Error = Error> + Unpin,
+    {
+        let before = outgoing.sent();
+        let mut writer = Writer(&self.incoming);
+        if !*is_broken {
+            match outgoing.poll_send(&mut writer, cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(true),
+                Poll::Ready(Err(SendError::Io(_))) => return Poll::Ready(false),
+                Poll::Ready(Err(SendError::Body(_))) => *is_broken = true,
+                Poll::Pending => {}
+            }
+        }
+        // What came before the break is for the client, who sees that the rest is missing.
+        if *is_broken && outgoing.poll_flush(&mut writer, cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        if outgoing.sent() > before || !outgoing.is_blocked() {
+            self.sending.reset();
+        }
+        if outgoing.is_blocked() && self.sending.poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        poll_left(&self.incoming, &self.wire, &mut self.departure, cx).map(|()| false)
+    }
+
+    /// A response has been sent: what is left of its request's body is read away if it is short.
+    async fn settle(&self, exchange: &HttpExchange) -> After {
+        let (has_ended, is_silent, may_go_on) = {
+            let incoming = self.incoming.borrow();
+            let has_ended = incoming.has_body_ended();
+            (has_ended, incoming.buffer.is_empty(), incoming.may_go_on(SHORT_BODY))
+        };
+        match exchange.is_kept_alive() {
+            true if has_ended => After::Next,
+            true if may_go_on && drain(&self.incoming).await => After::Next,
+            false if has_ended && is_silent => After::Close,
+            _ => After::Linger(LINGER),
+        }
+    }
+}
+
+fn refused<T>(unread: Unread) -> Poll<Result<T, NoRequest>> {
+    Poll::Ready(Err(NoRequest::Refused(unread)))
+}
+
+/// Notices a client that leaves within its exchange.
+fn poll_left<S: AsyncRead + AsyncWrite + Unpin>(
+    incoming: &RefCell<Incoming<S>>,
+    wire: &Wire,
+    departure: &mut Option<LocalBoxFuture<'static, ()>>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let mut incoming = incoming.borrow_mut();
+    // Somebody else may read the body, and what lies there unread would end each wait at once.
+    if incoming.has_body_ended() && incoming.buffer.is_empty() && departure.is_none() {
+        ready!(wire.poll_read_ready(cx));
+        match incoming.poll_fill(HEAD_READ, cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(1..)) => {}
+            Poll::Ready(_) => return Poll::Ready(()),
+        }
+    }
+    let left = departure.get_or_insert_with(|| Box::pin(wire.clone().left()));
+    ready!(left.as_mut().poll(cx));
+    incoming.set_gone();
+    Poll::Ready(())
+}
+
+/// Writes to a client.
+struct Writer<'a, S>(&'a RefCell<Incoming<S>>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Writer<'_, S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().stream().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().stream().poll_write_vectored(cx, slices)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().stream().poll_shutdown(cx)
+    }
 }

@@ -51,6 +51,11 @@ impl Shutdown {
         self.tasks.borrow().values().for_each(Waker::wake_by_ref);
     }
 
+    /// Whether connections are to end after their current requests.
+    pub(super) fn is_draining(&self) -> bool {
+        self.phase.get() != ShutdownPhase::Serving
+    }
+
     /// Adds a connection.
     pub(super) fn join(self: &Rc<Self>) -> ShutdownWatch {
         self.joined.set(self.joined.get() + 1);

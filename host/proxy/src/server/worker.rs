@@ -15,7 +15,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::connection::{Accepted, serve};
+use super::accepted::{Accepted, serve};
+use super::connection::Shared;
+use super::date::Dates;
+use super::idle::IdleQueue;
 use super::load::{CountedConnection, WorkerLoad};
 use super::pulse::BEAT;
 use super::shutdown::{Shutdown, ShutdownPhase};
@@ -159,6 +162,11 @@ fn work(
         let trusted: Rc<[IpNet]> = shared.limits.trusted.as_slice().into();
         let shutdown = Rc::new(Shutdown::default());
         upkeep.spawn_local(shutdown.clone().follow(phase));
+        let limits = shared.limits.clone();
+        let idle = Rc::<IdleQueue>::default();
+        upkeep.spawn_local(idle.clone().expire(limits.idle_timeout.0));
+        let dates = Dates::default();
+        let serving = Rc::new(Shared { handler, limits, shutdown, idle, dates });
         // Each connection has a clone; when all clones are dropped, all connections have ended.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         loop {
@@ -175,10 +183,9 @@ fn work(
                     continue;
                 }
             };
-            let (handler, shutdown) = (handler.clone(), shutdown.clone());
-            let (shared, trusted, alive) = (shared.clone(), trusted.clone(), alive.clone());
+            let (serving, trusted, alive) = (serving.clone(), trusted.clone(), alive.clone());
             tokio::task::spawn_local(async move {
-                serve(accepted, handler, &shared.limits, &trusted, shutdown).await;
+                serve(accepted, serving, &trusted).await;
                 drop((counted, alive));
             });
         }

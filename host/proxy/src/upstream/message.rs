@@ -11,13 +11,13 @@ use http::header;
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
-use super::buffers::Buffers;
+use crate::buffers::Buffers;
 use crate::config::UpstreamConfig;
-use crate::sending::{Outgoing, SendError};
+use crate::sending::{OutgoingMessage, SendError};
 
 /// The part of a request that is not sent yet.
 pub(super) struct Message {
-    outgoing: Outgoing<AttemptBody>,
+    outgoing: OutgoingMessage<AttemptBody>,
     buffers: Rc<Buffers>,
 }
 
@@ -60,14 +60,14 @@ impl Message {
             headers,
             framing,
         );
-        let outgoing = Outgoing::new(encoded, encoder, body);
+        let outgoing = OutgoingMessage::new(encoded, encoder, body);
         Self { outgoing, buffers: buffers.clone() }
     }
 
     /// Takes the part that is not sent yet, and leaves an empty message.
     pub(super) fn take_unsent(&mut self) -> Self {
         let (no_body, empty) = (BodyEncoder::default(), AttemptBody::default());
-        let nothing = Outgoing::new(Vec::new(), no_body, empty);
+        let nothing = OutgoingMessage::new(Vec::new(), no_body, empty);
         let outgoing = std::mem::replace(&mut self.outgoing, nothing);
         Self { outgoing, buffers: self.buffers.clone() }
     }

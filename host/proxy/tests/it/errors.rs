@@ -415,11 +415,12 @@ fn half_a_head_after_a_whole_request_is_a_408_too() {
 #[test]
 fn a_connection_between_two_requests_has_the_idle_limit_and_not_that_of_a_head() {
     let (_origin, proxy) = strict();
-    for path in ["/", "*"] {
+    for (expect, status) in [("100-continue", 200), ("wonders", 417)] {
+        let request = format!("GET / HTTP/1.1\r\nhost: b\r\nexpect: {expect}\r\n\r\n");
         let mut client = proxy.connect();
-        let status = client.ask(get(path, "1")).status();
+        assert_eq!(client.ask(&request).status(), status);
         client.stays_silent(Duration::from_millis(500));
-        assert_eq!(client.ask(get(path, "2")).status(), status, "{path}");
+        assert_eq!(client.ask(&request).status(), status, "{expect}");
     }
 }
 
@@ -466,27 +467,42 @@ fn as_much_as_the_limit_allows_goes_through() {
 }
 
 #[test]
-fn a_malformed_head_is_a_400() {
+fn a_malformed_head_is_refused_with_its_reason() {
     let (origin, proxy) = strict();
-    for malformed in [
-        "GET / HTTP/1.1\r\nhost b\r\n\r\n",
-        "GET  / HTTP/1.1\r\nhost: b\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost: b\r\n x: folded\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost : b\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost: b\r\ncontent-length: 1, 2\r\n\r\n",
-        "POST / HTTP/1.1\r\nhost: b\r\ncontent-length: -1\r\n\r\n",
-        "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: gzip\r\n\r\n",
-        "POST / HTTP/1.1\r\nhost: b\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}\r\n\r\n",
-        "\0\0\0\0",
+    let mut refused = std::collections::BTreeMap::new();
+    for (status, reason, head) in [
+        (400, "field-name", "GET / HTTP/1.1\r\nhost b\r\n\r\n"),
+        (400, "request-line", "GET  / HTTP/1.1\r\nhost: b\r\n\r\n"),
+        (400, "folding", "GET / HTTP/1.1\r\nhost: b\r\n x: folded\r\n\r\n"),
+        (400, "field-name", "GET / HTTP/1.1\r\nhost : b\r\n\r\n"),
+        (400, "line-end", "GET / HTTP/1.1\nhost: b\r\n\r\n"),
+        (400, "target", "DELETE /c/#f HTTP/1.1\r\nhost: b\r\n\r\n"),
+        (400, "different-lengths", "GET / HTTP/1.1\r\nhost: b\r\ncontent-length: 1, 2\r\n\r\n"),
+        (400, "content-length", "POST / HTTP/1.1\r\nhost: b\r\ncontent-length: -1\r\n\r\n"),
+        (501, "coding", "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: gzip\r\n\r\n"),
+        (501, "connect", "CONNECT b:443 HTTP/1.1\r\nhost: b:443\r\n\r\n"),
+        (505, "version", "GET / HTTP/3.0\r\nhost: b\r\n\r\n"),
+        (400, "request-line", "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}\r\n\r\n"),
+        (400, "request-line", "\0\0\0\0"),
     ] {
+        let series = format!(r#"fusebox_requests_refused_total{{route="none",reason="{reason}"}}"#);
         let mut client = proxy.connect();
-        client.send(malformed);
+        client.send(head);
         let response = client.any_response();
-        assert_eq!(response.status(), 400, "{malformed:?}");
-        client.rest();
+        assert_eq!(response.status(), status, "{head:?}");
+        assert_eq!(response.header("connection"), Some("close"));
+        assert_eq!(response.header("content-type"), Some("application/problem+json"));
+        let told = response.header("proxy-status").expect("a word on it");
+        assert!(told.starts_with("fusebox; error=http_request_error; details="), "{told}");
+        assert_eq!(client.rest(), b"");
+        *refused.entry(reason).or_insert(0.0) += 1.0;
+        proxy.counts(&[(&series, refused[reason])]);
     }
     assert_eq!(origin.seen().len(), 0);
+    // The first one is told at once.
+    let line = proxy.line_after(0, "Request refused: a line of the head is not `NAME: VALUE`");
+    assert_eq!((&line["reason"], &line["count"]), (&"field-name".into(), &1.into()));
+    assert_eq!((&line["ip"], &line["status"]), (&"127.0.0.1".into(), &400.into()));
     lives_on(&proxy);
 }
 
@@ -516,7 +532,6 @@ fn a_missing_or_odd_host_is_a_400() {
         let response = proxy.ask(format!("GET / HTTP/1.1\r\n{head}x-request-id: 1\r\n\r\n"));
         is_problem(&response, "1", 400, "http_request_error", "host missing or not valid");
     }
-    assert_eq!(proxy.ask("CONNECT b:443 HTTP/1.1\r\nhost: b:443\r\n\r\n").status(), 400);
     assert_eq!(origin.seen().len(), 0);
     lives_on(&proxy);
 }
@@ -566,6 +581,7 @@ fn a_client_that_leaves_in_the_middle_of_an_upload_ends_its_call() {
     let proxy = Proxy::before(&origin, ROUTE);
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ncontent-length: 10\r\n\r\nhalf");
+    eventually("an attempt", || (origin.connections() > 0).then_some(()));
     drop(client);
     let story = proxy.story("1");
     assert_eq!(story.len(), 1, "{story:?}");

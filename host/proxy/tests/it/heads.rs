@@ -176,8 +176,8 @@ fn a_trusted_client_is_believed_and_the_address_is_the_last_untrusted_one() {
             "x-forwarded-host: bank.example",
             "x-forwarded-port: 443",
             "x-forwarded-proto: https",
-            "x_forwarded_for: 198.51.100.3",
-        ]
+        ],
+        "`x_forwarded_for` would be another of its name to some"
     );
     let story = proxy.story("1");
     assert_eq!((story.len(), &story[0]["request"]["ip"]), (1, &"198.51.100.2".into()));

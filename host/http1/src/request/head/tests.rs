@@ -351,8 +351,8 @@ fn every_fault_has_a_name_a_text_and_a_status_of_its_own_kind() {
         let names = faults.iter().filter(|fault| fault.status() == status);
         names.map(|fault| fault.name()).collect::<Vec<_>>()
     };
-    assert_eq!(of(414), ["target_too_long"]);
-    assert_eq!(of(431), ["too_large", "too_many_fields"]);
+    assert_eq!(of(414), ["target-too-long"]);
+    assert_eq!(of(431), ["too-large", "too-many-fields"]);
     assert_eq!(of(501), ["connect", "coding"]);
     assert_eq!(of(505), ["version"]);
     assert_eq!(of(400).len(), 11);

@@ -35,23 +35,23 @@ pub struct Buffers {
 
 impl Buffers {
     /// An empty buffer. If its memory is still in use, it allocates other memory.
-    pub(super) fn take_read(&self) -> BytesMut {
+    pub(crate) fn take_read(&self) -> BytesMut {
         let mut read = self.read.borrow_mut();
         if read.len() < RESTING { BytesMut::new() } else { read.pop_front().unwrap_or_default() }
     }
 
-    pub(super) fn put_read(&self, buffer: BytesMut) {
+    pub(crate) fn put_read(&self, buffer: BytesMut) {
         let mut read = self.read.borrow_mut();
         if read.len() < KEPT {
             read.push_back(buffer);
         }
     }
 
-    pub(super) fn take_write(&self) -> Vec<u8> {
+    pub(crate) fn take_write(&self) -> Vec<u8> {
         self.write.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(WRITE))
     }
 
-    pub(super) fn put_write(&self, mut buffer: Vec<u8>) {
+    pub(crate) fn put_write(&self, mut buffer: Vec<u8>) {
         let mut write = self.write.borrow_mut();
         if write.len() < KEPT && (1..=LONGEST).contains(&buffer.capacity()) {
             buffer.clear();
@@ -62,7 +62,7 @@ impl Buffers {
 
 impl Buffers {
     /// An empty map.
-    pub(super) fn take_headers(&self) -> HeaderMap {
+    pub(crate) fn take_headers(&self) -> HeaderMap {
         self.headers.borrow_mut().pop().unwrap_or_default()
     }
 

@@ -1,0 +1,244 @@
+//! What comes from a client: its stream, what has been read of it, and the current request's body.
+//!
+//! The connection and the body of its current request share this. The body reads for as long as the
+//! request owes some of it, whoever polls it; the connection reads before and after.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use fusebox_http1::{BodyDecoder, BodyError, Decoded, Framing};
+use fusebox_resilience::{BoxError, Error, ErrorKind};
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use crate::buffers::Buffers;
+
+/// The room for a request head at first; most bodies begin in the same read.
+pub(super) const HEAD_READ: usize = 8 * 1024;
+
+/// What a client is told that waits for it before it sends its body (RFC 9110, section 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Pieces of a body that are shorter are put together with those that have come with them: a chunk
+/// for each byte would cost a core.
+const SHORT: usize = 1024;
+
+/// A client's stream, and what has been read of it.
+pub(super) struct Incoming<S> {
+    stream: S,
+    /// What was read and not used. Without a place in memory while there is nothing.
+    pub(super) buffer: BytesMut,
+    decoder: BodyDecoder,
+    /// What came behind a piece that was put together, and is no data.
+    behind: Option<Result<Decoded, BodyError>>,
+    /// The number of requests so far: a body of an earlier one reads nothing.
+    requests: u64,
+    /// Whether somebody may still read the body.
+    is_wanted: bool,
+    /// What is left to be sent before the client sends its body.
+    owed: &'static [u8],
+    is_gone: bool,
+    buffers: Rc<Buffers>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
+    /// Buffers are taken from and given back to `buffers`.
+    pub(super) fn new(stream: S, buffers: Rc<Buffers>) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            decoder: BodyDecoder::of_request(Framing::Length(0)),
+            behind: None,
+            requests: 0,
+            is_wanted: false,
+            owed: &[],
+            is_gone: false,
+            buffers,
+        }
+    }
+
+    pub(super) fn stream(&mut self) -> Pin<&mut S> {
+        Pin::new(&mut self.stream)
+    }
+
+    /// A request begins, whose body ends so.
+    pub(super) fn begin(&mut self, framing: Framing, expects_continue: bool) {
+        self.requests += 1;
+        self.decoder = BodyDecoder::of_request(framing);
+        self.behind = None;
+        self.owed = if expects_continue && !self.decoder.is_end() { CONTINUE } else { &[] };
+    }
+
+    /// Whether the whole body of the current request has been read.
+    pub(super) fn has_body_ended(&self) -> bool {
+        self.decoder.is_end() && self.behind.is_none()
+    }
+
+    /// Whether the next request can be got at, as far as it is known: somebody reads the body, or
+    /// what is left of it is `short` at most. A client that waits for a word of ours sends either
+    /// its body or the next request.
+    pub(super) fn may_go_on(&self, short: u64) -> bool {
+        let is_awaited = self.owed.len() == CONTINUE.len();
+        self.has_body_ended()
+            || !is_awaited
+                && (self.is_wanted || self.decoder.remaining().is_some_and(|left| left <= short))
+    }
+
+    /// The final response begins: nothing goes out before it any more.
+    pub(super) fn end_interim(&mut self) {
+        self.owed = &[];
+    }
+
+    /// Whether the client has closed its side or broken off.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
+    pub(super) fn set_gone(&mut self) {
+        self.is_gone = true;
+    }
+
+    /// Reads into the buffer, which holds no memory while nothing comes and nothing is in it.
+    /// 0: the client has left.
+    pub(super) fn poll_fill(
+        &mut self,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() == 0 {
+            self.buffer = self.buffers.take_read();
+        }
+        self.buffer.reserve(most);
+        let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx) else {
+            self.release();
+            return Poll::Pending;
+        };
+        self.is_gone |= !matches!(read, Ok(1..));
+        Poll::Ready(read)
+    }
+
+    /// Gives an empty buffer back.
+    fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffers.put_read(std::mem::take(&mut self.buffer));
+        }
+    }
+
+    /// The next piece of the current request's body.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        while !self.owed.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, self.owed)) {
+                Ok(written @ 1..) => self.owed = &self.owed[written..],
+                Ok(0) | Err(_) => return Poll::Ready(Some(Err(self.incomplete("client left")))),
+            }
+        }
+        loop {
+            let decoded = self.behind.take();
+            match decoded.unwrap_or_else(|| self.decoder.decode(&mut self.buffer)) {
+                Ok(Decoded::Data(data)) => {
+                    return Poll::Ready(Some(Ok(Frame::data(self.gather(data)))));
+                }
+                Ok(Decoded::Trailers(trailers)) => {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Ok(Decoded::End) => return Poll::Ready(None),
+                Ok(Decoded::More) => {}
+                Err(error) => return Poll::Ready(Some(Err(invalid(error)))),
+            }
+            match ready!(self.poll_fill(self.decoder.wanted(), cx)) {
+                Ok(1..) => {}
+                Ok(0) => {
+                    let error = self.decoder.end_of_input().err().map(BoxError::from);
+                    let error = error.unwrap_or_else(|| "client left".into());
+                    return Poll::Ready(Some(Err(self.incomplete(error))));
+                }
+                Err(error) => return Poll::Ready(Some(Err(self.incomplete(error)))),
+            }
+        }
+    }
+
+    /// A piece of the body, with those behind it that have come, if it is short.
+    fn gather(&mut self, first: Bytes) -> Bytes {
+        if first.len() >= SHORT || self.buffer.is_empty() {
+            return first;
+        }
+        let mut gathered = BytesMut::from(first);
+        while gathered.len() < HEAD_READ {
+            match self.decoder.decode(&mut self.buffer) {
+                Ok(Decoded::Data(data)) => gathered.extend_from_slice(&data),
+                Ok(Decoded::More | Decoded::End) => break,
+                behind => {
+                    self.behind = Some(behind);
+                    break;
+                }
+            }
+        }
+        gathered.freeze()
+    }
+
+    fn incomplete(&mut self, source: impl Into<BoxError>) -> Error {
+        self.is_gone = true;
+        Error::new(ErrorKind::RequestIncomplete).with_source(source)
+    }
+}
+
+fn invalid(error: impl Into<BoxError>) -> Error {
+    Error::new(ErrorKind::RequestInvalid).with_source(error)
+}
+
+/// The body of a request, read from its client's stream.
+pub(super) struct IncomingBody<S> {
+    incoming: Rc<RefCell<Incoming<S>>>,
+    request: u64,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> IncomingBody<S> {
+    /// Of the current request. `None`: it has no body.
+    pub(super) fn of(incoming: &Rc<RefCell<Incoming<S>>>) -> Option<Self> {
+        let mut current = incoming.borrow_mut();
+        current.is_wanted = !current.has_body_ended();
+        current.is_wanted.then(|| Self { incoming: incoming.clone(), request: current.requests })
+    }
+}
+
+impl<S> Drop for IncomingBody<S> {
+    fn drop(&mut self) {
+        let mut incoming = self.incoming.borrow_mut();
+        if incoming.requests == self.request {
+            incoming.is_wanted = false;
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Body for IncomingBody<S> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let incoming = &mut *self.incoming.borrow_mut();
+        if incoming.requests != self.request {
+            let error = Error::new(ErrorKind::RequestIncomplete);
+            return Poll::Ready(Some(Err(error.with_source("its exchange has ended"))));
+        }
+        incoming.poll_body(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.borrow().has_body_ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let remaining = self.incoming.borrow().decoder.remaining();
+        remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
