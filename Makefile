@@ -55,13 +55,14 @@ audit: needs python ## Licences, sources and advisories of all dependencies (5 s
 	cd tools/audit && python3 -B -m unittest --quiet test_audit
 	python3 -B tools/audit/audit.py
 
-fuzz: needs ## Fuzz the HTTP/1.1 codec for FUZZ_SECONDS=60 (3 min; installs cargo-fuzz)
+fuzz: needs ## Fuzz the HTTP/1.1 codec for twice FUZZ_SECONDS=60 (4 min; installs cargo-fuzz)
 	@command -v c++ > /dev/null || \
 		{ echo "c++ is missing: install a C++ compiler (Debian: apt-get install g++)" >&2; exit 1; }
 	@$(CARGO) fuzz --version 2> /dev/null || \
 		{ echo "installing cargo-fuzz"; $(CARGO) install --locked --quiet cargo-fuzz; }
-	cd host/http1 && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir ../../target/fuzz response \
-		-- -dict=fuzz/http.dict -max_total_time=$(FUZZ_SECONDS)
+	cd host/http1 && for target in response request; do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir ../../target/fuzz $$target \
+			-- -dict=fuzz/http.dict -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 counts: build policies ## A request's instructions and allocations, by the record (12 min, then 2 min)
 	@command -v valgrind > /dev/null || \

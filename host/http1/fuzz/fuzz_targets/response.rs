@@ -9,10 +9,12 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/it/both.rs"]
-mod both;
+#[path = "../../tests/it/script.rs"]
+mod script;
+#[path = "../../tests/it/seen.rs"]
+mod seen;
 
-use both::{hypers, ours};
+use seen::{hypers, ours};
 
 fuzz_target!(|response: &[u8]| {
     let bytes: Vec<&[u8]> = response.chunks(1).collect();

@@ -39,8 +39,8 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn wrong_name(bytes: &[u8]) -> RequestFault {
     let is_name = |line: &[u8]| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        !name.is_empty() && name.iter().all(|byte| is_token(*byte))
+        let colon = line.iter().position(|byte| *byte == b':');
+        colon.is_some_and(|at| at > 0 && line[..at].iter().all(|byte| is_token(*byte)))
     };
     let wrong = lines(bytes).skip(1).find(|line| !is_name(line));
     match wrong.and_then(<[u8]>::first) {

@@ -1,5 +1,11 @@
-//! What this crate makes of a server's bytes beside what hyper's client makes of them.
+//! What this crate makes of the other side's bytes beside what hyper makes of them.
 
-mod both;
-mod corpus;
-mod generated;
+mod generated_answers;
+mod generated_requests;
+mod generated_responses;
+mod odd_requests;
+mod requests;
+mod responses;
+mod script;
+mod seen;
+mod served;

@@ -191,6 +191,9 @@ fn a_field_is_a_name_a_colon_and_a_value() {
     {
         is_refused(&with(wrong), RequestFault::FieldName);
     }
+    // The first of two.
+    is_refused(&with("no colon\n folded\r\n"), RequestFault::FieldName);
+    is_refused(&with("none\n folded\r\n"), RequestFault::FieldName);
     for wrong in [" folded\r\n", "\tfolded\r\n", "x: y\r\n z\r\n", "x:\r\n \r\n"] {
         is_refused(&with(wrong), RequestFault::Folding);
     }

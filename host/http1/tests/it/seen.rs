@@ -2,8 +2,6 @@
 //! file.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use fusebox_http1::{BodyDecoder, Decoded, ResponseHeadParser};
@@ -11,7 +9,8 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::script::Script;
 
 /// Bytes of a head that both take.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -101,7 +100,8 @@ pub(crate) fn hypers_until(end: End, pieces: &[&[u8]], to_head: bool) -> Seen {
     runtime.block_on(async {
         let mut builder = http1::Builder::new();
         builder.max_header_size(MAX_HEAD).max_buf_size(MAX_HEAD);
-        let made = builder.handshake(TokioIo::new(Script::new(pieces, end))).await;
+        let end = (end == End::Reset).then_some(io::ErrorKind::ConnectionReset);
+        let made = builder.handshake(TokioIo::new(Script::new(pieces, false, end))).await;
         let (mut sender, connection) = made.expect("nothing is read or written yet");
         let connection = tokio::spawn(connection);
         let method = if to_head { Method::HEAD } else { Method::GET };
@@ -137,64 +137,4 @@ async fn read(response: http::Response<hyper::body::Incoming>) -> Seen {
         }
     };
     Seen::Response { status: head.status, headers: fields(&head.headers), body, trailers, is_whole }
-}
-
-/// A server that says its piece once it has been asked, and then ends.
-struct Script {
-    pieces: std::vec::IntoIter<Bytes>,
-    end: End,
-    asked: bool,
-    waiting: Option<Waker>,
-}
-
-impl Script {
-    fn new(mut pieces: Vec<Bytes>, end: End) -> Self {
-        // To read nothing is to read the end.
-        pieces.retain(|piece| !piece.is_empty());
-        Self { pieces: pieces.into_iter(), end, asked: false, waiting: None }
-    }
-}
-
-impl AsyncRead for Script {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.asked {
-            self.waiting = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        if let Some(mut piece) = self.pieces.next() {
-            let now = piece.split_to(piece.len().min(buffer.remaining()));
-            buffer.put_slice(&now);
-            if !piece.is_empty() {
-                let rest: Vec<Bytes> = std::iter::once(piece).chain(self.pieces.by_ref()).collect();
-                self.pieces = rest.into_iter();
-            }
-        } else if self.end == End::Reset {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Script {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.asked = true;
-        self.waiting.take().into_iter().for_each(Waker::wake);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }

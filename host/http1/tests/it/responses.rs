@@ -1,6 +1,6 @@
 //! Odd and hostile responses, one by one.
 
-use crate::both::{End, Seen, hypers, hypers_until, ours, ours_until};
+use crate::seen::{End, Seen, hypers, hypers_until, ours, ours_until};
 
 /// Read alike by both, whole and in pieces of one byte.
 const ALIKE: &[&str] = &[

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::both::{hypers, ours};
+use crate::seen::{hypers, ours};
 
 fn piece() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
