@@ -8,10 +8,10 @@
 //! | what comes | answer | RFC 9112, or another |
 //! |---|---|---|
 //! | up to 4 blank lines before a request | passed over | 2.2 |
-//! | more of them | 400 `blank_lines` | 2.2 |
-//! | CR or LF alone, anywhere in a head | 400 `line_end` | 2.2 |
-//! | a first line that is not `METHOD TARGET VERSION` | 400 `request_line` | 3 |
-//! | HTTP/0.9, which has no version | 400 `request_line` | 3 |
+//! | more of them | 400 `blank-lines` | 2.2 |
+//! | CR or LF alone, anywhere in a head | 400 `line-end` | 2.2 |
+//! | a first line that is not `METHOD TARGET VERSION` | 400 `request-line` | 3 |
+//! | HTTP/0.9, which has no version | 400 `request-line` | 3 |
 //! | another version than 1.0 and 1.1; `PRI * HTTP/2.0` | 505 `version` | 9110, 15.6.6 |
 //! | `CONNECT` | 501 `connect` | 9110, 9.3.6 |
 //! | any other method | taken | 9110, 9.1 |
@@ -22,19 +22,19 @@
 //! | `*` for another method | 400 `target` | 3.2.4 |
 //! | in a target `#`, controls, bytes from 0x80 on | 400 `target` | 3.2 |
 //! | in a target what else `http::Uri` does not take | 400 `target` | 3.2 |
-//! | a target that fills the head, or 65,535 bytes | 414 `target_too_long` | 3 |
-//! | a head of more than `max_size` bytes | 431 `too_large` | 6585, 5 |
-//! | more than 100 fields | 431 `too_many_fields` | 6585, 5 |
+//! | a target that fills the head, or 65,535 bytes | 414 `target-too-long` | 3 |
+//! | a head of more than `max_size` bytes | 431 `too-large` | 6585, 5 |
+//! | more than 100 fields | 431 `too-many-fields` | 6585, 5 |
 //! | a line that begins with whitespace | 400 `folding` | 2.2, 5.2 |
-//! | whitespace before a colon, no colon, no name | 400 `field_name` | 5.1 |
-//! | in a name what no token has | 400 `field_name` | 5.1 |
-//! | in a value NUL or another control, but for HTAB | 400 `field_value` | 9110, 5.5 |
+//! | whitespace before a colon, no colon, no name | 400 `field-name` | 5.1 |
+//! | in a name what no token has | 400 `field-name` | 5.1 |
+//! | in a value NUL or another control, but for HTAB | 400 `field-value` | 9110, 5.5 |
 //! | in a value bytes from 0x80 on | taken as they are | 9110, 5.5 |
-//! | a length of other than digits, or 2⁶⁴ and more | 400 `content_length` | 6.3 |
+//! | a length of other than digits, or 2⁶⁴ and more | 400 `content-length` | 6.3 |
 //! | equal lengths, `5, 5` and two fields; `005` | one plain number | 6.3 |
-//! | lengths that differ | 400 `different_lengths` | 6.3 |
-//! | a length beside a transfer coding | 400 `length_and_coding` | 6.1, 6.3 |
-//! | a transfer coding in HTTP/1.0 | 400 `coding_in_http_10` | 6.1 |
+//! | lengths that differ | 400 `different-lengths` | 6.3 |
+//! | a length beside a transfer coding | 400 `length-and-coding` | 6.1, 6.3 |
+//! | a transfer coding in HTTP/1.0 | 400 `coding-in-http-1.0` | 6.1 |
 //! | anything but one `chunked` in one field | 501 `coding` | 6.1 |
 //! | neither length nor coding | no body | 6.3 |
 //! | shadows, see below | dropped | |

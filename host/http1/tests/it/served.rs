@@ -60,7 +60,7 @@ pub(crate) enum Ending {
     Refused(String),
 }
 
-/// `GET /a | POST /b "hello" (x-sum: 1) | 400 line_end`
+/// `GET /a | POST /b "hello" (x-sum: 1) | 400 line-end`
 impl fmt::Display for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut told: Vec<String> = self.requests.iter().map(ToString::to_string).collect();

@@ -41,9 +41,9 @@ pub(super) const CONNECTIONS: &[OddRequest] = &[
         concat!("POST /1 HTTP/1.1\r\nHost: b\r\nContent-Length: 3\r\n\r\none\r\n", next!()),
         r#"POST /1 "one" | GET /next"#,
     ),
-    alike("a LF between them", concat!(get!(""), "\n", next!()), "GET /a | 400 line_end")
+    alike("a LF between them", concat!(get!(""), "\n", next!()), "GET /a | 400 line-end")
         .but("it takes a LF for the end of a line"),
-    alike("a byte too many", concat!(get!(""), "\0"), "GET /a | 400 request_line"),
+    alike("a byte too many", concat!(get!(""), "\0"), "GET /a | 400 request-line"),
     alike("half of another one", concat!(get!(""), "GET /ne"), "GET /a | …"),
     alike("close", concat!(get!("Connection: close\r\n"), next!()), "GET /a | end"),
     alike("close in capitals", concat!(get!("CONNECTION: CLOSE\r\n"), next!()), "GET /a | end"),

@@ -54,38 +54,38 @@ pub(super) const LENGTHS: &[OddRequest] = &[
     alike(
         "two that differ",
         post!("Content-Length: 2\r\nContent-Length: 3\r\n", "hi!"),
-        "400 different_lengths",
+        "400 different-lengths",
     ),
     alike(
         "two that differ, the first one 0",
         concat!(post!("Content-Length: 0\r\nContent-Length: 31\r\n", ""), next!()),
-        "400 different_lengths",
+        "400 different-lengths",
     ),
-    alike("a list that differs", post!("Content-Length: 2, 3\r\n", "hi!"), "400 different_lengths"),
-    alike("a list with an end", post!("Content-Length: 2,\r\n", "hi"), "400 content_length"),
-    alike("an empty one", post!("Content-Length: \r\n", "hi"), "400 content_length"),
-    alike("a sign", post!("Content-Length: +2\r\n", "hi"), "400 content_length"),
-    alike("a minus", post!("Content-Length: -2\r\n", "hi"), "400 content_length"),
-    alike("hexadecimal", post!("Content-Length: 0x2\r\n", "hi"), "400 content_length"),
-    alike("two in one", post!("Content-Length: 2 2\r\n", "hi"), "400 content_length"),
-    alike("a fraction", post!("Content-Length: 2.0\r\n", "hi"), "400 content_length"),
-    alike("an exponent", post!("Content-Length: 2e0\r\n", "hi"), "400 content_length"),
-    alike("an underscore", post!("Content-Length: 1_0\r\n", "0123456789"), "400 content_length"),
-    alike("in quotes", post!("Content-Length: \"2\"\r\n", "hi"), "400 content_length"),
-    alike("a parameter", post!("Content-Length: 2;a=b\r\n", "hi"), "400 content_length"),
-    alike("a word", post!("Content-Length: two\r\n", "hi"), "400 content_length"),
+    alike("a list that differs", post!("Content-Length: 2, 3\r\n", "hi!"), "400 different-lengths"),
+    alike("a list with an end", post!("Content-Length: 2,\r\n", "hi"), "400 content-length"),
+    alike("an empty one", post!("Content-Length: \r\n", "hi"), "400 content-length"),
+    alike("a sign", post!("Content-Length: +2\r\n", "hi"), "400 content-length"),
+    alike("a minus", post!("Content-Length: -2\r\n", "hi"), "400 content-length"),
+    alike("hexadecimal", post!("Content-Length: 0x2\r\n", "hi"), "400 content-length"),
+    alike("two in one", post!("Content-Length: 2 2\r\n", "hi"), "400 content-length"),
+    alike("a fraction", post!("Content-Length: 2.0\r\n", "hi"), "400 content-length"),
+    alike("an exponent", post!("Content-Length: 2e0\r\n", "hi"), "400 content-length"),
+    alike("an underscore", post!("Content-Length: 1_0\r\n", "0123456789"), "400 content-length"),
+    alike("in quotes", post!("Content-Length: \"2\"\r\n", "hi"), "400 content-length"),
+    alike("a parameter", post!("Content-Length: 2;a=b\r\n", "hi"), "400 content-length"),
+    alike("a word", post!("Content-Length: two\r\n", "hi"), "400 content-length"),
     alike(
         "digits of another script",
         post!("Content-Length: \u{662}\r\n", "hi"),
-        "400 content_length",
+        "400 content-length",
     ),
     alike(
         "more than 64 bits",
         post!("Content-Length: 18446744073709551618\r\n", "hi"),
-        "400 content_length",
+        "400 content-length",
     ),
     alike("blanks around it", post!("Content-Length: \t 2 \t\r\n", "hi"), r#"POST /a "hi""#),
-    alike("a form feed before it", post!("Content-Length: \u{c}2\r\n", "hi"), "400 field_value"),
+    alike("a form feed before it", post!("Content-Length: \u{c}2\r\n", "hi"), "400 field-value"),
     alike(
         "its shadow",
         concat!(post!("Content_Length: 31\r\n", ""), next!()),
@@ -197,22 +197,22 @@ pub(super) const CODINGS: &[OddRequest] = &[
     alike(
         "a vertical tab before it",
         post!("Transfer-Encoding: \u{b}chunked\r\n", "0\r\n\r\n"),
-        "400 field_value",
+        "400 field-value",
     ),
     alike(
         "a NUL behind it",
         post!("Transfer-Encoding: chunked\0\r\n", "0\r\n\r\n"),
-        "400 field_value",
+        "400 field-value",
     ),
     alike(
         "a blank before the colon",
         post!("Transfer-Encoding : chunked\r\n", "0\r\n\r\n"),
-        "400 field_name",
+        "400 field-name",
     ),
     alike(
         "a tab before the colon",
         post!("Transfer-Encoding\t: chunked\r\n", "0\r\n\r\n"),
-        "400 field_name",
+        "400 field-name",
     ),
     alike(
         "a blank before the name",
@@ -227,12 +227,12 @@ pub(super) const CODINGS: &[OddRequest] = &[
     alike(
         "a CR before it",
         post!("X: y\rTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
-        "400 line_end",
+        "400 line-end",
     ),
     alike(
         "a LF before it",
         post!("X: y\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
-        "400 line_end",
+        "400 line-end",
     )
     .but("it takes a LF for the end of a line"),
     alike(
@@ -249,12 +249,12 @@ pub(super) const CODINGS: &[OddRequest] = &[
     alike(
         "in HTTP/1.0",
         "POST /a HTTP/1.0\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "400 coding_in_http_10",
+        "400 coding-in-http-1.0",
     ),
     alike(
         "in HTTP/1.0 that is kept",
         "POST /a HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "400 coding_in_http_10",
+        "400 coding-in-http-1.0",
     ),
 ];
 
@@ -266,7 +266,7 @@ pub(super) const DESYNC: &[OddRequest] = &[
             post!("Content-Length: 36\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
             next!()
         ),
-        "400 length_and_coding",
+        "400 length-and-coding",
     )
     .but(BESIDE),
     alike(
@@ -276,19 +276,19 @@ pub(super) const DESYNC: &[OddRequest] = &[
             next!(),
             "\r\n0\r\n\r\n"
         ),
-        "400 length_and_coding",
+        "400 length-and-coding",
     )
     .but(BESIDE),
     alike(
         "CL.TE with a length of 0",
         post!("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
-        "400 length_and_coding",
+        "400 length-and-coding",
     )
     .but(BESIDE),
     alike(
         "CL.TE with a coding that nobody knows",
         concat!(post!("Content-Length: 0\r\nTransfer-Encoding: x\r\n", ""), next!()),
-        "400 length_and_coding",
+        "400 length-and-coding",
     ),
     alike(
         "CL.TE hidden behind a tab",
@@ -296,7 +296,7 @@ pub(super) const DESYNC: &[OddRequest] = &[
             post!("Content-Length: 36\r\nTransfer-Encoding:\tchunked\r\n", "0\r\n\r\n"),
             next!()
         ),
-        "400 length_and_coding",
+        "400 length-and-coding",
     )
     .but(BESIDE),
     alike(
@@ -305,7 +305,7 @@ pub(super) const DESYNC: &[OddRequest] = &[
             post!("Content-Length: 36\r\nTransfer-Encoding : chunked\r\n", "0\r\n\r\n"),
             next!()
         ),
-        "400 field_name",
+        "400 field-name",
     ),
     alike(
         "CL.TE hidden in a fold",
@@ -321,7 +321,7 @@ pub(super) const DESYNC: &[OddRequest] = &[
             post!("Content-Length: 36\r\nX: y\r\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
             next!()
         ),
-        "400 line_end",
+        "400 line-end",
     ),
     alike(
         "TE.TE: one of them nobody knows",
@@ -352,7 +352,7 @@ pub(super) const DESYNC: &[OddRequest] = &[
     alike(
         "0.CL: a length that some do not see",
         concat!("GET /a HTTP/1.1\r\nHost: b\r\nContent-Length:\u{a0}31\r\n\r\n", next!()),
-        "400 content_length",
+        "400 content-length",
     ),
     alike(
         "0.CL: on a second line",
@@ -382,7 +382,7 @@ pub(super) const DESYNC: &[OddRequest] = &[
             "Connection: Content-Length\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n",
             "0\r\n\r\n"
         ),
-        "400 length_and_coding",
+        "400 length-and-coding",
     )
     .but(BESIDE),
     alike(

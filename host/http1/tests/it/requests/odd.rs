@@ -6,7 +6,7 @@ pub(crate) struct OddRequest {
     pub(crate) what: &'static str,
     pub(crate) sent: &'static str,
     /// What this crate sees: each whole request, then how it ends, as in
-    /// `GET /a | POST /b "hello" (x-sum: 1) | 400 line_end`. `end`: no other request is taken. `…`:
+    /// `GET /a | POST /b "hello" (x-sum: 1) | 400 line-end`. `end`: no other request is taken. `…`:
     /// more has to come.
     pub(crate) seen: &'static str,
     /// Why hyper sees something else. Empty: it does not.
