@@ -78,11 +78,12 @@ impl Native {
         match outcome {
             Ok(response) => self.statuses.contains(response.status.as_u16()),
             // As errors wrap each other in failsafe-go: `retries-exceeded` after a timeout is a
-            // timeout too.
+            // timeout too. A fault of our own is nothing but that.
             Err(error) => {
                 let is_named = |kind: ErrorKind| self.failures.contains(kind.failure());
+                let behind = error.behind().filter(|_| !error.kind().is_own_fault());
                 is_named(error.kind())
-                    || matches!(error.behind(), Some(Behind::Failure(kind)) if is_named(kind))
+                    || matches!(behind, Some(Behind::Failure(kind)) if is_named(kind))
             }
         }
     }

@@ -378,6 +378,37 @@ async fn the_table_of_what_a_breaker_outside_records() {
     }
 }
 
+/// Answers the first attempt with a 503 before it has read anything, and others once it has read
+/// all of the request.
+struct Early;
+
+impl Upstream for Early {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let attempt = Attempt::begin(call, scope, &"service-b".into());
+            if attempt.number() == 1 {
+                return attempt.finish(Ok(response(503, &[], ResponseBody::empty())));
+            }
+            let read = call.body().for_attempt().collect().await;
+            attempt.finish(read.map(|_| response(200, &[], ResponseBody::empty())))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_fails_within_a_retry_does_not_make_a_failure_of_what_came_before() {
+    let again = "methods = [\"*\"]\ndelay = \"5ms\"";
+    for kind in
+        [ErrorKind::RequestIncomplete, ErrorKind::RequestInvalid, ErrorKind::RequestTooLarge]
+    {
+        let breaker = breaker(SENSITIVE);
+        let rig = Rig::around(Early, [breaker.clone(), retry(again)]);
+        let body = request_body(100, [Piece::Data("a"), Piece::Wait(50), Piece::Break(kind)]);
+        assert_eq!(rig.request("POST", body).await.1, Err(kind));
+        assert_eq!(breaker.status().counts, counts(0, 0), "{kind}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_at_once_of_which_some_are_slow_clients_are_counted_by_the_others() {
     let breaker = breaker("failure_threshold = 3\nfailure_capacity = 20");
@@ -406,6 +437,14 @@ async fn own_faults_are_taken_only_where_they_are_written_out_and_breakers_ask_n
     };
     assert_eq!(attempts("").await, 1);
     assert_eq!(attempts("handle_if = { failure = [\"other\"] }").await, 3);
+    let lost_before = Answers(|attempt| match attempt {
+        1 => Err(ErrorKind::ConnectionTerminated.into()),
+        _ => Err(ErrorKind::Exhausted.into()),
+    });
+    let rig = Rig::around(lost_before, [retry("delay = \"5ms\""), retry("delay = \"5ms\"")]);
+    let call = rig.call();
+    drop(rig.outcome(&call).await);
+    assert_eq!(call.attempts(), 2, "whatever came before it");
     let breaker = breaker("failure_threshold = 1\nhandle_if = { failure = [\"any\"] }");
     Rig::around(upstream(), [breaker.clone()]).run().await;
     assert_eq!(breaker.status().counts, counts(0, 0));

@@ -13,7 +13,7 @@ use crate::body::Starved;
 use crate::call::Call;
 use crate::clock;
 use crate::condition::Asker;
-use crate::error::{Behind, Error, ErrorKind};
+use crate::error::{Behind, Error, ErrorKind, Origin};
 use crate::event::{CallEvent, ComponentId};
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::predicate::Verdict;
@@ -189,6 +189,8 @@ impl Drop for Admission<'_> {
 fn concerns_nobody(outcome: &Outcome) -> bool {
     outcome.as_ref().is_err_and(|error| {
         let kind = error.kind();
-        kind.is_own_fault() || !kind.is_rejection() && error.last_word().is_none()
+        let is_of_ours_or_the_client = kind.is_own_fault() || kind.origin() == Origin::Client;
+        // Whatever is behind it: without that fault, another attempt might have gone well.
+        is_of_ours_or_the_client || !kind.is_rejection() && error.last_word().is_none()
     })
 }
