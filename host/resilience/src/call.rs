@@ -5,11 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 use smallvec::SmallVec;
+use tokio::time::timeout;
 
 use crate::body::{RequestBody, Starved};
 use crate::event::{AttemptOutcome, ComponentId, Event, EventKind};
+use crate::outcome::Outcome;
 use crate::provenance::{Provenance, RunId};
 use crate::random::Random;
 use crate::request::Request;
@@ -223,6 +226,30 @@ impl Call {
         future: F,
     ) -> impl Future<Output = Result<F::Output, Elapsed>> {
         self.timers().timeout(limit, || self.starved(), future)
+    }
+
+    /// What comes of a run of this call. If its attempts wait for the client's body for too long,
+    /// it first gives back what others want by `let_go`: they must not depend on a slow client.
+    pub(crate) async fn attend(
+        &self,
+        mut run: LocalBoxFuture<'_, Outcome>,
+        let_go: impl FnOnce(),
+    ) -> Outcome {
+        if self.body.is_empty() {
+            return run.await;
+        }
+        let before = self.starved().time;
+        loop {
+            let starved = self.starved().time - before;
+            let left = Starved::PATIENCE.saturating_sub(starved);
+            if left.is_zero() {
+                let_go();
+                return run.await;
+            }
+            if let Ok(outcome) = timeout(left, &mut run).await {
+                return outcome;
+            }
+        }
     }
 
     /// For delays that are drawn.

@@ -429,12 +429,17 @@ impl Policy for Retry {
                 .budget(next.scope())
                 .and_then(|budget| budget.enter(next.scope().budgeted(), clock::now()));
             let mut scope = next.scope().budgeted_by(in_budget.as_ref());
-            let mut _extra = None;
+            let mut extra = None;
             let mut retries = 0;
             let mut step = 0;
             let mut behind = None;
             let outcome = loop {
-                let mut outcome = next.within(&scope).run(call).await;
+                let run = next.within(&scope).run(call);
+                // Boxed to keep the common path's future small.
+                let mut outcome = match &extra {
+                    None => run.await,
+                    Some(_) => Box::pin(call.attend(run, || extra = None)).await,
+                };
                 let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await
                 else {
                     break outcome;
@@ -467,9 +472,9 @@ impl Policy for Retry {
                 };
                 if let Some(budget) = self.budget(next.scope()) {
                     // Before the next: the one that has just failed is over.
-                    _extra = None;
-                    _extra = budget.try_extra(clock::now());
-                    if _extra.is_none() {
+                    drop(extra.take());
+                    extra = budget.try_extra(clock::now());
+                    if extra.is_none() {
                         tell(RetryEvent::Skipped { reason: NoRetry::Budget });
                         if self.return_last_failure {
                             break outcome;

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
 use http_body_util::BodyExt;
 use proptest::prelude::*;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::{
     Answers, Piece, Rig, Surroundings, breaker, budget, fallback, ms, request_body, response,
@@ -407,6 +407,23 @@ async fn a_client_that_fails_within_a_retry_does_not_make_a_failure_of_what_came
         assert_eq!(rig.request("POST", body).await.1, Err(kind));
         assert_eq!(breaker.status().counts, counts(0, 0), "{kind}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_waits_for_its_client_gives_its_place_in_the_budget_back() {
+    let budget = budget(0.1, 1);
+    let parts = Surroundings::default().budget("shared", &budget);
+    let again = "methods = [\"*\"]\ndelay = \"5ms\"\nbudget = \"shared\"";
+    let rig = Rig::around(Early, [retry_among(again, &parts)]);
+    let call = rig.call_of(http::Request::post("http://service-b/"), stuck());
+    let waits = rig.outcome(&call);
+    tokio::pin!(waits);
+    assert!(tokio::time::timeout(ms(900), waits.as_mut()).await.is_err());
+    assert_eq!(rig.get().await.1, Ok(503), "its place is taken");
+    assert!(tokio::time::timeout(ms(200), waits.as_mut()).await.is_err());
+    assert_eq!(budget.status(Instant::now()).extras_in_flight, 0, "it is free after 1 s");
+    assert_eq!(rig.get().await.1, Ok(200));
+    assert_eq!(budget.status(Instant::now()).extras_begun, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::late;
 use super::permit::CircuitPermit;
-use crate::body::Starved;
 use crate::call::Call;
 use crate::clock;
 use crate::condition::Asker;
@@ -60,19 +59,8 @@ impl<'a> Admission<'a> {
 
     /// Runs a trial. If it has to wait for its client for too long, its place goes to another one,
     /// and whatever comes of it is neutral: a slow client must not keep the circuit half-open.
-    pub(super) async fn attend(&mut self, mut trial: LocalBoxFuture<'_, Outcome>) -> Outcome {
-        let before = self.call.starved().time;
-        loop {
-            let starved = self.call.starved().time - before;
-            let left = Starved::PATIENCE.saturating_sub(starved);
-            if left.is_zero() {
-                self.release();
-                return trial.await;
-            }
-            if let Ok(outcome) = timeout(left, &mut trial).await {
-                return outcome;
-            }
-        }
+    pub(super) async fn attend(&mut self, trial: LocalBoxFuture<'_, Outcome>) -> Outcome {
+        self.call.attend(trial, || self.release()).await
     }
 
     pub(super) async fn judge(&self, asker: Asker<'_>, outcome: &mut Outcome) -> Judgement {
