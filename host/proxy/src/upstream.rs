@@ -31,8 +31,8 @@ use std::time::Duration;
 
 use fusebox_http1::{BodyDecoder, Decoded, ResponseFault, ResponseHead, ResponseHeadParser};
 use fusebox_resilience::{
-    Attempt, AttemptEvent, Budget, Call, Error, ErrorKind, Outcome, Response, ResponseBody, Scope,
-    Upstream,
+    Attempt, AttemptEvent, Budget, Call, Error, ErrorKind, Outcome, RequestBody, Response,
+    ResponseBody, Scope, Upstream,
 };
 use futures_util::future::LocalBoxFuture;
 use http::{Method, StatusCode};
@@ -164,7 +164,7 @@ impl HttpUpstream {
                 self.poll_head(&mut lease.connection, &mut parser, cx)
             });
             Some(match call.timeout(settings.response_timeout.0, head).await {
-                Ok(Ok(head)) => self.respond(head, lease, sending, message),
+                Ok(Ok(head)) => self.respond(head, lease, sending, message, call),
                 Ok(Err(NoResponse::Connection(_)))
                     if message.is_untouched()
                         || is_kept && !parser.has_begun() && is_safe_to_repeat(call) =>
@@ -202,6 +202,7 @@ impl HttpUpstream {
         mut lease: Lease,
         sending: SendProgress,
         message: &mut Message,
+        call: &Call,
     ) -> Outcome {
         let ResponseHead { status, mut headers, framing, keep_alive } = head;
         if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -226,8 +227,12 @@ impl HttpUpstream {
             }
             body
         } else {
+            let mut request = RequestBody::empty();
             match sending {
-                SendProgress::UnderWay => lease.connection.send_rest_by_task(message.take_unsent()),
+                SendProgress::UnderWay => {
+                    lease.connection.send_rest_by_task(message.take_unsent());
+                    request = call.body().clone();
+                }
                 SendProgress::Whole => {}
                 SendProgress::Broken(_) => lease.keep_alive = false,
             }
@@ -235,6 +240,7 @@ impl HttpUpstream {
                 decoder,
                 lease,
                 self.config.settings.body_timeout.0,
+                request,
             )))
         };
         Ok(Response::new(status, headers, body))

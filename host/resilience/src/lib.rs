@@ -89,5 +89,5 @@ pub use random::Random;
 pub use request::{Added, Request};
 pub use scope::{Scope, Upstream};
 pub use slot::Slot;
-pub use timers::{Elapsed, Timer, Timers, poll_until};
+pub use timers::{Elapsed, Timer, Timers};
 pub use worker::Worker;

@@ -154,17 +154,6 @@ impl<S: Fn() -> Starved> Drop for Alarm<'_, S> {
     }
 }
 
-/// Waits until `end` on a timer whose own end may be earlier.
-pub fn poll_until(timer: &mut Timer, end: Instant, cx: &mut Context<'_>) -> Poll<()> {
-    loop {
-        ready!(timer.as_mut().poll(cx));
-        if timer.deadline() >= end {
-            return Poll::Ready(());
-        }
-        timer.as_mut().reset(end);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_http1::{BodyDecoder, Decoded};
-use fusebox_resilience::{BoxError, Error, ErrorKind};
+use fusebox_resilience::{BoxError, Error, ErrorKind, RequestBody};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::timeout;
 
@@ -25,6 +25,8 @@ pub(super) struct UpstreamBody {
     /// `None`: it has ended.
     receiving: Option<Receiving>,
     stall: Stall,
+    /// The request's body, if it was still being sent when the response began.
+    request: RequestBody,
 }
 
 /// What is left to receive, and the connection.
@@ -34,8 +36,14 @@ struct Receiving {
 }
 
 impl UpstreamBody {
-    pub(super) fn new(decoder: BodyDecoder, lease: Lease, stall: Duration) -> Self {
-        Self { receiving: Some(Receiving { decoder, lease }), stall: Stall::new(stall) }
+    pub(super) fn new(
+        decoder: BodyDecoder,
+        lease: Lease,
+        stall: Duration,
+        request: RequestBody,
+    ) -> Self {
+        let receiving = Some(Receiving { decoder, lease });
+        Self { receiving, stall: Stall::new(stall), request }
     }
 
     fn end(&mut self) {
@@ -101,7 +109,8 @@ impl Body for UpstreamBody {
         let this = &mut *self;
         let Some(receiving) = &mut this.receiving else { return Poll::Ready(None) };
         let Poll::Ready(next) = receiving.poll_frame(cx) else {
-            ready!(this.stall.poll(cx));
+            // As long as the client owes some of the request, the upstream may have to wait for it.
+            ready!(this.stall.poll_starved(|| this.request.starved(), cx));
             this.receiving = None;
             return Poll::Ready(Some(Err(
                 Error::new(ErrorKind::Timeout).with_source("response body stalled")

@@ -77,6 +77,37 @@ fn an_upload_longer_than_response_timeout_is_answered_and_one_that_stops_gets_a_
 }
 
 #[test]
+fn an_upload_that_goes_on_after_an_early_head_is_no_stalled_body() {
+    // It says 200 at once, and goes on once it has the request, if that is long enough.
+    let origin = Origin::start(|connection| {
+        while let Some(seen) = connection.head() {
+            connection.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n");
+            let length = seen.request.header("content-length").expect("a length");
+            connection.wire.exactly(length.parse().expect("a number"));
+            if length != "1" {
+                connection.wire.send("thanks");
+            }
+        }
+    });
+    let config = format!(
+        "{}[[routes]]\nupstream = {{ url = 'ORIGIN', body_timeout = '400ms' }}\n\
+         policies = ['breaker']\n",
+        sensitive("")
+    );
+    let proxy = Proxy::before(&origin, &config);
+    let mut wire = proxy.connect();
+    trickle(&mut wire, 6, Duration::from_millis(200));
+    assert_eq!(wire.response().text(), "thanks");
+    is_untroubled(&proxy);
+
+    // What it owes after that is its own.
+    let mut wire = proxy.connect();
+    trickle(&mut wire, 1, Duration::from_millis(600));
+    assert!(wire.any_response().broken.is_some());
+    assert_eq!(proxy.state()["policies"]["breaker"]["state"], "open");
+}
+
+#[test]
 fn clients_that_stop_within_their_bodies_do_not_keep_a_breaker_half_open() {
     let origin = Origin::answering(["".to_owned(), ok("well")]);
     let config = format!(
