@@ -1,12 +1,15 @@
 //! Options of all sockets, and the limit of open files.
 
+use std::fs::File;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// The time without traffic after which the kernel probes whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -19,13 +22,40 @@ pub(crate) fn prepare(stream: &TcpStream) {
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).ok();
 }
 
+/// When a shortage was seen last, by any thread.
+static LAST_SHORTAGE: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// For so long it explains what has no better explanation.
+const RECENT: Duration = Duration::from_secs(1);
+
 /// Whether an error is a shortage in this process or system (ports, files, memory) rather than a
 /// problem of the peer.
 pub(crate) fn is_of_our_own(error: &io::Error) -> bool {
     let exhausted = [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error
+    let is_shortage = error
         .raw_os_error()
-        .is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
+        .is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code));
+    if is_shortage {
+        *last_shortage() = Some(Instant::now());
+    }
+    is_shortage
+}
+
+/// So many files may be open while a name is looked up.
+const FILES_OF_A_LOOKUP: usize = 4;
+
+/// Whether a name can't be looked up for want of files. The system does not always say so: a name
+/// is not known if the file that it is in can't be opened.
+pub(crate) fn is_out_of_files() -> bool {
+    let files: io::Result<Vec<File>> =
+        (0..FILES_OF_A_LOOKUP).map(|_| File::open("/dev/null")).collect();
+    // By now others may have given some back.
+    files.is_err_and(|error| is_of_our_own(&error))
+        || last_shortage().is_some_and(|seen| seen.elapsed() < RECENT)
+}
+
+fn last_shortage() -> MutexGuard<'static, Option<Instant>> {
+    LAST_SHORTAGE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Descriptors beside those of clients and their requests: listeners, workers, files.

@@ -280,7 +280,7 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
     if let Ok(address) = endpoint.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, endpoint.port)]);
     }
-    let dns_error = |source: io::Error| match sockets::is_of_our_own(&source) {
+    let dns_error = |source| match sockets::is_of_our_own(&source) || sockets::is_out_of_files() {
         true => exhausted(source),
         false => Error::new(ErrorKind::DnsError).with_source(source),
     };

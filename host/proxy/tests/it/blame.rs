@@ -1,6 +1,7 @@
 //! Whose fault it is: neither slow clients nor our own exhaustion is held against an upstream, and
 //! what an upstream does wrong is, however late.
 
+use std::fmt::Display;
 use std::thread;
 use std::time::Duration;
 
@@ -164,8 +165,20 @@ fn slow_call_does_not_count_retries_and_their_delays() {
 #[test]
 fn without_descriptors_clients_are_told_so_and_no_breaker_opens() {
     let origin = Origin::answering([ok("well")]);
+    is_told_without_descriptors(&origin);
+}
+
+#[test]
+fn without_descriptors_no_name_is_known_and_that_is_told_as_well() {
+    let origin = Origin::answering([ok("well")]);
+    // Of what it can't look up, the system says that it is not known.
+    is_told_without_descriptors(&origin.to_string().replace("127.0.0.1", "localhost"));
+}
+
+#[track_caller]
+fn is_told_without_descriptors(origin: &impl Display) {
     let config = format!("workers = 1\n{}{}", sensitive(""), route("'breaker'"));
-    let proxy = Proxy::with_open_files(64, &origin, &config);
+    let proxy = Proxy::with_open_files(64, origin, &config);
     let line = proxy.line("the limit of open files is too low for `max_connections`");
     assert_eq!((&line["open_files"], &line["needed"]), (&json!(64), &json!(20_064)));
 
