@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use crate::message::{Message, fields};
 use crate::wait::LIMIT;
 
@@ -53,6 +55,11 @@ impl Wire {
     /// No more will be sent.
     pub fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("a connection");
+    }
+
+    /// When it is dropped, the other side gets a reset.
+    pub fn resets(&mut self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
     }
 
     /// A handle for another thread to send with.

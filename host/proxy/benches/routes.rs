@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fusebox::route::{Route, RouteMatch, RouteTable};
-use fusebox_resilience::Pipeline;
+use fusebox_resilience::{Pipeline, ReplayLimit};
 use http::Method;
 
 fn table(routes: impl Iterator<Item = RouteMatch>) -> RouteTable {
@@ -14,7 +14,7 @@ fn table(routes: impl Iterator<Item = RouteMatch>) -> RouteTable {
         matches,
         pipeline: Pipeline::new(Vec::new()),
         upstream: 0,
-        replay_limit: 0,
+        replay_limit: ReplayLimit::default(),
     };
     RouteTable::new(routes.map(route).collect(), Vec::new())
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use fusebox_resilience::config::{ChangedDefault, Problem};
 use fusebox_resilience::{
-    Answer, Budget, Exchange, Observers, Parts, Pipeline, Predicate, Responder, Verdict,
+    Answer, Budget, Exchange, Observers, Parts, Pipeline, Predicate, ReplayLimit, Responder,
+    Verdict,
 };
 use fusebox_wasm::{Compiler as ComponentCompiler, ComponentMemory, ComponentStatus, Components};
 use tokio::time::Instant;
@@ -216,14 +217,17 @@ impl<'a> Compilation<'a> {
             });
             let pipeline = route.policies.iter().filter_map(|name| policies.get(&**name));
             let pipeline = Pipeline::new(pipeline.cloned().collect::<Vec<_>>());
-            let repeats = pipeline.policies().iter().any(|policy| policy.repeats());
+            let replay_limit = ReplayLimit {
+                bytes: route.max_replay_body.in_memory(),
+                is_for_attempts: pipeline.policies().iter().any(|policy| policy.repeats()),
+            };
             let matches = matches(route);
             routes.push(Route {
                 name: route_name(route, &matches),
                 matches,
                 pipeline,
                 upstream,
-                replay_limit: if repeats { route.max_replay_body.in_memory() } else { 0 },
+                replay_limit,
             });
         }
         RouteTable::new(routes, upstreams)

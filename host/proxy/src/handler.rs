@@ -132,7 +132,8 @@ impl RequestHandler {
         let length = incoming.as_ref().map_or(0, |body| body.size_hint().lower());
         let admitted = self.admit(&host, flaw, place, &head, length);
         let name = place.map_or(&self.no_route, |place| &self.names[place]).clone();
-        let replay_limit = place.map_or(0, |place| self.routes.routes()[place].replay_limit);
+        let route = place.map(|place| &self.routes.routes()[place]);
+        let replay_limit = route.map(|route| route.replay_limit).unwrap_or_default();
         let body = incoming.map_or_else(RequestBody::empty, |incoming| {
             let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout);
             RequestBody::kept_in(Box::pin(body), replay_limit, &self.replay_memory)

@@ -10,7 +10,7 @@ pub use matching::{Claim, RouteMatch};
 
 use std::sync::Arc;
 
-use fusebox_resilience::{Budget, Pipeline};
+use fusebox_resilience::{Budget, Pipeline, ReplayLimit};
 use http::Method;
 use tokio::time::Instant;
 
@@ -31,9 +31,8 @@ pub struct Route {
     pub pipeline: Pipeline,
     /// Its upstream: an index into [`RouteTable::upstreams`].
     pub upstream: usize,
-    /// How much of a request body is kept to send it again, in bytes; 0 if no policy of the route
-    /// repeats requests.
-    pub replay_limit: usize,
+    /// How much of a request body is kept to send it again.
+    pub replay_limit: ReplayLimit,
 }
 
 /// All routes.

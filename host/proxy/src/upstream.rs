@@ -2,9 +2,10 @@
 //!
 //! Unused connections are kept per worker and upstream, last in, first out. An upstream may close
 //! one while a request is on its way to it. If nothing of the request was sent, or it is safe to
-//! repeat (its method is idempotent and its body is still there) and no byte of an answer has come,
-//! it goes once more, on a new connection. The upstream has done nothing wrong, so this is no
-//! second attempt.
+//! repeat (idempotent, by its method or a key, and with a body that is still there) and no byte of
+//! an answer has come, it goes once more, on a new connection. The upstream has done nothing wrong,
+//! so this is no second attempt. For this a body is held while its attempt is on a kept connection,
+//! whatever the policies, until the answer's head.
 //!
 //! The attempt itself writes to and reads from the connection, with the codec of `fusebox-http1`;
 //! there is no task or channel between them. Only a request body that is still being sent when the
@@ -105,12 +106,13 @@ impl HttpUpstream {
         if let Some(connection) = self.pool.take() {
             attempt.reaches(connection.address);
             let lease = self.lease(connection);
+            let hold = call.request().is_idempotent().then(|| call.body().hold());
             if let Some(outcome) = self.talk(lease, true, &mut message, call).await {
                 return outcome;
             }
             if !message.is_untouched() {
                 let attempt = attempt.number();
-                message = Message::new(call, attempt, &self.config, &self.buffers);
+                message = Message::new(call, attempt, &self.config, &self.buffers).holding(hold);
                 call.reporter().emit_own(AttemptEvent::SentAgain { attempt });
             }
         }
@@ -167,7 +169,7 @@ impl HttpUpstream {
                 Ok(Ok(head)) => self.respond(head, lease, sending, message, call),
                 Ok(Err(NoResponse::Connection(_)))
                     if message.is_untouched()
-                        || is_kept && !parser.has_begun() && is_safe_to_repeat(call) =>
+                        || is_kept && !parser.has_begun() && can_repeat(call) =>
                 {
                     return None;
                 }
@@ -289,9 +291,9 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
     if addresses.is_empty() { Err(ErrorKind::DnsError.into()) } else { Ok(addresses) }
 }
 
-/// Whether the upstream may get the request twice.
-fn is_safe_to_repeat(call: &Call) -> bool {
-    call.head().method.is_idempotent() && call.body().can_repeat()
+/// Whether the upstream may get the request twice, and there is all of it.
+fn can_repeat(call: &Call) -> bool {
+    call.request().is_idempotent() && call.body().can_repeat()
 }
 
 fn failed(lost: NoResponse, sending: SendProgress) -> Error {

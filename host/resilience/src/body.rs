@@ -14,7 +14,7 @@ mod stream;
 pub use end::BodyEnd;
 pub(crate) use end::OnEnd;
 pub use kept::ReplayMemory;
-pub use request::{AttemptBody, RequestBody};
+pub use request::{AttemptBody, BodyHold, ReplayLimit, RequestBody};
 pub use response::{Peek, ResponseBody};
 pub use starvation::Starved;
 pub use stream::BodyStream;

@@ -59,7 +59,8 @@ mod worker;
 
 pub use attempt::Attempt;
 pub use body::{
-    AttemptBody, BodyEnd, BodyStream, Peek, ReplayMemory, RequestBody, ResponseBody, Starved,
+    AttemptBody, BodyEnd, BodyHold, BodyStream, Peek, ReplayLimit, ReplayMemory, RequestBody,
+    ResponseBody, Starved,
 };
 pub use budget::{Budget, BudgetConfig, BudgetStatus};
 pub use call::{Call, PastAttempt, Reporter};

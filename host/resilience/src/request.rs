@@ -96,6 +96,17 @@ impl Request {
         self.head.headers.get(name).or_else(added)
     }
 
+    /// Whether it may come to the upstream twice: its method is idempotent (RFC 9110, section
+    /// 9.2.2, and QUERY of RFC 10008), or it has a key by which the upstream knows it again.
+    pub fn is_idempotent(&self) -> bool {
+        self.head.method.is_idempotent() || self.has_idempotency_key()
+    }
+
+    /// Whether it carries `Idempotency-Key`.
+    pub fn has_idempotency_key(&self) -> bool {
+        self.head.headers.contains_key("idempotency-key")
+    }
+
     /// The client's address; empty if it is not known.
     pub fn client_address(&self) -> &str {
         self.client.as_deref().unwrap_or_default()

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use fusebox_http1::{BodyEncoder, RequestFraming, encode_request};
-use fusebox_resilience::{ATTEMPT, AttemptBody, Call, ENVOY_ATTEMPT_COUNT, attempt_count, mark};
+use fusebox_resilience::{
+    ATTEMPT, AttemptBody, BodyHold, Call, ENVOY_ATTEMPT_COUNT, attempt_count, mark,
+};
 use http::header;
 use http_body::Body;
 use tokio::io::AsyncWrite;
@@ -19,6 +21,8 @@ use crate::sending::{OutgoingMessage, SendError};
 pub(super) struct Message {
     outgoing: OutgoingMessage<AttemptBody>,
     buffers: Rc<Buffers>,
+    /// Until it is sent, what it sends of the body is held.
+    hold: Option<BodyHold>,
 }
 
 impl Drop for Message {
@@ -61,7 +65,13 @@ impl Message {
             framing,
         );
         let outgoing = OutgoingMessage::new(encoded, encoder, body);
-        Self { outgoing, buffers: buffers.clone() }
+        Self { outgoing, buffers: buffers.clone(), hold: None }
+    }
+
+    /// The same request, sent again with what is held of the body.
+    pub(super) fn holding(mut self, hold: Option<BodyHold>) -> Self {
+        self.hold = hold;
+        self
     }
 
     /// Takes the part that is not sent yet, and leaves an empty message.
@@ -69,7 +79,7 @@ impl Message {
         let (no_body, empty) = (BodyEncoder::default(), AttemptBody::default());
         let nothing = OutgoingMessage::new(Vec::new(), no_body, empty);
         let outgoing = std::mem::replace(&mut self.outgoing, nothing);
-        Self { outgoing, buffers: self.buffers.clone() }
+        Self { outgoing, buffers: self.buffers.clone(), hold: self.hold.take() }
     }
 
     /// Whether nothing of it was sent.

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use fusebox_dev::{LIMIT, Origin, OriginConnection, answer, eventually, get, ok, post};
+use fusebox_dev::{LIMIT, Origin, answer, eventually, get, ok, post};
 
 use crate::support::{Proxy, ROUTE, without_pseudonym};
 
@@ -132,57 +132,6 @@ fn a_connection_is_let_go_after_its_idle_time() {
     );
     assert_eq!(proxy.ask(get("/", "1")).status(), 200);
     closes.recv_timeout(LIMIT).expect("it is closed");
-}
-
-/// Answers the first request on each connection, and does this with the second.
-fn dying(end: impl Fn(&mut OriginConnection) + Send + Sync + 'static) -> Origin {
-    Origin::start(move |connection| {
-        if let Some(seen) = connection.request() {
-            connection.wire.send(ok(seen.request.text()));
-            end(connection);
-        }
-    })
-}
-
-/// What the second request on a kept connection comes to: the status, and the requests that the
-/// upstream got, with the first.
-fn second(origin: &Origin, second: &str) -> (u16, usize) {
-    let config = "workers = 1\n[log]\nlevel = 'debug'\n[policies.retry]\nkind = 'retry'\n\
-                  max_retries = 0\n[[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n";
-    let proxy = Proxy::before(origin, config);
-    let mut client = proxy.connect();
-    assert_eq!(client.ask(get("/", "1")).status(), 200);
-    let answer = client.ask(second);
-    assert_eq!(proxy.story("2").last().expect("a line")["attempts"], 1);
-    let again = proxy.lines("Attempt 1 sent again: its connection had died").len();
-    let counted = r#"fusebox_attempts_sent_again_total{route="/"}"#;
-    proxy.counts(&[(counted, again as f64)]);
-    let seen = origin.seen().len();
-    assert_eq!(again, seen - 2, "what is sent again is told");
-    (answer.status(), seen)
-}
-
-#[test]
-fn a_kept_connection_that_dies_before_an_answer_costs_a_safe_request_nothing() {
-    let put = "PUT / HTTP/1.1\r\nhost: b\r\nx-request-id: 2\r\ncontent-length: 4\r\n\r\nbody";
-    for request in [&get("/", "2"), put] {
-        let origin = dying(|connection| drop(connection.request()));
-        assert_eq!(second(&origin, request), (200, 3), "{request}");
-        assert_eq!(origin.seen()[1].request, origin.seen()[2].request, "the same again");
-    }
-}
-
-#[test]
-fn a_kept_connection_that_dies_under_what_is_not_safe_is_a_502() {
-    let origin = dying(|connection| drop(connection.request()));
-    assert_eq!(second(&origin, &post("x", "2")), (502, 2));
-    for begun in ["H", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
-        let origin = dying(move |connection| {
-            connection.request();
-            connection.wire.send(begun);
-        });
-        assert_eq!(second(&origin, &get("/", "2")), (502, 2), "{begun}");
-    }
 }
 
 #[test]

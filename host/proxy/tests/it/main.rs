@@ -14,6 +14,7 @@ mod forwarding;
 mod heads;
 mod hostile;
 mod http_components;
+mod kept_connections;
 mod lifecycle;
 mod limits;
 mod load;

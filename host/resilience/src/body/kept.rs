@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// So many pieces are kept as they came. After them, small ones are joined: a client may send its
 /// body byte by byte, and each piece costs memory beside its data.
@@ -58,8 +59,8 @@ impl ReplayMemory {
 /// A body as far as it has passed.
 #[derive(Debug)]
 pub(super) struct KeptBody {
-    /// Each with the length of all up to its end.
-    pieces: Vec<(usize, Bytes)>,
+    /// Each with the length of all up to its end. The usual body is one.
+    pieces: SmallVec<[(usize, Bytes); 1]>,
     /// What follows them, joined.
     joined: Vec<u8>,
     length: usize,
@@ -69,7 +70,7 @@ pub(super) struct KeptBody {
 
 impl KeptBody {
     pub(super) fn new(memory: Rc<ReplayMemory>) -> Self {
-        Self { pieces: Vec::new(), joined: Vec::new(), length: 0, cost: 0, memory }
+        Self { pieces: SmallVec::new(), joined: Vec::new(), length: 0, cost: 0, memory }
     }
 
     pub(super) fn length(&self) -> usize {

@@ -1,7 +1,9 @@
 //! The request body: it streams to the upstream while it keeps what has passed, up to a limit, so
 //! that a further attempt can send it again.
 //!
-//! Past the limit it keeps nothing, and the call has one attempt.
+//! Past the limit it keeps nothing, and the call has one attempt. If no policy makes further
+//! attempts, it keeps something only while it is held: for as long as its only attempt may have to
+//! send it once more.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -26,6 +28,15 @@ pub struct RequestBody {
     shared: Option<Rc<RefCell<Replay>>>,
 }
 
+/// How much of a request body is kept to be sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayLimit {
+    /// So many bytes; of a longer body nothing.
+    pub bytes: usize,
+    /// Whether for further attempts. If not, then only while it is [held](RequestBody::hold).
+    pub is_for_attempts: bool,
+}
+
 struct Replay {
     source: Option<BodyStream>,
     hint: SizeHint,
@@ -33,7 +44,8 @@ struct Replay {
     kept: KeptBody,
     /// How many bytes have passed and are not kept any more.
     forgotten: usize,
-    limit: usize,
+    limit: ReplayLimit,
+    holds: usize,
     /// Whether it is forgotten for want of memory.
     is_squeezed: bool,
     trailers: Option<HeaderMap>,
@@ -51,11 +63,12 @@ impl RequestBody {
 
     /// A body of which up to `limit` bytes are kept for further attempts; 0 keeps nothing.
     pub fn new(source: BodyStream, limit: usize) -> Self {
+        let limit = ReplayLimit { bytes: limit, is_for_attempts: true };
         Self::kept_in(source, limit, &Rc::default())
     }
 
-    /// The same, as long as there is room in `memory`.
-    pub fn kept_in(source: BodyStream, limit: usize, memory: &Rc<ReplayMemory>) -> Self {
+    /// A body that is kept as long as there is room in `memory`.
+    pub fn kept_in(source: BodyStream, limit: ReplayLimit, memory: &Rc<ReplayMemory>) -> Self {
         if source.is_end_stream() {
             return Self::empty();
         }
@@ -65,6 +78,7 @@ impl RequestBody {
             kept: KeptBody::new(memory.clone()),
             forgotten: 0,
             limit,
+            holds: 0,
             is_squeezed: false,
             trailers: None,
             failure: None,
@@ -77,6 +91,17 @@ impl RequestBody {
     /// The body as the next attempt sends it.
     pub fn for_attempt(&self) -> AttemptBody {
         AttemptBody { shared: self.shared.clone(), ..AttemptBody::default() }
+    }
+
+    /// From now on it is kept, for as long as the hold lives, whether or not for further attempts.
+    pub fn hold(&self) -> BodyHold {
+        let shared = self.shared.clone().filter(|shared| {
+            let replay = &mut *shared.borrow_mut();
+            let is_new = !replay.limit.is_for_attempts;
+            replay.holds += usize::from(is_new);
+            is_new
+        });
+        BodyHold(shared)
     }
 
     /// Whether there is no body at all.
@@ -166,17 +191,47 @@ impl Replay {
         if data.is_empty() {
             return;
         }
-        let is_within = self.forgotten == 0 && self.kept.length() + data.len() <= self.limit;
-        if is_within && self.kept.push(data) {
+        let ReplayLimit { bytes, is_for_attempts } = self.limit;
+        let is_wanted = is_for_attempts || self.holds > 0;
+        let fits = self.forgotten == 0 && self.kept.length() + data.len() <= bytes;
+        if is_wanted && fits && self.kept.push(data) {
             return;
         }
-        self.is_squeezed |= is_within;
-        self.forgotten += self.kept.length() + data.len();
+        self.is_squeezed |= is_for_attempts && fits;
+        self.forget();
+        self.forgotten += data.len();
+    }
+
+    fn forget(&mut self) {
+        self.forgotten += self.kept.length();
         self.kept.clear();
     }
 
     fn wake_all(&mut self) {
         self.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// Keeps a request body, until it is dropped. No attempt may then be behind: what has passed is
+/// forgotten.
+#[derive(Default)]
+pub struct BodyHold(Option<Rc<RefCell<Replay>>>);
+
+impl Drop for BodyHold {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            let replay = &mut *shared.borrow_mut();
+            replay.holds -= 1;
+            if replay.holds == 0 {
+                replay.forget();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for BodyHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyHold").field("holds", &self.0.is_some()).finish()
     }
 }
 

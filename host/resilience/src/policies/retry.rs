@@ -298,10 +298,9 @@ impl Retry {
     fn may_repeat(&self, call: &Call, outcome: &Outcome) -> Result<(), NoRetry> {
         let untouched =
             outcome.as_ref().is_err_and(|error| error.reached_upstream() == Reached::No);
-        let head = call.head();
         if !(untouched
-            || self.methods.contains(&head.method)
-            || head.headers.contains_key("idempotency-key"))
+            || self.methods.contains(&call.head().method)
+            || call.request().has_idempotency_key())
         {
             return Err(NoRetry::Method);
         }

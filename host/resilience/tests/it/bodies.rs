@@ -1,13 +1,14 @@
 //! Bodies on both ways: request bodies that are kept for a further attempt, response bodies that
 //! hold what they must.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use fusebox_resilience::testing::{Script, call_with, read};
 use fusebox_resilience::{
     Attempt, BodyStream, Call, ErrorKind, EventKind, NoRetry, Observers, Outcome, Peek,
-    RequestBody, ResponseBody, RetryEvent, Scope, Upstream,
+    ReplayLimit, ReplayMemory, RequestBody, ResponseBody, RetryEvent, Scope, Upstream,
 };
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
@@ -179,6 +180,59 @@ async fn an_attempt_after_the_body_was_forgotten_fails_and_sends_nothing_wrong()
     assert_eq!(read(body.for_attempt()).await.unwrap(), "abc");
     assert!(!body.can_repeat());
     assert_eq!(read(body.for_attempt()).await.unwrap_err().kind(), ErrorKind::Internal);
+}
+
+/// A body that no policy sends again.
+fn sent_once(
+    limit: usize,
+    memory: &Rc<ReplayMemory>,
+    of: impl Into<VecDeque<Piece>>,
+) -> RequestBody {
+    let limit = ReplayLimit { bytes: limit, is_for_attempts: false };
+    RequestBody::kept_in(pieces(of).0, limit, memory)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_repeats_is_kept_while_it_is_held() {
+    let of = [Piece::Data("abc"), Piece::Wait(5), Piece::Data("def"), Piece::Trailer("x-sum", "1")];
+    let memory = Rc::<ReplayMemory>::default();
+    let body = sent_once(6, &memory, of);
+    let hold = body.hold();
+    let first = all(body.for_attempt()).await;
+    assert!(body.can_repeat() && memory.used() > 6);
+    assert_eq!(all(body.for_attempt()).await, first);
+    let other = body.hold();
+    drop(hold);
+    assert!(body.can_repeat(), "somebody else holds it");
+    drop(other);
+    assert_eq!((body.can_repeat(), memory.used()), (false, 0));
+
+    let body = sent_once(6, &memory, of);
+    let mut attempt = body.for_attempt();
+    assert_eq!(attempt.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
+    let _hold = body.hold();
+    assert_eq!(all(attempt).await.0, "def");
+    assert_eq!((body.can_repeat(), memory.used()), (false, 0), "too late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_body_that_is_too_long_or_for_which_there_is_no_memory_is_sent_once() {
+    for (limit, memory) in [(5, usize::MAX), (6, 5), (0, usize::MAX)] {
+        let memory = Rc::new(ReplayMemory::new(memory));
+        let body = sent_once(limit, &memory, [Piece::Data("abc"), Piece::Data("def")]);
+        let _hold = body.hold();
+        assert_eq!(read(body.for_attempt()).await.unwrap(), "abcdef");
+        assert_eq!((body.can_repeat(), body.is_squeezed(), memory.used()), (false, false, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_takes_nothing_from_a_body_that_is_kept_for_further_attempts() {
+    let body = request_body(6, [Piece::Data("abc"), Piece::Data("def")]);
+    let hold = body.hold();
+    assert_eq!(read(body.for_attempt()).await.unwrap(), "abcdef");
+    drop(hold);
+    assert_eq!(read(body.for_attempt()).await.unwrap(), "abcdef");
 }
 
 #[tokio::test(start_paused = true)]

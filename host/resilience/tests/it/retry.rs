@@ -531,6 +531,21 @@ async fn a_post_that_carries_an_idempotency_key_is_repeated() {
     assert_eq!(rig.send(&rig.call_of(request, RequestBody::empty())).await, (12, Ok(200)));
 }
 
+/// One rule for the retry, by default, and for a connection that dies under a request.
+#[test]
+fn the_default_methods_are_those_of_requests_that_may_come_twice() {
+    let default = fusebox_resilience::RetryConfig::default().methods;
+    let methods =
+        ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"];
+    for name in methods.into_iter().chain(["PURGE", "get"]) {
+        let request = || http::Request::builder().method(name).uri("http://service-b/");
+        let of = |request| Rig::new("", []).call_of(request, RequestBody::empty());
+        let is_idempotent = of(request()).request().is_idempotent();
+        assert_eq!(is_idempotent, default.iter().any(|method| method == name), "{name}");
+        assert!(of(request().header("Idempotency-Key", "1")).request().is_idempotent());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_may_not_be_repeated_goes_out_as_it_came_whatever_return_last_failure_says() {
     let rig = Rig::new("503", [retry("return_last_failure = false")]);
