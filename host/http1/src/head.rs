@@ -18,10 +18,11 @@ pub(crate) const ROOM: usize = 4;
 /// Where the names and values of fields stand in the bytes of their head.
 pub(crate) type FieldPlaces = SmallVec<[(Range<usize>, Range<usize>); 24]>;
 
-/// Where `fields` stand in `bytes`, which they were parsed from.
-pub(crate) fn places(bytes: &[u8], fields: &[httparse::Header<'_>]) -> FieldPlaces {
+/// Where `fields` stand in `bytes`, which they were parsed from. They go into a list that is large
+/// and would be copied when it is returned.
+pub(crate) fn find_places(into: &mut FieldPlaces, bytes: &[u8], fields: &[httparse::Header<'_>]) {
     let fields = fields.iter();
-    fields.map(|it| (place(bytes, it.name.as_bytes()), place(bytes, it.value))).collect()
+    into.extend(fields.map(|it| (place(bytes, it.name.as_bytes()), place(bytes, it.value))));
 }
 
 /// Where `part`, which is one, stands in `bytes`.

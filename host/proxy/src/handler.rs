@@ -4,8 +4,10 @@ mod body;
 mod host;
 mod path;
 mod request_id;
+mod response;
 
 pub(crate) use body::ClientBody;
+pub(crate) use response::ClientResponse;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use fusebox_resilience::{
     Call, CallEvent, ConnectionEvent, Error, ErrorKind, Observers, Random, ReplayMemory,
     Request as ClientRequest, RequestBody, RequestFlaw, ResponseBody, Scope, Worker, clock,
 };
-use http::{HeaderValue, Request, Response, request};
+use http::{HeaderValue, Request, request};
 use http_body::Body;
 
 use crate::buffers::Buffers;
@@ -157,7 +159,7 @@ impl RequestHandler {
         clippy::manual_async_fn,
         reason = "what an `async fn` is given has room in its future twice"
     )]
-    pub(crate) fn answer(&self, begun: Begun) -> impl Future<Output = Response<ClientBody>> {
+    pub(crate) fn answer(&self, begun: Begun) -> impl Future<Output = ClientResponse<ClientBody>> {
         async move {
             let Begun { ongoing, admitted } = begun;
             let route = match admitted {
@@ -177,7 +179,7 @@ impl RequestHandler {
     }
 
     /// Answers what is no request, on a connection that ends with the answer.
-    pub(crate) fn refuse(&self, unread: Unread, hop: &Hop) -> Response<ResponseBody> {
+    pub(crate) fn refuse(&self, unread: Unread, hop: &Hop) -> ClientResponse<ResponseBody> {
         let refusal = Refusal::Unread(unread);
         let event = ConnectionEvent::Refused {
             client: hop.address(),
@@ -188,7 +190,7 @@ impl RequestHandler {
         };
         self.worker.observers().emit_for_policy(None, &event.into());
         let id = self.request_ids.next();
-        refusal.response(id.to_str().unwrap_or_default(), 0)
+        ClientResponse::own(refusal.response(id.to_str().unwrap_or_default(), 0), id)
     }
 
     /// The place of the route that the request takes.

@@ -6,6 +6,7 @@
 
 mod forwarded;
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -31,11 +32,11 @@ const PROTO: HeaderValue = HeaderValue::from_static("http");
 /// The name of this process in `Via`.
 static PSEUDONYM: LazyLock<String> =
     LazyLock::new(|| format!("fusebox-{:016x}", fastrand::u64(..)));
-static VIA_10: LazyLock<HeaderValue> = LazyLock::new(|| via("1.0"));
-static VIA_11: LazyLock<HeaderValue> = LazyLock::new(|| via("1.1"));
+static VIA_10: LazyLock<HeaderValue> = LazyLock::new(|| via_of("1.0"));
+static VIA_11: LazyLock<HeaderValue> = LazyLock::new(|| via_of("1.1"));
 
 /// Static for ever: all workers clone it, and would contend on a reference count.
-fn via(version: &str) -> HeaderValue {
+fn via_of(version: &str) -> HeaderValue {
     HeaderValue::from_static(format!("{version} {}", *PSEUDONYM).leak())
 }
 
@@ -109,8 +110,10 @@ fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 pub struct Hop {
     peer: Peer,
     trusted: Rc<[IpNet]>,
-    /// The headers for requests that have none of them.
-    usual: Added,
+    /// The headers for requests that have none of them, but for the host.
+    usual: [(HeaderName, HeaderValue); 3],
+    /// The same with the host that was asked for last: most clients ask for one.
+    with_host: RefCell<Option<(HeaderValue, Added)>>,
 }
 
 impl Hop {
@@ -123,12 +126,28 @@ impl Hop {
             (X_FORWARDED_FOR, value(peer.text())),
             (X_FORWARDED_PROTO, PROTO),
         ];
-        Self { peer, trusted: trusted.clone(), usual: usual.into() }
+        Self { peer, trusted: trusted.clone(), usual, with_host: RefCell::default() }
     }
 
     /// The client's address.
     pub fn address(&self) -> IpAddr {
         self.peer.address()
+    }
+
+    /// The headers for a request to this host that has none of them.
+    fn usual(&self, host: Option<&HeaderValue>) -> Added {
+        let Some(host) = host else { return self.usual.as_slice().into() };
+        let mut with_host = self.with_host.borrow_mut();
+        match with_host.as_ref().filter(|(known, _)| known == host) {
+            Some((_, added)) => added.clone(),
+            None => {
+                // Copied, so that it does not keep the memory of the request.
+                let host = HeaderValue::from_bytes(host.as_bytes()).expect("it is one");
+                let said = (X_FORWARDED_HOST, host.clone());
+                let added: Added = self.usual.iter().cloned().chain([said]).collect();
+                with_host.insert((host, added)).1.clone()
+            }
+        }
     }
 }
 
@@ -174,13 +193,14 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
     let is_believed = forwarded && !is_silenced;
     let client =
         if is_believed { hop.peer.client(headers, &hop.trusted) } else { hop.peer.text().clone() };
+    if !(via || is_believed) && version == Version::HTTP_11 {
+        let added = Some(hop.usual(headers.get(header::HOST)));
+        return Forwarding { added, client, flaw, is_first_claim };
+    }
     if !(is_believed && headers.contains_key(X_FORWARDED_HOST))
         && let Some(host) = headers.get(header::HOST).cloned()
     {
         headers.insert(X_FORWARDED_HOST, host);
-    }
-    if !(via || is_believed) && version == Version::HTTP_11 {
-        return Forwarding { added: Some(hop.usual.clone()), client, flaw, is_first_claim };
     }
     append(headers, header::VIA, if version == Version::HTTP_10 { &VIA_10 } else { &VIA_11 });
     append(headers, X_FORWARDED_FOR, &value(hop.peer.text()));
@@ -206,14 +226,19 @@ fn has_been_here(headers: &HeaderMap) -> bool {
     values.any(|value| value.as_bytes().windows(own.len()).any(|window| window == own))
 }
 
-/// Turns the headers of an upstream's response into those for the client. Those that end here have
-/// been removed already.
-pub fn forward_response(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| *name == header::VIA) {
+/// Adds the proxy to the `Via` of an upstream's response. Returns whether there is one; otherwise
+/// [`via`] is to be sent with it.
+pub fn add_to_via(headers: &mut HeaderMap) -> bool {
+    let is_there = headers.keys().any(|name| *name == header::VIA);
+    if is_there {
         append(headers, header::VIA, &VIA_11);
-    } else {
-        headers.insert(header::VIA, VIA_11.clone());
     }
+    is_there
+}
+
+/// The proxy's own `Via`.
+pub fn via() -> (&'static HeaderName, &'static HeaderValue) {
+    (&header::VIA, &VIA_11)
 }
 
 /// Tells layers further out that this failure of an upstream went out after so many attempts.

@@ -12,8 +12,8 @@ use super::target::target;
 use crate::exchange::HttpExchange;
 use crate::framing::Framing;
 use crate::head::{
-    BodyFields, FieldPlaces, LengthFlaw, Noted, Progress, ROOM, field_name, is_shadow, items,
-    place, places,
+    BodyFields, FieldPlaces, LengthFlaw, Noted, Progress, ROOM, field_name, find_places, is_shadow,
+    items, place,
 };
 use crate::limits::{MAX_BLANK_LINES, MAX_HEADERS};
 
@@ -125,7 +125,8 @@ fn take(
     }
     let path = place(bytes, path.as_bytes());
     let is_http_11 = parsed.version == Some(1);
-    let places = places(bytes, parsed.headers);
+    let mut places = FieldPlaces::new();
+    find_places(&mut places, bytes, parsed.headers);
     if !has_strict_lines(&bytes[..length], &places) {
         return Err(RequestFault::LineEnd);
     }
@@ -135,13 +136,13 @@ fn take(
     let mut headers = map();
     headers.reserve(places.len() + ROOM);
     let mut said = RequestFields::default();
-    for (name, value) in places {
-        let bytes_of_name = &bytes[name];
+    for (name, value) in &places {
+        let bytes_of_name = &bytes[name.clone()];
         if is_shadow(bytes_of_name) {
             continue;
         }
         let name = field_name(bytes_of_name).ok_or(RequestFault::FieldName)?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice(value));
+        let value = HeaderValue::from_maybe_shared(bytes.slice(value.clone()));
         let value = value.map_err(|_| RequestFault::FieldValue)?;
         match said.note(&name, &value)? {
             Noted::New => drop(headers.append(name, value)),

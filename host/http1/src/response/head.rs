@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use httparse::{ParserConfig, Status};
 
 use crate::framing::Framing;
-use crate::head::{BodyFields, Noted, Progress, ROOM, field_name, places};
+use crate::head::{BodyFields, FieldPlaces, Noted, Progress, ROOM, field_name, find_places};
 use crate::limits::MAX_HEADERS;
 
 /// Interim responses (1xx) to one request that are passed over.
@@ -136,7 +136,8 @@ impl ResponseHeadParser {
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.ok_or(ResponseFault::Syntax(httparse::Error::Status))?;
         let is_http_11 = parsed.version == Some(1);
-        let places = places(buffer, parsed.headers);
+        let mut places = FieldPlaces::new();
+        find_places(&mut places, buffer, parsed.headers);
 
         let bytes = buffer.split_to(length).freeze();
         // An interim one goes nowhere.
@@ -144,10 +145,10 @@ impl ResponseHeadParser {
         let mut headers = if is_interim { HeaderMap::new() } else { map() };
         headers.reserve(places.len() + ROOM);
         let mut said = BodyFields::default();
-        for (name, value) in places {
+        for (name, value) in &places {
             let invalid = ResponseFault::Syntax(httparse::Error::HeaderName);
-            let name = field_name(&bytes[name]).ok_or(invalid)?;
-            let value = HeaderValue::from_maybe_shared(bytes.slice(value));
+            let name = field_name(&bytes[name.clone()]).ok_or(invalid)?;
+            let value = HeaderValue::from_maybe_shared(bytes.slice(value.clone()));
             let value = value.map_err(|_| ResponseFault::Syntax(httparse::Error::HeaderValue))?;
             match said.note(&name, &value).map_err(|_| ResponseFault::ContentLength)? {
                 Noted::New => drop(headers.append(name, value)),

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, ResponseBody};
-use http::{Method, Response};
+use http::{HeaderValue, Method};
 use http_body::{Body, Frame, SizeHint};
 
+use super::response::ClientResponse;
 use crate::buffers::Buffers;
 use crate::headers;
 use crate::reply::Refusal;
@@ -106,24 +107,23 @@ impl OngoingCall {
     }
 
     /// Answers with the response of the upstream or a fallback.
-    pub(super) fn answer(mut self, response: fusebox_resilience::Response) -> Response<ClientBody> {
+    pub(super) fn answer(
+        mut self,
+        response: fusebox_resilience::Response,
+    ) -> ClientResponse<ClientBody> {
         // A fallback's answer comes from no attempt.
         self.attempt = if response.is_fallback() { 0 } else { response.attempt() };
         let is_given_up = response.is_given_up();
-        let mut answer = Response::new(response.body);
-        *answer.status_mut() = response.status;
-        *answer.headers_mut() = response.headers;
-        headers::forward_response(answer.headers_mut());
+        let mut answer = ClientResponse::of(response, self.id());
         let attempts = self.call.attempts();
         if is_given_up && attempts > 1 {
-            let status = answer.status();
-            headers::add_attempts(answer.headers_mut(), status, attempts);
+            headers::add_attempts(&mut answer.headers, answer.status, attempts);
         }
         self.send(answer)
     }
 
     /// Answers a failed call. `jitter` is the part of itself by which `Retry-After` may be longer.
-    pub(super) fn fail(mut self, error: &Error, jitter: f64) -> Response<ClientBody> {
+    pub(super) fn fail(mut self, error: &Error, jitter: f64) -> ClientResponse<ClientBody> {
         self.detail = causes(error);
         self.attempt = error.attempt();
         let longer = jitter * self.call.random().fraction();
@@ -131,20 +131,24 @@ impl OngoingCall {
     }
 
     /// Answers with a response that the proxy makes itself.
-    pub(super) fn refuse(mut self, refusal: Refusal) -> Response<ClientBody> {
+    pub(super) fn refuse(mut self, refusal: Refusal) -> ClientResponse<ClientBody> {
         match refusal {
             Refusal::NoRoute | Refusal::Unread(_) => {}
             Refusal::Flawed(flaw) => self.call.reporter().emit_own(CallEvent::Refused { flaw }),
             Refusal::Failed { kind, .. } => self.failure = Some(kind),
         }
         self.error = Some(refusal.name());
-        let answer = refusal.response(self.call.id(), self.call.attempts());
-        self.send(answer)
+        let response = refusal.response(self.call.id(), self.call.attempts());
+        let id = self.id();
+        self.send(ClientResponse::own(response, id))
     }
 
-    fn send(mut self, mut answer: Response<ResponseBody>) -> Response<ClientBody> {
-        answer.headers_mut().insert(headers::REQUEST_ID, self.call.request().id_header().clone());
-        self.status = Some(answer.status().as_u16());
+    fn id(&self) -> HeaderValue {
+        self.call.request().id_header().clone()
+    }
+
+    fn send(mut self, answer: ClientResponse<ResponseBody>) -> ClientResponse<ClientBody> {
+        self.status = Some(answer.status.as_u16());
         answer.map(|body| ClientBody { body, ongoing: self })
     }
 }

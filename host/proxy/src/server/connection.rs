@@ -27,7 +27,7 @@ use bytes::Bytes;
 use fusebox_http1::{HttpExchange, RequestHead, RequestHeadParser};
 use fusebox_resilience::Error;
 use futures_util::future::LocalBoxFuture;
-use http::{Response, header};
+use http::header;
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -38,7 +38,7 @@ use super::linger::{drain, linger};
 use super::shutdown::Shutdown;
 use super::socket::Wire;
 use crate::config::ListenerConfig;
-use crate::handler::{Begun, RequestHandler};
+use crate::handler::{Begun, ClientResponse, RequestHandler};
 use crate::headers::Hop;
 use crate::reply::Unread;
 use crate::sending::{OutgoingMessage, SendError};
@@ -201,16 +201,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
                 let mut answer = pin!(self.shared.handler.answer(begun));
                 let (incoming, wire, departure) = (&self.incoming, &self.wire, &mut self.departure);
                 let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
-                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Ready(answer) => Poll::Ready(Some(answer)),
                     Poll::Pending => poll_left(incoming, wire, departure, cx).map(|()| None),
                 });
                 // Without one, the call has been cancelled.
-                let Some(mut response) = answer.await else { return After::Close };
+                let Some(mut answer) = answer.await else { return After::Close };
                 if self.incoming.borrow().is_gone() {
-                    response.body_mut().nobody_waits();
+                    answer.body.nobody_waits();
                     return After::Close;
                 }
-                self.encode(response, &mut exchange)
+                self.encode(answer, &mut exchange)
             };
             match self.send(&mut outgoing).await {
                 true => {
@@ -225,8 +225,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
 
     /// Answers what is no request.
     async fn refuse(&mut self, unread: Unread) -> After {
-        let response = self.shared.handler.refuse(unread, &self.hop);
-        let mut outgoing = self.encode(response, &mut HttpExchange::without_request());
+        let answer = self.shared.handler.refuse(unread, &self.hop);
+        let mut outgoing = self.encode(answer, &mut HttpExchange::without_request());
         match self.send(&mut outgoing).await {
             true => After::Linger(LINGER_REFUSED),
             false => After::Close,
@@ -247,7 +247,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     }
 
     /// Begins a response.
-    fn encode<B>(&self, response: Response<B>, exchange: &mut HttpExchange) -> OutgoingMessage<B>
+    fn encode<B>(
+        &self,
+        answer: ClientResponse<B>,
+        exchange: &mut HttpExchange,
+    ) -> OutgoingMessage<B>
     where
         B: Body<Data = Bytes, Error = Error> + Unpin,
     {
@@ -256,15 +260,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         }
         self.incoming.borrow_mut().end_interim();
         let buffers = self.shared.handler.buffers();
-        let (head, body) = response.into_parts();
         let mut encoded = buffers.take_write();
-        let date = (!head.headers.contains_key(header::DATE)).then(|| self.shared.dates.now());
-        let fields = head.headers.iter().chain(date.iter().map(|date| (&header::DATE, date)));
-        let length = body.size_hint().exact();
-        let encoder = exchange.encode_response(head.status, fields, length, &mut encoded);
-        let outgoing = OutgoingMessage::new(encoded, encoder, body);
-        buffers.put_headers(head.headers);
-        outgoing
+        let date = (!answer.headers.contains_key(header::DATE)).then(|| self.shared.dates.now());
+        let (fields, length) = (answer.fields(date.as_ref()), answer.length());
+        let encoder = exchange.encode_response(answer.status, fields, length, &mut encoded);
+        buffers.put_headers(answer.headers);
+        OutgoingMessage::new(encoded, encoder, answer.body)
     }
 
     /// Whether the connection is to serve another request after this one, as far as can be told

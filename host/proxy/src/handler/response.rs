@@ -1,0 +1,68 @@
+//! A response on its way to a client, before it is framed.
+
+use bytes::Bytes;
+use fusebox_resilience::{Error, ResponseBody};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body::Body;
+
+use crate::headers::{self, REQUEST_ID};
+
+/// What lives for as long as responses do.
+static ID_NAME: HeaderName = REQUEST_ID;
+
+/// A response for a client. What every response gets is not put into its map: that would cost more
+/// than to send it from where it is.
+#[derive(Debug)]
+pub(crate) struct ClientResponse<B> {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// The request id, in place of what the upstream may have said.
+    id: HeaderValue,
+    /// Whether the proxy adds itself to those on the way.
+    is_handed_on: bool,
+    pub(crate) body: B,
+}
+
+impl ClientResponse<ResponseBody> {
+    /// A response that the proxy makes itself.
+    pub(crate) fn own(response: http::Response<ResponseBody>, id: HeaderValue) -> Self {
+        let (head, body) = response.into_parts();
+        Self { status: head.status, headers: head.headers, id, is_handed_on: false, body }
+    }
+
+    /// The response of an upstream or of a fallback.
+    pub(crate) fn of(response: fusebox_resilience::Response, id: HeaderValue) -> Self {
+        let mut headers = response.headers;
+        let is_handed_on = !headers::add_to_via(&mut headers);
+        Self { status: response.status, headers, id, is_handed_on, body: response.body }
+    }
+}
+
+impl<B> ClientResponse<B> {
+    /// The same with another body.
+    pub(crate) fn map<C>(self, body: impl FnOnce(B) -> C) -> ClientResponse<C> {
+        let Self { status, headers, id, is_handed_on, body: own } = self;
+        ClientResponse { status, headers, id, is_handed_on, body: body(own) }
+    }
+
+    /// All its fields, with `date` if it has none.
+    pub(crate) fn fields<'a>(
+        &'a self,
+        date: Option<&'a HeaderValue>,
+    ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        let own = [
+            Some((&ID_NAME, &self.id)),
+            self.is_handed_on.then(headers::via),
+            date.map(|date| (&header::DATE, date)),
+        ];
+        let others = self.headers.iter().filter(|(name, _)| **name != ID_NAME);
+        others.chain(own.into_iter().flatten())
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = Error>> ClientResponse<B> {
+    /// How long its body is, if that is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+}
