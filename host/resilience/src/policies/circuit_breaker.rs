@@ -181,8 +181,10 @@ impl PolicyConfig for CircuitBreakerConfig {
             slow_call: self.slow_call.map(|limit| limit.0),
             retry_after: self.retry_after,
         };
+        // Only then has the circuit a size that can be had.
+        problems.into_result(())?;
         let circuit = SharedCircuit::new(thresholds, Instant::now());
-        problems.into_result(CircuitBreaker(Breaker { name, settings, circuit }.into()))
+        Ok(CircuitBreaker(Breaker { name, settings, circuit }.into()))
     }
 }
 

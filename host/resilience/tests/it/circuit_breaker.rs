@@ -488,6 +488,10 @@ fn configuration_errors_name_the_key() {
         ("failure_threshold = 0", "failure_threshold: must be within 1 to 100000, is 0"),
         ("failure_threshold = 100001", "failure_threshold: must be within 1 to 100000, is 100001"),
         (
+            "failure_threshold = 1_000_000_000_000_000",
+            "failure_threshold: must be within 1 to 100000, is 1000000000000000",
+        ),
+        (
             "failure_threshold = 3\nfailure_capacity = 2",
             "failure_capacity: must be within 3 to 100000, is 2",
         ),
