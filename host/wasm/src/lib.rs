@@ -71,6 +71,7 @@ mod probe;
 mod responder;
 mod runtime;
 mod seat;
+mod shortage;
 mod status;
 mod store;
 mod thread_time;

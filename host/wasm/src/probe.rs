@@ -25,6 +25,7 @@ use crate::http::{start, try_handle};
 use crate::instance::Instance;
 use crate::life::Checked;
 use crate::overtaken::LOOK;
+use crate::shortage::Shortage;
 use crate::version::Version;
 
 /// The route and the policy that a guest sees in a probe call.
@@ -66,13 +67,9 @@ fn try_questions(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
                 let call = call();
                 let seen = Exchange::of(&call, &outcome, PROBE, slot);
                 // `ask` skips what it does not export.
-                ask(&mut instance, &seen, limit).map_err(|failure| {
-                    let function = if slot == Slot::Respond { "respond" } else { "handle-if" };
-                    anyhow!(
-                        "fails when `{function}` is called for a trial, about {what}: {}",
-                        failure.detail
-                    )
-                })?;
+                let function = if slot == Slot::Respond { "respond" } else { "handle-if" };
+                ask(&mut instance, &seen, limit)
+                    .map_err(|failure| not_answered(function, what, failure))?;
                 printed.extend(instance.printed());
             }
         }
@@ -109,12 +106,7 @@ async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
             let call = call();
             let seen = Exchange::of(&call, &outcome, PROBE, Slot::Respond);
             let tried = try_handle(version, &seen, processor_time, time).await;
-            let tried = tried.map_err(|failure| {
-                anyhow!(
-                    "fails when `incoming-handler` is called for a trial, about {what}: {}",
-                    failure.detail
-                )
-            })?;
+            let tried = tried.map_err(|failure| not_answered("incoming-handler", what, failure))?;
             printed.extend(tried.unwrap_or_default());
         }
     }
@@ -151,7 +143,17 @@ pub(crate) fn put(seen: &Exchange<'_>, version: &Arc<Version>) -> Checked {
 }
 
 fn not_started(failure: GuestFailure) -> anyhow::Error {
-    anyhow!("can't be instantiated: {}", failure.detail)
+    refusal(failure, "can't be instantiated".to_owned())
+}
+
+fn not_answered(function: &str, what: &str, failure: GuestFailure) -> anyhow::Error {
+    refusal(failure, format!("fails when `{function}` is called for a trial, about {what}"))
+}
+
+fn refusal(failure: GuestFailure, what: String) -> anyhow::Error {
+    let reason = format!("{what}: {}", failure.detail);
+    // Others may hold what it was refused.
+    if failure.fault.is_own() { anyhow!(reason) } else { Shortage(reason).into() }
 }
 
 /// On its own thread, because the caller's may be inside another runtime.

@@ -9,6 +9,7 @@
 //! content ends it ([`turns`]).
 
 pub(crate) mod caller;
+mod content;
 mod file;
 pub(crate) mod ledger;
 pub(crate) mod reload;
@@ -24,6 +25,7 @@ use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Observers};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::content::{FileContent, Found};
 use self::ledger::Ledger;
 use self::reload::Reload;
 use self::turns::{QueuePlace, SeatTurn, Turns};
@@ -35,6 +37,7 @@ use crate::cross_check::CrossChecks;
 use crate::overtaken::Overtaken;
 use crate::probe::{PATIENCE, try_out};
 use crate::runtime::Runtime;
+use crate::shortage::{is_shortage, try_again_at};
 use crate::status::ComponentRejection;
 use crate::version::{Version, check_exports};
 
@@ -43,15 +46,6 @@ use crate::version::{Version, check_exports};
 enum Source {
     File,
     Push,
-}
-
-/// What is known of the content of the file, as digests.
-#[derive(Debug, Default)]
-struct FileContent {
-    /// When it was last read or replaced.
-    last: Option<Arc<str>>,
-    /// What was overtaken, perhaps by a push that then came to nothing.
-    untried: Option<Arc<str>>,
 }
 
 /// The parts of a seat.
@@ -96,6 +90,7 @@ impl Seat {
 
     /// The first version.
     fn fill(&self) -> anyhow::Result<()> {
+        let began = Instant::now();
         let first = self.read().map_err(|error| (None, error)).and_then(|artifact| {
             let digest = artifact.digest().clone();
             let prepared = self.prepare(&artifact, &Overtaken::default());
@@ -107,7 +102,7 @@ impl Seat {
                 Ok(())
             }
             Err((digest, error)) if self.config().optional => {
-                self.reject(digest, format!("{}: {error:#}", self.file().display()));
+                self.refuse(&mut self.content(), digest.as_ref(), &error, began);
                 Ok(())
             }
             Err((_, error)) => Err(error),
@@ -117,7 +112,7 @@ impl Seat {
     /// Reads the file before anybody asks for its turn.
     fn read(&self) -> anyhow::Result<Artifact> {
         let artifact = Artifact::read(self.file())?;
-        self.content().last = Some(artifact.digest().clone());
+        self.content().found(artifact.digest());
         Ok(artifact)
     }
 
@@ -151,14 +146,15 @@ impl Seat {
         if let Ok((artifact, QueuePlace::Newest(candidate))) = self.look(only_news) {
             match self.turns.turn(candidate) {
                 Some(turn) => drop(self.admit_file(&artifact, turn)),
-                None => self.content().untried = Some(artifact.digest().clone()),
+                None => self.content().is_to_be_tried(artifact.digest(), Instant::now()),
             }
         }
     }
 
-    /// Whether the file may have content that was overtaken by what came to nothing.
+    /// Whether the file may have content that was overtaken by what came to nothing, or that could
+    /// not be tried for want of something, and it is time to try it.
     pub(crate) fn has_untried(&self) -> bool {
-        self.turns.are_idle() && self.content().untried.is_some()
+        self.turns.are_idle() && self.content().is_due(Instant::now())
     }
 
     /// The content of the file and its place among what wants the seat, or else the result.
@@ -167,25 +163,26 @@ impl Seat {
         let mut content = self.content();
         // Otherwise the file may still have content that was just rolled back.
         self.settle_or_say(&mut content);
+        let began = Instant::now();
         match Artifact::read(self.file()) {
             Ok(artifact) => {
                 let digest = artifact.digest();
-                let is_news = content.last.replace(digest.clone()).as_ref() != Some(digest);
-                let is_untried = content.untried.take().as_ref() == Some(digest);
+                let Found { is_news, is_untried } = content.found(digest);
                 if only_news && !is_news && !is_untried {
                     return Err(Reload::Unchanged);
                 }
                 let place = self.turns.enter(digest, is_news);
                 if is_untried && matches!(place, QueuePlace::Behind(_)) {
-                    content.untried = Some(digest.clone());
+                    content.is_to_be_tried(digest, began);
                 }
                 Ok((artifact, place))
             }
             // Its absence was reported before.
             Err(error) if self.ledger.current().is_none() && is_not_found(&error) => {
+                content.is_lost();
                 Err(Reload::Unchanged)
             }
-            Err(error) => Err(self.reject(None, format!("{}: {error:#}", self.file().display()))),
+            Err(error) => Err(self.refuse(&mut content, None, &error, began)),
         }
     }
 
@@ -220,7 +217,7 @@ impl Seat {
     }
 
     fn admit(&self, artifact: &Artifact, source: Source, turn: SeatTurn<'_>) -> Reload {
-        let digest = artifact.digest();
+        let (digest, began) = (artifact.digest(), Instant::now());
         let is_in_use = self.ledger.current().is_some_and(|version| version.id().digest == *digest);
         let prepare = || self.prepare(artifact, turn.overtaken());
         let store = || self.store(artifact, turn.overtaken());
@@ -244,17 +241,14 @@ impl Seat {
             // Whatever else went wrong, it may be because of that.
             Err(_) if turn.overtaken().is_set() => {
                 if source == Source::File {
-                    self.content().untried = Some(digest.clone());
+                    self.content().is_to_be_tried(digest, began);
                 }
                 self.overtaken(digest.clone())
             }
-            Err(error) => {
-                let origin = match source {
-                    Source::File => self.file().display().to_string(),
-                    Source::Push => "pushed".to_owned(),
-                };
-                self.reject(Some(digest.clone()), format!("{origin}: {error:#}"))
-            }
+            Err(error) => match source {
+                Source::File => self.refuse(&mut self.content(), Some(digest), &error, began),
+                Source::Push => self.reject(Some(digest.clone()), format!("pushed: {error:#}")),
+            },
         };
         turn.ends(result)
     }
@@ -321,6 +315,33 @@ impl Seat {
             replaced,
         }));
         component
+    }
+
+    /// Refuses what is in the file, for what came of it when it was tried from `began` on. If it is
+    /// not to blame for that it is tried again, and what it is refused for is said once.
+    fn refuse(
+        &self,
+        content: &mut FileContent,
+        digest: Option<&Arc<str>>,
+        error: &anyhow::Error,
+        began: Instant,
+    ) -> Reload {
+        let reason = format!("{}: {error:#}", self.file().display());
+        if !is_shortage(error) {
+            if digest.is_none() {
+                content.is_lost();
+            }
+            return self.reject(digest.cloned(), reason);
+        }
+        match digest {
+            Some(digest) => content.is_to_be_tried(digest, try_again_at(began)),
+            None => content.is_to_be_read(try_again_at(began)),
+        }
+        let reason = format!("{reason}; it will be tried again");
+        let said = self.ledger.record().rejection.as_ref().is_some_and(|rejection| {
+            rejection.digest.as_ref() == digest && *rejection.reason == *reason
+        });
+        if said { Reload::Rejected(reason) } else { self.reject(digest.cloned(), reason) }
     }
 
     fn reject(&self, digest: Option<Arc<str>>, reason: String) -> Reload {

@@ -178,7 +178,7 @@ fn without_descriptors_no_name_is_known_and_that_is_told_as_well() {
 #[track_caller]
 fn is_told_without_descriptors(origin: &impl Display) {
     let config = format!("workers = 1\n{}{}", sensitive(""), route("'breaker'"));
-    let proxy = Proxy::with_open_files(64, origin, &config);
+    let proxy = Proxy::with_open_files(64, origin, &[], &config);
     let line = proxy.line("the limit of open files is too low for `max_connections`");
     assert_eq!((&line["open_files"], &line["needed"]), (&json!(64), &json!(20_064)));
 

@@ -19,7 +19,7 @@ use crate::support::{Proxy, fusebox};
 
 /// A predicate beside a function that is small and takes long to compile: the value of each local
 /// on each level of the loops is one of its own.
-fn tangle(loops: usize, locals: usize) -> Vec<u8> {
+pub(crate) fn tangle(loops: usize, locals: usize) -> Vec<u8> {
     let mut text =
         format!("(func (param i32) (local{}) {}", " i32".repeat(locals), "loop ".repeat(loops));
     for local in 1..=locals {
@@ -73,7 +73,7 @@ pub(crate) fn children(parent: u32) -> Vec<u32> {
 }
 
 /// Its children of any kind, dead ones that nobody has asked for included.
-fn zombies(parent: u32) -> Vec<String> {
+pub(crate) fn zombies(parent: u32) -> Vec<String> {
     let processes = fs::read_dir("/proc").expect("processes").filter_map(|entry| {
         let status = fs::read_to_string(entry.ok()?.path().join("status")).ok()?;
         status.lines().any(|line| line == format!("PPid:\t{parent}")).then_some(status)
@@ -218,20 +218,6 @@ fn no_compiler_outlives_the_proxy() {
         });
         assert_eq!(children(proxy.id()), [0; 0], "{signal}");
     }
-}
-
-#[test]
-fn a_compiler_that_somebody_kills_is_a_reason() {
-    let origin = Origin::answering([answer(503, "", "busy")]);
-    let proxy = with_component(&origin, &says("good"), FALLBACK, "");
-    by_rename(&proxy, &slow());
-    let compiler = eventually("a compiler", || children(proxy.id()).pop());
-    let killed =
-        std::process::Command::new("kill").args(["-s", "KILL", &compiler.to_string()]).status();
-    assert!(killed.expect("`kill`").success());
-    let reason = proxy.line("Component rejected")["reason"].as_str().expect("a reason").to_owned();
-    assert!(reason.ends_with("c.wasm: the compiler crashed: signal: 9 (SIGKILL)"), "{reason}");
-    assert_eq!(zombies(proxy.id()), [""; 0]);
 }
 
 // ===== the cache =====

@@ -23,6 +23,7 @@ mod overtaking;
 mod policies;
 mod regressions;
 mod routing;
+mod shortage;
 mod support;
 mod upstreams;
 #[cfg(target_os = "linux")]

@@ -113,6 +113,27 @@ fn changes_that_wait_are_one_and_the_same_content_is_refused_once() {
 }
 
 #[test]
+fn a_file_that_is_gone_is_not_looked_for_though_it_was_overtaken() {
+    let proxy = with_component(&busy(), &says("good"), FALLBACK, "");
+    by_rename(&proxy, &slow());
+    eventually("a compiler", || children(proxy.id()).pop());
+    fs::remove_file(proxy.path("c.wasm")).expect("it was there");
+    let token = "authorization: Bearer open sesame\r\n";
+    assert_eq!(proxy.admin_sending("PUT /components/c", token, b"no component").status(), 422);
+    proxy.wait("word of the file", |lines| {
+        let mut reasons = lines.iter().filter_map(|line| line["reason"].as_str());
+        reasons.any(|reason| reason.starts_with("pushed: "));
+        reasons.any(|reason| reason.contains("No such file")).then_some(())
+    });
+    let told = proxy.lines("Component rejected").len();
+    // In which it would be looked at six times.
+    thread::park_timeout(Duration::from_millis(300));
+    assert_eq!(proxy.lines("Component rejected").len(), told);
+    by_rename(&proxy, &says("better"));
+    proxy.line("Component replaced");
+}
+
+#[test]
 fn whatever_comes_the_last_content_is_in_use_soon() {
     let origin = busy();
     let proxy = with_component(&origin, &says("good"), FALLBACK, "");

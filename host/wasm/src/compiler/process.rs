@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::exit::{NOT_A_COMPONENT, OUT_OF_MEMORY, UNCONFINED};
 use super::limits::CompileLimits;
 use crate::overtaken::{LOOK, Overtaken};
+use crate::shortage::Shortage;
 
 /// The most code that is taken from a child: far above what 64 MiB of WebAssembly become.
 const LARGEST_CODE: u64 = 512 << 20;
@@ -96,7 +97,11 @@ impl ChildEnd {
         } else if was_ended_by(Signal::XCPU) {
             anyhow!("takes longer than {}s to compile", whole_seconds(limits.timeout))
         } else if self.overdue && was_ended_by(Signal::KILL) {
-            anyhow!("could not be compiled within {}s; the machine is busy", wall.as_secs())
+            let wall = wall.as_secs();
+            Shortage(format!("could not be compiled within {wall}s; the machine is busy")).into()
+        } else if was_ended_by(Signal::KILL) {
+            // Where memory runs out, the system does that.
+            Shortage("the compiler was killed".to_owned()).into()
         } else {
             let complaint =
                 if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
@@ -220,6 +225,7 @@ impl Drop for CompilerChild {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shortage::is_shortage;
 
     #[test]
     fn a_child_that_ended_by_itself_was_not_ended_by_the_clock() {
@@ -262,6 +268,7 @@ mod tests {
             refusal(true).to_string(),
             "could not be compiled within 38s; the machine is busy"
         );
-        assert_eq!(refusal(false).to_string(), "the compiler crashed: signal: 9 (SIGKILL)");
+        assert_eq!(refusal(false).to_string(), "the compiler was killed");
+        assert!([true, false].iter().all(|overdue| is_shortage(&refusal(*overdue))));
     }
 }

@@ -59,7 +59,7 @@ impl Seat {
             storage::put_back(self.file(), &pushed, &current).with_context(|| {
                 format!("{}: can't be put back as it was before the push", self.file().display())
             })?;
-            content.last = Some(current);
+            content.is_put_back(current);
         }
         Ok(())
     }
@@ -71,7 +71,7 @@ impl Seat {
         ensure!(overtaken.take(), "is overtaken");
         let replaced = storage::store(self.file(), artifact)
             .with_context(|| format!("can't be written to {}", self.file().display()))?;
-        *content = FileContent { last: Some(artifact.digest().clone()), untried: None };
+        content.is_replaced(artifact.digest());
         if replaced {
             self.ledger.record().pushed = Some(artifact.digest().clone());
         }

@@ -63,8 +63,13 @@ impl Proxy {
 
     /// Likewise, in a process that may have so many files open.
     #[track_caller]
-    pub(crate) fn with_open_files(limit: u32, origin: &impl fmt::Display, config: &str) -> Self {
-        let (directory, config) = Self::prepared(origin, &[], config);
+    pub(crate) fn with_open_files(
+        limit: u32,
+        origin: &impl fmt::Display,
+        files: &[(&str, &[u8])],
+        config: &str,
+    ) -> Self {
+        let (directory, config) = Self::prepared(origin, files, config);
         fs::write(directory.path().join("fusebox.toml"), config).expect("a file");
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
