@@ -9,7 +9,6 @@ use fusebox_resilience::{
     ConditionEvent, ConnectionEvent, ErrorKind, Event, EventKind, FallbackEvent, NoRetry, Request,
     RetryEvent, Role, ServerEvent, TimeoutEvent,
 };
-use serde::Serialize;
 
 use super::level::Level;
 use super::line::Line;
@@ -17,7 +16,7 @@ use super::line::Line;
 /// Takes the description of an event.
 pub(crate) trait Say {
     /// The event is worth this level, and says this; `fields` adds what goes with it.
-    fn say(&self, level: Level, message: impl Serialize, fields: impl FnOnce(&mut Line<'_>));
+    fn say(&self, level: Level, message: impl fmt::Display, fields: impl FnOnce(&mut Line<'_>));
 }
 
 /// Describes an event.
@@ -45,7 +44,7 @@ struct WithContext<'a, S> {
 }
 
 impl<S: Say> Say for WithContext<'_, S> {
-    fn say(&self, level: Level, message: impl Serialize, fields: impl FnOnce(&mut Line<'_>)) {
+    fn say(&self, level: Level, message: impl fmt::Display, fields: impl FnOnce(&mut Line<'_>)) {
         let Event { request, policy, decided_by, provenance, .. } = self.event;
         self.say.say(level, message, |line| {
             if let Some(request) = request {

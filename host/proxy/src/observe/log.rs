@@ -22,12 +22,12 @@ mod writer;
 
 pub use writer::LogWriter;
 
+use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use fusebox_resilience::{CallEvent, Event, EventKind, Observer, Provenance, Request};
-use serde::Serialize;
 
 use super::describe::{Say, describe};
 use super::level::Level;
@@ -86,7 +86,7 @@ impl Log {
         &self,
         time: SystemTime,
         level: Level,
-        message: impl Serialize,
+        message: impl fmt::Display,
         fields: impl FnOnce(&mut Line<'_>),
     ) {
         if level >= self.level {
@@ -114,7 +114,7 @@ struct Describing<'a> {
 }
 
 impl Say for Describing<'_> {
-    fn say(&self, level: Level, message: impl Serialize, fields: impl FnOnce(&mut Line<'_>)) {
+    fn say(&self, level: Level, message: impl fmt::Display, fields: impl FnOnce(&mut Line<'_>)) {
         if level >= self.log.level {
             let time = self.request.map_or_else(wall_clock::now, Request::wall_clock);
             self.log.write(time, level, message, fields);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fusebox_resilience::{BodyEnd, CallEvent, ErrorKind, Failure, Origin, Provenance, Request};
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 
 use crate::observe::level::Level;
 use crate::observe::line::{Line, SinceEpoch};
@@ -56,23 +56,25 @@ impl<'a> AccessLine<'a> {
         line.piece("\"time\":").time(now);
         line.piece(",\"level\":\"").piece(level.name()).piece("\",\"msg\":\"");
         self.message(line);
-        line.piece("\",\"request_id\":\"").text_value(request.id().as_bytes());
+        // Ids and addresses are short, and have no character that would need an escape.
+        line.piece("\",\"request_id\":\"").piece(request.id());
         line.piece("\",\"route\":\"").text_value(request.route().as_bytes());
 
         let head = request.head();
-        let host = value(&head.headers, &header::HOST)
+        let said = Said::of(&head.headers);
+        let host = said
+            .host
             .unwrap_or_else(|| head.uri.authority().map_or("", |host| host.as_str()).as_bytes());
-        let text = |name| value(&head.headers, name).unwrap_or_default();
         line.piece("\",\"request\":{\"time\":").time(arrived);
         line.piece(",\"method\":\"").text_value(head.method.as_str().as_bytes());
         line.piece("\",\"host\":\"").text_value(host);
         line.piece("\",\"path\":\"").text_value(head.uri.path().as_bytes());
         line.piece("\",\"query\":\"").text_value(head.uri.query().unwrap_or_default().as_bytes());
         line.piece("\",\"route\":\"").text_value(request.route().as_bytes());
-        line.piece("\",\"ip\":\"").text_value(request.client_address().as_bytes());
-        line.piece("\",\"referer\":\"").text_value(text(&header::REFERER));
-        line.piece("\",\"user_agent\":\"").text_value(text(&header::USER_AGENT));
-        line.piece("\",\"length\":").number(announced_length(&head.headers));
+        line.piece("\",\"ip\":\"").piece(request.client_address());
+        line.piece("\",\"referer\":\"").text_value(said.referer.unwrap_or_default());
+        line.piece("\",\"user_agent\":\"").text_value(said.user_agent.unwrap_or_default());
+        line.piece("\",\"length\":").number(said.length());
 
         line.piece("},\"response\":{\"time\":").time(now);
         line.piece(",\"latency\":")
@@ -125,13 +127,35 @@ impl<'a> AccessLine<'a> {
     }
 }
 
-fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    headers.get(name).map(|value| value.as_bytes())
+/// What the line tells of a request's headers: the first of each name.
+#[derive(Default)]
+struct Said<'a> {
+    host: Option<&'a [u8]>,
+    referer: Option<&'a [u8]>,
+    user_agent: Option<&'a [u8]>,
+    content_length: Option<&'a [u8]>,
 }
 
-fn announced_length(headers: &HeaderMap) -> u64 {
-    headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok())
-        .unwrap_or(0)
+impl<'a> Said<'a> {
+    /// To go through all of them costs less than to look each up.
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            let said = match *name {
+                header::HOST => &mut said.host,
+                header::REFERER => &mut said.referer,
+                header::USER_AGENT => &mut said.user_agent,
+                header::CONTENT_LENGTH => &mut said.content_length,
+                _ => continue,
+            };
+            said.get_or_insert(value.as_bytes());
+        }
+        said
+    }
+
+    /// The announced length of the body.
+    fn length(&self) -> u64 {
+        let length = self.content_length.and_then(|length| str::from_utf8(length).ok());
+        length.and_then(|length| length.parse().ok()).unwrap_or(0)
+    }
 }
