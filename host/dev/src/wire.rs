@@ -1,10 +1,10 @@
 //! HTTP/1 over a socket as bytes, for both sides.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::message::{Message, fields};
 use crate::wait::LIMIT;
@@ -31,6 +31,15 @@ impl Wire {
     /// Nobody listens there.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         Ok(Self::new(TcpStream::connect(address)?))
+    }
+
+    /// A connection to this address from that one, which is one of this machine's.
+    #[track_caller]
+    pub fn connect_from(from: IpAddr, to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of ours");
+        socket.connect(&to.into()).expect("it listens");
+        Self::new(socket.into())
     }
 
     /// Our end of the connection.

@@ -29,9 +29,11 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use crate::observe::{self, BudgetSample, ComponentSample, Log, Metrics, PolicySample, Scrape};
+use crate::observe::{
+    self, BudgetSample, ComponentSample, ConnectionsSample, Log, Metrics, PolicySample, Scrape,
+};
 use crate::running::Running;
-use crate::server::WorkerLoad;
+use crate::server::ServerLoad;
 use answer::{AdminAnswer, json, not_allowed, text};
 use components::Switches;
 use connections::{AdminRequester, AdminService, serve};
@@ -50,7 +52,7 @@ pub(crate) struct Admin {
     metrics: Arc<Metrics>,
     exposition: Exposition,
     log: Log,
-    loads: Vec<Arc<WorkerLoad>>,
+    load: ServerLoad,
     token_file: Option<PathBuf>,
     hosts: Vec<String>,
     /// Whether the proxy takes new requests.
@@ -72,7 +74,7 @@ impl Admin {
         observers: Observers,
         metrics: Arc<Metrics>,
         log: Log,
-        loads: Vec<Arc<WorkerLoad>>,
+        load: ServerLoad,
         (token_file, hosts): (Option<PathBuf>, Vec<String>),
     ) -> Self {
         let switches = Switches::new(running.components.clone());
@@ -84,7 +86,7 @@ impl Admin {
             metrics,
             exposition,
             log,
-            loads,
+            load,
             token_file,
             hosts,
             ready,
@@ -162,8 +164,10 @@ impl Admin {
     fn unready(&self) -> Option<&'static str> {
         if !self.ready.load(Ordering::Relaxed) {
             Some("draining\n")
-        } else if self.loads.iter().any(|load| load.is_stalled()) {
+        } else if self.load.workers.iter().any(|worker| worker.is_stalled()) {
             Some("a worker is stalled\n")
+        } else if self.load.is_full() {
+            Some("all places for connections are taken\n")
         } else {
             None
         }
@@ -204,7 +208,9 @@ impl Admin {
             .running
             .budget_uses()
             .map(|(name, status)| BudgetSample { name: name.into(), status });
+        let ServerLoad { places, .. } = &self.load;
         let scrape = Scrape {
+            connections: ConnectionsSample { taken: places.taken(), places: places.count() },
             policies,
             budgets: budgets.collect(),
             components,
@@ -214,7 +220,7 @@ impl Admin {
     }
 
     fn state(&self) -> AdminAnswer {
-        json(StatusCode::OK, &state::of(&self.running, &self.loads, self.unready().is_none()))
+        json(StatusCode::OK, &state::of(&self.running, &self.load, self.unready().is_none()))
     }
 
     /// Makes a change, for somebody who may.

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fusebox_http1::RequestHead;
 use fusebox_resilience::{
-    Call, CallEvent, ConnectionEvent, Error, ErrorKind, Observers, Random, ReplayMemory,
-    Request as ClientRequest, RequestBody, RequestFlaw, ResponseBody, Scope, Worker, clock,
+    Call, CallEvent, ConnectionEvent, ConnectionLimit, Error, ErrorKind, Observers, Random,
+    ReplayMemory, Request as ClientRequest, RequestBody, RequestFlaw, ResponseBody, Scope, Worker,
+    clock,
 };
 use http::{HeaderValue, Request, request};
 use http_body::Body;
@@ -57,6 +58,8 @@ pub(crate) struct RequestHandler {
     claims: Seldom,
     /// Of what is no request.
     refusals: Seldom,
+    /// Of connections that a limit has ended, by limit.
+    ends: [Seldom; ConnectionLimit::ALL.len()],
     buffers: Rc<Buffers>,
 }
 
@@ -92,6 +95,7 @@ impl RequestHandler {
             replay_memory: ReplayMemory::new(limits.max_replay_memory.in_memory() / workers).into(),
             claims: Seldom::default(),
             refusals: Seldom::default(),
+            ends: Default::default(),
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
             max_body: limits.max_body.0,
@@ -191,6 +195,13 @@ impl RequestHandler {
         self.worker.observers().emit_for_policy(None, &event.into());
         let id = self.request_ids.next();
         ClientResponse::own(refusal.response(id.to_str().unwrap_or_default(), 0), id)
+    }
+
+    /// Tells that a limit ends a connection.
+    pub(crate) fn end_connection(&self, limit: ConnectionLimit, hop: &Hop) {
+        let count = self.ends[limit as usize].count(clock::now());
+        let event = ConnectionEvent::Ended { client: hop.address(), limit, count };
+        self.worker.observers().emit_for_policy(None, &event.into());
     }
 
     /// The place of the route that the request takes.

@@ -17,5 +17,7 @@ pub(crate) mod wall_clock;
 pub use level::Level;
 pub use line::Line;
 pub use log::{Log, LogWriter};
-pub use metrics::{BudgetSample, CONTENT_TYPE, ComponentSample, Metrics, PolicySample, Scrape};
+pub use metrics::{
+    BudgetSample, CONTENT_TYPE, ComponentSample, ConnectionsSample, Metrics, PolicySample, Scrape,
+};
 pub use no_route::NO_ROUTE;

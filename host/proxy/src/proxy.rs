@@ -125,9 +125,9 @@ impl Proxy {
         let access = config
             .admin
             .map(|admin| (admin.token_file.map(|file| directory.join(file)), admin.hosts));
-        let loads = server.loads();
+        let load = server.load();
         let access = access.unwrap_or_default();
-        let admin = Admin::new(running.clone(), observers, metrics, log.clone(), loads, access);
+        let admin = Admin::new(running.clone(), observers, metrics, log.clone(), load, access);
         let admin = Arc::new(admin);
         let admin_thread = admin_socket.map(|socket| admin.clone().start(socket)).transpose()?;
         let tasks = Tasks(vec![spawn_local(watch(running.components.clone()))]);

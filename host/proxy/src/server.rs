@@ -10,10 +10,12 @@ mod accept;
 mod accepted;
 mod connection;
 mod date;
+mod door;
 mod idle;
 mod incoming;
 mod linger;
 mod load;
+mod places;
 mod pulse;
 mod shutdown;
 mod socket;
@@ -31,11 +33,12 @@ use tokio::net::TcpListener;
 
 use crate::config::ListenerConfig;
 use crate::observe::Log;
-use accept::accept;
+use accept::Acceptor;
+use places::ConnectionPlaces;
 use supervisor::Supervisor;
 use worker::Workers;
 
-pub use load::WorkerLoad;
+pub use load::ServerLoad;
 pub use supervisor::WorkerLost;
 pub(crate) use worker::WorkerContext;
 
@@ -56,6 +59,7 @@ pub async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener
 pub struct Server {
     listener: TcpListener,
     workers: Workers,
+    places: Arc<ConnectionPlaces>,
     supervisor: Supervisor,
     limits: ListenerConfig,
     /// How long a call into a component may block a worker.
@@ -78,12 +82,13 @@ impl Server {
         let longest_call = shared.longest_call;
         let supervisor = Supervisor::new(shared.workers);
         let workers = Workers::start(&supervisor, &Arc::new(shared))?;
-        Ok(Self { listener, workers, supervisor, limits, longest_call, observers, log })
+        let places = Arc::new(ConnectionPlaces::new(limits.max_connections));
+        Ok(Self { listener, workers, places, supervisor, limits, longest_call, observers, log })
     }
 
-    /// The load of each worker.
-    pub fn loads(&self) -> Vec<Arc<WorkerLoad>> {
-        self.supervisor.loads().to_vec()
+    /// Its load.
+    pub fn load(&self) -> ServerLoad {
+        ServerLoad { workers: self.supervisor.loads().to_vec(), places: self.places.clone() }
     }
 
     /// Accepts until `shutdown` is ready, then lets the calls in flight end. After `drain_timeout`,
@@ -93,10 +98,12 @@ impl Server {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<usize, WorkerLost> {
-        let Self { listener, workers, supervisor, limits, longest_call, observers, log } = self;
+        let Self { listener, workers, places, supervisor, limits, longest_call, observers, log } =
+            self;
+        let acceptor = Acceptor::new(&listener, &workers, &places, &limits, &observers, &log);
         tokio::select! {
             lost = supervisor.watch(longest_call, &observers) => return Err(lost),
-            () = accept(&listener, &workers, limits.max_connections, &log) => {}
+            () = acceptor.accept() => {}
             () = shutdown => {}
         }
         // From here on the kernel refuses clients, rather than leave them waiting.

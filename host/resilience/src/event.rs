@@ -14,7 +14,7 @@ mod server;
 pub use admin::{AdminEvent, Denial};
 pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw};
 pub use component::{ComponentEvent, ComponentId, Fault};
-pub use connection::ConnectionEvent;
+pub use connection::{ConnectionEvent, ConnectionLimit};
 pub use policy::{
     CircuitBreakerEvent, CircuitState, FallbackEvent, NoRetry, RetryEvent, TimeoutEvent,
 };

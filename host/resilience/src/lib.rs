@@ -68,9 +68,9 @@ pub use condition::{Condition, ConditionConfig, OnlyConfig};
 pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AdminEvent, AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, CircuitState,
-    ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, Denial, Event, EventKind,
-    FallbackEvent, Fault, NoRetry, Observer, Observers, RequestFlaw, RetryEvent, ServerEvent,
-    TimeoutEvent,
+    ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial, Event,
+    EventKind, FallbackEvent, Fault, NoRetry, Observer, Observers, RequestFlaw, RetryEvent,
+    ServerEvent, TimeoutEvent,
 };
 pub use layers::{ATTEMPT, ENVOY_ATTEMPT_COUNT, attempt_count, mark};
 pub use native::{Native, StatusConfig};

@@ -1,7 +1,5 @@
 //! `/state`: what runs, and its state, as JSON. The field names are a contract.
 
-use std::sync::Arc;
-
 use fusebox_resilience::{Budget, ComponentId, Shown};
 use fusebox_wasm::ComponentRejection;
 use serde_json::{Value, json};
@@ -10,11 +8,12 @@ use tokio::time::Instant;
 use crate::config::UpstreamConfig;
 use crate::route::Route;
 use crate::running::Running;
-use crate::server::WorkerLoad;
+use crate::server::ServerLoad;
 
 /// Routes in the order in which they are tried; policies and components by name.
-pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -> Value {
-    let workers = loads
+pub(super) fn of(running: &Running, load: &ServerLoad, is_ready: bool) -> Value {
+    let workers = load
+        .workers
         .iter()
         .map(|load| json!({ "connections": load.connections(), "stalled": load.is_stalled() }));
     let routes = running.routes.routes().iter().map(|route| self::route(running, route));
@@ -24,6 +23,7 @@ pub(super) fn of(running: &Running, loads: &[Arc<WorkerLoad>], is_ready: bool) -
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ready": is_ready,
+        "connections": { "taken": load.places.taken(), "places": load.places.count() },
         "workers": workers.collect::<Vec<_>>(),
         "routes": routes.collect::<Vec<_>>(),
         "upstreams": upstreams.collect::<Vec<_>>(),

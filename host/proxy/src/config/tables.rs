@@ -35,8 +35,12 @@ table! {
         /// The largest request body, which is never in memory whole; beyond it the client gets a
         /// 413. 0: no request may have a body.
         pub max_body: ConfigSize = or(ConfigSize::gib(1)),
-        /// The number of connections at once; further ones wait in the kernel's queue.
+        /// The number of connections at once. For one more, the one that has been idle for longest
+        /// ends; if none is idle, it waits in the kernel's queue.
         pub max_connections: usize = within(10_000, 1..=1_000_000),
+        /// The same from each address, or block of 2^64 addresses of IPv6; further ones get a 503.
+        /// Default: no limit of its own.
+        pub max_connections_per_address: Option<usize> = optional_within(1..=1_000_000),
         /// How much memory request bodies take that are kept to be sent again, on all workers
         /// together; beyond it a request gets one attempt.
         pub max_replay_memory: ConfigSize = or(ConfigSize::mib(256)),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fusebox_resilience::{
     AdminEvent, AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, ComponentEvent,
-    ConditionEvent, ConnectionEvent, ErrorKind, Event, EventKind, FallbackEvent, NoRetry, Request,
-    RetryEvent, Role, ServerEvent, TimeoutEvent,
+    ConditionEvent, ConnectionEvent, ConnectionLimit, ErrorKind, Event, EventKind, FallbackEvent,
+    NoRetry, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
 };
 
 use super::level::Level;
@@ -322,13 +322,33 @@ fn connection(of: &ConnectionEvent, say: &impl Say) {
                     .field("count", count);
             });
         }
+        ConnectionEvent::Ended { client, limit, count: Some(count) } => {
+            let (level, why) = match limit {
+                ConnectionLimit::IdleTimeout => (Level::Debug, "no request came"),
+                ConnectionLimit::MaxConnections => (Level::Warn, "its place was needed"),
+                ConnectionLimit::MaxConnectionsPerAddress => {
+                    (Level::Warn, "its address has too many")
+                }
+            };
+            say.say(level, format_args!("Connection ended: {why}"), |line| {
+                line.field("limit", limit.key()).field("ip", client).field("count", count);
+            });
+        }
         // A moment after the last one: counted, and told with the next.
-        ConnectionEvent::Refused { count: None, .. } => {}
+        ConnectionEvent::Refused { count: None, .. }
+        | ConnectionEvent::Ended { count: None, .. } => {}
     }
 }
 
 fn server(of: &ServerEvent, say: &impl Say) {
     match *of {
+        ServerEvent::Full { places, count: Some(count) } => {
+            say.say(Level::Warn, "all places for connections are taken", |line| {
+                line.field("max_connections", places).field("count", count);
+            });
+        }
+        // A moment after the last one: counted, and told with the next.
+        ServerEvent::Full { count: None, .. } => {}
         ServerEvent::WorkerStalled { worker, silence } => {
             say.say(Level::Error, format_args!("Worker {worker} stalled"), |line| {
                 line.field("worker", worker).field("silent_ms", milliseconds(silence));

@@ -24,14 +24,14 @@ mod process;
 mod requests;
 mod scrape;
 
-pub use scrape::{BudgetSample, ComponentSample, PolicySample, Scrape};
+pub use scrape::{BudgetSample, ComponentSample, ConnectionsSample, PolicySample, Scrape};
 
 use std::sync::Arc;
 
 use fusebox_resilience::{
     AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, ConnectionEvent,
-    Denial, Event, EventKind, FallbackEvent, Observer, Policy, Request, RequestFlaw, RetryEvent,
-    ServerEvent, TimeoutEvent,
+    ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Observer, Policy, Request,
+    RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -70,6 +70,8 @@ pub struct Metrics {
     loads: Counters<2>,
     quarantines: Counters<1>,
     excused: Counters<1>,
+    connections_ended: Counters<1>,
+    connections_delayed: Counter,
     worker_stalls: Counter,
     admin_denied: Counters<1>,
     admin_changes: Counter,
@@ -134,6 +136,13 @@ impl Metrics {
                 "component_faults_excused",
                 "Faults on probation that do not count, since the version before faults too",
             ),
+            connections_ended: new
+                .counters("connections_ended", "Connections of clients that a limit ended"),
+            connections_delayed: new.register(
+                "connections_delayed",
+                "Clients that had to wait until a connection ended or became idle",
+                Counter::default(),
+            ),
             worker_stalls: new.register(
                 "worker_stalls",
                 "Times that a worker was blocked for too long",
@@ -155,6 +164,9 @@ impl Metrics {
         };
         for reason in Denial::ALL {
             appear(&metrics.admin_denied, &[("reason", reason.name().into())]);
+        }
+        for limit in ConnectionLimit::ALL {
+            appear(&metrics.connections_ended, &[("limit", limit.key().into())]);
         }
         for unread in Unread::all() {
             appear(&metrics.refused, &unread_labels(unread.name()));
@@ -280,6 +292,10 @@ impl Metrics {
             EventKind::Connection(ConnectionEvent::Refused { reason, .. }) => {
                 of(&self.refused, unread_labels(reason))
             }
+            EventKind::Connection(ConnectionEvent::Ended { limit, .. }) => {
+                of(&self.connections_ended, [("limit", limit.key().into())])
+            }
+            EventKind::Server(ServerEvent::Full { .. }) => self.connections_delayed.clone(),
             EventKind::Server(ServerEvent::WorkerStalled { .. }) => self.worker_stalls.clone(),
             // The state shows who is back; nobody is asked after a loss.
             EventKind::Server(

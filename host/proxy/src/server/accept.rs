@@ -1,124 +1,150 @@
 //! Accepts connections: as many as there are places for, and as the process has descriptors for.
 
-use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use fusebox_resilience::{ConnectionEvent, ConnectionLimit, EventKind, Observers, ServerEvent};
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::accepted::Accepted;
+use super::door::{Departing, Reserve};
+use super::places::{AddressPlace, AddressPlaces, ConnectionPlace, ConnectionPlaces};
 use super::worker::Workers;
+use crate::config::ListenerConfig;
 use crate::observe::{Level, Log};
+use crate::seldom::Seldom;
 use crate::sockets;
 
 /// How long the acceptor waits when the process has no descriptors left: calls that end give some
 /// back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often the log repeats what goes on.
-const SAY_AGAIN: Duration = Duration::from_secs(10);
+/// How often it looks for an idle connection while a client waits for a place.
+const LOOK: Duration = Duration::from_millis(10);
 
-/// The answer to a client for whom there is no descriptor. No worker ever sees it.
-const EXHAUSTED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
-    retry-after: 1\r\nproxy-status: fusebox; error=proxy_internal_error; \
-    details=\"out of resources\"\r\ncontent-length: 0\r\n\r\n";
+/// An address has as many connections as it may have.
+struct TooMany;
 
-/// Accepts for ever.
-pub(super) async fn accept(
-    listener: &TcpListener,
-    workers: &Workers,
-    max_connections: usize,
-    log: &Log,
-) {
-    let places = Arc::new(Semaphore::new(max_connections));
-    let (mut full, mut exhausted) = (Repeated::default(), Repeated::default());
-    let mut reserve = Reserve::new();
-    loop {
-        if places.available_permits() == 0 && full.may_be_said() {
-            log.line(Level::Warn, "all places for connections are taken", |line| {
-                line.field("max_connections", max_connections);
+/// Accepts connections, and gives them to workers.
+pub(super) struct Acceptor<'a> {
+    listener: &'a TcpListener,
+    workers: &'a Workers,
+    places: &'a ConnectionPlaces,
+    /// `None`: an address may have any number of connections.
+    of_addresses: Option<Arc<AddressPlaces>>,
+    trusted: &'a [IpNet],
+    observers: &'a Observers,
+    log: &'a Log,
+    full: Seldom,
+    refused: Seldom,
+    exhausted: Seldom,
+    reserve: Reserve,
+    departing: Departing,
+}
+
+impl<'a> Acceptor<'a> {
+    pub(super) fn new(
+        listener: &'a TcpListener,
+        workers: &'a Workers,
+        places: &'a ConnectionPlaces,
+        limits: &'a ListenerConfig,
+        observers: &'a Observers,
+        log: &'a Log,
+    ) -> Self {
+        let of_addresses = limits.max_connections_per_address.map(AddressPlaces::new).map(Arc::new);
+        Self {
+            listener,
+            workers,
+            places,
+            of_addresses,
+            trusted: &limits.trusted,
+            observers,
+            log,
+            full: Seldom::default(),
+            refused: Seldom::default(),
+            exhausted: Seldom::default(),
+            reserve: Reserve::default(),
+            departing: Departing::default(),
+        }
+    }
+
+    /// Accepts for ever.
+    pub(super) async fn accept(mut self) {
+        loop {
+            let (stream, client) = match self.listener.accept().await {
+                Ok((stream, client)) => (stream, client.ip().to_canonical()),
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    self.pause(&error).await;
+                    continue;
+                }
+            };
+            let Ok(of_address) = self.place_of_address(client) else {
+                self.departing.tell(stream);
+                continue;
+            };
+            let Some(place) = self.place().await else { return };
+            if let Ok(stream) = stream.into_std() {
+                self.workers.give(Accepted { stream, client, place, of_address });
+            }
+        }
+    }
+
+    /// A place of those that a client's address may have. A trusted one is a proxy, behind which
+    /// there are many clients: it has no limit.
+    fn place_of_address(&self, client: IpAddr) -> Result<Option<AddressPlace>, TooMany> {
+        let Some(places) = &self.of_addresses else { return Ok(None) };
+        if self.trusted.iter().any(|network| network.contains(&client)) {
+            return Ok(None);
+        }
+        if let Some(place) = places.take(client) {
+            return Ok(Some(place));
+        }
+        let limit = ConnectionLimit::MaxConnectionsPerAddress;
+        let count = self.refused.count(Instant::now());
+        let event = ConnectionEvent::Ended { client, limit, count };
+        self.observers.emit_for_policy(None, &event.into());
+        Err(TooMany)
+    }
+
+    /// A free place, or that of the connection that has been idle for longest. Meanwhile further
+    /// clients wait in the kernel's queue.
+    async fn place(&self) -> Option<ConnectionPlace> {
+        if let Some(place) = self.places.try_take() {
+            return Some(place);
+        }
+        let mut is_told = false;
+        loop {
+            let is_any_idle = self.workers.make_place();
+            if !is_any_idle && !is_told {
+                is_told = true;
+                let count = self.full.count(Instant::now());
+                let event = ServerEvent::Full { places: self.places.count(), count };
+                self.observers.emit_for_policy(None, &EventKind::Server(event));
+            }
+            if let Ok(place) = timeout(LOOK, self.places.take()).await {
+                return place;
+            }
+        }
+    }
+
+    async fn pause(&mut self, error: &io::Error) {
+        let is_exhausted = sockets::is_of_our_own(error);
+        if is_exhausted {
+            self.reserve.turn_away(self.listener);
+        }
+        if self.exhausted.count(Instant::now()).is_some() {
+            let turned_away = self.reserve.take_turned_away();
+            self.log.line(Level::Error, &format!("can't accept connections: {error}"), |line| {
+                line.maybe("turned_away", is_exhausted.then_some(turned_away));
             });
         }
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        match listener.accept().await.and_then(|(stream, client)| Ok((stream.into_std()?, client)))
-        {
-            Ok((stream, client)) => {
-                workers.give(Accepted { stream, client: client.ip().to_canonical(), place })
-            }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                let is_exhausted = sockets::is_of_our_own(&error);
-                if is_exhausted {
-                    reserve.turn_away(listener);
-                }
-                if exhausted.may_be_said() {
-                    let turned_away = std::mem::take(&mut reserve.turned_away);
-                    log.line(Level::Error, &format!("can't accept connections: {error}"), |line| {
-                        line.maybe("turned_away", is_exhausted.then_some(turned_away));
-                    });
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        sleep(ACCEPT_PAUSE).await;
     }
-}
-
-/// Something that is said now and then for as long as it goes on.
-#[derive(Default)]
-struct Repeated(Option<Instant>);
-
-impl Repeated {
-    fn may_be_said(&mut self) -> bool {
-        let is_due = self.0.is_none_or(|said| said.elapsed() >= SAY_AGAIN);
-        if is_due {
-            self.0 = Some(Instant::now());
-        }
-        is_due
-    }
-}
-
-/// A descriptor that is kept for when there is no other: with it the clients that wait are told so,
-/// rather than left waiting.
-struct Reserve {
-    /// `None`: it could not be had.
-    descriptor: Option<File>,
-    /// The clients that were told, since this was last said.
-    turned_away: usize,
-}
-
-impl Reserve {
-    /// How many clients are told at once.
-    const CLIENTS: usize = 64;
-
-    fn new() -> Self {
-        Self { descriptor: Self::take(), turned_away: 0 }
-    }
-
-    fn take() -> Option<File> {
-        File::open("/dev/null").ok()
-    }
-
-    fn turn_away(&mut self, listener: &TcpListener) {
-        self.descriptor = None;
-        for _ in 0..Self::CLIENTS {
-            let Some(Ok((stream, _))) = listener.accept().now_or_never() else { break };
-            self.turned_away += 1;
-            tell(&stream);
-        }
-        self.descriptor = Self::take();
-    }
-}
-
-/// What can't be read or written now is not waited for.
-fn tell(stream: &TcpStream) {
-    // With something unread the connection would be reset, and the answer lost.
-    let mut request = [0; 16 * 1024];
-    stream.try_read(&mut request).ok();
-    stream.try_write(EXHAUSTED).ok();
 }
 
 /// Whether the client left before it was accepted.

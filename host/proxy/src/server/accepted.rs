@@ -8,9 +8,9 @@ use std::task::Poll;
 
 use fusebox_resilience::clock;
 use ipnet::IpNet;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{Connection, Shared};
+use super::places::{AddressPlace, ConnectionPlace};
 use super::shutdown::ShutdownPhase;
 use super::socket::Socket;
 use crate::headers::Hop;
@@ -21,12 +21,14 @@ use crate::sockets;
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) client: IpAddr,
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: ConnectionPlace,
+    /// `None`: its address has no limit.
+    pub(super) of_address: Option<AddressPlace>,
 }
 
 /// Serves a connection until it ends, or is cut.
 pub(super) async fn serve(accepted: Accepted, shared: Rc<Shared>, trusted: &Rc<[IpNet]>) {
-    let Accepted { stream, client, place: _place } = accepted;
+    let Accepted { stream, client, place: _place, of_address: _of_address } = accepted;
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     sockets::prepare(&stream);
 

@@ -5,7 +5,7 @@
 //!
 //! | state | limit | then |
 //! |---|---|---|
-//! | idle: no byte of a request | `idle_timeout` | closed |
+//! | idle: no byte of a request | `idle_timeout`, and until its place is needed | closed |
 //! | in a head | `header_timeout` | 408, closed |
 //! | owing its body | `body_timeout`, of silence | the call fails with 408, closed |
 //! | waiting | those of the call | |
@@ -25,14 +25,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_http1::{HttpExchange, RequestHead, RequestHeadParser};
-use fusebox_resilience::Error;
+use fusebox_resilience::{ConnectionLimit, Error};
 use futures_util::future::LocalBoxFuture;
 use http::header;
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::date::Dates;
-use super::idle::{IdlePlace, IdleQueue};
+use super::idle::{IdlePlace, IdleQueue, WaitEnd};
 use super::incoming::{HEAD_READ, Incoming, IncomingBody};
 use super::linger::{drain, linger};
 use super::shutdown::Shutdown;
@@ -172,7 +172,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             return refused(Unread::Slow);
         }
         if !self.shared.shutdown.is_draining() {
-            ready!(self.idle.poll_wait(cx));
+            let limit = match ready!(self.idle.poll_wait(cx)) {
+                WaitEnd::TooLong => ConnectionLimit::IdleTimeout,
+                WaitEnd::CrowdedOut => ConnectionLimit::MaxConnections,
+            };
+            self.shared.handler.end_connection(limit, &self.hop);
         }
         Poll::Ready(Err(NoRequest::End))
     }

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -12,9 +13,28 @@ use fusebox_resilience::clock;
 use slab::Slab;
 use tokio::time::{Instant, sleep_until};
 
+use super::load::WorkerLoad;
+
+/// How long a connection may be idle whoever needs its place: its client may have sent a request
+/// just now, or be about to.
+pub(super) const LEAST_WAIT: Duration = Duration::from_millis(100);
+
 /// A queue of connections.
-#[derive(Debug, Default)]
-pub(super) struct IdleQueue(RefCell<WaitingList>);
+#[derive(Debug)]
+pub(super) struct IdleQueue {
+    list: RefCell<WaitingList>,
+    /// Where others see since when the first one has waited.
+    load: Arc<WorkerLoad>,
+}
+
+/// Why a wait has ended without a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitEnd {
+    /// It has lasted for too long.
+    TooLong,
+    /// Another connection needs the place.
+    CrowdedOut,
+}
 
 #[derive(Debug, Default)]
 struct WaitingList {
@@ -39,8 +59,7 @@ enum Wait {
         before: Option<usize>,
         behind: Option<usize>,
     },
-    /// It has waited for too long.
-    Over,
+    Over(WaitEnd),
 }
 
 impl WaitingList {
@@ -53,10 +72,10 @@ impl WaitingList {
         self.connections[index].wait = Wait::Since { began: clock::now(), before, behind: None };
     }
 
-    /// Takes it out, if it is in the queue.
-    fn take(&mut self, index: usize, wait: Wait) {
-        let before = std::mem::replace(&mut self.connections[index].wait, wait);
-        let Wait::Since { before, behind, .. } = before else { return };
+    /// Takes it out, if it is in the queue. Returns what it did before.
+    fn take(&mut self, index: usize, wait: Wait) -> Wait {
+        let was = std::mem::replace(&mut self.connections[index].wait, wait);
+        let Wait::Since { before, behind, .. } = was else { return was };
         match before {
             Some(before) => self.set_behind(before, behind),
             None => self.first = behind,
@@ -65,6 +84,7 @@ impl WaitingList {
             Some(index) => self.set_before(index, before),
             None => self.last = before,
         }
+        was
     }
 
     fn set_behind(&mut self, index: usize, new: Option<usize>) {
@@ -83,14 +103,14 @@ impl WaitingList {
     fn longest(&self) -> Option<Instant> {
         match self.connections[self.first?].wait {
             Wait::Since { began, .. } => Some(began),
-            Wait::Busy | Wait::Over => None,
+            Wait::Busy | Wait::Over(_) => None,
         }
     }
 
     /// Ends the wait of the first one.
-    fn end_first(&mut self) -> bool {
+    fn end_first(&mut self, end: WaitEnd) -> bool {
         let Some(first) = self.first else { return false };
-        self.take(first, Wait::Over);
+        self.take(first, Wait::Over(end));
         if let Some(waker) = &self.connections[first].waker {
             waker.wake_by_ref();
         }
@@ -99,10 +119,25 @@ impl WaitingList {
 }
 
 impl IdleQueue {
+    /// Of a worker with this load.
+    pub(super) fn new(load: Arc<WorkerLoad>) -> Self {
+        Self { list: RefCell::default(), load }
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut WaitingList) -> R) -> R {
+        let list = &mut *self.list.borrow_mut();
+        let first = list.first;
+        let changed = change(list);
+        if list.first != first {
+            self.load.set_idle_since(list.longest());
+        }
+        changed
+    }
+
     /// Adds a connection, which does not wait yet.
     pub(super) fn join(self: &Rc<Self>) -> IdlePlace {
         let connection = WaitingConnection { wait: Wait::Busy, waker: None };
-        let index = self.0.borrow_mut().connections.insert(connection);
+        let index = self.list.borrow_mut().connections.insert(connection);
         IdlePlace { queue: self.clone(), index }
     }
 
@@ -110,16 +145,34 @@ impl IdleQueue {
     pub(super) async fn expire(self: Rc<Self>, limit: Duration) {
         loop {
             let now = Instant::now();
+            // Whoever begins to wait later ends later.
             let end = loop {
-                let queue = &mut *self.0.borrow_mut();
-                // Whoever begins to wait later ends later.
-                let end = queue.longest().unwrap_or(now) + limit;
+                let end = self.list.borrow().longest().unwrap_or(now) + limit;
                 if end > now {
                     break end;
                 }
-                queue.end_first();
+                self.change(|list| list.end_first(WaitEnd::TooLong));
             };
             sleep_until(end).await;
+        }
+    }
+
+    /// Ends the longest wait, since somebody needs the place. What comes of that, the load tells: a
+    /// request may have come just now.
+    pub(super) fn crowd_out(&self) {
+        let now = Instant::now();
+        let is_ending = self.change(|list| {
+            let has_waited = list.longest().is_some_and(|began| now - began >= LEAST_WAIT);
+            has_waited && list.end_first(WaitEnd::CrowdedOut)
+        });
+        if !is_ending {
+            self.load.set_asked(false);
+        }
+    }
+
+    fn leave(&self, index: usize) {
+        if let Wait::Over(WaitEnd::CrowdedOut) = self.change(|list| list.take(index, Wait::Busy)) {
+            self.load.set_asked(false);
         }
     }
 }
@@ -132,35 +185,35 @@ pub(super) struct IdlePlace {
 }
 
 impl IdlePlace {
-    /// The connection waits for a request. `Ready`: it has done so for too long.
-    pub(super) fn poll_wait(&self, cx: &Context<'_>) -> Poll<()> {
-        let queue = &mut *self.queue.0.borrow_mut();
-        let connection = &mut queue.connections[self.index];
-        match connection.wait {
-            Wait::Busy => {
-                match &mut connection.waker {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    waker => *waker = Some(cx.waker().clone()),
+    /// The connection waits for a request. `Ready`: it is to do so no longer.
+    pub(super) fn poll_wait(&self, cx: &Context<'_>) -> Poll<WaitEnd> {
+        self.queue.change(|list| {
+            let connection = &mut list.connections[self.index];
+            match connection.wait {
+                Wait::Busy => {
+                    match &mut connection.waker {
+                        Some(waker) => waker.clone_from(cx.waker()),
+                        waker => *waker = Some(cx.waker().clone()),
+                    }
+                    list.push(self.index);
+                    Poll::Pending
                 }
-                queue.push(self.index);
-                Poll::Pending
+                Wait::Since { .. } => Poll::Pending,
+                Wait::Over(end) => Poll::Ready(end),
             }
-            Wait::Since { .. } => Poll::Pending,
-            Wait::Over => Poll::Ready(()),
-        }
+        })
     }
 
     /// Something has come.
     pub(super) fn end_wait(&self) {
-        self.queue.0.borrow_mut().take(self.index, Wait::Busy);
+        self.queue.leave(self.index);
     }
 }
 
 impl Drop for IdlePlace {
     fn drop(&mut self) {
-        let queue = &mut *self.queue.0.borrow_mut();
-        queue.take(self.index, Wait::Busy);
-        queue.connections.remove(self.index);
+        self.queue.leave(self.index);
+        self.queue.list.borrow_mut().connections.remove(self.index);
     }
 }
 
@@ -180,7 +233,7 @@ mod tests {
     async fn each_wait_ends_at_its_time() {
         LocalSet::new()
             .run_until(async {
-                let queue = Rc::<IdleQueue>::default();
+                let queue = Rc::new(IdleQueue::new(Arc::default()));
                 let start = Instant::now();
                 let mut waits = JoinSet::new();
                 for (second, again) in [(1, None), (3, Some(2)), (3, None), (4, Some(9))] {
@@ -201,10 +254,41 @@ mod tests {
                 let mut ends = waits.join_all().await;
                 ends.sort_unstable();
                 assert_eq!(ends, [11, 13, 15, 23]);
-                assert!(queue.0.borrow().connections.is_empty());
+                assert!(queue.list.borrow().connections.is_empty());
                 expire.abort();
             })
             .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_longest_makes_place_unless_something_has_come() {
+        let load = Arc::<WorkerLoad>::default();
+        let queue = Rc::new(IdleQueue::new(load.clone()));
+        let cx = Context::from_waker(Waker::noop());
+        let places = [queue.join(), queue.join()];
+        let ask = || {
+            load.set_asked(true);
+            queue.crowd_out();
+            load.is_asked()
+        };
+        assert!(!ask(), "nobody waits");
+        for place in &places {
+            assert!(place.poll_wait(&cx).is_pending());
+            assert!(!ask(), "not for long enough");
+            tokio::time::advance(LEAST_WAIT / 2).await;
+        }
+        assert_eq!(load.idle_since().map(|since| since.elapsed()), Some(LEAST_WAIT));
+        assert!(ask());
+        assert_eq!(load.idle_since().map(|since| since.elapsed()), Some(LEAST_WAIT / 2));
+        places[0].end_wait();
+        assert!(!load.is_asked(), "it has got a request");
+        assert!(places[0].poll_wait(&cx).is_pending());
+        tokio::time::advance(LEAST_WAIT / 2).await;
+        assert!(ask());
+        assert_eq!(places[1].poll_wait(&cx), Poll::Ready(WaitEnd::CrowdedOut));
+        assert!(load.is_asked(), "it is about to go");
+        drop(places);
+        assert!(!load.is_asked() && load.idle_since().is_none());
     }
 
     proptest! {
@@ -213,7 +297,7 @@ mod tests {
         fn the_first_is_the_one_that_has_waited_longest(
             steps in prop::collection::vec((0..6usize, 0..3u8), 0..60),
         ) {
-            let queue = Rc::<IdleQueue>::default();
+            let queue = Rc::new(IdleQueue::new(Arc::default()));
             let places: Vec<_> = (0..6).map(|_| queue.join()).collect();
             let cx = Context::from_waker(Waker::noop());
             let mut list: Vec<usize> = Vec::new();
@@ -233,15 +317,16 @@ mod tests {
                         over.retain(|other| *other != index);
                     }
                     _ => {
-                        let ended = queue.0.borrow_mut().end_first();
+                        let ended = queue.change(|list| list.end_first(WaitEnd::TooLong));
                         prop_assert_eq!(ended, !list.is_empty());
                         if ended {
                             over.push(list.remove(0));
                         }
                     }
                 }
-                prop_assert_eq!(queue.0.borrow().first, list.first().copied());
-                prop_assert_eq!(queue.0.borrow().last, list.last().copied());
+                prop_assert_eq!(queue.load.idle_since().is_some(), !list.is_empty());
+                prop_assert_eq!(queue.list.borrow().first, list.first().copied());
+                prop_assert_eq!(queue.list.borrow().last, list.last().copied());
             }
         }
     }

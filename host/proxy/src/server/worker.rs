@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::accepted::{Accepted, serve};
 use super::connection::Shared;
 use super::date::Dates;
-use super::idle::IdleQueue;
+use super::idle::{IdleQueue, LEAST_WAIT};
 use super::load::{CountedConnection, WorkerLoad};
 use super::pulse::BEAT;
 use super::shutdown::{Shutdown, ShutdownPhase};
@@ -53,10 +53,18 @@ pub(super) struct Workers(Vec<WorkerThread>);
 
 #[derive(Debug)]
 struct WorkerThread {
-    connections: mpsc::UnboundedSender<(Accepted, CountedConnection)>,
+    errands: mpsc::UnboundedSender<Errand>,
     load: Arc<WorkerLoad>,
     phase: watch::Sender<ShutdownPhase>,
     thread: JoinHandle<()>,
+}
+
+/// What the acceptor wants of a worker.
+#[derive(Debug)]
+enum Errand {
+    Serve(Accepted, CountedConnection),
+    /// The connection that has been idle for longest ends, since another client needs its place.
+    MakePlace,
 }
 
 impl Workers {
@@ -77,7 +85,20 @@ impl Workers {
             .min_by_key(|worker| (worker.load.is_stalled(), worker.load.connections()));
         let Some(worker) = least else { return };
         // Workers end after their connections, so this one is there.
-        worker.connections.send((accepted, CountedConnection::new(&worker.load))).ok();
+        worker.errands.send(Errand::Serve(accepted, CountedConnection::new(&worker.load))).ok();
+    }
+
+    /// Asks the worker to make place whose connection has been idle for longest, unless it is asked
+    /// already. Returns whether any connection is idle.
+    pub(super) fn make_place(&self) -> bool {
+        let able = self.0.iter().filter(|worker| !worker.load.is_stalled());
+        let idle = able.filter_map(|worker| Some((worker.load.idle_since()?, worker)));
+        let Some((since, worker)) = idle.min_by_key(|(since, _)| *since) else { return false };
+        if since.elapsed() >= LEAST_WAIT && !worker.load.is_asked() {
+            worker.load.set_asked(true);
+            worker.errands.send(Errand::MakePlace).ok();
+        }
+        true
     }
 
     /// Ends all connections: those with a call in flight after the call, or after `limit`, or once
@@ -90,7 +111,7 @@ impl Workers {
         };
         let (mut loads, mut phases, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         // A worker ends once the sender of connections is dropped and all connections have ended.
-        for WorkerThread { load, phase, thread, connections: _ } in self.0 {
+        for WorkerThread { load, phase, thread, errands: _ } in self.0 {
             loads.push(load);
             phases.push(phase);
             threads.push(thread);
@@ -121,8 +142,8 @@ impl WorkerThread {
         notice: EndNotice,
         shared: Arc<WorkerContext>,
     ) -> io::Result<Self> {
-        // Bounded by the number of places for connections.
-        let (connections, receiver) = mpsc::unbounded_channel();
+        // Bounded by the number of places for connections, and one more.
+        let (errands, receiver) = mpsc::unbounded_channel();
         let (phase, phases) = watch::channel(ShutdownPhase::Serving);
         let (ready, started) = std::sync::mpsc::channel();
         let beating = load.clone();
@@ -138,7 +159,7 @@ impl WorkerThread {
             work(&runtime, &shared, &beating, receiver, phases);
         })?;
         started.recv().map_err(io::Error::other)??;
-        Ok(Self { connections, load, phase, thread })
+        Ok(Self { errands, load, phase, thread })
     }
 }
 
@@ -146,7 +167,7 @@ fn work(
     runtime: &LocalRuntime,
     shared: &Arc<WorkerContext>,
     load: &Arc<WorkerLoad>,
-    mut connections: mpsc::UnboundedReceiver<(Accepted, CountedConnection)>,
+    mut errands: mpsc::UnboundedReceiver<Errand>,
     phase: watch::Receiver<ShutdownPhase>,
 ) {
     runtime.block_on(async {
@@ -163,7 +184,7 @@ fn work(
         let shutdown = Rc::new(Shutdown::default());
         upkeep.spawn_local(shutdown.clone().follow(phase));
         let limits = shared.limits.clone();
-        let idle = Rc::<IdleQueue>::default();
+        let idle = Rc::new(IdleQueue::new(load.clone()));
         upkeep.spawn_local(idle.clone().expire(limits.idle_timeout.0));
         let dates = Dates::default();
         let serving = Rc::new(Shared { handler, limits, shutdown, idle, dates });
@@ -171,8 +192,12 @@ fn work(
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         loop {
             let (accepted, counted) = tokio::select! {
-                given = connections.recv() => match given {
-                    Some(given) => given,
+                errand = errands.recv() => match errand {
+                    Some(Errand::Serve(accepted, counted)) => (accepted, counted),
+                    Some(Errand::MakePlace) => {
+                        serving.idle.crowd_out();
+                        continue;
+                    }
                     None => break,
                 },
                 // Without its upkeep a worker is lost. (A panic in a connection ends only that.)

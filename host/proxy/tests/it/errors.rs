@@ -617,21 +617,6 @@ fn a_client_that_leaves_in_the_middle_of_a_response_ends_its_call() {
 }
 
 #[test]
-fn a_client_too_many_waits_for_a_place() {
-    let origin = Origin::answering([ok("")]);
-    let proxy = Proxy::before(&origin, &format!("[listener]\nmax_connections = 2\n{ROUTE}"));
-    let mut places = [proxy.connect(), proxy.connect()];
-    for client in &mut places {
-        assert_eq!(client.ask(get("/", "1")).status(), 200);
-    }
-    let mut waiting = proxy.connect();
-    waiting.send(get("/", "2"));
-    waiting.stays_silent(Duration::from_millis(100));
-    drop(places);
-    assert_eq!(waiting.response().status(), 200);
-}
-
-#[test]
 fn garbage_of_any_kind_harms_nobody_else() {
     let (_origin, proxy) = strict();
     let mut neighbour: Wire = proxy.connect();

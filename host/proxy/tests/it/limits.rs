@@ -109,6 +109,11 @@ const TABLES: &[Table] = &[
                 ],
                 &["1", "1000000"],
             ),
+            key(
+                "max_connections_per_address",
+                &[("0", "must be from 1 to 1000000, is 0")],
+                &["1", "10000"],
+            ),
             // Nothing is kept.
             key(
                 "max_replay_memory",

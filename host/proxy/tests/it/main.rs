@@ -20,6 +20,7 @@ mod limits;
 mod load;
 mod memory;
 mod overtaking;
+mod places;
 mod policies;
 mod regressions;
 mod routing;

@@ -2,6 +2,32 @@
 
 use std::net::IpAddr;
 
+/// A limit of the listener, by which a connection may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionLimit {
+    /// No request came.
+    IdleTimeout,
+    /// All places were taken, this one had been idle for longest, and another client came.
+    MaxConnections,
+    /// Its address had as many as it may have: it was refused.
+    MaxConnectionsPerAddress,
+}
+
+impl ConnectionLimit {
+    /// Every one, in the order of their declaration.
+    pub const ALL: [Self; 3] =
+        [Self::IdleTimeout, Self::MaxConnections, Self::MaxConnectionsPerAddress];
+
+    /// The key that it is configured by.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::IdleTimeout => "idle_timeout",
+            Self::MaxConnections => "max_connections",
+            Self::MaxConnectionsPerAddress => "max_connections_per_address",
+        }
+    }
+}
+
 /// Something happened on a client's connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConnectionEvent {
@@ -17,6 +43,15 @@ pub enum ConnectionEvent {
         /// Why, in words.
         words: String,
         /// How often that happened since it was last to be told; `None` if that was a moment ago.
+        count: Option<u64>,
+    },
+    /// A limit ended it.
+    Ended {
+        /// The client's address.
+        client: IpAddr,
+        /// Which one.
+        limit: ConnectionLimit,
+        /// How often it did so since that was last to be told; `None` if that was a moment ago.
         count: Option<u64>,
     },
 }

@@ -5,6 +5,14 @@ use std::time::Duration;
 /// Something happened to the server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServerEvent {
+    /// All places for connections are taken and none of these is idle: a client has to wait.
+    Full {
+        /// How many places there are.
+        places: usize,
+        /// How many clients had to wait since that was last to be told; `None` if that was a
+        /// moment ago.
+        count: Option<u64>,
+    },
     /// A worker is blocked: it gets no more connections, and the process ends if it stays so.
     WorkerStalled {
         /// Its number, from 0.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fusebox_resilience::{BudgetStatus, ComponentId, Shown};
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::calls::CallDurations;
@@ -14,6 +15,8 @@ use super::family::{Counters, Families, Gauges, owned};
 /// What is known elsewhere, at the time of a scrape.
 #[derive(Clone, Debug, Default)]
 pub struct Scrape {
+    /// The connections of clients.
+    pub connections: ConnectionsSample,
     /// The policies.
     pub policies: Vec<PolicySample>,
     /// The budgets, those of upstreams included.
@@ -22,6 +25,26 @@ pub struct Scrape {
     pub components: Vec<ComponentSample>,
     /// See `Log::dropped`.
     pub log_lines_dropped: u64,
+}
+
+/// The connections of clients, and the places for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ConnectionsSample {
+    /// How many there are.
+    pub taken: usize,
+    /// How many there may be.
+    pub places: usize,
+}
+
+impl ConnectionsSample {
+    fn register(self, new: &mut Families<'_>) {
+        for (name, help, count) in [
+            ("connections", "Connections of clients", self.taken),
+            ("max_connections", "Connections of clients that there may be", self.places),
+        ] {
+            new.0.register(name, help, ConstGauge::new(as_gauge(count as u64)));
+        }
+    }
 }
 
 /// What a policy shows of itself.
@@ -123,6 +146,7 @@ impl Scrape {
         let mut registry = Registry::with_prefix("fusebox");
         let mut new = Families(&mut registry);
         let (mut states, mut counts) = (BTreeMap::new(), BTreeMap::new());
+        self.connections.register(&mut new);
         for policy in &self.policies {
             policy.register(&mut new, &mut states, &mut counts);
         }

@@ -318,6 +318,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         status: BudgetStatus { calls_in_flight, extras_in_flight, calls_begun: 9, extras_begun: 9 },
     };
     let scrape = Scrape {
+        connections: ConnectionsSample { taken: 3, places: 10 },
         policies: vec![breaker, retry],
         budgets: vec![budget(20, 3), budget(1, 2)],
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
@@ -339,7 +340,9 @@ fn a_scrape_shows_what_is_known_elsewhere() {
             r#"component_instances{component="service-b"} 3"#,
             r#"component_memory_bytes{component="service-b"} 3145728"#,
             r#"component_state{component="service-b",state="serving"} 1"#,
+            "connections 3",
             "log_lines_dropped_total 7",
+            "max_connections 10",
             r#"retry_waiting{policy="again"} 4"#,
         ]
     );
