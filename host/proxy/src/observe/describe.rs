@@ -210,12 +210,18 @@ fn retry(of: &RetryEvent, say: &impl Say) {
 }
 
 fn circuit_breaker(of: &CircuitBreakerEvent, say: &impl Say) {
-    match of {
-        &CircuitBreakerEvent::StateChanged { from, to, delay } => {
+    match *of {
+        CircuitBreakerEvent::StateChanged { from, to, delay } => {
             let (from, to) = (from.name(), to.name());
             let message = format_args!("circuit breaker state changed from {from} to {to}");
             say.say(Level::Info, message, |line| {
                 line.field("from", from).field("to", to).maybe("delay_ms", delay.map(milliseconds));
+            });
+        }
+        CircuitBreakerEvent::FailedLate { kind } => {
+            let message = format_args!("Success taken back: {kind}");
+            say.say(Level::Debug, message, |line| {
+                failure(line, kind);
             });
         }
     }

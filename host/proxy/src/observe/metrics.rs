@@ -58,6 +58,7 @@ pub struct Metrics {
     retries_skipped: Counters<3>,
     timeouts: Counters<2>,
     transitions: Counters<3>,
+    late_failures: Counters<2>,
     rejections: Counters<3>,
     fallbacks: Counters<2>,
     fallbacks_declined: Counters<2>,
@@ -102,6 +103,10 @@ impl Metrics {
             timeouts: new.counters("timeouts", "Calls and attempts that a timeout policy cut off"),
             transitions: new
                 .counters("circuit_breaker_transitions", "Changes of a circuit breaker's state"),
+            late_failures: new.counters(
+                "late_failures",
+                "Responses that a circuit breaker took for a success until their body broke off",
+            ),
             rejections: new.counters("rejections", "Calls and attempts that a policy turned away"),
             fallbacks: new.counters("fallbacks", "Answers that a fallback gave"),
             fallbacks_declined: new
@@ -240,6 +245,9 @@ impl Metrics {
                 let [_, policy] = labels();
                 let (from, to) = (("from", from.name().into()), ("to", to.name().into()));
                 of(&self.transitions, [policy, from, to])
+            }
+            EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate { .. }) => {
+                of(&self.late_failures, labels())
             }
             EventKind::Fallback(FallbackEvent::Served { .. }) => of(&self.fallbacks, labels()),
             EventKind::Fallback(FallbackEvent::Declined) => of(&self.fallbacks_declined, labels()),

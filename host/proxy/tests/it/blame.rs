@@ -223,6 +223,8 @@ fn an_error_of_our_own_is_judged_by_what_is_behind_it() {
 
 // ===== late failures =====
 
+const LATE_FAILURES: &str = r#"fusebox_late_failures_total{route="/",policy="breaker"}"#;
+
 /// An upstream whose answers end after half of what they announce.
 fn half() -> Origin {
     Origin::start(|connection| {
@@ -249,6 +251,7 @@ fn each_body_that_breaks_off_opens_a_breaker_of_threshold_1_and_none_closes_it()
     }
     let closed = proxy.lines("circuit breaker state changed from half-open to closed");
     assert_eq!(closed.len(), 0, "{closed:?}");
+    proxy.counts(&[(LATE_FAILURES, 10.0)]);
 }
 
 #[test]
@@ -270,6 +273,7 @@ fn a_body_that_stalls_is_a_failure_and_a_client_that_leaves_is_none() {
     drop(leaves);
     assert_eq!(proxy.story("1").last().expect("an access line")["response"]["end"], "discarded");
     is_untroubled(&proxy);
+    proxy.counts(&[(LATE_FAILURES, 0.0)]);
     let mut stays = proxy.connect();
     stays.send(get("/", "2"));
     assert_eq!(stays.head().expect("a head").status(), 200);
@@ -283,6 +287,7 @@ fn a_body_that_stalls_is_a_failure_and_a_client_that_leaves_is_none() {
             "200: OK"
         ]
     );
+    proxy.counts(&[(LATE_FAILURES, 1.0)]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::component::ComponentId;
+use crate::error::ErrorKind;
 
 /// A timeout policy did something.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +99,12 @@ pub enum CircuitBreakerEvent {
         to: CircuitState,
         /// How long it stays open, if it opened.
         delay: Option<Duration>,
+    },
+    /// A response whose head it took for a success was a failure: its body broke off. It counts in
+    /// place of the success, unless the state has changed since.
+    FailedLate {
+        /// How it broke off.
+        kind: ErrorKind,
     },
 }
 

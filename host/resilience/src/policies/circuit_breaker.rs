@@ -360,7 +360,8 @@ impl Policy for CircuitBreaker {
         let changes = [(Closed, Open), (Open, HalfOpen), (HalfOpen, Open), (HalfOpen, Closed)];
         let changed = |(from, to)| CircuitTransition { from, to, delay: None }.into();
         let rejected = CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None };
-        changes.into_iter().map(changed).chain([rejected.into()]).collect()
+        let late = CircuitBreakerEvent::FailedLate { kind: ErrorKind::ConnectionTerminated };
+        changes.into_iter().map(changed).chain([rejected.into(), late.into()]).collect()
     }
 
     fn commands(&self) -> &'static [&'static str] {

@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
-    Attempt, AttemptBody, BodyEnd, BodyStream, Call, CircuitBreaker, CircuitState, Error,
-    ErrorKind, Observers, Outcome, Policy, ResponseBody, Scope, Upstream, WindowCounts,
+    Attempt, AttemptBody, BodyEnd, BodyStream, Call, CircuitBreaker, CircuitBreakerEvent,
+    CircuitState, Error, ErrorKind, Observers, Outcome, Policy, ResponseBody, Scope, Upstream,
+    WindowCounts,
 };
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -57,6 +58,24 @@ async fn each_body_that_breaks_off_opens_a_breaker_of_threshold_1() {
             );
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_success_has_become_is_told_before_what_it_leads_to() {
+    let breaker = breaker("failure_threshold = 1\ndelay = \"1s\"\ndelay_jitter = 0");
+    let rig = Rig::around(answering([Piece::Wait(5), LOST]), [breaker]);
+    let body = rig.outcome(&rig.call()).await.unwrap().body;
+    assert!(read(body).await.is_err());
+    let opened = CircuitBreakerEvent::StateChanged {
+        from: CircuitState::Closed,
+        to: CircuitState::Open,
+        delay: Some(ms(1000)),
+    };
+    let kind = ErrorKind::ConnectionTerminated;
+    assert_eq!(
+        rig.events(),
+        [(6, CircuitBreakerEvent::FailedLate { kind }.into()), (6, opened.into())]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,6 +101,8 @@ fn events_are_counted() {
         "breaker",
         EventKind::Call(CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None }),
     );
+    let kind = ErrorKind::ConnectionTerminated;
+    of_policy("breaker", EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate { kind }));
     of_policy(
         "fallback",
         EventKind::Fallback(FallbackEvent::Served { status: 200, component: None }),
@@ -158,6 +160,7 @@ fn events_are_counted() {
             r#"component_loads_total{component="service-b",result="rejected"} 1"#,
             r#"fallbacks_declined_total{route="test",policy="fallback"} 1"#,
             r#"fallbacks_total{route="test",policy="fallback"} 1"#,
+            r#"late_failures_total{route="test",policy="breaker"} 1"#,
             r#"rejections_total{route="test",policy="breaker",reason="circuit-open"} 1"#,
             r#"requests_total{route="test",status="200"} 2"#,
             r#"requests_total{route="test",status="503"} 1"#,
@@ -229,6 +232,7 @@ fn what_is_announced_is_there_at_0() {
         r#"retries_skipped_total{route="r",policy="p",reason="budget"}"#,
         r#"rejections_total{route="r",policy="p",reason="circuit-open"}"#,
         r#"circuit_breaker_transitions_total{policy="p",from="half-open",to="closed"}"#,
+        r#"late_failures_total{route="r",policy="p"}"#,
         r#"timeouts_total{route="r",policy="p"}"#,
         r#"fallbacks_total{route="r",policy="p"}"#,
         r#"fallbacks_declined_total{route="r",policy="p"}"#,

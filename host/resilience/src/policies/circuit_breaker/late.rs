@@ -19,7 +19,8 @@ use super::trials::TrialBody;
 use crate::body::{BodyEnd, BodyStream, OnEnd, RequestBody};
 use crate::call::{Call, Reporter};
 use crate::clock;
-use crate::error::{Error, Origin};
+use crate::error::{Error, ErrorKind, Origin};
+use crate::event::{CircuitBreakerEvent, EventKind};
 use crate::outcome::Response;
 use crate::worker::WorkerHandle;
 
@@ -66,7 +67,7 @@ struct LateResult {
 /// What the end of a body means.
 enum LateJudgement {
     Success,
-    Failure,
+    Failure(ErrorKind),
     Neutral,
 }
 
@@ -83,7 +84,9 @@ impl LateResult {
             {
                 LateJudgement::Neutral
             }
-            BodyEnd::Broken(kind) if settings.handle_if.takes_late(kind) => LateJudgement::Failure,
+            BodyEnd::Broken(kind) if settings.handle_if.takes_late(kind) => {
+                LateJudgement::Failure(kind)
+            }
             BodyEnd::Broken(_) => LateJudgement::Success,
         }
     }
@@ -92,19 +95,27 @@ impl LateResult {
         let Some(permit) = self.permit.take() else { return };
         let circuit = &self.breaker.circuit;
         match judgement {
-            LateJudgement::Failure => {
-                self.tell(circuit.record_late(permit, self.head, clock::now()));
+            &LateJudgement::Failure(kind) => {
+                let transition = circuit.record_late(permit, self.head, clock::now());
+                self.tell(CircuitBreakerEvent::FailedLate { kind });
+                self.tell_of(transition);
             }
             // It has been recorded with its head.
             _ if !permit.is_trial() => {}
-            LateJudgement::Success => self.tell(circuit.record(permit, false, None, clock::now())),
+            LateJudgement::Success => {
+                self.tell_of(circuit.record(permit, false, None, clock::now()));
+            }
             LateJudgement::Neutral => circuit.release(permit, clock::now()),
         }
     }
 
-    fn tell(&self, transition: Option<CircuitTransition>) {
+    fn tell(&self, event: impl Into<EventKind>) {
+        self.reporter.emit_about(self.attempt, &self.breaker.name, None, event);
+    }
+
+    fn tell_of(&self, transition: Option<CircuitTransition>) {
         if let Some(transition) = transition {
-            self.reporter.emit_about(self.attempt, &self.breaker.name, None, transition);
+            self.tell(transition);
         }
     }
 }

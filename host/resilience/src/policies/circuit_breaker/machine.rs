@@ -161,6 +161,17 @@ impl CircuitMachine {
         self.settle(now) | has_expired | counts
     }
 
+    /// Records it and judges.
+    #[cfg(test)]
+    pub(super) fn record_late(
+        &mut self,
+        permit: CircuitPermit,
+        head: Instant,
+        now: Instant,
+    ) -> Option<CircuitTransition> {
+        if self.take_late(permit, head, now) { self.judge(None, now) } else { None }
+    }
+
     /// Records a result and judges. `requested` is how long the upstream asks to be left alone.
     #[cfg(test)]
     pub(super) fn record(

@@ -88,6 +88,12 @@ fn every_event_has_its_line() {
             r#"{"level":"INFO","msg":"circuit breaker state changed from open to half-open",HEAD,"from":"open","to":"half-open"}"#,
         ),
         (
+            EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate {
+                kind: ErrorKind::ConnectionTerminated,
+            }),
+            r#"{"level":"DEBUG","msg":"Success taken back: connection lost",HEAD,"failure":"connection-lost","error":"connection_terminated"}"#,
+        ),
+        (
             EventKind::Call(CallEvent::Rejected {
                 kind: ErrorKind::CircuitOpen,
                 retry_after: Some(second(3)),

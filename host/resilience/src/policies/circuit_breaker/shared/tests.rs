@@ -1,14 +1,16 @@
 //! The shared machine against the plain one: step by step in one thread, and in every order that
 //! two or three threads can get there.
 
+mod alone;
+mod late;
+
 use std::sync::Arc;
 
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
-use proptest::prelude::*;
 
 use super::*;
-use crate::policies::circuit_breaker::settings::{FailureThreshold, SuccessThreshold};
+use crate::policies::circuit_breaker::settings::FailureThreshold;
 use crate::sharded::take_place;
 
 const DELAY: Duration = Duration::from_millis(100);
@@ -134,103 +136,8 @@ fn a_success_that_others_have_seen_tells_against_opening() {
     });
 }
 
-// ===== in one thread =====
-
-#[derive(Clone, Debug)]
-enum Step {
-    Wait(u64),
-    Admit,
-    Answer { which: usize, failed: bool },
-    Release { which: usize },
-    Force(CircuitState),
-    Look,
-}
-
-/// Steps, each with the shard that it is taken on. Now and then something goes wrong.
-fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
-    let step = prop_oneof![
-        4 => (0..30_u64).prop_map(Step::Wait),
-        20 => Just(Step::Admit),
-        20 => (any::<usize>(), prop::bool::weighted(0.2))
-            .prop_map(|(which, failed)| Step::Answer { which, failed }),
-        2 => any::<usize>().prop_map(|which| Step::Release { which }),
-        1 => prop_oneof![
-            Just(CircuitState::Closed), Just(CircuitState::Open), Just(CircuitState::HalfOpen),
-        ].prop_map(Step::Force),
-        1 => Just(Step::Look),
-    ];
-    prop::collection::vec((0..SHARDS, step), 0..200)
-}
-
-fn thresholds() -> impl Strategy<Value = FailureThreshold> {
-    prop_oneof![
-        (1..4_usize, 0..4_usize).prop_map(|(failures, more)| FailureThreshold::Count {
-            failures,
-            capacity: failures + more
-        }),
-        (1..5_usize).prop_map(|failures| FailureThreshold::Period { failures, period: PERIOD }),
-        (0.01..1.0, 1..12_usize).prop_map(|(rate, min_calls)| FailureThreshold::Rate {
-            rate,
-            min_calls,
-            period: PERIOD
-        }),
-    ]
-}
-
-fn does_what_the_machine_does(settings: CircuitSettings, steps: Vec<(usize, Step)>) {
-    let mut now = Instant::now();
-    let mut machine = CircuitMachine::new(settings, now);
-    let shared = shared(settings, SHARDS, now);
-    let mut permits = Vec::new();
-    for (place, step) in steps {
-        take_place(place);
-        match step {
-            Step::Wait(millis) => now += Duration::from_millis(millis),
-            Step::Admit => {
-                let admitted = shared.admit(now);
-                assert_eq!(admitted, machine.admit(now));
-                permits.extend(admitted.0);
-            }
-            Step::Answer { which, failed } if !permits.is_empty() => {
-                let permit = permits.swap_remove(which % permits.len());
-                assert_eq!(
-                    shared.record(permit, failed, None, now),
-                    machine.record(permit, failed, None, now)
-                );
-            }
-            Step::Release { which } if !permits.is_empty() => {
-                let permit = permits.swap_remove(which % permits.len());
-                shared.release(permit, now);
-                machine.release(permit, now);
-            }
-            Step::Answer { .. } | Step::Release { .. } => {}
-            Step::Force(state) => assert_eq!(shared.force(state, now), machine.force(state, now)),
-            Step::Look => assert_eq!(shared.status(now), machine.status(now)),
-        }
-    }
-    assert_eq!(shared.status(now), machine.status(now));
-}
-
-proptest! {
-    #[test]
-    fn in_one_thread_it_does_what_the_machine_does(
-        steps in steps(), failure in thresholds(),
-        success in prop::option::of((1..4_usize, 0..3_usize)),
-    ) {
-        let success = success.map(|(successes, more)| {
-            SuccessThreshold { successes, capacity: successes + more }
-        });
-        let mut model = loom::model::Builder::new();
-        model.max_branches = 100_000;
-        let settings = CircuitSettings { success, ..settings(failure) };
-        model.check(move || does_what_the_machine_does(settings, steps.clone()));
-    }
-}
-
-// ===== in several =====
-
-/// What one thread does, at which millisecond. It answers its permits in the order in which it got
-/// them.
+/// What one thread does, at which millisecond. It answers its permits, and ends its bodies, in the
+/// order in which it got them.
 type Script = &'static [(u64, Act)];
 
 #[derive(Clone, Copy, Debug)]
@@ -238,6 +145,10 @@ enum Act {
     Admit,
     Succeed,
     Fail,
+    /// A good head, whose body is to come.
+    Head,
+    /// It breaks off.
+    Break,
     Force(CircuitState),
     /// How many counted results there are, and failures among them.
     Look,
@@ -250,33 +161,58 @@ enum Seen {
     CircuitStatus(CircuitStatus),
 }
 
+/// What a thread has not answered or ended yet.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    permits: Vec<CircuitPermit>,
+    /// Each with when its head came.
+    heads: Vec<(CircuitPermit, Instant)>,
+}
+
 /// Both machines' functions.
 trait Acting {
-    fn act(&mut self, act: Act, permits: &mut Vec<CircuitPermit>, now: Instant) -> Option<Seen>;
+    fn act(&mut self, act: Act, held: &mut Held, now: Instant) -> Option<Seen>;
+
+    /// A success by its head, which decides all but a trial.
+    fn head(&mut self, permit: CircuitPermit, now: Instant) -> Option<CircuitTransition>;
 }
 
 macro_rules! acting {
     ($machine:ty) => {
         impl Acting for $machine {
-            fn act(
-                &mut self,
-                act: Act,
-                permits: &mut Vec<CircuitPermit>,
-                now: Instant,
-            ) -> Option<Seen> {
+            fn act(&mut self, act: Act, held: &mut Held, now: Instant) -> Option<Seen> {
+                let Held { permits, heads } = held;
                 let answered = match act {
                     Act::Admit => {
                         let (admitted, transition) = self.admit(now);
                         permits.extend(admitted);
                         return Some(Seen::Admitted(admitted.err(), transition));
                     }
-                    Act::Succeed | Act::Fail if permits.is_empty() => return None,
+                    Act::Succeed | Act::Fail | Act::Head if permits.is_empty() => return None,
+                    Act::Break if heads.is_empty() => return None,
                     Act::Succeed => self.record(permits.remove(0), false, None, now),
                     Act::Fail => self.record(permits.remove(0), true, None, now),
+                    Act::Head => {
+                        let permit = permits.remove(0);
+                        heads.push((permit, now));
+                        self.head(permit, now)
+                    }
+                    Act::Break => {
+                        let (permit, head) = heads.remove(0);
+                        self.record_late(permit, head, now)
+                    }
                     Act::Force(state) => self.force(state, now),
                     Act::Look => return Some(Seen::CircuitStatus(self.status(now))),
                 };
                 Some(Seen::Answered(answered))
+            }
+
+            fn head(&mut self, permit: CircuitPermit, now: Instant) -> Option<CircuitTransition> {
+                if permit.is_trial() {
+                    self.answered(permit, &Arc::default(), now);
+                    return None;
+                }
+                self.record(permit, false, None, now)
             }
         }
     };
@@ -318,23 +254,21 @@ fn in_order(
 ) -> History {
     let mut machine = CircuitMachine::new(settings, start);
     run(&mut machine, start, before);
-    let mut permits = vec![Vec::new(); scripts.len()];
+    let mut held = vec![Held::default(); scripts.len()];
     let mut seen = vec![Vec::new(); scripts.len()];
     for thread in order {
         let (millis, act) = scripts[*thread][seen[*thread].len()];
-        let one = machine.act(act, &mut permits[*thread], start + Duration::from_millis(millis));
+        let one = machine.act(act, &mut held[*thread], start + Duration::from_millis(millis));
         seen[*thread].push(one);
     }
     (seen, machine.status(end(start, scripts)))
 }
 
 fn run(machine: &mut impl Acting, start: Instant, script: Script) -> Vec<Option<Seen>> {
-    let mut permits = Vec::new();
+    let mut held = Held::default();
     script
         .iter()
-        .map(|(millis, act)| {
-            machine.act(*act, &mut permits, start + Duration::from_millis(*millis))
-        })
+        .map(|(millis, act)| machine.act(*act, &mut held, start + Duration::from_millis(*millis)))
         .collect()
 }
 
