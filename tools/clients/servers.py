@@ -91,6 +91,8 @@ SetEnv GIT_HTTP_EXPORT_ALL 1
 ScriptAlias /git {backend}
 """
 
+MODULE = "LoadModule {0}_module /usr/lib/apache2/modules/mod_{0}.so\n"
+
 APACHE_MODULES = ["mpm_event", "authz_core", "alias", "env", "cgid", "dav", "dav_fs"]
 
 
@@ -151,7 +153,8 @@ class Site:
         """A file of a client's."""
         return self.root / name
 
-    def _start(self, *command, stdout=subprocess.DEVNULL) -> None:
+    def start(self, *command, stdout=subprocess.DEVNULL) -> None:
+        """Starts a server, which ends with the site."""
         process = subprocess.Popen([str(part) for part in command], stdout=stdout,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                    env=ENVIRONMENT)
@@ -164,7 +167,7 @@ class Site:
         (files / "large").write_bytes(os.urandom(1 << 20) * 8)
         config = self.root / "nginx.conf"
         config.write_text(NGINX.format(root=self.root, port=self.nginx))
-        self._start(program("nginx"), "-e", self.root / "nginx.log", "-c", config)
+        self.start(program("nginx"), "-e", self.root / "nginx.log", "-c", config)
         wait_for("nginx", self.nginx)
 
     def _start_apache(self) -> None:
@@ -173,13 +176,12 @@ class Site:
             (self.root / name).mkdir()
             os.chown(self.root / name, user.pw_uid, user.pw_gid)
         config = self.root / "apache.conf"
-        modules = "\n".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so"
-                            for name in APACHE_MODULES)
+        modules = "".join(map(MODULE.format, APACHE_MODULES))
         backend = Path(run("git", "--exec-path").stdout.decode().strip()) / "git-http-backend"
         config.write_text(APACHE.format(root=self.root, port=self.apache, user=user.pw_name,
                                         group=user.pw_gid, modules=modules, backend=backend))
         self.apache_user = user
-        self._start(program("apache2"), "-d", self.root, "-f", config, "-DFOREGROUND")
+        self.start(program("apache2"), "-d", self.root, "-f", config, "-DFOREGROUND")
         wait_for("apache2", self.apache)
 
     def _start_fusebox(self) -> None:
@@ -187,7 +189,7 @@ class Site:
         config.write_text(FUSEBOX.format(nginx=self.nginx, apache=self.apache,
                                          origin=self.origin.port))
         with open(self.root / "fusebox.log", "wb") as log:
-            self._start(self.fusebox, "run", config, stdout=log)
+            self.start(self.fusebox, "run", config, stdout=log)
         listening = until("fusebox listens", self._listening)
         self.port, self.admin = int(listening["listen"].rpartition(":")[2]), listening["admin"]
 

@@ -1,5 +1,6 @@
 """apt, which sends up to 10 requests at once on a connection, and goes on with what broke off."""
 
+import hashlib
 import os
 
 from case import ENVIRONMENT, Missing, case, equal, run
@@ -12,10 +13,12 @@ def _(site):
     if not os.path.exists(HELPER):
         raise Missing("apt-helper")
     files = [os.urandom(size * 5_000) for size in range(50)]
+    # What has no checksum it asks for one by one.
     wanted = []
     for index, content in enumerate(files):
         site.path("files").joinpath(f"apt-{index}").write_bytes(content)
-        wanted += [site.url(f"/files/apt-{index}"), site.path(f"apt-{index}"), ""]
+        wanted += [site.url(f"/files/apt-{index}"), site.path(f"apt-{index}"),
+                   f"SHA256:{hashlib.sha256(content).hexdigest()}"]
     part = site.path("apt-49")
     part.write_bytes(files[49][:100_000])
     # Its own user, who would fetch for root, may not write here.
