@@ -61,7 +61,7 @@ impl<'a> AccessLine<'a> {
         line.piece("\",\"route\":\"").text_value(request.route().as_bytes());
 
         let head = request.head();
-        let said = Said::of(&head.headers);
+        let said = ToldHeaders::of(&head.headers);
         let host = said
             .host
             .unwrap_or_else(|| head.uri.authority().map_or("", |host| host.as_str()).as_bytes());
@@ -129,14 +129,14 @@ impl<'a> AccessLine<'a> {
 
 /// What the line tells of a request's headers: the first of each name.
 #[derive(Default)]
-struct Said<'a> {
+struct ToldHeaders<'a> {
     host: Option<&'a [u8]>,
     referer: Option<&'a [u8]>,
     user_agent: Option<&'a [u8]>,
     content_length: Option<&'a [u8]>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> ToldHeaders<'a> {
     /// To go through all of them costs less than to look each up.
     fn of(headers: &'a HeaderMap) -> Self {
         let mut said = Self::default();
