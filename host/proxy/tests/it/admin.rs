@@ -91,6 +91,7 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
         json!({
             "version": "…",
             "ready": true,
+            "connections": { "places": 10_000, "taken": 0 },
             "workers": [
                 { "connections": 0, "stalled": false },
                 { "connections": 0, "stalled": false },
