@@ -52,9 +52,22 @@ impl Hosts {
 fn without_port(header: &HeaderValue) -> Option<Rc<str>> {
     let authority: http::uri::Authority = header.to_str().ok()?.parse().ok()?;
     let host = authority.host();
+    if !authority.as_str().strip_prefix(host).is_some_and(is_port) {
+        return None;
+    }
     // `b.example.` is `b.example`, said in full.
     let host = host.strip_suffix('.').filter(|host| !host.is_empty()).unwrap_or(host);
-    (!authority.as_str().contains('@')).then(|| host.into())
+    Some(host.into())
+}
+
+/// Whether this is what may follow a host: nothing, or a port, which may be empty (RFC 3986,
+/// section 3.2.3).
+fn is_port(text: &str) -> bool {
+    text.is_empty()
+        || text.strip_prefix(':').is_some_and(|port| {
+            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+            is_number && (port.is_empty() || port.parse::<u16>().is_ok())
+        })
 }
 
 #[cfg(test)]
@@ -71,6 +84,8 @@ mod tests {
     fn the_host_is_without_port_and_an_absolute_target_wins() {
         assert_eq!(host(Request::get("/").header("host", "b:3002")).as_deref(), Some("b"));
         assert_eq!(host(Request::get("/").header("host", "[::1]:3002")).as_deref(), Some("[::1]"));
+        assert_eq!(host(Request::get("/").header("host", "b:65535")).as_deref(), Some("b"));
+        assert_eq!(host(Request::get("/").header("host", "b:")).as_deref(), Some("b"));
         assert_eq!(host(Request::get("http://c:1/").header("host", "b")).as_deref(), Some("c"));
         assert_eq!(host(Request::get("/").header("host", "b.c.:80")).as_deref(), Some("b.c"));
         assert_eq!(host(Request::get("/").version(Version::HTTP_10)).as_deref(), Some(""));
@@ -80,9 +95,12 @@ mod tests {
     fn a_missing_repeated_or_odd_host_is_refused() {
         assert_eq!(host(Request::get("/")), None);
         assert_eq!(host(Request::get("/").header("host", "a").header("host", "a")), None);
-        for odd in ["", "a b", "u@b", "b/c", "b:x:y"] {
+        for odd in [
+            "", "a b", "u@b", "b/c", "b:x:y", "b:abc", "b:65536", "b:+80", "b:-1", "[::1]x", "[::1",
+        ] {
             assert_eq!(host(Request::get("/").header("host", odd)), None, "{odd}");
         }
+        assert_eq!(host(Request::get("http://c:99999/").header("host", "b")), None);
         assert_eq!(host(Request::connect("b:443").header("host", "b")), None);
         assert_eq!(host(Request::get("c.example").header("host", "b")), None);
     }

@@ -530,7 +530,15 @@ fn both_framings_at_once_are_refused_or_the_length_ends_here() {
 #[test]
 fn a_missing_or_odd_host_is_a_400() {
     let (origin, proxy) = strict();
-    for head in ["", "host: a\r\nhost: b\r\n", "host: a b\r\n", "host: u@b\r\n", "host: \r\n"] {
+    for head in [
+        "",
+        "host: a\r\nhost: b\r\n",
+        "host: a b\r\n",
+        "host: u@b\r\n",
+        "host: \r\n",
+        "host: b:abc\r\n",
+        "host: b:99999\r\n",
+    ] {
         let response = proxy.ask(format!("GET / HTTP/1.1\r\n{head}x-request-id: 1\r\n\r\n"));
         is_problem(&response, "1", 400, "http_request_error", "host missing or not valid");
     }
