@@ -16,7 +16,9 @@ use fusebox_resilience::{Added, RequestFlaw};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use ipnet::IpNet;
 
-use forwarded::{Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_forwarded};
+use forwarded::{
+    Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, is_forwarded,
+};
 
 /// The header of the request id. The id is the client's if it is valid, or else a new one; it goes
 /// to the upstream, back to the client, and into every log line.
@@ -54,7 +56,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Headers that `Connection` can't remove: they are meant for the whole way. A client must not
 /// remove what chose the route or what an earlier proxy added.
-const END_TO_END: [HeaderName; 11] = [
+const END_TO_END: [HeaderName; 12] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
     header::CONTENT_LENGTH,
@@ -66,6 +68,7 @@ const END_TO_END: [HeaderName; 11] = [
     X_FORWARDED_FOR,
     X_FORWARDED_HOST,
     X_FORWARDED_PROTO,
+    X_REAL_IP,
 ];
 
 /// The longest request id that is taken from a client.
@@ -123,7 +126,7 @@ impl Hop {
         let peer = Peer::new(address, trusted);
         let usual = [
             (header::VIA, VIA_11.clone()),
-            (X_FORWARDED_FOR, value(peer.text())),
+            (X_FORWARDED_FOR, peer.value()),
             (X_FORWARDED_PROTO, PROTO),
         ];
         Self { peer, trusted: trusted.clone(), usual, with_host: RefCell::default() }
@@ -149,10 +152,6 @@ impl Hop {
             }
         }
     }
-}
-
-fn value(text: &Rc<str>) -> HeaderValue {
-    HeaderValue::try_from(&**text).expect("an address is a valid value")
 }
 
 /// What became of a client's headers.
@@ -203,7 +202,7 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
         headers.insert(X_FORWARDED_HOST, host);
     }
     append(headers, header::VIA, if version == Version::HTTP_10 { &VIA_10 } else { &VIA_11 });
-    append(headers, X_FORWARDED_FOR, &value(hop.peer.text()));
+    append(headers, X_FORWARDED_FOR, &hop.peer.value());
     if is_believed && headers.contains_key(header::FORWARDED) {
         append(headers, header::FORWARDED, &hop.peer.element());
     }

@@ -92,8 +92,9 @@ impl ListenerConfig {
     pub const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[
         ChangedDefault {
             keys: &["trusted"],
-            message: "is none: `X-Forwarded-*` and `Forwarded` of clients are replaced; it was \
-                      everybody, as with `trusted = [\"0.0.0.0/0\", \"::/0\"]`",
+            message: "is none: `X-Forwarded-*`, `Forwarded` and `X-Real-IP` of clients are \
+                      replaced; it was everybody, as with `trusted = [\"0.0.0.0/0\", \
+                      \"::/0\"]`",
         },
         ChangedDefault {
             keys: &["paths"],

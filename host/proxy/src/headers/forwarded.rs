@@ -1,8 +1,12 @@
 //! Who a request comes from: what a client says of its way, and whom fusebox believes.
 //!
-//! `Forwarded` is RFC 7239. `X-Forwarded-*` has no standard; the rules are those of nginx and
-//! Envoy. An upstream takes both for the word of its own proxy, so those of a client that is not
-//! trusted do not go on.
+//! `Forwarded` is RFC 7239. `X-Forwarded-*` and `X-Real-IP` have no standard; the rules are those
+//! of nginx and Envoy, and of Traefik for the last. An upstream takes all of them for the word of
+//! its own proxy, so those of a client that is not trusted do not go on.
+//!
+//! Others do, as with all three: names for the same that belong to one product, such as
+//! `True-Client-IP`, and `X-Original-URL` or `X-Rewrite-URL`, in which ingresses tell an
+//! authorising service what was asked for. An upstream that heeds those must know who sets them.
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
@@ -14,9 +18,11 @@ use ipnet::IpNet;
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// What they begin with. To CGI and its heirs `_` is `-`.
+/// What most of them begin with. To CGI and its heirs `_` is `-`.
 const FAMILY: &[u8] = b"x-forwarded-";
+const REAL_IP: &[u8] = b"x-real-ip";
 
 /// Whether a header says where a request comes from.
 pub(super) fn is_forwarded(name: &HeaderName) -> bool {
@@ -24,10 +30,13 @@ pub(super) fn is_forwarded(name: &HeaderName) -> bool {
         return true;
     }
     let name = name.as_str().as_bytes();
+    let begins_as = |other: &[u8]| {
+        name.iter().zip(other).all(|(byte, of)| byte == of || (*byte, *of) == (b'_', b'-'))
+    };
     // Most names begin otherwise.
     name.first() == Some(&b'x')
-        && name.len() > FAMILY.len()
-        && name.iter().zip(FAMILY).all(|(byte, of)| byte == of || (*byte, *of) == (b'_', b'-'))
+        && (name.len() > FAMILY.len() && begins_as(FAMILY)
+            || name.len() == REAL_IP.len() && begins_as(REAL_IP))
 }
 
 /// The peer of a connection from a client.
@@ -59,6 +68,11 @@ impl Peer {
         &self.text
     }
 
+    /// The address as a header's value.
+    pub(super) fn value(&self) -> HeaderValue {
+        HeaderValue::try_from(&*self.text).expect("an address is a valid value")
+    }
+
     pub(super) fn is_trusted(&self) -> bool {
         self.is_trusted
     }
@@ -76,10 +90,11 @@ impl Peer {
     pub(super) fn silence(&self, headers: &mut HeaderMap) -> bool {
         let said: Vec<_> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
         for name in said {
-            let is_standard = name == header::FORWARDED;
             headers.remove(&name);
-            if is_standard {
+            if name == header::FORWARDED {
                 headers.insert(name, self.element());
+            } else if name == X_REAL_IP {
+                headers.insert(name, self.value());
             }
         }
         !self.is_known_to_claim.replace(true)
@@ -165,10 +180,27 @@ mod tests {
     #[test]
     fn a_name_is_told_by_its_beginning() {
         let is = |name| is_forwarded(&HeaderName::from_static(name));
-        for name in ["forwarded", "x-forwarded-for", "x-forwarded-client-cert", "x_forwarded_for"] {
+        for name in [
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-client-cert",
+            "x_forwarded_for",
+            "x-real-ip",
+            "x_real_ip",
+        ] {
             assert!(is(name), "{name}");
         }
-        for name in ["x-forwarded-", "x-forwarded", "x-forward-for", "xforwarded-for", "x", "via"] {
+        for name in [
+            "x-forwarded-",
+            "x-forwarded",
+            "x-forward-for",
+            "xforwarded-for",
+            "x",
+            "via",
+            "x-real-ips",
+            "x-real",
+            "x-original-url",
+        ] {
             assert!(!is(name), "{name}");
         }
     }

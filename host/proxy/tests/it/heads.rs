@@ -112,14 +112,15 @@ const CLAIMS: &str = "GET / HTTP/1.1\r\nHost: b.example\r\nX-Request-Id: ID\r\n\
     X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 198.51.100.2, 10.1.1.1\r\n\
     X-Forwarded-Proto: https\r\nX-Forwarded-Host: bank.example\r\nX-Forwarded-Port: 443\r\n\
     X-Forwarded-Client-Cert: Subject=root\r\nX_Forwarded_For: 198.51.100.3\r\n\
-    Forwarded: for=198.51.100.1;proto=https\r\nX-Forward: kept\r\n\r\n";
+    Forwarded: for=198.51.100.1;proto=https\r\nX-Real-IP: 198.51.100.4\r\n\
+    X-Original-URL: /kept\r\n\r\n";
 
 /// What of that the origin got.
 fn forwarded(request: &Message) -> Vec<String> {
     let mut said: Vec<String> = request
         .headers
         .iter()
-        .filter(|(name, _)| name.contains("forward"))
+        .filter(|(name, _)| ["forward", "real", "original"].iter().any(|word| name.contains(word)))
         .map(|(name, value)| format!("{name}: {value}"))
         .collect();
     said.sort();
@@ -139,10 +140,11 @@ fn what_a_client_says_of_its_way_is_replaced_unless_it_is_trusted() {
             forwarded(&seen.request),
             [
                 "forwarded: for=127.0.0.1;proto=http",
-                "x-forward: kept",
                 "x-forwarded-for: 127.0.0.1",
                 "x-forwarded-host: b.example",
                 "x-forwarded-proto: http",
+                "x-original-url: /kept",
+                "x-real-ip: 127.0.0.1",
             ]
         );
     }
@@ -170,12 +172,13 @@ fn a_trusted_client_is_believed_and_the_address_is_the_last_untrusted_one() {
         forwarded(&origin.only()),
         [
             "forwarded: for=198.51.100.1;proto=https, for=127.0.0.1;proto=http",
-            "x-forward: kept",
             "x-forwarded-client-cert: Subject=root",
             "x-forwarded-for: 198.51.100.1, 198.51.100.2, 10.1.1.1, 127.0.0.1",
             "x-forwarded-host: bank.example",
             "x-forwarded-port: 443",
             "x-forwarded-proto: https",
+            "x-original-url: /kept",
+            "x-real-ip: 198.51.100.4",
         ],
         "`x_forwarded_for` would be another of its name to some"
     );
