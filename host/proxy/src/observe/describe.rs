@@ -195,6 +195,7 @@ fn retry(of: &RetryEvent, say: &impl Say) {
             let message = match reason {
                 NoRetry::Method => "Not retried: the method is not idempotent",
                 NoRetry::Body => "Not retried: the request body is too long to be kept",
+                NoRetry::Memory => "Not retried: the memory for request bodies is full",
                 NoRetry::RetryAfter => "Not retried: the upstream asks for too long a wait",
                 NoRetry::Upstream => "Not retried: the upstream asks not to be asked again",
                 NoRetry::Retried => "Not retried: another layer has retried it or turned it away",

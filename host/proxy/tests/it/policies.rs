@@ -447,6 +447,9 @@ fn a_body_for_which_there_is_no_memory_gets_one_attempt_and_an_event() {
         let told = proxy.told("1");
         let not_kept = told.iter().filter(|line| line.starts_with("Request body not kept")).count();
         assert_eq!(not_kept, 2 - attempts, "{told:?}");
+        let why =
+            told.iter().any(|line| line == "Not retried: the memory for request bodies is full");
+        assert_eq!(why, not_kept == 1, "{told:?}");
         let counted = r#"fusebox_request_bodies_not_kept_total{route="/"}"#;
         proxy.counts(&[(counted, not_kept as f64)]);
     }

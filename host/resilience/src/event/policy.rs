@@ -46,6 +46,8 @@ pub enum NoRetry {
     Method,
     /// The request body is longer than what is kept for replay.
     Body,
+    /// The request body was not kept: the memory for all of them is full.
+    Memory,
     /// The upstream asks for a longer wait than the policy may wait.
     RetryAfter,
     /// The upstream asks not to be asked again.
@@ -62,9 +64,10 @@ pub enum NoRetry {
 
 impl NoRetry {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Method,
         Self::Body,
+        Self::Memory,
         Self::RetryAfter,
         Self::Upstream,
         Self::Retried,
@@ -78,6 +81,7 @@ impl NoRetry {
         match self {
             Self::Method => "method",
             Self::Body => "body",
+            Self::Memory => "memory",
             Self::RetryAfter => "retry-after",
             Self::Upstream => "upstream",
             Self::Retried => "retried",

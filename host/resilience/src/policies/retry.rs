@@ -304,8 +304,9 @@ impl Retry {
         {
             return Err(NoRetry::Method);
         }
-        if !call.body().can_repeat() {
-            return Err(NoRetry::Body);
+        let body = call.body();
+        if !body.can_repeat() {
+            return Err(if body.is_squeezed() { NoRetry::Memory } else { NoRetry::Body });
         }
         if !self.retry_retried && layers::retries_elsewhere(call, outcome) {
             return Err(NoRetry::Retried);

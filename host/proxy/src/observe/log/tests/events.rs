@@ -44,6 +44,10 @@ fn every_event_has_its_line() {
             r#"{"level":"INFO","msg":"Not retried: the request body is too long to be kept",HEAD,"reason":"body"}"#,
         ),
         (
+            skipped(NoRetry::Memory),
+            r#"{"level":"INFO","msg":"Not retried: the memory for request bodies is full",HEAD,"reason":"memory"}"#,
+        ),
+        (
             skipped(NoRetry::RetryAfter),
             r#"{"level":"INFO","msg":"Not retried: the upstream asks for too long a wait",HEAD,"reason":"retry-after"}"#,
         ),
