@@ -185,7 +185,7 @@ fn check(case: &ComponentCase) -> Result<()> {
     if let Some(response) = response {
         ensure!(
             (100..=999).contains(&response.status),
-            place("`response.status` must be within 100 to 999")
+            place("`response.status` must be from 100 to 999")
         );
         ensure!(
             response.body.is_none() || response.body_bytes.is_none(),

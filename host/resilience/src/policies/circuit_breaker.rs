@@ -132,7 +132,8 @@ impl PolicyConfig for CircuitBreakerConfig {
     const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[
         ChangedDefault {
             keys: &["failure_threshold", "failure_rate"],
-            message: "is none: half of at least 20 calls within 10s open it, for 5s at first; it \
+            message: "is none: a `failure_rate` of 0.5 opens it, with defaults of its own for \
+                      `min_calls`, `period`, `success_threshold`, `delay` and `delay_factor`; it \
                       was 5, as with `failure_threshold = 5`",
         },
         ChangedDefault {
@@ -261,7 +262,7 @@ impl CircuitBreakerConfig {
             "needs a `failure_threshold`".into()
         });
         let min_calls = self.min_calls.unwrap_or(min_calls);
-        within(min_calls, 1, MAX_CAPACITY, "min_calls", problems);
+        problems.require_within(min_calls, 1..=MAX_CAPACITY, "min_calls");
         let period = self.period.or(period);
         problems.require(period.is_some(), "failure_rate", || "needs a `period`".into());
         let period = period.unwrap_or(ConfigDuration::SHORTEST);
@@ -271,7 +272,7 @@ impl CircuitBreakerConfig {
 
     fn count(&self, period: Option<ConfigDuration>, problems: &mut Problems) -> FailureThreshold {
         let failures = self.failure_threshold.unwrap_or(1);
-        within(failures, 1, MAX_CAPACITY, "failure_threshold", problems);
+        problems.require_within(failures, 1..=MAX_CAPACITY, "failure_threshold");
         if let Some(period) = period {
             problems.require_time(period, "period");
             problems.require(self.failure_capacity.is_none(), "failure_capacity", || {
@@ -281,7 +282,7 @@ impl CircuitBreakerConfig {
         }
         let capacity = self.failure_capacity.unwrap_or(failures);
         if self.failure_capacity.is_some() {
-            within(capacity, failures, MAX_CAPACITY, "failure_capacity", problems);
+            problems.require_within(capacity, failures..=MAX_CAPACITY, "failure_capacity");
         }
         FailureThreshold::Count { failures, capacity }
     }
@@ -294,19 +295,13 @@ impl CircuitBreakerConfig {
             });
             return None;
         };
-        within(successes, 1, MAX_CAPACITY, "success_threshold", problems);
+        problems.require_within(successes, 1..=MAX_CAPACITY, "success_threshold");
         let capacity = self.success_capacity.unwrap_or(successes);
         if self.success_capacity.is_some() {
-            within(capacity, successes, MAX_CAPACITY, "success_capacity", problems);
+            problems.require_within(capacity, successes..=MAX_CAPACITY, "success_capacity");
         }
         Some(SuccessThreshold { successes, capacity })
     }
-}
-
-fn within(value: usize, least: usize, most: usize, key: &str, problems: &mut Problems) {
-    problems.require((least..=most).contains(&value), key, || {
-        format!("must be within {least} to {most}, is {value}")
-    });
 }
 
 /// Stops asking an upstream that keeps failing.

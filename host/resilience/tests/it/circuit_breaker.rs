@@ -485,19 +485,19 @@ async fn an_error_of_the_client_is_neutral_whatever_the_conditions_say() {
 #[test]
 fn configuration_errors_name_the_key() {
     for (text, expected) in [
-        ("failure_threshold = 0", "failure_threshold: must be within 1 to 100000, is 0"),
-        ("failure_threshold = 100001", "failure_threshold: must be within 1 to 100000, is 100001"),
+        ("failure_threshold = 0", "failure_threshold: must be from 1 to 100000, is 0"),
+        ("failure_threshold = 100001", "failure_threshold: must be from 1 to 100000, is 100001"),
         (
             "failure_threshold = 1_000_000_000_000_000",
-            "failure_threshold: must be within 1 to 100000, is 1000000000000000",
+            "failure_threshold: must be from 1 to 100000, is 1000000000000000",
         ),
         (
             "failure_threshold = 3\nfailure_capacity = 2",
-            "failure_capacity: must be within 3 to 100000, is 2",
+            "failure_capacity: must be from 3 to 100000, is 2",
         ),
         (
             "failure_threshold = 5\nfailure_capacity = 100001",
-            "failure_capacity: must be within 5 to 100000, is 100001",
+            "failure_capacity: must be from 5 to 100000, is 100001",
         ),
         ("failure_capacity = 9", "failure_capacity: needs a `failure_threshold`"),
         ("failure_rate = 0.5", "failure_rate: needs a `period`"),
@@ -529,20 +529,20 @@ fn configuration_errors_name_the_key() {
         ),
         (
             "period = \"1s\"\nfailure_rate = 0.5\nmin_calls = 0",
-            "min_calls: must be within 1 to 100000, is 0",
+            "min_calls: must be from 1 to 100000, is 0",
         ),
         ("slow_call = \"0s\"", "slow_call: must be at least 1ms, is 0s"),
-        ("success_threshold = 100001", "success_threshold: must be within 1 to 100000, is 100001"),
-        ("success_threshold = 0", "success_threshold: must be within 1 to 100000, is 0"),
+        ("success_threshold = 100001", "success_threshold: must be from 1 to 100000, is 100001"),
+        ("success_threshold = 0", "success_threshold: must be from 1 to 100000, is 0"),
         (
             "success_threshold = 3\nsuccess_capacity = 2",
-            "success_capacity: must be within 3 to 100000, is 2",
+            "success_capacity: must be from 3 to 100000, is 2",
         ),
         (
             "failure_threshold = 5\nsuccess_capacity = 2",
             "success_capacity: needs a `success_threshold`",
         ),
-        ("success_capacity = 2", "success_capacity: must be within 3 to 100000, is 2"),
+        ("success_capacity = 2", "success_capacity: must be from 3 to 100000, is 2"),
         ("delay = \"1ns\"", "delay: must be 0s or at least 1ms, is 1ns"),
         ("delay_factor = 0.9", "delay_factor: must be at least 1, is 0.9"),
         (

@@ -121,7 +121,7 @@ fn mistakes_are_said_with_their_line() {
         ),
         (
             case("response = { status = 20 }\nexpect = { handled = true }"),
-            "2: `a`: `response.status` must be within",
+            "2: `a`: `response.status` must be from",
         ),
         (
             of_response(
