@@ -6,6 +6,7 @@
 //! and what was expected.
 
 mod document;
+mod missing;
 mod path;
 mod route;
 mod table;

@@ -10,6 +10,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
+use super::missing::{also_missing, missing_key};
 use super::path::{PathStep, join, steps};
 use super::variables::expand_all;
 use super::words::{TOO_DEEP, found, in_plain_words};
@@ -252,11 +253,13 @@ impl<'t> Document<'t> {
                 Err(error) => error,
             };
             let found = self.toml_error(&error, path);
-            let missing = found.message.strip_prefix("missing key `");
-            let missing = missing.and_then(|rest| rest.strip_suffix('`'));
             // A key that was taken out is not missing.
-            if !missing.is_some_and(|key| wrong.contains(&join(&found.path, key))) {
+            let was_there = |key: &str| wrong.contains(&join(&found.path, key));
+            if !missing_key(&error).is_some_and(was_there) {
                 report(found.clone());
+            }
+            for key in also_missing::<T>(&rest, &error).iter().filter(|key| !was_there(key)) {
+                report(ConfigError { message: format!("missing key `{key}`"), ..found.clone() });
             }
             let is_last = wrong.len() == MOST_ERRORS;
             wrong.insert(found.path);

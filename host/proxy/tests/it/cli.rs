@@ -230,6 +230,31 @@ fn all_that_is_wrong_in_a_table_is_said_at_once() {
 }
 
 #[test]
+fn each_key_that_is_missing_in_a_table_is_named() {
+    let directory = directory(&config(
+        "[policies.one]\nkind = 'retry'\nrandom_delay = {}\n\
+         [policies.two]\nkind = 'retry'\nrandom_delay = { mim = '1s' }\nmax_retries = 'all'\n\
+         [policies.three]\nkind = 'retry'\n[policies.three.random_delay]\nmin = 1\n\
+         [[routes]]\nupstream = 'http://b'\npolicies = ['one', 'two', 'three']\n",
+    ));
+    let said = complaints(directory.path());
+    let said: Vec<_> = said.iter().map(|line| line.split(" expected").next().unwrap()).collect();
+    assert_eq!(
+        said,
+        [
+            "fusebox.toml:5: policies.one.random_delay: missing key `min`",
+            "fusebox.toml:5: policies.one.random_delay: missing key `max`",
+            "fusebox.toml:8: policies.two.random_delay.mim: unknown key `mim`,",
+            "fusebox.toml:8: policies.two.random_delay: missing key `min`",
+            "fusebox.toml:8: policies.two.random_delay: missing key `max`",
+            "fusebox.toml:9: policies.two.max_retries:",
+            "fusebox.toml:12: policies.three.random_delay: missing key `max`",
+            "fusebox.toml:13: policies.three.random_delay.min:",
+        ]
+    );
+}
+
+#[test]
 fn an_error_is_one_line_whatever_it_speaks_of() {
     let directory = directory(&config(
         "[policies.answer]\nkind = 'fallback'\n\
