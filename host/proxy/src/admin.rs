@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::observe::{
-    self, BudgetSample, ComponentSample, ConnectionsSample, Log, Metrics, PolicySample, Scrape,
+    self, BudgetSample, ComponentSample, Log, Metrics, PlacesSample, PolicySample, Scrape,
 };
 use crate::running::Running;
 use crate::server::ServerLoad;
@@ -208,9 +208,12 @@ impl Admin {
             .running
             .budget_uses()
             .map(|(name, status)| BudgetSample { name: name.into(), status });
-        let ServerLoad { places, .. } = &self.load;
+        let ServerLoad { places, calls, .. } = &self.load;
         let scrape = Scrape {
-            connections: ConnectionsSample { taken: places.taken(), places: places.count() },
+            connections: PlacesSample { taken: places.taken(), places: places.count() },
+            calls: calls
+                .as_ref()
+                .map(|calls| PlacesSample { taken: calls.taken(), places: calls.count() }),
             policies,
             budgets: budgets.collect(),
             components,

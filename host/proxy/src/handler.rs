@@ -2,15 +2,18 @@
 
 mod body;
 mod host;
+mod in_flight;
 mod path;
 mod request_id;
 mod response;
 
 pub(crate) use body::ClientBody;
+pub(crate) use in_flight::CallPlaces;
 pub(crate) use response::ClientResponse;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_http1::RequestHead;
@@ -32,8 +35,12 @@ use crate::seldom::Seldom;
 use crate::upstream::HttpUpstream;
 use body::{ClientRequestBody, OngoingCall};
 use host::Hosts;
+use in_flight::{CallPlace, CallPlacesHandle};
 use path::has_dot_segment;
 use request_id::RequestIds;
+
+/// When a client may come back for whose call there is no place: others may end in the next moment.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// Handles the requests of one worker.
 #[derive(Debug)]
@@ -46,7 +53,7 @@ pub(crate) struct RequestHandler {
     names: Box<[Arc<str>]>,
     worker: Rc<Worker>,
     max_body: u64,
-    body_timeout: std::time::Duration,
+    body_timeout: Duration,
     retry_after_jitter: f64,
     no_route: Arc<str>,
     request_ids: RequestIds,
@@ -58,9 +65,13 @@ pub(crate) struct RequestHandler {
     claims: Seldom,
     /// Of what is no request.
     refusals: Seldom,
+    /// Of calls too many.
+    turned_away: Seldom,
     /// Of connections that a limit has ended, by limit.
     ends: [Seldom; ConnectionLimit::ALL.len()],
     buffers: Rc<Buffers>,
+    /// `None`: there may be any number of calls.
+    places: Option<Rc<CallPlacesHandle>>,
 }
 
 /// A request that was taken on.
@@ -77,6 +88,7 @@ impl RequestHandler {
     pub(crate) fn new(
         routes: Arc<RouteTable>,
         limits: &ListenerConfig,
+        places: Option<Arc<CallPlaces>>,
         workers: usize,
         observers: Observers,
     ) -> Self {
@@ -95,6 +107,7 @@ impl RequestHandler {
             replay_memory: ReplayMemory::new(limits.max_replay_memory.in_memory() / workers).into(),
             claims: Seldom::default(),
             refusals: Seldom::default(),
+            turned_away: Seldom::default(),
             ends: Default::default(),
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
@@ -105,6 +118,7 @@ impl RequestHandler {
             request_ids: RequestIds::default(),
             hosts: Hosts::default(),
             buffers,
+            places: places.map(CallPlacesHandle::new),
         }
     }
 
@@ -155,7 +169,15 @@ impl RequestHandler {
             let connections = self.claims.count(call.request().started());
             call.reporter().emit_own(CallEvent::ForwardedReplaced { connections });
         }
-        Begun { ongoing: OngoingCall::new(call, self.buffers.clone()), admitted }
+        let (admitted, place) = match admitted.and_then(|route| Ok((route, self.take_place()?))) {
+            Ok((route, place)) => (Ok(route), place),
+            Err(refusal) => (Err(refusal), None),
+        };
+        if let Err(Refusal::Busy { .. }) = admitted {
+            let count = self.turned_away.count(call.request().started());
+            call.reporter().emit_own(CallEvent::TurnedAway { count });
+        }
+        Begun { ongoing: OngoingCall::new(call, self.buffers.clone(), place), admitted }
     }
 
     /// Answers a request that was taken on. Dropping the future cancels the call.
@@ -168,7 +190,7 @@ impl RequestHandler {
             let Begun { ongoing, admitted } = begun;
             let route = match admitted {
                 Ok(place) => &self.routes.routes()[place],
-                Err(refusal) => return ongoing.refuse(refusal),
+                Err(refusal) => return ongoing.refuse(refusal, self.retry_after_jitter),
             };
             let scope = Scope::new(&self.upstreams[route.upstream]);
             let outcome = route.pipeline.execute(ongoing.call(), &scope).await;
@@ -179,6 +201,15 @@ impl RequestHandler {
                 Ok(response) => ongoing.answer(response),
                 Err(error) => ongoing.fail(&error, self.retry_after_jitter),
             }
+        }
+    }
+
+    /// A place among the calls in flight. `None`: they have no limit.
+    fn take_place(&self) -> Result<Option<CallPlace>, Refusal> {
+        let Some(places) = &self.places else { return Ok(None) };
+        match places.take() {
+            Some(place) => Ok(Some(place)),
+            None => Err(Refusal::Busy { retry_after: BUSY }),
         }
     }
 

@@ -18,6 +18,6 @@ pub use level::Level;
 pub use line::Line;
 pub use log::{Log, LogWriter};
 pub use metrics::{
-    BudgetSample, CONTENT_TYPE, ComponentSample, ConnectionsSample, Metrics, PolicySample, Scrape,
+    BudgetSample, CONTENT_TYPE, ComponentSample, Metrics, PlacesSample, PolicySample, Scrape,
 };
 pub use no_route::NO_ROUTE;

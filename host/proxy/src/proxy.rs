@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::admin::{Admin, AdminSocket, AdminThread};
 use crate::compile::{Compiled, compile};
 use crate::config::{Config, ConfigError, ConfigFile};
+use crate::handler::CallPlaces;
 use crate::observe::{Level, Log, Metrics};
 use crate::read::read;
 use crate::running::Running;
@@ -107,6 +108,7 @@ impl Proxy {
         let longest_call = config.components.values().map(|component| component.timeout.0).max();
         let shared = WorkerContext {
             routes: routes.clone(),
+            calls: config.listener.max_in_flight.map(CallPlaces::new).map(Arc::new),
             limits: config.listener,
             observers: observers.clone(),
             components: components.clone(),

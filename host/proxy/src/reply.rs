@@ -24,6 +24,11 @@ pub enum Refusal {
     NoRoute,
     /// The request's head is refused.
     Flawed(RequestFlaw),
+    /// As many calls are in flight as may be.
+    Busy {
+        /// When the client may try again.
+        retry_after: Duration,
+    },
     /// A call failed.
     Failed {
         /// The kind of failure.
@@ -91,7 +96,9 @@ impl Refusal {
     /// The same, asking the client to stay away for longer by this part of the time.
     #[must_use]
     pub fn later(mut self, part: f64) -> Self {
-        if let Self::Failed { retry_after: Some(after), .. } = &mut self {
+        if let Self::Failed { retry_after: Some(after), .. } | Self::Busy { retry_after: after } =
+            &mut self
+        {
             *after += after.mul_f64(part);
         }
         self
@@ -102,6 +109,7 @@ impl Refusal {
         match self {
             Self::Unread(unread) => unread.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Flawed(flaw) => match flaw {
                 RequestFlaw::Host | RequestFlaw::Path => StatusCode::BAD_REQUEST,
                 RequestFlaw::TargetLength => StatusCode::URI_TOO_LONG,
@@ -138,6 +146,7 @@ impl Refusal {
             Self::NoRoute => "destination_not_found",
             Self::Flawed(RequestFlaw::Loop) => "proxy_loop_detected",
             Self::Unread(_) | Self::Flawed(_) => "http_request_error",
+            Self::Busy { .. } => "http_request_denied",
             Self::Failed { name, .. } => name,
         }
     }
@@ -146,6 +155,7 @@ impl Refusal {
         match self {
             Self::Unread(unread) => unread.to_string(),
             Self::NoRoute => "no route".to_owned(),
+            Self::Busy { .. } => "too many requests in flight".to_owned(),
             Self::Flawed(flaw) => flaw.to_string(),
             Self::Failed { kind, .. } => kind.to_string(),
         }
@@ -170,7 +180,9 @@ impl Refusal {
         if let Ok(value) = HeaderValue::try_from(told) {
             headers.insert(headers::PROXY_STATUS, value);
         }
-        if let Self::Failed { retry_after: Some(after), .. } = self {
+        if let Self::Failed { retry_after: Some(after), .. } | Self::Busy { retry_after: after } =
+            self
+        {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         let mut response = http::Response::new(ResponseBody::full(Bytes::from(body)));

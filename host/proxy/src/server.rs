@@ -32,6 +32,7 @@ use fusebox_resilience::Observers;
 use tokio::net::TcpListener;
 
 use crate::config::ListenerConfig;
+use crate::handler::CallPlaces;
 use crate::observe::Log;
 use accept::Acceptor;
 use places::ConnectionPlaces;
@@ -60,6 +61,7 @@ pub struct Server {
     listener: TcpListener,
     workers: Workers,
     places: Arc<ConnectionPlaces>,
+    calls: Option<Arc<CallPlaces>>,
     supervisor: Supervisor,
     limits: ListenerConfig,
     /// How long a call into a component may block a worker.
@@ -79,16 +81,27 @@ impl Server {
         log: Log,
     ) -> io::Result<Self> {
         let (limits, observers) = (shared.limits.clone(), shared.observers.clone());
-        let longest_call = shared.longest_call;
+        let (calls, longest_call) = (shared.calls.clone(), shared.longest_call);
         let supervisor = Supervisor::new(shared.workers);
         let workers = Workers::start(&supervisor, &Arc::new(shared))?;
         let places = Arc::new(ConnectionPlaces::new(limits.max_connections));
-        Ok(Self { listener, workers, places, supervisor, limits, longest_call, observers, log })
+        Ok(Self {
+            listener,
+            workers,
+            places,
+            calls,
+            supervisor,
+            limits,
+            longest_call,
+            observers,
+            log,
+        })
     }
 
     /// Its load.
     pub fn load(&self) -> ServerLoad {
-        ServerLoad { workers: self.supervisor.loads().to_vec(), places: self.places.clone() }
+        let (places, calls) = (self.places.clone(), self.calls.clone());
+        ServerLoad { workers: self.supervisor.loads().to_vec(), places, calls }
     }
 
     /// Accepts until `shutdown` is ready, then lets the calls in flight end. After `drain_timeout`,
@@ -98,11 +111,10 @@ impl Server {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<usize, WorkerLost> {
-        let Self { listener, workers, places, supervisor, limits, longest_call, observers, log } =
-            self;
+        let Self { listener, workers, places, supervisor, limits, observers, log, .. } = self;
         let acceptor = Acceptor::new(&listener, &workers, &places, &limits, &observers, &log);
         tokio::select! {
-            lost = supervisor.watch(longest_call, &observers) => return Err(lost),
+            lost = supervisor.watch(self.longest_call, &observers) => return Err(lost),
             () = acceptor.accept() => {}
             () = shutdown => {}
         }

@@ -24,6 +24,9 @@ pub(super) fn of(running: &Running, load: &ServerLoad, is_ready: bool) -> Value 
         "version": env!("CARGO_PKG_VERSION"),
         "ready": is_ready,
         "connections": { "taken": load.places.taken(), "places": load.places.count() },
+        "calls": load.calls.as_ref().map(|calls| {
+            json!({ "in_flight": calls.taken(), "places": calls.count() })
+        }),
         "workers": workers.collect::<Vec<_>>(),
         "routes": routes.collect::<Vec<_>>(),
         "upstreams": upstreams.collect::<Vec<_>>(),

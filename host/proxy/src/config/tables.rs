@@ -41,6 +41,8 @@ table! {
         /// The same from each address, or block of 2^64 addresses of IPv6; further ones get a 503.
         /// Default: no limit of its own.
         pub max_connections_per_address: Option<usize> = optional_within(1..=1_000_000),
+        /// The number of calls at once, on all workers; further ones get a 503. Default: no limit.
+        pub max_in_flight: Option<usize> = optional_within(1..=1_000_000),
         /// How much memory request bodies take that are kept to be sent again, on all workers
         /// together; beyond it a request gets one attempt.
         pub max_replay_memory: ConfigSize = or(ConfigSize::mib(256)),

@@ -13,6 +13,7 @@ use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, ResponseBod
 use http::{HeaderValue, Method};
 use http_body::{Body, Frame, SizeHint};
 
+use super::in_flight::CallPlace;
 use super::response::ClientResponse;
 use crate::buffers::Buffers;
 use crate::headers;
@@ -84,11 +85,13 @@ pub(super) struct OngoingCall {
     end: Option<BodyEnd>,
     bytes: u64,
     buffers: Rc<Buffers>,
+    /// `None`: calls have no limit, or it was turned away.
+    _place: Option<CallPlace>,
 }
 
 impl OngoingCall {
     /// At the end, the memory of the call's headers goes to `buffers`.
-    pub(super) fn new(call: Call, buffers: Rc<Buffers>) -> Self {
+    pub(super) fn new(call: Call, buffers: Rc<Buffers>, place: Option<CallPlace>) -> Self {
         Self {
             call,
             status: None,
@@ -99,6 +102,7 @@ impl OngoingCall {
             end: None,
             bytes: 0,
             buffers,
+            _place: place,
         }
     }
 
@@ -126,14 +130,14 @@ impl OngoingCall {
     pub(super) fn fail(mut self, error: &Error, jitter: f64) -> ClientResponse<ClientBody> {
         self.detail = causes(error);
         self.attempt = error.attempt();
-        let longer = jitter * self.call.random().fraction();
-        self.refuse(Refusal::from(error).later(longer))
+        self.refuse(Refusal::from(error), jitter)
     }
 
-    /// Answers with a response that the proxy makes itself.
-    pub(super) fn refuse(mut self, refusal: Refusal) -> ClientResponse<ClientBody> {
+    /// Answers with a response that the proxy makes itself. `jitter` is as above.
+    pub(super) fn refuse(mut self, refusal: Refusal, jitter: f64) -> ClientResponse<ClientBody> {
+        let refusal = refusal.later(jitter * self.call.random().fraction());
         match refusal {
-            Refusal::NoRoute | Refusal::Unread(_) => {}
+            Refusal::NoRoute | Refusal::Unread(_) | Refusal::Busy { .. } => {}
             Refusal::Flawed(flaw) => self.call.reporter().emit_own(CallEvent::Refused { flaw }),
             Refusal::Failed { kind, .. } => self.failure = Some(kind),
         }

@@ -83,12 +83,18 @@ fn call(event: &Event<'_>, of: &CallEvent, say: &impl Say) {
             });
         }
         // A moment after the last one: counted, and told with the next.
-        CallEvent::ForwardedReplaced { connections: None } => {}
+        CallEvent::ForwardedReplaced { connections: None }
+        | CallEvent::TurnedAway { count: None } => {}
         CallEvent::ForwardedReplaced { connections: Some(connections) } => {
             let message = "Forwarded headers replaced: the client is not trusted";
             say.say(Level::Info, message, |line| {
                 let client = event.request.map(Request::client_address);
                 line.maybe("ip", client).field("connections", connections);
+            });
+        }
+        CallEvent::TurnedAway { count: Some(count) } => {
+            say.say(Level::Warn, "Request turned away: too many in flight", |line| {
+                line.field("count", count);
             });
         }
         CallEvent::BodyNotKept => {

@@ -24,7 +24,7 @@ mod process;
 mod requests;
 mod scrape;
 
-pub use scrape::{BudgetSample, ComponentSample, ConnectionsSample, PolicySample, Scrape};
+pub use scrape::{BudgetSample, ComponentSample, PlacesSample, PolicySample, Scrape};
 
 use std::sync::Arc;
 
@@ -46,6 +46,9 @@ use self::requests::Requests;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// Why a call is refused for which there is no place.
+const IN_FLIGHT: &str = "in-flight";
 
 /// Counts events. Shared by everybody who emits.
 #[derive(Debug)]
@@ -186,6 +189,7 @@ impl Metrics {
         for flaw in RequestFlaw::ALL {
             appear(&self.refused, &[("route", owned(route)), ("reason", flaw.name().into())]);
         }
+        appear(&self.refused, &[("route", owned(route)), ("reason", IN_FLIGHT.into())]);
         appear(&self.bodies_not_kept, &[("route", owned(route))]);
         appear(&self.sent_again, &[("route", owned(route))]);
         appear(&self.forwarded_replaced, &[("route", owned(route))]);
@@ -270,6 +274,10 @@ impl Metrics {
                 CallEvent::ForwardedReplaced { .. } => {
                     let [route, _] = labels();
                     of(&self.forwarded_replaced, [route])
+                }
+                CallEvent::TurnedAway { .. } => {
+                    let [route, _] = labels();
+                    of(&self.refused, [route, ("reason", IN_FLIGHT.into())])
                 }
                 // A detail, and what is counted by route (`requests.rs`).
                 CallEvent::Started | CallEvent::Finished { .. } => return None,

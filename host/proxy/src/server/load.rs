@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::time::{Duration, Instant};
 
 use super::places::ConnectionPlaces;
+use crate::handler::CallPlaces;
 
 /// The load of the server.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct ServerLoad {
     pub workers: Vec<Arc<WorkerLoad>>,
     /// The places for connections.
     pub places: Arc<ConnectionPlaces>,
+    /// The places for calls. `None`: there may be any number.
+    pub(crate) calls: Option<Arc<CallPlaces>>,
 }
 
 impl ServerLoad {

@@ -25,7 +25,7 @@ use super::shutdown::{Shutdown, ShutdownPhase};
 use super::supervisor::{EndNotice, Supervisor};
 use crate::allocator;
 use crate::config::ListenerConfig;
-use crate::handler::RequestHandler;
+use crate::handler::{CallPlaces, RequestHandler};
 use crate::route::RouteTable;
 
 /// How long a worker may take to end after all its connections have been cut.
@@ -42,6 +42,8 @@ pub(crate) struct WorkerContext {
     pub(crate) limits: ListenerConfig,
     pub(crate) observers: Observers,
     pub(crate) components: Components,
+    /// The places for calls of all workers. `None`: there may be any number.
+    pub(crate) calls: Option<Arc<CallPlaces>>,
     /// How many workers there are.
     pub(crate) workers: usize,
     /// How long a call into one of them may block a worker.
@@ -174,6 +176,7 @@ fn work(
         let handler = Rc::new(RequestHandler::new(
             shared.routes.clone(),
             &shared.limits,
+            shared.calls.clone(),
             shared.workers,
             shared.observers.unshared(),
         ));

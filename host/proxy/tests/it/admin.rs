@@ -146,6 +146,8 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                 "retry": { "kind": "retry", "waiting": 0 },
             },
             "budgets": {},
+            "connections": { "taken": 0, "places": 10_000 },
+            "calls": null,
             "components": {
                 "c": {
                     "file": "c.wasm",

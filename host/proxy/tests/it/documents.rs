@@ -37,8 +37,10 @@ path = "/table"
 upstream = { url = "http://b", unknown = 1 }
 "#;
 
-/// A policy of each kind, and a component.
+/// A policy of each kind, a component, and a limit that has metrics.
 const EVERY_KIND: &str = r#"
+[listener]
+max_in_flight = 10
 [components.c]
 file = "c.wasm"
 [policies.fallback]

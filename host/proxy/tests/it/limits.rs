@@ -114,6 +114,14 @@ const TABLES: &[Table] = &[
                 &[("0", "must be from 1 to 1000000, is 0")],
                 &["1", "10000"],
             ),
+            key(
+                "max_in_flight",
+                &[
+                    ("0", "must be from 1 to 1000000, is 0"),
+                    ("1000001", "must be from 1 to 1000000, is 1000001"),
+                ],
+                &["1", "10000"],
+            ),
             // Nothing is kept.
             key(
                 "max_replay_memory",

@@ -8,6 +8,7 @@ use fusebox_dev::{Origin, Wire, eventually, get, ok};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
+use crate::errors::is_problem;
 use crate::support::{Proxy, ROUTE};
 
 /// A proxy with so many places.
@@ -151,4 +152,50 @@ fn a_trusted_proxy_has_no_limit_of_its_own() {
     let mut clients = [proxy.connect(), proxy.connect(), elsewhere(&proxy)];
     clients.iter_mut().for_each(is_open);
     assert_eq!(elsewhere(&proxy).response().status(), 503);
+}
+
+// ===== of calls =====
+
+#[test]
+fn a_call_too_many_is_turned_away_and_no_policy_hears_of_it() {
+    let door = Arc::new(RwLock::new(()));
+    let origin = behind(&door);
+    let config = "workers = 3\n[listener]\nmax_in_flight = 2\nretry_after_jitter = 0\n\
+                  [policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
+                  [policies.fallback]\nkind = 'fallback'\nrespond = { status = 200 }\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback', 'breaker']\n";
+    let proxy = Proxy::before(&origin, config);
+    let in_flight = |count| {
+        proxy.counts(&[("fusebox_calls_in_flight", count), ("fusebox_max_in_flight", 2.0)]);
+    };
+    let held = door.write().expect("a door");
+    let mut clients = [proxy.connect(), proxy.connect()];
+    clients.iter_mut().for_each(|client| client.send(get("/", "1")));
+    in_flight(2.0);
+    let mut third = proxy.connect();
+    for id in ["2", "3"] {
+        let answer = third.ask(get("/", id));
+        is_problem(&answer, id, 503, "http_request_denied", "too many requests in flight");
+        assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), None));
+        let story = proxy.story(id);
+        let line = story.last().expect("an access line");
+        assert_eq!((&line["attempts"], &line["failure"]), (&json!(0), &json!("other")), "{line}");
+    }
+    let refused = r#"fusebox_requests_refused_total{route="/",reason="in-flight"}"#;
+    proxy.counts(&[(refused, 2.0)]);
+    let told = proxy.lines("Request turned away: too many in flight");
+    assert_eq!((told.len(), &told[0]["count"]), (1, &json!(1)));
+    let breaker = proxy.state()["policies"]["breaker"].clone();
+    assert_eq!((&breaker["state"], &breaker["failures"]), (&json!("closed"), &json!(0)));
+
+    // Who leaves gives the place back, and so does who is answered.
+    let [leaves, mut stays] = clients;
+    drop(leaves);
+    in_flight(1.0);
+    third.send(get("/", "4"));
+    in_flight(2.0);
+    drop(held);
+    assert_eq!((stays.response().status(), third.response().status()), (200, 200));
+    in_flight(0.0);
+    assert_eq!(proxy.state()["calls"], json!({ "in_flight": 0, "places": 2 }));
 }

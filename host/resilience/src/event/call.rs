@@ -73,6 +73,11 @@ pub enum CallEvent {
         /// Why.
         flaw: RequestFlaw,
     },
+    /// As many calls were in flight as may be, and so it got a 503.
+    TurnedAway {
+        /// How many since that was last to be told; `None` if that was a moment ago.
+        count: Option<u64>,
+    },
     /// A client that is not trusted said where its request comes from: the first time on its
     /// connection. What it said was replaced.
     ForwardedReplaced {

@@ -16,7 +16,9 @@ use super::family::{Counters, Families, Gauges, owned};
 #[derive(Clone, Debug, Default)]
 pub struct Scrape {
     /// The connections of clients.
-    pub connections: ConnectionsSample,
+    pub connections: PlacesSample,
+    /// The calls in flight, if they have a limit.
+    pub calls: Option<PlacesSample>,
     /// The policies.
     pub policies: Vec<PolicySample>,
     /// The budgets, those of upstreams included.
@@ -27,22 +29,21 @@ pub struct Scrape {
     pub log_lines_dropped: u64,
 }
 
-/// The connections of clients, and the places for them.
+/// How many places are taken, and how many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ConnectionsSample {
-    /// How many there are.
+pub struct PlacesSample {
+    /// Those that are taken.
     pub taken: usize,
-    /// How many there may be.
+    /// All.
     pub places: usize,
 }
 
-impl ConnectionsSample {
-    fn register(self, new: &mut Families<'_>) {
-        for (name, help, count) in [
-            ("connections", "Connections of clients", self.taken),
-            ("max_connections", "Connections of clients that there may be", self.places),
-        ] {
-            new.0.register(name, help, ConstGauge::new(as_gauge(count as u64)));
+impl PlacesSample {
+    /// `names` and `helps` are of `taken` and of `places`.
+    fn register(self, names: [&str; 2], helps: [&str; 2], new: &mut Families<'_>) {
+        let counts = [self.taken, self.places].map(|count| as_gauge(count as u64));
+        for ((name, help), count) in names.into_iter().zip(helps).zip(counts) {
+            new.0.register(name, help, ConstGauge::new(count));
         }
     }
 }
@@ -146,7 +147,12 @@ impl Scrape {
         let mut registry = Registry::with_prefix("fusebox");
         let mut new = Families(&mut registry);
         let (mut states, mut counts) = (BTreeMap::new(), BTreeMap::new());
-        self.connections.register(&mut new);
+        let helps = ["Connections of clients", "Connections of clients that there may be"];
+        self.connections.register(["connections", "max_connections"], helps, &mut new);
+        if let Some(calls) = self.calls {
+            let helps = ["Calls in flight", "Calls in flight that there may be"];
+            calls.register(["calls_in_flight", "max_in_flight"], helps, &mut new);
+        }
         for policy in &self.policies {
             policy.register(&mut new, &mut states, &mut counts);
         }

@@ -322,7 +322,8 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         status: BudgetStatus { calls_in_flight, extras_in_flight, calls_begun: 9, extras_begun: 9 },
     };
     let scrape = Scrape {
-        connections: ConnectionsSample { taken: 3, places: 10 },
+        connections: PlacesSample { taken: 3, places: 10 },
+        calls: Some(PlacesSample { taken: 2, places: 5 }),
         policies: vec![breaker, retry],
         budgets: vec![budget(20, 3), budget(1, 2)],
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
@@ -336,6 +337,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         [
             r#"budget_calls{budget="http://b"} 21"#,
             r#"budget_extras{budget="http://b"} 5"#,
+            "calls_in_flight 2",
             r#"circuit_breaker_state{policy="breaker",state="half-open"} 1"#,
             r#"component_calls_skipped_total{component="service-b"} 2"#,
             r#"component_calls_total{component="service-b"} 15"#,
@@ -347,6 +349,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
             "connections 3",
             "log_lines_dropped_total 7",
             "max_connections 10",
+            "max_in_flight 5",
             r#"retry_waiting{policy="again"} 4"#,
         ]
     );
