@@ -186,11 +186,62 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> OutgoingMessage<B> {
         if of_piece > 0 {
             self.piece.advance(of_piece);
             if self.piece.is_empty() {
+                // What is sent would hold the buffer that it was read into.
+                self.piece = Bytes::new();
                 self.encoded.clear();
                 self.written = 0;
                 self.encoder.end_piece(&mut self.encoded);
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fusebox_http1::HttpExchange;
+    use futures_util::stream::{StreamExt as _, iter, pending};
+    use http::StatusCode;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Memory that somebody may still hold.
+    struct Memory {
+        bytes: Vec<u8>,
+        _held: Arc<()>,
+    }
+
+    impl AsRef<[u8]> for Memory {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    #[test]
+    fn a_piece_that_is_sent_is_held_no_longer_though_the_next_is_waited_for() {
+        for length in [1, COPY, COPY + 1, 4 * COPY] {
+            let held = Arc::new(());
+            let memory = Memory { bytes: vec![b'x'; length], _held: held.clone() };
+            let piece = Bytes::from_owner(memory);
+            let frames = iter([Ok::<_, Error>(Frame::data(piece))]).chain(pending());
+            let body = StreamBody::new(frames);
+            let mut encoded = Vec::new();
+            let encoder = HttpExchange::without_request().encode_response(
+                StatusCode::OK,
+                std::iter::empty(),
+                None,
+                &mut encoded,
+            );
+            let mut message = OutgoingMessage::new(encoded, encoder, body);
+            let mut sent = Vec::new();
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(message.poll_send(&mut sent, &mut cx).is_pending());
+            assert!(sent.len() >= length, "{length}");
+            assert_eq!(Arc::strong_count(&held), 1, "{length}");
+        }
     }
 }
