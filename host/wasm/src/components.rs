@@ -48,7 +48,7 @@ impl Components {
         memory: ComponentMemory,
         observers: Observers,
     ) -> Result<Self, Vec<(String, anyhow::Error)>> {
-        let (swaps, checks) = (watch::Sender::new(0), CrossChecks::new(put));
+        let swaps = watch::Sender::new(0);
         let (mut seats, mut failures, mut runtimes) =
             (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, memory, &configs));
         for (name, mut config) in configs {
@@ -63,7 +63,7 @@ impl Components {
                     runtime,
                     observers: observers.clone(),
                     swaps: swaps.clone(),
-                    checks: checks.clone(),
+                    checks: CrossChecks::new(put),
                 })
             });
             match seat {

@@ -1,12 +1,13 @@
 //! Cross-checks: an exchange on which a version on probation faulted is put to the version before,
 //! which tells whose fault it is.
 //!
-//! That happens on a thread of its own, for all components together: a guest that loops must not
-//! hold a worker a second time. It begins with the first fault and ends with the components.
+//! That happens on a thread of its own: a guest that loops must not hold a worker a second time. Each
+//! component has one, since one that takes its time must not keep faults of the others from being
+//! looked at. It begins with the first fault and ends with the component.
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use fusebox_resilience::Exchange;
@@ -21,11 +22,11 @@ const WAITING: usize = 32;
 /// Asks a version about an exchange.
 pub(crate) type Put = fn(&Exchange<'_>, &Arc<Version>) -> Checked;
 
-/// Puts exchanges to versions. Clones share the thread.
-#[derive(Clone)]
+/// Puts exchanges to versions of a component.
 pub(crate) struct CrossChecks {
     put: Put,
-    sender: Arc<Mutex<Option<SyncSender<CrossCheck>>>>,
+    /// To the thread, if there is one.
+    sender: Mutex<Option<SyncSender<CrossCheck>>>,
 }
 
 /// An exchange, the version that it is put to, and who wants to know.
@@ -57,7 +58,7 @@ impl Drop for Tell {
 
 impl CrossChecks {
     pub(crate) fn new(put: Put) -> Self {
-        Self { put, sender: Arc::default() }
+        Self { put, sender: Mutex::default() }
     }
 
     /// Puts it to the version, when it is its turn.
@@ -66,14 +67,14 @@ impl CrossChecks {
             // What is refused is dropped, which tells. If the thread is gone, there is a new one
             // for the next.
             if let Err(TrySendError::Disconnected(_)) = sender.try_send(check) {
-                *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                *self.lock() = None;
             }
         }
     }
 
     /// `None`: there is no thread to be had.
     fn sender(&self) -> Option<SyncSender<CrossCheck>> {
-        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sender = self.lock();
         if sender.is_none() {
             let (new, checks) = sync_channel(WAITING);
             let thread = thread::Builder::new().name("fusebox-check".into());
@@ -81,6 +82,10 @@ impl CrossChecks {
             *sender = thread.spawn(move || work(&checks, put)).is_ok().then_some(new);
         }
         sender.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<SyncSender<CrossCheck>>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -279,6 +279,37 @@ fn requests_that_no_version_can_answer_keep_no_new_one_out() {
 }
 
 #[test]
+fn a_component_that_loops_keeps_no_fault_of_another_from_being_looked_at() {
+    let origin = by_path();
+    // About a 500 it never says anything, in no version.
+    let loops = |text: &str| {
+        let is_500 = is_status(500);
+        let judges = format!("(if {is_500} (then (loop $on (br $on)))) {}", is_status(503));
+        wat_component(&format!("{} {}", handle_if(&judges), responds(200, text)))
+    };
+    let other = "[components.d]\nfile = 'd.wasm'\n[policies.other]\nkind = 'fallback'\n\
+        handle_if = { component = 'd' }\nrespond = { component = 'd' }\n\
+        [[routes]]\nhost = 'd'\nupstream = 'ORIGIN'\npolicies = ['other']\n";
+    let config = format!("{}{other}", FALLBACK.replace("OPTIONS", "timeout = '1s'"));
+    let files = [("c.wasm", &*loops("one")), ("d.wasm", &*says("one"))];
+    let proxy = Proxy::with_files(&origin, &files, &config);
+    fs::write(proxy.path("c.wasm"), loops("two")).expect("a file");
+    fs::write(proxy.path("d.wasm"), traps_on_500("two")).expect("a file");
+    proxy.line_after(1, "Component replaced");
+
+    proxy.ask(get("/500", "loops"));
+    proxy.line("Component faulted: timeout");
+    eventually("a roll-back", || {
+        proxy.ask(get("/500", "traps").replace("b.example", "d"));
+        proxy.lines("Component rolled back").pop()
+    });
+    // By now it has not been found out what the version before makes of that.
+    let excused = proxy.lines("Component excused: the version before faults too");
+    assert_eq!(excused, [json!(null); 0]);
+    proxy.line("Component excused: the version before faults too");
+}
+
+#[test]
 fn a_pushed_version_that_is_rolled_back_by_itself_does_not_come_back_with_a_restart() {
     let origin = by_path();
     let mut proxy = guarded(&origin, &says("one"), "max_faults = 0");
