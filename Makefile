@@ -8,8 +8,8 @@ rust-version = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 export CARGO
 
 .DEFAULT_GOAL := help
-.PHONY: help run tour test quick policies policies-all build lint audit fuzz clients counts check \
-	release package bench clean needs python
+.PHONY: help run tour test quick policies policies-all build lint audit fuzz clients counts judges \
+	check release package bench clean needs python
 
 help: ## List the targets (0 s)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ fuzz: needs ## Fuzz the HTTP/1.1 codec for twice FUZZ_SECONDS=60 (4 min; install
 	cd host/http1 && for target in response request; do \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir ../../target/fuzz $$target \
 			-- -dict=fuzz/http.dict -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+judges: build ## How other servers read odd requests: docs/http1.md (8 min, then 2 min; installs)
+	tools/judges/install.sh
+	target/debug/judges
 
 clients: needs ## Real clients at work through fusebox (6 min, then 1 min; 1 GB of tools)
 	@tools/clients/install.sh

@@ -17,7 +17,7 @@ mod targets;
 pub(crate) use odd::OddRequest;
 
 /// The families, by name.
-pub(crate) const FAMILIES: [(&str, &[OddRequest]); 9] = [
+pub(crate) const FAMILIES: [(&str, &[OddRequest]); 10] = [
     ("lengths", framing::LENGTHS),
     ("codings", framing::CODINGS),
     ("desync", framing::DESYNC),
@@ -27,4 +27,5 @@ pub(crate) const FAMILIES: [(&str, &[OddRequest]); 9] = [
     ("targets", targets::TARGETS),
     ("versions", targets::VERSIONS),
     ("connections", connections::CONNECTIONS),
+    ("hosts", connections::HOSTS),
 ];

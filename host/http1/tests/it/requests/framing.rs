@@ -29,7 +29,7 @@ pub(super) const LENGTHS: &[OddRequest] = &[
     alike("one that is too long", post!("Content-Length: 9\r\n", "hello"), "…"),
     alike(
         "one that is too short",
-        post!("Content-Length: 4\r\n", "hello / HTTP/1.1\r\n\r\n"),
+        post!("Content-Length: 4\r\n", "hello / HTTP/1.1\r\nHost: b\r\n\r\n"),
         r#"POST /a "hell" | o /"#,
     ),
     alike(

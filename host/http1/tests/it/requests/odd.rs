@@ -11,16 +11,23 @@ pub(crate) struct OddRequest {
     pub(crate) seen: &'static str,
     /// Why hyper sees something else. Empty: it does not.
     pub(crate) hyper: &'static str,
+    /// Why nobody else sees the same. Empty: somebody does.
+    pub(crate) alone: &'static str,
 }
 
 impl OddRequest {
     /// Read alike by both.
     pub(super) const fn alike(what: &'static str, sent: &'static str, seen: &'static str) -> Self {
-        Self { what, sent, seen, hyper: "" }
+        Self { what, sent, seen, hyper: "", alone: "" }
     }
 
     pub(super) const fn but(mut self, hyper: &'static str) -> Self {
         self.hyper = hyper;
+        self
+    }
+
+    pub(super) const fn alone(mut self, why: &'static str) -> Self {
+        self.alone = why;
         self
     }
 }
