@@ -1,9 +1,9 @@
 //! Cross-checks: an exchange on which a version on probation faulted is put to the version before,
 //! which tells whose fault it is.
 //!
-//! That happens on a thread of its own: a guest that loops must not hold a worker a second time. Each
-//! component has one, since one that takes its time must not keep faults of the others from being
-//! looked at. It begins with the first fault and ends with the component.
+//! That happens on a thread of its own: a guest that loops must not hold a worker a second time.
+//! Each component has one, since one that takes its time must not keep faults of the others from
+//! being looked at. It begins with the first fault and ends with the component.
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};

@@ -1,9 +1,9 @@
 //! How other servers read the odd requests that `host/http1` is tested with: how many requests each
 //! of them sees. Prints a table, and keeps it in `docs/http1.md`.
 //!
-//! Those that are proxies (fusebox itself, nginx, haproxy, Apache) get an upstream that writes down what comes;
-//! node and h11 write it down themselves. Each gets the same bytes over a loopback connection, one
-//! for each case.
+//! Those that are proxies (fusebox itself, nginx, haproxy, Apache) get an upstream that writes down
+//! what comes; node and h11 write it down themselves. Each gets the same bytes over a loopback
+//! connection, one for each case.
 
 mod cases;
 mod judge;
