@@ -2,7 +2,8 @@
 //!
 //! - no file imports, directly or through others, a file that imports it ([`circles`]);
 //! - no type name is declared twice among the crates ([`names`]);
-//! - no line is longer than 100 columns ([`lines`]).
+//! - no line is longer than 100 columns ([`lines`]);
+//! - `unsafe` is where `SECURITY.md` says that it is ([`unsafety`]).
 //!
 //! A file imports another if a `use` or an inline path in it leads to something in the other's
 //! module. Names are not followed through re-exports: whoever takes a name from `lib.rs` imports
@@ -17,3 +18,4 @@ pub mod names;
 mod source;
 mod tokens;
 pub mod tree;
+pub mod unsafety;
