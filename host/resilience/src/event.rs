@@ -16,7 +16,8 @@ pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestF
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit};
 pub use policy::{
-    CircuitBreakerEvent, CircuitState, FallbackEvent, NoRetry, RetryEvent, TimeoutEvent,
+    AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent, NoRetry, RetryEvent,
+    TimeoutEvent,
 };
 pub use server::ServerEvent;
 
@@ -58,6 +59,8 @@ pub enum EventKind {
     CircuitBreaker(CircuitBreakerEvent),
     /// In a fallback.
     Fallback(FallbackEvent),
+    /// In an adaptive throttler.
+    AdaptiveThrottler(AdaptiveThrottlerEvent),
     /// To a component.
     Component(ComponentEvent),
     /// On a client's connection.
@@ -87,6 +90,7 @@ from_groups!(
     Retry(RetryEvent),
     CircuitBreaker(CircuitBreakerEvent),
     Fallback(FallbackEvent),
+    AdaptiveThrottler(AdaptiveThrottlerEvent),
     Component(ComponentEvent),
     Connection(ConnectionEvent),
     Server(ServerEvent),

@@ -1,5 +1,5 @@
-//! The loops of fusebox: timeout, retry, circuit breaker and fallback around one upstream call, in
-//! the semantics of failsafe-go.
+//! The loops of fusebox: timeout, retry, circuit breaker, fallback and adaptive throttler around
+//! one upstream call, in the semantics of failsafe-go.
 //!
 //! # The life of a call
 //!
@@ -29,6 +29,7 @@
 //! Chance comes from one seeded [`Random`].
 
 mod attempt;
+mod blame;
 mod body;
 mod budget;
 mod call;
@@ -67,19 +68,20 @@ pub use call::{Call, PastAttempt, Reporter};
 pub use condition::{Condition, ConditionConfig, OnlyConfig};
 pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
-    AdminEvent, AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, CircuitState,
-    ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial, Event,
-    EventKind, FallbackEvent, Fault, NoRetry, Observer, Observers, RequestFlaw, RetryEvent,
-    ServerEvent, TimeoutEvent,
+    AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
+    CircuitBreakerEvent, CircuitState, ComponentEvent, ComponentId, ConditionEvent,
+    ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Fault, NoRetry,
+    Observer, Observers, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 pub use layers::{ATTEMPT, ENVOY_ATTEMPT_COUNT, attempt_count, mark};
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};
 pub use parts::Parts;
 pub use policies::{
-    BackoffConfig, CircuitBreaker, CircuitBreakerConfig, CircuitStatus, Fallback, FallbackConfig,
-    JitterConfig, RandomDelayConfig, RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig,
-    WindowCounts, is_set_by_host, policy_kinds,
+    AdaptiveThrottler, AdaptiveThrottlerConfig, BackoffConfig, CircuitBreaker,
+    CircuitBreakerConfig, CircuitStatus, Fallback, FallbackConfig, JitterConfig, RandomDelayConfig,
+    RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts, is_set_by_host,
+    policy_kinds,
 };
 pub use policy::{
     AnyPolicyConfig, Next, Pipeline, Policy, PolicyConfig, PolicyKind, ReadPolicyConfig, Shown,

@@ -81,6 +81,8 @@ pub enum Shown {
     Gauge(u64),
     /// A part, 0 to 1.
     Rate(f64),
+    /// A part, 0 to 1, that metrics show too.
+    RateGauge(f64),
     /// A time. `/state` has it in milliseconds, with `_ms` added to the name.
     Time(Duration),
 }

@@ -406,10 +406,23 @@ pub fn call_with(
     body: RequestBody,
     observers: Observers,
 ) -> Call {
+    call_on(id, request, body, Worker::new(observers, Random::with_seed(1)).into())
+}
+
+/// The same on a worker that runs other calls too.
+///
+/// # Panics
+/// The request is not valid.
+pub fn call_on(
+    id: &str,
+    request: http::request::Builder,
+    body: RequestBody,
+    worker: Rc<Worker>,
+) -> Call {
     let (head, ()) = request.body(()).expect("a valid request").into_parts();
     let id = http::HeaderValue::from_str(id).expect("a valid id");
     let request = Request::new(id, "test".into(), head, SystemTime::UNIX_EPOCH);
-    Call::new(request, body, Worker::new(observers, Random::with_seed(1)).into())
+    Call::new(request, body, worker)
 }
 
 /// What a policy named `test` would show of `outcome`; the slot's default condition is that of a

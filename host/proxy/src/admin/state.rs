@@ -74,7 +74,7 @@ fn policies(running: &Running) -> Value {
             match value {
                 Shown::Word { is, .. } => shown[field] = is.into(),
                 Shown::Count(count) | Shown::Gauge(count) => shown[field] = count.into(),
-                Shown::Rate(rate) => shown[field] = rate.into(),
+                Shown::Rate(rate) | Shown::RateGauge(rate) => shown[field] = rate.into(),
                 Shown::Time(time) => shown[&*format!("{field}_ms")] = millis(time),
             }
         }

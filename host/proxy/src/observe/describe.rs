@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use fusebox_resilience::{
-    AdminEvent, AttemptEvent, AttemptOutcome, CallEvent, CircuitBreakerEvent, ComponentEvent,
-    ConditionEvent, ConnectionEvent, ConnectionLimit, ErrorKind, Event, EventKind, FallbackEvent,
-    NoRetry, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
+    AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
+    CircuitBreakerEvent, ComponentEvent, ConditionEvent, ConnectionEvent, ConnectionLimit,
+    ErrorKind, Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role, ServerEvent,
+    TimeoutEvent,
 };
 
 use super::level::Level;
@@ -30,6 +31,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::Retry(of) => retry(of, say),
         EventKind::CircuitBreaker(of) => circuit_breaker(of, say),
         EventKind::Fallback(of) => fallback(of, say),
+        EventKind::AdaptiveThrottler(of) => adaptive_throttler(of, say),
         EventKind::Component(of) => component(of, say),
         EventKind::Connection(of) => connection(of, say),
         EventKind::Server(of) => server(of, say),
@@ -246,6 +248,25 @@ fn fallback(of: &FallbackEvent, say: &impl Say) {
         }
         FallbackEvent::Declined => say.say(Level::Info, "Fallback declined", |_| {}),
     }
+}
+
+fn adaptive_throttler(of: &AdaptiveThrottlerEvent, say: &impl Say) {
+    match *of {
+        AdaptiveThrottlerEvent::ShareChanged { from, to } => {
+            // One a second while it lasts: its begin and its end are worth a line.
+            let is_end = from >= 1.0 || to >= 1.0;
+            let level = if is_end { Level::Info } else { Level::Debug };
+            let message = format_args!("Throttler admits {:.0} % of calls", to * 100.0);
+            say.say(level, message, |line| {
+                line.field("from", thousandths(from)).field("to", thousandths(to));
+            });
+        }
+    }
+}
+
+/// A share as it is read.
+fn thousandths(share: f64) -> f64 {
+    (share * 1000.0).round() / 1000.0
 }
 
 fn component(of: &ComponentEvent, say: &impl Say) {

@@ -255,6 +255,8 @@ impl Metrics {
             }
             EventKind::Fallback(FallbackEvent::Served { .. }) => of(&self.fallbacks, labels()),
             EventKind::Fallback(FallbackEvent::Declined) => of(&self.fallbacks_declined, labels()),
+            // The gauge at a scrape says what is admitted.
+            EventKind::AdaptiveThrottler(_) => return None,
             EventKind::Call(event) => match event {
                 CallEvent::Rejected { kind, .. } => {
                     of(&self.rejections, with_reason(kind.failure().name()))

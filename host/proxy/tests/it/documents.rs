@@ -55,9 +55,11 @@ kind = "circuit-breaker"
 [policies.limit]
 kind = "timeout"
 limit = "10s"
+[policies.throttler]
+kind = "adaptive-throttler"
 [[routes]]
 upstream = "ORIGIN"
-policies = ["fallback", "retry", "breaker", "limit"]
+policies = ["fallback", "retry", "breaker", "throttler", "limit"]
 "#;
 
 fn root() -> PathBuf {

@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod load;
 mod memory;
+mod overload;
 mod overtaking;
 mod places;
 mod policies;

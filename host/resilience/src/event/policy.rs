@@ -147,3 +147,15 @@ pub enum FallbackEvent {
     /// Its component declined, or failed to answer: the original outcome goes out.
     Declined,
 }
+
+/// An adaptive throttler did something.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdaptiveThrottlerEvent {
+    /// The share of calls that it admits has changed.
+    ShareChanged {
+        /// From, 0 to 1.
+        from: f64,
+        /// To.
+        to: f64,
+    },
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fusebox_resilience::{
     Attempt, Behind, Call, CircuitBreaker, CircuitState, ErrorKind, Observers, Outcome, Policy,
-    RequestBody, ResponseBody, Scope, Upstream, WindowCounts,
+    RequestBody, ResponseBody, Scope, Shown, Upstream, WindowCounts,
 };
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{
     Answers, Piece, Rig, Surroundings, breaker, budget, fallback, ms, request_body, response,
-    retry, retry_among, timeout,
+    retry, retry_among, throttler, timeout,
 };
 
 const SENSITIVE: &str = "failure_threshold = 1";
@@ -289,7 +289,7 @@ async fn a_rejection_after_attempts_says_what_they_came_to() {
     assert_eq!(other.status().counts, counts(0, 0));
 }
 
-/// What a breaker outside records.
+/// What a breaker or a throttler outside records.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Recorded {
     Success,
@@ -339,7 +339,7 @@ fn expected(inner: Result<u16, ErrorKind>, wrapper: &str, client: &str) -> Recor
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_table_of_what_a_breaker_outside_records() {
+async fn the_table_of_what_a_breaker_and_a_throttler_outside_record() {
     let inner = [
         Ok(200),
         Ok(404),
@@ -360,7 +360,11 @@ async fn the_table_of_what_a_breaker_outside_records() {
     for (inner, name, client) in rows {
         let breaker = breaker("failure_threshold = 9");
         let upstream = Answers(move |_| Ok(response(inner?, &[], ResponseBody::empty())));
-        let rig = Rig::around(upstream, [breaker.clone() as Arc<dyn Policy>, wrapper(name)]);
+        let throttler = throttler("");
+        let rig = Rig::around(
+            upstream,
+            [throttler.clone(), breaker.clone() as Arc<dyn Policy>, wrapper(name)],
+        );
         let body = match client {
             "quick" => RequestBody::empty(),
             "slow" => trickle(),
@@ -374,7 +378,20 @@ async fn the_table_of_what_a_breaker_outside_records() {
             WindowCounts { .. } => Recorded::Failure,
         };
         let row = format!("{inner:?} in {name} for a client that is {client}");
-        assert_eq!(recorded, expected(inner, name, client), "{row}");
+        let expected = expected(inner, name, client);
+        assert_eq!(recorded, expected, "{row}");
+        let throttled = match *throttler.show() {
+            [_, (_, Shown::Count(0)), _] => Recorded::Neutral,
+            [_, _, (_, Shown::Count(0))] => Recorded::Success,
+            _ => Recorded::Failure,
+        };
+        // That too many come is what it is there for.
+        let is_busy = inner == Ok(429) && client != "left";
+        match name {
+            "fallback" | "open breaker" => assert_eq!(throttled, expected, "{row}"),
+            _ if is_busy => assert_eq!(throttled, Recorded::Failure, "{row}"),
+            _ => assert_eq!(throttled, expected, "{row}"),
+        }
     }
 }
 

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use fusebox_resilience::testing::read;
-use fusebox_resilience::{Budget, Call, CircuitBreaker, CircuitState, Outcome, Peek};
+use fusebox_resilience::{
+    AdaptiveThrottler, Budget, Call, CircuitBreaker, CircuitState, Outcome, Peek, Policy,
+};
 use futures_util::future::LocalBoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
     Answer, Fake, Piece, Rig, Surroundings, breaker, budget, fallback_among, ms, request_body,
-    retry_among, timeout as limit,
+    retry_among, throttler, timeout as limit,
 };
 
 /// The run: a body that arrives in parts, a slow body that is peeked at and refused, a lost
@@ -27,6 +29,7 @@ const LIMIT: u64 = 30;
 struct Sweep {
     rig: Rig,
     breaker: Arc<CircuitBreaker>,
+    throttler: Arc<AdaptiveThrottler>,
     budget: Arc<Budget>,
     call: Call,
 }
@@ -48,6 +51,7 @@ impl Sweep {
         let breaker = breaker(
             "failure_threshold = 9\nsuccess_threshold = 3\nsuccess_capacity = 4\ndelay = \"25ms\"",
         );
+        let throttler = throttler("");
         let rig = Rig::new(
             SCRIPT,
             [
@@ -63,6 +67,7 @@ impl Sweep {
                     &parts,
                 ),
                 breaker.clone(),
+                throttler.clone(),
                 limit(LIMIT),
             ],
         );
@@ -72,7 +77,7 @@ impl Sweep {
             [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")],
         );
         let call = rig.call_of(http::Request::post("http://service-b/"), body);
-        Self { rig, breaker, budget, call }
+        Self { rig, breaker, throttler, budget, call }
     }
 
     /// The call with its response body, as the client sees it.
@@ -93,9 +98,11 @@ impl Sweep {
 
     /// Drops the run, and looks at what is left.
     async fn drop_and_check(&self, run: LocalBoxFuture<'_, (u16, String)>, when: &str) {
-        let before = self.breaker.status();
+        let before = (self.breaker.status(), self.throttler.show());
         drop(run);
-        let after = self.breaker.status();
+        let after = (self.breaker.status(), self.throttler.show());
+        assert_eq!(after.1, before.1, "the throttler counted it: {when}");
+        let (before, after) = (before.0, after.0);
         assert_eq!(self.rig.upstream.alive(), 0, "an attempt or a body is alive: {when}");
         assert_eq!(after.trials, 0, "a trial's permit is held: {when}");
         assert_eq!(

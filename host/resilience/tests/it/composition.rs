@@ -10,7 +10,7 @@ use fusebox_resilience::{
 
 use crate::support::{
     Answers, Fake, Rig, Surroundings, breaker, breaker_among, fallback, fallback_among, ms,
-    response, retry, retry_among, timeout,
+    response, retry, retry_among, throttler, timeout,
 };
 
 const SORRY: &str = "respond = { status = 200, body = \"sorry\" }";
@@ -61,8 +61,9 @@ fn what_a_call_is_made_of_is_small() {
     let future = |policy: Arc<dyn Policy>| {
         size_of_val(&*Pipeline::new([policy]).execute(&call, &Scope::new(&upstream)))
     };
-    let futures = [fallback(SORRY), retry(""), breaker(""), timeout(100)].map(future);
-    let limits = [320, 456, 480, 176];
+    let futures =
+        [fallback(SORRY), retry(""), breaker(""), timeout(100), throttler("")].map(future);
+    let limits = [320, 456, 480, 176, 500];
     assert!(
         futures.iter().zip(limits).all(|(size, limit)| *size <= limit),
         "{futures:?}, and not up to {limits:?}"

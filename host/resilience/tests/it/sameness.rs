@@ -75,6 +75,17 @@ const KINDS: &[(&str, &str, &[&str])] = &[
         "respond = { status = 200 }",
         &["handle_if = {}", "respond = { status = 200, body = '' }"],
     ),
+    (
+        "adaptive-throttler",
+        "",
+        &[
+            "handle_if = { status = ['503'] }",
+            "failure_rate = 0.2",
+            "min_calls = 7",
+            "interval = '7s'",
+            "max_rejection_rate = 0.7",
+        ],
+    ),
 ];
 
 /// The file with one more key, or another value for a key that it has.

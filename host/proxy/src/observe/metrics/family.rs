@@ -1,6 +1,7 @@
 //! Counters and gauges by their labels.
 
 use std::borrow::Cow;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,6 +11,7 @@ use prometheus_client::registry::{Metric, Registry};
 pub(super) type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 pub(super) type Counters<const N: usize> = Family<Labels<N>, Counter>;
 pub(super) type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
+pub(super) type Rates<const N: usize> = Family<Labels<N>, Gauge<f64, AtomicU64>>;
 
 /// A label's value.
 pub(super) fn owned(name: &str) -> Cow<'static, str> {
@@ -30,6 +32,10 @@ impl Families<'_> {
     }
 
     pub(super) fn gauges<const N: usize>(&mut self, name: &str, help: &str) -> Gauges<N> {
+        self.register(name, help, Family::default())
+    }
+
+    pub(super) fn rates<const N: usize>(&mut self, name: &str, help: &str) -> Rates<N> {
         self.register(name, help, Family::default())
     }
 

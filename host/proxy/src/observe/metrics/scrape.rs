@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::calls::CallDurations;
-use super::family::{Counters, Families, Gauges, owned};
+use super::family::{Counters, Families, Gauges, Rates, owned};
 
 /// What is known elsewhere, at the time of a scrape.
 #[derive(Clone, Debug, Default)]
@@ -106,16 +106,20 @@ pub struct ComponentSample {
     pub memory: u64,
 }
 
+/// The gauges of policies, by name.
+#[derive(Default)]
+struct PolicyGauges {
+    states: BTreeMap<String, Gauges<2>>,
+    counts: BTreeMap<String, Gauges<1>>,
+    rates: BTreeMap<String, Rates<1>>,
+}
+
 impl PolicySample {
     /// A gauge for each word that the policy could show, 1 for the one that it shows:
-    /// `fusebox_circuit_breaker_state{policy,state}`; and one for each count that is a gauge:
-    /// `fusebox_retry_waiting{policy}`.
-    fn register(
-        &self,
-        new: &mut Families<'_>,
-        states: &mut BTreeMap<String, Gauges<2>>,
-        counts: &mut BTreeMap<String, Gauges<1>>,
-    ) {
+    /// `fusebox_circuit_breaker_state{policy,state}`; and one for each count and each rate that is
+    /// a gauge: `fusebox_retry_waiting{policy}`, `fusebox_adaptive_throttler_admitted{policy}`.
+    fn register(&self, new: &mut Families<'_>, known: &mut PolicyGauges) {
+        let PolicyGauges { states, counts, rates } = known;
         for &(field, shown) in &self.shown {
             let name = format!("{}_{field}", self.kind.replace('-', "_"));
             let kind = self.kind.replace('-', " ");
@@ -136,6 +140,12 @@ impl PolicySample {
                     let counts = counts.or_insert_with_key(|name| new.gauges(name, &help));
                     counts.get_or_create_owned(&[policy]).set(as_gauge(count));
                 }
+                Shown::RateGauge(rate) => {
+                    let help = format!("Share of calls {field} by policies of a kind: {kind}");
+                    let rates = rates.entry(name);
+                    let rates = rates.or_insert_with_key(|name| new.rates(name, &help));
+                    rates.get_or_create_owned(&[policy]).set(rate);
+                }
                 Shown::Count(_) | Shown::Rate(_) | Shown::Time(_) => {}
             }
         }
@@ -146,7 +156,7 @@ impl Scrape {
     pub(super) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("fusebox");
         let mut new = Families(&mut registry);
-        let (mut states, mut counts) = (BTreeMap::new(), BTreeMap::new());
+        let mut gauges = PolicyGauges::default();
         let helps = ["Connections of clients", "Connections of clients that there may be"];
         self.connections.register(["connections", "max_connections"], helps, &mut new);
         if let Some(calls) = self.calls {
@@ -154,7 +164,7 @@ impl Scrape {
             calls.register(["calls_in_flight", "max_in_flight"], helps, &mut new);
         }
         for policy in &self.policies {
-            policy.register(&mut new, &mut states, &mut counts);
+            policy.register(&mut new, &mut gauges);
         }
         BudgetSample::register(&self.budgets, &mut new);
         let calls: Counters<1> = new.counters("component_calls", "Calls into a component");

@@ -317,6 +317,11 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         kind: "retry",
         shown: vec![("waiting", Shown::Gauge(4))],
     };
+    let throttler = PolicySample {
+        name: "share".into(),
+        kind: "adaptive-throttler",
+        shown: vec![("admitted", Shown::RateGauge(0.25))],
+    };
     let budget = |calls_in_flight, extras_in_flight| BudgetSample {
         name: "http://b".into(),
         status: BudgetStatus { calls_in_flight, extras_in_flight, calls_begun: 9, extras_begun: 9 },
@@ -324,7 +329,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
     let scrape = Scrape {
         connections: PlacesSample { taken: 3, places: 10 },
         calls: Some(PlacesSample { taken: 2, places: 5 }),
-        policies: vec![breaker, retry],
+        policies: vec![breaker, retry, throttler],
         budgets: vec![budget(20, 3), budget(1, 2)],
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
         log_lines_dropped: 7,
@@ -335,6 +340,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
     assert_eq!(
         others,
         [
+            r#"adaptive_throttler_admitted{policy="share"} 0.25"#,
             r#"budget_calls{budget="http://b"} 21"#,
             r#"budget_extras{budget="http://b"} 5"#,
             "calls_in_flight 2",

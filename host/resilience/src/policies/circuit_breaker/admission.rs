@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use super::breaker::Breaker;
 use super::late;
 use super::permit::CircuitPermit;
+use crate::blame::{concerns_nobody, was_given_up_for_its_client};
 use crate::call::Call;
 use crate::clock;
 use crate::condition::Asker;
-use crate::error::{Behind, Error, ErrorKind, Origin};
+use crate::error::{Error, ErrorKind};
 use crate::event::{CallEvent, ComponentId};
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::predicate::Verdict;
@@ -72,7 +73,7 @@ impl<'a> Admission<'a> {
             return Judgement::Neutral;
         }
         if let Verdict::Handled(by) = settings.handle_if.takes(call, asker, outcome).await {
-            if self.was_given_up_for_its_client(outcome) {
+            if was_given_up_for_its_client(call, outcome) {
                 return Judgement::Neutral;
             }
             // A shorter one does not say that the upstream needs rest.
@@ -92,12 +93,6 @@ impl<'a> Admission<'a> {
             }
             _ => Judgement::Success,
         }
-    }
-
-    /// The upstream has closed the connection while its client owed it the request's body.
-    fn was_given_up_for_its_client(&self, outcome: &Outcome) -> bool {
-        outcome.last_word() == Some(Behind::Failure(ErrorKind::ConnectionTerminated))
-            && self.call.is_owed(outcome.attempt())
     }
 
     fn is_slow(&self, asked: Option<Duration>) -> bool {
@@ -170,15 +165,4 @@ impl Drop for Admission<'_> {
             self.release();
         }
     }
-}
-
-/// It says nothing about the upstream: the client or we are at fault, or nobody asked the upstream.
-/// Of rejections, that is for the conditions to say.
-fn concerns_nobody(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_err_and(|error| {
-        let kind = error.kind();
-        let is_of_ours_or_the_client = kind.is_own_fault() || kind.origin() == Origin::Client;
-        // Whatever is behind it: without that fault, another attempt might have gone well.
-        is_of_ours_or_the_client || !kind.is_rejection() && error.last_word().is_none()
-    })
 }

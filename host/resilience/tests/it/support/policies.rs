@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
-    Budget, BudgetConfig, CircuitBreaker, CircuitBreakerConfig, FallbackConfig, JitterConfig,
-    Policy, PolicyConfig, RetryConfig, TimeoutConfig,
+    AdaptiveThrottler, AdaptiveThrottlerConfig, Budget, BudgetConfig, CircuitBreaker,
+    CircuitBreakerConfig, FallbackConfig, JitterConfig, Policy, PolicyConfig, RetryConfig,
+    TimeoutConfig,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -72,6 +73,12 @@ pub(crate) fn fallback(text: &str) -> Arc<dyn Policy> {
 #[track_caller]
 pub(crate) fn fallback_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy> {
     Arc::new(sound(parse::<FallbackConfig>(text).build("fallback".into(), parts)))
+}
+
+#[track_caller]
+pub(crate) fn throttler(text: &str) -> Arc<AdaptiveThrottler> {
+    let config: AdaptiveThrottlerConfig = parse(text);
+    Arc::new(sound(config.build("throttler".into(), &Surroundings::default())))
 }
 
 /// What is wrong with a piece of configuration, as `path: message`; what is wrong with its shape,

@@ -1,12 +1,13 @@
 //! The [`Rig`]: a pipeline around an upstream, with a clock in milliseconds.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use fusebox_resilience::testing::{self, Recorder, Script};
 use fusebox_resilience::{
-    Attempt, Call, ErrorKind, EventKind, Outcome, Pipeline, Policy, RequestBody, Response,
-    ResponseBody, Scope, Upstream,
+    Attempt, Call, ErrorKind, EventKind, Outcome, Pipeline, Policy, Random, RequestBody, Response,
+    ResponseBody, Scope, Upstream, Worker,
 };
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -22,6 +23,7 @@ pub(crate) struct Rig<U = Script> {
     pub(crate) upstream: U,
     pub(crate) pipeline: Pipeline,
     pub(crate) recorder: Recorder,
+    worker: Rc<Worker>,
     start: Instant,
     calls: Cell<usize>,
 }
@@ -40,10 +42,13 @@ impl Rig {
 
 impl<U: Upstream> Rig<U> {
     pub(crate) fn around<const N: usize>(upstream: U, policies: [Arc<dyn Policy>; N]) -> Self {
+        let recorder = Recorder::default();
+        let worker = Worker::new(recorder.observers(), Random::with_seed(1)).into();
         Self {
             upstream,
             pipeline: Pipeline::new(policies),
-            recorder: Recorder::default(),
+            recorder,
+            worker,
             start: Instant::now(),
             calls: Cell::new(0),
         }
@@ -65,7 +70,7 @@ impl<U: Upstream> Rig<U> {
 
     pub(crate) fn call_of(&self, request: http::request::Builder, body: RequestBody) -> Call {
         let number = self.calls.replace(self.calls.get() + 1);
-        testing::call_with(&number.to_string(), request, body, self.recorder.observers())
+        testing::call_on(&number.to_string(), request, body, self.worker.clone())
     }
 
     pub(crate) async fn outcome(&self, call: &Call) -> Outcome {

@@ -1,0 +1,76 @@
+//! More load than an upstream can take, over real sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use fusebox_dev::{Origin, answer, eventually, get, ok};
+use serde_json::json;
+
+use crate::support::Proxy;
+
+/// An origin that is ill until it is told to be well.
+fn ill() -> (Origin, Arc<AtomicBool>) {
+    let is_well = Arc::<AtomicBool>::default();
+    let tell = is_well.clone();
+    let origin = Origin::start(move |connection| {
+        while connection.request().is_some() {
+            let answer = if is_well.load(SeqCst) { ok("well") } else { answer(503, "", "ill") };
+            if connection.wire.try_send(answer).is_err() {
+                return;
+            }
+        }
+    });
+    (origin, tell)
+}
+
+/// Waits for a line of the log.
+#[track_caller]
+fn told(proxy: &Proxy, message: &str) {
+    proxy.wait(message, |lines| lines.iter().any(|line| line["msg"] == message).then_some(()));
+}
+
+#[test]
+fn a_throttler_rejects_while_the_upstream_fails_and_admits_all_again_when_it_is_well() {
+    let (origin, is_well) = ill();
+    let config = "[listener]\nretry_after_jitter = 0\n\
+                  [policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\n\
+                  handle_if = { status = [] }\n\
+                  [policies.throttler]\nkind = 'adaptive-throttler'\nmin_calls = 1\n\
+                  interval = '1ms'\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry', 'throttler']\n";
+    let proxy = Proxy::before(&origin, config);
+    let (mut id, mut asked) = (0, 0);
+    let mut ask = || {
+        id += 1;
+        (id.to_string(), proxy.ask(get("/", &id.to_string())))
+    };
+    let (id, rejected) = eventually("a rejection", || {
+        let (id, told) = ask();
+        let is_own = told.header("proxy-status").is_some();
+        asked += usize::from(!is_own);
+        is_own.then_some((id, told))
+    });
+    assert_eq!((rejected.status(), rejected.header("retry-after")), (503, Some("1")));
+    assert_eq!(
+        rejected.header("proxy-status"),
+        Some("fusebox; error=destination_unavailable; details=\"overloaded\"")
+    );
+    assert_eq!(origin.seen().len(), asked, "what is rejected does not reach it");
+    assert_eq!(proxy.told(&id), ["Call rejected: overloaded", "503: Service Unavailable"]);
+    let access = proxy.story(&id).pop().expect("the access line");
+    assert_eq!((&access["attempts"], &access["failure"]), (&json!(0), &json!("overloaded")));
+    let labels = r#"route="/",policy="throttler",reason="overloaded""#;
+    proxy.counts(&[(&format!("fusebox_rejections_total{{{labels}}}"), 1.0)]);
+    let admitted = || proxy.state()["policies"]["throttler"]["admitted"].as_f64();
+    assert!(admitted().is_some_and(|admitted| (0.1..1.0).contains(&admitted)), "{:?}", admitted());
+    told(&proxy, "Throttler admits 50 % of calls");
+
+    is_well.store(true, SeqCst);
+    eventually("the end of it", || {
+        ask();
+        (admitted() == Some(1.0)).then_some(())
+    });
+    assert_eq!(ask().1.text(), "well");
+    proxy.counts(&[(r#"fusebox_adaptive_throttler_admitted{policy="throttler"}"#, 1.0)]);
+    told(&proxy, "Throttler admits 100 % of calls");
+}

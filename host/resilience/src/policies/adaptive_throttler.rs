@@ -1,0 +1,211 @@
+//! Adaptive throttler: rejects a share of the calls while too many of them fail.
+//!
+//! **What it protects from.** Sending an upstream more than it can answer, when it says so by
+//! failing: the share that is admitted falls to what succeeds, and grows again as soon as it does.
+//! Unlike a breaker it never stops asking, so it has no trials and no wrong moment to end them.
+//!
+//! **What counts.** An outcome that `handle_if` takes is a failure, and any other response a
+//! success, until its body breaks off. Nothing that says nothing about the upstream counts: what
+//! the client or we are to blame for, inner rejections, calls that were cut off (`blame.rs`).
+//!
+//! **Events.** [`AdaptiveThrottlerEvent`], [`CallEvent::Rejected`].
+//!
+//! **Composition.** Inside a retry, which does not repeat what it rejects. One throttler named by
+//! several routes, and shared by all workers, is one throttler.
+
+mod machine;
+mod shared;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::blame::{self, Blame, CountsLate};
+use crate::call::{Call, Reporter};
+use crate::clock;
+use crate::condition::{Asker, Condition, ConditionConfig};
+use crate::config::{ConfigDuration, Problem, Problems};
+use crate::error::{Error, ErrorKind};
+use crate::event::{AdaptiveThrottlerEvent, CallEvent, EventKind};
+use crate::native::Native;
+use crate::outcome::{Outcome, OutcomeExt};
+use crate::parts::Parts;
+use crate::policy::{Next, Policy, PolicyConfig, Shown};
+use crate::slot::Slot;
+use machine::{LONGEST_INTERVAL, ShareChange, ThrottleSettings, ThrottleStatus};
+use shared::SharedThrottle;
+
+/// What a rejected client is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many results an interval may have to have.
+const MAX_MIN_CALLS: u64 = 1_000_000;
+
+/// `kind = "adaptive-throttler"`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdaptiveThrottlerConfig {
+    /// Which outcomes are failures. Default: 429, 5xx except 501, failures of the upstream.
+    pub handle_if: Option<ConditionConfig>,
+    /// The share of failures that is tolerated, above 0 and up to 0.9. Default 0.1.
+    pub failure_rate: f64,
+    /// So many results an interval has at least, unless it lasts for 10 s. Default 10.
+    pub min_calls: u64,
+    /// So long an interval lasts at least, 1 ms to 10 s. Default 1 s.
+    pub interval: ConfigDuration,
+    /// The share of calls that is rejected at most, above 0 and up to 0.99: the rest finds out when
+    /// the upstream is well again. Default 0.9.
+    pub max_rejection_rate: f64,
+}
+
+impl Default for AdaptiveThrottlerConfig {
+    fn default() -> Self {
+        Self {
+            handle_if: None,
+            failure_rate: 0.1,
+            min_calls: 10,
+            interval: ConfigDuration::from_secs(1),
+            max_rejection_rate: 0.9,
+        }
+    }
+}
+
+impl PolicyConfig for AdaptiveThrottlerConfig {
+    const KIND: &'static str = "adaptive-throttler";
+
+    type Policy = AdaptiveThrottler;
+
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<AdaptiveThrottler, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let mut require_share = |share: f64, most: f64, key: &str| {
+            problems.require(share > 0.0 && share <= most, key, || {
+                format!("must be above 0 and at most {most}, is {share}")
+            });
+        };
+        require_share(self.failure_rate, 0.9, "failure_rate");
+        require_share(self.max_rejection_rate, 0.99, "max_rejection_rate");
+        problems.require_within(self.min_calls, 1..=MAX_MIN_CALLS, "min_calls");
+        let bounds = ConfigDuration::SHORTEST..=ConfigDuration(LONGEST_INTERVAL);
+        problems.require_within(self.interval, bounds, "interval");
+        let handle_if = ConditionConfig::build(
+            self.handle_if,
+            "handle_if",
+            Slot::HandleIf,
+            Native::FAILURES,
+            parts,
+            &mut problems,
+        );
+        let settings = ThrottleSettings {
+            failure_rate: self.failure_rate,
+            min_calls: self.min_calls,
+            interval: self.interval.0,
+            max_rejection_rate: self.max_rejection_rate,
+        };
+        problems.into_result(())?;
+        let shared = SharedThrottle::new(settings, Instant::now());
+        Ok(AdaptiveThrottler(Throttler { name, handle_if, shared }.into()))
+    }
+}
+
+/// Rejects a share of the calls while too many of them fail.
+#[derive(Debug)]
+pub struct AdaptiveThrottler(Arc<Throttler>);
+
+/// A throttler as bodies under way know it.
+#[derive(Debug)]
+struct Throttler {
+    name: Arc<str>,
+    handle_if: Condition,
+    shared: SharedThrottle,
+}
+
+impl AdaptiveThrottler {
+    /// The share of calls that is admitted.
+    pub fn admitted(&self) -> f64 {
+        self.0.shared.status(Instant::now()).share
+    }
+
+    fn admit(&self, call: &Call) -> Result<(), Error> {
+        let Throttler { name, shared, .. } = &*self.0;
+        let (admitted, change) = shared.admit(|| call.random().fraction(), clock::now());
+        if let Some(change) = change {
+            call.emit(name, change);
+        }
+        if admitted {
+            return Ok(());
+        }
+        let (kind, retry_after) = (ErrorKind::Overloaded, Some(RETRY_AFTER));
+        call.emit(name, CallEvent::Rejected { kind, retry_after });
+        Err(Error::new(kind).with_retry_after(retry_after))
+    }
+
+    fn record(&self, call: &Call, outcome: &mut Outcome, blame: &Blame, now: Instant) {
+        let by = match blame {
+            Blame::Nothing => return,
+            Blame::Success => {
+                blame::follow(&self.0, call, outcome);
+                None
+            }
+            Blame::Failure(by) => by.as_ref(),
+        };
+        let failed = matches!(blame, Blame::Failure(_));
+        if let Some(change) = self.0.shared.record(failed, now) {
+            call.emit_about(outcome.attempt(), &self.0.name, by, change);
+        }
+    }
+}
+
+impl Policy for AdaptiveThrottler {
+    fn name(&self) -> &Arc<str> {
+        &self.0.name
+    }
+
+    fn kind(&self) -> &'static str {
+        AdaptiveThrottlerConfig::KIND
+    }
+
+    fn show(&self) -> Vec<(&'static str, Shown)> {
+        let ThrottleStatus { share, results } = self.0.shared.status(Instant::now());
+        vec![
+            ("admitted", Shown::RateGauge(share)),
+            ("results", Shown::Count(results.all)),
+            ("failures", Shown::Count(results.failed)),
+        ]
+    }
+
+    fn announces(&self) -> Vec<EventKind> {
+        let kind = ErrorKind::Overloaded;
+        vec![CallEvent::Rejected { kind, retry_after: Some(RETRY_AFTER) }.into()]
+    }
+
+    fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            self.admit(call)?;
+            let asker = Asker { policy: &self.0.name, scope: next.scope() };
+            let mut outcome = next.run(call).await;
+            let blame = blame::judge(&self.0.handle_if, call, asker, &mut outcome).await;
+            self.record(call, &mut outcome, &blame, clock::now());
+            outcome
+        })
+    }
+}
+
+impl CountsLate for Throttler {
+    fn handle_if(&self) -> &Condition {
+        &self.handle_if
+    }
+
+    fn failed_late(&self, attempt: u32, reporter: &Reporter) {
+        if let Some(change) = self.shared.record(true, clock::now()) {
+            reporter.emit_about(attempt, &self.name, None, change);
+        }
+    }
+}
+
+impl From<ShareChange> for EventKind {
+    fn from(ShareChange { from, to }: ShareChange) -> Self {
+        AdaptiveThrottlerEvent::ShareChanged { from, to }.into()
+    }
+}
