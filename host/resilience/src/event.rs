@@ -16,8 +16,8 @@ pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestF
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit};
 pub use policy::{
-    AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent, NoRetry, RetryEvent,
-    TimeoutEvent,
+    AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent, NoRetry, QueueEvent,
+    RetryEvent, TimeoutEvent,
 };
 pub use server::ServerEvent;
 
@@ -61,6 +61,8 @@ pub enum EventKind {
     Fallback(FallbackEvent),
     /// In an adaptive throttler.
     AdaptiveThrottler(AdaptiveThrottlerEvent),
+    /// In the line in front of a policy.
+    Queue(QueueEvent),
     /// To a component.
     Component(ComponentEvent),
     /// On a client's connection.
@@ -91,6 +93,7 @@ from_groups!(
     CircuitBreaker(CircuitBreakerEvent),
     Fallback(FallbackEvent),
     AdaptiveThrottler(AdaptiveThrottlerEvent),
+    Queue(QueueEvent),
     Component(ComponentEvent),
     Connection(ConnectionEvent),
     Server(ServerEvent),

@@ -33,11 +33,13 @@ mod blame;
 mod body;
 mod budget;
 mod call;
+mod client_waits;
 pub mod clock;
 mod condition;
 pub mod config;
 mod error;
 mod event;
+mod held_until;
 mod layers;
 mod native;
 mod outcome;
@@ -49,6 +51,7 @@ mod provenance;
 mod random;
 mod request;
 mod retry_after;
+mod room;
 mod scope;
 mod sharded;
 mod slot;
@@ -71,17 +74,18 @@ pub use event::{
     AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
     CircuitBreakerEvent, CircuitState, ComponentEvent, ComponentId, ConditionEvent,
     ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Fault, NoRetry,
-    Observer, Observers, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
+pub use held_until::HeldUntil;
 pub use layers::{ATTEMPT, ENVOY_ATTEMPT_COUNT, attempt_count, mark};
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};
 pub use parts::Parts;
 pub use policies::{
-    AdaptiveThrottler, AdaptiveThrottlerConfig, BackoffConfig, CircuitBreaker,
-    CircuitBreakerConfig, CircuitStatus, Fallback, FallbackConfig, JitterConfig, RandomDelayConfig,
-    RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts, is_set_by_host,
-    policy_kinds,
+    AdaptiveThrottler, AdaptiveThrottlerConfig, BackoffConfig, Bulkhead, BulkheadConfig,
+    CircuitBreaker, CircuitBreakerConfig, CircuitStatus, Fallback, FallbackConfig, JitterConfig,
+    RandomDelayConfig, RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts,
+    is_set_by_host, policy_kinds,
 };
 pub use policy::{
     AnyPolicyConfig, Next, Pipeline, Policy, PolicyConfig, PolicyKind, ReadPolicyConfig, Shown,

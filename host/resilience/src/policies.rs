@@ -1,12 +1,14 @@
 //! The policies, a module each, and the list of their kinds.
 
 mod adaptive_throttler;
+mod bulkhead;
 mod circuit_breaker;
 mod fallback;
 mod retry;
 mod timeout;
 
 pub use adaptive_throttler::{AdaptiveThrottler, AdaptiveThrottlerConfig};
+pub use bulkhead::{Bulkhead, BulkheadConfig};
 pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, CircuitStatus, WindowCounts};
 pub use fallback::{Fallback, FallbackConfig, RespondConfig, is_set_by_host};
 pub use retry::{BackoffConfig, JitterConfig, RandomDelayConfig, Retry, RetryConfig};
@@ -22,5 +24,6 @@ pub fn policy_kinds<R: ReadPolicyConfig>() -> Vec<PolicyKind<R>> {
         PolicyKind::of::<CircuitBreakerConfig>(),
         PolicyKind::of::<FallbackConfig>(),
         PolicyKind::of::<AdaptiveThrottlerConfig>(),
+        PolicyKind::of::<BulkheadConfig>(),
     ]
 }

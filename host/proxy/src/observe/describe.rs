@@ -7,8 +7,8 @@ use std::time::Duration;
 use fusebox_resilience::{
     AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
     CircuitBreakerEvent, ComponentEvent, ConditionEvent, ConnectionEvent, ConnectionLimit,
-    ErrorKind, Event, EventKind, FallbackEvent, NoRetry, Request, RetryEvent, Role, ServerEvent,
-    TimeoutEvent,
+    ErrorKind, Event, EventKind, FallbackEvent, NoRetry, QueueEvent, Request, RetryEvent, Role,
+    ServerEvent, TimeoutEvent,
 };
 
 use super::level::Level;
@@ -32,6 +32,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::CircuitBreaker(of) => circuit_breaker(of, say),
         EventKind::Fallback(of) => fallback(of, say),
         EventKind::AdaptiveThrottler(of) => adaptive_throttler(of, say),
+        EventKind::Queue(of) => queue(of, say),
         EventKind::Component(of) => component(of, say),
         EventKind::Connection(of) => connection(of, say),
         EventKind::Server(of) => server(of, say),
@@ -267,6 +268,22 @@ fn adaptive_throttler(of: &AdaptiveThrottlerEvent, say: &impl Say) {
 /// A share as it is read.
 fn thousandths(share: f64) -> f64 {
     (share * 1000.0).round() / 1000.0
+}
+
+fn queue(of: &QueueEvent, say: &impl Say) {
+    match *of {
+        QueueEvent::Joined { ahead } => {
+            say.say(Level::Debug, format_args!("Call waits, {ahead} before it"), |line| {
+                line.field("ahead", ahead);
+            });
+        }
+        QueueEvent::Admitted { waited } => {
+            let message = format_args!("Call admitted after {}", Human(waited));
+            say.say(Level::Debug, message, |line| {
+                line.field("waited_ms", milliseconds(waited));
+            });
+        }
+    }
 }
 
 fn component(of: &ComponentEvent, say: &impl Say) {

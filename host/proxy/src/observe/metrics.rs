@@ -30,17 +30,18 @@ use std::sync::Arc;
 
 use fusebox_resilience::{
     AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, ConnectionEvent,
-    ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Observer, Policy, Request,
-    RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Observer, Policy, QueueEvent,
+    Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::no_route::NO_ROUTE;
 use crate::reply::Unread;
 
-use self::family::{Counters, Families, Labels, appear, owned};
+use self::family::{Counters, Families, Histograms, Labels, appear, owned};
 use self::faults::Faults;
 use self::requests::Requests;
 
@@ -65,6 +66,7 @@ pub struct Metrics {
     rejections: Counters<3>,
     fallbacks: Counters<2>,
     fallbacks_declined: Counters<2>,
+    queue_waits: Histograms<2>,
     incomplete: Counters<2>,
     sent_again: Counters<1>,
     bodies_not_kept: Counters<1>,
@@ -114,6 +116,10 @@ impl Metrics {
             fallbacks: new.counters("fallbacks", "Answers that a fallback gave"),
             fallbacks_declined: new
                 .counters("fallbacks_declined", "Calls that a fallback's component did not answer"),
+            queue_waits: new.histograms(
+                "queue_wait_seconds",
+                "Time that calls waited for their turn in a policy, of those that were admitted",
+            ),
             incomplete: new.counters(
                 "responses_incomplete",
                 "Responses that broke off after their head was sent",
@@ -199,6 +205,9 @@ impl Metrics {
     pub fn announce_policy(&self, route: &str, policy: &dyn Policy) {
         for kind in policy.announces() {
             self.counter(route, policy.name(), &kind);
+            if let EventKind::Queue(QueueEvent::Admitted { .. }) = kind {
+                self.queue_wait(route, policy.name());
+            }
         }
     }
 
@@ -332,10 +341,18 @@ impl Metrics {
                 let [route, _] = labels();
                 of(&self.sent_again, [route])
             }
-            // Details, and what is counted by route (`requests.rs`).
-            EventKind::Attempt(_) | EventKind::Condition(_) => return None,
+            // Details, and what is counted by route (`requests.rs`) or by its duration.
+            EventKind::Attempt(_) | EventKind::Queue(_) | EventKind::Condition(_) => return None,
         };
         Some(counter)
+    }
+}
+
+impl Metrics {
+    /// How long calls wait in this policy, on this route.
+    fn queue_wait(&self, route: &str, policy: &str) -> Histogram {
+        let labels = [("route", owned(route)), ("policy", owned(policy))];
+        self.queue_waits.get_or_create_owned(&labels)
     }
 }
 
@@ -354,6 +371,9 @@ impl Observer for Metrics {
                 let policy = event.policy.unwrap_or_default();
                 if let Some(counter) = self.counter(route, policy, kind) {
                     counter.inc();
+                }
+                if let EventKind::Queue(QueueEvent::Admitted { waited }) = kind {
+                    self.queue_wait(route, policy).observe(waited.as_secs_f64());
                 }
                 self.faults.observe(kind);
             }

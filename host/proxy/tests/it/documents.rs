@@ -57,9 +57,12 @@ kind = "timeout"
 limit = "10s"
 [policies.throttler]
 kind = "adaptive-throttler"
+[policies.places]
+kind = "bulkhead"
+max_concurrency = 10
 [[routes]]
 upstream = "ORIGIN"
-policies = ["fallback", "retry", "breaker", "throttler", "limit"]
+policies = ["fallback", "retry", "breaker", "throttler", "places", "limit"]
 "#;
 
 fn root() -> PathBuf {

@@ -23,6 +23,7 @@ mod overload;
 mod overtaking;
 mod places;
 mod policies;
+mod queues;
 mod regressions;
 mod routing;
 mod shortage;

@@ -21,7 +21,7 @@ fn ended(limit: &str) -> String {
 }
 
 /// An origin that answers nobody for as long as somebody holds the door.
-fn behind(door: &Arc<RwLock<()>>) -> Origin {
+pub(crate) fn behind(door: &Arc<RwLock<()>>) -> Origin {
     let door = door.clone();
     Origin::start(move |connection| {
         while connection.request().is_some() {

@@ -4,9 +4,13 @@
 //! Past the limit it keeps nothing, and the call has one attempt. If no policy makes further
 //! attempts, it keeps something only while it is held: for as long as its only attempt may have to
 //! send it once more.
+//!
+//! It may also be gathered: what the client has sent is kept before any attempt asks for it, so
+//! that a slow client keeps only itself waiting.
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -40,10 +44,14 @@ pub struct ReplayLimit {
 struct Replay {
     source: Option<BodyStream>,
     hint: SizeHint,
-    /// What has passed, unless it is forgotten.
+    /// What has come, unless it is forgotten.
     kept: KeptBody,
     /// How many bytes have passed and are not kept any more.
     forgotten: usize,
+    /// How many bytes some attempt has taken.
+    passed: usize,
+    /// What has come, is not kept, and has not passed: there is no room for it.
+    next: Option<Bytes>,
     limit: ReplayLimit,
     holds: usize,
     /// Whether it is forgotten for want of memory.
@@ -77,6 +85,8 @@ impl RequestBody {
             source: Some(source),
             kept: KeptBody::new(memory.clone()),
             forgotten: 0,
+            passed: 0,
+            next: None,
             limit,
             holds: 0,
             is_squeezed: false,
@@ -90,7 +100,7 @@ impl RequestBody {
 
     /// The body as the next attempt sends it.
     pub fn for_attempt(&self) -> AttemptBody {
-        AttemptBody { shared: self.shared.clone(), ..AttemptBody::default() }
+        AttemptBody { reader: self.shared.as_ref().map(BodyReader::new), sent: Sent::default() }
     }
 
     /// From now on it is kept, for as long as the hold lives, whether or not for further attempts.
@@ -107,6 +117,32 @@ impl RequestBody {
     /// Whether there is no body at all.
     pub fn is_empty(&self) -> bool {
         self.shared.is_none()
+    }
+
+    /// Whether the client has sent all of it. If it also [can be repeated](Self::can_repeat),
+    /// several attempts can send it at once, and none of them waits for the client.
+    pub fn has_come(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.borrow().has_come())
+    }
+
+    /// Whether [`gather`](Self::gather) has nothing to wait for.
+    pub(crate) fn is_gathered(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| {
+            let replay = shared.borrow();
+            replay.has_come() || !replay.has_room()
+        })
+    }
+
+    /// Waits until the client has sent all of it, or as much as may be kept. Whoever is about to
+    /// take what others wait for does this first. An attempt then sends what has come, and streams
+    /// the rest.
+    ///
+    /// # Errors
+    /// The client's side has failed.
+    pub(crate) async fn gather(&self) -> Result<(), Error> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let mut reader = BodyReader::new(shared);
+        poll_fn(|cx| reader.poll(|replay| replay.poll_gather(cx))).await
     }
 
     /// Whether a further attempt would send all of it: none of it has been forgotten, and the
@@ -155,7 +191,44 @@ impl fmt::Debug for RequestBody {
 }
 
 impl Replay {
-    /// Takes the next frame from the client; keeps it, or from the limit on forgets everything.
+    fn has_come(&self) -> bool {
+        let is_over = self.source.as_ref().is_none_or(|source| source.is_end_stream());
+        is_over && self.next.is_none() && self.failure.is_none()
+    }
+
+    /// Whether more of it may be kept.
+    fn has_room(&self) -> bool {
+        let is_within = self.forgotten == 0 && self.kept.length() < self.limit.bytes;
+        is_within && self.next.is_none()
+    }
+
+    /// Keeps what comes, as far as there is room.
+    fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(kind) = self.failure {
+            return Poll::Ready(Err(kind.into()));
+        }
+        while self.has_room() {
+            let Some(data) = ready!(self.poll_source(cx)).transpose()? else { break };
+            let fits = self.kept.length() + data.len() <= self.limit.bytes;
+            let is_kept = data.is_empty() || fits && self.kept.push(&data);
+            self.next = (!is_kept).then_some(data);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what comes next; keeps it, or from the limit on forgets everything.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let next = match self.next.take() {
+            Some(data) => Some(Ok(data)),
+            None => ready!(self.poll_source(cx)),
+        };
+        if let Some(Ok(data)) = &next {
+            self.keep(data);
+        }
+        Poll::Ready(next)
+    }
+
+    /// Takes the next data from the client.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         loop {
             let Some(source) = &mut self.source else { return Poll::Ready(None) };
@@ -177,10 +250,7 @@ impl Replay {
                     return Poll::Ready(Some(Err(error)));
                 }
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        self.keep(&data);
-                        return Poll::Ready(Some(Ok(data)));
-                    }
+                    Ok(data) => return Poll::Ready(Some(Ok(data))),
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
             }
@@ -222,7 +292,8 @@ impl Drop for BodyHold {
         if let Some(shared) = &self.0 {
             let replay = &mut *shared.borrow_mut();
             replay.holds -= 1;
-            if replay.holds == 0 {
+            // What was gathered and has not passed is still to be sent.
+            if replay.holds == 0 && replay.passed == replay.forgotten + replay.kept.length() {
                 replay.forget();
             }
         }
@@ -235,18 +306,60 @@ impl fmt::Debug for BodyHold {
     }
 }
 
-/// A request body as one attempt sends it. Dropping it leaves what was kept to the next attempt.
-#[derive(Default)]
-pub struct AttemptBody {
-    shared: Option<Rc<RefCell<Replay>>>,
-    /// In bytes.
-    position: usize,
-    trailers_sent: bool,
-    /// Whether it was polled and had nothing.
+/// Somebody who waits for the client, in an attempt or before it.
+struct BodyReader {
+    shared: Rc<RefCell<Replay>>,
+    /// Whether there was nothing when it last looked.
     is_starving: bool,
 }
 
-impl AttemptBody {
+impl BodyReader {
+    fn new(shared: &Rc<RefCell<Replay>>) -> Self {
+        Self { shared: shared.clone(), is_starving: false }
+    }
+
+    /// What `poll` comes to; notes whether it waits for the client.
+    fn poll<T>(&mut self, poll: impl FnOnce(&mut Replay) -> Poll<T>) -> Poll<T> {
+        let replay = &mut *self.shared.borrow_mut();
+        let polled = poll(replay);
+        match (self.is_starving, polled.is_pending()) {
+            (false, true) => replay.starvation.begin(),
+            (true, false) => replay.starvation.end(true),
+            _ => {}
+        }
+        self.is_starving = polled.is_pending();
+        polled
+    }
+}
+
+impl Drop for BodyReader {
+    /// Another one may have been waiting behind this one's waker.
+    fn drop(&mut self) {
+        let replay = &mut *self.shared.borrow_mut();
+        if self.is_starving {
+            replay.starvation.end(false);
+        }
+        replay.wake_all();
+    }
+}
+
+/// A request body as one attempt sends it. Dropping it leaves what was kept to the next attempt.
+#[derive(Default)]
+pub struct AttemptBody {
+    /// None: there is no body.
+    reader: Option<BodyReader>,
+    sent: Sent,
+}
+
+/// How far an attempt is.
+#[derive(Default)]
+struct Sent {
+    /// In bytes.
+    position: usize,
+    trailers: bool,
+}
+
+impl Sent {
     fn poll_next(
         &mut self,
         replay: &mut Replay,
@@ -258,33 +371,28 @@ impl AttemptBody {
             )));
         }
         if let Some(data) = replay.kept.at(self.position - replay.forgotten) {
-            self.position += data.len();
+            self.advance(replay, data.len());
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if let Some(kind) = replay.failure {
             return Poll::Ready(Some(Err(kind.into())));
         }
-        match ready!(replay.poll_source(cx)) {
+        match ready!(replay.poll_next(cx)) {
             Some(data) => {
-                self.position += data.as_ref().map_or(0, Bytes::len);
+                self.advance(replay, data.as_ref().map_or(0, Bytes::len));
                 Poll::Ready(Some(data.map(Frame::data)))
             }
-            None if self.trailers_sent => Poll::Ready(None),
+            None if self.trailers => Poll::Ready(None),
             None => {
-                self.trailers_sent = true;
+                self.trailers = true;
                 Poll::Ready(replay.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))))
             }
         }
     }
 
-    /// Notes whether it waits for the client.
-    fn starve(&mut self, replay: &mut Replay, is_starving: bool) {
-        match (self.is_starving, is_starving) {
-            (false, true) => replay.starvation.begin(),
-            (true, false) => replay.starvation.end(true),
-            _ => {}
-        }
-        self.is_starving = is_starving;
+    fn advance(&mut self, replay: &mut Replay, bytes: usize) {
+        self.position += bytes;
+        replay.passed = replay.passed.max(self.position);
     }
 }
 
@@ -296,49 +404,32 @@ impl Body for AttemptBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let this = &mut *self;
-        let Some(shared) = this.shared.clone() else { return Poll::Ready(None) };
-        let replay = &mut *shared.borrow_mut();
-        let next = this.poll_next(replay, cx);
-        this.starve(replay, next.is_pending());
-        next
+        let Self { reader, sent } = &mut *self;
+        let Some(reader) = reader else { return Poll::Ready(None) };
+        reader.poll(|replay| sent.poll_next(replay, cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.shared.as_ref().is_none_or(|shared| {
-            let replay = shared.borrow();
-            replay.source.as_ref().is_none_or(|source| source.is_end_stream())
-                && replay.failure.is_none()
-                && self.position >= replay.forgotten + replay.kept.length()
-                && (self.trailers_sent || replay.trailers.is_none())
+        self.reader.as_ref().is_none_or(|reader| {
+            let replay = reader.shared.borrow();
+            replay.has_come()
+                && self.sent.position >= replay.forgotten + replay.kept.length()
+                && (self.sent.trailers || replay.trailers.is_none())
         })
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.shared {
+        match &self.reader {
             None => SizeHint::with_exact(0),
             // Asked once, before the first frame: what the client announced for the whole.
-            Some(shared) if self.position == 0 => shared.borrow().hint,
+            Some(reader) if self.sent.position == 0 => reader.shared.borrow().hint,
             Some(_) => SizeHint::default(),
-        }
-    }
-}
-
-impl Drop for AttemptBody {
-    /// Another attempt may have been waiting behind this one's waker.
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            let replay = &mut *shared.borrow_mut();
-            if self.is_starving {
-                replay.starvation.end(false);
-            }
-            replay.wake_all();
         }
     }
 }
 
 impl fmt::Debug for AttemptBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AttemptBody").field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("AttemptBody").field("position", &self.sent.position).finish_non_exhaustive()
     }
 }

@@ -159,3 +159,18 @@ pub enum AdaptiveThrottlerEvent {
         to: f64,
     },
 }
+
+/// A policy had a call wait for its turn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueueEvent {
+    /// It waits. A detail.
+    Joined {
+        /// How many wait before it.
+        ahead: usize,
+    },
+    /// Its turn has come.
+    Admitted {
+        /// How long it has waited.
+        waited: Duration,
+    },
+}

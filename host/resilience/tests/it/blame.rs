@@ -15,8 +15,8 @@ use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    Answers, Piece, Rig, Surroundings, breaker, budget, fallback, ms, request_body, response,
-    retry, retry_among, throttler, timeout,
+    Answers, Piece, Rig, Surroundings, breaker, budget, bulkhead, fallback, ms, request_body,
+    response, retry, retry_among, throttler, timeout,
 };
 
 const SENSITIVE: &str = "failure_threshold = 1";
@@ -297,8 +297,8 @@ enum Recorded {
     Neutral,
 }
 
-const WRAPPERS: [&str; 7] =
-    ["nothing", "timeout", "retry", "gives up", "budget", "fallback", "open breaker"];
+const WRAPPERS: [&str; 8] =
+    ["nothing", "timeout", "retry", "gives up", "budget", "fallback", "bulkhead", "open breaker"];
 const CLIENTS: [&str; 3] = ["quick", "slow", "left"];
 
 fn wrapper(name: &str) -> Arc<dyn Policy> {
@@ -314,6 +314,7 @@ fn wrapper(name: &str) -> Arc<dyn Policy> {
             retry_among(&config, &parts)
         }
         "fallback" => fallback("respond = { status = 200 }"),
+        "bulkhead" => bulkhead("max_concurrency = 1"),
         _ => {
             let open = breaker("delay = \"60s\"");
             open.force(CircuitState::Open, &Observers::default());

@@ -9,14 +9,15 @@ use std::task::Poll;
 
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
-    AdaptiveThrottler, Budget, Call, CircuitBreaker, CircuitState, Outcome, Peek, Policy,
+    AdaptiveThrottler, Budget, Bulkhead, Call, CircuitBreaker, CircuitState, Outcome, Peek, Policy,
+    Shown,
 };
 use futures_util::future::LocalBoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    Answer, Fake, Piece, Rig, Surroundings, breaker, budget, fallback_among, ms, request_body,
-    retry_among, throttler, timeout as limit,
+    Answer, Fake, Piece, Rig, Surroundings, breaker, budget, bulkhead, fallback_among, ms,
+    request_body, retry_among, throttler, timeout as limit,
 };
 
 /// The run: a body that arrives in parts, a slow body that is peeked at and refused, a lost
@@ -30,6 +31,7 @@ struct Sweep {
     rig: Rig,
     breaker: Arc<CircuitBreaker>,
     throttler: Arc<AdaptiveThrottler>,
+    bulkhead: Arc<Bulkhead>,
     budget: Arc<Budget>,
     call: Call,
 }
@@ -52,6 +54,7 @@ impl Sweep {
             "failure_threshold = 9\nsuccess_threshold = 3\nsuccess_capacity = 4\ndelay = \"25ms\"",
         );
         let throttler = throttler("");
+        let bulkhead = bulkhead("max_concurrency = 1");
         let rig = Rig::new(
             SCRIPT,
             [
@@ -68,6 +71,7 @@ impl Sweep {
                 ),
                 breaker.clone(),
                 throttler.clone(),
+                bulkhead.clone(),
                 limit(LIMIT),
             ],
         );
@@ -77,7 +81,7 @@ impl Sweep {
             [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")],
         );
         let call = rig.call_of(http::Request::post("http://service-b/"), body);
-        Self { rig, breaker, throttler, budget, call }
+        Self { rig, breaker, throttler, bulkhead, budget, call }
     }
 
     /// The call with its response body, as the client sees it.
@@ -88,6 +92,18 @@ impl Sweep {
             let body = read(response.body).await.expect("a whole body");
             (response.status.as_u16(), String::from_utf8_lossy(&body).into_owned())
         })
+    }
+
+    /// Places that are taken, and those who wait for their clients.
+    fn places(&self) -> (u64, u64) {
+        let shown = self.bulkhead.show();
+        let of = |name| {
+            shown.iter().find_map(|(field, shown)| match *shown {
+                Shown::Gauge(count) if *field == name => Some(count),
+                _ => None,
+            })
+        };
+        (of("in_use").expect("a count"), of("waiting_for_clients").expect("a count"))
     }
 
     /// Calls and extras in flight that the budget counts.
@@ -110,6 +126,7 @@ impl Sweep {
             (before.state, before.counts),
             "the cancelled attempt counted: {when}"
         );
+        assert_eq!(self.places(), (0, 0), "a place is held: {when}");
         assert_eq!(self.used(), (0, 0), "the budget is held: {when}");
         assert!(self.call.body().can_repeat(), "{when}");
         assert_eq!(read(self.call.body().for_attempt()).await.unwrap(), "abcdef", "{when}");
@@ -128,7 +145,7 @@ async fn the_run_goes_through_every_kind_of_wait() {
     let during: Vec<_> =
         sweep.rig.upstream.arrivals().iter().map(|arrival| arrival.body.clone()).collect();
     assert_eq!(during, ["abcdef"; 5]);
-    assert_eq!(sweep.used(), (0, 0));
+    assert_eq!((sweep.used(), sweep.places()), ((0, 0), (0, 0)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +154,7 @@ async fn dropped_at_any_millisecond_nothing_stays_alive_held_or_counted() {
     whole.run().await;
     let length = whole.rig.now();
     assert!(length > 100, "a run of {length} ms is too short to mean anything");
-    let mut held = 0;
+    let (mut held, mut taken) = (0, [0, 0]);
     for instant in 0..length {
         let sweep = Sweep::new();
         let mut run = sweep.run();
@@ -146,9 +163,12 @@ async fn dropped_at_any_millisecond_nothing_stays_alive_held_or_counted() {
             "the run is over at {instant} already"
         );
         held += sweep.breaker.status().trials + sweep.used().1;
+        let (in_use, waiting) = sweep.places();
+        taken = [taken[0] + in_use, taken[1] + waiting];
         sweep.drop_and_check(run, &format!("at {instant} ms")).await;
     }
     assert!(held as u64 > length, "there was little to give back");
+    assert!(taken[0] > length / 3 && taken[1] > 0, "{taken:?} in {length} ms");
 }
 
 /// Polls `future` at most so many times; false: it is not over then.

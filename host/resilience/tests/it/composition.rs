@@ -9,8 +9,8 @@ use fusebox_resilience::{
 };
 
 use crate::support::{
-    Answers, Fake, Rig, Surroundings, breaker, breaker_among, fallback, fallback_among, ms,
-    response, retry, retry_among, throttler, timeout,
+    Answers, Fake, Rig, Surroundings, breaker, breaker_among, bulkhead, fallback, fallback_among,
+    ms, response, retry, retry_among, throttler, timeout,
 };
 
 const SORRY: &str = "respond = { status = 200, body = \"sorry\" }";
@@ -61,9 +61,16 @@ fn what_a_call_is_made_of_is_small() {
     let future = |policy: Arc<dyn Policy>| {
         size_of_val(&*Pipeline::new([policy]).execute(&call, &Scope::new(&upstream)))
     };
-    let futures =
-        [fallback(SORRY), retry(""), breaker(""), timeout(100), throttler("")].map(future);
-    let limits = [320, 456, 480, 176, 500];
+    let futures = [
+        fallback(SORRY),
+        retry(""),
+        breaker(""),
+        timeout(100),
+        throttler(""),
+        bulkhead("max_concurrency = 1"),
+    ];
+    let futures = futures.map(future);
+    let limits = [320, 456, 480, 176, 500, 300];
     assert!(
         futures.iter().zip(limits).all(|(size, limit)| *size <= limit),
         "{futures:?}, and not up to {limits:?}"

@@ -4,6 +4,7 @@
 mod adaptive_throttler;
 mod blame;
 mod bodies;
+mod bulkhead;
 mod cancellation;
 mod circuit_breaker;
 mod composition;

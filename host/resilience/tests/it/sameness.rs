@@ -86,6 +86,11 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "max_rejection_rate = 0.7",
         ],
     ),
+    (
+        "bulkhead",
+        "max_concurrency = 1",
+        &["max_concurrency = 2", "max_wait = '1s'", "max_queue = 7", "until = 'head'"],
+    ),
 ];
 
 /// The file with one more key, or another value for a key that it has.

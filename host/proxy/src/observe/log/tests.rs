@@ -12,7 +12,7 @@ use fusebox_resilience::testing::{call, call_with};
 use fusebox_resilience::{
     AttemptEvent, AttemptOutcome, BodyEnd, CircuitBreakerEvent, CircuitState, ComponentEvent,
     ComponentId, ConditionEvent, ErrorKind, FallbackEvent, Fault, NoRetry, Observers, Provenance,
-    RequestBody, RetryEvent, Role, Slot, TimeoutEvent,
+    QueueEvent, RequestBody, RetryEvent, Role, Slot, TimeoutEvent,
 };
 use serde_json::Value;
 

@@ -135,7 +135,7 @@ impl PolicySample {
                     }
                 }
                 Shown::Gauge(count) => {
-                    let help = format!("Calls {field} in a {kind}");
+                    let help = format!("Calls of a {kind}: {}", field.replace('_', " "));
                     let counts = counts.entry(name);
                     let counts = counts.or_insert_with_key(|name| new.gauges(name, &help));
                     counts.get_or_create_owned(&[policy]).set(as_gauge(count));

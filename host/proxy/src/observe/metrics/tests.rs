@@ -64,6 +64,7 @@ fn counted(metrics: &Metrics, scrape: &Scrape) -> Vec<String> {
     let ours = |name: &str| {
         name.starts_with("fusebox_")
             && !name.contains("_duration_seconds")
+            && !name.contains("queue_wait_seconds_bucket")
             && !name.contains("build_info")
     };
     series(&metrics.render(scrape))
@@ -108,6 +109,10 @@ fn events_are_counted() {
         EventKind::Fallback(FallbackEvent::Served { status: 200, component: None }),
     );
     of_policy("fallback", EventKind::Fallback(FallbackEvent::Declined));
+    for waited in [Duration::from_millis(3), Duration::from_millis(4)] {
+        of_policy("places", EventKind::Queue(QueueEvent::Joined { ahead: 1 }));
+        of_policy("places", EventKind::Queue(QueueEvent::Admitted { waited }));
+    }
     let opened = EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged {
         from: CircuitState::Closed,
         to: CircuitState::Open,
@@ -161,6 +166,8 @@ fn events_are_counted() {
             r#"fallbacks_declined_total{route="test",policy="fallback"} 1"#,
             r#"fallbacks_total{route="test",policy="fallback"} 1"#,
             r#"late_failures_total{route="test",policy="breaker"} 1"#,
+            r#"queue_wait_seconds_count{route="test",policy="places"} 2"#,
+            r#"queue_wait_seconds_sum{route="test",policy="places"} 0.007"#,
             r#"rejections_total{route="test",policy="breaker",reason="circuit-open"} 1"#,
             r#"requests_total{route="test",status="200"} 2"#,
             r#"requests_total{route="test",status="503"} 1"#,

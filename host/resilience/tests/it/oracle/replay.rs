@@ -8,10 +8,11 @@ use std::time::Duration;
 use fusebox_resilience::config::{ConfigDuration, Problem};
 use fusebox_resilience::testing::{self, Arrived, NoParts, Recorded, Recorder, Script, read};
 use fusebox_resilience::{
-    BackoffConfig, CallEvent, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerEvent,
-    ConditionConfig, Error, ErrorKind, EventKind, FallbackConfig, FallbackEvent, JitterConfig,
-    Pipeline, Policy, PolicyConfig as _, RequestBody, RespondConfig, ResponseBody, RetryConfig,
-    RetryEvent, Scope, StatusConfig, TimeoutConfig, TimeoutEvent,
+    BackoffConfig, BulkheadConfig, CallEvent, CircuitBreaker, CircuitBreakerConfig,
+    CircuitBreakerEvent, ConditionConfig, Error, ErrorKind, EventKind, FallbackConfig,
+    FallbackEvent, HeldUntil, JitterConfig, Pipeline, Policy, PolicyConfig as _, RequestBody,
+    RespondConfig, ResponseBody, RetryConfig, RetryEvent, Scope, StatusConfig, TimeoutConfig,
+    TimeoutEvent,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -209,6 +210,11 @@ fn events(recorded: &[Recorded], start: Instant, one_retry: bool) -> Vec<Event> 
             }
             // failsafe-go's breaker has no listener for rejections.
             EventKind::Call(CallEvent::Rejected { kind: ErrorKind::CircuitOpen, .. }) => continue,
+            EventKind::Call(CallEvent::Rejected { kind: ErrorKind::BulkheadFull, .. }) => {
+                (EventName::BulkheadFull, None, None)
+            }
+            // failsafe-go's bulkhead has no listener for those that it lets wait.
+            EventKind::Queue(_) => continue,
             other => unreachable!("no policy of a scenario says {other:?}"),
         };
         let at = (*at - start).into();
@@ -248,7 +254,16 @@ fn build(
         RecordedPolicy::Fallback(fallback) => {
             Arc::new(fallback_config(fallback).build(key, &NoParts).map_err(wrong)?)
         }
-        RecordedPolicy::Hedge(_) | RecordedPolicy::Bulkhead(_) | RecordedPolicy::Ratelimiter(_) => {
+        RecordedPolicy::Bulkhead(bulkhead) => {
+            let config = BulkheadConfig {
+                max_concurrency: bulkhead.max_concurrency,
+                max_wait: ConfigDuration(bulkhead.max_wait_ms.map_or(Duration::ZERO, Into::into)),
+                max_queue: None,
+                until: HeldUntil::Body,
+            };
+            Arc::new(config.build(key, &NoParts).map_err(wrong)?)
+        }
+        RecordedPolicy::Hedge(_) | RecordedPolicy::Ratelimiter(_) => {
             return Err(format!("{name}: there is no such policy yet"));
         }
     })

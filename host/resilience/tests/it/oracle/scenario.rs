@@ -156,10 +156,8 @@ pub(crate) struct Hedge {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Bulkhead {
-    #[serde(rename = "max_concurrency")]
-    _max_concurrency: usize,
-    #[serde(rename = "max_wait_ms")]
-    _max_wait_ms: Option<Millis>,
+    pub(crate) max_concurrency: usize,
+    pub(crate) max_wait_ms: Option<Millis>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -186,9 +184,12 @@ impl RecordedPolicy {
     /// The policy's name, if there is none like it yet.
     pub(crate) fn uncovered(&self) -> Option<&'static str> {
         match self {
-            Self::Retry(_) | Self::Breaker(_) | Self::Timeout(_) | Self::Fallback(_) => None,
+            Self::Retry(_)
+            | Self::Breaker(_)
+            | Self::Timeout(_)
+            | Self::Fallback(_)
+            | Self::Bulkhead(_) => None,
             Self::Hedge(_) => Some("hedge"),
-            Self::Bulkhead(_) => Some("bulkhead"),
             Self::Ratelimiter(_) => Some("ratelimiter"),
         }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
-    AdaptiveThrottler, AdaptiveThrottlerConfig, Budget, BudgetConfig, CircuitBreaker,
-    CircuitBreakerConfig, FallbackConfig, JitterConfig, Policy, PolicyConfig, RetryConfig,
-    TimeoutConfig,
+    AdaptiveThrottler, AdaptiveThrottlerConfig, Budget, BudgetConfig, Bulkhead, BulkheadConfig,
+    CircuitBreaker, CircuitBreakerConfig, FallbackConfig, JitterConfig, Policy, PolicyConfig,
+    RetryConfig, TimeoutConfig,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -55,6 +55,12 @@ pub(crate) fn breaker_among(text: &str, parts: &Surroundings) -> Arc<CircuitBrea
         config.delay_jitter = 0.0;
     }
     Arc::new(sound(config.build("breaker".into(), parts)))
+}
+
+#[track_caller]
+pub(crate) fn bulkhead(text: &str) -> Arc<Bulkhead> {
+    let config = parse::<BulkheadConfig>(text);
+    Arc::new(sound(config.build("bulkhead".into(), &Surroundings::default())))
 }
 
 #[track_caller]

@@ -112,6 +112,14 @@ fn every_event_has_its_line() {
             r#"{"level":"INFO","msg":"Call rejected: bulkhead full",HEAD,"reason":"bulkhead-full"}"#,
         ),
         (
+            EventKind::Queue(QueueEvent::Joined { ahead: 3 }),
+            r#"{"level":"DEBUG","msg":"Call waits, 3 before it",HEAD,"ahead":3}"#,
+        ),
+        (
+            EventKind::Queue(QueueEvent::Admitted { waited: Duration::from_millis(12) }),
+            r#"{"level":"DEBUG","msg":"Call admitted after 12ms",HEAD,"waited_ms":12.0}"#,
+        ),
+        (
             EventKind::Fallback(FallbackEvent::Served { status: 200, component: None }),
             r#"{"level":"INFO","msg":"Fallback executed result",HEAD,"status":200}"#,
         ),

@@ -1,0 +1,184 @@
+//! Bulkhead: lets only so many calls go on at once.
+//!
+//! **What it protects from.** An upstream that becomes slow: without a bound, the calls that wait
+//! for it pile up until nothing is left for others, and it has to work on more and more of them.
+//! Beyond `max_concurrency` calls wait in a line, in the order of their arrival, or are turned
+//! away.
+//!
+//! **What holds a place.** A call, until its response body has ended or is discarded, or, with
+//! `until = "head"`, until the head is there. A retry around it discards a response before its next
+//! attempt, so that its place is free again by then. A call whose client still sends its request
+//! body takes none: a client must not hold what others wait for (`client_waits.rs`).
+//!
+//! **Events.** [`CallEvent::Rejected`], [`QueueEvent`].
+//!
+//! **Composition.** Inside a retry, so that no place is held between two attempts; inside a
+//! breaker, which takes its rejections for neutral; outside a timeout, whose limit then does not
+//! run while a call waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use serde::Deserialize;
+use tokio::time::{Instant, timeout};
+
+use crate::call::Call;
+use crate::client_waits::ClientWaits;
+use crate::clock;
+use crate::config::{ConfigDuration, Problem, Problems};
+use crate::error::{Error, ErrorKind};
+use crate::event::{CallEvent, EventKind, QueueEvent};
+use crate::held_until::HeldUntil;
+use crate::outcome::Outcome;
+use crate::parts::Parts;
+use crate::policy::{Next, Policy, PolicyConfig, Shown};
+use crate::room::{Entry, InLine, Place, Room};
+
+/// More are as good as unlimited.
+const MAX_PLACES: usize = 1_000_000;
+
+/// `kind = "bulkhead"`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct BulkheadConfig {
+    /// So many calls at once, 1 to 1,000,000.
+    pub max_concurrency: usize,
+    /// How long a call waits for a place. Default 0: it does not.
+    #[serde(default = "no_time")]
+    pub max_wait: ConfigDuration,
+    /// So many may wait at once, up to 1,000,000. Default: ten times `max_concurrency`, at least
+    /// 100.
+    pub max_queue: Option<usize>,
+    /// Until when a call keeps its place. Default `"body"`.
+    #[serde(default)]
+    pub until: HeldUntil,
+}
+
+fn no_time() -> ConfigDuration {
+    ConfigDuration::from_millis(0)
+}
+
+impl PolicyConfig for BulkheadConfig {
+    const KIND: &'static str = "bulkhead";
+
+    type Policy = Bulkhead;
+
+    fn build(self, name: Arc<str>, _: &dyn Parts) -> Result<Bulkhead, Vec<Problem>> {
+        let mut problems = Problems::default();
+        problems.require_within(self.max_concurrency, 1..=MAX_PLACES, "max_concurrency");
+        problems.require_time_or_zero(self.max_wait, "max_wait");
+        let max_queue = self
+            .max_queue
+            .unwrap_or_else(|| self.max_concurrency.saturating_mul(10).clamp(100, MAX_PLACES));
+        problems.require_within(max_queue, 0..=MAX_PLACES, "max_queue");
+        problems.into_result(Bulkhead {
+            name,
+            max_concurrency: self.max_concurrency,
+            max_wait: self.max_wait.0,
+            max_queue,
+            until: self.until,
+            room: Arc::new(Room::new(self.max_concurrency)),
+            client_waits: ClientWaits::default(),
+        })
+    }
+
+    fn warnings(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        let waits = !self.max_wait.0.is_zero();
+        problems.require(
+            self.max_queue.is_none_or(|queue| queue == 0 || waits),
+            "max_queue",
+            || "nobody waits without a `max_wait`".into(),
+        );
+        problems.require(self.max_queue != Some(0) || !waits, "max_wait", || {
+            "nobody waits with a `max_queue` of 0".into()
+        });
+        problems.into_result(()).err().unwrap_or_default()
+    }
+}
+
+/// Lets only so many calls go on at once.
+#[derive(Debug)]
+pub struct Bulkhead {
+    name: Arc<str>,
+    max_concurrency: usize,
+    max_wait: Duration,
+    max_queue: usize,
+    until: HeldUntil,
+    room: Arc<Room>,
+    client_waits: ClientWaits,
+}
+
+impl Bulkhead {
+    async fn enter(&self, call: &Call, deadline: Option<Instant>) -> Result<Place, Error> {
+        let now = clock::now();
+        let left = deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(now));
+        let longest = self.max_wait.min(left);
+        let max_queue = if longest.is_zero() { 0 } else { self.max_queue };
+        let place = match self.room.enter(max_queue) {
+            Entry::Place(place) => Some(place),
+            // Boxed to keep the common path's future small.
+            Entry::Line(line) => Box::pin(self.wait(call, line, longest, now)).await,
+            Entry::Full => None,
+        };
+        place.ok_or_else(|| {
+            let kind = ErrorKind::BulkheadFull;
+            call.emit(&self.name, CallEvent::Rejected { kind, retry_after: None });
+            Error::new(kind)
+        })
+    }
+
+    /// Waits for a place. `None`: there was none by then.
+    async fn wait(
+        &self,
+        call: &Call,
+        line: InLine,
+        longest: Duration,
+        since: Instant,
+    ) -> Option<Place> {
+        if call.reporter().wants_details() {
+            call.emit(&self.name, QueueEvent::Joined { ahead: line.ahead() });
+        }
+        let place = timeout(longest, line).await.ok()?;
+        call.emit(&self.name, QueueEvent::Admitted { waited: clock::now() - since });
+        Some(place)
+    }
+}
+
+impl Policy for Bulkhead {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        BulkheadConfig::KIND
+    }
+
+    fn show(&self) -> Vec<(&'static str, Shown)> {
+        vec![
+            ("in_use", Shown::Gauge(self.room.taken() as u64)),
+            ("max_concurrency", Shown::Gauge(self.max_concurrency as u64)),
+            ("waiting", Shown::Gauge(self.room.waiting() as u64)),
+            ("waiting_for_clients", Shown::Gauge(self.client_waits.count() as u64)),
+        ]
+    }
+
+    fn announces(&self) -> Vec<EventKind> {
+        let kind = ErrorKind::BulkheadFull;
+        vec![
+            CallEvent::Rejected { kind, retry_after: None }.into(),
+            QueueEvent::Admitted { waited: Duration::ZERO }.into(),
+        ]
+    }
+
+    fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            self.client_waits.gather(call).await?;
+            let place = self.enter(call, next.deadline(call)).await?;
+            let mut outcome = next.run(call).await;
+            self.until.keep(place, &mut outcome);
+            outcome
+        })
+    }
+}

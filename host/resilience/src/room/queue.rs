@@ -1,0 +1,185 @@
+//! Places and the line in front of them, without threads and without time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The number of somebody in the line, in the order of their arrival.
+pub(super) type Ticket = u64;
+
+/// Places, and who waits for one. `W` wakes somebody.
+#[derive(Debug)]
+pub(super) struct RoomQueue<W> {
+    places: usize,
+    /// Those that somebody has, or was handed and has not come for yet.
+    taken: usize,
+    waiting: BTreeMap<Ticket, W>,
+    /// Who was handed a place.
+    handed: BTreeSet<Ticket>,
+    next: Ticket,
+}
+
+impl<W: Clone> RoomQueue<W> {
+    pub(super) fn new(places: usize) -> Self {
+        let (waiting, handed) = (BTreeMap::new(), BTreeSet::new());
+        Self { places, taken: 0, waiting, handed, next: 0 }
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes a place, if one is free; none is while somebody waits.
+    pub(super) fn try_take(&mut self) -> bool {
+        let is_free = self.taken < self.places;
+        self.taken += usize::from(is_free);
+        is_free
+    }
+
+    /// Goes to the end of the line.
+    pub(super) fn join(&mut self, waker: W) -> Ticket {
+        let ticket = self.next;
+        self.next += 1;
+        self.waiting.insert(ticket, waker);
+        ticket
+    }
+
+    /// Whether this one has been handed a place. It has then left the line, and has the place; if
+    /// not, `waker` will wake it.
+    pub(super) fn collect(&mut self, ticket: Ticket, waker: &W) -> bool {
+        if let Some(known) = self.waiting.get_mut(&ticket) {
+            known.clone_from(waker);
+            return false;
+        }
+        self.handed.remove(&ticket)
+    }
+
+    /// This one does not wait any longer. If it was handed a place meanwhile, the next one gets it,
+    /// and is to be woken.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<W> {
+        let was_handed = self.waiting.remove(&ticket).is_none() && self.handed.remove(&ticket);
+        if was_handed { self.give_back() } else { None }
+    }
+
+    /// A place goes to the first in the line, who is to be woken, or is free.
+    pub(super) fn give_back(&mut self) -> Option<W> {
+        self.taken -= 1;
+        if self.taken >= self.places {
+            return None;
+        }
+        let (ticket, waker) = self.waiting.pop_first()?;
+        self.handed.insert(ticket);
+        self.taken += 1;
+        Some(waker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Enter,
+        Collect { which: usize },
+        Leave { which: usize },
+        GiveBack,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => Just(Step::Enter),
+            4 => any::<usize>().prop_map(|which| Step::Collect { which }),
+            2 => any::<usize>().prop_map(|which| Step::Leave { which }),
+            5 => Just(Step::GiveBack),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    /// What the queue should be, spelt out.
+    #[derive(Default)]
+    struct Model {
+        inside: usize,
+        line: VecDeque<Ticket>,
+        handed: Vec<Ticket>,
+    }
+
+    impl Model {
+        fn hand_on(&mut self) -> Option<Ticket> {
+            let next = self.line.pop_front()?;
+            self.handed.push(next);
+            Some(next)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_conserved_and_handed_on_in_the_order_of_arrival(
+            places in 1..5_usize,
+            steps in steps(),
+        ) {
+            let mut queue = RoomQueue::new(places);
+            let mut model = Model::default();
+            for step in steps {
+                match step {
+                    Step::Enter => {
+                        let is_free = model.inside + model.handed.len() < places;
+                        prop_assert!(!is_free || model.line.is_empty(), "a place lies idle");
+                        prop_assert_eq!(queue.try_take(), is_free);
+                        if is_free {
+                            model.inside += 1;
+                        } else {
+                            let number = queue.next;
+                            model.line.push_back(queue.join(number));
+                        }
+                    }
+                    Step::Collect { which } => {
+                        let all: Vec<_> = model.handed.iter().chain(&model.line).copied().collect();
+                        let Some(&ticket) = all.get(which % all.len().max(1)) else { continue };
+                        let has_place = model.handed.contains(&ticket);
+                        prop_assert_eq!(queue.collect(ticket, &ticket), has_place);
+                        model.handed.retain(|handed| *handed != ticket);
+                        model.inside += usize::from(has_place);
+                    }
+                    Step::Leave { which } => {
+                        let all: Vec<_> = model.handed.iter().chain(&model.line).copied().collect();
+                        let Some(&ticket) = all.get(which % all.len().max(1)) else { continue };
+                        let had_place = model.handed.contains(&ticket);
+                        model.handed.retain(|handed| *handed != ticket);
+                        model.line.retain(|waiting| *waiting != ticket);
+                        let woken = had_place.then(|| model.hand_on()).flatten();
+                        prop_assert_eq!(queue.leave(ticket), woken);
+                    }
+                    Step::GiveBack if model.inside > 0 => {
+                        model.inside -= 1;
+                        let woken = model.hand_on();
+                        prop_assert_eq!(queue.give_back(), woken);
+                    }
+                    Step::GiveBack => {}
+                }
+                prop_assert_eq!(queue.taken(), model.inside + model.handed.len());
+                prop_assert!(queue.taken() <= places);
+                prop_assert_eq!(queue.waiting(), model.line.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_handed_to_one_who_has_left_goes_to_the_next_at_once() {
+        let mut queue = RoomQueue::new(1);
+        assert!(queue.try_take() && !queue.try_take());
+        let [first, second] = ["first", "second"].map(|name| queue.join(name));
+        assert_eq!(queue.give_back(), Some("first"));
+        assert!(!queue.try_take(), "nobody overtakes those who wait");
+        assert_eq!(queue.leave(first), Some("second"));
+        assert!(queue.collect(second, &"second"));
+        assert_eq!((queue.give_back(), queue.taken()), (None, 0));
+    }
+}

@@ -1,0 +1,92 @@
+//! In every order in which threads can get there: no place is lost, none is given twice, and nobody
+//! is left waiting.
+
+use std::task::Wake;
+
+use loom::sync::Notify;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+use super::*;
+
+/// Wakes a thread.
+struct Thread(Notify);
+
+impl Wake for Thread {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+/// Waits on this thread until the place is there.
+fn wait(mut line: InLine) -> Place {
+    let thread = Arc::new(Thread(Notify::new()));
+    let waker = Waker::from(thread.clone());
+    loop {
+        match Pin::new(&mut line).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(place) => return place,
+            Poll::Pending => thread.0.wait(),
+        }
+    }
+}
+
+/// Three threads can meet in too many orders to try all: those with up to two switches that no
+/// thread asks for.
+fn model(of: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(of);
+}
+
+fn poll_once(line: &mut InLine) -> Poll<Place> {
+    Pin::new(line).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn enter(room: &Arc<Room>) -> Place {
+    match room.enter(usize::MAX) {
+        Entry::Place(place) => place,
+        Entry::Line(line) => wait(line),
+        Entry::Full => unreachable!("the line has no end"),
+    }
+}
+
+#[test]
+fn as_many_as_there_are_places_are_inside_and_all_get_in() {
+    for places in [1, 2] {
+        model(move || {
+            let room = Arc::new(Room::new(places));
+            let inside = Arc::new(AtomicUsize::new(0));
+            let visit = {
+                let (room, inside) = (room.clone(), inside.clone());
+                move || {
+                    let place = enter(&room);
+                    assert!(inside.fetch_add(1, Ordering::SeqCst) < places);
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    drop(place);
+                }
+            };
+            let others = [(); 2].map(|()| thread::spawn(visit.clone()));
+            visit();
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert_eq!((room.taken(), room.waiting()), (0, 0));
+        });
+    }
+}
+
+#[test]
+fn one_who_leaves_while_it_is_handed_a_place_passes_it_on() {
+    model(|| {
+        let room = Arc::new(Room::new(1));
+        let Entry::Place(place) = room.enter(0) else { unreachable!("it is empty") };
+        let Entry::Line(mut leaves) = room.enter(1) else { unreachable!("it is full") };
+        let Entry::Line(stays) = room.enter(2) else { unreachable!("it is full") };
+        assert!(matches!(room.enter(2), Entry::Full));
+        assert!(poll_once(&mut leaves).is_pending());
+        let leaving = thread::spawn(move || drop(leaves));
+        let staying = thread::spawn(move || drop(wait(stays)));
+        drop(place);
+        leaving.join().unwrap();
+        staying.join().unwrap();
+        assert_eq!((room.taken(), room.waiting()), (0, 0));
+    });
+}
