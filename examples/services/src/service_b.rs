@@ -20,10 +20,28 @@ use crate::answer::AnswerBody;
 use crate::server::Service;
 use crate::stop::Stop;
 
-/// The body `graphql-errors` of a script: its grammar can't contain JSON.
-const GRAPHQL_ERRORS: &str = r#"{"data": null, "errors": [{"message": "service B is busy"}]}"#;
-/// The body `graphql-data` of a script.
-const GRAPHQL_DATA: &str = r#"{"data": {"message": "hello from service B"}}"#;
+/// Bodies that a script names, since its grammar can't contain JSON: name, content type, text.
+const SAMPLES: [(&str, &str, &str); 4] = [
+    (
+        "graphql-errors",
+        "application/json",
+        r#"{"data": null, "errors": [{"message": "service B is busy"}]}"#,
+    ),
+    ("graphql-data", "application/json", r#"{"data": {"message": "hello from service B"}}"#),
+    (
+        "model-error",
+        "text/event-stream",
+        "data: {\"error\": {\"message\": \"The server had an error\", \
+         \"type\": \"server_error\"}}\n\n",
+    ),
+    (
+        "model-words",
+        "text/event-stream",
+        "data: {\"choices\": [{\"delta\": {\"content\": \"hello from \"}}]}\n\n\
+         data: {\"choices\": [{\"delta\": {\"content\": \"service B\"}}]}\n\n\
+         data: [DONE]\n\n",
+    ),
+];
 
 /// How B behaves, at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -145,16 +163,7 @@ impl Service for ServiceB {
                     response.headers_mut().insert(header::RETRY_AFTER, value);
                 }
                 if !body.is_empty() && !matches!(status.as_u16(), 204 | 304) {
-                    let body = match body.as_str() {
-                        "graphql-errors" => Bytes::from_static(GRAPHQL_ERRORS.as_bytes()),
-                        "graphql-data" => Bytes::from_static(GRAPHQL_DATA.as_bytes()),
-                        _ => Bytes::from(body),
-                    };
-                    let kind = if body.starts_with(b"{") {
-                        "application/json"
-                    } else {
-                        "text/plain; charset=utf-8"
-                    };
+                    let (kind, body) = content(body);
                     response
                         .headers_mut()
                         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -164,6 +173,16 @@ impl Service for ServiceB {
             }
         }
     }
+}
+
+/// The content type of a body, and the body that it names, if it names one.
+fn content(body: String) -> (&'static str, Bytes) {
+    if let Some((_, kind, text)) = SAMPLES.iter().find(|(name, ..)| *name == body) {
+        return (kind, Bytes::from_static(text.as_bytes()));
+    }
+    let is_json = body.starts_with('{');
+    let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
+    (kind, Bytes::from(body))
 }
 
 /// The HTTP date so many seconds from now; `None` beyond the calendar.

@@ -65,7 +65,9 @@ async fn tell_all() -> anyhow::Result<()> {
             .boxed_local(),
         Story::told("5b", as_it_should_be, composition.clone(), stories::composition).boxed_local(),
         Story::told("6", "GraphQL", config("graphql.toml")?, stories::graphql).boxed_local(),
-        Story::told("7", "A swap under load", composition, swap::swap).boxed_local(),
+        Story::told("7", "Language model", config("language-model.toml")?, stories::language_model)
+            .boxed_local(),
+        Story::told("8", "A swap under load", composition, swap::swap).boxed_local(),
     ]
     .into_iter()
     .collect();

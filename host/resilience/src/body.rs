@@ -5,6 +5,7 @@
 
 mod ahead;
 mod end;
+mod event_stream;
 mod kept;
 mod request;
 mod response;

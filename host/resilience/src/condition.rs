@@ -246,25 +246,27 @@ impl Condition {
 /// is in a box.
 pub(crate) type Takes<'a> = Either<Ready<Verdict>, LocalBoxFuture<'a, Verdict>>;
 
-/// Reads ahead in a response's body, where it can have one that ends.
+/// Reads ahead in a response's body, where it can have one: in a stream of events until the first
+/// of them is there, since the next may come much later.
 pub(crate) async fn peek(call: &Call, wanted: Peek, outcome: &mut Outcome) {
     let Ok(response) = outcome else { return };
-    if !may_peek(call.head().method == Method::HEAD, response) {
+    if call.head().method == Method::HEAD || matches!(response.status.as_u16(), 204 | 304) {
         return;
     }
-    if let Err(error) = response.body.peek(wanted).await {
+    let peeked = if is_event_stream(response) {
+        response.body.peek_event(wanted).await
+    } else {
+        response.body.peek(wanted).await
+    };
+    if let Err(error) = peeked {
         *outcome = Err(outcome::lost(outcome.attempt(), error.into()));
     }
 }
 
-/// A body that ends when its server does.
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
-fn may_peek(head: bool, response: &Response) -> bool {
-    let endless = response
-        .headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
-        .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM));
-    !head && !endless && !matches!(response.status.as_u16(), 204 | 304)
+fn is_event_stream(response: &Response) -> bool {
+    let kind = response.headers.get(http::header::CONTENT_TYPE);
+    kind.and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
 }

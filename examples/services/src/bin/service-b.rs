@@ -28,7 +28,9 @@ struct ServiceBArguments {
     /// `*3` after a step plays it three times. After a status: `:delay=MS` before the answer,
     /// `:ra=SECONDS` or `:radate=SECONDS` for a Retry-After in seconds or as a date,
     /// `:body=TEXT`, `:bodydelay=MS` between head and body. The texts `graphql-errors` and
-    /// `graphql-data` stand for a GraphQL answer with errors and one without.
+    /// `graphql-data` stand for a GraphQL answer with errors and one without, `model-error` and
+    /// `model-words` for the stream of a language model that begins with an error and for one that
+    /// doesn't.
     #[arg(long, value_name = "STEPS", conflicts_with_all = ["mode", "seed"])]
     script: Option<Steps>,
 

@@ -1,4 +1,4 @@
-//! The stories of the post, in its order, and one of GraphQL.
+//! The stories of the post, in its order, and those of failures that no status shows.
 //!
 //! Each plays the script that the comments of its configuration recommend, and holds what comes of
 //! it against what they say.
@@ -323,4 +323,24 @@ pub(super) async fn graphql(story: &mut Story) -> anyhow::Result<()> {
         .await?;
     story.state(&stage, "/components/graphql-errors", &[("calls", Is::exactly(4))]).await?;
     story.end(stage, Some(4)).await
+}
+
+pub(super) async fn language_model(story: &mut Story) -> anyhow::Result<()> {
+    story.say(
+        "B speaks as language models do: a stream with status 200, whose first event is an error. \
+         A component sees it, before the client does: asked again.",
+    );
+    let script = "200:body=model-error,200:body=model-words";
+    let stage = Stage::open(story.config(), &["--script", script]).await?;
+    let expected = Expected {
+        status: 200,
+        body: r#"data: {"choices": [{"delta": {"content": "hello from "}}]}"#,
+        after: between(0, 10),
+        log: &["Retry 1 after delay of 200ms", FINE],
+        b: &[FINE, FINE],
+    };
+    let question = Question::to_fusebox("/v1/chat/completions").posting(r#"{"stream": true}"#);
+    story.ask(&stage, question, expected).await?;
+    story.state(&stage, "/components/openai-errors", &[("calls", Is::exactly(2))]).await?;
+    story.end(stage, Some(2)).await
 }

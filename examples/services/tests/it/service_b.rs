@@ -111,6 +111,15 @@ fn a_script_can_speak_graphql() {
 }
 
 #[test]
+fn a_script_can_speak_as_language_models_do() {
+    let b = Running::service_b(&["--script", "200:body=model-error,200:body=model-words"]);
+    let error = b.get();
+    assert_eq!(error.header("content-type"), Some("text/event-stream"));
+    assert!(error.text().starts_with(r#"data: {"error": {"#), "{}", error.text());
+    assert!(b.get().text().ends_with("data: [DONE]\n\n"));
+}
+
+#[test]
 fn retry_after_can_be_a_date() {
     let b = Running::service_b(&["--script", "503:radate=60"]);
     let answer = b.get();

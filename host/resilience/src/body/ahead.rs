@@ -48,6 +48,11 @@ impl Ahead {
         self.first.is_empty() && self.more.as_ref().is_none_or(|more| more.pieces.is_empty())
     }
 
+    /// The one that was pushed last, as far as it has not been taken out.
+    pub(super) fn last(&self) -> Option<&Bytes> {
+        self.pieces().last()
+    }
+
     pub(super) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
         std::iter::once(&self.first).chain(self.more.iter().flat_map(|more| &more.pieces))
     }

@@ -14,6 +14,7 @@ use tokio::time;
 
 use super::ahead::Ahead;
 use super::end::{BodyEnd, OnEnd};
+use super::event_stream::FirstEvent;
 use super::stream::BodyStream;
 use crate::error::{Error, ErrorKind};
 
@@ -87,11 +88,7 @@ impl ResponseBody {
         if self.ahead.len() >= peek.bytes || self.rest.is_none() {
             return Ok(());
         }
-        let limit = if self.aside.as_ref().is_some_and(|aside| aside.waited) {
-            Duration::ZERO
-        } else {
-            peek.timeout
-        };
+        let limit = self.patience(peek);
         let read = poll_fn(|cx| self.poll_ahead(cx, peek.bytes));
         if let Ok(read) = time::timeout(limit, read).await {
             return read;
@@ -100,12 +97,43 @@ impl ResponseBody {
         Ok(())
     }
 
+    /// The same for a stream of events, which goes on for as long as its server likes: reads no
+    /// further than the end of its first event.
+    ///
+    /// # Errors
+    /// The body broke off before that.
+    pub async fn peek_event(&mut self, peek: Peek) -> Result<(), Error> {
+        let limit = self.patience(peek);
+        let mut event = FirstEvent::default();
+        self.ahead.pieces().for_each(|piece| event.push(piece));
+        let read = poll_fn(|cx| {
+            while self.ahead.len() < peek.bytes && self.rest.is_some() && !event.has_ended() {
+                let known = self.ahead.len();
+                ready!(self.poll_piece_ahead(cx))?;
+                if self.ahead.len() > known
+                    && let Some(piece) = self.ahead.last()
+                {
+                    event.push(piece);
+                }
+            }
+            Poll::Ready(Ok(()))
+        });
+        if let Ok(read) = time::timeout(limit, read).await {
+            return read;
+        }
+        self.aside.get_or_insert_default().waited = true;
+        Ok(())
+    }
+
+    /// How long a peek may wait.
+    fn patience(&self, peek: Peek) -> Duration {
+        let has_waited = self.aside.as_ref().is_some_and(|aside| aside.waited);
+        if has_waited { Duration::ZERO } else { peek.timeout }
+    }
+
     fn poll_ahead(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<(), Error>> {
         while self.ahead.len() < bytes && self.rest.is_some() {
-            if let Err(error) = ready!(self.poll_frame_ahead(cx)) {
-                self.tell(BodyEnd::Broken(error.kind()));
-                return Poll::Ready(Err(error));
-            }
+            ready!(self.poll_piece_ahead(cx))?;
         }
         // If the end came along with the last of them, that is all of the body. Nobody waits for
         // it, and what breaks from here on is for the client to see.
@@ -115,6 +143,15 @@ impl ResponseBody {
             self.rest = Some(Box::pin(Breaking(Some(error))));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads one piece on; a body that breaks off here has ended.
+    fn poll_piece_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let read = ready!(self.poll_frame_ahead(cx));
+        if let Err(error) = &read {
+            self.tell(BodyEnd::Broken(error.kind()));
+        }
+        Poll::Ready(read)
     }
 
     fn poll_frame_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
