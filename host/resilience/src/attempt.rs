@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::body::Starved;
+use crate::branch::Branch;
 use crate::call::{Call, PastAttempt};
 use crate::clock;
 use crate::event::{AttemptEvent, AttemptOutcome};
@@ -24,6 +25,7 @@ pub struct Attempt<'a> {
     role: Role,
     /// The policy that makes its run.
     policy: Option<&'a Arc<str>>,
+    branch: Option<&'a Branch<'a>>,
     address: Cell<Option<SocketAddr>>,
     started: Instant,
     /// For how long the call had starved before.
@@ -35,7 +37,11 @@ impl<'a> Attempt<'a> {
     /// Begins an attempt on this endpoint. Called by the upstream, so that all policies share one
     /// count.
     pub fn begin(call: &'a Call, scope: &Scope<'a>, endpoint: &Arc<str>) -> Self {
-        let begun = Self::new(call, scope.run(), scope.role(), scope.policy());
+        let mut begun = Self::new(call, scope.run(), scope.role(), scope.policy());
+        if let Some(branch) = scope.branch() {
+            branch.begin(begun.number, begun.started, begun.starved);
+            begun.branch = Some(branch);
+        }
         if call.reporter().wants_details() {
             let deadline = scope.deadline(call);
             let remaining = deadline.map(|end| end.saturating_duration_since(begun.started));
@@ -55,7 +61,8 @@ impl<'a> Attempt<'a> {
         let number = call.next_attempt();
         let (address, started) = (Cell::new(None), clock::now());
         let starved = call.starved().time;
-        Self { call, number, run, role, policy, address, started, starved, ended: false }
+        let (branch, ended) = (None, false);
+        Self { call, number, run, role, policy, branch, address, started, starved, ended }
     }
 
     fn provenance(&self) -> Provenance {
@@ -96,6 +103,9 @@ impl<'a> Attempt<'a> {
 
     fn end(&mut self, outcome: AttemptOutcome) {
         self.ended = true;
+        if let Some(branch) = self.branch {
+            branch.end();
+        }
         let provenance = self.provenance();
         let elapsed = clock::now() - self.started;
         let starved = self.call.starved();

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 use smallvec::SmallVec;
 use tokio::time::timeout;
@@ -58,6 +57,7 @@ struct CallRecord {
     worker: Rc<Worker>,
     attempts: Cell<u32>,
     runs: Cell<u32>,
+    ended: Cell<u32>,
     /// The usual call has one.
     history: RefCell<SmallVec<[PastAttempt; 1]>>,
 }
@@ -127,6 +127,7 @@ impl Call {
             worker,
             attempts: Cell::new(0),
             runs: Cell::new(0),
+            ended: Cell::new(0),
             history: RefCell::default(),
         };
         Self { reporter: Reporter(Rc::new(record)), body }
@@ -232,7 +233,7 @@ impl Call {
     /// it first gives back what others want by `let_go`: they must not depend on a slow client.
     pub(crate) async fn attend(
         &self,
-        mut run: LocalBoxFuture<'_, Outcome>,
+        mut run: impl Future<Output = Outcome> + Unpin,
         let_go: impl FnOnce(),
     ) -> Outcome {
         if self.body.is_empty() {
@@ -289,7 +290,8 @@ impl Call {
         self.past(attempt).is_some_and(|past| past.is_owed)
     }
 
-    fn past(&self, attempt: u32) -> Option<PastAttempt> {
+    /// The attempt of this number, if it has ended and is remembered.
+    pub(crate) fn past(&self, attempt: u32) -> Option<PastAttempt> {
         let history = self.record().history.borrow();
         history.iter().rev().find(|past| past.provenance.attempt == attempt).copied()
     }
@@ -299,11 +301,16 @@ impl Call {
         self.record().worker.handle(shared)
     }
 
-    /// The last attempt after the first so many, if it was cancelled.
-    pub(crate) fn cancelled_after(&self, attempts: u32) -> Option<PastAttempt> {
+    /// How many attempts have ended.
+    pub(crate) fn ended_attempts(&self) -> u32 {
+        self.record().ended.get()
+    }
+
+    /// The attempts that have ended after the first so many, as far as they are remembered.
+    pub(crate) fn ended_after(&self, ended: u32) -> SmallVec<[PastAttempt; 1]> {
         let history = self.record().history.borrow();
-        let last = history.last().filter(|past| past.provenance.attempt > attempts);
-        last.filter(|past| past.outcome == AttemptOutcome::Cancelled).copied()
+        let count = (self.ended_attempts() - ended) as usize;
+        history[history.len().saturating_sub(count)..].iter().copied().collect()
     }
 
     /// Numbers a further run of a part of the pipeline.
@@ -328,6 +335,7 @@ impl Call {
 
     /// Remembers an attempt that has ended.
     pub(crate) fn remember(&self, past: PastAttempt) {
+        self.record().ended.set(self.ended_attempts() + 1);
         let mut history = self.record().history.borrow_mut();
         if history.len() == HISTORY {
             history.remove(0);

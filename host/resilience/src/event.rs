@@ -16,8 +16,8 @@ pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestF
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit};
 pub use policy::{
-    AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent, NoRetry, QueueEvent,
-    RetryEvent, TimeoutEvent,
+    AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent, HedgeEvent, NoHedge,
+    NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
 };
 pub use server::ServerEvent;
 
@@ -63,6 +63,8 @@ pub enum EventKind {
     AdaptiveThrottler(AdaptiveThrottlerEvent),
     /// In the line in front of a policy.
     Queue(QueueEvent),
+    /// In a hedge.
+    Hedge(HedgeEvent),
     /// To a component.
     Component(ComponentEvent),
     /// On a client's connection.
@@ -94,6 +96,7 @@ from_groups!(
     Fallback(FallbackEvent),
     AdaptiveThrottler(AdaptiveThrottlerEvent),
     Queue(QueueEvent),
+    Hedge(HedgeEvent),
     Component(ComponentEvent),
     Connection(ConnectionEvent),
     Server(ServerEvent),

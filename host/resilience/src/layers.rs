@@ -39,7 +39,12 @@ pub fn attempt_count(call: &Call, attempt: u32) -> HeaderValue {
 
 /// Whether a layer further out or further in makes the retries of this call.
 pub(crate) fn retries_elsewhere(call: &Call, outcome: &Outcome) -> bool {
-    received(call) > 1 || outcome.as_ref().is_ok_and(was_retried_or_rejected)
+    is_extra(call) || outcome.as_ref().is_ok_and(was_retried_or_rejected)
+}
+
+/// Whether the call is itself a further attempt of a layer further out.
+pub(crate) fn is_extra(call: &Call) -> bool {
+    received(call) > 1
 }
 
 /// The mark that the request came with; 0 if there is none.

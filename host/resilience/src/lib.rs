@@ -31,6 +31,7 @@
 mod attempt;
 mod blame;
 mod body;
+mod branch;
 mod budget;
 mod call;
 mod client_waits;
@@ -73,8 +74,9 @@ pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
     CircuitBreakerEvent, CircuitState, ComponentEvent, ComponentId, ConditionEvent,
-    ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Fault, NoRetry,
-    Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Fault, HedgeEvent,
+    NoHedge, NoRetry, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, ServerEvent,
+    TimeoutEvent,
 };
 pub use held_until::HeldUntil;
 pub use layers::{ATTEMPT, ENVOY_ATTEMPT_COUNT, attempt_count, mark};
@@ -83,9 +85,9 @@ pub use outcome::{Outcome, OutcomeExt, Response};
 pub use parts::Parts;
 pub use policies::{
     AdaptiveThrottler, AdaptiveThrottlerConfig, BackoffConfig, Bulkhead, BulkheadConfig,
-    CircuitBreaker, CircuitBreakerConfig, CircuitStatus, Fallback, FallbackConfig, JitterConfig,
-    RandomDelayConfig, RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts,
-    is_set_by_host, policy_kinds,
+    CircuitBreaker, CircuitBreakerConfig, CircuitStatus, DelayQuantileConfig, Fallback,
+    FallbackConfig, Hedge, HedgeConfig, JitterConfig, RandomDelayConfig, RespondConfig, Retry,
+    RetryConfig, Timeout, TimeoutConfig, WindowCounts, is_set_by_host, policy_kinds,
 };
 pub use policy::{
     AnyPolicyConfig, Next, Pipeline, Policy, PolicyConfig, PolicyKind, ReadPolicyConfig, Shown,

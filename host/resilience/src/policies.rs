@@ -3,14 +3,19 @@
 mod adaptive_throttler;
 mod bulkhead;
 mod circuit_breaker;
+mod extra_budget;
 mod fallback;
+mod hedge;
+mod methods;
 mod retry;
 mod timeout;
+mod waiting;
 
 pub use adaptive_throttler::{AdaptiveThrottler, AdaptiveThrottlerConfig};
 pub use bulkhead::{Bulkhead, BulkheadConfig};
 pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, CircuitStatus, WindowCounts};
 pub use fallback::{Fallback, FallbackConfig, RespondConfig, is_set_by_host};
+pub use hedge::{DelayQuantileConfig, Hedge, HedgeConfig};
 pub use retry::{BackoffConfig, JitterConfig, RandomDelayConfig, Retry, RetryConfig};
 pub use timeout::{Timeout, TimeoutConfig};
 
@@ -25,5 +30,6 @@ pub fn policy_kinds<R: ReadPolicyConfig>() -> Vec<PolicyKind<R>> {
         PolicyKind::of::<FallbackConfig>(),
         PolicyKind::of::<AdaptiveThrottlerConfig>(),
         PolicyKind::of::<BulkheadConfig>(),
+        PolicyKind::of::<HedgeConfig>(),
     ]
 }

@@ -23,6 +23,8 @@ pub enum Role {
     First,
     /// A retry policy makes it after a failure; its number among the retries, from 1.
     Retry(u32),
+    /// A hedge policy makes it beside others; its number among the hedges, from 1.
+    Hedge(u32),
 }
 
 impl Role {
@@ -31,6 +33,7 @@ impl Role {
         match self {
             Self::First => "first",
             Self::Retry(_) => "retry",
+            Self::Hedge(_) => "hedge",
         }
     }
 }

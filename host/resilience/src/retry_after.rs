@@ -13,6 +13,8 @@ use crate::call::Call;
 use crate::outcome::{Outcome, Response};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// Of gRPC's proposal A6.
+const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// What the upstream asks for.
@@ -32,6 +34,12 @@ pub(crate) fn pushback(call: &Call, outcome: &Outcome) -> Option<Pushback> {
         return Some(Pushback::Stop);
     }
     wait(call, response).map(Pushback::Wait)
+}
+
+/// Whether the upstream asks for no further attempts for now: by any of the above, or as gRPC does.
+pub(crate) fn asks_for_rest(call: &Call, outcome: &Outcome) -> bool {
+    let is_grpc = |response: &Response| response.headers.contains_key(GRPC_PUSHBACK);
+    pushback(call, outcome).is_some() || outcome.as_ref().is_ok_and(is_grpc)
 }
 
 /// How long the upstream asks to be left alone; `None`: it does not ask.

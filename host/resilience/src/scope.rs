@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
+use crate::branch::Branch;
 use crate::budget::{Budget, BudgetedCall};
 use crate::call::Call;
 use crate::clock;
@@ -34,11 +35,38 @@ pub struct Scope<'a> {
     /// stays the same while that time grows.
     unstarved_deadline: Option<Instant>,
     run: RunId,
-    /// The retry that the run is; 0: it is the first. (A [`Role`] would take twice the room.)
-    retry: u32,
+    role: PackedRole,
     budgeted: Option<&'a BudgetedCall<'a>>,
     /// The policy that makes the run; `None` for the first one.
     policy: Option<&'a Arc<str>>,
+    /// Which of several runs at once it is within; `None`: runs follow one another.
+    branch: Option<&'a Branch<'a>>,
+}
+
+/// A [`Role`] in half its room: the number of the retry, or of the hedge with the highest bit; 0:
+/// the run is the first.
+#[derive(Clone, Copy)]
+struct PackedRole(u32);
+
+impl PackedRole {
+    const HEDGE: u32 = 1 << 31;
+    const FIRST: Self = Self(0);
+
+    fn retry(number: u32) -> Self {
+        Self(number & !Self::HEDGE)
+    }
+
+    fn hedge(number: u32) -> Self {
+        Self(number | Self::HEDGE)
+    }
+
+    fn unpack(self) -> Role {
+        match self.0 {
+            0 => Role::First,
+            hedge if hedge & Self::HEDGE != 0 => Role::Hedge(hedge & !Self::HEDGE),
+            retry => Role::Retry(retry),
+        }
+    }
 }
 
 impl<'a> Scope<'a> {
@@ -48,9 +76,10 @@ impl<'a> Scope<'a> {
             upstream,
             unstarved_deadline: None,
             run: RunId::default(),
-            retry: 0,
+            role: PackedRole::FIRST,
             budgeted: None,
             policy: None,
+            branch: None,
         }
     }
 
@@ -71,7 +100,7 @@ impl<'a> Scope<'a> {
 
     /// Why that run is made.
     pub fn role(&self) -> Role {
-        if self.retry == 0 { Role::First } else { Role::Retry(self.retry) }
+        self.role.unpack()
     }
 
     /// The budgets that the call counts in.
@@ -86,6 +115,25 @@ impl<'a> Scope<'a> {
         'a: 'b,
     {
         Scope { budgeted: call.or(self.budgeted), ..*self }
+    }
+
+    /// The same as one of several runs at once.
+    #[must_use]
+    pub(crate) fn branching<'b>(&self, branch: &'b Branch<'b>) -> Scope<'b>
+    where
+        'a: 'b,
+    {
+        Scope { branch: Some(branch), ..*self }
+    }
+
+    /// Which of several runs at once it is within.
+    pub(crate) fn branch(&self) -> Option<&'a Branch<'a>> {
+        self.branch
+    }
+
+    /// The number of the last attempt that began in it, or before it; 0: none has.
+    pub(crate) fn last_attempt(&self, call: &Call) -> u32 {
+        self.branch.map_or_else(|| call.attempts(), Branch::last_attempt)
     }
 
     /// The policy that makes that run; `None`: it is the first.
@@ -104,7 +152,16 @@ impl<'a> Scope<'a> {
     /// The same for a further run, which is this policy's retry of this number, from 1.
     #[must_use]
     pub fn run_again(&self, call: &Call, policy: &'a Arc<str>, retry: u32) -> Self {
-        Self { run: call.next_run(), retry, policy: Some(policy), ..*self }
+        let role = PackedRole::retry(retry);
+        Self { run: call.next_run(), role, policy: Some(policy), ..*self }
+    }
+
+    /// The same for a further run beside others, which is this policy's hedge of this number, from
+    /// 1.
+    #[must_use]
+    pub(crate) fn run_beside(&self, call: &Call, policy: &'a Arc<str>, hedge: u32) -> Self {
+        let role = PackedRole::hedge(hedge);
+        Self { run: call.next_run(), role, policy: Some(policy), ..*self }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fusebox_resilience::{
     AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
     CircuitBreakerEvent, ComponentEvent, ConditionEvent, ConnectionEvent, ConnectionLimit,
-    ErrorKind, Event, EventKind, FallbackEvent, NoRetry, QueueEvent, Request, RetryEvent, Role,
-    ServerEvent, TimeoutEvent,
+    ErrorKind, Event, EventKind, FallbackEvent, HedgeEvent, NoHedge, NoRetry, QueueEvent, Request,
+    RetryEvent, Role, ServerEvent, TimeoutEvent,
 };
 
 use super::level::Level;
@@ -33,6 +33,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::Fallback(of) => fallback(of, say),
         EventKind::AdaptiveThrottler(of) => adaptive_throttler(of, say),
         EventKind::Queue(of) => queue(of, say),
+        EventKind::Hedge(of) => hedge(of, say),
         EventKind::Component(of) => component(of, say),
         EventKind::Connection(of) => connection(of, say),
         EventKind::Server(of) => server(of, say),
@@ -123,8 +124,14 @@ fn attempt(event: &Event<'_>, of: &AttemptEvent, say: &impl Say) {
     let run = |line: &mut Line<'_>| {
         if let Some(provenance) = event.provenance {
             line.field("run", provenance.run.number()).field("role", provenance.role.name());
-            if let Role::Retry(retry) = provenance.role {
-                line.field("retry", retry);
+            match provenance.role {
+                Role::First => {}
+                Role::Retry(retry) => {
+                    line.field("retry", retry);
+                }
+                Role::Hedge(hedge) => {
+                    line.field("hedge", hedge);
+                }
             }
         }
     };
@@ -281,6 +288,40 @@ fn queue(of: &QueueEvent, say: &impl Say) {
             let message = format_args!("Call admitted after {}", Human(waited));
             say.say(Level::Debug, message, |line| {
                 line.field("waited_ms", milliseconds(waited));
+            });
+        }
+    }
+}
+
+fn hedge(of: &HedgeEvent, say: &impl Say) {
+    match *of {
+        HedgeEvent::Launched { hedge, asked } => {
+            let message = format_args!("Hedge {hedge} launched after {}", Human(asked));
+            say.say(Level::Info, message, |line| {
+                line.field("hedge", hedge).field("asked_ms", milliseconds(asked));
+            });
+        }
+        HedgeEvent::Won { hedge } => {
+            say.say(Level::Info, format_args!("Hedge {hedge} won"), |line| {
+                line.field("hedge", hedge);
+            });
+        }
+        HedgeEvent::Cancelled { hedge } => {
+            say.say(Level::Debug, "Attempt lost to another", |line| {
+                line.field("hedge", hedge);
+            });
+        }
+        HedgeEvent::Skipped { reason } => {
+            let message = match reason {
+                NoHedge::Method => "Not hedged: the method is not idempotent",
+                NoHedge::Body => "Not hedged: the request body is too long to be kept",
+                NoHedge::Memory => "Not hedged: the memory for request bodies is full",
+                NoHedge::RetryAfter => "Not hedged: the upstream asks to be left alone",
+                NoHedge::Retried => "Not hedged: another layer repeats it or turned it away",
+                NoHedge::Budget => "Not hedged: the budget is spent",
+            };
+            say.say(Level::Info, message, |line| {
+                line.field("reason", reason.name());
             });
         }
     }

@@ -30,8 +30,8 @@ use std::sync::Arc;
 
 use fusebox_resilience::{
     AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, ConnectionEvent,
-    ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Observer, Policy, QueueEvent,
-    Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    ConnectionLimit, Denial, Event, EventKind, FallbackEvent, HedgeEvent, Observer, Policy,
+    QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -67,6 +67,10 @@ pub struct Metrics {
     fallbacks: Counters<2>,
     fallbacks_declined: Counters<2>,
     queue_waits: Histograms<2>,
+    hedges: Counters<2>,
+    hedges_won: Counters<2>,
+    hedges_cancelled: Counters<2>,
+    hedges_skipped: Counters<3>,
     incomplete: Counters<2>,
     sent_again: Counters<1>,
     bodies_not_kept: Counters<1>,
@@ -120,6 +124,15 @@ impl Metrics {
                 "queue_wait_seconds",
                 "Time that calls waited for their turn in a policy, of those that were admitted",
             ),
+            hedges: new.counters("hedges", "Attempts that a hedge started beside others"),
+            hedges_won: new
+                .counters("hedges_won", "Those whose outcome went out in place of the first's"),
+            hedges_cancelled: new.counters(
+                "hedges_cancelled",
+                "Attempts, first ones too, that were cancelled since another had won",
+            ),
+            hedges_skipped: new
+                .counters("hedges_skipped", "Hedges that were not started, by the reason"),
             incomplete: new.counters(
                 "responses_incomplete",
                 "Responses that broke off after their head was sent",
@@ -266,6 +279,14 @@ impl Metrics {
             EventKind::Fallback(FallbackEvent::Declined) => of(&self.fallbacks_declined, labels()),
             // The gauge at a scrape says what is admitted.
             EventKind::AdaptiveThrottler(_) => return None,
+            EventKind::Hedge(event) => match event {
+                HedgeEvent::Launched { .. } => of(&self.hedges, labels()),
+                HedgeEvent::Won { .. } => of(&self.hedges_won, labels()),
+                HedgeEvent::Cancelled { .. } => of(&self.hedges_cancelled, labels()),
+                HedgeEvent::Skipped { reason } => {
+                    of(&self.hedges_skipped, with_reason(reason.name()))
+                }
+            },
             EventKind::Call(event) => match event {
                 CallEvent::Rejected { kind, .. } => {
                     of(&self.rejections, with_reason(kind.failure().name()))

@@ -52,6 +52,9 @@ kind = "retry"
 delay = "1ms"
 [policies.breaker]
 kind = "circuit-breaker"
+[policies.hedge]
+kind = "hedge"
+delay = "10s"
 [policies.limit]
 kind = "timeout"
 limit = "10s"
@@ -62,7 +65,7 @@ kind = "bulkhead"
 max_concurrency = 10
 [[routes]]
 upstream = "ORIGIN"
-policies = ["fallback", "retry", "breaker", "throttler", "places", "limit"]
+policies = ["fallback", "retry", "hedge", "breaker", "throttler", "places", "limit"]
 "#;
 
 fn root() -> PathBuf {

@@ -12,6 +12,7 @@ mod documents;
 mod errors;
 mod forwarding;
 mod heads;
+mod hedges;
 mod hostile;
 mod http_components;
 mod kept_connections;

@@ -211,6 +211,7 @@ impl Replay {
             let Some(data) = ready!(self.poll_source(cx)).transpose()? else { break };
             let fits = self.kept.length() + data.len() <= self.limit.bytes;
             let is_kept = data.is_empty() || fits && self.kept.push(&data);
+            self.is_squeezed |= self.limit.is_for_attempts && fits && !is_kept;
             self.next = (!is_kept).then_some(data);
         }
         Poll::Ready(Ok(()))

@@ -174,3 +174,65 @@ pub enum QueueEvent {
         waited: Duration,
     },
 }
+
+/// A hedge policy did something.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HedgeEvent {
+    /// A further attempt starts.
+    Launched {
+        /// Its number among the hedges, from 1.
+        hedge: u32,
+        /// For how long the upstream had been asked by the one before.
+        asked: Duration,
+    },
+    /// What a hedge came to goes out, rather than what the first attempt came to.
+    Won {
+        /// Its number among the hedges, from 1.
+        hedge: u32,
+    },
+    /// An attempt was still under way when another one had won, and was cancelled.
+    Cancelled {
+        /// Its number among the hedges; 0: it is the first attempt.
+        hedge: u32,
+    },
+    /// No further attempt starts.
+    Skipped {
+        /// Why.
+        reason: NoHedge,
+    },
+}
+
+/// Why a hedge policy starts no further attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHedge {
+    /// The method is not idempotent, so the upstream must not be asked twice.
+    Method,
+    /// The request body is longer than what is kept for replay.
+    Body,
+    /// The request body was not kept: the memory for all of them is full.
+    Memory,
+    /// The upstream asks to be left alone.
+    RetryAfter,
+    /// Another layer of proxies makes further attempts, or has turned the call away.
+    Retried,
+    /// The budget is spent.
+    Budget,
+}
+
+impl NoHedge {
+    /// Every one, in the order of their declaration.
+    pub const ALL: [Self; 6] =
+        [Self::Method, Self::Body, Self::Memory, Self::RetryAfter, Self::Retried, Self::Budget];
+
+    /// Its word in log and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Body => "body",
+            Self::Memory => "memory",
+            Self::RetryAfter => "retry-after",
+            Self::Retried => "retried",
+            Self::Budget => "budget",
+        }
+    }
+}

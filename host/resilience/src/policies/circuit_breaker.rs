@@ -376,12 +376,12 @@ impl Policy for CircuitBreaker {
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
-            let mut admission = Admission::of(&self.0, call)?;
+            let mut admission = Admission::of(&self.0, call, next)?;
             let mut outcome = if admission.is_trial() {
                 // Boxed to keep the common path's future small.
-                Box::pin(admission.attend(next.run(call))).await
+                Box::pin(admission.attend()).await
             } else {
-                next.run(call).await
+                admission.run().await
             };
             // Before it is judged: a component's peek is not the upstream's slowness.
             let ended = clock::now();

@@ -1,8 +1,8 @@
 //! Retry: asks again after a failure, later.
 //!
 //! **What it protects from.** Failures that pass: a restart, a lost connection, a moment of
-//! overload. It makes overload worse when many retry at once; a [`Budget`] bounds that, the
-//! upstream's own if the policy names none, and a circuit breaker inside ends it.
+//! overload. It makes overload worse when many retry at once; a [`Budget`](crate::Budget) bounds
+//! that, the upstream's own if the policy names none, and a circuit breaker inside ends it.
 //!
 //! **What is retried.** An outcome that `handle_if` takes and `abort_if` does not, if sending the
 //! request again is safe: the method is among `methods`, or the request carries `Idempotency-Key`,
@@ -21,7 +21,6 @@
 //! came to.
 
 mod backoff;
-mod methods;
 
 pub use backoff::{BackoffConfig, JitterConfig, RandomDelayConfig};
 
@@ -33,7 +32,9 @@ use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 use tokio::time::{self, Instant};
 
-use crate::budget::Budget;
+use super::extra_budget::ExtraBudget;
+use super::methods::Methods;
+use super::waiting::Waiting;
 use crate::call::Call;
 use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
@@ -47,13 +48,9 @@ use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::predicate::Verdict;
 use crate::retry_after::{Pushback, pushback, requested_delay};
-use crate::scope::Scope;
 use crate::slot::Slot;
 use backoff::{Delays, Jitter};
-use methods::Methods;
 
-/// The word for no budget in the configuration.
-const NO_BUDGET: &str = "none";
 /// More are as good as unlimited.
 const MAX_RETRIES: i64 = 1_000_000;
 
@@ -110,9 +107,7 @@ impl Default for RetryConfig {
             max_duration: None,
             abort_if: None,
             return_last_failure: true,
-            methods: ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"]
-                .map(String::from)
-                .to_vec(),
+            methods: Methods::idempotent(),
             retry_retried: false,
             budget: None,
         }
@@ -170,17 +165,7 @@ impl PolicyConfig for RetryConfig {
             Some(jitter) => jitter.build(&mut problems),
             None => Jitter::default_of(delays),
         };
-        let budget = match self.budget.as_deref() {
-            None => RetryBudget::OfUpstream,
-            Some(NO_BUDGET) => RetryBudget::None,
-            Some(name) => match parts.budget(name) {
-                Ok(budget) => RetryBudget::Named(budget),
-                Err(message) => {
-                    problems.add("budget", message);
-                    RetryBudget::None
-                }
-            },
-        };
+        let budget = ExtraBudget::build(self.budget.as_deref(), parts, &mut problems);
         let handle_if = ConditionConfig::build(
             self.handle_if,
             "handle_if",
@@ -218,7 +203,7 @@ impl PolicyConfig for RetryConfig {
 
     fn warnings(&self) -> Vec<Problem> {
         let mut problems = Problems::default();
-        let has_budget = self.budget.as_deref() != Some(NO_BUDGET);
+        let has_budget = !ExtraBudget::is_none(self.budget.as_deref());
         let is_bounded = self.max_retries != -1 || self.max_duration.is_some() || has_budget;
         problems.require(is_bounded, "max_retries", || {
             "unlimited retries without `max_duration` or a `budget`".into()
@@ -251,44 +236,12 @@ pub struct Retry {
     return_last_failure: bool,
     methods: Methods,
     retry_retried: bool,
-    budget: RetryBudget,
+    budget: ExtraBudget,
     /// Calls that wait for their next attempt.
     waiting: AtomicUsize,
 }
 
-/// What bounds the retries of all calls together.
-#[derive(Debug)]
-enum RetryBudget {
-    OfUpstream,
-    Named(Arc<Budget>),
-    None,
-}
-
-/// A call that waits, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Retry {
-    fn budget<'a>(&'a self, scope: &Scope<'a>) -> Option<&'a Budget> {
-        match &self.budget {
-            RetryBudget::OfUpstream => scope.upstream().budget(),
-            RetryBudget::Named(budget) => Some(budget),
-            RetryBudget::None => None,
-        }
-    }
-
     fn is_exhausted(&self, call: &Call, retries: u32) -> bool {
         self.max_retries.is_some_and(|max| retries >= max)
             || self.max_duration.is_some_and(|max| call.elapsed() > max)
@@ -426,7 +379,8 @@ impl Policy for Retry {
         Box::pin(async move {
             let asker = Asker { policy: &self.name, scope: next.scope() };
             let in_budget = self
-                .budget(next.scope())
+                .budget
+                .of(next.scope())
                 .and_then(|budget| budget.enter(next.scope().budgeted(), clock::now()));
             let mut scope = next.scope().budgeted_by(in_budget.as_ref());
             let mut extra = None;
@@ -470,7 +424,7 @@ impl Policy for Retry {
                         break if is_rejection { outcome } else { self.give_up(call, outcome) };
                     }
                 };
-                if let Some(budget) = self.budget(next.scope()) {
+                if let Some(budget) = self.budget.of(next.scope()) {
                     // Before the next: the one that has just failed is over.
                     drop(extra.take());
                     extra = budget.try_extra(clock::now());

@@ -72,13 +72,14 @@ impl Policy for Timeout {
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            let attempts = call.attempts();
+            let before = next.scope().last_attempt(call);
             let scope = next.scope().limited(call, self.limit);
             match call.timeout(self.limit, next.within(&scope).run(call)).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
                     // Of those that were made inside; what was made before is not to blame.
-                    let attempt = if call.attempts() > attempts { call.attempts() } else { 0 };
+                    let last = next.scope().last_attempt(call);
+                    let attempt = if last != before { last } else { 0 };
                     let kind = TimeoutEvent::Exceeded { limit: self.limit };
                     call.emit_about(attempt, &self.name, None, kind);
                     Err(Error::new(ErrorKind::Timeout).of_attempt(attempt))

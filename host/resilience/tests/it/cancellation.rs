@@ -16,15 +16,16 @@ use futures_util::future::LocalBoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    Answer, Fake, Piece, Rig, Surroundings, breaker, budget, bulkhead, fallback_among, ms,
-    request_body, retry_among, throttler, timeout as limit,
+    Answer, Fake, Piece, Rig, Surroundings, breaker, budget, bulkhead, fallback_among, hedge_among,
+    ms, request_body, retry_among, throttler, timeout as limit,
 };
 
-/// The run: a body that arrives in parts, a slow body that is peeked at and refused, a lost
-/// connection, an attempt that is cut off, an inner rejection that is waited out, and last a
-/// response that goes out while its body arrives.
-const SCRIPT: &str = "503:bodydelay=5:body=busy,close,200:bodydelay=9:body=busy,hang,\
-                      200:delay=3:bodydelay=20:body=well";
+/// The run: a body that arrives in parts and is waited for, a slow body that is peeked at and
+/// refused, a lost connection by which another attempt starts at once, an inner rejection that is
+/// waited out, two attempts at once of which both fail, one by being cut off, and last two of which
+/// the second wins while the first is peeked at.
+const SCRIPT: &str = "503:bodydelay=5:body=busy,close,200:delay=15:bodydelay=9:body=busy,hang,\
+                      200:delay=25:bodydelay=20:body=well,200:delay=3:bodydelay=20:body=well";
 const LIMIT: u64 = 30;
 
 struct Sweep {
@@ -32,13 +33,14 @@ struct Sweep {
     breaker: Arc<CircuitBreaker>,
     throttler: Arc<AdaptiveThrottler>,
     bulkhead: Arc<Bulkhead>,
+    hedge: Arc<dyn Policy>,
     budget: Arc<Budget>,
     call: Call,
 }
 
 impl Sweep {
     fn new() -> Self {
-        let budget = budget(1.0, 1);
+        let budget = budget(1.0, 2);
         let busy = Fake::peeking(64, 50, |seen| match seen.outcome {
             Ok(response) => response.body.peeked(64, 0, 4) == b"busy",
             Err(_) => true,
@@ -54,7 +56,12 @@ impl Sweep {
             "failure_threshold = 9\nsuccess_threshold = 3\nsuccess_capacity = 4\ndelay = \"25ms\"",
         );
         let throttler = throttler("");
-        let bulkhead = bulkhead("max_concurrency = 1");
+        let bulkhead = bulkhead("max_concurrency = 2");
+        let hedge = hedge_among(
+            "delay = \"10ms\"\nbudget = \"shared\"\nmethods = [\"*\"]\n\
+             handle_if = { component = \"busy\" }",
+            &parts,
+        );
         let rig = Rig::new(
             SCRIPT,
             [
@@ -69,6 +76,7 @@ impl Sweep {
                      handle_if = { component = \"busy\" }",
                     &parts,
                 ),
+                hedge.clone(),
                 breaker.clone(),
                 throttler.clone(),
                 bulkhead.clone(),
@@ -81,7 +89,7 @@ impl Sweep {
             [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")],
         );
         let call = rig.call_of(http::Request::post("http://service-b/"), body);
-        Self { rig, breaker, throttler, bulkhead, budget, call }
+        Self { rig, breaker, throttler, bulkhead, hedge, budget, call }
     }
 
     /// The call with its response body, as the client sees it.
@@ -96,14 +104,15 @@ impl Sweep {
 
     /// Places that are taken, and those who wait for their clients.
     fn places(&self) -> (u64, u64) {
-        let shown = self.bulkhead.show();
-        let of = |name| {
-            shown.iter().find_map(|(field, shown)| match *shown {
+        let of = |policy: &dyn Policy, name| {
+            let shown = policy.show();
+            let count = shown.iter().find_map(|(field, shown)| match *shown {
                 Shown::Gauge(count) if *field == name => Some(count),
                 _ => None,
-            })
+            });
+            count.expect("a count")
         };
-        (of("in_use").expect("a count"), of("waiting_for_clients").expect("a count"))
+        (of(&*self.bulkhead, "in_use"), of(&*self.hedge, "waiting_for_clients"))
     }
 
     /// Calls and extras in flight that the budget counts.
@@ -139,12 +148,21 @@ async fn the_run_goes_through_every_kind_of_wait() {
     assert_eq!(sweep.run().await, (200, "well".to_owned()));
     let seen: Vec<_> =
         sweep.rig.events().into_iter().map(|(_, kind)| format!("{kind:?}")).collect();
-    for part in ["Scheduled", "Exceeded", "to: HalfOpen", "from: HalfOpen, to: Open", "Rejected"] {
+    for part in [
+        "Scheduled",
+        "Exceeded",
+        "to: HalfOpen",
+        "from: HalfOpen, to: Open",
+        "Rejected",
+        "Launched",
+        "Won",
+        "Cancelled",
+    ] {
         assert!(seen.iter().any(|event| event.contains(part)), "{part} in {seen:#?}");
     }
     let during: Vec<_> =
         sweep.rig.upstream.arrivals().iter().map(|arrival| arrival.body.clone()).collect();
-    assert_eq!(during, ["abcdef"; 5]);
+    assert_eq!(during, ["abcdef"; 6]);
     assert_eq!((sweep.used(), sweep.places()), ((0, 0), (0, 0)));
 }
 

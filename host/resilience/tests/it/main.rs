@@ -10,6 +10,7 @@ mod circuit_breaker;
 mod composition;
 mod conditions;
 mod fallback;
+mod hedge;
 mod late;
 mod oracle;
 mod regressions;

@@ -91,6 +91,19 @@ const KINDS: &[(&str, &str, &[&str])] = &[
         "max_concurrency = 1",
         &["max_concurrency = 2", "max_wait = '1s'", "max_queue = 7", "until = 'head'"],
     ),
+    (
+        "hedge",
+        "delay = '1s'",
+        &[
+            "handle_if = { status = ['503'] }",
+            "cancel_if = { status = ['503'] }",
+            "delay = '2s'",
+            "delay_quantile = { quantile = 0.9 }",
+            "max_hedges = 2",
+            "methods = ['GET']",
+            "budget = 'b'",
+        ],
+    ),
 ];
 
 /// The file with one more key, or another value for a key that it has.

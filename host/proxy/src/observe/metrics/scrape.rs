@@ -72,7 +72,7 @@ impl BudgetSample {
     fn register(budgets: &[Self], new: &mut Families<'_>) {
         let calls: Gauges<1> = new.gauges("budget_calls", "Calls in flight that a budget counts");
         let extras: Gauges<1> =
-            new.gauges("budget_extras", "Retries in flight that a budget counts, with their waits");
+            new.gauges("budget_extras", "Retries and hedges in flight that a budget counts");
         for Self { name, status } in budgets {
             let labels = [("budget", owned(name))];
             calls.get_or_create_owned(&labels).inc_by(as_gauge(status.calls_in_flight as u64));

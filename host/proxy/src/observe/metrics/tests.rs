@@ -9,8 +9,8 @@ use std::time::Duration;
 use fusebox_resilience::testing::{NoParts, call};
 use fusebox_resilience::{
     AnyPolicyConfig, AttemptOutcome, BudgetStatus, CircuitBreakerConfig, CircuitState, ComponentId,
-    ErrorKind, FallbackConfig, Fault, NoRetry, Observers, PolicyConfig, RetryConfig, Shown,
-    TimeoutConfig,
+    ErrorKind, FallbackConfig, Fault, HedgeConfig, NoHedge, NoRetry, Observers, PolicyConfig,
+    RetryConfig, Shown, TimeoutConfig,
 };
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 
@@ -113,6 +113,10 @@ fn events_are_counted() {
         of_policy("places", EventKind::Queue(QueueEvent::Joined { ahead: 1 }));
         of_policy("places", EventKind::Queue(QueueEvent::Admitted { waited }));
     }
+    of_policy("hedge", HedgeEvent::Launched { hedge: 1, asked: Duration::ZERO }.into());
+    of_policy("hedge", HedgeEvent::Won { hedge: 1 }.into());
+    of_policy("hedge", HedgeEvent::Cancelled { hedge: 0 }.into());
+    of_policy("hedge", HedgeEvent::Skipped { reason: NoHedge::Budget }.into());
     let opened = EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged {
         from: CircuitState::Closed,
         to: CircuitState::Open,
@@ -165,6 +169,10 @@ fn events_are_counted() {
             r#"component_loads_total{component="service-b",result="rejected"} 1"#,
             r#"fallbacks_declined_total{route="test",policy="fallback"} 1"#,
             r#"fallbacks_total{route="test",policy="fallback"} 1"#,
+            r#"hedges_cancelled_total{route="test",policy="hedge"} 1"#,
+            r#"hedges_skipped_total{route="test",policy="hedge",reason="budget"} 1"#,
+            r#"hedges_total{route="test",policy="hedge"} 1"#,
+            r#"hedges_won_total{route="test",policy="hedge"} 1"#,
             r#"late_failures_total{route="test",policy="breaker"} 1"#,
             r#"queue_wait_seconds_count{route="test",policy="places"} 2"#,
             r#"queue_wait_seconds_sum{route="test",policy="places"} 0.007"#,
@@ -202,6 +210,7 @@ fn policies() -> Vec<Arc<dyn Policy>> {
         build::<RetryConfig>(""),
         build::<CircuitBreakerConfig>(""),
         build::<FallbackConfig>("respond = { status = 200 }"),
+        build::<HedgeConfig>("delay = \"1s\""),
     ]
 }
 
@@ -243,6 +252,10 @@ fn what_is_announced_is_there_at_0() {
         r#"timeouts_total{route="r",policy="p"}"#,
         r#"fallbacks_total{route="r",policy="p"}"#,
         r#"fallbacks_declined_total{route="r",policy="p"}"#,
+        r#"hedges_total{route="r",policy="p"}"#,
+        r#"hedges_won_total{route="r",policy="p"}"#,
+        r#"hedges_cancelled_total{route="r",policy="p"}"#,
+        r#"hedges_skipped_total{route="r",policy="p",reason="retry-after"}"#,
         r#"component_faults_total{component="p",digest="0a1b",fault="trap"}"#,
         r#"component_loads_total{component="p",result="rejected"}"#,
         "log_lines_dropped_total",

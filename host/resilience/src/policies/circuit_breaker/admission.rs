@@ -1,6 +1,8 @@
 //! A permit in use, and what becomes of it: whose fault an outcome is.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -10,12 +12,13 @@ use super::breaker::Breaker;
 use super::late;
 use super::permit::CircuitPermit;
 use crate::blame::{concerns_nobody, was_given_up_for_its_client};
-use crate::call::Call;
+use crate::call::{Call, PastAttempt};
 use crate::clock;
 use crate::condition::Asker;
 use crate::error::{Error, ErrorKind};
 use crate::event::{CallEvent, ComponentId};
 use crate::outcome::{Outcome, OutcomeExt};
+use crate::policy::Next;
 use crate::predicate::Verdict;
 use crate::retry_after::requested_delay;
 
@@ -26,42 +29,69 @@ pub(super) enum Judgement {
     Neutral,
 }
 
-/// A permit in use. Dropped unanswered, it goes back and counts as neither success nor failure,
-/// unless the attempt that was cut off with it was a slow one.
+/// A permit in use, and what it is used for. Dropped unanswered, it goes back and counts as neither
+/// success nor failure, unless an attempt that was cut off with it was a slow one.
 pub(super) struct Admission<'a> {
     breaker: &'a Arc<Breaker>,
     call: &'a Call,
-    /// The attempts that the call made before: none of them is behind this permit.
-    attempts: u32,
     /// `None`: it has been answered or given back.
     permit: Option<CircuitPermit>,
+    inside: Inside<'a>,
+}
+
+/// A run of what is inside a breaker. `None`: it has ended. Other attempts of the call may be under
+/// way beside its own, so which of them are cut off with the permit shows when this is dropped.
+pub(super) struct Inside<'a>(Option<LocalBoxFuture<'a, Outcome>>);
+
+impl Future for Inside<'_> {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let Some(run) = &mut self.0 else { return Poll::Pending };
+        let outcome = ready!(run.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(outcome)
+    }
 }
 
 impl<'a> Admission<'a> {
-    pub(super) fn of(breaker: &'a Arc<Breaker>, call: &'a Call) -> Result<Self, Error> {
+    pub(super) fn of(
+        breaker: &'a Arc<Breaker>,
+        call: &'a Call,
+        next: Next<'a>,
+    ) -> Result<Self, Error> {
         let (permit, transition) = breaker.circuit.admit(clock::now());
         if let Some(transition) = transition {
             call.emit(&breaker.name, transition);
         }
-        let attempts = call.attempts();
-        permit.map(|permit| Self { breaker, call, attempts, permit: Some(permit) }).map_err(
-            |rejection| {
+        match permit {
+            Ok(permit) => {
+                let inside = Inside(Some(next.run(call)));
+                Ok(Self { breaker, call, permit: Some(permit), inside })
+            }
+            Err(rejection) => {
                 let retry_after = Some(rejection.remaining);
                 let kind = ErrorKind::CircuitOpen;
                 call.emit(&breaker.name, CallEvent::Rejected { kind, retry_after });
-                Error::new(kind).with_retry_after(retry_after)
-            },
-        )
+                Err(Error::new(kind).with_retry_after(retry_after))
+            }
+        }
     }
 
     pub(super) fn is_trial(&self) -> bool {
         self.permit.is_some_and(CircuitPermit::is_trial)
     }
 
+    /// Runs what is inside.
+    pub(super) fn run(&mut self) -> &mut Inside<'a> {
+        &mut self.inside
+    }
+
     /// Runs a trial. If it has to wait for its client for too long, its place goes to another one,
     /// and whatever comes of it is neutral: a slow client must not keep the circuit half-open.
-    pub(super) async fn attend(&mut self, trial: LocalBoxFuture<'_, Outcome>) -> Outcome {
-        self.call.attend(trial, || self.release()).await
+    pub(super) async fn attend(&mut self) -> Outcome {
+        let Self { breaker, call, permit, inside } = self;
+        call.attend(inside, || release(breaker, permit)).await
     }
 
     pub(super) async fn judge(&self, asker: Asker<'_>, outcome: &mut Outcome) -> Judgement {
@@ -143,9 +173,22 @@ impl<'a> Admission<'a> {
     }
 
     fn release(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            self.breaker.circuit.release(permit, clock::now());
-        }
+        release(self.breaker, &mut self.permit);
+    }
+
+    /// A slow one of the attempts that end with this run, which is dropped.
+    fn cut_slow(&mut self) -> Option<PastAttempt> {
+        let before = self.call.ended_attempts();
+        drop(self.inside.0.take());
+        let cut = self.call.ended_after(before);
+        cut.into_iter().find(|cut| self.is_slow(Some(cut.asked)))
+    }
+}
+
+/// Gives the permit back, if it is still out.
+fn release(breaker: &Breaker, permit: &mut Option<CircuitPermit>) {
+    if let Some(permit) = permit.take() {
+        breaker.circuit.release(permit, clock::now());
     }
 }
 
@@ -154,11 +197,9 @@ impl Drop for Admission<'_> {
         if self.permit.is_none() {
             return;
         }
-        // It is cut off from outside, and its attempt has ended by now. That was slow whatever
-        // would have come of it.
+        // It is cut off from outside. What was slow by then was so whatever would have come of it.
         if self.breaker.settings.slow_call.is_some()
-            && let Some(cut) = self.call.cancelled_after(self.attempts)
-            && self.is_slow(Some(cut.asked))
+            && let Some(cut) = self.cut_slow()
         {
             self.record(cut.provenance.attempt, None, true, None, clock::now());
         } else {

@@ -10,9 +10,9 @@ use fusebox_resilience::testing::{self, Arrived, NoParts, Recorded, Recorder, Sc
 use fusebox_resilience::{
     BackoffConfig, BulkheadConfig, CallEvent, CircuitBreaker, CircuitBreakerConfig,
     CircuitBreakerEvent, ConditionConfig, Error, ErrorKind, EventKind, FallbackConfig,
-    FallbackEvent, HeldUntil, JitterConfig, Pipeline, Policy, PolicyConfig as _, RequestBody,
-    RespondConfig, ResponseBody, RetryConfig, RetryEvent, Scope, StatusConfig, TimeoutConfig,
-    TimeoutEvent,
+    FallbackEvent, HedgeConfig, HedgeEvent, HeldUntil, JitterConfig, Pipeline, Policy,
+    PolicyConfig as _, RequestBody, RespondConfig, ResponseBody, RetryConfig, RetryEvent, Scope,
+    StatusConfig, TimeoutConfig, TimeoutEvent,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::scenario::{
     Attempt, AttemptEnd, Breaker, Builder, ClientRequest, ErrorName, Event, EventName, Fallback,
-    Handle, Millis, Observed, RecordedPolicy, Request, Retry, Scenario,
+    Handle, Hedge, Millis, Observed, RecordedPolicy, Request, Retry, Scenario,
 };
 
 /// No scenario takes a day: one that does not end is a difference like any other.
@@ -208,6 +208,9 @@ fn events(recorded: &[Recorded], start: Instant, one_retry: bool) -> Vec<Event> 
             EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged { from, to, .. }) => {
                 (EventName::Breaker, Some(format!("{}->{}", from.name(), to.name())), None)
             }
+            EventKind::Hedge(HedgeEvent::Launched { .. }) => (EventName::Hedge, None, None),
+            // failsafe-go's hedge has no listener for the end of the race.
+            EventKind::Hedge(HedgeEvent::Won { .. } | HedgeEvent::Cancelled { .. }) => continue,
             // failsafe-go's breaker has no listener for rejections.
             EventKind::Call(CallEvent::Rejected { kind: ErrorKind::CircuitOpen, .. }) => continue,
             EventKind::Call(CallEvent::Rejected { kind: ErrorKind::BulkheadFull, .. }) => {
@@ -263,7 +266,10 @@ fn build(
             };
             Arc::new(config.build(key, &NoParts).map_err(wrong)?)
         }
-        RecordedPolicy::Hedge(_) | RecordedPolicy::Ratelimiter(_) => {
+        RecordedPolicy::Hedge(hedge) => {
+            Arc::new(hedge_config(hedge).build(key, &NoParts).map_err(wrong)?)
+        }
+        RecordedPolicy::Ratelimiter(_) => {
             return Err(format!("{name}: there is no such policy yet"));
         }
     })
@@ -341,6 +347,27 @@ fn fallback_config(fallback: &Fallback) -> FallbackConfig {
             headers: None,
             body: fallback.body.clone(),
         },
+    }
+}
+
+/// failsafe-go knows only what ends the race: that is our `cancel_if`, and all else fails. Without
+/// it any result ends it, so nothing fails.
+fn hedge_config(hedge: &Hedge) -> HedgeConfig {
+    let nothing =
+        ConditionConfig { status: Some(vec![]), failure: Some(vec![]), ..Default::default() };
+    let everything = ConditionConfig {
+        status: Some(vec![StatusConfig("100-599".into())]),
+        failure: Some(vec!["any".into()]),
+        ..Default::default()
+    };
+    HedgeConfig {
+        handle_if: Some(if hedge.handle.is_some() { everything } else { nothing }),
+        cancel_if: hedge.handle.as_ref().map(|handle| condition(Some(handle))),
+        delay: duration(Some(hedge.delay_ms)),
+        delay_quantile: None,
+        max_hedges: hedge.max_hedges.unwrap_or(1),
+        methods: vec!["*".into()],
+        budget: Some("none".into()),
     }
 }
 

@@ -145,12 +145,10 @@ pub(crate) struct Fallback {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Hedge {
-    #[serde(rename = "handle")]
-    _handle: Option<Handle>,
-    #[serde(rename = "delay_ms")]
-    _delay_ms: Millis,
-    #[serde(rename = "max_hedges")]
-    _max_hedges: Option<u32>,
+    /// What ends the race; without it any result does.
+    pub(crate) handle: Option<Handle>,
+    pub(crate) delay_ms: Millis,
+    pub(crate) max_hedges: Option<u32>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -188,8 +186,8 @@ impl RecordedPolicy {
             | Self::Breaker(_)
             | Self::Timeout(_)
             | Self::Fallback(_)
-            | Self::Bulkhead(_) => None,
-            Self::Hedge(_) => Some("hedge"),
+            | Self::Bulkhead(_)
+            | Self::Hedge(_) => None,
             Self::Ratelimiter(_) => Some("ratelimiter"),
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
     AdaptiveThrottler, AdaptiveThrottlerConfig, Budget, BudgetConfig, Bulkhead, BulkheadConfig,
-    CircuitBreaker, CircuitBreakerConfig, FallbackConfig, JitterConfig, Policy, PolicyConfig,
-    RetryConfig, TimeoutConfig,
+    CircuitBreaker, CircuitBreakerConfig, FallbackConfig, HedgeConfig, JitterConfig, Policy,
+    PolicyConfig, RetryConfig, TimeoutConfig,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -85,6 +85,16 @@ pub(crate) fn fallback_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy
 pub(crate) fn throttler(text: &str) -> Arc<AdaptiveThrottler> {
     let config: AdaptiveThrottlerConfig = parse(text);
     Arc::new(sound(config.build("throttler".into(), &Surroundings::default())))
+}
+
+#[track_caller]
+pub(crate) fn hedge(text: &str) -> Arc<dyn Policy> {
+    hedge_among(text, &Surroundings::default())
+}
+
+#[track_caller]
+pub(crate) fn hedge_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy> {
+    Arc::new(sound(parse::<HedgeConfig>(text).build("hedge".into(), parts)))
 }
 
 /// What is wrong with a piece of configuration, as `path: message`; what is wrong with its shape,

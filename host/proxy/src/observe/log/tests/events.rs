@@ -135,6 +135,22 @@ fn every_event_has_its_line() {
             r#"{"level":"INFO","msg":"Fallback declined",HEAD}"#,
         ),
         (
+            EventKind::Hedge(HedgeEvent::Launched { hedge: 1, asked: second(1) }),
+            r#"{"level":"INFO","msg":"Hedge 1 launched after 1s",HEAD,"hedge":1,"asked_ms":1000.0}"#,
+        ),
+        (
+            EventKind::Hedge(HedgeEvent::Won { hedge: 1 }),
+            r#"{"level":"INFO","msg":"Hedge 1 won",HEAD,"hedge":1}"#,
+        ),
+        (
+            EventKind::Hedge(HedgeEvent::Cancelled { hedge: 0 }),
+            r#"{"level":"DEBUG","msg":"Attempt lost to another",HEAD,"hedge":0}"#,
+        ),
+        (
+            EventKind::Hedge(HedgeEvent::Skipped { reason: NoHedge::Budget }),
+            r#"{"level":"INFO","msg":"Not hedged: the budget is spent",HEAD,"reason":"budget"}"#,
+        ),
+        (
             EventKind::Call(CallEvent::ResponseIncomplete {
                 kind: ErrorKind::ConnectionTerminated,
             }),
@@ -186,6 +202,12 @@ fn a_line_about_an_attempt_says_which_and_where() {
         None,
         AttemptEvent::Started { attempt: 2, endpoint: "http://b".into(), remaining }.into(),
         r#"{"level":"DEBUG","msg":"Attempt 2 started",HEAD,"attempt":2,"address":"10.0.0.7:80","run":0,"role":"retry","retry":1,"endpoint":"http://b","remaining_ms":2000.0}"#,
+    );
+    let hedged = Provenance { role: Role::Hedge(1), ..scope };
+    let kind = AttemptEvent::Finished { attempt: 2, outcome, elapsed }.into();
+    assert!(
+        line_about(Some(call.request()), Some("h"), Some(&hedged), &kind)
+            .contains(r#","run":0,"role":"hedge","hedge":1,"#)
     );
     of(
         Some("retry"),

@@ -12,6 +12,11 @@ pub(super) enum Methods {
 }
 
 impl Methods {
+    /// The idempotent ones of RFC 9110, section 9.2.2, and QUERY (RFC 10008).
+    pub(super) fn idempotent() -> Vec<String> {
+        ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"].map(String::from).to_vec()
+    }
+
     pub(super) fn build(names: &[String], problems: &mut Problems) -> Self {
         if names == ["*"] {
             return Self::All;
