@@ -19,6 +19,7 @@ mod stage;
 mod stories;
 mod story;
 mod swap;
+mod tail;
 
 pub use run::{Addresses, run};
 
@@ -68,6 +69,7 @@ async fn tell_all() -> anyhow::Result<()> {
         Story::told("7", "Language model", config("language-model.toml")?, stories::language_model)
             .boxed_local(),
         Story::told("8", "A swap under load", composition, swap::swap).boxed_local(),
+        Story::told("9", "Hedge", config("hedge.toml")?, tail::tail).boxed_local(),
     ]
     .into_iter()
     .collect();

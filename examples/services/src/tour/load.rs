@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::Method;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::client::{TourConnection, request};
@@ -17,7 +18,7 @@ pub(super) struct TourLoad {
     since: Instant,
     stop: watch::Sender<bool>,
     answered: watch::Receiver<usize>,
-    connections: JoinSet<Outcomes>,
+    connections: JoinSet<(Outcomes, Vec<Duration>)>,
 }
 
 /// How often each outcome came: status and body, or an error.
@@ -28,22 +29,35 @@ type Outcomes = BTreeMap<String, usize>;
 pub(super) struct LoadTally {
     pub(super) outcomes: Outcomes,
     pub(super) seconds: f64,
+    /// How long each request took, the shortest first.
+    times: Vec<Duration>,
 }
 
 impl LoadTally {
     pub(super) fn total(&self) -> usize {
         self.outcomes.values().sum()
     }
+
+    /// The time within which so many of a hundred were answered.
+    pub(super) fn percentile(&self, of_100: f64) -> Duration {
+        let rank = (self.times.len() as f64 * of_100 / 100.0).ceil() as usize;
+        self.times.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    }
 }
 
 impl TourLoad {
     /// Starts so many connections that get `/`.
     pub(super) fn start(address: SocketAddr, connections: usize) -> Self {
+        Self::start_on(address, connections, "/")
+    }
+
+    /// Starts so many connections that get this path.
+    pub(super) fn start_on(address: SocketAddr, connections: usize, path: &'static str) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (answering, answered) = watch::channel(0);
         let mut running = JoinSet::new();
         for _ in 0..connections {
-            running.spawn(ask_until(stopped.clone(), address, answering.clone()));
+            running.spawn(ask_until(stopped.clone(), address, path, answering.clone()));
         }
         Self { since: Instant::now(), stop, answered, connections: running }
     }
@@ -59,45 +73,52 @@ impl TourLoad {
     /// Lets each connection finish its request.
     pub(super) async fn end(mut self) -> LoadTally {
         self.stop.send_replace(true);
-        let mut outcomes = Outcomes::new();
+        let (mut outcomes, mut times) = (Outcomes::new(), Vec::new());
         while let Some(part) = self.connections.join_next().await {
-            let part = part.unwrap_or_else(|error| BTreeMap::from([(error.to_string(), 1)]));
+            let failed = |error: JoinError| (BTreeMap::from([(error.to_string(), 1)]), Vec::new());
+            let (part, took) = part.unwrap_or_else(failed);
+            times.extend(took);
             part.into_iter()
                 .for_each(|(outcome, count)| *outcomes.entry(outcome).or_default() += count);
         }
-        LoadTally { outcomes, seconds: self.since.elapsed().as_secs_f64() }
+        times.sort_unstable();
+        LoadTally { outcomes, seconds: self.since.elapsed().as_secs_f64(), times }
     }
 }
 
 async fn ask_until(
     stop: watch::Receiver<bool>,
     address: SocketAddr,
+    path: &'static str,
     answered: watch::Sender<usize>,
-) -> Outcomes {
-    let mut outcomes = Outcomes::new();
+) -> (Outcomes, Vec<Duration>) {
+    let (mut outcomes, mut times) = (Outcomes::new(), Vec::new());
     let mut connection = None;
     while !*stop.borrow() {
-        let outcome = match ask(&mut connection, address).await {
+        let since = Instant::now();
+        let outcome = match ask(&mut connection, address, path).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 connection = None;
                 format!("{error:#}")
             }
         };
+        times.push(since.elapsed());
         *outcomes.entry(outcome).or_default() += 1;
         answered.send_modify(|answered| *answered += 1);
     }
-    outcomes
+    (outcomes, times)
 }
 
 async fn ask(
     connection: &mut Option<TourConnection>,
     address: SocketAddr,
+    path: &'static str,
 ) -> anyhow::Result<String> {
     let connection = match connection {
         Some(connection) => connection,
         none => none.insert(TourConnection::open(address).await?),
     };
-    let answer = connection.send(request(Method::GET, "/", "")?).await?;
+    let answer = connection.send(request(Method::GET, path, "")?).await?;
     Ok(format!("{} {}", answer.status.as_u16(), answer.body))
 }

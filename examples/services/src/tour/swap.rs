@@ -181,7 +181,7 @@ pub(super) async fn swap(story: &mut Story) -> anyhow::Result<()> {
 
 /// Shows how many requests had which answer: all of these must occur, and no others.
 fn tally_fact(story: &mut Story, tally: &LoadTally, expected: &[String]) {
-    let LoadTally { outcomes, seconds } = tally;
+    let LoadTally { outcomes, seconds, .. } = tally;
     let failed: usize = outcomes
         .iter()
         .filter(|(outcome, _)| !expected.contains(outcome))
