@@ -16,7 +16,7 @@ pub use kind::{ErrorKind, Origin, Reached};
 use std::fmt;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 /// A cause from below: an I/O error, an HTTP error, whatever broke a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,12 +29,14 @@ pub struct Error {
     retry_after: Option<Duration>,
     behind: Option<Behind>,
     source: Option<BoxError>,
+    /// In a box: hardly any failure has some.
+    headers: Option<Box<HeaderMap>>,
 }
 
 impl Error {
     /// A failure of this kind, with nothing known beneath it.
     pub fn new(kind: ErrorKind) -> Self {
-        Self { kind, attempt: 0, retry_after: None, behind: None, source: None }
+        Self { kind, attempt: 0, retry_after: None, behind: None, source: None, headers: None }
     }
 
     /// The same with its cause, which only the log will show.
@@ -64,6 +66,16 @@ impl Error {
         self.retry_after = last.retry_after;
         self.source = Some(last.into());
         self
+    }
+
+    /// Headers that a response in its place carries too.
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers.get_or_insert_default()
+    }
+
+    /// Headers that a response in its place carries too.
+    pub fn headers(&self) -> Option<&HeaderMap> {
+        self.headers.as_deref()
     }
 
     /// What happened.

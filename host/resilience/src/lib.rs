@@ -86,8 +86,9 @@ pub use parts::Parts;
 pub use policies::{
     AdaptiveThrottler, AdaptiveThrottlerConfig, BackoffConfig, Bulkhead, BulkheadConfig,
     CircuitBreaker, CircuitBreakerConfig, CircuitStatus, DelayQuantileConfig, Fallback,
-    FallbackConfig, Hedge, HedgeConfig, JitterConfig, RandomDelayConfig, RespondConfig, Retry,
-    RetryConfig, Timeout, TimeoutConfig, WindowCounts, is_set_by_host, policy_kinds,
+    FallbackConfig, Hedge, HedgeConfig, JitterConfig, RandomDelayConfig, RateLimiter,
+    RateLimiterConfig, RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts,
+    is_set_by_host, policy_kinds,
 };
 pub use policy::{
     AnyPolicyConfig, Next, Pipeline, Policy, PolicyConfig, PolicyKind, ReadPolicyConfig, Shown,

@@ -7,6 +7,7 @@ mod extra_budget;
 mod fallback;
 mod hedge;
 mod methods;
+mod rate_limiter;
 mod retry;
 mod timeout;
 mod waiting;
@@ -16,6 +17,7 @@ pub use bulkhead::{Bulkhead, BulkheadConfig};
 pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, CircuitStatus, WindowCounts};
 pub use fallback::{Fallback, FallbackConfig, RespondConfig, is_set_by_host};
 pub use hedge::{DelayQuantileConfig, Hedge, HedgeConfig};
+pub use rate_limiter::{RateLimiter, RateLimiterConfig};
 pub use retry::{BackoffConfig, JitterConfig, RandomDelayConfig, Retry, RetryConfig};
 pub use timeout::{Timeout, TimeoutConfig};
 
@@ -31,5 +33,6 @@ pub fn policy_kinds<R: ReadPolicyConfig>() -> Vec<PolicyKind<R>> {
         PolicyKind::of::<AdaptiveThrottlerConfig>(),
         PolicyKind::of::<BulkheadConfig>(),
         PolicyKind::of::<HedgeConfig>(),
+        PolicyKind::of::<RateLimiterConfig>(),
     ]
 }

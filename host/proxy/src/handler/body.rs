@@ -130,7 +130,11 @@ impl OngoingCall {
     pub(super) fn fail(mut self, error: &Error, jitter: f64) -> ClientResponse<ClientBody> {
         self.detail = causes(error);
         self.attempt = error.attempt();
-        self.refuse(Refusal::from(error), jitter)
+        let mut answer = self.refuse(Refusal::from(error), jitter);
+        if let Some(headers) = error.headers() {
+            answer.headers.extend(headers.clone());
+        }
+        answer
     }
 
     /// Answers with a response that the proxy makes itself. `jitter` is as above.

@@ -102,7 +102,7 @@ fn every_table_of_a_wrong_shape_is_named() {
     assert_eq!(
         errors[6],
         "x.toml:10: policies.d.kind: unknown kind `cache`; expected one of timeout, retry, \
-         circuit-breaker, fallback, adaptive-throttler, bulkhead"
+         circuit-breaker, fallback, adaptive-throttler, bulkhead, hedge, rate-limiter"
     );
 }
 

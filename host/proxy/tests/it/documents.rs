@@ -63,9 +63,13 @@ kind = "adaptive-throttler"
 [policies.places]
 kind = "bulkhead"
 max_concurrency = 10
+[policies.rate]
+kind = "rate-limiter"
+limit = 10
+per = "1s"
 [[routes]]
 upstream = "ORIGIN"
-policies = ["fallback", "retry", "hedge", "breaker", "throttler", "places", "limit"]
+policies = ["fallback", "retry", "hedge", "breaker", "throttler", "rate", "places", "limit"]
 "#;
 
 fn root() -> PathBuf {

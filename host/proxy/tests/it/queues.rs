@@ -1,9 +1,11 @@
 //! Policies that let calls wait for their turn, over real sockets and all workers.
 
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
-use fusebox_dev::{eventually, get};
+use fusebox_dev::{Message, Origin, eventually, get, ok};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::errors::is_problem;
 use crate::places::behind;
@@ -76,4 +78,52 @@ fn calls_on_all_workers_wait_in_one_line() {
     let told = proxy.told_in_detail("2");
     assert_eq!(told[..2], ["Call started", "Call waits, 1 before it"]);
     assert!(told[2].starts_with("Call admitted after "), "{told:?}");
+}
+
+#[test]
+fn a_rate_limiter_tells_the_client_when_to_come_back() {
+    let origin = Origin::answering([ok("")]);
+    let config = "workers = 3\n[listener]\nretry_after_jitter = 0\n\
+                  [policies.rate]\nkind = 'rate-limiter'\nlimit = 2\nper = '1h'\nheaders = true\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['rate']\n";
+    let proxy = Proxy::before(&origin, config);
+    let fields = |answer: &Message| {
+        ["ratelimit-policy", "ratelimit"].map(|name| answer.header(name).unwrap_or("").to_owned())
+    };
+    let policy = "\"rate\";q=2;w=3600";
+    for left in ["\"rate\";r=1;t=1800", "\"rate\";r=0;t=3600"] {
+        let answer = proxy.connect().ask(get("/", "1"));
+        assert_eq!((answer.status(), fields(&answer)), (200, [policy, left].map(String::from)));
+    }
+    let mut answer = proxy.connect().ask(get("/", "2"));
+    assert_eq!(fields(&answer), [policy, "\"rate\";r=0;t=3600"].map(String::from));
+    let retry_after: u32 = answer.header("retry-after").expect("a time").parse().unwrap();
+    assert!((1790..=1800).contains(&retry_after), "{retry_after}");
+    answer.headers.retain(|(name, _)| !name.starts_with("ratelimit"));
+    is_problem(&answer, "2", 429, "http_request_denied", "rate limit exceeded");
+    assert_eq!(origin.seen().len(), 2);
+    let rejected = r#"fusebox_rejections_total{route="/",policy="rate",reason="rate-limited"}"#;
+    proxy.counts(&[(rejected, 1.0), (r#"fusebox_rate_limiter_tokens{policy="rate"}"#, 0.0)]);
+    let line = proxy.lines("Call rejected: rate limit exceeded")[0].clone();
+    assert_eq!((&line["reason"], &line["policy"]), (&json!("rate-limited"), &json!("rate")));
+    assert_eq!(
+        proxy.state()["policies"]["rate"],
+        json!({ "kind": "rate-limiter", "tokens": 0, "burst": 2, "waiting": 0,
+                "waiting_for_clients": 0 })
+    );
+}
+
+#[test]
+fn calls_on_all_workers_have_their_turn_one_after_the_other() {
+    let origin = Origin::answering([ok("")]);
+    let config = "workers = 3\n[policies.rate]\nkind = 'rate-limiter'\nlimit = 20\nper = '1s'\n\
+                  burst = 1\nmax_wait = '10s'\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['rate']\n";
+    let proxy = Proxy::before(&origin, config);
+    let mut clients: Vec<_> = (0..6).map(|_| proxy.connect()).collect();
+    let start = Instant::now();
+    clients.iter_mut().for_each(|client| client.send(get("/", "1")));
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
+    assert!(start.elapsed() >= Duration::from_millis(5 * 50), "{:?}", start.elapsed());
+    proxy.counts(&[(r#"fusebox_queue_wait_seconds_count{route="/",policy="rate"}"#, 5.0)]);
 }

@@ -15,8 +15,8 @@ use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    Answers, Piece, Rig, Surroundings, breaker, budget, bulkhead, fallback, ms, request_body,
-    response, retry, retry_among, throttler, timeout,
+    Answers, Piece, Rig, Surroundings, breaker, budget, bulkhead, fallback, ms, rate_limiter,
+    request_body, response, retry, retry_among, throttler, timeout,
 };
 
 const SENSITIVE: &str = "failure_threshold = 1";
@@ -297,8 +297,17 @@ enum Recorded {
     Neutral,
 }
 
-const WRAPPERS: [&str; 8] =
-    ["nothing", "timeout", "retry", "gives up", "budget", "fallback", "bulkhead", "open breaker"];
+const WRAPPERS: [&str; 9] = [
+    "nothing",
+    "timeout",
+    "retry",
+    "gives up",
+    "budget",
+    "fallback",
+    "bulkhead",
+    "rate limiter",
+    "open breaker",
+];
 const CLIENTS: [&str; 3] = ["quick", "slow", "left"];
 
 fn wrapper(name: &str) -> Arc<dyn Policy> {
@@ -315,6 +324,7 @@ fn wrapper(name: &str) -> Arc<dyn Policy> {
         }
         "fallback" => fallback("respond = { status = 200 }"),
         "bulkhead" => bulkhead("max_concurrency = 1"),
+        "rate limiter" => rate_limiter("limit = 1\nper = \"1s\""),
         _ => {
             let open = breaker("delay = \"60s\"");
             open.force(CircuitState::Open, &Observers::default());

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use fusebox_resilience::testing::{Script, read};
 use fusebox_resilience::{
     Attempt, BulkheadConfig, Call, CallEvent, ErrorKind, EventKind, Outcome, PolicyConfig,
-    QueueEvent, ReplayLimit, ReplayMemory, RequestBody, ResponseBody, Scope, Shown, Upstream,
+    QueueEvent, ReplayLimit, ReplayMemory, RequestBody, ResponseBody, Scope, Upstream,
 };
 use futures_util::future::{LocalBoxFuture, join_all};
 use http_body_util::BodyExt;
@@ -17,19 +17,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{
     Piece, Rig, Surroundings, breaker, bulkhead, ms, pieces, problems, request_body, response,
-    retry, timeout as limit,
+    retry, shown, timeout as limit,
 };
 
 const FULL: ErrorKind = ErrorKind::BulkheadFull;
-
-/// What it shows under this name.
-fn shown(policy: &dyn fusebox_resilience::Policy, name: &str) -> u64 {
-    let shown = policy.show().into_iter().find(|(field, _)| *field == name);
-    match shown {
-        Some((_, Shown::Gauge(count))) => count,
-        other => panic!("{name}: {other:?}"),
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn beyond_its_places_calls_are_turned_away_at_once() {

@@ -10,14 +10,14 @@ use std::task::Poll;
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
     AdaptiveThrottler, Budget, Bulkhead, Call, CircuitBreaker, CircuitState, Outcome, Peek, Policy,
-    Shown,
+    RateLimiter,
 };
 use futures_util::future::LocalBoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
     Answer, Fake, Piece, Rig, Surroundings, breaker, budget, bulkhead, fallback_among, hedge_among,
-    ms, request_body, retry_among, throttler, timeout as limit,
+    ms, rate_limiter, request_body, retry_among, shown, throttler, timeout as limit,
 };
 
 /// The run: a body that arrives in parts and is waited for, a slow body that is peeked at and
@@ -32,6 +32,7 @@ struct Sweep {
     rig: Rig,
     breaker: Arc<CircuitBreaker>,
     throttler: Arc<AdaptiveThrottler>,
+    limiter: Arc<RateLimiter>,
     bulkhead: Arc<Bulkhead>,
     hedge: Arc<dyn Policy>,
     budget: Arc<Budget>,
@@ -56,12 +57,14 @@ impl Sweep {
             "failure_threshold = 9\nsuccess_threshold = 3\nsuccess_capacity = 4\ndelay = \"25ms\"",
         );
         let throttler = throttler("");
-        let bulkhead = bulkhead("max_concurrency = 2");
         let hedge = hedge_among(
             "delay = \"10ms\"\nbudget = \"shared\"\nmethods = [\"*\"]\n\
              handle_if = { component = \"busy\" }",
             &parts,
         );
+        // The later attempts wait for their turns.
+        let limiter = rate_limiter("limit = 1\nper = \"20ms\"\nmax_wait = \"1s\"");
+        let bulkhead = bulkhead("max_concurrency = 2");
         let rig = Rig::new(
             SCRIPT,
             [
@@ -79,6 +82,7 @@ impl Sweep {
                 hedge.clone(),
                 breaker.clone(),
                 throttler.clone(),
+                limiter.clone(),
                 bulkhead.clone(),
                 limit(LIMIT),
             ],
@@ -89,7 +93,7 @@ impl Sweep {
             [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")],
         );
         let call = rig.call_of(http::Request::post("http://service-b/"), body);
-        Self { rig, breaker, throttler, bulkhead, hedge, budget, call }
+        Self { rig, breaker, throttler, limiter, bulkhead, hedge, budget, call }
     }
 
     /// The call with its response body, as the client sees it.
@@ -104,15 +108,9 @@ impl Sweep {
 
     /// Places that are taken, and those who wait for their clients.
     fn places(&self) -> (u64, u64) {
-        let of = |policy: &dyn Policy, name| {
-            let shown = policy.show();
-            let count = shown.iter().find_map(|(field, shown)| match *shown {
-                Shown::Gauge(count) if *field == name => Some(count),
-                _ => None,
-            });
-            count.expect("a count")
-        };
-        (of(&*self.bulkhead, "in_use"), of(&*self.hedge, "waiting_for_clients"))
+        let of_clients = |policy| shown(policy, "waiting_for_clients");
+        let waiting = of_clients(&*self.hedge) + of_clients(&*self.limiter);
+        (shown(&*self.bulkhead, "in_use"), waiting)
     }
 
     /// Calls and extras in flight that the budget counts.
@@ -136,6 +134,7 @@ impl Sweep {
             "the cancelled attempt counted: {when}"
         );
         assert_eq!(self.places(), (0, 0), "a place is held: {when}");
+        assert_eq!(shown(&*self.limiter, "waiting"), 0, "somebody is in the line: {when}");
         assert_eq!(self.used(), (0, 0), "the budget is held: {when}");
         assert!(self.call.body().can_repeat(), "{when}");
         assert_eq!(read(self.call.body().for_attempt()).await.unwrap(), "abcdef", "{when}");
@@ -172,7 +171,7 @@ async fn dropped_at_any_millisecond_nothing_stays_alive_held_or_counted() {
     whole.run().await;
     let length = whole.rig.now();
     assert!(length > 100, "a run of {length} ms is too short to mean anything");
-    let (mut held, mut taken) = (0, [0, 0]);
+    let (mut held, mut taken) = (0, [0, 0, 0]);
     for instant in 0..length {
         let sweep = Sweep::new();
         let mut run = sweep.run();
@@ -182,11 +181,12 @@ async fn dropped_at_any_millisecond_nothing_stays_alive_held_or_counted() {
         );
         held += sweep.breaker.status().trials + sweep.used().1;
         let (in_use, waiting) = sweep.places();
-        taken = [taken[0] + in_use, taken[1] + waiting];
+        let in_line = shown(&*sweep.limiter, "waiting");
+        taken = [taken[0] + in_use, taken[1] + waiting, taken[2] + in_line];
         sweep.drop_and_check(run, &format!("at {instant} ms")).await;
     }
     assert!(held as u64 > length, "there was little to give back");
-    assert!(taken[0] > length / 3 && taken[1] > 0, "{taken:?} in {length} ms");
+    assert!(taken[0] > length / 3 && taken[1] > 0 && taken[2] > 0, "{taken:?} in {length} ms");
 }
 
 /// Polls `future` at most so many times; false: it is not over then.

@@ -13,6 +13,7 @@ mod fallback;
 mod hedge;
 mod late;
 mod oracle;
+mod rate_limiter;
 mod regressions;
 mod retry;
 mod sameness;

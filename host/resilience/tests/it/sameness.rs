@@ -104,6 +104,18 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "budget = 'b'",
         ],
     ),
+    (
+        "rate-limiter",
+        "limit = 1\nper = '1s'",
+        &[
+            "limit = 2",
+            "per = '2s'",
+            "burst = 2",
+            "max_wait = '1s'",
+            "max_queue = 7",
+            "headers = true",
+        ],
+    ),
 ];
 
 /// The file with one more key, or another value for a key that it has.

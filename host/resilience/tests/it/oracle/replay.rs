@@ -11,8 +11,8 @@ use fusebox_resilience::{
     BackoffConfig, BulkheadConfig, CallEvent, CircuitBreaker, CircuitBreakerConfig,
     CircuitBreakerEvent, ConditionConfig, Error, ErrorKind, EventKind, FallbackConfig,
     FallbackEvent, HedgeConfig, HedgeEvent, HeldUntil, JitterConfig, Pipeline, Policy,
-    PolicyConfig as _, RequestBody, RespondConfig, ResponseBody, RetryConfig, RetryEvent, Scope,
-    StatusConfig, TimeoutConfig, TimeoutEvent,
+    PolicyConfig as _, RateLimiterConfig, RequestBody, RespondConfig, ResponseBody, RetryConfig,
+    RetryEvent, Scope, StatusConfig, TimeoutConfig, TimeoutEvent,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::scenario::{
     Attempt, AttemptEnd, Breaker, Builder, ClientRequest, ErrorName, Event, EventName, Fallback,
-    Handle, Hedge, Millis, Observed, RecordedPolicy, Request, Retry, Scenario,
+    Handle, Hedge, LimiterKind, Millis, Observed, RecordedPolicy, Request, Retry, Scenario,
 };
 
 /// No scenario takes a day: one that does not end is a difference like any other.
@@ -216,7 +216,10 @@ fn events(recorded: &[Recorded], start: Instant, one_retry: bool) -> Vec<Event> 
             EventKind::Call(CallEvent::Rejected { kind: ErrorKind::BulkheadFull, .. }) => {
                 (EventName::BulkheadFull, None, None)
             }
-            // failsafe-go's bulkhead has no listener for those that it lets wait.
+            EventKind::Call(CallEvent::Rejected { kind: ErrorKind::RateLimited, .. }) => {
+                (EventName::RateLimited, None, None)
+            }
+            // failsafe-go has no listeners for those that wait.
             EventKind::Queue(_) => continue,
             other => unreachable!("no policy of a scenario says {other:?}"),
         };
@@ -269,8 +272,17 @@ fn build(
         RecordedPolicy::Hedge(hedge) => {
             Arc::new(hedge_config(hedge).build(key, &NoParts).map_err(wrong)?)
         }
-        RecordedPolicy::Ratelimiter(_) => {
-            return Err(format!("{name}: there is no such policy yet"));
+        RecordedPolicy::Ratelimiter(limiter) => {
+            let wait = limiter.max_wait_ms.map_or(Duration::ZERO, Into::into);
+            let config = RateLimiterConfig {
+                limit: limiter.max_executions,
+                per: ConfigDuration(limiter.period_ms.into()),
+                burst: (limiter.kind == LimiterKind::Smooth).then_some(1),
+                max_wait: ConfigDuration(wait),
+                max_queue: None,
+                headers: false,
+            };
+            Arc::new(config.build(key, &NoParts).map_err(wrong)?)
         }
     })
 }

@@ -161,14 +161,10 @@ pub(crate) struct Bulkhead {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ratelimiter {
-    #[serde(rename = "kind")]
-    _kind: LimiterKind,
-    #[serde(rename = "max_executions")]
-    _max_executions: usize,
-    #[serde(rename = "period_ms")]
-    _period_ms: Millis,
-    #[serde(rename = "max_wait_ms")]
-    _max_wait_ms: Option<Millis>,
+    pub(crate) kind: LimiterKind,
+    pub(crate) max_executions: u32,
+    pub(crate) period_ms: Millis,
+    pub(crate) max_wait_ms: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
@@ -176,21 +172,6 @@ pub(crate) struct Ratelimiter {
 pub(crate) enum LimiterKind {
     Smooth,
     Bursty,
-}
-
-impl RecordedPolicy {
-    /// The policy's name, if there is none like it yet.
-    pub(crate) fn uncovered(&self) -> Option<&'static str> {
-        match self {
-            Self::Retry(_)
-            | Self::Breaker(_)
-            | Self::Timeout(_)
-            | Self::Fallback(_)
-            | Self::Bulkhead(_)
-            | Self::Hedge(_) => None,
-            Self::Ratelimiter(_) => Some("ratelimiter"),
-        }
-    }
 }
 
 /// What happened, in the fixture's words.

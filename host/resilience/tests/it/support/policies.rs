@@ -6,7 +6,7 @@ use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
     AdaptiveThrottler, AdaptiveThrottlerConfig, Budget, BudgetConfig, Bulkhead, BulkheadConfig,
     CircuitBreaker, CircuitBreakerConfig, FallbackConfig, HedgeConfig, JitterConfig, Policy,
-    PolicyConfig, RetryConfig, TimeoutConfig,
+    PolicyConfig, RateLimiter, RateLimiterConfig, RetryConfig, Shown, TimeoutConfig,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -64,6 +64,12 @@ pub(crate) fn bulkhead(text: &str) -> Arc<Bulkhead> {
 }
 
 #[track_caller]
+pub(crate) fn rate_limiter(text: &str) -> Arc<RateLimiter> {
+    let config = parse::<RateLimiterConfig>(text);
+    Arc::new(sound(config.build("limiter".into(), &Surroundings::default())))
+}
+
+#[track_caller]
 pub(crate) fn timeout(limit: u64) -> Arc<dyn Policy> {
     Arc::new(sound(
         parse::<TimeoutConfig>(&format!("limit = \"{limit}ms\""))
@@ -95,6 +101,16 @@ pub(crate) fn hedge(text: &str) -> Arc<dyn Policy> {
 #[track_caller]
 pub(crate) fn hedge_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy> {
     Arc::new(sound(parse::<HedgeConfig>(text).build("hedge".into(), parts)))
+}
+
+/// What a policy shows under this name.
+#[track_caller]
+pub(crate) fn shown(policy: &dyn Policy, name: &str) -> u64 {
+    let shown = policy.show().into_iter().find(|(field, _)| *field == name);
+    match shown {
+        Some((_, Shown::Gauge(count) | Shown::Count(count))) => count,
+        other => panic!("{name}: {other:?}"),
+    }
 }
 
 /// What is wrong with a piece of configuration, as `path: message`; what is wrong with its shape,
