@@ -40,7 +40,7 @@ pub(crate) async fn judge(
         return if is_of_client { Blame::Nothing } else { Blame::Failure(by) };
     }
     match outcome {
-        Err(_) if handle_if.takes_behind(outcome) => Blame::Failure(None),
+        Err(_) if handle_if.takes_behind(call, outcome) => Blame::Failure(None),
         Err(error) if error.kind().is_rejection() => Blame::Nothing,
         _ => Blame::Success,
     }
@@ -104,7 +104,7 @@ impl<T: CountsLate> OnEnd for LateFailure<T> {
         if let BodyEnd::Broken(kind) = end
             && kind.origin() == Origin::Upstream
             && !self.request.starved().is_long_owed()
-            && self.policy.handle_if().takes_late(kind)
+            && self.policy.handle_if().takes_late(self.reporter.request(), self.attempt, kind)
         {
             self.policy.failed_late(self.attempt, &self.reporter);
         }

@@ -5,51 +5,35 @@
 //! outside it the guest is not called and the outcome is not taken. (In failsafe-go one condition
 //! silently disables the default of the other kind; a handler that looks at statuses then takes a
 //! timeout for a success.)
+//!
+//! Or it is a tree of such conditions and of further native parts (`condition/tree.rs`). Components
+//! in it are asked only if the rest leaves the answer open.
+
+mod config;
+mod tree;
+
+pub use config::{AttemptsConfig, ConditionConfig, OnlyConfig, WordsConfig};
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use futures_util::future::{Either, LocalBoxFuture};
 use http::Method;
-use serde::Deserialize;
+use smallvec::{SmallVec, smallvec};
 
 use crate::body::Peek;
 use crate::call::Call;
 use crate::config::Problems;
 use crate::error::{ErrorKind, Origin};
 use crate::event::ConditionEvent;
-use crate::native::{Native, StatusConfig};
+use crate::native::Native;
 use crate::outcome::{self, Outcome, OutcomeExt, Response};
 use crate::parts::Parts;
 use crate::predicate::{Exchange, Predicate, Verdict};
+use crate::request::Request;
 use crate::scope::Scope;
 use crate::slot::Slot;
-
-// ===== what the file says =====
-
-/// A condition as the file says it: native lists, or a component.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct ConditionConfig {
-    /// Statuses: `"503"`, `"5xx"`, `"500-502"`. Left out: the slot's default.
-    pub status: Option<Vec<StatusConfig>>,
-    /// Failures by the names of the guest contract, or `"any"`. Left out: the slot's default.
-    pub failure: Option<Vec<String>>,
-    /// The component that decides.
-    pub component: Option<String>,
-    /// Outside this the component is not asked and the outcome is not taken.
-    pub only: Option<OnlyConfig>,
-}
-
-/// The filter in front of a component. A list left out means all of that kind.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct OnlyConfig {
-    /// Statuses that the component is asked about.
-    pub status: Option<Vec<StatusConfig>>,
-    /// Failures that the component is asked about.
-    pub failure: Option<Vec<String>>,
-}
+use tree::{Decider, Judged, Missing, Tree};
 
 impl ConditionConfig {
     /// The condition for `slot`, whose answer without any condition is `default`. Problems go to
@@ -62,39 +46,10 @@ impl ConditionConfig {
         parts: &dyn Parts,
         problems: &mut Problems,
     ) -> Condition {
-        let decider = Self::decider(config.unwrap_or_default(), key, &default, parts, problems);
+        let decider = config.unwrap_or_default().decider(key, &default, parts, problems);
         Condition { slot, default, decider }
     }
-
-    fn decider(
-        self,
-        key: &str,
-        default: &Native,
-        parts: &dyn Parts,
-        problems: &mut Problems,
-    ) -> Decider {
-        let Self { status, failure, component, only } = self;
-        if let Some(component) = component {
-            problems.require(status.is_none() && failure.is_none(), key, || {
-                "a component decides alone; put `status` and `failure` into `only` to narrow \
-                 what it is asked about"
-                    .into()
-            });
-            let only = only.map(|OnlyConfig { status, failure }| {
-                Native::EVERYTHING.replaced(status, failure, &format!("{key}.only"), problems)
-            });
-            match parts.predicate(&component) {
-                Ok(predicate) => return Decider::Ask { predicate, only },
-                Err(message) => problems.add(format!("{key}.component"), message),
-            }
-        } else if only.is_some() {
-            problems.add(format!("{key}.only"), "narrows a `component`, but none is named");
-        }
-        Decider::Native(default.replaced(status, failure, key, problems))
-    }
 }
-
-// ===== what runs =====
 
 /// Which outcomes a policy takes.
 #[derive(Clone, Debug)]
@@ -102,12 +57,6 @@ pub struct Condition {
     slot: Slot,
     default: Native,
     decider: Decider,
-}
-
-#[derive(Clone, Debug)]
-enum Decider {
-    Native(Native),
-    Ask { predicate: Arc<dyn Predicate>, only: Option<Native> },
 }
 
 /// Who asks a question.
@@ -133,6 +82,9 @@ impl Condition {
         asker: Asker<'a>,
         outcome: &'a mut Outcome,
     ) -> Takes<'a> {
+        if let Decider::Tree(tree) = &self.decider {
+            return self.takes_by(tree, call, asker, outcome);
+        }
         let predicate = match self.asks(call, asker, outcome) {
             Ok(predicate) => predicate,
             Err(verdict) => return Either::Left(ready(verdict)),
@@ -151,22 +103,89 @@ impl Condition {
 
     /// Whether it takes a failure that comes after the response head, when there is no outcome any
     /// more that a component could be asked about: then the default answers in its place.
-    pub(crate) fn takes_late(&self, kind: ErrorKind) -> bool {
+    pub(crate) fn takes_late(&self, request: &Request, attempt: u32, kind: ErrorKind) -> bool {
         let failed = Err(kind.into());
         match &self.decider {
             Decider::Native(native) => native.takes(&failed),
             Decider::Ask { only, .. } => {
                 only.as_ref().is_none_or(|only| only.takes(&failed)) && self.default.takes(&failed)
             }
+            Decider::Tree(tree) => {
+                let method = &request.head().method;
+                let judged = Judged { method, attempt, outcome: &failed, is_behind: false };
+                tree.takes(judged, &|_| Some(self.default.takes(&failed))) == Ok(true)
+            }
         }
     }
 
     /// Whether the lists take the response that is behind an error of our own. (A component judges
     /// the error.)
-    pub(crate) fn takes_behind(&self, outcome: &Outcome) -> bool {
+    pub(crate) fn takes_behind(&self, call: &Call, outcome: &Outcome) -> bool {
         match &self.decider {
             Decider::Native(native) => native.takes_behind(outcome),
             Decider::Ask { .. } => false,
+            Decider::Tree(tree) => {
+                let judged = Judged { is_behind: true, ..judged(call, outcome) };
+                tree.takes(judged, &|_| None) == Ok(true)
+            }
+        }
+    }
+
+    /// What a tree makes of the outcome.
+    #[cold]
+    fn takes_by<'a>(
+        &'a self,
+        tree: &'a Tree,
+        call: &'a Call,
+        asker: Asker<'a>,
+        outcome: &'a mut Outcome,
+    ) -> Takes<'a> {
+        if is_not_judged(outcome) {
+            return Either::Left(ready(Verdict::native(false)));
+        }
+        match tree.takes(judged(call, outcome), &|_| None) {
+            Err(Missing::Answer(_)) => {
+                Either::Right(Box::pin(self.ask_in_turn(tree, call, asker, outcome)))
+            }
+            known => {
+                let verdict = Verdict::native(known == Ok(true));
+                if call.reporter().wants_details() {
+                    self.report(call, asker, outcome, None, &verdict);
+                }
+                Either::Left(ready(verdict))
+            }
+        }
+    }
+
+    /// Asks one component after the other, as long as the answer is open.
+    async fn ask_in_turn(
+        &self,
+        tree: &Tree,
+        call: &Call,
+        asker: Asker<'_>,
+        outcome: &mut Outcome,
+    ) -> Verdict {
+        let mut answers: SmallVec<[Option<bool>; 4]> = smallvec![None; tree.predicates.len()];
+        let mut by = None;
+        loop {
+            let index = match tree.takes(judged(call, outcome), &|index| answers[index]) {
+                Ok(true) => return Verdict::Handled(by),
+                Ok(false) | Err(Missing::Head) => return Verdict::Unhandled(by),
+                Err(Missing::Answer(index)) => index,
+            };
+            let predicate = &*tree.predicates[index];
+            if let Some(wanted) = predicate.peek()
+                && outcome.is_ok()
+            {
+                peek(call, wanted, outcome).await;
+                if outcome.is_err() {
+                    // Its body has broken off: something else is judged now.
+                    continue;
+                }
+            }
+            let verdict = self.ask(predicate, call, asker, outcome);
+            answers[index] = Some(verdict.is_handled());
+            by = verdict.decided_by().cloned();
         }
     }
 
@@ -179,12 +198,8 @@ impl Condition {
         asker: Asker<'_>,
         outcome: &Outcome,
     ) -> Result<&dyn Predicate, Verdict> {
-        match outcome {
-            Ok(response) if response.is_fallback() => return Err(Verdict::native(false)),
-            Err(error) if error.kind().origin() == Origin::Client => {
-                return Err(Verdict::native(false));
-            }
-            _ => {}
+        if is_not_judged(outcome) {
+            return Err(Verdict::native(false));
         }
         match &self.decider {
             Decider::Native(native) => {
@@ -198,6 +213,8 @@ impl Condition {
                 Err(Verdict::native(false))
             }
             Decider::Ask { predicate, .. } => Ok(&**predicate),
+            // It has been taken apart before.
+            Decider::Tree(_) => Err(Verdict::native(false)),
         }
     }
 
@@ -239,6 +256,19 @@ impl Condition {
             handled: verdict.is_handled(),
         };
         call.emit_about(outcome.attempt(), asker.policy, verdict.decided_by(), kind);
+    }
+}
+
+fn judged<'a>(call: &'a Call, outcome: &'a Outcome) -> Judged<'a> {
+    let method = &call.head().method;
+    Judged { method, attempt: outcome.attempt(), outcome, is_behind: false }
+}
+
+/// A fallback's answer, and what only the client is to blame for.
+fn is_not_judged(outcome: &Outcome) -> bool {
+    match outcome {
+        Ok(response) => response.is_fallback(),
+        Err(error) => error.kind().origin() == Origin::Client,
     }
 }
 

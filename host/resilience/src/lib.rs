@@ -69,7 +69,7 @@ pub use body::{
 };
 pub use budget::{Budget, BudgetConfig, BudgetStatus};
 pub use call::{Call, PastAttempt, Reporter};
-pub use condition::{Condition, ConditionConfig, OnlyConfig};
+pub use condition::{AttemptsConfig, Condition, ConditionConfig, OnlyConfig, WordsConfig};
 pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,

@@ -132,7 +132,7 @@ fn configuration_errors_name_the_key() {
         (
             "statuses = []",
             "unknown field `statuses`, expected one of `status`, `failure`, \
-             `component`, `only`"
+             `component`, `only`, `method`, `header`, `attempt`, `grpc_status`, `any`, `all`, `not`"
                 .into(),
         ),
         (
@@ -485,4 +485,207 @@ async fn a_peek_of_no_bytes_waits_for_nothing() {
     body.peek(Peek { bytes: 0, timeout: ms(30) }).await.unwrap();
     let looks = Fake::peeking(0, 30, |_| false);
     assert_eq!(peeked(&looks, "GET", || slow(200, &[])).await.0, 1);
+}
+
+// ===== parts, and conditions within conditions =====
+
+/// Whether a retry with this `handle_if` takes this response to this method, of the first attempt.
+async fn retries(handle_if: &str, method: &str, status: u16, headers: Headers) -> bool {
+    let retry = retry_among(&retry_of(handle_if), &Surroundings::default());
+    let upstream = Answers(move |_| Ok(response(status, headers, ResponseBody::empty())));
+    let rig = Rig::around(upstream, [retry]);
+    let request = http::Request::builder().method(method).uri("http://service-b/");
+    let call = rig.call_of(request, RequestBody::empty());
+    drop(rig.outcome(&call).await);
+    call.attempts() == 2
+}
+
+type Headers = &'static [(&'static str, &'static str)];
+
+fn retry_of(handle_if: &str) -> String {
+    format!(
+        "max_retries = 1\ndelay = \"1ms\"\nmethods = [\"*\"]\nretry_after = false\n\
+             handle_if = {{ {handle_if} }}"
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_503_without_retry_after_on_get_needs_no_component() {
+    let condition = "status = [503], method = \"GET\", not = { header = { retry-after = \"*\" } }";
+    assert!(retries(condition, "GET", 503, &[]).await);
+    assert!(!retries(condition, "GET", 503, &[("retry-after", "9")]).await);
+    assert!(!retries(condition, "POST", 503, &[]).await);
+    assert!(!retries(condition, "GET", 500, &[]).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_narrows_the_default_of_a_slot() {
+    let get = "method = [\"GET\", \"HEAD\"]";
+    assert!(retries(get, "HEAD", 503, &[]).await && !retries(get, "HEAD", 404, &[]).await);
+    assert!(!retries(get, "PUT", 503, &[]).await);
+    let unavailable = "status = [200], grpc_status = [\"unavailable\", \"aborted\"]";
+    assert!(retries(unavailable, "POST", 200, &[("grpc-status", "14")]).await);
+    assert!(!retries(unavailable, "POST", 200, &[("grpc-status", "0")]).await);
+    assert!(!retries(unavailable, "POST", 200, &[]).await);
+    let busy = "status = [200], header = { x-state = \"busy\" }";
+    assert!(retries(busy, "GET", 200, &[("x-state", "busy")]).await);
+    assert!(!retries(busy, "GET", 200, &[("x-state", "fine")]).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_and_all_take_the_place_of_the_default() {
+    let any = "any = [{ status = [404] }, { header = { x-state = \"busy\" } }]";
+    assert!(retries(any, "GET", 404, &[]).await && !retries(any, "GET", 503, &[]).await);
+    assert!(retries(any, "GET", 200, &[("x-state", "busy")]).await);
+    let all = "all = [{ status = [\"5xx\"] }, { not = { status = [503] } }]";
+    assert!(retries(all, "GET", 500, &[]).await && !retries(all, "GET", 503, &[]).await);
+    // Within others, a list beside the one that is given takes nothing.
+    for (condition, taken) in [
+        ("any = [{ status = [404] }]", false),
+        ("any = [{ failure = [\"connect\"] }]", true),
+        ("any = [{ status = [404] }, { failure = [\"any\"] }]", true),
+        ("not = { failure = [\"connect\"] }", false),
+        ("not = { failure = [\"timeout\"] }", true),
+    ] {
+        let refused = Err(ErrorKind::ConnectionRefused);
+        assert_eq!(takes(condition, refused).await, taken, "{condition}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_known_by_its_number() {
+    let second = "attempt = \">=2\"";
+    let upstream = Answers(|_| Ok(response(503, &[], ResponseBody::empty())));
+    let breaker = breaker(&format!("failure_threshold = 9\nhandle_if = {{ {second} }}"));
+    let retry = retry_among(
+        "max_retries = 3\ndelay = \"1ms\"\nabort_if = { attempt = 3 }",
+        &Surroundings::default(),
+    );
+    let rig = Rig::around(upstream, [retry, breaker.clone()]);
+    let call = rig.call();
+    drop(rig.outcome(&call).await);
+    assert_eq!(call.attempts(), 3, "the third ends it");
+    assert_eq!(breaker.status().counts, WindowCounts { successes: 1, failures: 2 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn components_are_asked_only_if_the_rest_leaves_it_open() {
+    for (condition, answer, asked, taken) in [
+        ("any = [{ component = \"c\" }, { status = [503] }]", false, 0, true),
+        ("all = [{ component = \"c\" }, { status = [404] }]", true, 0, false),
+        ("component = \"c\", method = \"PUT\"", true, 0, false),
+        ("component = \"c\", method = \"GET\"", true, 1, true),
+        ("not = { component = \"c\" }", true, 1, false),
+        ("all = [{ component = \"c\" }, { component = \"c\" }]", true, 2, true),
+        ("any = [{ component = \"c\" }, { component = \"c\" }]", true, 1, true),
+        ("all = [{ component = \"c\", only = { status = [404] } }]", true, 0, false),
+    ] {
+        let component = Fake::new(if answer { |_| true } else { |_| false });
+        let parts = Surroundings::default().predicate("c", &component);
+        let upstream = Answers(|_| Ok(response(503, &[], ResponseBody::empty())));
+        let rig = Rig::around(upstream, [retry_among(&retry_of(condition), &parts)]);
+        let call = rig.call();
+        drop(rig.outcome(&call).await);
+        assert_eq!(call.attempts() == 2, taken, "{condition}");
+        // Both attempts are judged.
+        let attempts = if taken { 2 } else { 1 };
+        assert_eq!(component.seen().len(), asked * attempts, "{condition}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_off_while_it_is_peeked_at_is_judged_as_what_it_has_become() {
+    let component = Fake::peeking(9, 100, |_| true);
+    let parts = Surroundings::default().predicate("c", &component);
+    let condition = "any = [{ component = \"c\", only = { failure = [] } }, \
+                            { failure = [\"connection-lost\"] }]";
+    let broken =
+        || response_body([Piece::Data("a"), Piece::Break(ErrorKind::ConnectionTerminated)]);
+    let upstream = Answers(move |_| Ok(response(200, &[], broken())));
+    let rig = Rig::around(upstream, [retry_among(&retry_of(condition), &parts)]);
+    assert_eq!(rig.get().await.1, Err(ErrorKind::ConnectionTerminated));
+    assert_eq!(component.seen(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_judges_what_is_behind_and_what_breaks_off_late() {
+    // A breaker outside looks at the status behind `retries-exceeded`.
+    let outside = breaker(
+        "failure_threshold = 9\nhandle_if = { any = [{ status = [503] }, { status = [404] }] }",
+    );
+    let retry = retry_among(
+        "max_retries = 1\ndelay = \"1ms\"\nreturn_last_failure = false",
+        &Surroundings::default(),
+    );
+    let upstream = Answers(|_| Ok(response(503, &[], ResponseBody::empty())));
+    Rig::around(upstream, [outside.clone(), retry]).run().await;
+    assert_eq!(outside.status().counts, WindowCounts { successes: 0, failures: 1 });
+    for (condition, failures) in [
+        ("any = [{ failure = [\"connection-lost\"] }]", 1),
+        ("method = \"GET\"", 1),
+        ("method = \"PUT\"", 0),
+        ("all = [{ header = { x-state = \"*\" } }]", 0),
+    ] {
+        let breaker = breaker(&format!("failure_threshold = 9\nhandle_if = {{ {condition} }}"));
+        let broken =
+            || response_body([Piece::Data("a"), Piece::Break(ErrorKind::ConnectionTerminated)]);
+        let upstream = Answers(move |_| Ok(response(200, &[], broken())));
+        let rig = Rig::around(upstream, [breaker.clone()]);
+        let outcome = rig.outcome(&rig.call()).await.expect("a head");
+        assert!(read(outcome.body).await.is_err());
+        assert_eq!(breaker.status().counts.failures, failures, "{condition}");
+    }
+}
+
+#[test]
+fn errors_in_parts_name_their_place() {
+    let deep = format!("{}status = [503]{}", "not = { ".repeat(9), " }".repeat(9));
+    let many = format!("any = [{}]", ["{ status = [503] }"; 80].join(", "));
+    for (condition, expected) in [
+        ("any = []", "handle_if.any: expected at least one condition, found an empty list"),
+        ("all = []", "handle_if.all: expected at least one condition, found an empty list"),
+        ("not = {}", "handle_if.not: expected a condition, found an empty table"),
+        ("any = [{}]", "handle_if.any[0]: expected a condition, found an empty table"),
+        ("method = []", "handle_if.method: expected at least one method, found an empty list"),
+        ("method = \"get\"", "handle_if.method: expected a method in capitals, found `get`"),
+        ("header = { \"a b\" = \"*\" }", "handle_if.header.a b: is not a valid header name"),
+        ("header = { a = \"\\n\" }", "handle_if.header.a: is not a valid header value"),
+        (
+            "attempt = \"2+\"",
+            "handle_if.attempt: expected a number such as \"1\", \">=2\" or \"<3\", found `2+`",
+        ),
+        (
+            "attempt = 0",
+            "handle_if.attempt: expected a number such as \"1\", \">=2\" or \"<3\", found `0`",
+        ),
+        (
+            "any = [{ not = { status = [999] } }]",
+            "handle_if.any[0].not.status[0]: expected a status such as \"503\", \"5xx\" or \
+             \"500-502\" within 100 to 599, found `999`",
+        ),
+        ("all = [{ component = \"c\" }]", "handle_if.all[0].component: no component `c`"),
+        (
+            "all = [{ only = { status = [503] }, method = \"GET\" }]",
+            "handle_if.all[0].only: narrows a `component`, but none is named",
+        ),
+        (
+            &deep,
+            "handle_if.not.not.not.not.not.not.not.not.not: expected at most 8 conditions within \
+             each other, 64 in all",
+        ),
+        (&many, "handle_if.any[63]: expected at most 8 conditions within each other, 64 in all"),
+    ] {
+        let text = format!("handle_if = {{ {condition} }}");
+        let found = problems(&text, |config: CircuitBreakerConfig| {
+            config.build("breaker".into(), &Surroundings::default())
+        });
+        assert_eq!(found, [expected], "{condition}");
+    }
+    let unknown =
+        problems("handle_if = { grpc_status = [\"gone\"] }", |it: CircuitBreakerConfig| {
+            it.build("breaker".into(), &Surroundings::default())
+        });
+    assert!(
+        unknown[0].starts_with("handle_if.grpc_status[0]: unknown status `gone`; expected ok,")
+    );
 }

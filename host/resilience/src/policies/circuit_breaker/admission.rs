@@ -97,7 +97,7 @@ impl<'a> Admission<'a> {
     pub(super) async fn judge(&self, asker: Asker<'_>, outcome: &mut Outcome) -> Judgement {
         let (call, settings) = (self.call, &self.breaker.settings);
         if concerns_nobody(outcome)
-            || settings.ignore_if.takes_behind(outcome)
+            || settings.ignore_if.takes_behind(call, outcome)
             || settings.ignore_if.takes(call, asker, outcome).await.is_handled()
         {
             return Judgement::Neutral;
@@ -112,7 +112,7 @@ impl<'a> Admission<'a> {
             return Judgement::Failure { requested, by };
         }
         match outcome {
-            Err(_) if settings.handle_if.takes_behind(outcome) => {
+            Err(_) if settings.handle_if.takes_behind(call, outcome) => {
                 Judgement::Failure { requested: None, by: None }
             }
             // However long it took to come to it.

@@ -19,6 +19,7 @@ use super::trials::TrialBody;
 use crate::body::{BodyEnd, BodyStream, OnEnd, RequestBody};
 use crate::call::{Call, Reporter};
 use crate::clock;
+use crate::condition::Condition;
 use crate::error::{Error, ErrorKind, Origin};
 use crate::event::{CircuitBreakerEvent, EventKind};
 use crate::outcome::Response;
@@ -74,17 +75,20 @@ enum LateJudgement {
 impl LateResult {
     fn judge(&self, end: BodyEnd) -> LateJudgement {
         let settings = &self.breaker.settings;
+        let takes = |condition: &Condition, kind| {
+            condition.takes_late(self.reporter.request(), self.attempt, kind)
+        };
         match end {
             BodyEnd::Whole => LateJudgement::Success,
             BodyEnd::Discarded => LateJudgement::Neutral,
             BodyEnd::Broken(kind)
                 if kind.origin() != Origin::Upstream
                     || self.request.starved().is_long_owed()
-                    || settings.ignore_if.takes_late(kind) =>
+                    || takes(&settings.ignore_if, kind) =>
             {
                 LateJudgement::Neutral
             }
-            BodyEnd::Broken(kind) if settings.handle_if.takes_late(kind) => {
+            BodyEnd::Broken(kind) if takes(&settings.handle_if, kind) => {
                 LateJudgement::Failure(kind)
             }
             BodyEnd::Broken(_) => LateJudgement::Success,

@@ -1,0 +1,213 @@
+//! What decides whether an outcome is taken: lists, a component, or a tree of parts.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::native::Native;
+use crate::outcome::{Outcome, Response};
+use crate::predicate::Predicate;
+
+#[derive(Clone, Debug)]
+pub(super) enum Decider {
+    Native(Native),
+    Ask {
+        predicate: Arc<dyn Predicate>,
+        only: Option<Native>,
+    },
+    /// In a box: hardly any condition is one.
+    Tree(Box<Tree>),
+}
+
+/// A condition made of parts.
+#[derive(Clone, Debug)]
+pub(super) struct Tree {
+    pub(super) root: Part,
+    /// The components in it, by index.
+    pub(super) predicates: Vec<Arc<dyn Predicate>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Part {
+    Lists(Native),
+    Method(Vec<Method>),
+    Header(HeaderPart),
+    Attempt(AttemptRange),
+    GrpcStatus(GrpcStatuses),
+    Component { index: usize, only: Option<Native> },
+    Any(Vec<Part>),
+    All(Vec<Part>),
+    Not(Box<Part>),
+}
+
+/// A header of the response; without a value: any.
+#[derive(Clone, Debug)]
+pub(super) struct HeaderPart {
+    pub(super) name: HeaderName,
+    pub(super) value: Option<HeaderValue>,
+}
+
+/// Attempts by their numbers, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AttemptRange {
+    from: u32,
+    to: u32,
+}
+
+impl AttemptRange {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let digits = text.trim_start_matches(['<', '>', '=']);
+        let sign = text.strip_suffix(digits)?;
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number: u32 = digits.parse().ok().filter(|number| is_number && *number > 0)?;
+        let (from, to) = match sign {
+            "" | "=" => (number, number),
+            ">=" => (number, u32::MAX),
+            ">" => (number.checked_add(1)?, u32::MAX),
+            "<=" => (1, number),
+            "<" if number > 1 => (1, number - 1),
+            _ => return None,
+        };
+        Some(Self { from, to })
+    }
+
+    fn contains(self, attempt: u32) -> bool {
+        (self.from..=self.to).contains(&attempt)
+    }
+}
+
+/// A set of the statuses of gRPC.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct GrpcStatuses(u32);
+
+impl GrpcStatuses {
+    /// By their numbers.
+    pub(super) const NAMES: [&str; 17] = [
+        "ok",
+        "cancelled",
+        "unknown",
+        "invalid-argument",
+        "deadline-exceeded",
+        "not-found",
+        "already-exists",
+        "permission-denied",
+        "resource-exhausted",
+        "failed-precondition",
+        "aborted",
+        "out-of-range",
+        "unimplemented",
+        "internal",
+        "unavailable",
+        "data-loss",
+        "unauthenticated",
+    ];
+
+    /// False: there is none of this name.
+    pub(super) fn add(&mut self, name: &str) -> bool {
+        let number = Self::NAMES.iter().position(|known| *known == name);
+        number.is_some_and(|number| {
+            self.0 |= 1 << number;
+            true
+        })
+    }
+
+    /// Whether the response says one of them, in its head.
+    fn has(self, response: &Response) -> bool {
+        let status = response.headers.get("grpc-status").and_then(|value| value.to_str().ok());
+        let number = status.and_then(|status| status.parse::<u32>().ok());
+        number.is_some_and(|number| number < 32 && self.0 & (1 << number) != 0)
+    }
+}
+
+/// What is judged.
+#[derive(Clone, Copy)]
+pub(super) struct Judged<'a> {
+    pub(super) method: &'a Method,
+    pub(super) attempt: u32,
+    pub(super) outcome: &'a Outcome,
+    /// Not the outcome, but the response behind it, of which only the status is known.
+    pub(super) is_behind: bool,
+}
+
+/// What would have to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The answer of this component.
+    Answer(usize),
+    /// What nobody knows any more.
+    Head,
+}
+
+impl Tree {
+    /// Whether it takes what is judged, given what components have `answered`. Parts that need no
+    /// component decide first.
+    pub(super) fn takes(
+        &self,
+        judged: Judged<'_>,
+        answered: &impl Fn(usize) -> Option<bool>,
+    ) -> Result<bool, Missing> {
+        self.root.holds(judged, answered)
+    }
+}
+
+impl Part {
+    fn holds(
+        &self,
+        judged: Judged<'_>,
+        answered: &impl Fn(usize) -> Option<bool>,
+    ) -> Result<bool, Missing> {
+        let Judged { outcome, is_behind, .. } = judged;
+        let of_head = |has: &dyn Fn(&Response) -> bool| match outcome {
+            _ if is_behind => Err(Missing::Head),
+            Ok(response) => Ok(has(response)),
+            Err(_) => Ok(false),
+        };
+        match self {
+            Self::Lists(lists) if is_behind => Ok(lists.takes_behind(outcome)),
+            Self::Lists(lists) => Ok(lists.takes(outcome)),
+            Self::Method(methods) => Ok(methods.contains(judged.method)),
+            Self::Header(part) => of_head(&|response| part.is_in(response)),
+            Self::Attempt(range) => Ok(range.contains(judged.attempt)),
+            Self::GrpcStatus(statuses) => of_head(&|response| statuses.has(response)),
+            Self::Component { only: Some(only), .. } if !is_behind && !only.takes(outcome) => {
+                Ok(false)
+            }
+            Self::Component { .. } if is_behind => Err(Missing::Head),
+            Self::Component { index, .. } => answered(*index).ok_or(Missing::Answer(*index)),
+            Self::Any(parts) => first(parts, true, judged, answered),
+            Self::All(parts) => first(parts, false, judged, answered),
+            Self::Not(part) => part.holds(judged, answered).map(|holds| !holds),
+        }
+    }
+}
+
+/// `decisive` if one of the parts comes to that; else its opposite, or what is missing first.
+fn first(
+    parts: &[Part],
+    decisive: bool,
+    judged: Judged<'_>,
+    answered: &impl Fn(usize) -> Option<bool>,
+) -> Result<bool, Missing> {
+    let mut missing = None;
+    for part in parts {
+        match part.holds(judged, answered) {
+            Ok(holds) if holds == decisive => return Ok(decisive),
+            Ok(_) => {}
+            Err(what) => missing = missing.or(Some(what)),
+        }
+    }
+    missing.map_or(Ok(!decisive), Err)
+}
+
+impl HeaderPart {
+    fn is_in(&self, response: &Response) -> bool {
+        let mut values = response.headers.get_all(&self.name).iter();
+        match &self.value {
+            None => values.next().is_some(),
+            Some(wanted) => values.any(|value| value == wanted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
