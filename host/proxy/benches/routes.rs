@@ -15,8 +15,9 @@ fn table(routes: impl Iterator<Item = RouteMatch>) -> RouteTable {
         pipeline: Pipeline::new(Vec::new()),
         upstream: 0,
         replay_limit: ReplayLimit::default(),
+        priority: None,
     };
-    RouteTable::new(routes.map(route).collect(), Vec::new())
+    RouteTable::new(routes.map(route).collect(), Vec::new(), None)
 }
 
 /// A service each, one of them for all that is left; and a virtual host each.

@@ -18,9 +18,10 @@ use tokio::time::Instant;
 
 use crate::code_cache;
 use crate::config::{
-    AdminAddress, Config, ConfigError, ConfigFile, ListenerConfig, Places, RouteConfig,
-    RouteUpstream, UpstreamConfig, join,
+    AdminAddress, Config, ConfigError, ConfigFile, ListenerConfig, Places, PriorityConfig,
+    RouteConfig, RouteUpstream, UpstreamConfig, join,
 };
+use crate::priority::PriorityRules;
 use crate::route::{Route, RouteMatch, RouteTable};
 use crate::running::{PoliciesByName, Running};
 
@@ -228,9 +229,18 @@ impl<'a> Compilation<'a> {
                 pipeline,
                 upstream,
                 replay_limit,
+                priority: route.priority,
             });
         }
-        RouteTable::new(routes, upstreams)
+        RouteTable::new(routes, upstreams, self.priority())
+    }
+
+    /// Asked for by its table, or by a route.
+    fn priority(&self) -> Option<PriorityRules> {
+        let is_wanted = self.config.routes.values().any(|route| route.priority.is_some());
+        let config = self.config.priority.clone();
+        let config = config.or_else(|| is_wanted.then(PriorityConfig::default));
+        config.as_ref().map(PriorityRules::new)
     }
 
     fn changed_defaults(&self) -> Vec<ConfigError> {

@@ -20,7 +20,9 @@ pub(crate) use document::independent;
 pub use document::{ConfigError, Document, Places};
 pub(crate) use path::join;
 pub use route::RouteConfig;
-pub use tables::{AdminAddress, AdminConfig, CodeCacheConfig, ListenerConfig, LogConfig, PathRule};
+pub use tables::{
+    AdminAddress, AdminConfig, CodeCacheConfig, ListenerConfig, LogConfig, PathRule, PriorityConfig,
+};
 pub use upstream::{Endpoint, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
 
 use std::collections::BTreeMap;
@@ -47,6 +49,8 @@ table! {
         pub max_component_memory: ConfigSize = at_least(ConfigSize::gib(2), ConfigSize::mib(1)),
         /// Limits on clients.
         pub listener: ListenerConfig = table(),
+        /// How important requests are. Default: nobody asks, unless a route has a `priority`.
+        pub priority: Option<PriorityConfig> = optional_table(),
         /// The admin listener. Default: none.
         pub admin: Option<AdminConfig> = optional_table(),
         /// The log.

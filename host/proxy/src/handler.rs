@@ -149,6 +149,10 @@ impl RequestHandler {
         let Forwarding { added, client, flaw, is_first_claim } =
             headers::forward_request(&mut head.headers, head.version, hop);
         head.headers.insert(headers::REQUEST_ID, id.clone());
+        let level = self.routes.priority().map(|priority| {
+            let of_route = place.and_then(|place| self.routes.routes()[place].priority);
+            priority.level(&mut head.headers, hop.is_trusted(), of_route, &id)
+        });
         let length = incoming.as_ref().map_or(0, |body| body.size_hint().lower());
         let admitted = self.admit(&host, flaw, place, &head, length);
         let name = place.map_or(&self.no_route, |place| &self.names[place]).clone();
@@ -161,6 +165,7 @@ impl RequestHandler {
         let mut request = ClientRequest::new(id, name, head, wall_clock::now());
         request.set_added(added);
         request.set_client(client);
+        request.set_level(level);
         let call = Call::new(request, body, self.worker.clone());
         if call.reporter().wants_details() {
             call.reporter().emit_own(CallEvent::Started);

@@ -137,6 +137,11 @@ impl Hop {
         self.peer.address()
     }
 
+    /// Whether the client is believed.
+    pub fn is_trusted(&self) -> bool {
+        self.peer.is_trusted()
+    }
+
     /// The headers for a request to this host that has none of them.
     fn usual(&self, host: Option<&HeaderValue>) -> Added {
         let Some(host) = host else { return self.usual.as_slice().into() };

@@ -36,6 +36,7 @@ pub mod config;
 mod handler;
 pub mod headers;
 pub mod observe;
+pub mod priority;
 pub mod proxy;
 pub mod read;
 pub mod reply;

@@ -13,7 +13,9 @@ use std::path::Path;
 use socket2::SockAddr;
 
 use crate::compile;
-use crate::config::{AdminAddress, Config, ConfigError, ConfigFile, Document, independent};
+use crate::config::{
+    AdminAddress, Config, ConfigError, ConfigFile, Document, PriorityConfig, independent,
+};
 
 /// The largest configuration, in bytes. (Ten thousand routes need less than 2 MiB.)
 const LONGEST: u64 = 16 << 20;
@@ -89,6 +91,7 @@ fn parse(
 fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     let mut errors = compile::policy_errors(file);
     errors.extend(listeners(file));
+    errors.extend(priority(file));
     errors.extend(routes(file, wrong));
     errors
 }
@@ -115,6 +118,15 @@ fn listeners(file: &ConfigFile) -> Option<ConfigError> {
     (is_same && listen.port() != 0).then(|| {
         let message = format!("must differ from `listen`, which is `{listen}`, is `{admin}`");
         file.places.error("admin.listen", message)
+    })
+}
+
+/// Checks that class and level have different headers.
+fn priority(file: &ConfigFile) -> Option<ConfigError> {
+    let PriorityConfig { header, level_header, .. } = file.config.priority.as_ref()?;
+    (header == level_header).then(|| {
+        let message = format!("must differ from `header`, is `{header}`");
+        file.places.error("priority.level_header", message)
     })
 }
 

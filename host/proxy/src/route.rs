@@ -10,11 +10,12 @@ pub use matching::{Claim, RouteMatch};
 
 use std::sync::Arc;
 
-use fusebox_resilience::{Budget, Pipeline, ReplayLimit};
+use fusebox_resilience::{Budget, Pipeline, PriorityClass, ReplayLimit};
 use http::Method;
 use tokio::time::Instant;
 
 use crate::config::UpstreamConfig;
+use crate::priority::PriorityRules;
 use index::Index;
 
 /// Up to this many routes, trying one after the other is faster than the index.
@@ -33,6 +34,8 @@ pub struct Route {
     pub upstream: usize,
     /// How much of a request body is kept to send it again.
     pub replay_limit: ReplayLimit,
+    /// How important its requests are, whatever is said of them.
+    pub priority: Option<PriorityClass>,
 }
 
 /// All routes.
@@ -44,17 +47,23 @@ pub struct RouteTable {
     index: Option<Index>,
     upstreams: Box<[Arc<UpstreamConfig>]>,
     budgets: Box<[Arc<Budget>]>,
+    /// `None`: nobody asks how important requests are.
+    priority: Option<PriorityRules>,
 }
 
 impl RouteTable {
     /// A table of routes that take different requests.
-    pub fn new(mut routes: Vec<Route>, upstreams: Vec<Arc<UpstreamConfig>>) -> Self {
+    pub fn new(
+        mut routes: Vec<Route>,
+        upstreams: Vec<Arc<UpstreamConfig>>,
+        priority: Option<PriorityRules>,
+    ) -> Self {
         routes.sort_by_key(|route| route.matches.rank());
         let index =
             (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
         let budget = |_| Arc::new(Budget::of_upstream(Instant::now()));
         let budgets = upstreams.iter().map(budget).collect();
-        Self { routes: routes.into(), index, upstreams: upstreams.into(), budgets }
+        Self { routes: routes.into(), index, upstreams: upstreams.into(), budgets, priority }
     }
 
     /// The upstreams of all routes, each once.
@@ -65,6 +74,11 @@ impl RouteTable {
     /// The own budget of each upstream, which all workers share.
     pub fn budgets(&self) -> &[Arc<Budget>] {
         &self.budgets
+    }
+
+    /// How important requests are; `None`: nobody asks.
+    pub fn priority(&self) -> Option<&PriorityRules> {
+        self.priority.as_ref()
     }
 
     /// The index of the route that takes a request, in [`routes`](Self::routes). `host` has no

@@ -42,12 +42,14 @@ mod error;
 mod event;
 mod held_until;
 mod layers;
+mod levels;
 mod native;
 mod outcome;
 mod parts;
 mod policies;
 mod policy;
 mod predicate;
+mod priority;
 mod provenance;
 mod random;
 mod request;
@@ -94,6 +96,7 @@ pub use policy::{
     AnyPolicyConfig, Next, Pipeline, Policy, PolicyConfig, PolicyKind, ReadPolicyConfig, Shown,
 };
 pub use predicate::{Answer, Exchange, Predicate, Responder, Verdict};
+pub use priority::{LEVEL, PRIORITY, PriorityClass, PriorityLevel};
 pub use provenance::{Provenance, Role, RunId};
 pub use random::Random;
 pub use request::{Added, Request};

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, request};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::priority::PriorityLevel;
 
 /// Headers that are the same for many requests. Looking at a shared list costs less than putting it
 /// into the map of each request.
@@ -22,6 +23,7 @@ pub struct Request {
     head: request::Parts,
     added: Option<Added>,
     client: Option<Rc<str>>,
+    level: Option<PriorityLevel>,
     started: Instant,
     started_at: SystemTime,
 }
@@ -37,7 +39,16 @@ impl Request {
         head: request::Parts,
         started_at: SystemTime,
     ) -> Self {
-        Self { id, route, head, added: None, client: None, started: clock::now(), started_at }
+        Self {
+            id,
+            route,
+            head,
+            added: None,
+            client: None,
+            level: None,
+            started: clock::now(),
+            started_at,
+        }
     }
 
     /// Each attempt sends these headers too, none of which is in `head`.
@@ -51,6 +62,11 @@ impl Request {
     /// It comes from the client at this address.
     pub fn set_client(&mut self, address: Rc<str>) {
         self.client = Some(address);
+    }
+
+    /// It is this important.
+    pub fn set_level(&mut self, level: Option<PriorityLevel>) {
+        self.level = level;
     }
 
     /// The same, as if it had arrived `elapsed` ago: for trying out a component.
@@ -110,6 +126,11 @@ impl Request {
     /// The client's address; empty if it is not known.
     pub fn client_address(&self) -> &str {
         self.client.as_deref().unwrap_or_default()
+    }
+
+    /// How important it is; `None`: nobody asks.
+    pub fn level(&self) -> Option<PriorityLevel> {
+        self.level
     }
 
     /// Takes the header map, whose memory another request can use.

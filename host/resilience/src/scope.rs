@@ -12,6 +12,7 @@ use crate::budget::{Budget, BudgetedCall};
 use crate::call::Call;
 use crate::clock;
 use crate::outcome::Outcome;
+use crate::priority::PriorityLevel;
 use crate::provenance::{Role, RunId};
 
 /// The innermost step: one attempt on the wire.
@@ -101,6 +102,16 @@ impl<'a> Scope<'a> {
     /// Why that run is made.
     pub fn role(&self) -> Role {
         self.role.unpack()
+    }
+
+    /// How important that run is. A hedge is a class less important than its call: another attempt
+    /// is under way.
+    pub(crate) fn level(&self, call: &Call) -> Option<PriorityLevel> {
+        let level = call.request().level();
+        match self.role() {
+            Role::Hedge(_) => level.map(PriorityLevel::one_class_less),
+            Role::First | Role::Retry(_) => level,
+        }
     }
 
     /// The budgets that the call counts in.

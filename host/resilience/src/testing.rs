@@ -31,6 +31,7 @@ use crate::native::Native;
 use crate::outcome::{Outcome, Response};
 use crate::parts::Parts;
 use crate::predicate::{Exchange, Predicate, Responder};
+use crate::priority::{LEVEL, PriorityLevel};
 use crate::random::Random;
 use crate::request::Request;
 use crate::scope::{Scope, Upstream};
@@ -409,7 +410,7 @@ pub fn call_with(
     call_on(id, request, body, Worker::new(observers, Random::with_seed(1)).into())
 }
 
-/// The same on a worker that runs other calls too.
+/// The same on a worker that runs other calls too, with the level that the request says.
 ///
 /// # Panics
 /// The request is not valid.
@@ -421,7 +422,10 @@ pub fn call_on(
 ) -> Call {
     let (head, ()) = request.body(()).expect("a valid request").into_parts();
     let id = http::HeaderValue::from_str(id).expect("a valid id");
-    let request = Request::new(id, "test".into(), head, SystemTime::UNIX_EPOCH);
+    let level =
+        head.headers.get(LEVEL).and_then(|level| PriorityLevel::parse(level.to_str().ok()?));
+    let mut request = Request::new(id, "test".into(), head, SystemTime::UNIX_EPOCH);
+    request.set_level(level);
     Call::new(request, body, worker)
 }
 

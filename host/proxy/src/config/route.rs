@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use fusebox_resilience::PriorityClass;
 use fusebox_resilience::config::ConfigSize;
 use http::Method;
 
@@ -28,6 +29,8 @@ table! {
         /// How much of a request body is kept to send it again. 0: a request with a body gets one
         /// attempt.
         pub max_replay_body: ConfigSize = at_most(ConfigSize::kib(64), ConfigSize::mib(16)),
+        /// How important its requests are, whatever is said of them. Default: what is said.
+        pub priority: Option<PriorityClass> = optional(),
     }
 }
 

@@ -200,6 +200,11 @@ impl<'a> Keys<'_, 'a> {
         Some(self.value(key).unwrap_or(default))
     }
 
+    /// A key without a default and without bounds.
+    pub(super) fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Option<Option<T>> {
+        Some(self.value(key))
+    }
+
     /// A key with a default and bounds.
     pub(super) fn within<T>(
         &mut self,

@@ -1,10 +1,12 @@
-//! `[listener]`, `[admin]`, `[log]` and `[code_cache]`.
+//! `[listener]`, `[priority]`, `[admin]`, `[log]` and `[code_cache]`.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use fusebox_resilience::config::{ChangedDefault, ConfigDuration, ConfigSize};
+use fusebox_resilience::{LEVEL, PRIORITY, PriorityClass};
+use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -67,6 +69,25 @@ pub enum PathRule {
     Strict,
     /// They go on as they came.
     AsIs,
+}
+
+table! {
+    /// `[priority]`: how important requests are.
+    #[derive(Clone, Debug)]
+    pub struct PriorityConfig {
+        /// The header in which a trusted client says the class, and upstreams are told it.
+        pub header: HeaderName = parsed_or(values::own_header, PRIORITY),
+        /// The same for the level.
+        pub level_header: HeaderName = parsed_or(values::own_header, LEVEL),
+        /// The class of requests of which nobody says it.
+        pub default: PriorityClass = or(PriorityClass::default()),
+    }
+}
+
+impl Default for PriorityConfig {
+    fn default() -> Self {
+        defaults()
+    }
 }
 
 impl Keys<'_, '_> {

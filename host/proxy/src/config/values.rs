@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use http::Method;
 use http::uri::Authority;
+use http::{HeaderName, Method};
 use ipnet::IpNet;
 
 use crate::observe::NO_ROUTE;
@@ -58,6 +58,19 @@ pub(super) fn method(name: &str) -> Result<Method, String> {
         Ok(method) if name == name.to_ascii_uppercase() => Ok(method),
         _ => Err(format!("expected a method in capitals, such as \"GET\", found `{name}`")),
     }
+}
+
+/// Parses the name of a header that is fusebox's own, so that it means nothing else.
+pub(super) fn own_header(name: &str) -> Result<HeaderName, String> {
+    let is_taken = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || ["x-real-ip", "x-request-id"].contains(&name)
+    };
+    let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
+    let is_own = |parsed: &HeaderName| parsed.as_str().starts_with("x-") && !is_taken(parsed);
+    parsed.filter(is_own).ok_or_else(|| {
+        format!("expected the name of a header such as \"x-priority\", found `{name}`")
+    })
 }
 
 /// Checks the name of a route.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fusebox_resilience::{
     AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
     CircuitBreakerEvent, ComponentEvent, ConditionEvent, ConnectionEvent, ConnectionLimit,
-    ErrorKind, Event, EventKind, FallbackEvent, HedgeEvent, NoHedge, NoRetry, QueueEvent, Request,
-    RetryEvent, Role, ServerEvent, TimeoutEvent,
+    ErrorKind, Event, EventKind, FallbackEvent, HedgeEvent, NoHedge, NoRetry, PriorityLevel,
+    QueueEvent, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
 };
 
 use super::level::Level;
@@ -107,7 +107,11 @@ fn call(event: &Event<'_>, of: &CallEvent, say: &impl Say) {
         &CallEvent::Rejected { kind, retry_after } => {
             say.say(Level::Info, format_args!("Call rejected: {kind}"), |line| {
                 line.field("reason", kind.failure().name())
-                    .maybe("retry_after_ms", retry_after.map(milliseconds));
+                    .maybe("retry_after_ms", retry_after.map(milliseconds))
+                    .maybe(
+                        "priority_level",
+                        event.request.and_then(Request::level).map(PriorityLevel::number),
+                    );
             });
         }
         &CallEvent::ResponseIncomplete { kind } => {

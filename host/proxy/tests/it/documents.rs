@@ -19,6 +19,8 @@ listen = "127.0.0.1:0"
 unknown = 1
 [log]
 unknown = 1
+[priority]
+unknown = 1
 [code_cache]
 unknown = 1
 [components.c]

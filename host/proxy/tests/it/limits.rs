@@ -63,6 +63,24 @@ const HEAD: Key = key(
     &["'8KiB'", "'1MiB'"],
 );
 
+const OWN_HEADER: &[(&str, &str)] = &[
+    ("'host'", "expected the name of a header such as \"x-priority\", found `host`"),
+    (
+        "'x-forwarded-for'",
+        "expected the name of a header such as \"x-priority\", found `x-forwarded-for`",
+    ),
+    ("'x a'", "expected the name of a header such as \"x-priority\", found `x a`"),
+];
+
+const CLASS: &[(&str, &str)] = &[
+    (
+        "'urgent'",
+        "expected one of very-low, low, medium, high, very-high, or 0 to 4, found `urgent`",
+    ),
+    ("5", "expected one of very-low, low, medium, high, very-high, or 0 to 4, found `5`"),
+    ("-1", "expected one of very-low, low, medium, high, very-high, or 0 to 4, found `-1`"),
+];
+
 const UPSTREAM: [Key; 8] = [
     key("host", &[("'b'", "unknown value `b`, expected `client` or `upstream`")], &["'upstream'"]),
     key("envoy_attempt_count", &[("1", "expected true or false, found `1`")], &["true", "false"]),
@@ -150,6 +168,15 @@ const TABLES: &[Table] = &[
                 &[("'11years'", "must be at most 10 years, is `11years`")],
                 &["'0s'", "'10years'"],
             ),
+        ],
+    },
+    Table {
+        path: "priority",
+        text: "[priority]\nKEY\n[[routes]]\nupstream = 'http://b'\n",
+        keys: &[
+            key("header", OWN_HEADER, &["'x-priority'", "'X-Fusebox-Priority'"]),
+            key("level_header", OWN_HEADER, &["'x-level'"]),
+            key("default", CLASS, &["'low'", "0"]),
         ],
     },
     Table {
@@ -250,6 +277,7 @@ const TABLES: &[Table] = &[
                 // A request with a body gets one attempt.
                 &["0", "'16MiB'"],
             ),
+            key("priority", CLASS, &["'very-low'", "4"]),
         ],
     },
 ];
@@ -357,4 +385,12 @@ fn a_trusted_network_has_an_address_and_a_length() {
         );
         assert_eq!(complaints(directory(&config(&text)).path()), [expected]);
     }
+}
+
+#[test]
+fn class_and_level_have_headers_of_their_own() {
+    let text = "[priority]\nheader = 'x-level'\nlevel_header = 'X-Level'\n\
+                [[routes]]\nupstream = 'http://b'\n";
+    let expected = "fusebox.toml:5: priority.level_header: must differ from `header`, is `x-level`";
+    assert_eq!(complaints(directory(&config(text)).path()), [expected]);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use fusebox_dev::{Origin, answer, eventually, get, ok};
+use fusebox_resilience::{PriorityClass, PriorityLevel};
 use serde_json::json;
 
 use crate::support::Proxy;
@@ -23,6 +24,10 @@ fn ill() -> (Origin, Arc<AtomicBool>) {
     (origin, tell)
 }
 
+fn level_of(id: &str) -> u16 {
+    PriorityLevel::of_request(PriorityClass::Medium, id.as_bytes()).number()
+}
+
 /// Waits for a line of the log.
 #[track_caller]
 fn told(proxy: &Proxy, message: &str) {
@@ -33,6 +38,7 @@ fn told(proxy: &Proxy, message: &str) {
 fn a_throttler_rejects_while_the_upstream_fails_and_admits_all_again_when_it_is_well() {
     let (origin, is_well) = ill();
     let config = "[listener]\nretry_after_jitter = 0\n\
+                  [priority]\n\
                   [policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\n\
                   handle_if = { status = [] }\n\
                   [policies.throttler]\nkind = 'adaptive-throttler'\nmin_calls = 1\n\
@@ -58,6 +64,8 @@ fn a_throttler_rejects_while_the_upstream_fails_and_admits_all_again_when_it_is_
     assert_eq!(origin.seen().len(), asked, "what is rejected does not reach it");
     assert_eq!(proxy.told(&id), ["Call rejected: overloaded", "503: Service Unavailable"]);
     let access = proxy.story(&id).pop().expect("the access line");
+    let line = proxy.story(&id).swap_remove(0);
+    assert_eq!(line["priority_level"], level_of(&id), "{line}");
     assert_eq!((&access["attempts"], &access["failure"]), (&json!(0), &json!("overloaded")));
     let labels = r#"route="/",policy="throttler",reason="overloaded""#;
     proxy.counts(&[(&format!("fusebox_rejections_total{{{labels}}}"), 1.0)]);
@@ -73,4 +81,63 @@ fn a_throttler_rejects_while_the_upstream_fails_and_admits_all_again_when_it_is_
     assert_eq!(ask().1.text(), "well");
     proxy.counts(&[(r#"fusebox_adaptive_throttler_admitted{policy="throttler"}"#, 1.0)]);
     told(&proxy, "Throttler admits 100 % of calls");
+}
+
+// ===== priority =====
+
+/// What an origin was told of the priority of its only request.
+fn told_of(origin: &Origin) -> (String, String) {
+    let request = origin.only();
+    let header = |name| request.header(name).unwrap_or_default().to_owned();
+    (header("x-fusebox-priority"), header("x-fusebox-level"))
+}
+
+const EVERYBODY: &str = "[listener]\ntrusted = ['127.0.0.0/8']\n";
+
+#[test]
+fn a_request_has_the_same_level_at_every_hop_and_at_each_attempt() {
+    let origin = Origin::answering([answer(503, "", "busy"), ok("well")]);
+    let retry = "[policies.retry]\nkind = 'retry'\ndelay = '1ms'\n";
+    let route = "[[routes]]\nupstream = 'ORIGIN'\n";
+    // The one next to the origin would say something else of its own.
+    let inner = Proxy::before(
+        &origin,
+        &format!("{EVERYBODY}{retry}[priority]\ndefault = 'very-low'\n{route}policies = ['retry']"),
+    );
+    let middle = Proxy::before(&via(&inner), &format!("{EVERYBODY}[priority]\n{route}"));
+    let edge = Proxy::before(&via(&middle), &format!("{route}priority = 'high'"));
+    assert_eq!(edge.ask(get("/", "7f3c")).text(), "well");
+    let seen = origin.seen();
+    assert_eq!(seen.len(), 2);
+    for seen in seen {
+        let header = |name| seen.request.header(name);
+        assert_eq!(header("x-fusebox-priority"), Some("high"));
+        assert_eq!(header("x-fusebox-level"), Some("330"), "as of its id");
+    }
+}
+
+/// Where the proxy listens, as an upstream.
+fn via(proxy: &Proxy) -> String {
+    format!("http://{}", proxy.address())
+}
+
+#[test]
+fn only_trusted_clients_say_how_important_they_are_and_clients_are_told_nothing() {
+    let route = "[[routes]]\nupstream = 'ORIGIN'\n";
+    let request = "GET / HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\n\
+                   x-fusebox-priority: 99\r\nx-fusebox-level: 70000\r\n\r\n";
+    for (listener, class, level) in [("", "medium", "232"), (EVERYBODY, "very-high", "499")] {
+        let origin = Origin::answering([ok("well")]);
+        let proxy = Proxy::before(&origin, &format!("{listener}[priority]\n{route}"));
+        let told = proxy.ask(request);
+        assert_eq!(told_of(&origin), (class.to_owned(), level.to_owned()));
+        assert_eq!(
+            (told.header("x-fusebox-priority"), told.header("x-fusebox-level")),
+            (None, None)
+        );
+    }
+    // Without, they are headers like others.
+    let origin = Origin::answering([ok("well")]);
+    Proxy::before(&origin, route).ask(request);
+    assert_eq!(told_of(&origin), ("99".to_owned(), "70000".to_owned()));
 }

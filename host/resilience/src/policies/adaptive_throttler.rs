@@ -34,6 +34,7 @@ use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
+use crate::scope::Scope;
 use crate::slot::Slot;
 use machine::{LONGEST_INTERVAL, ShareChange, ThrottleSettings, ThrottleStatus};
 use shared::SharedThrottle;
@@ -127,9 +128,10 @@ impl AdaptiveThrottler {
         self.0.shared.status(Instant::now()).share
     }
 
-    fn admit(&self, call: &Call) -> Result<(), Error> {
+    fn admit(&self, call: &Call, scope: &Scope<'_>) -> Result<(), Error> {
         let Throttler { name, shared, .. } = &*self.0;
-        let (admitted, change) = shared.admit(|| call.random().fraction(), clock::now());
+        let level = scope.level(call);
+        let (admitted, change) = shared.admit(level, || call.random().fraction(), clock::now());
         if let Some(change) = change {
             call.emit(name, change);
         }
@@ -182,7 +184,7 @@ impl Policy for AdaptiveThrottler {
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            self.admit(call)?;
+            self.admit(call, next.scope())?;
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
             let mut outcome = next.run(call).await;
             let blame = blame::judge(&self.0.handle_if, call, asker, &mut outcome).await;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use fusebox_resilience::testing::read;
+use fusebox_resilience::testing::{Script, read};
 use fusebox_resilience::{
     AdaptiveThrottler, AdaptiveThrottlerConfig, AdaptiveThrottlerEvent, CallEvent, ErrorKind,
-    Policy, PolicyConfig, ResponseBody, Shown, WindowCounts,
+    LEVEL, Policy, PolicyConfig, RequestBody, ResponseBody, Shown, WindowCounts,
 };
 
 use crate::support::{
-    Answers, Ended, Piece, Rig, Surroundings, breaker, fallback, ms, problems, response,
+    Answers, Ended, Piece, Rig, Surroundings, breaker, fallback, hedge, ms, problems, response,
     response_body, retry, throttler, timeout,
 };
 
@@ -21,12 +21,12 @@ fn counted(throttler: &AdaptiveThrottler) -> (u64, u64) {
     }
 }
 
-/// One that has seen a second of failures only: it admits half.
+/// One that has seen an interval of failures only: it admits half.
 async fn half() -> Arc<AdaptiveThrottler> {
-    let throttler = throttler("min_calls = 2");
+    let throttler = throttler("min_calls = 2\ninterval = \"5s\"");
     let rig = Rig::new("503*2", [throttler.clone()]);
     rig.run().await;
-    rig.until(1000).await;
+    rig.until(5000).await;
     rig.run().await;
     assert!((throttler.admitted() - 0.5).abs() < 1e-9);
     throttler
@@ -83,7 +83,7 @@ async fn what_it_rejects_is_told_with_a_time_and_counts_as_nothing() {
 async fn it_admits_everything_again_when_all_is_well_and_after_a_minute_without_calls() {
     let throttler = half().await;
     let rig = Rig::new("", [throttler.clone()]);
-    for call in 0..100 {
+    for call in 0..400 {
         rig.until(call * 100).await;
         rig.run().await;
     }
@@ -98,6 +98,41 @@ async fn it_admits_everything_again_when_all_is_well_and_after_a_minute_without_
     assert_eq!(rejected(&rig, 100).await, 0);
     let changed = AdaptiveThrottlerEvent::ShareChanged { from: 0.5, to: 1.0 };
     assert_eq!(rig.events(), [(60_000, changed.into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_rejects_those_of_the_lowest_levels_and_lets_some_of_them_pass() {
+    let rig = Rig::new("", [half().await]);
+    // A threshold is for a tenth of a second.
+    let mut rejected = [0; 2];
+    for number in 0..4000 {
+        let is_high = number % 2;
+        let level = 100 + 200 * is_high + number / 2 % 100;
+        let request = http::Request::get("http://service-b/").header(LEVEL, level.to_string());
+        let outcome = rig.send(&rig.call_of(request, RequestBody::empty())).await;
+        if number >= 1000 && outcome.1 == Err(ErrorKind::Overloaded) {
+            rejected[is_high] += 1;
+        }
+    }
+    // Of 1,500 each nine tenths of the lower five ninths of all: of those of the lower class all.
+    let [low, high] = rejected;
+    assert!((1300..1400).contains(&low) && (100..200).contains(&high), "{low} and {high}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_is_a_class_less_important_than_its_call() {
+    let upstream = Script::new("").rest("200:delay=9");
+    let hedge = hedge("delay = \"1ms\"\nbudget = \"none\"");
+    let rig = Rig::around(upstream, [hedge, half().await]);
+    let mut answered = 0;
+    for number in 0..400 {
+        let level = (300 + number % 100).to_string();
+        let request = http::Request::get("http://service-b/").header(LEVEL, level);
+        let outcome = rig.send(&rig.call_of(request, RequestBody::empty())).await;
+        answered += u32::from(number >= 100 && outcome.1 == Ok(200));
+    }
+    // The hedges are the lower half of what comes: it is they that are rejected.
+    assert!(answered > 250, "{answered} of 300");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::levels::LevelWindow;
+use crate::priority::PriorityLevel;
+
 /// An interval ends after so long with the results that it has.
 pub(super) const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 /// After so long without a call everything is admitted.
@@ -85,11 +88,20 @@ pub(super) struct ThrottleMachine {
     interval: Option<ThrottleInterval>,
     /// Of those since the share is below 1.
     last_call: Instant,
+    /// Of those, too.
+    levels: LevelWindow,
 }
 
 impl ThrottleMachine {
     pub(super) fn new(settings: ThrottleSettings, now: Instant) -> Self {
-        Self { settings, share: 1.0, growth: 1, interval: None, last_call: now }
+        Self {
+            settings,
+            share: 1.0,
+            growth: 1,
+            interval: None,
+            last_call: now,
+            levels: LevelWindow::default(),
+        }
     }
 
     /// The share that is admitted.
@@ -102,11 +114,25 @@ impl ThrottleMachine {
         self.interval.map(|interval| interval.began + self.settings.interval)
     }
 
-    /// Whether a call is admitted. `chance` is 0 to 1.
-    pub(super) fn admit(&mut self, chance: f64, now: Instant) -> (bool, Option<ShareChange>) {
+    /// Whether a call of this level is admitted. `chance` is 0 to 1.
+    pub(super) fn admit(
+        &mut self,
+        level: Option<PriorityLevel>,
+        chance: f64,
+        now: Instant,
+    ) -> (bool, Option<ShareChange>) {
         let change = self.forget(now);
         self.last_call = self.last_call.max(now);
-        (chance < self.share, change)
+        let admitted = match level {
+            Some(level) if self.share < 1.0 => {
+                // Some of the lowest levels pass, or nobody would find out how these do. So more
+                // levels are among the lowest, and the share is on the whole what it has to be.
+                let most = self.settings.max_rejection_rate;
+                1.0 - most * self.levels.arrive(level, (1.0 - self.share) / most, now)
+            }
+            _ => self.share,
+        };
+        (chance < admitted, change)
     }
 
     /// Takes results, and judges them if they end the interval.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::machine::{
     ResultCounts, ShareChange, ThrottleMachine, ThrottleSettings, ThrottleStatus,
 };
+use crate::priority::PriorityLevel;
 use crate::sharded::Sharded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -79,6 +80,7 @@ impl SharedThrottle {
     /// Whether a call is admitted. `chance` is only asked for if some are not.
     pub(super) fn admit(
         &self,
+        level: Option<PriorityLevel>,
         chance: impl FnOnce() -> f64,
         now: Instant,
     ) -> (bool, Option<ShareChange>) {
@@ -86,7 +88,7 @@ impl SharedThrottle {
             return (true, None);
         }
         let machine = &mut *self.lock();
-        let admitted = machine.admit(chance(), now);
+        let admitted = machine.admit(level, chance(), now);
         self.publish(machine);
         admitted
     }
@@ -173,7 +175,7 @@ mod tests {
             assert_eq!(changes.len(), 1, "{changes:?}");
             // Of four results three or all have ended the interval.
             assert!(shared.status(now).results.all <= 1);
-            assert!(!shared.admit(|| 0.5, now + SECOND).0);
+            assert!(!shared.admit(None, || 0.5, now + SECOND).0);
         });
     }
 }

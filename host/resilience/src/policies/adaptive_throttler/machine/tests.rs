@@ -100,13 +100,13 @@ fn after_a_minute_without_a_call_everything_is_admitted() {
     course.interval(100, 100);
     let Course { mut machine, now } = course;
     for call in 0..5 {
-        assert_eq!(machine.admit(0.6, now + 59 * call * SECOND), (false, None));
+        assert_eq!(machine.admit(None, 0.6, now + 59 * call * SECOND), (false, None));
     }
     let last = now + 4 * 59 * SECOND;
     assert_eq!(machine.status(last + 59 * SECOND).share, 0.5);
     assert_eq!(machine.status(last + 60 * SECOND).share, 1.0);
     let change = Some(ShareChange { from: 0.5, to: 1.0 });
-    assert_eq!(machine.admit(0.99, last + 60 * SECOND), (true, change));
+    assert_eq!(machine.admit(None, 0.99, last + 60 * SECOND), (true, change));
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +145,7 @@ proptest! {
             let before = machine.share();
             let change = match step {
                 Step::Admit(chance) => {
-                    let (admitted, change) = machine.admit(chance, now);
+                    let (admitted, change) = machine.admit(None, chance, now);
                     prop_assert_eq!(admitted, chance < machine.share());
                     change
                 }
