@@ -22,7 +22,7 @@ use crate::config::{
     RouteConfig, RouteUpstream, UpstreamConfig, join,
 };
 use crate::priority::PriorityRules;
-use crate::route::{Route, RouteMatch, RouteTable};
+use crate::route::{OtherUpstream, Route, RouteMatch, RouteTable};
 use crate::running::{PoliciesByName, Running};
 
 /// What a token should have at least, in bytes.
@@ -205,6 +205,16 @@ impl<'a> Compilation<'a> {
         let config = self.config;
         let mut upstreams: Vec<Arc<UpstreamConfig>> = Vec::new();
         let mut known: HashMap<&UpstreamConfig, usize> = HashMap::new();
+        let mut place_of = |upstream| {
+            *known.entry(upstream).or_insert_with(|| {
+                upstreams.push(Arc::new(upstream.clone()));
+                upstreams.len() - 1
+            })
+        };
+        let pipeline = |names: &[String]| {
+            let policies = names.iter().filter_map(|name| policies.get(&**name));
+            Pipeline::new(policies.cloned().collect::<Vec<_>>())
+        };
         let mut routes: Vec<Route> = Vec::new();
         for route in config.routes.values() {
             let upstream = match &route.upstream {
@@ -212,12 +222,8 @@ impl<'a> Compilation<'a> {
                 RouteUpstream::Named(name) => config.upstreams.get(name),
             };
             let Some(upstream) = upstream else { continue };
-            let upstream = *known.entry(upstream).or_insert_with(|| {
-                upstreams.push(Arc::new(upstream.clone()));
-                upstreams.len() - 1
-            });
-            let pipeline = route.policies.iter().filter_map(|name| policies.get(&**name));
-            let pipeline = Pipeline::new(pipeline.cloned().collect::<Vec<_>>());
+            let upstream = place_of(upstream);
+            let pipeline = pipeline(&route.policies);
             let replay_limit = ReplayLimit {
                 bytes: route.max_replay_body.in_memory(),
                 is_for_attempts: pipeline.policies().iter().any(|policy| policy.repeats()),
@@ -232,7 +238,15 @@ impl<'a> Compilation<'a> {
                 priority: route.priority,
             });
         }
-        RouteTable::new(routes, upstreams, self.priority())
+        let asked: BTreeSet<&str> =
+            config.policies.values().flat_map(|policy| policy.upstreams()).collect();
+        let others = asked.into_iter().filter_map(|name| {
+            let upstream = config.upstreams.get(name)?;
+            let pipeline = pipeline(&upstream.policies);
+            Some(OtherUpstream { name: name.into(), pipeline, upstream: place_of(upstream) })
+        });
+        let others = others.collect();
+        RouteTable::new(routes, upstreams, self.priority()).with_others(others)
     }
 
     /// Asked for by its table, or by a route.
@@ -270,18 +284,30 @@ impl<'a> Compilation<'a> {
     fn unused(&mut self) {
         let config = self.config;
         let routes = || config.routes.values();
-        let policies: BTreeSet<&String> = routes().flat_map(|route| &route.policies).collect();
-        let upstreams: BTreeSet<&String> = routes()
+        let asked: BTreeSet<&str> =
+            config.policies.values().flat_map(|policy| policy.upstreams()).collect();
+        let others = config.upstreams.iter().filter(|(name, _)| asked.contains(&***name));
+        let policies: BTreeSet<&String> = routes()
+            .flat_map(|route| &route.policies)
+            .chain(others.flat_map(|(_, upstream)| &upstream.policies))
+            .collect();
+        let mut upstreams: BTreeSet<&str> = routes()
             .filter_map(|route| match &route.upstream {
-                RouteUpstream::Named(name) => Some(name),
+                RouteUpstream::Named(name) => Some(name.as_str()),
                 RouteUpstream::Own(_) => None,
             })
             .collect();
+        upstreams.extend(&asked);
         for name in config.policies.keys().filter(|name| !policies.contains(name)) {
             self.warn(&format!("policies.{name}"), "no route uses it");
         }
-        for name in config.upstreams.keys().filter(|name| !upstreams.contains(name)) {
-            self.warn(&format!("upstreams.{name}"), "no route uses it");
+        for (name, upstream) in &config.upstreams {
+            if !upstreams.contains(&**name) {
+                self.warn(&format!("upstreams.{name}"), "no route uses it");
+            } else if !upstream.policies.is_empty() && !asked.contains(&**name) {
+                let message = "no fallback asks this upstream, and routes have their own policies";
+                self.warn(&format!("upstreams.{name}.policies"), message);
+            }
         }
     }
 
@@ -347,6 +373,10 @@ impl Parts for Surroundings<'_> {
     fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String> {
         self.component(component)?
             .map_or(Ok(Arc::new(NotLoaded)), |components| components.responder(component))
+    }
+
+    fn upstream(&self, name: &str) -> Result<(), String> {
+        self.places.look_up("upstreams", "upstream", name)
     }
 
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {

@@ -32,7 +32,7 @@ use crate::observe::{NO_ROUTE, wall_clock};
 use crate::reply::{Refusal, Unread};
 use crate::route::RouteTable;
 use crate::seldom::Seldom;
-use crate::upstream::HttpUpstream;
+use crate::upstream::{HttpUpstream, ReachedUpstream};
 use body::{ClientRequestBody, OngoingCall};
 use host::Hosts;
 use in_flight::{CallPlace, CallPlacesHandle};
@@ -197,7 +197,12 @@ impl RequestHandler {
                 Ok(place) => &self.routes.routes()[place],
                 Err(refusal) => return ongoing.refuse(refusal, self.retry_after_jitter),
             };
-            let scope = Scope::new(&self.upstreams[route.upstream]);
+            let upstream = ReachedUpstream {
+                upstreams: &self.upstreams,
+                own: route.upstream,
+                others: self.routes.others(),
+            };
+            let scope = Scope::new(&upstream);
             let outcome = route.pipeline.execute(ongoing.call(), &scope).await;
             if ongoing.call().body().is_squeezed() {
                 ongoing.call().reporter().emit_own(CallEvent::BodyNotKept);

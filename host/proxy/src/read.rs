@@ -4,7 +4,7 @@
 //! [`compile`](mod@crate::compile) is the second step. The steps are separate so that a new
 //! configuration is known to be right before anything of the old one is touched.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -93,6 +93,31 @@ fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     errors.extend(listeners(file));
     errors.extend(priority(file));
     errors.extend(routes(file, wrong));
+    errors.extend(fallback_loops(file));
+    errors
+}
+
+/// Checks that no upstream asks itself by its fallbacks, and theirs.
+fn fallback_loops(file: &ConfigFile) -> Vec<ConfigError> {
+    let config = &file.config;
+    let asked = |name: &str| {
+        let names = config.upstreams.get(name).map(|upstream| &upstream.policies);
+        let policies = names.into_iter().flatten().filter_map(|name| config.policies.get(name));
+        policies.flat_map(|policy| policy.upstreams()).collect::<Vec<_>>()
+    };
+    let mut errors = Vec::new();
+    for name in config.upstreams.keys() {
+        let (mut reached, mut next) = (BTreeSet::new(), asked(name));
+        while let Some(other) = next.pop() {
+            if reached.insert(other) {
+                next.extend(asked(other));
+            }
+        }
+        if reached.contains(&**name) {
+            let message = "a fallback among them leads back to this upstream";
+            errors.push(file.places.error(&format!("upstreams.{name}.policies"), message));
+        }
+    }
     errors
 }
 

@@ -38,6 +38,17 @@ pub struct Route {
     pub priority: Option<PriorityClass>,
 }
 
+/// An upstream that fallbacks ask.
+#[derive(Debug)]
+pub struct OtherUpstream {
+    /// Its name in the file.
+    pub name: Arc<str>,
+    /// The policies that calls pass which come to it by a fallback.
+    pub pipeline: Pipeline,
+    /// An index into [`RouteTable::upstreams`].
+    pub upstream: usize,
+}
+
 /// All routes.
 #[derive(Debug)]
 pub struct RouteTable {
@@ -49,6 +60,7 @@ pub struct RouteTable {
     budgets: Box<[Arc<Budget>]>,
     /// `None`: nobody asks how important requests are.
     priority: Option<PriorityRules>,
+    others: Box<[OtherUpstream]>,
 }
 
 impl RouteTable {
@@ -63,10 +75,29 @@ impl RouteTable {
             (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
         let budget = |_| Arc::new(Budget::of_upstream(Instant::now()));
         let budgets = upstreams.iter().map(budget).collect();
-        Self { routes: routes.into(), index, upstreams: upstreams.into(), budgets, priority }
+        let others = Box::default();
+        Self {
+            routes: routes.into(),
+            index,
+            upstreams: upstreams.into(),
+            budgets,
+            priority,
+            others,
+        }
     }
 
-    /// The upstreams of all routes, each once.
+    /// The same with upstreams that fallbacks ask.
+    #[must_use]
+    pub fn with_others(self, others: Vec<OtherUpstream>) -> Self {
+        Self { others: others.into(), ..self }
+    }
+
+    /// The upstreams that fallbacks ask.
+    pub fn others(&self) -> &[OtherUpstream] {
+        &self.others
+    }
+
+    /// The upstreams of all routes and fallbacks, each once.
     pub fn upstreams(&self) -> &[Arc<UpstreamConfig>] {
         &self.upstreams
     }

@@ -43,6 +43,7 @@ use tokio::time::timeout;
 use crate::buffers::Buffers;
 use crate::config::{Endpoint, UpstreamConfig};
 use crate::headers;
+use crate::route::OtherUpstream;
 use crate::sending::SendError;
 use crate::sockets;
 use body::UpstreamBody;
@@ -325,6 +326,40 @@ fn exhausted(source: io::Error) -> Error {
     Error::new(ErrorKind::Exhausted)
         .with_retry_after(Some(Duration::from_secs(1)))
         .with_source(source)
+}
+
+/// The upstream of a call, from which its fallbacks reach others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReachedUpstream<'a> {
+    /// Those of the worker.
+    pub(crate) upstreams: &'a [HttpUpstream],
+    /// Its place among them.
+    pub(crate) own: usize,
+    pub(crate) others: &'a [OtherUpstream],
+}
+
+impl Upstream for ReachedUpstream<'_> {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
+        self.upstreams[self.own].attempt(call, scope)
+    }
+
+    fn budget(&self) -> Option<&Budget> {
+        self.upstreams[self.own].budget()
+    }
+
+    fn ask_other<'a>(
+        &'a self,
+        name: &str,
+        call: &'a Call,
+        scope: &'a Scope<'a>,
+    ) -> Option<LocalBoxFuture<'a, Outcome>> {
+        let other = self.others.iter().find(|other| *other.name == *name)?;
+        Some(Box::pin(async move {
+            let upstream = Self { own: other.upstream, ..*self };
+            let scope = scope.at(&upstream);
+            other.pipeline.execute(call, &scope).await
+        }))
+    }
 }
 
 impl Upstream for HttpUpstream {

@@ -19,6 +19,14 @@ pub trait Parts {
     /// There is none, or it exports no `fallback`.
     fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String>;
 
+    /// There is an upstream of this name, for a fallback to ask.
+    ///
+    /// # Errors
+    /// There is none.
+    fn upstream(&self, name: &str) -> Result<(), String> {
+        Err(format!("no upstream `{name}`"))
+    }
+
     /// The budget of this name.
     ///
     /// # Errors

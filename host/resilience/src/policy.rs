@@ -107,6 +107,11 @@ pub trait PolicyConfig: DeserializeOwned + Clone + PartialEq + fmt::Debug + Send
     fn warnings(&self) -> Vec<Problem> {
         Vec::new()
     }
+
+    /// The upstreams that it asks itself, beside that of the route.
+    fn upstreams(&self) -> Vec<&str> {
+        Vec::new()
+    }
 }
 
 /// A [`PolicyConfig`] of any kind.
@@ -123,6 +128,9 @@ pub trait AnyPolicyConfig: fmt::Debug + Send {
 
     /// See [`PolicyConfig::warnings`].
     fn warnings(&self) -> Vec<Problem>;
+
+    /// See [`PolicyConfig::upstreams`].
+    fn upstreams(&self) -> Vec<&str>;
 
     /// See [`PolicyConfig::CHANGED_DEFAULTS`].
     fn changed_defaults(&self) -> &'static [ChangedDefault];
@@ -149,6 +157,10 @@ impl<C: PolicyConfig> AnyPolicyConfig for C {
 
     fn warnings(&self) -> Vec<Problem> {
         PolicyConfig::warnings(self)
+    }
+
+    fn upstreams(&self) -> Vec<&str> {
+        PolicyConfig::upstreams(self)
     }
 
     fn changed_defaults(&self) -> &'static [ChangedDefault] {

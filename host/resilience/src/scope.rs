@@ -25,6 +25,17 @@ pub trait Upstream {
     fn budget(&self) -> Option<&Budget> {
         None
     }
+
+    /// Sends the call to another upstream, through the policies that this one has for calls that
+    /// come by a fallback. `None`: there is none of this name.
+    fn ask_other<'a>(
+        &'a self,
+        _name: &str,
+        _call: &'a Call,
+        _scope: &'a Scope<'a>,
+    ) -> Option<LocalBoxFuture<'a, Outcome>> {
+        None
+    }
 }
 
 /// Where a part of the pipeline runs. A policy that changes it for what is inside makes one of its
@@ -165,6 +176,21 @@ impl<'a> Scope<'a> {
     pub fn run_again(&self, call: &Call, policy: &'a Arc<str>, retry: u32) -> Self {
         let role = PackedRole::retry(retry);
         Self { run: call.next_run(), role, policy: Some(policy), ..*self }
+    }
+
+    /// The same for a run that this policy makes elsewhere.
+    #[must_use]
+    pub(crate) fn run_elsewhere(&self, call: &Call, policy: &'a Arc<str>) -> Self {
+        Self { run: call.next_run(), role: PackedRole::FIRST, policy: Some(policy), ..*self }
+    }
+
+    /// The same with another upstream.
+    #[must_use]
+    pub fn at<'b>(&self, upstream: &'b dyn Upstream) -> Scope<'b>
+    where
+        'a: 'b,
+    {
+        Scope { upstream, ..*self }
     }
 
     /// The same for a further run beside others, which is this policy's hedge of this number, from

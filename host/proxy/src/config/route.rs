@@ -6,7 +6,7 @@ use fusebox_resilience::PriorityClass;
 use fusebox_resilience::config::ConfigSize;
 use http::Method;
 
-use super::table::{Keys, table};
+use super::table::{Keys, Reader, table};
 use super::upstream::RouteUpstream;
 use super::values;
 
@@ -44,20 +44,27 @@ impl Keys<'_, '_> {
     }
 
     fn policies(&mut self, key: &str) -> Option<Vec<String>> {
-        let places = self.reader.document.places();
-        let mut before = BTreeSet::new();
-        let name = |name: &str| {
-            places.look_up("policies", "policy", name)?;
-            if !before.insert(name.to_owned()) {
-                return Err(format!("`{name}` is in the list twice"));
-            }
-            Ok(name.to_owned())
-        };
-        Some(self.list(key, name)?.unwrap_or_default())
+        let path = self.path_of(key);
+        Some(self.reader.policy_names(&path).unwrap_or_default())
     }
 
     fn upstream(&mut self, key: &str) -> Option<RouteUpstream> {
         let path = self.path_of(key);
         RouteUpstream::read(self.reader, &path)
+    }
+}
+
+impl Reader<'_> {
+    /// A list of policies, each once. `None`: it is not there, or is no list.
+    pub(super) fn policy_names(&mut self, path: &str) -> Option<Vec<String>> {
+        let places = self.document.places();
+        let mut before = BTreeSet::new();
+        self.list(path, |name| {
+            places.look_up("policies", "policy", name)?;
+            if !before.insert(name.to_owned()) {
+                return Err(format!("`{name}` is in the list twice"));
+            }
+            Ok(name.to_owned())
+        })
     }
 }

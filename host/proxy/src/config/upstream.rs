@@ -58,12 +58,14 @@ pub struct UpstreamConfig {
     pub endpoint: Endpoint,
     /// Its settings.
     pub settings: UpstreamSettings,
+    /// The policies of calls that come by a fallback, outermost first.
+    pub policies: Vec<String>,
 }
 
 impl UpstreamConfig {
     /// An upstream without a name, with all defaults.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { name: None, endpoint, settings: defaults() }
+        Self { name: None, endpoint, settings: defaults(), policies: Vec::new() }
     }
 
     /// Its name, or else its URL.
@@ -82,7 +84,8 @@ impl UpstreamConfig {
     /// `[upstreams.NAME]` at `path`.
     pub(super) fn named(reader: &mut Reader<'_>, path: &str) -> Option<Self> {
         let name = path.rsplit('.').next().map(str::to_owned);
-        let settings = reader.table_beside(path, &["endpoints"])?;
+        let settings = reader.table_beside(path, &["endpoints", "policies"])?;
+        let policies = reader.policy_names(&format!("{path}.policies")).unwrap_or_default();
         let path = format!("{path}.endpoints");
         if reader.document.value(&path).is_none() {
             reader.error(&path, "missing; expected a list such as [\"http://127.0.0.1:3001\"]");
@@ -93,7 +96,7 @@ impl UpstreamConfig {
             reader.error(&path, format!("expected one endpoint for now, found {count}"));
         }
         let endpoint = endpoints.into_iter().next()?;
-        Some(Self { name, endpoint, settings })
+        Some(Self { name, endpoint, settings, policies })
     }
 }
 
@@ -140,7 +143,7 @@ impl RouteUpstream {
             reader.error(path, format!("expected {EXPECTED}, found {found}"));
             return None;
         };
-        let upstream = UpstreamConfig { name: None, endpoint: endpoint?, settings };
+        let upstream = UpstreamConfig { settings, ..UpstreamConfig::new(endpoint?) };
         Some(Self::Own(upstream.into()))
     }
 }

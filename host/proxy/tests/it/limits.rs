@@ -100,6 +100,13 @@ const UPSTREAM: [Key; 8] = [
     HEAD,
 ];
 
+/// One with a name has policies, too.
+const NAMED_UPSTREAM: [Key; 9] = {
+    let [a, b, c, d, e, f, g, h] = UPSTREAM;
+    let policies = key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]);
+    [a, b, c, d, e, f, g, h, policies]
+};
+
 const TABLES: &[Table] = &[
     Table {
         path: "listener",
@@ -218,7 +225,7 @@ const TABLES: &[Table] = &[
     Table {
         path: "upstreams.b",
         text: "[upstreams.b]\nendpoints = ['http://b']\nKEY\n[[routes]]\nupstream = 'b'\n",
-        keys: &UPSTREAM,
+        keys: &NAMED_UPSTREAM,
     },
     Table {
         path: "routes[0].upstream",

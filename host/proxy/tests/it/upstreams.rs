@@ -1,6 +1,6 @@
 //! `[upstreams.NAME]`: upstreams that several routes share.
 
-use fusebox_dev::{Origin, Ran, get, ok};
+use fusebox_dev::{ClosedDoor, Origin, Ran, answer, get, ok};
 use serde_json::json;
 
 use crate::cli::{complaints, config, directory};
@@ -106,9 +106,9 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         ),
         (
             "endpoints = ['http://b']\nurl = 'http://b'",
-            "fusebox.toml:5: upstreams.b.url: unknown key `url`; expected one of endpoints, host, \
-             envoy_attempt_count, connect_timeout, response_timeout, idle_timeout, body_timeout, \
-             max_idle, max_header",
+            "fusebox.toml:5: upstreams.b.url: unknown key `url`; expected one of endpoints, \
+             policies, host, envoy_attempt_count, connect_timeout, response_timeout, \
+             idle_timeout, body_timeout, max_idle, max_header",
         ),
     ] {
         let text = format!("[upstreams.b]\n{text}\n[[routes]]\nupstream = 'b'\n");
@@ -123,4 +123,76 @@ fn one_that_no_route_uses_is_a_warning() {
     let Ran { code, out, error } = fusebox(directory(&config(text)).path(), &["check"]);
     assert_eq!((code, &*out), (Some(0), "fusebox.toml: ok\n"));
     assert_eq!(error, "warning: fusebox.toml:5: upstreams.c: no route uses it\n");
+}
+
+/// A fallback to `b2`, which has a retry of its own.
+const TO_ANOTHER: &str = "[policies.elsewhere]\nkind = 'fallback'\nrespond = { upstream = 'b2' }\n\
+    [policies.again]\nkind = 'retry'\ndelay = '1ms'\n\
+    [upstreams.b2]\nendpoints = ['OTHER']\npolicies = ['again']\n\
+    [[routes]]\nupstream = 'ORIGIN'\npolicies = ['elsewhere']\n";
+
+#[test]
+fn a_fallback_sends_the_request_to_another_upstream_through_its_policies() {
+    let origin = Origin::answering([answer(503, "", "busy")]);
+    let other = Origin::answering([answer(503, "", "busy too"), ok("of b2")]);
+    let proxy = Proxy::before(&origin, &TO_ANOTHER.replace("OTHER", &other.to_string()));
+    let head = "PUT /x?y HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\ncontent-length: 4";
+    let put = format!("{head}\r\n\r\nbody");
+    assert_eq!(proxy.ask(put).text(), "of b2");
+    assert_eq!(origin.only().text(), "body");
+    let seen = other.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|it| it.request.target() == "/x?y" && it.request.text() == "body"));
+    let told = proxy.told("1");
+    assert!(told.contains(&"Fallback executed result".to_owned()), "{told:?}");
+    let state = proxy.state();
+    let names: Vec<_> = (0..2).map(|at| state["upstreams"][at]["name"].clone()).collect();
+    assert_eq!(json!(names), json!([null, "b2"]));
+}
+
+#[test]
+fn if_the_other_upstream_is_gone_the_first_answer_goes_out() {
+    let origin = Origin::answering([answer(503, "", "busy")]);
+    let closed = ClosedDoor::refusing();
+    let proxy = Proxy::before(&origin, &TO_ANOTHER.replace("OTHER", &closed.to_string()));
+    let response = proxy.ask(get("/", "1"));
+    assert_eq!((response.status(), response.text()), (503, "busy"));
+    assert!(proxy.told("1").contains(&"Fallback declined".to_owned()));
+}
+
+#[test]
+fn fallbacks_that_lead_back_and_upstreams_that_are_not_there_are_errors() {
+    let fallback = |name: &str, upstream: &str| {
+        format!("[policies.{name}]\nkind = 'fallback'\nrespond = {{ upstream = '{upstream}' }}\n")
+    };
+    let upstream = |name: &str, policy: &str| {
+        format!("[upstreams.{name}]\nendpoints = ['http://b']\npolicies = ['{policy}']\n")
+    };
+    let route = "[[routes]]\nupstream = 'http://b'\npolicies = ['f2']\n";
+    let says = |text: &str| complaints(directory(&config(text)).path());
+    let loops = [fallback("f2", "b2"), upstream("b2", "f2"), route.to_owned()].concat();
+    assert_eq!(
+        says(&loops),
+        [
+            "fusebox.toml:8: upstreams.b2.policies: a fallback among them leads back to this upstream"
+        ]
+    );
+    let over_two = [
+        fallback("f2", "b2"),
+        fallback("f3", "b3"),
+        upstream("b2", "f3"),
+        upstream("b3", "f2"),
+        route.to_owned(),
+    ];
+    assert_eq!(says(&over_two.concat()).len(), 2, "each of the two");
+    let nowhere = [fallback("f2", "b9"), route.to_owned()].concat();
+    let said = says(&nowhere);
+    assert!(said.len() == 1 && said[0].contains("unknown upstream `b9`"), "{said:?}");
+    let unknown = [fallback("f2", "b2"), upstream("b2", "f9"), route.to_owned()].concat();
+    let said = says(&unknown);
+    assert!(said.len() == 1 && said[0].contains("unknown policy `f9`"), "{said:?}");
+    let own = "[policies.f2]\nkind = 'retry'\n[upstreams.b2]\nendpoints = ['http://b']\n\
+               policies = ['f2']\n[[routes]]\nupstream = 'b2'\n";
+    let Ran { code, error, .. } = fusebox(directory(&config(own)).path(), &["check"]);
+    assert!(code == Some(0) && error.contains("no fallback asks this upstream"), "{error}");
 }

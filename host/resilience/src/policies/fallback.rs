@@ -1,8 +1,9 @@
 //! Fallback: answers in place of a failure.
 //!
 //! **What it protects from.** Showing a client a failure for which there is a useful substitute.
-//! The substitute is static, or a component makes it from what it sees of the original outcome. A
-//! component that declines or fails to answer lets the original outcome out.
+//! The substitute is static, a component makes it from what it sees of the original outcome, or
+//! another upstream is asked for it. A component that declines or fails to answer lets the original
+//! outcome out, and so does an upstream whose answer would be replaced too.
 //!
 //! **Events.** [`FallbackEvent`].
 //!
@@ -40,12 +41,14 @@ pub struct FallbackConfig {
     pub respond: RespondConfig,
 }
 
-/// A static response, or the component that makes one.
+/// A static response, the component that makes one, or the upstream that is asked for one.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct RespondConfig {
     /// The component that answers.
     pub component: Option<String>,
+    /// The `[upstreams.NAME]` that the request is sent to.
+    pub upstream: Option<String>,
     /// Default 200.
     pub status: Option<i64>,
     /// Headers of the static response.
@@ -69,37 +72,46 @@ impl PolicyConfig for FallbackConfig {
             parts,
             &mut problems,
         );
-        let responder = self.respond.build(parts, &mut problems);
-        problems.into_result(Fallback { name, handle_if, responder })
+        let source = self.respond.build(parts, &mut problems);
+        problems.into_result(Fallback { name, handle_if, source })
+    }
+
+    fn upstreams(&self) -> Vec<&str> {
+        self.respond.upstream.iter().map(String::as_str).collect()
     }
 }
 
 impl RespondConfig {
-    fn build(self, parts: &dyn Parts, problems: &mut Problems) -> Arc<dyn Responder> {
-        let Self { component, status, headers, body } = self;
+    fn build(self, parts: &dyn Parts, problems: &mut Problems) -> Source {
+        let Self { component, upstream, status, headers, body } = self;
         let is_empty = status.is_none() && headers.is_none() && body.is_none();
         let mut answer = StaticResponse {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             body: Bytes::from(body.unwrap_or_default()),
         };
-        match component {
-            Some(component) => {
-                problems.require(is_empty, "respond", || {
-                    "either a `component` or a static response".into()
-                });
-                match parts.responder(&component) {
-                    Ok(responder) => return responder,
-                    Err(message) => problems.add("respond.component", message),
-                }
+        let is_one = [component.is_some(), upstream.is_some(), !is_empty];
+        if !is_one.contains(&true) {
+            problems.add(
+                "respond",
+                "expected `component`, `upstream`, or at least one of `status`, `headers` and \
+                 `body`",
+            );
+        }
+        problems.require(is_one.iter().filter(|it| **it).count() <= 1, "respond", || {
+            "either a `component`, an `upstream`, or a static response".into()
+        });
+        if let Some(component) = component {
+            match parts.responder(&component) {
+                Ok(responder) => return Source::Responder(responder),
+                Err(message) => problems.add("respond.component", message),
             }
-            None if is_empty => {
-                problems.add(
-                    "respond",
-                    "expected `component`, or at least one of `status`, `headers` and `body`",
-                );
+        }
+        if let Some(upstream) = upstream {
+            if let Err(message) = parts.upstream(&upstream) {
+                problems.add("respond.upstream", message);
             }
-            None => {}
+            return Source::Upstream(upstream.into());
         }
         if let Some(status) = status {
             problems.require_within(status, 200..=599, "respond.status");
@@ -117,8 +129,16 @@ impl RespondConfig {
                 (_, Err(_)) => problems.add(key, format!("is not a valid header value: `{value}`")),
             }
         }
-        Arc::new(answer)
+        Source::Responder(Arc::new(answer))
     }
+}
+
+/// Where answers come from.
+#[derive(Debug)]
+enum Source {
+    Responder(Arc<dyn Responder>),
+    /// The upstream of this name.
+    Upstream(Arc<str>),
 }
 
 /// Headers that say how this very message travels: no source of responses may set them.
@@ -158,7 +178,7 @@ impl Responder for StaticResponse {
 pub struct Fallback {
     name: Arc<str>,
     handle_if: Condition,
-    responder: Arc<dyn Responder>,
+    source: Source,
 }
 
 impl Fallback {
@@ -169,7 +189,11 @@ impl Fallback {
         asker: Asker<'_>,
         outcome: &mut Outcome,
     ) -> Option<Response> {
-        if let Some(wanted) = self.responder.peek() {
+        let responder = match &self.source {
+            Source::Responder(responder) => responder,
+            Source::Upstream(upstream) => return self.ask(upstream, call, asker).await,
+        };
+        if let Some(wanted) = responder.peek() {
             condition::peek(call, wanted, outcome).await;
         }
         let seen = Exchange {
@@ -180,7 +204,22 @@ impl Fallback {
             deadline: asker.scope.deadline(call),
             default: &Native::NOTHING,
         };
-        self.responder.respond(&seen).ready().await
+        responder.respond(&seen).ready().await
+    }
+
+    /// What another upstream answers, unless that is a failure too, or the request can't be sent
+    /// again.
+    async fn ask(&self, upstream: &str, call: &Call, asker: Asker<'_>) -> Option<Response> {
+        if !call.body().can_repeat() {
+            return None;
+        }
+        let scope = asker.scope.run_elsewhere(call, &self.name);
+        let mut outcome = scope.upstream().ask_other(upstream, call, &scope)?.await;
+        if self.handle_if.takes(call, asker, &mut outcome).await.is_handled() {
+            outcome.discard();
+            return None;
+        }
+        outcome.ok()
     }
 }
 
@@ -191,6 +230,10 @@ impl Policy for Fallback {
 
     fn kind(&self) -> &'static str {
         FallbackConfig::KIND
+    }
+
+    fn repeats(&self) -> bool {
+        matches!(self.source, Source::Upstream(_))
     }
 
     fn announces(&self) -> Vec<EventKind> {

@@ -1,14 +1,15 @@
 //! Fallback: what it replaces, by what, and when it stays out of the way.
 
-use fusebox_resilience::testing::read;
+use fusebox_resilience::testing::{Script, read};
 use fusebox_resilience::{
-    ErrorKind, EventKind, FallbackConfig, FallbackEvent, Peek, PolicyConfig, ResponseBody,
-    TimeoutEvent,
+    Call, ErrorKind, EventKind, FallbackConfig, FallbackEvent, Outcome, Peek, Pipeline,
+    PolicyConfig, RequestBody, ResponseBody, Scope, TimeoutEvent, Upstream,
 };
+use futures_util::future::LocalBoxFuture;
 
 use crate::support::{
     Answer, Answers, Piece, Rig, Surroundings, breaker, fallback, fallback_among, ms, problems,
-    response, response_body, timeout,
+    request_body, response, response_body, retry, timeout,
 };
 
 const STATIC: &str =
@@ -167,8 +168,10 @@ fn configuration_errors_name_the_key() {
         ("", "missing field `respond`"),
         (
             "respond = {}",
-            "respond: expected `component`, or at least one of `status`, `headers` and `body`",
+            "respond: expected `component`, `upstream`, or at least one of `status`, `headers` and \
+             `body`",
         ),
+        ("respond = { upstream = \"b2\" }", "respond.upstream: no upstream `b2`"),
         ("respond = { component = \"none\" }", "respond.component: no component `none`"),
         ("respond = { status = 199 }", "respond.status: must be from 200 to 599, is 199"),
         ("respond = { status = 100 }", "respond.status: must be from 200 to 599, is 100"),
@@ -196,7 +199,8 @@ fn configuration_errors_name_the_key() {
         ),
         (
             "respond = { body = \"x\", text = \"y\" }",
-            "unknown field `text`, expected one of `component`, `status`, `headers`, `body`",
+            "unknown field `text`, expected one of `component`, `upstream`, `status`, \
+             `headers`, `body`",
         ),
         (
             "handle_if = { component = \"none\" }\nrespond = { body = \"\" }",
@@ -212,5 +216,99 @@ fn configuration_errors_name_the_key() {
         Surroundings::default().responder("answers", Answer { peek: None, respond: |_| None });
     let both = "respond = { component = \"answers\", status = 200 }";
     let found = problems(both, |config: FallbackConfig| config.build("f".into(), &parts));
-    assert_eq!(found, ["respond: either a `component` or a static response"]);
+    assert_eq!(found, ["respond: either a `component`, an `upstream`, or a static response"]);
+}
+
+// ===== another upstream =====
+
+const OTHER: &str = "respond = { upstream = \"b2\" }";
+
+/// An upstream with another one, behind policies of its own.
+struct Two {
+    first: Script,
+    other: Script,
+    pipeline: Pipeline,
+}
+
+impl Two {
+    fn new(first: &str, other: &str, pipeline: Pipeline) -> Self {
+        Self { first: Script::new(first), other: Script::new(other), pipeline }
+    }
+
+    /// Attempts on each.
+    fn asked(&self) -> (usize, usize) {
+        (self.first.arrivals().len(), self.other.arrivals().len())
+    }
+}
+
+impl Upstream for Two {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
+        self.first.attempt(call, scope)
+    }
+
+    fn ask_other<'a>(
+        &'a self,
+        name: &str,
+        call: &'a Call,
+        scope: &'a Scope<'a>,
+    ) -> Option<LocalBoxFuture<'a, Outcome>> {
+        (name == "b2").then(|| -> LocalBoxFuture<'a, Outcome> {
+            Box::pin(async move {
+                let scope = scope.at(&self.other);
+                self.pipeline.execute(call, &scope).await
+            })
+        })
+    }
+}
+
+fn to_another() -> std::sync::Arc<dyn fusebox_resilience::Policy> {
+    fallback_among(OTHER, &Surroundings::default().upstream("b2"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_upstream_answers_through_its_own_policies() {
+    let own = Pipeline::new([retry("delay = \"10ms\"")]);
+    let rig = Rig::around(Two::new("503", "503,200:body=b2", own), [to_another()]);
+    let body = request_body(99, [Piece::Data("abc"), Piece::Wait(5), Piece::Data("def")]);
+    let call = rig.call_of(http::Request::put("http://service-b/"), body);
+    let response = rig.outcome(&call).await.expect("a response");
+    assert_eq!((rig.now(), response.is_fallback()), (18, true));
+    assert_eq!(read(response.body).await.unwrap(), "b2");
+    assert_eq!(rig.upstream.asked(), (1, 2));
+    assert!(rig.upstream.other.arrivals().iter().all(|it| it.body == "abcdef"));
+    assert_eq!(call.attempts(), 3);
+    assert_eq!(rig.events().last(), Some(&served(18, 200)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_fails_too_lets_the_original_outcome_out() {
+    for other in ["503", "close"] {
+        let rig = Rig::around(Two::new("500", other, Pipeline::default()), [to_another()]);
+        let response = rig.outcome(&rig.call()).await.expect("a response");
+        assert_eq!((response.status.as_u16(), response.is_fallback()), (500, false));
+        assert_eq!(rig.upstream.asked(), (1, 1));
+        assert_eq!(rig.events(), [(2, EventKind::Fallback(FallbackEvent::Declined))]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_not_kept_is_not_sent_elsewhere() {
+    let rig = Rig::around(Two::new("503", "200", Pipeline::default()), [to_another()]);
+    let body = request_body(4, [Piece::Data("abc"), Piece::Data("def")]);
+    assert_eq!(rig.request("PUT", body).await, (1, Ok(503)));
+    assert_eq!(rig.upstream.asked(), (1, 0));
+    assert!(to_another().repeats() && !fallback(STATIC).repeats());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_outside_is_about_both_upstreams() {
+    let upstream = Two::new("503:delay=39", "hang", Pipeline::default());
+    let rig = Rig::around(upstream, [timeout(100), to_another()]);
+    assert_eq!(rig.get().await, (100, Err(ErrorKind::Timeout)));
+    assert_eq!(rig.upstream.other.alive(), 0);
+    let opened = breaker("failure_threshold = 1");
+    let upstream = Two::new("503", "200", Pipeline::default());
+    let rig = Rig::around(upstream, [opened.clone(), to_another()]);
+    assert_eq!(rig.request("GET", RequestBody::empty()).await, (2, Ok(200)));
+    assert_eq!(opened.status().counts.successes, 1, "a fallback's answer is a success outside");
 }

@@ -355,6 +355,7 @@ fn fallback_config(fallback: &Fallback) -> FallbackConfig {
         handle_if: Some(condition(fallback.handle.as_ref())),
         respond: RespondConfig {
             component: None,
+            upstream: None,
             status: Some(fallback.status.unwrap_or(200).into()),
             headers: None,
             body: fallback.body.clone(),

@@ -14,6 +14,7 @@ pub(crate) struct Surroundings {
     predicates: BTreeMap<&'static str, Arc<Fake>>,
     responders: BTreeMap<&'static str, Arc<Answer>>,
     budgets: BTreeMap<&'static str, Arc<Budget>>,
+    upstreams: Vec<&'static str>,
 }
 
 impl Surroundings {
@@ -24,6 +25,11 @@ impl Surroundings {
 
     pub(crate) fn responder(mut self, name: &'static str, responder: Answer) -> Self {
         self.responders.insert(name, Arc::new(responder));
+        self
+    }
+
+    pub(crate) fn upstream(mut self, name: &'static str) -> Self {
+        self.upstreams.push(name);
         self
     }
 
@@ -44,6 +50,10 @@ impl Parts for Surroundings {
         let found =
             self.responders.get(component).ok_or_else(|| format!("no component `{component}`"))?;
         Ok(found.clone())
+    }
+
+    fn upstream(&self, name: &str) -> Result<(), String> {
+        if self.upstreams.contains(&name) { Ok(()) } else { Err(format!("no upstream `{name}`")) }
     }
 
     fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
