@@ -173,9 +173,8 @@ fn fallbacks_that_lead_back_and_upstreams_that_are_not_there_are_errors() {
     let loops = [fallback("f2", "b2"), upstream("b2", "f2"), route.to_owned()].concat();
     assert_eq!(
         says(&loops),
-        [
-            "fusebox.toml:8: upstreams.b2.policies: a fallback among them leads back to this upstream"
-        ]
+        ["fusebox.toml:8: upstreams.b2.policies: a fallback among them leads back to this \
+             upstream"]
     );
     let over_two = [
         fallback("f2", "b2"),
