@@ -82,7 +82,7 @@ impl PolicyConfig for FallbackConfig {
 }
 
 impl RespondConfig {
-    fn build(self, parts: &dyn Parts, problems: &mut Problems) -> Source {
+    fn build(self, parts: &dyn Parts, problems: &mut Problems) -> FallbackSource {
         let Self { component, upstream, status, headers, body } = self;
         let is_empty = status.is_none() && headers.is_none() && body.is_none();
         let mut answer = StaticResponse {
@@ -103,7 +103,7 @@ impl RespondConfig {
         });
         if let Some(component) = component {
             match parts.responder(&component) {
-                Ok(responder) => return Source::Responder(responder),
+                Ok(responder) => return FallbackSource::Responder(responder),
                 Err(message) => problems.add("respond.component", message),
             }
         }
@@ -111,7 +111,7 @@ impl RespondConfig {
             if let Err(message) = parts.upstream(&upstream) {
                 problems.add("respond.upstream", message);
             }
-            return Source::Upstream(upstream.into());
+            return FallbackSource::Upstream(upstream.into());
         }
         if let Some(status) = status {
             problems.require_within(status, 200..=599, "respond.status");
@@ -129,13 +129,13 @@ impl RespondConfig {
                 (_, Err(_)) => problems.add(key, format!("is not a valid header value: `{value}`")),
             }
         }
-        Source::Responder(Arc::new(answer))
+        FallbackSource::Responder(Arc::new(answer))
     }
 }
 
 /// Where answers come from.
 #[derive(Debug)]
-enum Source {
+enum FallbackSource {
     Responder(Arc<dyn Responder>),
     /// The upstream of this name.
     Upstream(Arc<str>),
@@ -178,7 +178,7 @@ impl Responder for StaticResponse {
 pub struct Fallback {
     name: Arc<str>,
     handle_if: Condition,
-    source: Source,
+    source: FallbackSource,
 }
 
 impl Fallback {
@@ -190,8 +190,8 @@ impl Fallback {
         outcome: &mut Outcome,
     ) -> Option<Response> {
         let responder = match &self.source {
-            Source::Responder(responder) => responder,
-            Source::Upstream(upstream) => return self.ask(upstream, call, asker).await,
+            FallbackSource::Responder(responder) => responder,
+            FallbackSource::Upstream(upstream) => return self.ask(upstream, call, asker).await,
         };
         if let Some(wanted) = responder.peek() {
             condition::peek(call, wanted, outcome).await;
@@ -233,7 +233,7 @@ impl Policy for Fallback {
     }
 
     fn repeats(&self) -> bool {
-        matches!(self.source, Source::Upstream(_))
+        matches!(self.source, FallbackSource::Upstream(_))
     }
 
     fn announces(&self) -> Vec<EventKind> {
