@@ -20,6 +20,8 @@ mod lifecycle;
 mod limits;
 mod load;
 mod memory;
+#[cfg(target_os = "linux")]
+mod neighbours;
 mod overload;
 mod overtaking;
 mod places;
