@@ -53,7 +53,6 @@ pub(crate) struct RequestHandler {
     names: Box<[Arc<str>]>,
     worker: Rc<Worker>,
     max_body: u64,
-    body_timeout: Duration,
     retry_after_jitter: f64,
     no_route: Arc<str>,
     request_ids: RequestIds,
@@ -112,7 +111,6 @@ impl RequestHandler {
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
             max_body: limits.max_body.0,
-            body_timeout: limits.body_timeout.0,
             retry_after_jitter: limits.retry_after_jitter,
             no_route: NO_ROUTE.into(),
             request_ids: RequestIds::default(),
@@ -159,7 +157,7 @@ impl RequestHandler {
         let route = place.map(|place| &self.routes.routes()[place]);
         let replay_limit = route.map(|route| route.replay_limit).unwrap_or_default();
         let body = incoming.map_or_else(RequestBody::empty, |incoming| {
-            let body = ClientRequestBody::new(incoming, self.max_body, self.body_timeout);
+            let body = ClientRequestBody::new(incoming, self.max_body);
             RequestBody::kept_in(Box::pin(body), replay_limit, &self.replay_memory)
         });
         let mut request = ClientRequest::new(id, name, head, wall_clock::now());

@@ -15,6 +15,7 @@ mod idle;
 mod incoming;
 mod linger;
 mod load;
+mod pace;
 mod places;
 mod pulse;
 mod shutdown;
@@ -34,6 +35,7 @@ use tokio::net::TcpListener;
 use crate::config::ListenerConfig;
 use crate::handler::CallPlaces;
 use crate::observe::Log;
+use crate::sockets;
 use accept::Acceptor;
 use places::ConnectionPlaces;
 use supervisor::Supervisor;
@@ -82,6 +84,7 @@ impl Server {
     ) -> io::Result<Self> {
         let (limits, observers) = (shared.limits.clone(), shared.observers.clone());
         let (calls, longest_call) = (shared.calls.clone(), shared.longest_call);
+        sockets::bound_unsent(&listener);
         let supervisor = Supervisor::new(shared.workers);
         let workers = Workers::start(&supervisor, &Arc::new(shared))?;
         let places = Arc::new(ConnectionPlaces::new(limits.max_connections));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 /// The time without traffic after which the kernel probes whether the peer is still there.
@@ -20,6 +20,17 @@ pub(crate) fn prepare(stream: &TcpStream) {
     // later.
     stream.set_nodelay(true).ok();
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).ok();
+}
+
+/// How much the kernel takes for a client before it can send it. Without a bound that may be
+/// megabytes, of which a third has to go before it takes more: minutes for a slow reader, who would
+/// seem to take nothing. It asks for more when half of it has gone.
+const UNSENT: u32 = 128 * 1024;
+
+/// Bounds what the kernel keeps for the connections of a listener, which take this over.
+pub(crate) fn bound_unsent(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    SockRef::from(listener).set_tcp_notsent_lowat(UNSENT).ok();
 }
 
 /// When a shortage was seen last, by any thread.

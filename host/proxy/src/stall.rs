@@ -24,6 +24,11 @@ impl Stall {
         Self { limit, timer: None, unstarved: None }
     }
 
+    /// Since when there has been no data, if it has been waited for. (Not where a call may starve.)
+    pub(crate) fn began(&self) -> Option<Instant> {
+        Some(self.unstarved? - self.limit)
+    }
+
     /// Data has arrived.
     pub(crate) fn reset(&mut self) {
         self.unstarved = None;

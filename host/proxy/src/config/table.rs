@@ -242,6 +242,15 @@ impl<'a> Keys<'_, 'a> {
         Some(self.bounded(key, |value| *value >= least, what).unwrap_or(default))
     }
 
+    /// A key with a lower bound and without a default.
+    pub(super) fn optional_at_least<T>(&mut self, key: &str, least: T) -> Option<Option<T>>
+    where
+        T: DeserializeOwned + Display + PartialOrd,
+    {
+        let what = || format!("must be at least {least}");
+        Some(self.bounded(key, |value| *value >= least, what))
+    }
+
     /// A key with a default and an upper bound.
     pub(super) fn at_most<T>(&mut self, key: &str, default: T, most: T) -> Option<T>
     where

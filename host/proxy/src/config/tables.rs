@@ -32,6 +32,12 @@ table! {
         /// How long a request body may stall, and how long a client may take nothing of its
         /// response.
         pub body_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(60), SHORTEST),
+        /// How long a client may take from the first byte of a request to the last one of its body;
+        /// beyond it the client gets a 408. Default: no limit.
+        pub request_timeout: Option<ConfigDuration> = optional_at_least(SHORTEST),
+        /// The bytes of its request body, or of its response, that a client has to move in a second
+        /// in which they are waited for. 0: any number.
+        pub min_rate: ConfigSize = at_most(ConfigSize(64), ConfigSize::mib(1)),
         /// The largest request head; beyond it the client gets a 431.
         pub max_header: ConfigSize = within(ConfigSize::kib(64), HEAD),
         /// The largest request body, which is never in memory whole; beyond it the client gets a
@@ -113,6 +119,11 @@ impl Keys<'_, '_> {
 impl ListenerConfig {
     /// Its defaults that are not what they were.
     pub const CHANGED_DEFAULTS: &'static [ChangedDefault] = &[
+        ChangedDefault {
+            keys: &["min_rate"],
+            message: "is 64B: a client that moves less in a second of waiting for it is let go in \
+                      the end; it was no limit, as with `min_rate = 0`",
+        },
         ChangedDefault {
             keys: &["trusted"],
             message: "is none: `X-Forwarded-*`, `Forwarded` and `X-Real-IP` of clients are \

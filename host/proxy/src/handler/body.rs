@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, ResponseBody};
@@ -18,18 +17,16 @@ use super::response::ClientResponse;
 use crate::buffers::Buffers;
 use crate::headers;
 use crate::reply::Refusal;
-use crate::stall::Stall;
 
-/// A request body from the client, with a limit on its size and on silence.
+/// A request body from the client, with a limit on its size.
 pub(super) struct ClientRequestBody<B> {
     incoming: B,
     left: u64,
-    stall: Stall,
 }
 
 impl<B> ClientRequestBody<B> {
-    pub(super) fn new(incoming: B, limit: u64, stall: Duration) -> Self {
-        Self { incoming, left: limit, stall: Stall::new(stall) }
+    pub(super) fn new(incoming: B, limit: u64) -> Self {
+        Self { incoming, left: limit }
     }
 }
 
@@ -42,13 +39,7 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for ClientRequestBody<B>
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
-            ready!(this.stall.poll(cx));
-            let stalled =
-                Error::new(ErrorKind::RequestIncomplete).with_source("request body stalled");
-            return Poll::Ready(Some(Err(stalled)));
-        };
-        this.stall.reset();
+        let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
         let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
         match this.left.checked_sub(data.map_or(0, |data| data.len() as u64)) {
             Some(left) => {

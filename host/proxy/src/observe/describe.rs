@@ -421,6 +421,9 @@ fn connection(of: &ConnectionEvent, say: &impl Say) {
         ConnectionEvent::Ended { client, limit, count: Some(count) } => {
             let (level, why) = match limit {
                 ConnectionLimit::IdleTimeout => (Level::Debug, "no request came"),
+                ConnectionLimit::BodyTimeout => (Level::Info, "it moved nothing for too long"),
+                ConnectionLimit::MinRate => (Level::Info, "it was too slow"),
+                ConnectionLimit::RequestTimeout => (Level::Info, "its request took too long"),
                 ConnectionLimit::MaxConnections => (Level::Warn, "its place was needed"),
                 ConnectionLimit::MaxConnectionsPerAddress => {
                     (Level::Warn, "its address has too many")

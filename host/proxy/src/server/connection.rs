@@ -6,10 +6,10 @@
 //! | state | limit | then |
 //! |---|---|---|
 //! | idle: no byte of a request | `idle_timeout`, and until its place is needed | closed |
-//! | in a head | `header_timeout` | 408, closed |
-//! | owing its body | `body_timeout`, of silence | the call fails with 408, closed |
+//! | in a head | `header_timeout`, `request_timeout` | 408, closed |
+//! | owing its body | `request_timeout`, and its pace (`pace.rs`) | the call fails: 408, closed |
 //! | waiting | those of the call | |
-//! | taking its response | `body_timeout`, in which it takes nothing | closed |
+//! | taking its response | its pace | closed |
 //! | lingering, after an early answer | see `linger.rs` | closed |
 //!
 //! The client's end is noticed in each of them, whatever of it lies unread. One that closes its
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_http1::{HttpExchange, RequestHead, RequestHeadParser};
-use fusebox_resilience::{ConnectionLimit, Error};
+use fusebox_resilience::{ConnectionLimit, Error, clock};
 use futures_util::future::LocalBoxFuture;
 use http::header;
 use http_body::Body;
@@ -35,6 +35,7 @@ use super::date::Dates;
 use super::idle::{IdlePlace, IdleQueue, WaitEnd};
 use super::incoming::{HEAD_READ, Incoming, IncomingBody};
 use super::linger::{drain, linger};
+use super::pace::Pace;
 use super::shutdown::Shutdown;
 use super::socket::Wire;
 use crate::config::ListenerConfig;
@@ -56,7 +57,7 @@ const SHORT_BODY: u64 = 64 * 1024;
 /// For how long a client that sends on is read after an early answer: nginx's time.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// The same after what was no request.
+/// The same after what was no request, or came too slowly.
 const LINGER_REFUSED: Duration = Duration::from_secs(2);
 
 /// What the connections of a worker share.
@@ -79,7 +80,7 @@ pub(super) struct Connection<S> {
     departure: Option<LocalBoxFuture<'static, ()>>,
     idle: IdlePlace,
     receiving: Stall,
-    sending: Stall,
+    sending: Pace,
     /// Requests begun since the connection last had to wait.
     turn: u32,
 }
@@ -105,18 +106,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     /// Over a stream whose socket has this wire.
     pub(super) fn new(stream: S, wire: Wire, hop: Hop, shared: Rc<Shared>) -> Self {
         let limits = &shared.limits;
+        let pace = || Pace::new(limits.body_timeout.0, limits.min_rate.0);
+        let incoming = Incoming::new(stream, pace(), shared.handler.buffers().clone());
+        let of_head = limits.header_timeout;
+        let of_head = limits.request_timeout.map_or(of_head, |limit| limit.min(of_head));
         Self {
-            incoming: Rc::new(RefCell::new(Incoming::new(
-                stream,
-                shared.handler.buffers().clone(),
-            ))),
+            incoming: Rc::new(RefCell::new(incoming)),
             wire,
             parser: RequestHeadParser::new(limits.max_header.in_memory()),
             hop,
             departure: None,
             idle: shared.idle.join(),
-            receiving: Stall::new(limits.header_timeout.0),
-            sending: Stall::new(limits.body_timeout.0),
+            receiving: Stall::new(of_head.0),
+            sending: pace(),
             turn: 0,
             shared,
         }
@@ -130,6 +132,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
                 Err(NoRequest::Refused(unread)) => self.refuse(unread).await,
                 Err(NoRequest::End) => After::Close,
             };
+            if let Some(limit) = self.incoming.borrow().overdue() {
+                self.shared.handler.end_connection(limit, &self.hop);
+            }
             match after {
                 After::Next => {}
                 After::Linger(time) => return linger(&self.incoming, time).await,
@@ -184,9 +189,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
 
     fn begin(&mut self, head: RequestHead) -> (Begun, HttpExchange) {
         self.turn += 1;
-        self.receiving.reset();
         let exchange = head.exchange.clone();
-        self.incoming.borrow_mut().begin(head.framing, exchange.expects_continue());
+        let end = self
+            .shared
+            .limits
+            .request_timeout
+            .map(|limit| self.receiving.began().unwrap_or_else(clock::now) + limit.0);
+        self.receiving.reset();
+        self.incoming.borrow_mut().begin(head.framing, exchange.expects_continue(), end);
         let body = IncomingBody::of(&self.incoming);
         (self.shared.handler.begin(head, body, &self.hop), exchange)
     }
@@ -246,7 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     {
         let mut is_broken = false;
         let sent = poll_fn(|cx| self.poll_send(outgoing, &mut is_broken, cx)).await;
-        self.sending.reset();
+        self.sending.begin(None);
         self.shared.handler.buffers().put_write(outgoing.take_encoded());
         sent
     }
@@ -263,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         if !self.is_kept(exchange) {
             exchange.end_after_this();
         }
-        self.incoming.borrow_mut().end_interim();
+        self.incoming.borrow_mut().begin_answer();
         let buffers = self.shared.handler.buffers();
         let mut encoded = buffers.take_write();
         let date = (!answer.headers.contains_key(header::DATE)).then(|| self.shared.dates.now());
@@ -304,10 +314,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         if *is_broken && outgoing.poll_flush(&mut writer, cx).is_ready() {
             return Poll::Ready(false);
         }
-        if outgoing.sent() > before || !outgoing.is_blocked() {
-            self.sending.reset();
+        let sent = outgoing.sent() - before;
+        if sent > 0 || !outgoing.is_blocked() {
+            self.sending.moved(sent);
         }
-        if outgoing.is_blocked() && self.sending.poll(cx).is_ready() {
+        if outgoing.is_blocked()
+            && let Poll::Ready(limit) = self.sending.poll_wait(cx)
+        {
+            self.shared.handler.end_connection(limit, &self.hop);
             return Poll::Ready(false);
         }
         poll_left(&self.incoming, &self.wire, &mut self.departure, cx).map(|()| false)
@@ -317,6 +331,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     async fn settle(&self, exchange: &HttpExchange) -> After {
         let (has_ended, is_silent, may_go_on) = {
             let incoming = self.incoming.borrow();
+            if incoming.overdue().is_some() {
+                return After::Linger(LINGER_REFUSED);
+            }
             let has_ended = incoming.has_body_ended();
             (has_ended, incoming.buffer.is_empty(), incoming.may_go_on(SHORT_BODY))
         };

@@ -11,10 +11,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use fusebox_http1::{BodyDecoder, BodyError, Decoded, Framing};
-use fusebox_resilience::{BoxError, Error, ErrorKind};
+use fusebox_resilience::{BoxError, ConnectionLimit, Error, ErrorKind};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::Instant;
 
+use super::pace::Pace;
 use crate::buffers::Buffers;
 
 /// The room for a request head at first; most bodies begin in the same read.
@@ -42,12 +44,16 @@ pub(super) struct Incoming<S> {
     /// What is left to be sent before the client sends its body.
     owed: &'static [u8],
     is_gone: bool,
+    /// That of the current request's body.
+    pace: Pace,
+    /// By which limit the client was too slow.
+    overdue: Option<ConnectionLimit>,
     buffers: Rc<Buffers>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
     /// Buffers are taken from and given back to `buffers`.
-    pub(super) fn new(stream: S, buffers: Rc<Buffers>) -> Self {
+    pub(super) fn new(stream: S, pace: Pace, buffers: Rc<Buffers>) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
@@ -57,6 +63,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
             is_wanted: false,
             owed: &[],
             is_gone: false,
+            pace,
+            overdue: None,
             buffers,
         }
     }
@@ -65,10 +73,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         Pin::new(&mut self.stream)
     }
 
-    /// A request begins, whose body ends so.
-    pub(super) fn begin(&mut self, framing: Framing, expects_continue: bool) {
+    /// A request begins, whose body ends so, and has to be there at that time.
+    pub(super) fn begin(&mut self, framing: Framing, expects_continue: bool, end: Option<Instant>) {
         self.requests += 1;
         self.decoder = BodyDecoder::of_request(framing);
+        self.pace.begin(end);
         self.behind = None;
         self.owed = if expects_continue && !self.decoder.is_end() { CONTINUE } else { &[] };
     }
@@ -85,12 +94,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         let is_awaited = self.owed.len() == CONTINUE.len();
         self.has_body_ended()
             || !is_awaited
+                && self.overdue.is_none()
                 && (self.is_wanted || self.decoder.remaining().is_some_and(|left| left <= short))
     }
 
-    /// The final response begins: nothing goes out before it any more.
-    pub(super) fn end_interim(&mut self) {
+    /// The final response begins: nothing goes out before it any more. How fast the rest of the
+    /// request comes may depend on it.
+    pub(super) fn begin_answer(&mut self) {
         self.owed = &[];
+        self.pace.be_lenient();
+    }
+
+    /// By which limit the client was too slow with a body.
+    pub(super) fn overdue(&self) -> Option<ConnectionLimit> {
+        self.overdue
     }
 
     /// Whether the client has closed its side or broken off.
@@ -152,8 +169,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
                 Ok(Decoded::More) => {}
                 Err(error) => return Poll::Ready(Some(Err(invalid(error)))),
             }
-            match ready!(self.poll_fill(self.decoder.wanted(), cx)) {
-                Ok(1..) => {}
+            let Poll::Ready(read) = self.poll_fill(self.decoder.wanted(), cx) else {
+                self.overdue = Some(ready!(self.pace.poll_wait(cx)));
+                return Poll::Ready(Some(Err(self.too_slow())));
+            };
+            match read {
+                Ok(read @ 1..) => self.pace.moved(read as u64),
                 Ok(0) => {
                     let error = self.decoder.end_of_input().err().map(BoxError::from);
                     let error = error.unwrap_or_else(|| "client left".into());
@@ -181,6 +202,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
             }
         }
         gathered.freeze()
+    }
+
+    fn too_slow(&self) -> Error {
+        let words = match self.overdue {
+            Some(ConnectionLimit::MinRate) => "request body slower than `min_rate`",
+            Some(ConnectionLimit::RequestTimeout) => "request longer than `request_timeout`",
+            _ => "request body stalled",
+        };
+        Error::new(ErrorKind::RequestIncomplete).with_source(words)
     }
 
     fn incomplete(&mut self, source: impl Into<BoxError>) -> Error {

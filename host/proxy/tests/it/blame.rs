@@ -63,7 +63,7 @@ fn uploads_that_trickle_are_answered_and_leave_the_breaker_closed() {
 fn an_upload_longer_than_response_timeout_is_answered_and_one_that_stops_gets_a_408() {
     let origin = Origin::answering([ok("thanks")]);
     let config = format!(
-        "listener = {{ body_timeout = '1s' }}\n{}[[routes]]\n\
+        "listener = {{ body_timeout = '1s', min_rate = 0 }}\n{}[[routes]]\n\
          upstream = {{ url = 'ORIGIN', response_timeout = '300ms' }}\npolicies = ['breaker']\n",
         sensitive("")
     );

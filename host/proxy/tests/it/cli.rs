@@ -395,6 +395,7 @@ fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
         noted("[policies.retry]\nkind = 'retry'\n[policies.breaker]\nkind = 'circuit-breaker'\n");
     let keys = [
         "max_component_memory",
+        "listener.min_rate",
         "listener.trusted",
         "listener.paths",
         "listener.max_replay_memory",
@@ -424,7 +425,8 @@ fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
     // What each says restores the old one is valid, and silences it.
     let restored = noted(
         "max_component_memory = '1000GiB'\n\
-         [listener]\nretry_after_jitter = 0\ntrusted = ['0.0.0.0/0', '::/0']\npaths = 'as-is'\n\
+         [listener]\nmin_rate = 0\nretry_after_jitter = 0\ntrusted = ['0.0.0.0/0', '::/0']\n\
+         paths = 'as-is'\n\
          max_replay_memory = '1TiB'\n[policies.retry]\nkind = 'retry'\njitter = 0\n\
          max_retry_after = '60s'\nbudget = 'none'\nretry_retried = true\n\
          handle_if = { failure = ['dns', 'connect', 'tls', 'connection-lost', 'protocol', \

@@ -115,6 +115,16 @@ const TABLES: &[Table] = &[
             time("header_timeout"),
             time("idle_timeout"),
             time("body_timeout"),
+            time("request_timeout"),
+            // Any number of bytes is enough.
+            key(
+                "min_rate",
+                &[
+                    ("'2MiB'", "must be at most 1MiB, is 2MiB"),
+                    ("-1", "expected a size such as \"64KiB\", found `-1`"),
+                ],
+                &["0", "'64B'", "'1MiB'"],
+            ),
             HEAD,
             key(
                 "max_body",

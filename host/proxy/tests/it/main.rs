@@ -30,6 +30,7 @@ mod queues;
 mod regressions;
 mod routing;
 mod shortage;
+mod slow_clients;
 mod support;
 mod upstreams;
 #[cfg(target_os = "linux")]

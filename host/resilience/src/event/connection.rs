@@ -7,6 +7,12 @@ use std::net::IpAddr;
 pub enum ConnectionLimit {
     /// No request came.
     IdleTimeout,
+    /// It neither sent nor took anything for too long.
+    BodyTimeout,
+    /// It moved too little while it was waited for.
+    MinRate,
+    /// It took too long to send a request.
+    RequestTimeout,
     /// All places were taken, this one had been idle for longest, and another client came.
     MaxConnections,
     /// Its address had as many as it may have: it was refused.
@@ -15,13 +21,22 @@ pub enum ConnectionLimit {
 
 impl ConnectionLimit {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 3] =
-        [Self::IdleTimeout, Self::MaxConnections, Self::MaxConnectionsPerAddress];
+    pub const ALL: [Self; 6] = [
+        Self::IdleTimeout,
+        Self::BodyTimeout,
+        Self::MinRate,
+        Self::RequestTimeout,
+        Self::MaxConnections,
+        Self::MaxConnectionsPerAddress,
+    ];
 
     /// The key that it is configured by.
     pub fn key(self) -> &'static str {
         match self {
             Self::IdleTimeout => "idle_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::MinRate => "min_rate",
+            Self::RequestTimeout => "request_timeout",
             Self::MaxConnections => "max_connections",
             Self::MaxConnectionsPerAddress => "max_connections_per_address",
         }
