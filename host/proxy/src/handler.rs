@@ -128,6 +128,11 @@ impl RequestHandler {
         self.buffers.thin_out();
     }
 
+    /// Chance, of the worker.
+    pub(crate) fn random(&self) -> &Random {
+        self.worker.random()
+    }
+
     /// The buffers of the worker.
     pub(crate) fn buffers(&self) -> &Rc<Buffers> {
         &self.buffers

@@ -51,6 +51,12 @@ table! {
         pub max_connections_per_address: Option<usize> = optional_within(1..=1_000_000),
         /// The number of calls at once, on all workers; further ones get a 503. Default: no limit.
         pub max_in_flight: Option<usize> = optional_within(1..=1_000_000),
+        /// The number of requests on a connection; it ends with the response to the last one.
+        /// Default: no limit.
+        pub max_requests: Option<u64> = optional_at_least(1),
+        /// How old a connection may become: it ends with the first response after that, at most a
+        /// tenth earlier. Default: no limit.
+        pub max_age: Option<ConfigDuration> = optional_at_least(SHORTEST),
         /// How much memory request bodies take that are kept to be sent again, on all workers
         /// together; beyond it a request gets one attempt.
         pub max_replay_memory: ConfigSize = or(ConfigSize::mib(256)),

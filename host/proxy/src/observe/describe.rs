@@ -424,6 +424,8 @@ fn connection(of: &ConnectionEvent, say: &impl Say) {
                 ConnectionLimit::BodyTimeout => (Level::Info, "it moved nothing for too long"),
                 ConnectionLimit::MinRate => (Level::Info, "it was too slow"),
                 ConnectionLimit::RequestTimeout => (Level::Info, "its request took too long"),
+                ConnectionLimit::MaxRequests => (Level::Debug, "it has had its requests"),
+                ConnectionLimit::MaxAge => (Level::Debug, "it is old enough"),
                 ConnectionLimit::MaxConnections => (Level::Warn, "its place was needed"),
                 ConnectionLimit::MaxConnectionsPerAddress => {
                     (Level::Warn, "its address has too many")

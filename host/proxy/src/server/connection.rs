@@ -12,6 +12,8 @@
 //! | taking its response | its pace | closed |
 //! | lingering, after an early answer | see `linger.rs` | closed |
 //!
+//! After `max_requests` and after `max_age` a response is the last one.
+//!
 //! The client's end is noticed in each of them, whatever of it lies unread. One that closes its
 //! side while it waits has left, as nginx takes it, and its call is cancelled.
 
@@ -30,6 +32,7 @@ use futures_util::future::LocalBoxFuture;
 use http::header;
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::date::Dates;
 use super::idle::{IdlePlace, IdleQueue, WaitEnd};
@@ -49,6 +52,10 @@ use crate::stall::Stall;
 /// many at once must not delay its neighbours. The runtime looks for what has come on other
 /// connections after 61 turns, so a neighbour waits for at most 244 such requests.
 const TURN: u32 = 4;
+
+/// The part of `max_age` by which a connection ends earlier at most, so that those that began
+/// together do not end together.
+const AGE_JITTER: f64 = 0.1;
 
 /// A remainder of a request's body up to this length is read, so that its connection can go on; a
 /// longer one is cheaper to cut off.
@@ -81,6 +88,8 @@ pub(super) struct Connection<S> {
     idle: IdlePlace,
     receiving: Stall,
     sending: Pace,
+    /// When it has been open for long enough.
+    old_at: Option<Instant>,
     /// Requests begun since the connection last had to wait.
     turn: u32,
 }
@@ -119,6 +128,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             idle: shared.idle.join(),
             receiving: Stall::new(of_head.0),
             sending: pace(),
+            old_at: limits.max_age.map(|age| {
+                let part = 1.0 - AGE_JITTER * shared.handler.random().fraction();
+                clock::now() + age.0.mul_f64(part)
+            }),
             turn: 0,
             shared,
         }
@@ -286,9 +299,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     /// Whether the connection is to serve another request after this one, as far as can be told
     /// before its answer.
     fn is_kept(&self, exchange: &HttpExchange) -> bool {
-        exchange.is_kept_alive()
+        let is_kept = exchange.is_kept_alive()
             && !self.shared.shutdown.is_draining()
-            && self.incoming.borrow().may_go_on(SHORT_BODY)
+            && self.incoming.borrow().may_go_on(SHORT_BODY);
+        match self.lifetime_limit().filter(|_| is_kept) {
+            Some(limit) => {
+                self.shared.handler.end_connection(limit, &self.hop);
+                false
+            }
+            None => is_kept,
+        }
+    }
+
+    /// By which limit the connection has served for long enough.
+    fn lifetime_limit(&self) -> Option<ConnectionLimit> {
+        let most = self.shared.limits.max_requests;
+        if most.is_some_and(|most| self.incoming.borrow().requests() >= most) {
+            return Some(ConnectionLimit::MaxRequests);
+        }
+        let is_old = self.old_at.is_some_and(|old_at| clock::now() >= old_at);
+        is_old.then_some(ConnectionLimit::MaxAge)
     }
 
     fn poll_send<B>(

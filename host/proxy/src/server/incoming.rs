@@ -105,6 +105,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         self.pace.be_lenient();
     }
 
+    /// The number of requests so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
+    }
+
     /// By which limit the client was too slow with a body.
     pub(super) fn overdue(&self) -> Option<ConnectionLimit> {
         self.overdue

@@ -157,6 +157,8 @@ const TABLES: &[Table] = &[
                 ],
                 &["1", "10000"],
             ),
+            key("max_requests", &[("0", "must be at least 1, is 0")], &["1", "1000000"]),
+            time("max_age"),
             // Nothing is kept.
             key(
                 "max_replay_memory",

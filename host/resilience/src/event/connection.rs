@@ -13,6 +13,10 @@ pub enum ConnectionLimit {
     MinRate,
     /// It took too long to send a request.
     RequestTimeout,
+    /// It has served as many requests as it may.
+    MaxRequests,
+    /// It has been open for as long as it may.
+    MaxAge,
     /// All places were taken, this one had been idle for longest, and another client came.
     MaxConnections,
     /// Its address had as many as it may have: it was refused.
@@ -21,11 +25,13 @@ pub enum ConnectionLimit {
 
 impl ConnectionLimit {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::IdleTimeout,
         Self::BodyTimeout,
         Self::MinRate,
         Self::RequestTimeout,
+        Self::MaxRequests,
+        Self::MaxAge,
         Self::MaxConnections,
         Self::MaxConnectionsPerAddress,
     ];
@@ -37,6 +43,8 @@ impl ConnectionLimit {
             Self::BodyTimeout => "body_timeout",
             Self::MinRate => "min_rate",
             Self::RequestTimeout => "request_timeout",
+            Self::MaxRequests => "max_requests",
+            Self::MaxAge => "max_age",
             Self::MaxConnections => "max_connections",
             Self::MaxConnectionsPerAddress => "max_connections_per_address",
         }
