@@ -3,6 +3,7 @@
 //! This module knows all others. It is straight-line code.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -60,6 +61,7 @@ pub fn compile(
     let budgets = parts.budgets;
     let routes = compilation.routes(&policies);
     compilation.unused();
+    compilation.listener();
     compilation.admin();
     let notes = compilation.changed_defaults();
     let Compilation { errors, warnings, .. } = compilation;
@@ -308,6 +310,33 @@ impl<'a> Compilation<'a> {
                 let message = "no fallback asks this upstream, and routes have their own policies";
                 self.warn(&format!("upstreams.{name}.policies"), message);
             }
+        }
+    }
+
+    /// Warns of limits of clients that others keep from being reached.
+    fn listener(&mut self) {
+        let config = self.config;
+        let limits = &config.listener;
+        // A default that is not reached is in nobody's way.
+        let is_own = self.places.has("listener.header_timeout");
+        let mut never = |key: &str, other: &str, of_other: &dyn fmt::Display| {
+            let message = format!("is never reached, since `{other}` is {of_other}");
+            self.warn(&format!("listener.{key}"), message);
+        };
+        let most = limits.max_connections;
+        let counts = [
+            ("max_in_flight", limits.max_in_flight),
+            ("max_connections_per_address", limits.max_connections_per_address),
+        ];
+        for (key, count) in counts {
+            if count.is_some_and(|count| count > most) {
+                never(key, "max_connections", &most);
+            }
+        }
+        if let Some(whole) = limits.request_timeout.filter(|_| is_own)
+            && whole < limits.header_timeout
+        {
+            never("header_timeout", "request_timeout", &whole);
         }
     }
 

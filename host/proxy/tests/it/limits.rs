@@ -413,3 +413,34 @@ fn class_and_level_have_headers_of_their_own() {
     let expected = "fusebox.toml:5: priority.level_header: must differ from `header`, is `x-level`";
     assert_eq!(complaints(directory(&config(text)).path()), [expected]);
 }
+
+#[test]
+fn limits_of_clients_that_are_never_reached_are_warnings() {
+    let warnings = |keys: &str| {
+        let text = format!("[listener]\n{keys}\n[[routes]]\nupstream = 'http://b'\n");
+        let Ran { code, error, .. } = fusebox(directory(&config(&text)).path(), &["check"]);
+        assert_eq!(code, Some(0), "{error}");
+        error
+    };
+    let never = |keys: &str, warning: &str| {
+        let expected = format!("warning: fusebox.toml:5: listener.{warning}\n");
+        assert_eq!(warnings(&format!("max_connections = 100\n{keys}")), expected, "{keys}");
+    };
+    never("max_in_flight = 101", "max_in_flight: is never reached, since `max_connections` is 100");
+    never(
+        "max_connections_per_address = 101",
+        "max_connections_per_address: is never reached, since `max_connections` is 100",
+    );
+    never(
+        "header_timeout = '9s'\nrequest_timeout = '8s'",
+        "header_timeout: is never reached, since `request_timeout` is 8s",
+    );
+    for keys in [
+        "max_in_flight = 100\nmax_connections = 100\nmax_connections_per_address = 100",
+        "header_timeout = '9s'\nrequest_timeout = '9s'",
+        // A default is not what was meant.
+        "request_timeout = '5s'",
+    ] {
+        assert_eq!(warnings(keys), "", "{keys}");
+    }
+}
