@@ -47,7 +47,7 @@ impl<'a> Attempt<'a> {
             let remaining = deadline.map(|end| end.saturating_duration_since(begun.started));
             let attempt = begun.number;
             let kind = AttemptEvent::Started { attempt, endpoint: endpoint.clone(), remaining };
-            call.reporter().tell(begun.policy(), None, Some(&begun.provenance()), &kind.into());
+            call.reporter().tell(begun.policy, None, Some(&begun.provenance()), &kind.into());
         }
         begun
     }
@@ -68,10 +68,6 @@ impl<'a> Attempt<'a> {
     fn provenance(&self) -> Provenance {
         let Self { number, run, role, .. } = *self;
         Provenance { attempt: number, run, role, address: self.address.get() }
-    }
-
-    fn policy(&self) -> Option<&str> {
-        self.policy.map(|policy| &**policy)
     }
 
     /// Its number, from 1.
@@ -115,7 +111,7 @@ impl<'a> Attempt<'a> {
         let is_owed = starved.is_long_owed();
         self.call.remember(PastAttempt { provenance, outcome, elapsed, asked, is_owed });
         let kind = AttemptEvent::Finished { attempt: provenance.attempt, outcome, elapsed };
-        self.call.reporter().tell(self.policy(), None, Some(&provenance), &kind.into());
+        self.call.reporter().tell(self.policy, None, Some(&provenance), &kind.into());
     }
 }
 

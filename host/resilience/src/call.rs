@@ -69,7 +69,7 @@ impl Reporter {
     }
 
     /// Emits what a policy did.
-    pub fn emit(&self, policy: &str, kind: impl Into<EventKind>) {
+    pub fn emit(&self, policy: &Arc<str>, kind: impl Into<EventKind>) {
         self.tell(Some(policy), None, None, &kind.into());
     }
 
@@ -77,7 +77,7 @@ impl Reporter {
     pub(crate) fn emit_about(
         &self,
         attempt: u32,
-        policy: &str,
+        policy: &Arc<str>,
         decided_by: Option<&ComponentId>,
         kind: impl Into<EventKind>,
     ) {
@@ -87,7 +87,7 @@ impl Reporter {
     fn tell_about(
         &self,
         attempt: u32,
-        policy: Option<&str>,
+        policy: Option<&Arc<str>>,
         decided_by: Option<&ComponentId>,
         kind: &EventKind,
     ) {
@@ -108,7 +108,7 @@ impl Reporter {
 
     pub(crate) fn tell(
         &self,
-        policy: Option<&str>,
+        policy: Option<&Arc<str>>,
         decided_by: Option<&ComponentId>,
         provenance: Option<&Provenance>,
         kind: &EventKind,
@@ -259,7 +259,7 @@ impl Call {
     }
 
     /// See [`Reporter::emit`].
-    pub fn emit(&self, policy: &str, kind: impl Into<EventKind>) {
+    pub fn emit(&self, policy: &Arc<str>, kind: impl Into<EventKind>) {
         self.reporter.emit(policy, kind);
     }
 
@@ -268,7 +268,7 @@ impl Call {
     pub fn emit_about(
         &self,
         attempt: u32,
-        policy: &str,
+        policy: &Arc<str>,
         decided_by: Option<&ComponentId>,
         kind: impl Into<EventKind>,
     ) {

@@ -62,7 +62,7 @@ pub struct Condition {
 /// Who asks a question.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker<'a> {
-    pub(crate) policy: &'a str,
+    pub(crate) policy: &'a Arc<str>,
     /// Where the policy runs.
     pub(crate) scope: &'a Scope<'a>,
 }

@@ -33,7 +33,7 @@ pub struct Event<'a> {
     /// The request that it concerns.
     pub request: Option<&'a Request>,
     /// The policy that emits it.
-    pub policy: Option<&'a str>,
+    pub policy: Option<&'a Arc<str>>,
     /// The version of a component whose answer to a condition led to it.
     pub decided_by: Option<&'a ComponentId>,
     /// The attempt that it is about, or whose outcome led to it.
@@ -150,7 +150,7 @@ impl Observers {
     }
 
     /// Tells them of something that concerns no request.
-    pub fn emit_for_policy(&self, policy: Option<&str>, kind: &EventKind) {
+    pub fn emit_for_policy(&self, policy: Option<&Arc<str>>, kind: &EventKind) {
         self.emit(&Event { request: None, policy, decided_by: None, provenance: None, kind });
     }
 }

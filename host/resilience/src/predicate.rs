@@ -112,7 +112,7 @@ pub struct Exchange<'a> {
     /// What it came to, as the asking policy sees it.
     pub outcome: &'a Outcome,
     /// The policy that asks.
-    pub policy: &'a str,
+    pub policy: &'a Arc<str>,
     /// What it asks for.
     pub slot: Slot,
     pub(crate) deadline: Option<Instant>,
@@ -122,7 +122,7 @@ pub struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     /// As if a policy asked whose slot has no default condition and which no timeout surrounds: for
     /// trying out a component.
-    pub fn of(call: &'a Call, outcome: &'a Outcome, policy: &'a str, slot: Slot) -> Self {
+    pub fn of(call: &'a Call, outcome: &'a Outcome, policy: &'a Arc<str>, slot: Slot) -> Self {
         Self { call, outcome, policy, slot, deadline: None, default: &Native::NOTHING }
     }
 

@@ -385,7 +385,7 @@ impl Observer for Recorder {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Recorded {
             at: Instant::now(),
             call: event.request.map(|request| request.id().to_owned()),
-            policy: event.policy.map(str::to_owned),
+            policy: event.policy.map(|policy| policy.to_string()),
             decided_by: event.decided_by.cloned(),
             kind: event.kind.clone(),
         });
@@ -429,15 +429,15 @@ pub fn call_on(
     Call::new(request, body, worker)
 }
 
-/// What a policy named `test` would show of `outcome`; the slot's default condition is that of a
-/// retry.
+/// What a policy with the name of the call's route would show of `outcome`; the slot's default
+/// condition is that of a retry.
 pub fn exchange<'a>(
     call: &'a Call,
     outcome: &'a Outcome,
     slot: Slot,
     deadline: Option<Instant>,
 ) -> Exchange<'a> {
-    Exchange { call, outcome, policy: "test", slot, deadline, default: &Native::FAILURES }
+    Exchange { call, outcome, policy: call.route(), slot, deadline, default: &Native::FAILURES }
 }
 
 /// Surroundings that have no component and no budget.

@@ -51,7 +51,7 @@ impl attempt::Host for HostState {
     }
 
     fn policy(&mut self) -> wasmtime::Result<String> {
-        self.ask(|seen| seen.policy.to_owned())
+        self.ask(|seen| seen.policy.to_string())
     }
 
     fn asked(&mut self) -> wasmtime::Result<types::Slot> {

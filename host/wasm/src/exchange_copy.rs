@@ -23,7 +23,7 @@ pub(crate) struct ExchangeCopy {
     /// The attempt that the outcome came from.
     number: u32,
     outcome: Result<(StatusCode, HeaderMap, Bytes), ErrorKind>,
-    policy: Box<str>,
+    policy: Arc<str>,
     slot: Slot,
 }
 
@@ -56,7 +56,7 @@ impl ExchangeCopy {
             history: call.history(),
             number: seen.number(),
             outcome,
-            policy: seen.policy.into(),
+            policy: seen.policy.clone(),
             slot: seen.slot,
         }
     }

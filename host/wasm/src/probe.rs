@@ -65,7 +65,7 @@ fn try_questions(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
         for slot in [Slot::HandleIf, Slot::Respond] {
             for limit in [patience, timeout] {
                 let call = call();
-                let seen = Exchange::of(&call, &outcome, PROBE, slot);
+                let seen = Exchange::of(&call, &outcome, call.route(), slot);
                 // `ask` skips what it does not export.
                 let function = if slot == Slot::Respond { "respond" } else { "handle-if" };
                 ask(&mut instance, &seen, limit)
@@ -104,7 +104,7 @@ async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     for (what, outcome) in outcomes() {
         for (processor_time, time) in [patience, (config.timeout.0, config.response_timeout.0)] {
             let call = call();
-            let seen = Exchange::of(&call, &outcome, PROBE, Slot::Respond);
+            let seen = Exchange::of(&call, &outcome, call.route(), Slot::Respond);
             let tried = try_handle(version, &seen, processor_time, time).await;
             let tried = tried.map_err(|failure| not_answered("incoming-handler", what, failure))?;
             printed.extend(tried.unwrap_or_default());

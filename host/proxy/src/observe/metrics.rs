@@ -41,7 +41,7 @@ use prometheus_client::registry::Registry;
 use super::no_route::NO_ROUTE;
 use crate::reply::Unread;
 
-use self::family::{Counters, Families, Histograms, Labels, appear, owned};
+use self::family::{Counters, Families, Histograms, Label, Labels, of};
 use self::faults::Faults;
 use self::requests::Requests;
 
@@ -190,13 +190,13 @@ impl Metrics {
             registry,
         };
         for reason in Denial::ALL {
-            appear(&metrics.admin_denied, &[("reason", reason.name().into())]);
+            of(&metrics.admin_denied, [("reason", reason.name().into())]);
         }
         for limit in ConnectionLimit::ALL {
-            appear(&metrics.connections_ended, &[("limit", limit.key().into())]);
+            of(&metrics.connections_ended, [("limit", limit.key().into())]);
         }
         for unread in Unread::all() {
-            appear(&metrics.refused, &unread_labels(unread.name()));
+            of(&metrics.refused, unread_labels(unread.name()));
         }
         metrics
     }
@@ -206,20 +206,21 @@ impl Metrics {
     pub fn announce_route(&self, route: &Arc<str>) {
         self.requests.announce(route);
         for flaw in RequestFlaw::ALL {
-            appear(&self.refused, &[("route", owned(route)), ("reason", flaw.name().into())]);
+            of(&self.refused, [("route", route.into()), ("reason", flaw.name().into())]);
         }
-        appear(&self.refused, &[("route", owned(route)), ("reason", IN_FLIGHT.into())]);
-        appear(&self.bodies_not_kept, &[("route", owned(route))]);
-        appear(&self.sent_again, &[("route", owned(route))]);
-        appear(&self.forwarded_replaced, &[("route", owned(route))]);
+        of(&self.refused, [("route", route.into()), ("reason", IN_FLIGHT.into())]);
+        of(&self.bodies_not_kept, [("route", route.into())]);
+        of(&self.sent_again, [("route", route.into())]);
+        of(&self.forwarded_replaced, [("route", route.into())]);
     }
 
     /// Makes the series of a policy on a route appear, at 0.
-    pub fn announce_policy(&self, route: &str, policy: &dyn Policy) {
+    pub fn announce_policy(&self, route: &Arc<str>, policy: &dyn Policy) {
         for kind in policy.announces() {
-            self.counter(route, policy.name(), &kind);
+            let (route, policy) = (Some(route), Some(policy.name()));
+            self.counter(route, policy, &kind);
             if let EventKind::Queue(QueueEvent::Admitted { .. }) = kind {
-                self.queue_wait(route, policy.name());
+                self.queue_wait(route, policy);
             }
         }
     }
@@ -227,10 +228,10 @@ impl Metrics {
     /// Makes the series of a component appear, at 0; those of its versions do when they are loaded.
     pub fn announce_component(&self, component: &Arc<str>) {
         for result in ["loaded", "rejected", "overtaken", "rolled-back"] {
-            appear(&self.loads, &load(component, result));
+            of(&self.loads, load(component, result));
         }
-        appear(&self.quarantines, &[("component", owned(component))]);
-        appear(&self.excused, &[("component", owned(component))]);
+        of(&self.quarantines, [("component", component.into())]);
+        of(&self.excused, [("component", component.into())]);
     }
 
     /// Everything, for Prometheus: the body that goes with [`CONTENT_TYPE`].
@@ -250,9 +251,14 @@ impl Metrics {
 impl Metrics {
     /// The counter of an event of this policy on this route, which exists from then on; `None` if
     /// it is counted otherwise.
-    fn counter(&self, route: &str, policy: &str, kind: &EventKind) -> Option<Counter> {
+    fn counter(
+        &self,
+        route: Option<&Arc<str>>,
+        policy: Option<&Arc<str>>,
+        kind: &EventKind,
+    ) -> Option<Counter> {
         // Not for the events of every request.
-        let labels = || [("route", owned(route)), ("policy", owned(policy))];
+        let labels = || of_policy(route, policy);
         let with_reason = |reason: &'static str| {
             let [route, policy] = labels();
             [route, policy, ("reason", reason.into())]
@@ -324,10 +330,10 @@ impl Metrics {
                     of(&self.loads, load(&component.name, "rolled-back"))
                 }
                 ComponentEvent::Excused { component, .. } => {
-                    of(&self.excused, [("component", owned(&component.name))])
+                    of(&self.excused, [("component", (&component.name).into())])
                 }
                 ComponentEvent::Quarantined { component, .. } => {
-                    of(&self.quarantines, [("component", owned(&component.name))])
+                    of(&self.quarantines, [("component", (&component.name).into())])
                 }
                 // Lines are for reading, faults are counted by version (`faults.rs`), the state at
                 // a scrape says who is back, and what the system lacks does not change.
@@ -371,9 +377,8 @@ impl Metrics {
 
 impl Metrics {
     /// How long calls wait in this policy, on this route.
-    fn queue_wait(&self, route: &str, policy: &str) -> Histogram {
-        let labels = [("route", owned(route)), ("policy", owned(policy))];
-        self.queue_waits.get_or_create_owned(&labels)
+    fn queue_wait(&self, route: Option<&Arc<str>>, policy: Option<&Arc<str>>) -> Histogram {
+        of(&self.queue_waits, of_policy(route, policy))
     }
 }
 
@@ -388,13 +393,11 @@ impl Observer for Metrics {
                 self.requests.count(route, |route| route.request(status, elapsed));
             }
             (kind, route) => {
-                let route = route.map_or("", |route| &**route);
-                let policy = event.policy.unwrap_or_default();
-                if let Some(counter) = self.counter(route, policy, kind) {
+                if let Some(counter) = self.counter(route, event.policy, kind) {
                     counter.inc();
                 }
                 if let EventKind::Queue(QueueEvent::Admitted { waited }) = kind {
-                    self.queue_wait(route, policy).observe(waited.as_secs_f64());
+                    self.queue_wait(route, event.policy).observe(waited.as_secs_f64());
                 }
                 self.faults.observe(kind);
             }
@@ -406,17 +409,17 @@ impl Observer for Metrics {
     }
 }
 
-/// The series of a family with these labels.
-fn of<const N: usize>(family: &Counters<N>, labels: Labels<N>) -> Counter {
-    family.get_or_create_owned(&labels)
+fn of_policy(route: Option<&Arc<str>>, policy: Option<&Arc<str>>) -> Labels<2> {
+    let name = |name: Option<&Arc<str>>| name.map_or(Label::Word(""), Label::from);
+    [("route", name(route)), ("policy", name(policy))]
 }
 
 fn unread_labels(reason: &'static str) -> Labels<2> {
     [("route", NO_ROUTE.into()), ("reason", reason.into())]
 }
 
-fn load(component: &str, result: &'static str) -> Labels<2> {
-    [("component", owned(component)), ("result", result.into())]
+fn load(component: &Arc<str>, result: &'static str) -> Labels<2> {
+    [("component", component.into()), ("result", result.into())]
 }
 
 #[cfg(test)]

@@ -218,7 +218,7 @@ async fn a_component_is_not_asked_about_a_client_that_failed() {
 async fn a_component_knows_who_asks_what_and_what_the_slot_answers_by_default() {
     let looks = Fake::new(|seen| {
         let slot = format!("{:?}", seen.slot);
-        let expected = match (seen.policy, slot.as_str()) {
+        let expected = match (&**seen.policy, slot.as_str()) {
             ("breaker" | "retry", "HandleIf") => seen.outcome.is_ok(),
             ("fallback", "HandleIf") => true,
             ("breaker", "IgnoreIf") | ("retry", "AbortIf") => false,

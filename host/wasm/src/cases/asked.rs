@@ -1,5 +1,6 @@
 //! A case as a policy would see it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,7 +23,7 @@ const AUTHORITY: &str = "localhost";
 pub(crate) struct AskedCase {
     call: Call,
     outcome: Outcome,
-    policy: String,
+    policy: Arc<str>,
     slot: Slot,
     remaining: Option<Duration>,
 }
@@ -65,7 +66,7 @@ impl AskedCase {
             }
             (None, _) => Slot::HandleIf,
         };
-        let policy = case.policy.clone().unwrap_or_else(|| POLICY.into());
+        let policy = case.policy.as_deref().unwrap_or(POLICY).into();
         Ok(Self {
             call,
             outcome,

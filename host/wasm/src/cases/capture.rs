@@ -82,7 +82,7 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
         elapsed: Some(millis(seen.call.elapsed())),
         remaining: seen.remaining().map(millis),
         route: Some(seen.call.route().to_string()),
-        policy: Some(seen.policy.to_owned()),
+        policy: Some(seen.policy.to_string()),
         asked: Some(seen.slot).filter(|slot| ![Slot::HandleIf, Slot::Respond].contains(slot)),
         ..ComponentCase::default()
     };

@@ -26,7 +26,7 @@ pub(super) struct Account {
     version: Arc<Version>,
     /// The body may outlive the call.
     reporter: Reporter,
-    policy: Box<str>,
+    policy: Arc<str>,
     time: Arc<ProcessorTime>,
     console: Console,
     /// The exchange that another version can be asked about. One that may ask other hosts is not
@@ -49,7 +49,7 @@ impl Account {
             ledger,
             version,
             reporter: seen.call.reporter().clone(),
-            policy: seen.policy.into(),
+            policy: seen.policy.clone(),
             time: run.time().clone(),
             console: run.console().clone(),
             exchange,

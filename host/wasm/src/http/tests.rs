@@ -155,7 +155,7 @@ async fn head(run: &mut GuestRun) -> Result<Answered, GuestFailure> {
         Request::new(HeaderValue::from_static("id"), "/".into(), head, SystemTime::UNIX_EPOCH);
     let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into());
     let outcome: Outcome = Err(Error::new(ErrorKind::Timeout));
-    run.head(&Exchange::of(&call, &outcome, "p", Slot::Respond), HOUR).await
+    run.head(&Exchange::of(&call, &outcome, call.route(), Slot::Respond), HOUR).await
 }
 
 async fn read(script: Vec<Step>, length: Option<u64>, reader: Reader) -> Came {

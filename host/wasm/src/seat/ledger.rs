@@ -170,7 +170,7 @@ impl Ledger {
     pub(crate) fn failed(
         self: &Arc<Self>,
         reporter: &Reporter,
-        policy: &str,
+        policy: &Arc<str>,
         version: &Version,
         failure: GuestFailure,
         exchange: Option<ExchangeCopy>,
@@ -296,7 +296,7 @@ impl Ledger {
     pub(crate) fn printed(
         &self,
         reporter: &Reporter,
-        policy: &str,
+        policy: &Arc<str>,
         version: &Version,
         lines: Vec<String>,
     ) {

@@ -69,7 +69,8 @@ fn line_about(
     kind: &EventKind,
 ) -> String {
     let mut lines = logged(Level::Debug, true, |log| {
-        log.observe(&Event { request, policy, decided_by: None, provenance, kind })
+        let policy = policy.map(Arc::from);
+        log.observe(&Event { request, policy: policy.as_ref(), decided_by: None, provenance, kind })
     });
     assert_eq!(lines.len(), 1, "{kind:?}");
     lines.remove(0)

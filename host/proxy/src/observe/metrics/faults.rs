@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Fault};
 
-use super::family::{Counters, Labels, appear, owned};
+use super::family::{Counters, Labels, of};
 
 /// How many versions of a component have series of faults: more than are kept, and few enough for
 /// years of swaps.
@@ -26,8 +26,8 @@ impl Faults {
 
     fn labels(component: &ComponentId, fault: Fault) -> Labels<3> {
         [
-            ("component", owned(&component.name)),
-            ("digest", owned(&component.digest)),
+            ("component", (&component.name).into()),
+            ("digest", (&component.digest).into()),
             ("fault", fault.name().into()),
         ]
     }
@@ -56,14 +56,14 @@ impl Faults {
         versions.retain(|version| !is_same(version));
         versions.push(component.clone());
         for fault in Fault::ALL {
-            appear(&self.counters, &Self::labels(component, fault));
+            of(&self.counters, Self::labels(component, fault));
         }
         if versions.iter().filter(|version| version.name == component.name).count() > VERSIONS
             && let Some(oldest) = versions.iter().position(|version| version.name == component.name)
         {
             let oldest = versions.remove(oldest);
             for fault in Fault::ALL {
-                self.counters.remove(&Self::labels(&oldest, fault));
+                self.counters.remove(&Self::labels(&oldest, fault).into());
             }
         }
     }
@@ -71,9 +71,9 @@ impl Faults {
     /// A version may fault before it is told of, and once more after its series went.
     fn count(&self, component: &ComponentId, fault: Fault) {
         let labels = Self::labels(component, fault);
-        if self.counters.get(&labels).is_none() {
+        if self.counters.get(&labels.clone().into()).is_none() {
             self.announce(component);
         }
-        self.counters.get_or_create(&labels).inc();
+        of(&self.counters, labels).inc();
     }
 }

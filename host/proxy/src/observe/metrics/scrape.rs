@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::calls::CallDurations;
-use super::family::{Counters, Families, Gauges, Rates, owned};
+use super::family::{Counters, Families, Gauges, Rates, of};
 
 /// What is known elsewhere, at the time of a scrape.
 #[derive(Clone, Debug, Default)]
@@ -74,9 +74,9 @@ impl BudgetSample {
         let extras: Gauges<1> =
             new.gauges("budget_extras", "Retries and hedges in flight that a budget counts");
         for Self { name, status } in budgets {
-            let labels = [("budget", owned(name))];
-            calls.get_or_create_owned(&labels).inc_by(as_gauge(status.calls_in_flight as u64));
-            extras.get_or_create_owned(&labels).inc_by(as_gauge(status.extras_in_flight as u64));
+            let labels = [("budget", name.into())];
+            of(&calls, labels.clone()).inc_by(as_gauge(status.calls_in_flight as u64));
+            of(&extras, labels).inc_by(as_gauge(status.extras_in_flight as u64));
         }
     }
 }
@@ -123,28 +123,28 @@ impl PolicySample {
         for &(field, shown) in &self.shown {
             let name = format!("{}_{field}", self.kind.replace('-', "_"));
             let kind = self.kind.replace('-', " ");
-            let policy = ("policy", owned(&self.name));
+            let policy = ("policy", (&self.name).into());
             match shown {
-                Shown::Word { is, of } => {
+                Shown::Word { is, of: all } => {
                     let help = format!("The {field} of a {kind}: 1 for one");
                     let words = states.entry(name);
                     let words = words.or_insert_with_key(|name| new.gauges(name, &help));
-                    for &word in of {
+                    for &word in all {
                         let labels = [policy.clone(), (field, word.into())];
-                        words.get_or_create_owned(&labels).set(i64::from(word == is));
+                        of(words, labels).set(i64::from(word == is));
                     }
                 }
                 Shown::Gauge(count) => {
                     let help = format!("Calls of a {kind}: {}", field.replace('_', " "));
                     let counts = counts.entry(name);
                     let counts = counts.or_insert_with_key(|name| new.gauges(name, &help));
-                    counts.get_or_create_owned(&[policy]).set(as_gauge(count));
+                    of(counts, [policy]).set(as_gauge(count));
                 }
                 Shown::RateGauge(rate) => {
                     let help = format!("Share of calls {field} by policies of a kind: {kind}");
                     let rates = rates.entry(name);
                     let rates = rates.or_insert_with_key(|name| new.rates(name, &help));
-                    rates.get_or_create_owned(&[policy]).set(rate);
+                    of(rates, [policy]).set(rate);
                 }
                 Shown::Count(_) | Shown::Rate(_) | Shown::Time(_) => {}
             }
@@ -183,28 +183,24 @@ impl Scrape {
         let info: Gauges<3> =
             new.gauges("component_info", "The versions of a component that are in use");
         for component in &self.components {
-            let labels = [("component", owned(&component.name))];
-            calls.get_or_create(&labels).inc_by(component.calls);
-            instances
-                .get_or_create(&labels)
-                .inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
-            memory
-                .get_or_create(&labels)
-                .inc_by(i64::try_from(component.memory).unwrap_or(i64::MAX));
-            skipped.get_or_create(&labels).inc_by(component.skipped);
-            let [name] = labels;
+            let name = ("component", (&component.name).into());
+            let labels = || [name.clone()];
+            of(&calls, labels()).inc_by(component.calls);
+            of(&instances, labels()).inc_by(i64::try_from(component.instances).unwrap_or(i64::MAX));
+            of(&memory, labels()).inc_by(i64::try_from(component.memory).unwrap_or(i64::MAX));
+            of(&skipped, labels()).inc_by(component.skipped);
             for standing in ComponentStanding::ALL {
-                let gauge = standings
-                    .get_or_create_owned(&[name.clone(), ("state", standing.name().into())]);
-                gauge.set(i64::from(standing == component.standing));
+                let state = ("state", standing.name().into());
+                of(&standings, [name.clone(), state])
+                    .set(i64::from(standing == component.standing));
             }
             if let Some(ComponentId { digest, generation, .. }) = &component.version {
                 let labels = [
                     name,
-                    ("digest", owned(digest)),
+                    ("digest", digest.into()),
                     ("generation", generation.to_string().into()),
                 ];
-                info.get_or_create(&labels).set(1);
+                of(&info, labels).set(1);
             }
         }
         let calls = self.components.iter().map(|sample| (&sample.name, &sample.call_times));
@@ -221,7 +217,7 @@ impl Scrape {
             dropped,
         );
         let build: Gauges<1> = new.gauges("build_info", "The version of fusebox");
-        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").into())]).set(1);
+        of(&build, [("version", env!("CARGO_PKG_VERSION").into())]).set(1);
         registry
     }
 }

@@ -17,7 +17,9 @@ use fusebox_wasm::{CallHistogram, ComponentStanding};
 use super::*;
 
 fn observe(metrics: &Metrics, request: Option<&Request>, policy: Option<&str>, kind: EventKind) {
-    metrics.observe(&Event { request, policy, decided_by: None, provenance: None, kind: &kind });
+    let (policy, kind) = (policy.map(Arc::from), &kind);
+    let policy = policy.as_ref();
+    metrics.observe(&Event { request, policy, decided_by: None, provenance: None, kind });
 }
 
 fn attempt(outcome: AttemptOutcome) -> EventKind {
