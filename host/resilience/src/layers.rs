@@ -6,6 +6,7 @@
 //! 9209). A layer that sees either leaves the retries to the one that makes them.
 
 use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::call::Call;
 use crate::outcome::{Outcome, Response};
@@ -13,22 +14,36 @@ use crate::outcome::{Outcome, Response};
 /// The header of the mark: `x-fusebox-attempt: 2`.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-fusebox-attempt");
 /// The header in which Envoy tells upstreams the number of an attempt, from 1.
-pub const ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// The errors of RFC 9209 with which a fusebox turns a call away without asking anybody.
 const REJECTIONS: [&str; 3] =
     ["destination_unavailable", "connection_limit_reached", "http_request_denied"];
 
-/// The mark that an attempt carries: the larger of the one that its request came with and its own
-/// number. `None`: what the request came with is passed on as it is.
-pub fn mark(call: &Call, attempt: u32) -> Option<HeaderValue> {
-    (attempt > 1).then(|| attempt_count(call, attempt))
+/// The marks that an attempt carries: the larger of the one that its request came with and its own
+/// number. What they do not name is passed on as the request came with it. `for_envoy`: its
+/// upstream wants the number in Envoy's header too, from the first attempt on.
+pub fn marks(
+    call: &Call,
+    attempt: u32,
+    for_envoy: bool,
+) -> SmallVec<[(HeaderName, HeaderValue); 2]> {
+    let mut marks = SmallVec::new();
+    if attempt > 1 || for_envoy {
+        let number = number(attempt.max(received(call)));
+        if attempt > 1 {
+            marks.push((ATTEMPT, number.clone()));
+        }
+        if for_envoy {
+            marks.push((ENVOY_ATTEMPT_COUNT, number));
+        }
+    }
+    marks
 }
 
-/// The number of the attempt, or the larger one of the mark that its request came with.
-pub fn attempt_count(call: &Call, attempt: u32) -> HeaderValue {
-    match attempt.max(received(call)) {
+fn number(attempt: u32) -> HeaderValue {
+    match attempt {
         // The usual ones need no memory of their own.
         1 => HeaderValue::from_static("1"),
         2 => HeaderValue::from_static("2"),
@@ -49,7 +64,8 @@ pub(crate) fn is_extra(call: &Call) -> bool {
 
 /// The mark that the request came with; 0 if there is none.
 fn received(call: &Call) -> u32 {
-    let mark = call.header(ATTEMPT.as_str());
+    // By its name as it is: a text would have to be parsed for every lookup.
+    let mark = call.head().headers.get(ATTEMPT);
     mark.and_then(|mark| mark.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
@@ -142,8 +158,16 @@ mod tests {
             }
             let body = crate::body::RequestBody::empty();
             let call = testing::call_with("1", request, body, Observers::default());
-            let mark = mark(&call, attempt);
-            assert_eq!(mark.as_ref().map(|mark| mark.to_str().unwrap()), sent, "{received:?}");
+            let marks = |for_envoy| {
+                let marks = marks(&call, attempt, for_envoy).into_iter();
+                marks.map(|(name, mark)| format!("{name}: {}", mark.to_str().unwrap())).collect()
+            };
+            let mark = sent.map(|sent| format!("x-fusebox-attempt: {sent}"));
+            let count = format!("x-envoy-attempt-count: {}", sent.or(received).unwrap_or("1"));
+            let without: Vec<String> = marks(false);
+            assert_eq!(without, Vec::from_iter(mark.clone()), "{received:?}");
+            let with: Vec<String> = marks(true);
+            assert_eq!(with, mark.into_iter().chain([count]).collect::<Vec<_>>(), "{received:?}");
         }
     }
 }

@@ -81,7 +81,7 @@ pub use event::{
     TimeoutEvent,
 };
 pub use held_until::HeldUntil;
-pub use layers::{ATTEMPT, ENVOY_ATTEMPT_COUNT, attempt_count, mark};
+pub use layers::{ATTEMPT, marks};
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};
 pub use parts::Parts;

@@ -28,7 +28,7 @@ pub(crate) enum Pushback {
 
 /// What the upstream asks for; `None`: nothing.
 pub(crate) fn pushback(call: &Call, outcome: &Outcome) -> Option<Pushback> {
-    let response = outcome.as_ref().ok()?;
+    let response = outcome.as_ref().ok().filter(|response| asks(response))?;
     let should_retry = response.headers.get(X_SHOULD_RETRY);
     if should_retry.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false")) {
         return Some(Pushback::Stop);
@@ -44,7 +44,13 @@ pub(crate) fn asks_for_rest(call: &Call, outcome: &Outcome) -> bool {
 
 /// How long the upstream asks to be left alone; `None`: it does not ask.
 pub(crate) fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration> {
-    wait(call, outcome.as_ref().ok()?)
+    wait(call, outcome.as_ref().ok().filter(|response| asks(response))?)
+}
+
+/// Whether any of its headers asks for something. Most do not, and comparing each name takes less
+/// than a lookup for each header that may ask.
+fn asks(Response { headers, .. }: &Response) -> bool {
+    headers.keys().any(|name| [X_SHOULD_RETRY, RETRY_AFTER_MS, header::RETRY_AFTER].contains(name))
 }
 
 fn wait(call: &Call, Response { status, headers, .. }: &Response) -> Option<Duration> {

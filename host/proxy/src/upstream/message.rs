@@ -6,9 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use fusebox_http1::{BodyEncoder, RequestFraming, encode_request};
-use fusebox_resilience::{
-    ATTEMPT, AttemptBody, BodyHold, Call, ENVOY_ATTEMPT_COUNT, attempt_count, mark,
-};
+use fusebox_resilience::{AttemptBody, BodyHold, Call, marks};
 use http::header;
 use http_body::Body;
 use tokio::io::AsyncWrite;
@@ -48,15 +46,11 @@ impl Message {
         let head = call.head();
         let mut encoded = buffers.take_write();
         let host = (&header::HOST, upstream.host(&head.headers));
-        let is_counted = upstream.settings.envoy_attempt_count;
-        let marks = [
-            (ATTEMPT, mark(call, attempt)),
-            (ENVOY_ATTEMPT_COUNT, is_counted.then(|| attempt_count(call, attempt))),
-        ];
-        let marks = marks.iter().filter_map(|(name, mark)| Some((name, mark.as_ref()?)));
-        let is_mark = |name| marks.clone().any(|(mark, _)| mark == name);
+        let marks = marks(call, attempt, upstream.settings.envoy_attempt_count);
+        let is_mark = |name| marks.iter().any(|(mark, _)| mark == name);
         let others = call.headers().filter(|(name, _)| **name != header::HOST && !is_mark(*name));
-        let headers = iter::once(host).chain(others).chain(marks.clone());
+        let marks = marks.iter().map(|(name, mark)| (name, mark));
+        let headers = iter::once(host).chain(others).chain(marks);
         let encoder = encode_request(
             &mut encoded,
             &head.method,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use fusebox_resilience::{
     ATTEMPT, Attempt, Budget, Call, Observers, Outcome, Pipeline, Policy, Random, Request,
-    RequestBody, Response, ResponseBody, Scope, Upstream, Worker, mark,
+    RequestBody, Response, ResponseBody, Scope, Upstream, Worker, marks,
 };
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, StatusCode};
@@ -160,7 +160,8 @@ impl Upstream for Layer {
         Box::pin(async move {
             let attempt = Attempt::begin(call, scope, &"layer".into());
             let received = call.header(ATTEMPT.as_str()).cloned();
-            let marked = mark(call, attempt.number()).or(received);
+            let mark = marks(call, attempt.number(), false).pop().map(|(_, mark)| mark);
+            let marked = mark.or(received);
             self.sent.borrow_mut().push(attempt.number());
             let outcome = self.next.call(marked).await;
             attempt.finish(outcome)
