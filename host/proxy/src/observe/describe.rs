@@ -501,11 +501,15 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A delay for people: `1s`, `250ms`, `1.038s`. What jitter adds beyond three places is noise.
+/// A delay for people: `0s`, `250ms`, `1.038s`. What jitter adds beyond three places is noise.
 struct Human(Duration);
 
 impl fmt::Display for Human {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() {
+            // Of no unit, and usual: writing it as the others took a sixth of a retry's line.
+            return f.write_str("0s");
+        }
         let unit = if self.0 >= Duration::from_secs(1) { 1_000_000 } else { 1_000 };
         let nanoseconds = (self.0.as_nanos() + unit / 2) / unit * unit;
         write!(f, "{:?}", Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)))
@@ -538,7 +542,7 @@ mod tests {
             (Duration::from_nanos(1_037_512_345), "1.038s"),
             (Duration::from_nanos(37_512_345), "37.512ms"),
             (Duration::from_nanos(999_999_999), "1s"),
-            (Duration::ZERO, "0ns"),
+            (Duration::ZERO, "0s"),
         ];
         for (delay, expected) in cases {
             assert_eq!(Human(delay).to_string(), expected);
