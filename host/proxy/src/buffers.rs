@@ -29,6 +29,8 @@ const MOST_HEADERS: usize = 64;
 pub struct Buffers {
     /// First in, first out.
     read: RefCell<VecDeque<BytesMut>>,
+    /// Those that bodies were read into. Last in, first out: nobody uses their memory any more.
+    large: RefCell<Vec<BytesMut>>,
     write: RefCell<Vec<Vec<u8>>>,
     headers: RefCell<Vec<HeaderMap>>,
 }
@@ -44,6 +46,19 @@ impl Buffers {
         let mut read = self.read.borrow_mut();
         if read.len() < KEPT {
             read.push_back(buffer);
+        }
+    }
+
+    /// A buffer for a body.
+    pub(crate) fn take_large(&self) -> BytesMut {
+        self.large.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Of a body that waits.
+    pub(crate) fn put_large(&self, buffer: BytesMut) {
+        let mut large = self.large.borrow_mut();
+        if large.len() < KEPT {
+            large.push(buffer);
         }
     }
 
@@ -78,18 +93,20 @@ impl Buffers {
     /// Drops half of what is unused. Called now and then, it leaves nothing of a burst.
     pub(crate) fn thin_out(&self) {
         let mut read = self.read.borrow_mut();
+        let mut large = self.large.borrow_mut();
         let mut write = self.write.borrow_mut();
         let mut headers = self.headers.borrow_mut();
-        let halves = (read.len() / 2, write.len() / 2, headers.len() / 2);
-        read.truncate(halves.0);
-        write.truncate(halves.1);
-        headers.truncate(halves.2);
+        let halves = [read.len(), large.len(), write.len(), headers.len()].map(|count| count / 2);
+        read.truncate(halves[0]);
+        large.truncate(halves[1]);
+        write.truncate(halves[2]);
+        headers.truncate(halves[3]);
     }
 
-    /// Read buffers, write buffers and header maps that are unused.
-    fn unused(&self) -> [usize; 3] {
-        let Self { read, write, headers } = self;
-        [read.borrow().len(), write.borrow().len(), headers.borrow().len()]
+    /// Read buffers, large ones, write buffers and header maps that are unused.
+    fn unused(&self) -> [usize; 4] {
+        let Self { read, large, write, headers } = self;
+        [read.borrow().len(), large.borrow().len(), write.borrow().len(), headers.borrow().len()]
     }
 }
 
@@ -108,6 +125,7 @@ mod tests {
         let buffers = Buffers::default();
         for _ in 0..KEPT + 5 {
             buffers.put_read(BytesMut::with_capacity(10));
+            buffers.put_large(BytesMut::with_capacity(10));
             buffers.put_write(Vec::with_capacity(10));
             buffers.put_headers(HeaderMap::with_capacity(10));
         }
@@ -116,7 +134,7 @@ mod tests {
             buffers.thin_out();
             Some(unused)
         });
-        let halves: Vec<_> = [64, 32, 16, 8, 4, 2, 1, 0].map(|unused| [unused; 3]).into();
+        let halves: Vec<_> = [64, 32, 16, 8, 4, 2, 1, 0].map(|unused| [unused; 4]).into();
         assert_eq!(left.take(halves.len()).collect::<Vec<_>>(), halves);
     }
 }

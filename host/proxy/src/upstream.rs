@@ -86,7 +86,8 @@ impl HttpUpstream {
     /// The first attempt makes the first connection. `buffers` are the worker's, `budget` is that
     /// of all workers.
     pub fn new(config: Arc<UpstreamConfig>, budget: Arc<Budget>, buffers: &Rc<Buffers>) -> Self {
-        let pool = Pool::new(config.settings.idle_timeout.0, config.settings.max_idle);
+        let (idle_timeout, max_idle) = (config.settings.idle_timeout.0, config.settings.max_idle);
+        let pool = Pool::new(idle_timeout, max_idle, buffers.clone());
         Self {
             endpoint: config.endpoint.url.as_str().into(),
             config,
@@ -128,7 +129,7 @@ impl HttpUpstream {
     }
 
     fn lease(&self, connection: UpstreamConnection) -> Lease {
-        Lease::new(connection, self.pool.clone(), self.buffers.take_read())
+        Lease::new(connection, self.pool.clone())
     }
 
     /// Sends the message and reads the response. `None`: nothing of it was sent, or it was sent on
@@ -223,10 +224,8 @@ impl HttpUpstream {
                 _ => ResponseBody::empty(),
             };
             // A request body that is still being sent ends here, and so does its connection.
-            if matches!(sending, SendProgress::Whole)
-                && let Some(buffer) = lease.give_back()
-            {
-                self.buffers.put_read(buffer);
+            if matches!(sending, SendProgress::Whole) {
+                lease.give_back();
             }
             body
         } else {

@@ -56,10 +56,10 @@ impl UpstreamBody {
 impl Receiving {
     /// `None`: the body has ended.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
-        let connection = &mut self.lease.connection;
-        connection.poll_task(cx)?;
+        self.lease.connection.poll_task(cx)?;
         loop {
-            match self.decoder.decode(&mut connection.buffer).map_err(broken_off)? {
+            let buffer = &mut self.lease.connection.buffer;
+            match self.decoder.decode(buffer).map_err(broken_off)? {
                 Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
                 Decoded::Trailers(trailers) => {
                     return Poll::Ready(Ok(Some(Frame::trailers(trailers))));
@@ -67,7 +67,7 @@ impl Receiving {
                 Decoded::End => return Poll::Ready(Ok(None)),
                 Decoded::More => {}
             }
-            if ready!(connection.poll_read(self.decoder.wanted(), cx)).map_err(broken_off)? == 0 {
+            if ready!(self.lease.poll_read(self.decoder.wanted(), cx)).map_err(broken_off)? == 0 {
                 self.decoder.end_of_input().map_err(broken_off)?;
             }
         }

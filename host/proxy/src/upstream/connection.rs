@@ -63,6 +63,11 @@ impl UpstreamConnection {
         pin!(self.reader.read_buf(&mut self.buffer)).poll(cx)
     }
 
+    /// Whether something has come, as far as the runtime knows.
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.reader.as_ref().poll_read_ready(cx).map(drop)
+    }
+
     /// Sends as much of the message as possible now.
     pub(super) fn poll_send(
         &mut self,

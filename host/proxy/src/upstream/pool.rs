@@ -2,19 +2,22 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use fusebox_resilience::clock;
 use tokio::time::Instant;
 
 use super::connection::UpstreamConnection;
+use crate::buffers::Buffers;
 
 pub(super) struct Pool {
     idle: RefCell<Vec<IdleConnection>>,
     idle_timeout: Duration,
     max_idle: usize,
+    buffers: Rc<Buffers>,
 }
 
 struct IdleConnection {
@@ -23,8 +26,9 @@ struct IdleConnection {
 }
 
 impl Pool {
-    pub(super) fn new(idle_timeout: Duration, max_idle: usize) -> Self {
-        Self { idle: RefCell::default(), idle_timeout, max_idle }
+    /// Connections in use read into `buffers`; unused ones hold none.
+    pub(super) fn new(idle_timeout: Duration, max_idle: usize, buffers: Rc<Buffers>) -> Self {
+        Self { idle: RefCell::default(), idle_timeout, max_idle, buffers }
     }
 
     /// The connection that was used last, if nothing has come on it, neither bytes nor its end. The
@@ -75,17 +79,48 @@ pub(super) struct Lease {
     pool: Rc<Pool>,
     /// Whether the upstream takes further requests on it.
     pub(super) keep_alive: bool,
+    /// Whether the connection reads into a large buffer.
+    has_large: bool,
 }
 
 impl Lease {
-    /// Reads go into `buffer`.
-    pub(super) fn new(
-        mut connection: UpstreamConnection,
-        pool: Rc<Pool>,
-        buffer: BytesMut,
-    ) -> Self {
-        connection.buffer = buffer;
-        Self { connection, pool, keep_alive: false }
+    pub(super) fn new(mut connection: UpstreamConnection, pool: Rc<Pool>) -> Self {
+        connection.buffer = pool.buffers.take_read();
+        Self { connection, pool, keep_alive: false, has_large: false }
+    }
+
+    /// Reads on within a body. A stream that waits holds no buffer.
+    pub(super) fn poll_read(
+        &mut self,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.connection.poll_read_ready(cx).is_ready() {
+            if !self.has_large && self.connection.buffer.is_empty() {
+                self.put_buffer();
+                self.connection.buffer = self.pool.buffers.take_large();
+                self.has_large = true;
+            }
+            let read = self.connection.poll_read(most, cx);
+            if read.is_ready() {
+                return read;
+            }
+        }
+        if self.has_large && self.connection.buffer.is_empty() {
+            self.put_buffer();
+            self.has_large = false;
+        }
+        Poll::Pending
+    }
+
+    /// Gives an empty buffer back.
+    fn put_buffer(&mut self) {
+        let buffer = std::mem::take(&mut self.connection.buffer);
+        if self.has_large {
+            self.pool.buffers.put_large(buffer);
+        } else if buffer.capacity() > 0 {
+            self.pool.buffers.put_read(buffer);
+        }
     }
 
     /// Whether the connection can serve another request after the response: not while a request
@@ -95,14 +130,12 @@ impl Lease {
     }
 
     /// Ends the exchange. The connection returns to the pool if it can be used again and nothing
-    /// has arrived after the response, which would be taken for the next one. Then it returns the
-    /// read buffer: unused connections hold no buffer.
-    pub(super) fn give_back(mut self) -> Option<BytesMut> {
-        (self.is_reusable() && self.connection.buffer.is_empty()).then(|| {
-            let buffer = std::mem::take(&mut self.connection.buffer);
+    /// has arrived after the response, which would be taken for the next one.
+    pub(super) fn give_back(mut self) {
+        if self.is_reusable() && self.connection.buffer.is_empty() {
+            self.put_buffer();
             self.pool.put(self.connection);
-            buffer
-        })
+        }
     }
 }
 
@@ -119,7 +152,7 @@ mod tests {
     async fn a_connection_with_bytes_that_the_runtime_has_not_seen_is_not_used_again() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let pool = Pool::new(Duration::from_secs(60), 2);
+        let pool = Pool::new(Duration::from_secs(60), 2, Rc::default());
         for sends in ["", "HTTP/1.1 200 OK\r\n"] {
             let connection = TcpStream::connect(address).await.unwrap();
             let (mut upstream, _) = listener.accept().unwrap();

@@ -10,7 +10,7 @@ use fusebox_dev::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::Proxy;
+use crate::support::{Proxy, ROUTE};
 
 /// With every question it needs 16 MiB more, and traps if it gets none.
 fn grows() -> Vec<u8> {
@@ -117,4 +117,48 @@ fn what_a_burst_has_taken_is_given_back_within_half_a_minute() {
     eventually("its memory", || (proxy.private_memory() < few).then_some(()));
     let taken = over.elapsed();
     assert!(taken < Duration::from_secs(30), "{taken:?}");
+}
+
+/// Streams at once.
+const STREAMS: usize = 300;
+const PIECE: usize = 64 << 10;
+
+/// Waits until each of many streams takes less than so many bytes, when its client has read so many
+/// pieces of `path`.
+fn a_stream_takes_less(bytes: u64, path: &str, pieces: usize) {
+    let origin = Origin::start(|connection| {
+        while let Some(seen) = connection.head() {
+            connection.wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            let piece = format!("{PIECE:x}\r\n{}\r\n", "x".repeat(PIECE));
+            let count = if seen.request.target() == "/waits" { 4 } else { usize::MAX };
+            if (0..count).all(|_| connection.wire.try_send(&piece).is_ok()) {
+                connection.wire.rest();
+            }
+        }
+    });
+    let proxy = Proxy::before(&origin, &format!("workers = 2\n{ROUTE}"));
+    let begin = || {
+        let mut client = proxy.connect();
+        client.send(get(path, "1"));
+        assert_eq!(client.head().expect("a head").status(), 200);
+        let mut left = pieces * PIECE;
+        while left > 0 {
+            left -= client.chunk().len();
+        }
+        client
+    };
+    drop(begin());
+    let idle = proxy.private_memory();
+    let streams: Vec<Wire> = (0..STREAMS).map(|_| begin()).collect();
+    proxy.counts(&[("fusebox_connections", STREAMS as f64)]);
+    // What is only kept for a moment goes within seconds.
+    let taken = || proxy.private_memory().saturating_sub(idle) / STREAMS as u64;
+    eventually(&format!("less than {bytes} of {path}"), || (taken() < bytes).then_some(()));
+    drop(streams);
+}
+
+#[test]
+fn a_stream_holds_little_while_it_waits_and_not_much_while_its_client_takes_nothing() {
+    a_stream_takes_less(32 << 10, "/waits", 4);
+    a_stream_takes_less(128 << 10, "/endless", 0);
 }
