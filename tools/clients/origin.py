@@ -8,6 +8,7 @@
 | `/events/N` | N server-sent events, one each 100 ms |
 | `/endless` | the same, for ever |
 | `/trailers` | chunks with trailers |
+| `/hints` | 103 Early Hints, and then the answer |
 | `/cached` | an entity tag, and 304 to who has it |
 | `/until-close` | a body that ends with its connection |
 | `/early` | 413 to the head of a request; its body is not read |
@@ -118,6 +119,9 @@ class Origin:
         elif path == "/trailers":
             chunks(connection, ["some ", "text"], "text/plain", 0,
                    "trailer: digest\r\n", "digest: abc\r\n")
+        elif path == "/hints":
+            connection.sendall(b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n")
+            send(connection, request, b"hinted", "text/plain")
         elif path == "/cached":
             if request.field("if-none-match") == '"1"':
                 connection.sendall(b'HTTP/1.1 304 Not Modified\r\netag: "1"\r\n\r\n')

@@ -35,6 +35,7 @@ pub mod compile;
 pub mod config;
 mod handler;
 pub mod headers;
+mod interim;
 pub mod observe;
 pub mod priority;
 pub mod proxy;

@@ -11,6 +11,7 @@ mod accepted;
 mod connection;
 mod date;
 mod door;
+mod hints;
 mod idle;
 mod incoming;
 mod linger;

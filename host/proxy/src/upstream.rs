@@ -43,6 +43,7 @@ use tokio::time::timeout;
 use crate::buffers::Buffers;
 use crate::config::{Endpoint, UpstreamConfig};
 use crate::headers;
+use crate::interim;
 use crate::route::OtherUpstream;
 use crate::sending::SendError;
 use crate::sockets;
@@ -193,7 +194,8 @@ impl HttpUpstream {
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(NoResponse::Connection(Some(error)))),
             }
-            let head = parser.parse_into(&mut connection.buffer, || self.buffers.take_headers());
+            let map = || self.buffers.take_headers();
+            let head = parser.parse_into(&mut connection.buffer, map, interim::came);
             if let Some(head) = head.map_err(NoResponse::Response)? {
                 return Poll::Ready(Ok(head));
             }

@@ -136,6 +136,14 @@ def _(site):
     holds(told.endswith(b"\r\n\r\nsome textdigest: abc\r\n"), told)
 
 
+@case("curl: early hints come before the answer, but not to HTTP/1.0")
+def _(site):
+    told = curl("--include", site.url("/hints"), site.url("/hints"))
+    equal(told.count(b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\nHTTP/1.1 200"), 2)
+    told = curl("--http1.0", "--include", site.url("/hints"))
+    holds(b" 103 " not in told and told.endswith(b"hinted"), told)
+
+
 @case("curl: 304, and a body that ends with its connection")
 def _(site):
     told = write_out(site, "--header", 'if-none-match: "1"', site.url("/cached"))

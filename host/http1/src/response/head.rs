@@ -11,7 +11,7 @@ use crate::framing::Framing;
 use crate::head::{BodyFields, FieldPlaces, Noted, Progress, ROOM, field_name, find_places};
 use crate::limits::MAX_HEADERS;
 
-/// Interim responses (1xx) to one request that are passed over.
+/// Interim responses (1xx) to one request.
 const MAX_INTERIM: u32 = 100;
 
 /// The head of a final response, or of one that switches protocols.
@@ -83,10 +83,11 @@ impl ResponseHeadParser {
     /// # Errors
     /// It is no head that can be used.
     pub fn parse(&mut self, buffer: &mut BytesMut) -> Result<Option<ResponseHead>, ResponseFault> {
-        self.parse_into(buffer, HeaderMap::new)
+        self.parse_into(buffer, HeaderMap::new, |_, _| {})
     }
 
-    /// The same, with an empty map to put headers into, which may have the memory for them.
+    /// The same, with an empty map to put headers into, which may have the memory for them. Each
+    /// interim head is passed to `interim`.
     ///
     /// # Errors
     /// It is no head that can be used.
@@ -94,6 +95,7 @@ impl ResponseHeadParser {
         &mut self,
         buffer: &mut BytesMut,
         map: impl Fn() -> HeaderMap,
+        mut interim: impl FnMut(StatusCode, HeaderMap),
     ) -> Result<Option<ResponseHead>, ResponseFault> {
         loop {
             if !self.progress.may_be_whole(buffer) {
@@ -108,6 +110,7 @@ impl ResponseHeadParser {
             if self.interim > MAX_INTERIM {
                 return Err(ResponseFault::TooManyInterim);
             }
+            interim(head.status, head.headers);
         }
     }
 
@@ -140,7 +143,7 @@ impl ResponseHeadParser {
         find_places(&mut places, buffer, parsed.headers);
 
         let bytes = buffer.split_to(length).freeze();
-        // An interim one goes nowhere.
+        // An interim one has no use for the memory of a whole one.
         let is_interim = status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
         let mut headers = if is_interim { HeaderMap::new() } else { map() };
         headers.reserve(places.len() + ROOM);

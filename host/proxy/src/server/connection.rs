@@ -44,6 +44,7 @@ use super::socket::Wire;
 use crate::config::ListenerConfig;
 use crate::handler::{Begun, ClientResponse, RequestHandler};
 use crate::headers::Hop;
+use crate::interim;
 use crate::reply::Unread;
 use crate::sending::{OutgoingMessage, SendError};
 use crate::stall::Stall;
@@ -228,9 +229,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             let mut outgoing = {
                 let mut answer = pin!(self.shared.handler.answer(begun));
                 let (incoming, wire, departure) = (&self.incoming, &self.wire, &mut self.departure);
-                let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
-                    Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                    Poll::Pending => poll_left(incoming, wire, departure, cx).map(|()| None),
+                let of_exchange = &exchange;
+                let answer = poll_fn(|cx| {
+                    let (polled, heads) = interim::collect(|| answer.as_mut().poll(cx));
+                    if !heads.is_empty() {
+                        incoming.borrow_mut().hints.add(heads, of_exchange);
+                    }
+                    if let Poll::Ready(answer) = polled {
+                        return Poll::Ready(Some(answer));
+                    }
+                    if let Poll::Ready(Err(_)) = incoming.borrow_mut().poll_interim(cx) {
+                        return Poll::Ready(None);
+                    }
+                    poll_left(incoming, wire, departure, cx).map(|()| None)
                 });
                 // Without one, the call has been cancelled.
                 let Some(mut answer) = answer.await else { return After::Close };
@@ -286,9 +297,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         if !self.is_kept(exchange) {
             exchange.end_after_this();
         }
-        self.incoming.borrow_mut().begin_answer();
         let buffers = self.shared.handler.buffers();
         let mut encoded = buffers.take_write();
+        self.incoming.borrow_mut().begin_answer(&mut encoded);
         let date = (!answer.headers.contains_key(header::DATE)).then(|| self.shared.dates.now());
         let (fields, length) = (answer.fields(date.as_ref()), answer.length());
         let encoder = exchange.encode_response(answer.status, fields, length, &mut encoded);

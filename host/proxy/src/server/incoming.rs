@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
+use super::hints::Hints;
 use super::pace::Pace;
 use crate::buffers::Buffers;
 
@@ -43,6 +44,8 @@ pub(super) struct Incoming<S> {
     is_wanted: bool,
     /// What is left to be sent before the client sends its body.
     owed: &'static [u8],
+    /// What else goes out before the final response.
+    pub(super) hints: Hints,
     is_gone: bool,
     /// That of the current request's body.
     pace: Pace,
@@ -62,6 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
             requests: 0,
             is_wanted: false,
             owed: &[],
+            hints: Hints::default(),
             is_gone: false,
             pace,
             overdue: None,
@@ -98,10 +102,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
                 && (self.is_wanted || self.decoder.remaining().is_some_and(|left| left <= short))
     }
 
-    /// The final response begins: nothing goes out before it any more. How fast the rest of the
-    /// request comes may depend on it.
-    pub(super) fn begin_answer(&mut self) {
+    /// Sends what goes out before the final response, but for the word to go on, if that has not
+    /// begun: whoever wants the body sends it.
+    pub(super) fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.owed.len() < CONTINUE.len() {
+            ready!(self.poll_owed(cx))?;
+        }
+        self.hints.poll_send(Pin::new(&mut self.stream), cx)
+    }
+
+    fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.owed.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, self.owed))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.owed = &self.owed[written..],
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The final response begins in `out`: nothing goes out before it any more, but for the rest of
+    /// what has begun to. How fast the rest of the request comes may depend on it.
+    pub(super) fn begin_answer(&mut self, out: &mut Vec<u8>) {
+        if self.owed.len() < CONTINUE.len() {
+            out.extend_from_slice(self.owed);
+        }
         self.owed = &[];
+        self.hints.end(out);
         self.pace.be_lenient();
     }
 
@@ -155,10 +182,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        while !self.owed.is_empty() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, self.owed)) {
-                Ok(written @ 1..) => self.owed = &self.owed[written..],
-                Ok(0) | Err(_) => return Poll::Ready(Some(Err(self.incomplete("client left")))),
+        if !self.owed.is_empty() {
+            // What is before it has to be out.
+            let before = ready!(self.hints.poll_send(Pin::new(&mut self.stream), cx));
+            if before.is_err() || ready!(self.poll_owed(cx)).is_err() {
+                return Poll::Ready(Some(Err(self.incomplete("client left"))));
             }
         }
         loop {

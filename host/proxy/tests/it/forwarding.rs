@@ -459,14 +459,61 @@ fn who_expects_100_is_told_to_continue_if_the_body_is_wanted() {
 }
 
 #[test]
-fn an_interim_answer_of_the_upstream_is_not_the_answer() {
-    let hints = format!("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{}", ok("the answer"));
-    let origin =
-        Origin::answering([hints, format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok("the answer"))]);
+fn interim_answers_of_the_upstream_go_on_to_who_knows_them() {
+    let (go_on, may_go_on) = channel();
+    let may_go_on = Mutex::new(may_go_on);
+    let origin = Origin::start(move |connection| {
+        while connection.request().is_some() {
+            connection.wire.send("HTTP/1.1 100 Continue\r\n\r\n");
+            let fields = "link: </a.css>; rel=preload\r\nkeep-alive: timeout=5\r\n\
+                          connection: x-hop\r\nx-hop: 1\r\ncontent-length: 7\r\n";
+            connection.wire.send(format!("HTTP/1.1 103 Early Hints\r\n{fields}\r\n"));
+            connection.wire.send("HTTP/1.1 102 Processing\r\n\r\n");
+            may_go_on.lock().expect("no panic").recv().expect("a test");
+            connection.wire.send(ok("the answer"));
+        }
+    });
     let proxy = alone(&origin);
     let mut client = proxy.connect();
-    assert_eq!(client.ask(get("/", "1")).text(), "the answer");
-    assert_eq!(client.ask(post("x", "2")).text(), "the answer");
+    for id in ["1", "2"] {
+        client.send(get("/", id));
+        // It has them before the answer is there.
+        let hints = client.head().expect("hints");
+        assert_eq!(hints.start, "HTTP/1.1 103 Early Hints");
+        let link = ("link".to_owned(), "</a.css>; rel=preload".to_owned());
+        assert_eq!(hints.headers, [link]);
+        assert_eq!(client.head().expect("a word").start, "HTTP/1.1 102 Processing");
+        go_on.send(()).expect("an origin");
+        assert_eq!(client.response().text(), "the answer");
+    }
+    // Who expects to be told to continue is told so once.
+    client.send("POST / HTTP/1.1\r\nhost: b\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n");
+    assert_eq!(client.head().expect("a word").start, "HTTP/1.1 100 Continue");
+    client.send("x");
+    assert_eq!(client.head().expect("hints").start, "HTTP/1.1 103 Early Hints");
+    assert_eq!(client.head().expect("a word").start, "HTTP/1.1 102 Processing");
+    go_on.send(()).expect("an origin");
+    assert_eq!(client.response().status(), 200);
+    // HTTP/1.0 knows none.
+    go_on.send(()).expect("an origin");
+    let answer = proxy.ask("GET / HTTP/1.0\r\nhost: b\r\n\r\n");
+    assert_eq!((answer.status(), answer.text()), (200, "the answer"));
+}
+
+#[test]
+fn interim_answers_are_bounded_in_number_and_bytes() {
+    let hint =
+        |length: usize| format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "x".repeat(length));
+    for (hints, most) in [(hint(10).repeat(50), 8), (hint(6 << 10).repeat(5), 2)] {
+        let origin = Origin::answering([format!("{hints}{}", ok("the answer"))]);
+        let proxy = alone(&origin);
+        let mut client = proxy.connect();
+        client.send(get("/", "1"));
+        for _ in 0..most {
+            assert_eq!(client.head().expect("hints").start, "HTTP/1.1 103 Early Hints");
+        }
+        assert_eq!(client.response().text(), "the answer");
+    }
 }
 
 #[test]
