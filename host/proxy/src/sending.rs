@@ -19,6 +19,9 @@ const COPY: usize = 8 * 1024;
 /// How many bytes are gathered before a write.
 const GATHER: usize = 16 * 1024;
 
+/// What had more room was for a long head, and is not kept while the body goes out.
+const LONGEST: usize = 32 * 1024;
+
 /// The part of a message that is not sent yet.
 pub(crate) struct OutgoingMessage<B> {
     /// Encoded bytes; the first `written` of them are sent.
@@ -124,6 +127,9 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> OutgoingMessage<B> {
             ready!(self.poll_write(writer, cx))?;
         }
         self.encoded.clear();
+        if self.encoded.capacity() > LONGEST {
+            self.encoded = Vec::new();
+        }
         self.written = 0;
         Poll::Ready(Ok(()))
     }
@@ -218,6 +224,25 @@ mod tests {
     impl AsRef<[u8]> for Memory {
         fn as_ref(&self) -> &[u8] {
             &self.bytes
+        }
+    }
+
+    #[test]
+    fn a_long_head_that_is_sent_holds_nothing_though_the_body_is_waited_for() {
+        for length in [100, 60 * 1024] {
+            let body = StreamBody::new(pending::<Result<Frame<Bytes>, Error>>());
+            let encoder = HttpExchange::without_request().encode_response(
+                StatusCode::OK,
+                std::iter::empty(),
+                None,
+                &mut Vec::new(),
+            );
+            let mut message = OutgoingMessage::new(vec![b'x'; length], encoder, body);
+            let mut sent = Vec::new();
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(message.poll_send(&mut sent, &mut cx).is_pending());
+            assert_eq!(sent.len(), length);
+            assert!(message.encoded.capacity() <= LONGEST, "{length}");
         }
     }
 
