@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{io, thread};
 
-use fusebox_resilience::{AdminEvent, Denial, EventKind, Observers, Shown};
+use fusebox_resilience::{AdminEvent, Denial, EventKind, Observers, query_values};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::runtime::{Builder, LocalOptions};
@@ -229,7 +229,7 @@ impl Admin {
     /// Makes a change, for somebody who may.
     async fn change(&self, change: AdminChange<'_>, body: Incoming) -> AdminAnswer {
         match change {
-            AdminChange::Command { policy, command } => self.command(policy, command),
+            AdminChange::Command { policy, command, key } => self.command(policy, command, &key),
             AdminChange::Reload => self.switches.reload().await,
             AdminChange::RollBack { component } => {
                 self.switches.roll_back(component.to_owned()).await
@@ -238,7 +238,7 @@ impl Admin {
         }
     }
 
-    fn command(&self, name: &str, command: &str) -> AdminAnswer {
+    fn command(&self, name: &str, command: &str, key: &[String]) -> AdminAnswer {
         let Some(policy) = self.running.policies.get(name) else {
             return text(StatusCode::NOT_FOUND, format!("no policy `{name}`\n"));
         };
@@ -251,12 +251,10 @@ impl Admin {
             let message = format!("no command `{command}`; expected {}\n", commands.join(", "));
             return text(StatusCode::NOT_FOUND, message);
         }
-        policy.command(command, &self.observers);
-        let state = policy.show().into_iter().find_map(|(_, shown)| match shown {
-            Shown::Word { is, .. } => Some(is),
-            _ => None,
-        });
-        text(StatusCode::OK, format!("{name}: {}\n", state.unwrap_or(command)))
+        match policy.command(command, key, &self.observers) {
+            Ok(state) => text(StatusCode::OK, format!("{name}: {state}\n")),
+            Err(wrong) => text(StatusCode::BAD_REQUEST, format!("`{name}`: {wrong}\n")),
+        }
     }
 
     /// Checks who asks for a change.
@@ -318,9 +316,9 @@ impl Admin {
 }
 
 /// What a request changes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum AdminChange<'a> {
-    Command { policy: &'a str, command: &'a str },
+    Command { policy: &'a str, command: &'a str, key: Vec<String> },
     Reload,
     RollBack { component: &'a str },
     Push { component: &'a str },
@@ -328,9 +326,13 @@ enum AdminChange<'a> {
 
 impl<'a> AdminChange<'a> {
     /// `None`: it changes nothing.
-    fn of(method: &Method, steps: &[&'a str]) -> Option<Self> {
+    fn of(method: &Method, steps: &[&'a str], query: &str) -> Option<Self> {
         Some(match (method, steps) {
-            (&Method::POST, &["policies", policy, command]) => Self::Command { policy, command },
+            (&Method::POST, &["policies", policy, command]) => {
+                let key = query_values(query, "key");
+                let key = key.map(|value| String::from_utf8_lossy(&value).into_owned()).collect();
+                Self::Command { policy, command, key }
+            }
             (&Method::POST, ["reload"]) => Self::Reload,
             (&Method::POST, &["components", component, "rollback"]) => Self::RollBack { component },
             (&Method::PUT, &["components", component]) => Self::Push { component },
@@ -374,14 +376,17 @@ impl AdminService for Admin {
         if let Some(refusal) = self.refuse(&request, &requester, &steps) {
             return refusal;
         }
-        let Some(change) = AdminChange::of(&method, &steps) else {
+        let Some(change) = AdminChange::of(&method, &steps, request.uri().query().unwrap_or(""))
+        else {
             return self.show(&method, &steps).await;
         };
         if let Err(refusal) = self.authorize(&request, &requester).await {
             return refusal;
         }
         requester.is_changing.set(true);
-        let named = named(&request);
+        // With the key that a command is for.
+        let target = request.uri().path_and_query().map_or(&*path, |target| target.as_str());
+        let named = format!("{method} {target}").into();
         let (admin, requester) = (&*self, &requester);
         let mut audited = AuditedChange { admin, requester, request: named, status: None };
         let answer = self.change(change, request.into_body()).await;

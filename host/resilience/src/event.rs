@@ -16,8 +16,8 @@ pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestF
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit};
 pub use policy::{
-    AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent, HedgeEvent, NoHedge,
-    NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
+    AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent, HedgeEvent,
+    KeysEvent, NoHedge, NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
 };
 pub use server::ServerEvent;
 
@@ -63,6 +63,8 @@ pub enum EventKind {
     AdaptiveThrottler(AdaptiveThrottlerEvent),
     /// In the line in front of a policy.
     Queue(QueueEvent),
+    /// Among the keys of a policy.
+    Keys(KeysEvent),
     /// In a hedge.
     Hedge(HedgeEvent),
     /// To a component.
@@ -96,6 +98,7 @@ from_groups!(
     Fallback(FallbackEvent),
     AdaptiveThrottler(AdaptiveThrottlerEvent),
     Queue(QueueEvent),
+    Keys(KeysEvent),
     Hedge(HedgeEvent),
     Component(ComponentEvent),
     Connection(ConnectionEvent),

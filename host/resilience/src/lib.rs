@@ -41,6 +41,8 @@ pub mod config;
 mod error;
 mod event;
 mod held_until;
+mod key;
+mod keyed;
 mod layers;
 mod levels;
 mod native;
@@ -77,10 +79,11 @@ pub use event::{
     AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
     CircuitBreakerEvent, CircuitState, ComponentEvent, ComponentId, ConditionEvent,
     ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Fault, HedgeEvent,
-    NoHedge, NoRetry, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, ServerEvent,
-    TimeoutEvent,
+    KeysEvent, NoHedge, NoRetry, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent,
+    ServerEvent, TimeoutEvent,
 };
 pub use held_until::HeldUntil;
+pub use key::{KeyConfig, KeySourceConfig, query_values};
 pub use layers::{ATTEMPT, marks};
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};
@@ -94,6 +97,7 @@ pub use policies::{
 };
 pub use policy::{
     AnyPolicyConfig, Next, Pipeline, Policy, PolicyConfig, PolicyKind, ReadPolicyConfig, Shown,
+    ShownKey, ShownKeys,
 };
 pub use predicate::{Answer, Exchange, Predicate, Responder, Verdict};
 pub use priority::{LEVEL, PRIORITY, PriorityClass, PriorityLevel};

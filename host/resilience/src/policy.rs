@@ -57,8 +57,24 @@ pub trait Policy: Send + Sync + fmt::Debug {
         &[]
     }
 
-    /// Carries out one of its commands; others change nothing.
-    fn command(&self, _command: &str, _observers: &Observers) {}
+    /// Carries out one of its commands, and says in a word where it stands then. `key` are the
+    /// values of the key whose state is meant, if there are several.
+    ///
+    /// # Errors
+    /// It is none of its commands, or nobody's key.
+    fn command(
+        &self,
+        _command: &str,
+        _key: &[String],
+        _observers: &Observers,
+    ) -> Result<&'static str, String> {
+        Err("it takes no command".to_owned())
+    }
+
+    /// What `/state` shows of its keys. `None`: it has one state for all calls.
+    fn keys(&self) -> Option<ShownKeys> {
+        None
+    }
 
     /// Runs the call. Dropping the future cancels the call; whatever was acquired goes back
     /// neutrally.
@@ -85,6 +101,32 @@ pub enum Shown {
     RateGauge(f64),
     /// A time. `/state` has it in milliseconds, with `_ms` added to the name.
     Time(Duration),
+}
+
+/// The states of a policy that has one for each key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownKeys {
+    /// How many keys have one.
+    pub count: usize,
+    /// How many may have one.
+    pub max: usize,
+    /// Those of which most calls were in this minute and the one before.
+    pub busiest: Vec<ShownKey>,
+    /// The state of calls without a value.
+    pub none: Vec<(&'static str, Shown)>,
+    /// The state that newcomers share, if there were ever too many.
+    pub overflow: Option<Vec<(&'static str, Shown)>>,
+}
+
+/// The state of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownKey {
+    /// The beginning of its values.
+    pub key: Arc<str>,
+    /// Calls in this minute and the one before.
+    pub calls: u64,
+    /// What it shows.
+    pub shown: Vec<(&'static str, Shown)>,
 }
 
 /// What the configuration says of one policy: plain values, unknown keys refused.

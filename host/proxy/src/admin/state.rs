@@ -1,6 +1,6 @@
 //! `/state`: what runs, and its state, as JSON. The field names are a contract.
 
-use fusebox_resilience::{Budget, ComponentId, Shown};
+use fusebox_resilience::{Budget, ComponentId, Shown, ShownKeys};
 use fusebox_wasm::ComponentRejection;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -70,17 +70,45 @@ fn budget(of: &Budget) -> Value {
 fn policies(running: &Running) -> Value {
     let policies = running.policies.iter().map(|(name, policy)| {
         let mut shown = json!({ "kind": policy.kind() });
-        for (field, value) in policy.show() {
-            match value {
-                Shown::Word { is, .. } => shown[field] = is.into(),
-                Shown::Count(count) | Shown::Gauge(count) => shown[field] = count.into(),
-                Shown::Rate(rate) | Shown::RateGauge(rate) => shown[field] = rate.into(),
-                Shown::Time(time) => shown[&*format!("{field}_ms")] = millis(time),
-            }
+        show(&mut shown, &policy.show());
+        if let Some(keys) = policy.keys() {
+            shown["keys"] = self::keys(&keys);
         }
         (name.to_string(), shown)
     });
     Value::Object(policies.collect())
+}
+
+/// The busiest keys, and what calls without one and newcomers share.
+fn keys(keys: &ShownKeys) -> Value {
+    let state = |shown: &[(&'static str, Shown)]| {
+        let mut state = json!({});
+        show(&mut state, shown);
+        state
+    };
+    let busiest = keys.busiest.iter().map(|key| {
+        let mut shown = json!({ "key": &*key.key, "calls": key.calls });
+        show(&mut shown, &key.shown);
+        shown
+    });
+    json!({
+        "count": keys.count,
+        "max": keys.max,
+        "busiest": busiest.collect::<Vec<_>>(),
+        "none": state(&keys.none),
+        "overflow": keys.overflow.as_deref().map(state),
+    })
+}
+
+fn show(on: &mut Value, shown: &[(&'static str, Shown)]) {
+    for &(field, value) in shown {
+        match value {
+            Shown::Word { is, .. } => on[field] = is.into(),
+            Shown::Count(count) | Shown::Gauge(count) => on[field] = count.into(),
+            Shown::Rate(rate) | Shown::RateGauge(rate) => on[field] = rate.into(),
+            Shown::Time(time) => on[&*format!("{field}_ms")] = millis(time),
+        }
+    }
 }
 
 fn components(running: &Running) -> Value {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fusebox_resilience::{
     AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
     CircuitBreakerEvent, ComponentEvent, ConditionEvent, ConnectionEvent, ConnectionLimit,
-    ErrorKind, Event, EventKind, FallbackEvent, HedgeEvent, NoHedge, NoRetry, PriorityLevel,
-    QueueEvent, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
+    ErrorKind, Event, EventKind, FallbackEvent, HedgeEvent, KeysEvent, NoHedge, NoRetry,
+    PriorityLevel, QueueEvent, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
 };
 
 use super::level::Level;
@@ -33,6 +33,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::Fallback(of) => fallback(of, say),
         EventKind::AdaptiveThrottler(of) => adaptive_throttler(of, say),
         EventKind::Queue(of) => queue(of, say),
+        EventKind::Keys(of) => keys(of, say),
         EventKind::Hedge(of) => hedge(of, say),
         EventKind::Component(of) => component(of, say),
         EventKind::Connection(of) => connection(of, say),
@@ -328,6 +329,18 @@ fn hedge(of: &HedgeEvent, say: &impl Say) {
                 line.field("reason", reason.name());
             });
         }
+    }
+}
+
+fn keys(of: &KeysEvent, say: &impl Say) {
+    match of {
+        KeysEvent::Overflowed { count: Some(count) } => {
+            say.say(Level::Warn, "Too many keys: newcomers share one state", |line| {
+                line.field("count", *count);
+            });
+        }
+        // A moment after the last one: counted, and told with the next.
+        KeysEvent::Overflowed { count: None } => {}
     }
 }
 

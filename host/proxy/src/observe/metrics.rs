@@ -30,8 +30,8 @@ use std::sync::Arc;
 
 use fusebox_resilience::{
     AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, ConnectionEvent,
-    ConnectionLimit, Denial, Event, EventKind, FallbackEvent, HedgeEvent, Observer, Policy,
-    QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    ConnectionLimit, Denial, Event, EventKind, FallbackEvent, HedgeEvent, KeysEvent, Observer,
+    Policy, QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -67,6 +67,7 @@ pub struct Metrics {
     fallbacks: Counters<2>,
     fallbacks_declined: Counters<2>,
     queue_waits: Histograms<2>,
+    key_overflows: Counters<2>,
     hedges: Counters<2>,
     hedges_won: Counters<2>,
     hedges_cancelled: Counters<2>,
@@ -133,6 +134,10 @@ impl Metrics {
             ),
             hedges_skipped: new
                 .counters("hedges_skipped", "Hedges that were not started, by the reason"),
+            key_overflows: new.counters(
+                "key_overflows",
+                "Calls that share a state with others, since a policy has too many keys",
+            ),
             incomplete: new.counters(
                 "responses_incomplete",
                 "Responses that broke off after their head was sent",
@@ -293,6 +298,7 @@ impl Metrics {
                     of(&self.hedges_skipped, with_reason(reason.name()))
                 }
             },
+            EventKind::Keys(KeysEvent::Overflowed { .. }) => of(&self.key_overflows, labels()),
             EventKind::Call(event) => match event {
                 CallEvent::Rejected { kind, .. } => {
                     of(&self.rejections, with_reason(kind.failure().name()))

@@ -69,9 +69,22 @@ max_concurrency = 10
 kind = "rate-limiter"
 limit = 10
 per = "1s"
+[policies.keyed-breaker]
+kind = "circuit-breaker"
+key = { client = true }
+[policies.keyed-places]
+kind = "bulkhead"
+max_concurrency = 10
+key = { client = true }
+[policies.keyed-rate]
+kind = "rate-limiter"
+limit = 10
+per = "1s"
+key = { client = true }
 [[routes]]
 upstream = "ORIGIN"
-policies = ["fallback", "retry", "hedge", "breaker", "throttler", "rate", "places", "limit"]
+policies = ["fallback", "retry", "hedge", "breaker", "throttler", "rate", "places", "limit",
+            "keyed-breaker", "keyed-places", "keyed-rate"]
 "#;
 
 fn root() -> PathBuf {

@@ -17,6 +17,7 @@ mod hedges;
 mod hostile;
 mod http_components;
 mod kept_connections;
+mod keys;
 mod lifecycle;
 mod limits;
 mod load;

@@ -104,7 +104,7 @@ fn a_rate_limiter_tells_the_client_when_to_come_back() {
     assert_eq!(origin.seen().len(), 2);
     let rejected = r#"fusebox_rejections_total{route="/",policy="rate",reason="rate-limited"}"#;
     proxy.counts(&[(rejected, 1.0), (r#"fusebox_rate_limiter_tokens{policy="rate"}"#, 0.0)]);
-    let line = proxy.lines("Call rejected: rate limit exceeded")[0].clone();
+    let line = proxy.line("Call rejected: rate limit exceeded");
     assert_eq!((&line["reason"], &line["policy"]), (&json!("rate-limited"), &json!("rate")));
     assert_eq!(
         proxy.state()["policies"]["rate"],

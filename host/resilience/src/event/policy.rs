@@ -202,6 +202,18 @@ pub enum HedgeEvent {
     },
 }
 
+/// A policy tells calls apart by a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeysEvent {
+    /// There are as many keys as may be, and none of them may be forgotten: the call shares a state
+    /// with other newcomers.
+    Overflowed {
+        /// How many calls that has concerned since it was last to be told; `None` if that was a
+        /// moment ago.
+        count: Option<u64>,
+    },
+}
+
 /// Why a hedge policy starts no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoHedge {

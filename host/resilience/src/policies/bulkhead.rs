@@ -30,9 +30,11 @@ use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind};
 use crate::event::{CallEvent, EventKind, QueueEvent};
 use crate::held_until::HeldUntil;
+use crate::key::KeyConfig;
+use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::outcome::Outcome;
 use crate::parts::Parts;
-use crate::policy::{Next, Policy, PolicyConfig, Shown};
+use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
 use crate::room::{Entry, InLine, Place, Room};
 
 /// More are as good as unlimited.
@@ -53,6 +55,12 @@ pub struct BulkheadConfig {
     /// Until when a call keeps its place. Default `"body"`.
     #[serde(default)]
     pub until: HeldUntil,
+    /// By which calls are told apart; each value has places of its own. Default: none.
+    pub key: Option<KeyConfig>,
+    /// So many keys, up to 1,000,000. Default 10,000.
+    pub max_keys: Option<usize>,
+    /// For so long a key that is not used is remembered. Default 10 min.
+    pub idle: Option<ConfigDuration>,
 }
 
 fn no_time() -> ConfigDuration {
@@ -72,13 +80,16 @@ impl PolicyConfig for BulkheadConfig {
             .max_queue
             .unwrap_or_else(|| self.max_concurrency.saturating_mul(10).clamp(100, MAX_PLACES));
         problems.require_within(max_queue, 0..=MAX_PLACES, "max_queue");
+        let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
+        let keys = keys.build(&mut problems);
+        let places = self.max_concurrency;
         problems.into_result(Bulkhead {
             name,
-            max_concurrency: self.max_concurrency,
+            max_concurrency: places,
             max_wait: self.max_wait.0,
             max_queue,
             until: self.until,
-            room: Arc::new(Room::new(self.max_concurrency)),
+            rooms: Keyed::new(keys, move || Room::new(places)),
             client_waits: ClientWaits::default(),
         })
     }
@@ -106,17 +117,18 @@ pub struct Bulkhead {
     max_wait: Duration,
     max_queue: usize,
     until: HeldUntil,
-    room: Arc<Room>,
+    rooms: Keyed<Room>,
     client_waits: ClientWaits,
 }
 
 impl Bulkhead {
     async fn enter(&self, call: &Call, deadline: Option<Instant>) -> Result<Place, Error> {
+        let room = self.rooms.of(call, &self.name);
         let now = clock::now();
         let left = deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(now));
         let longest = self.max_wait.min(left);
         let max_queue = if longest.is_zero() { 0 } else { self.max_queue };
-        let place = match self.room.enter(max_queue) {
+        let place = match room.enter(max_queue) {
             Entry::Place(place) => Some(place),
             // Boxed to keep the common path's future small.
             Entry::Line(line) => Box::pin(self.wait(call, line, longest, now)).await,
@@ -156,20 +168,30 @@ impl Policy for Bulkhead {
     }
 
     fn show(&self) -> Vec<(&'static str, Shown)> {
-        vec![
-            ("in_use", Shown::Gauge(self.room.taken() as u64)),
+        let add = |(taken, waiting), room: &Room| (taken + room.taken(), waiting + room.waiting());
+        let (taken, waiting) = self.rooms.fold((0, 0), add);
+        let mut shown = vec![
+            ("in_use", Shown::Gauge(taken as u64)),
             ("max_concurrency", Shown::Gauge(self.max_concurrency as u64)),
-            ("waiting", Shown::Gauge(self.room.waiting() as u64)),
+            ("waiting", Shown::Gauge(waiting as u64)),
             ("waiting_for_clients", Shown::Gauge(self.client_waits.count() as u64)),
-        ]
+        ];
+        shown.extend(self.rooms.count().map(|count| ("keys", Shown::Gauge(count as u64))));
+        shown
+    }
+
+    fn keys(&self) -> Option<ShownKeys> {
+        self.rooms.show()
     }
 
     fn announces(&self) -> Vec<EventKind> {
         let kind = ErrorKind::BulkheadFull;
-        vec![
+        let mut events = vec![
             CallEvent::Rejected { kind, retry_after: None }.into(),
             QueueEvent::Admitted { waited: Duration::ZERO }.into(),
-        ]
+        ];
+        events.extend(self.rooms.announces());
+        events
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
@@ -180,5 +202,19 @@ impl Policy for Bulkhead {
             self.until.keep(place, &mut outcome);
             outcome
         })
+    }
+}
+
+impl KeyedState for Room {
+    /// Whoever has a place or waits for one has the room too.
+    fn is_at_rest(&self, _: Instant) -> bool {
+        true
+    }
+
+    fn show(&self, _: Instant) -> Vec<(&'static str, Shown)> {
+        vec![
+            ("in_use", Shown::Count(self.taken() as u64)),
+            ("waiting", Shown::Count(self.waiting() as u64)),
+        ]
     }
 }

@@ -46,10 +46,12 @@ use crate::condition::{Asker, ConditionConfig};
 use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
 use crate::error::ErrorKind;
 use crate::event::{CallEvent, CircuitBreakerEvent, CircuitState, EventKind, Observers};
+use crate::key::KeyConfig;
+use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::native::Native;
 use crate::outcome::Outcome;
 use crate::parts::Parts;
-use crate::policy::{Next, Policy, PolicyConfig, Shown};
+use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
 use crate::slot::Slot;
 use admission::Admission;
 use breaker::{Breaker, BreakerSettings};
@@ -102,6 +104,12 @@ pub struct CircuitBreakerConfig {
     pub retry_after: bool,
     /// A trial that takes longer has failed, and its late result is ignored. Default 60 s.
     pub trial_timeout: ConfigDuration,
+    /// By which calls are told apart; each value has a state of its own. Default: none.
+    pub key: Option<KeyConfig>,
+    /// So many keys, up to 1,000,000. Default 10,000.
+    pub max_keys: Option<usize>,
+    /// For so long a key that is not used is remembered. Default 10 min.
+    pub idle: Option<ConfigDuration>,
 }
 
 impl Default for CircuitBreakerConfig {
@@ -123,6 +131,9 @@ impl Default for CircuitBreakerConfig {
             delay_jitter: 0.1,
             retry_after: false,
             trial_timeout: ConfigDuration::from_secs(60),
+            key: None,
+            max_keys: None,
+            idle: None,
         }
     }
 }
@@ -182,10 +193,15 @@ impl PolicyConfig for CircuitBreakerConfig {
             slow_call: self.slow_call.map(|limit| limit.0),
             retry_after: self.retry_after,
         };
-        // Only then has the circuit a size that can be had.
+        let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
+        let keys = keys.build(&mut problems);
+        // Only then has a circuit a size that can be had.
         problems.into_result(())?;
-        let circuit = SharedCircuit::new(thresholds, Instant::now());
-        Ok(CircuitBreaker(Breaker { name, settings, circuit }.into()))
+        let circuits = Keyed::new(keys, move || {
+            let seed = fastrand::u64(..);
+            SharedCircuit::new(CircuitSettings { seed, ..thresholds }, Instant::now())
+        });
+        Ok(CircuitBreaker(Breaker { name, settings, circuits }.into()))
     }
 }
 
@@ -225,7 +241,8 @@ impl CircuitBreakerConfig {
             delay_factor,
             max_delay,
             delay_jitter: self.delay_jitter,
-            seed: fastrand::u64(..),
+            // Each circuit gets its own.
+            seed: 0,
             trial_timeout: self.trial_timeout.0,
         }
     }
@@ -313,18 +330,57 @@ const STATES: &[&str] =
     &[CircuitState::Closed.name(), CircuitState::Open.name(), CircuitState::HalfOpen.name()];
 
 impl CircuitBreaker {
-    /// Where it stands, and why.
+    /// Where it stands, and why. With a `key`: the circuit of calls without a value.
     pub fn status(&self) -> CircuitStatus {
-        self.0.circuit.status(Instant::now())
+        self.0.circuits.one().status(Instant::now())
     }
 
     /// Moves it by hand. It goes on from there by its own rules: opened by hand, it turns half-open
-    /// after its delay.
+    /// after its delay. With a `key`: the circuit of calls without a value.
     pub fn force(&self, state: CircuitState, observers: &Observers) {
-        let transition = self.0.circuit.force(state, Instant::now());
-        if let Some(transition) = transition {
+        self.force_one(self.0.circuits.one(), state, observers);
+    }
+
+    fn force_one(&self, circuit: &SharedCircuit, state: CircuitState, observers: &Observers) {
+        if let Some(transition) = circuit.force(state, Instant::now()) {
             observers.emit_for_policy(Some(&self.0.name), &transition.into());
         }
+    }
+
+    fn show_keys(&self, count: usize) -> Vec<(&'static str, Shown)> {
+        let now = Instant::now();
+        let (open, half_open) = self.0.circuits.fold((0, 0), |(open, half_open), circuit| {
+            match if circuit.is_closed() { CircuitState::Closed } else { circuit.status(now).state }
+            {
+                CircuitState::Closed => (open, half_open),
+                CircuitState::Open => (open + 1, half_open),
+                CircuitState::HalfOpen => (open, half_open + 1),
+            }
+        });
+        vec![
+            ("keys", Shown::Gauge(count as u64)),
+            ("open_keys", Shown::Gauge(open)),
+            ("half_open_keys", Shown::Gauge(half_open)),
+        ]
+    }
+}
+
+impl KeyedState for SharedCircuit {
+    fn is_at_rest(&self, _: Instant) -> bool {
+        self.is_closed()
+    }
+
+    fn show(&self, now: Instant) -> Vec<(&'static str, Shown)> {
+        let CircuitStatus { state, counts, remaining_delay, trials, openings } = self.status(now);
+        vec![
+            ("state", Shown::Word { is: state.name(), of: STATES }),
+            ("successes", Shown::Count(counts.successes as u64)),
+            ("failures", Shown::Count(counts.failures as u64)),
+            ("failure_rate", Shown::Rate(counts.failure_rate())),
+            ("remaining_delay", Shown::Time(remaining_delay)),
+            ("trials", Shown::Count(trials as u64)),
+            ("openings", Shown::Count(openings.into())),
+        ]
     }
 }
 
@@ -338,16 +394,14 @@ impl Policy for CircuitBreaker {
     }
 
     fn show(&self) -> Vec<(&'static str, Shown)> {
-        let CircuitStatus { state, counts, remaining_delay, trials, openings } = self.status();
-        vec![
-            ("state", Shown::Word { is: state.name(), of: STATES }),
-            ("successes", Shown::Count(counts.successes as u64)),
-            ("failures", Shown::Count(counts.failures as u64)),
-            ("failure_rate", Shown::Rate(counts.failure_rate())),
-            ("remaining_delay", Shown::Time(remaining_delay)),
-            ("trials", Shown::Count(trials as u64)),
-            ("openings", Shown::Count(openings.into())),
-        ]
+        match self.0.circuits.count() {
+            None => self.0.circuits.one().show(Instant::now()),
+            Some(count) => self.show_keys(count),
+        }
+    }
+
+    fn keys(&self) -> Option<ShownKeys> {
+        self.0.circuits.show()
     }
 
     fn announces(&self) -> Vec<EventKind> {
@@ -356,21 +410,29 @@ impl Policy for CircuitBreaker {
         let changed = |(from, to)| CircuitTransition { from, to, delay: None }.into();
         let rejected = CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None };
         let late = CircuitBreakerEvent::FailedLate { kind: ErrorKind::ConnectionTerminated };
-        changes.into_iter().map(changed).chain([rejected.into(), late.into()]).collect()
+        let changes = changes.into_iter().map(changed).chain([rejected.into(), late.into()]);
+        changes.chain(self.0.circuits.announces()).collect()
     }
 
     fn commands(&self) -> &'static [&'static str] {
         &["open", "close", "half-open"]
     }
 
-    fn command(&self, command: &str, observers: &Observers) {
+    fn command(
+        &self,
+        command: &str,
+        key: &[String],
+        observers: &Observers,
+    ) -> Result<&'static str, String> {
         let state = match command {
             "open" => CircuitState::Open,
             "close" => CircuitState::Closed,
             "half-open" => CircuitState::HalfOpen,
-            _ => return,
+            _ => return Err(format!("it takes no command `{command}`")),
         };
-        self.force(state, observers);
+        let circuit = self.0.circuits.named(key)?;
+        self.force_one(&circuit, state, observers);
+        Ok(circuit.status(Instant::now()).state.name())
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {

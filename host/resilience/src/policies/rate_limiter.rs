@@ -30,9 +30,11 @@ use crate::clock;
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind};
 use crate::event::{CallEvent, EventKind, QueueEvent};
+use crate::key::KeyConfig;
+use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::outcome::Outcome;
 use crate::parts::Parts;
-use crate::policy::{Next, Policy, PolicyConfig, Shown};
+use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
 use bucket::BucketSettings;
 use fields::RateLimitFields;
 use shared::{BucketStatus, SharedBucket, TokenTurn, TokenWait};
@@ -59,6 +61,12 @@ pub struct RateLimiterConfig {
     /// Whether responses carry `RateLimit-Policy` and `RateLimit`. Default false.
     #[serde(default)]
     pub headers: bool,
+    /// By which calls are told apart; each value has a limit of its own. Default: none.
+    pub key: Option<KeyConfig>,
+    /// So many keys, up to 1,000,000. Default 10,000.
+    pub max_keys: Option<usize>,
+    /// For so long a key that is not used is remembered. Default 10 min.
+    pub idle: Option<ConfigDuration>,
 }
 
 fn no_time() -> ConfigDuration {
@@ -86,6 +94,8 @@ impl PolicyConfig for RateLimiterConfig {
         problems.require(fields.is_some() || !self.headers, "headers", || {
             "need a policy whose name is of printable ASCII characters".into()
         });
+        let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
+        let keys = keys.build(&mut problems);
         problems.into_result(())?;
         Ok(RateLimiter {
             name,
@@ -93,7 +103,7 @@ impl PolicyConfig for RateLimiterConfig {
             max_wait: self.max_wait.0,
             max_queue,
             fields,
-            bucket: Arc::new(SharedBucket::new(settings, Instant::now())),
+            buckets: Keyed::new(keys, move || SharedBucket::new(settings, Instant::now())),
             client_waits: ClientWaits::default(),
         })
     }
@@ -122,7 +132,7 @@ pub struct RateLimiter {
     max_queue: usize,
     /// `None`: responses carry none.
     fields: Option<RateLimitFields>,
-    bucket: Arc<SharedBucket>,
+    buckets: Keyed<SharedBucket>,
     client_waits: ClientWaits,
 }
 
@@ -180,33 +190,56 @@ impl Policy for RateLimiter {
     }
 
     fn show(&self) -> Vec<(&'static str, Shown)> {
-        let BucketStatus { tokens, waiting, .. } = self.bucket.status(Instant::now());
-        vec![
-            ("tokens", Shown::Gauge(tokens.into())),
+        let now = Instant::now();
+        let tokens = self.buckets.only().map(|bucket| bucket.status(now).tokens);
+        let waiting = self.buckets.fold(0, |sum, bucket| sum + bucket.status(now).waiting);
+        let mut shown = vec![
             ("burst", Shown::Count(self.settings.burst.into())),
             ("waiting", Shown::Gauge(waiting as u64)),
             ("waiting_for_clients", Shown::Gauge(self.client_waits.count() as u64)),
-        ]
+        ];
+        // Those of several are no number that says anything.
+        shown.extend(tokens.map(|tokens| ("tokens", Shown::Gauge(tokens.into()))));
+        shown.extend(self.buckets.count().map(|count| ("keys", Shown::Gauge(count as u64))));
+        shown
+    }
+
+    fn keys(&self) -> Option<ShownKeys> {
+        self.buckets.show()
     }
 
     fn announces(&self) -> Vec<EventKind> {
         let kind = ErrorKind::RateLimited;
-        vec![
+        let mut events = vec![
             CallEvent::Rejected { kind, retry_after: None }.into(),
             QueueEvent::Admitted { waited: Duration::ZERO }.into(),
-        ]
+        ];
+        events.extend(self.buckets.announces());
+        events
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             self.client_waits.gather(call).await?;
-            let bucket = &self.bucket;
-            let mut outcome = match self.enter(call, bucket, next.deadline(call)).await {
+            let bucket = self.buckets.of(call, &self.name);
+            let mut outcome = match self.enter(call, &bucket, next.deadline(call)).await {
                 Ok(()) => next.run(call).await,
                 Err(rejection) => Err(rejection),
             };
-            self.tell(bucket, &mut outcome);
+            self.tell(&bucket, &mut outcome);
             outcome
         })
+    }
+}
+
+impl KeyedState for SharedBucket {
+    fn is_at_rest(&self, now: Instant) -> bool {
+        let BucketStatus { until_full, waiting, .. } = self.status(now);
+        until_full.is_zero() && waiting == 0
+    }
+
+    fn show(&self, now: Instant) -> Vec<(&'static str, Shown)> {
+        let BucketStatus { tokens, waiting, .. } = self.status(now);
+        vec![("tokens", Shown::Count(tokens.into())), ("waiting", Shown::Count(waiting as u64))]
     }
 }

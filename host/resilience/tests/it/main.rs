@@ -11,6 +11,7 @@ mod composition;
 mod conditions;
 mod fallback;
 mod hedge;
+mod keys;
 mod late;
 mod oracle;
 mod rate_limiter;

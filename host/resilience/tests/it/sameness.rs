@@ -68,6 +68,9 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "delay_jitter = 0.7",
             "retry_after = true",
             "trial_timeout = '7s'",
+            "key = { client = true }",
+            "max_keys = 7",
+            "idle = '7s'",
         ],
     ),
     (
@@ -89,7 +92,15 @@ const KINDS: &[(&str, &str, &[&str])] = &[
     (
         "bulkhead",
         "max_concurrency = 1",
-        &["max_concurrency = 2", "max_wait = '1s'", "max_queue = 7", "until = 'head'"],
+        &[
+            "max_concurrency = 2",
+            "max_wait = '1s'",
+            "max_queue = 7",
+            "until = 'head'",
+            "key = { query = 't' }",
+            "max_keys = 7",
+            "idle = '7s'",
+        ],
     ),
     (
         "hedge",
@@ -114,6 +125,9 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "max_wait = '1s'",
             "max_queue = 7",
             "headers = true",
+            "key = [{ header = 'x-tenant' }, { path_segment = 1 }]",
+            "max_keys = 7",
+            "idle = '7s'",
         ],
     ),
 ];

@@ -11,8 +11,8 @@ use std::time::Duration;
 use fusebox_resilience::testing::{call, call_with};
 use fusebox_resilience::{
     AttemptEvent, AttemptOutcome, BodyEnd, CircuitBreakerEvent, CircuitState, ComponentEvent,
-    ComponentId, ConditionEvent, ErrorKind, FallbackEvent, Fault, HedgeEvent, NoHedge, NoRetry,
-    Observers, Provenance, QueueEvent, RequestBody, RetryEvent, Role, Slot, TimeoutEvent,
+    ComponentId, ConditionEvent, ErrorKind, FallbackEvent, Fault, HedgeEvent, KeysEvent, NoHedge,
+    NoRetry, Observers, Provenance, QueueEvent, RequestBody, RetryEvent, Role, Slot, TimeoutEvent,
 };
 use serde_json::Value;
 

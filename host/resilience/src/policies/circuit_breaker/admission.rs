@@ -11,12 +11,14 @@ use tokio::time::Instant;
 use super::breaker::Breaker;
 use super::late;
 use super::permit::CircuitPermit;
+use super::shared::SharedCircuit;
 use crate::blame::{concerns_nobody, was_given_up_for_its_client};
 use crate::call::{Call, PastAttempt};
 use crate::clock;
 use crate::condition::Asker;
 use crate::error::{Error, ErrorKind};
 use crate::event::{CallEvent, ComponentId};
+use crate::keyed::StateOf;
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::policy::Next;
 use crate::predicate::Verdict;
@@ -33,6 +35,7 @@ pub(super) enum Judgement {
 /// success nor failure, unless an attempt that was cut off with it was a slow one.
 pub(super) struct Admission<'a> {
     breaker: &'a Arc<Breaker>,
+    circuit: StateOf<'a, SharedCircuit>,
     call: &'a Call,
     /// `None`: it has been answered or given back.
     permit: Option<CircuitPermit>,
@@ -60,14 +63,15 @@ impl<'a> Admission<'a> {
         call: &'a Call,
         next: Next<'a>,
     ) -> Result<Self, Error> {
-        let (permit, transition) = breaker.circuit.admit(clock::now());
+        let circuit = breaker.circuits.of(call, &breaker.name);
+        let (permit, transition) = circuit.admit(clock::now());
         if let Some(transition) = transition {
             call.emit(&breaker.name, transition);
         }
         match permit {
             Ok(permit) => {
                 let inside = Inside(Some(next.run(call)));
-                Ok(Self { breaker, call, permit: Some(permit), inside })
+                Ok(Self { breaker, circuit, call, permit: Some(permit), inside })
             }
             Err(rejection) => {
                 let retry_after = Some(rejection.remaining);
@@ -90,8 +94,8 @@ impl<'a> Admission<'a> {
     /// Runs a trial. If it has to wait for its client for too long, its place goes to another one,
     /// and whatever comes of it is neutral: a slow client must not keep the circuit half-open.
     pub(super) async fn attend(&mut self) -> Outcome {
-        let Self { breaker, call, permit, inside } = self;
-        call.attend(inside, || release(breaker, permit)).await
+        let Self { circuit, call, permit, inside, .. } = self;
+        call.attend(inside, || release(circuit, permit)).await
     }
 
     pub(super) async fn judge(&self, asker: Asker<'_>, outcome: &mut Outcome) -> Judgement {
@@ -148,7 +152,7 @@ impl<'a> Admission<'a> {
             && !response.is_fallback()
             && !response.body.has_come()
         {
-            late::follow(self.breaker, self.call, permit, response, now);
+            late::follow(self.breaker, &self.circuit, self.call, permit, response, now);
             if permit.is_trial() {
                 // It is not over.
                 self.permit = None;
@@ -166,14 +170,14 @@ impl<'a> Admission<'a> {
         now: Instant,
     ) {
         let Some(permit) = self.permit.take() else { return };
-        let transition = self.breaker.circuit.record(permit, failed, requested, now);
+        let transition = self.circuit.record(permit, failed, requested, now);
         if let Some(transition) = transition {
             self.call.emit_about(attempt, &self.breaker.name, by, transition);
         }
     }
 
     fn release(&mut self) {
-        release(self.breaker, &mut self.permit);
+        release(&self.circuit, &mut self.permit);
     }
 
     /// A slow one of the attempts that end with this run, which is dropped.
@@ -186,9 +190,9 @@ impl<'a> Admission<'a> {
 }
 
 /// Gives the permit back, if it is still out.
-fn release(breaker: &Breaker, permit: &mut Option<CircuitPermit>) {
+fn release(circuit: &SharedCircuit, permit: &mut Option<CircuitPermit>) {
     if let Some(permit) = permit.take() {
-        breaker.circuit.release(permit, clock::now());
+        circuit.release(permit, clock::now());
     }
 }
 

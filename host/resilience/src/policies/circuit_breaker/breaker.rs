@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::shared::SharedCircuit;
 use crate::condition::Condition;
+use crate::keyed::Keyed;
 
 #[derive(Debug)]
 pub(super) struct Breaker {
     pub(super) name: Arc<str>,
     pub(super) settings: BreakerSettings,
-    /// What outlives the settings: the state, and the results that it is judged by.
-    pub(super) circuit: SharedCircuit,
+    /// What outlives the settings: the states, and the results that they are judged by.
+    pub(super) circuits: Keyed<SharedCircuit>,
 }
 
 /// How outcomes are judged.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::breaker::Breaker;
 use super::machine::CircuitTransition;
 use super::permit::CircuitPermit;
+use super::shared::SharedCircuit;
 use super::trials::TrialBody;
 use crate::body::{BodyEnd, BodyStream, OnEnd, RequestBody};
 use crate::call::{Call, Reporter};
@@ -22,12 +23,14 @@ use crate::clock;
 use crate::condition::Condition;
 use crate::error::{Error, ErrorKind, Origin};
 use crate::event::{CircuitBreakerEvent, EventKind};
+use crate::keyed::StateOf;
 use crate::outcome::Response;
 use crate::worker::WorkerHandle;
 
 /// Waits for the end of this response, whose head came at `head` and is a success.
 pub(super) fn follow(
     breaker: &Arc<Breaker>,
+    circuit: &StateOf<'_, SharedCircuit>,
     call: &Call,
     permit: CircuitPermit,
     response: &mut Response,
@@ -35,7 +38,7 @@ pub(super) fn follow(
 ) {
     if permit.is_trial() {
         let body = Arc::<TrialBody>::default();
-        breaker.circuit.answered(permit, &body, head);
+        circuit.answered(permit, &body, head);
         // What was read ahead has come.
         if !response.body.has_begun() {
             let request = call.body().clone();
@@ -46,6 +49,7 @@ pub(super) fn follow(
     }
     response.body.on_end(Box::new(LateResult {
         breaker: call.handle(breaker),
+        circuit: circuit.to_held(),
         permit: Some(permit),
         head,
         attempt: response.attempt(),
@@ -57,6 +61,8 @@ pub(super) fn follow(
 /// A permit of which the head is known.
 struct LateResult {
     breaker: Rc<WorkerHandle<Breaker>>,
+    /// `None`: its only one.
+    circuit: Option<Arc<SharedCircuit>>,
     /// `None`: it is decided.
     permit: Option<CircuitPermit>,
     head: Instant,
@@ -97,7 +103,8 @@ impl LateResult {
 
     fn decide(&mut self, judgement: &LateJudgement) {
         let Some(permit) = self.permit.take() else { return };
-        let circuit = &self.breaker.circuit;
+        let circuit = self.circuit.as_ref().or(self.breaker.circuits.only());
+        let Some(circuit) = circuit else { return };
         match judgement {
             &LateJudgement::Failure(kind) => {
                 let transition = circuit.record_late(permit, self.head, clock::now());

@@ -261,6 +261,11 @@ impl SharedCircuit {
         locked.machine.status(now)
     }
 
+    /// Whether it is closed, as far as can be known without the lock.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.word(), Word::Closed { .. } | Word::Settled { .. })
+    }
+
     /// Counts a success in this thread's shard, if that is open for it.
     fn count(&self, permit: CircuitPermit, now: Instant) -> bool {
         let Some(shards) = &self.shards else { return false };

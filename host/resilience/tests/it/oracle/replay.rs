@@ -266,6 +266,9 @@ fn build(
                 max_wait: ConfigDuration(bulkhead.max_wait_ms.map_or(Duration::ZERO, Into::into)),
                 max_queue: None,
                 until: HeldUntil::Body,
+                key: None,
+                max_keys: None,
+                idle: None,
             };
             Arc::new(config.build(key, &NoParts).map_err(wrong)?)
         }
@@ -281,6 +284,9 @@ fn build(
                 max_wait: ConfigDuration(wait),
                 max_queue: None,
                 headers: false,
+                key: None,
+                max_keys: None,
+                idle: None,
             };
             Arc::new(config.build(key, &NoParts).map_err(wrong)?)
         }

@@ -120,6 +120,10 @@ fn every_event_has_its_line() {
             r#"{"level":"DEBUG","msg":"Call admitted after 12ms",HEAD,"waited_ms":12.0}"#,
         ),
         (
+            EventKind::Keys(KeysEvent::Overflowed { count: Some(7) }),
+            r#"{"level":"WARN","msg":"Too many keys: newcomers share one state",HEAD,"count":7}"#,
+        ),
+        (
             EventKind::Fallback(FallbackEvent::Served { status: 200, component: None }),
             r#"{"level":"INFO","msg":"Fallback executed result",HEAD,"status":200}"#,
         ),

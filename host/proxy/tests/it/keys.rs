@@ -1,0 +1,96 @@
+//! Policies with a state for each key, as clients and operators meet them.
+
+use fusebox_dev::{Origin, ok};
+use serde_json::json;
+
+use crate::errors::is_problem;
+use crate::support::Proxy;
+
+const TOKEN: &str = "authorization: Bearer open sesame\r\n";
+
+fn of_tenant(path: &str, tenant: &str, id: &str) -> String {
+    let head = format!("GET {path} HTTP/1.1\r\nhost: b\r\nx-request-id: {id}\r\n");
+    format!("{head}x-tenant: {tenant}\r\n\r\n")
+}
+
+#[test]
+fn a_tenant_that_floods_gets_429_and_the_others_their_answers() {
+    let origin = Origin::answering([ok("")]);
+    let config = "workers = 3\n[policies.rate]\nkind = 'rate-limiter'\nlimit = 2\nper = '1h'\n\
+                  max_keys = 3\nkey = { header = 'x-tenant' }\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['rate']\n";
+    let proxy = Proxy::before(&origin, config);
+    // Each on a connection of its own, and so on any worker.
+    let flood = (0..6).map(|_| proxy.connect().ask(of_tenant("/", "red", "red")).status());
+    assert_eq!(flood.collect::<Vec<_>>(), [200, 200, 429, 429, 429, 429]);
+    for tenant in ["blue", "green"] {
+        assert_eq!(proxy.connect().ask(of_tenant("/", tenant, tenant)).status(), 200);
+    }
+    let answer = proxy.connect().ask(of_tenant("/", "red", "again"));
+    is_problem(&answer, "again", 429, "http_request_denied", "rate limit exceeded");
+    // No bucket is full, so nobody is forgotten for newcomers, who share one.
+    let newcomers = (0..3).map(|number| {
+        let tenant = format!("invented-{number}");
+        proxy.connect().ask(of_tenant("/", &tenant, &tenant)).status()
+    });
+    assert_eq!(newcomers.collect::<Vec<_>>(), [200, 200, 429]);
+    proxy.story("invented-2");
+    let told = proxy.lines("Too many keys: newcomers share one state");
+    assert_eq!(told.len(), 1, "of three, within a moment");
+    assert_eq!((&told[0]["count"], &told[0]["policy"]), (&json!(1), &json!("rate")));
+    let state = proxy.state()["policies"]["rate"].clone();
+    assert_eq!(
+        state["keys"],
+        json!({
+            "count": 3, "max": 3,
+            "busiest": [
+                { "key": "red", "calls": 7, "tokens": 0, "waiting": 0 },
+                { "key": "blue", "calls": 1, "tokens": 1, "waiting": 0 },
+                { "key": "green", "calls": 1, "tokens": 1, "waiting": 0 },
+            ],
+            "none": { "tokens": 2, "waiting": 0 },
+            "overflow": { "tokens": 0, "waiting": 0 },
+        }),
+        "{state}"
+    );
+    proxy.counts(&[
+        (r#"fusebox_rate_limiter_keys{policy="rate"}"#, 3.0),
+        (r#"fusebox_key_overflows_total{route="/",policy="rate"}"#, 3.0),
+    ]);
+    let metrics = proxy.admin("GET /metrics");
+    assert!(!metrics.text().contains("red\""), "no series of a client's making");
+}
+
+#[test]
+fn an_operator_opens_the_circuit_of_one_key() {
+    let origin = Origin::answering([ok("")]);
+    let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
+                  key = [{ header = 'x-tenant' }, { query = 't' }]\n\
+                  [policies.plain]\nkind = 'circuit-breaker'\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['breaker', 'plain']\n";
+    let proxy = Proxy::before(&origin, config);
+    let post = |target: &str| {
+        let answer = proxy.admin_with(&format!("POST {target}"), TOKEN);
+        (answer.status(), answer.text().to_owned())
+    };
+    let opened = post("/policies/breaker/open?key=red&key=a%20b");
+    assert_eq!(opened, (200, "breaker: open\n".to_owned()));
+    let status = |tenant: &str, query: &str| {
+        proxy.ask(of_tenant(&format!("/?t={query}"), tenant, "1")).status()
+    };
+    assert_eq!(
+        [status("red", "a+b"), status("red", "b"), status("blue", "a+b")],
+        [503, 200, 200],
+        "of exactly one key"
+    );
+    let change = proxy.line("Admin change");
+    assert_eq!(change["request"], "POST /policies/breaker/open?key=red&key=a%20b");
+    let (refused, why) = post("/policies/breaker/open");
+    assert_eq!((refused, why.contains("by `?key=VALUE`, 2 times")), (400, true), "{why}");
+    let (refused, why) = post("/policies/plain/open?key=red");
+    assert_eq!((refused, why.contains("it has no `key`")), (400, true), "{why}");
+    assert_eq!(post("/policies/plain/close"), (200, "plain: closed\n".to_owned()));
+    proxy.counts(&[(r#"fusebox_circuit_breaker_open_keys{policy="breaker"}"#, 1.0)]);
+    let closed = post("/policies/breaker/close?key=red&key=a%20b");
+    assert_eq!((closed.0, status("red", "a+b")), (200, 200));
+}

@@ -1,0 +1,186 @@
+//! Policies with a state for each key: who floods is limited, and the others are not.
+
+use std::sync::Arc;
+
+use fusebox_resilience::testing::read;
+use fusebox_resilience::{
+    BulkheadConfig, CircuitBreakerConfig, CircuitState, ErrorKind, EventKind, KeysEvent, Observers,
+    Outcome, Policy, PolicyConfig, RateLimiterConfig, RequestBody, Upstream,
+};
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use crate::support::{
+    Answers, Ended, Piece, Rig, Surroundings, breaker, bulkhead, ms, problems, rate_limiter,
+    response, response_body, shown,
+};
+
+const KEY: &str = "key = { header = \"x-tenant\" }";
+
+async fn outcome<U: Upstream>(rig: &Rig<U>, tenant: &str) -> Outcome {
+    let request = http::Request::get("http://service-b/").header("x-tenant", tenant);
+    rig.outcome(&rig.call_of(request, RequestBody::empty())).await
+}
+
+async fn get<U: Upstream>(rig: &Rig<U>, tenant: &str) -> Ended {
+    let outcome = outcome(rig, tenant).await;
+    (rig.now(), outcome.map(|response| response.status.as_u16()).map_err(|error| error.kind()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_floods_is_limited_and_the_others_are_not() {
+    let limiter = rate_limiter(&format!("limit = 2\nper = \"1s\"\n{KEY}"));
+    let rig = Rig::new("", [limiter.clone()]);
+    let flood = join_all((0..10).map(|_| get(&rig, "red"))).await;
+    assert_eq!(flood.iter().filter(|(_, ended)| ended.is_ok()).count(), 2);
+    for tenant in ["blue", "green", "blue", "green"] {
+        assert_eq!(get(&rig, tenant).await.1, Ok(200), "{tenant}");
+    }
+    // Those that say nothing share one.
+    let others = join_all((0..3).map(|_| rig.get())).await;
+    assert_eq!(others.iter().filter(|(_, ended)| ended.is_ok()).count(), 2);
+    assert_eq!(shown(&*limiter, "keys"), 3);
+    assert!(limiter.show().iter().all(|(field, _)| *field != "tokens"), "of whom?");
+    let keys = limiter.keys().expect("there are some");
+    let busiest: Vec<_> = keys.busiest.iter().map(|key| (&*key.key, key.calls)).collect();
+    assert_eq!(busiest, [("red", 10), ("blue", 2), ("green", 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_tenant_has_places_of_its_own_and_a_line() {
+    let text = format!("max_concurrency = 1\nmax_wait = \"150ms\"\n{KEY}");
+    let bulkhead = bulkhead(&text);
+    let rig = Rig::new("200:delay=99*9", [bulkhead.clone()]);
+    let ended = join_all(["red", "red", "red", "blue"].map(|tenant| get(&rig, tenant))).await;
+    assert_eq!(
+        ended,
+        [(100, Ok(200)), (200, Ok(200)), (150, Err(ErrorKind::BulkheadFull)), (100, Ok(200))]
+    );
+    let left = ["in_use", "waiting", "keys"].map(|name| shown(&*bulkhead, name));
+    assert_eq!(left, [0, 0, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_is_missed_for_as_long_as_its_body_comes() {
+    let bulkhead = bulkhead(&format!("max_concurrency = 1\nmax_keys = 1\n{KEY}"));
+    let rig = Rig::new("200:bodydelay=50,200", [bulkhead.clone()]);
+    let red = outcome(&rig, "red").await.expect("a response");
+    // There is no place for blue, so it shares one with other newcomers, and red keeps its own.
+    assert_eq!(get(&rig, "blue").await, (2, Ok(200)));
+    assert_eq!(get(&rig, "red").await, (2, Err(ErrorKind::BulkheadFull)));
+    let overflowed = KeysEvent::Overflowed { count: Some(1) };
+    assert_eq!(rig.events()[0], (1, EventKind::Keys(overflowed)));
+    read(red.body).await.expect("a body");
+    assert_eq!(get(&rig, "blue").await.1, Ok(200), "red has gone for it");
+    let keys = bulkhead.keys().expect("there are some");
+    assert_eq!((keys.count, &*keys.busiest[0].key), (1, "blue"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_opens_for_one_tenant_and_is_not_forgotten() {
+    let text = format!("failure_threshold = 1\ndelay = \"60s\"\nmax_keys = 2\n{KEY}");
+    let breaker = breaker(&text);
+    let rig = Rig::new("503,200,503,200", [breaker.clone()]);
+    for (tenant, ended) in [
+        ("red", Ok(503)),
+        ("blue", Ok(200)),
+        ("red", Err(ErrorKind::CircuitOpen)),
+        // Blue goes for it: it is closed, and red is not.
+        ("green", Ok(503)),
+        ("green", Err(ErrorKind::CircuitOpen)),
+        // Both are open: newcomers share one.
+        ("blue", Ok(200)),
+        ("red", Err(ErrorKind::CircuitOpen)),
+        ("green", Err(ErrorKind::CircuitOpen)),
+    ] {
+        assert_eq!(get(&rig, tenant).await.1, ended, "{tenant}");
+    }
+    let counts = ["keys", "open_keys", "half_open_keys"].map(|name| shown(&*breaker, name));
+    assert_eq!(counts, [2, 2, 0]);
+    assert!(breaker.keys().expect("there are some").overflow.is_some());
+    // After its delay each is tried by itself.
+    rig.until(70_000).await;
+    assert_eq!(get(&rig, "red").await.1, Ok(200));
+    assert_eq!(shown(&*breaker, "open_keys"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_failure_is_of_the_tenant_whose_body_broke_off() {
+    let breaker = breaker(&format!("failure_threshold = 1\n{KEY}"));
+    let broken = || {
+        let pieces = [Piece::Data("a"), Piece::Break(ErrorKind::ConnectionTerminated)];
+        Ok(response(200, &[], response_body(pieces)))
+    };
+    let upstream = Answers(move |_| broken());
+    let rig = Rig::around(upstream, [breaker.clone() as Arc<dyn Policy>]);
+    let response = outcome(&rig, "red").await.expect("a head");
+    read(response.body).await.expect_err("it breaks off");
+    assert_eq!(get(&rig, "red").await.1, Err(ErrorKind::CircuitOpen));
+    assert_eq!(get(&rig, "blue").await.1, Ok(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_moves_the_circuit_of_one_key() {
+    let breaker = breaker(&format!("failure_threshold = 1\n{KEY}"));
+    let rig = Rig::new("", [breaker.clone()]);
+    let command = |command: &str, key: &[&str]| {
+        let key: Vec<_> = key.iter().map(|value| (*value).to_owned()).collect();
+        breaker.command(command, &key, &Observers::default())
+    };
+    assert_eq!(command("open", &["red"]), Ok("open"));
+    assert_eq!(get(&rig, "red").await.1, Err(ErrorKind::CircuitOpen));
+    assert_eq!(get(&rig, "blue").await.1, Ok(200));
+    assert_eq!(command("half-open", &["red"]), Ok("half-open"));
+    assert_eq!(shown(&*breaker, "half_open_keys"), 1);
+    assert_eq!(command("close", &["red"]), Ok("closed"));
+    assert!(command("open", &[]).unwrap_err().contains("`?key=VALUE`"));
+    assert!(command("shut", &["red"]).unwrap_err().contains("no command `shut`"));
+    let only = crate::support::breaker("");
+    let key = ["red".to_owned()];
+    let refused = only.command("open", &key, &Observers::default());
+    assert_eq!(refused, Err("it has no `key`: one state for all calls".into()));
+    assert_eq!(only.status().state, CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_cut_off_leaves_its_key_at_rest() {
+    let bulkhead =
+        bulkhead(&format!("max_concurrency = 1\nmax_wait = \"1s\"\nmax_keys = 1\n{KEY}"));
+    let breaker = breaker(&format!("failure_threshold = 9\nmax_keys = 1\n{KEY}"));
+    let rig = Rig::new("hang*9", [breaker.clone() as Arc<dyn Policy>, bulkhead.clone()]);
+    let two = join_all([get(&rig, "red"), get(&rig, "red")]);
+    assert!(timeout(ms(5), two).await.is_err());
+    assert_eq!(["in_use", "waiting"].map(|name| shown(&*bulkhead, name)), [0, 0]);
+    assert!(timeout(ms(5), get(&rig, "blue")).await.is_err());
+    for policy in [&*breaker as &dyn Policy, &*bulkhead] {
+        let keys = policy.keys().expect("there are some");
+        assert_eq!((&*keys.busiest[0].key, keys.overflow), ("blue", None), "red could go");
+    }
+}
+
+#[test]
+fn keys_that_make_no_sense_are_refused_by_each_kind() {
+    fn build<C: PolicyConfig>(text: &str) -> Vec<String> {
+        problems(text, |config: C| config.build("p".into(), &Surroundings::default()))
+    }
+    type Build = fn(&str) -> Vec<String>;
+    let kinds: [(Build, &str); 3] = [
+        (build::<BulkheadConfig>, "max_concurrency = 1"),
+        (build::<RateLimiterConfig>, "limit = 1\nper = \"1s\""),
+        (build::<CircuitBreakerConfig>, ""),
+    ];
+    for (build, required) in kinds {
+        let of = |text: &str| build(&format!("{required}\n{text}"));
+        assert_eq!(of(&format!("{KEY}\nmax_keys = 1\nidle = \"1ms\"")), [""; 0]);
+        assert_eq!(
+            of("max_keys = 1\nidle = \"1s\""),
+            ["max_keys: needs a `key`", "idle: needs a `key`"]
+        );
+        assert_eq!(
+            of(&format!("{KEY}\nmax_keys = 0\nidle = \"0s\"")),
+            ["max_keys: must be from 1 to 1000000, is 0", "idle: must be at least 1ms, is 0s"]
+        );
+        assert_eq!(of("key = { client = false }"), ["key: `client` must be true"]);
+        assert!(of("key = { tenant = \"a\" }")[0].contains("unknown field `tenant`"));
+    }
+}
