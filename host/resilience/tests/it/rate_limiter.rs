@@ -75,6 +75,15 @@ async fn calls_wait_in_the_order_of_their_arrival_for_as_long_as_they_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_overtakes_the_line() {
+    let limiter = rate_limiter("limit = 10\nper = \"1s\"\nburst = 1\nmax_wait = \"1s\"");
+    let rig = Rig::new("", [limiter]);
+    // The one that comes at 100 runs before the one whose turn that is.
+    let ended = join_all([100, 0, 10].map(|at| rig.get_at(at))).await;
+    assert_eq!(ended, [(201, Ok(200)), (1, Ok(200)), (101, Ok(200))]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn those_behind_one_who_leaves_move_up() {
     let limiter = rate_limiter("limit = 10\nper = \"1s\"\nburst = 1\nmax_wait = \"1s\"");
     let rig = Rig::new("", [limiter.clone()]);
