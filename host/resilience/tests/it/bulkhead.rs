@@ -1,8 +1,10 @@
 //! Bulkheads: how many go on at once, who waits, and when a place is free again.
 
 use std::cell::RefCell;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 
 use fusebox_resilience::testing::{Script, read};
 use fusebox_resilience::{
@@ -293,6 +295,47 @@ proptest! {
     ) {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.expect("a runtime").block_on(visits_conserve_places(places, max_queue, visits));
+    }
+}
+
+/// Polls `future` at most so many times; false: it is not over then.
+async fn polls<F: Future + Unpin>(future: &mut F, most: usize) -> bool {
+    let mut polls = 0;
+    poll_fn(|cx| {
+        if polls == most {
+            return Poll::Ready(false);
+        }
+        polls += 1;
+        Pin::new(&mut *future).poll(cx).map(|_| true)
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_after_any_number_of_polls_a_call_leaves_nothing_behind() {
+    for most in 0.. {
+        let bulkhead = bulkhead("max_concurrency = 1\nmax_wait = \"1s\"");
+        let rig = Rig::new("200:delay=5:bodydelay=5*9", [bulkhead.clone()]);
+        let whole = async || {
+            let body = request_body(100, [Piece::Data("a"), Piece::Wait(3), Piece::Data("b")]);
+            let call = rig.call_of(http::Request::post("http://service-b/"), body);
+            let response = rig.outcome(&call).await.expect("a response");
+            read(response.body).await.expect("a body");
+        };
+        let cut = async {
+            let mut run = Box::pin(whole());
+            polls(&mut run, most).await
+        };
+        // One before it, which it has to wait for, and one behind it.
+        let (_, is_over, _) = tokio::join!(whole(), cut, whole());
+        for left in ["in_use", "waiting", "waiting_for_clients"] {
+            assert_eq!(shown(&*bulkhead, left), 0, "{left} after {most} polls");
+        }
+        assert_eq!(rig.upstream.alive(), 0, "after {most} polls");
+        if is_over {
+            assert!(most >= 5, "a run of {most} polls is too short to mean anything");
+            break;
+        }
     }
 }
 
