@@ -24,6 +24,7 @@ use crate::config::{
 };
 use crate::priority::PriorityRules;
 use crate::route::{OtherUpstream, Route, RouteMatch, RouteTable};
+use crate::route_review::{RouteReview, by_remark};
 use crate::running::{PoliciesByName, Running};
 
 /// What a token should have at least, in bytes.
@@ -38,6 +39,8 @@ pub struct Compiled {
     pub warnings: Vec<ConfigError>,
     /// Notes: defaults in force that are not what they were in the version before.
     pub notes: Vec<ConfigError>,
+    /// What each route comes to at worst, in the order of the file.
+    pub reviews: Vec<RouteReview>,
 }
 
 /// Compiles a configuration. Blocks while `compiler` compiles components;
@@ -60,16 +63,18 @@ pub fn compile(
     let policies = compilation.policies(&parts);
     let budgets = parts.budgets;
     let routes = compilation.routes(&policies);
+    let reviews = compilation.reviews(&policies);
     compilation.unused();
     compilation.listener();
     compilation.admin();
     let notes = compilation.changed_defaults();
-    let Compilation { errors, warnings, .. } = compilation;
+    let Compilation { errors, mut warnings, .. } = compilation;
+    warnings.sort_by_key(|warning| warning.line);
     match components {
         Some(components) if errors.is_empty() => {
             let routes = Arc::new(routes);
             let running = Running { routes, policies, budgets, components };
-            Ok(Compiled { running, warnings, notes })
+            Ok(Compiled { running, warnings, notes, reviews })
         }
         _ => Err(errors),
     }
@@ -257,6 +262,23 @@ impl<'a> Compilation<'a> {
         let config = self.config.priority.clone();
         let config = config.or_else(|| is_wanted.then(PriorityConfig::default));
         config.as_ref().map(PriorityRules::new)
+    }
+
+    /// Looks at each route as a whole, and warns of what is hardly meant.
+    fn reviews(&mut self, policies: &PoliciesByName) -> Vec<RouteReview> {
+        let config = self.config;
+        let reviews: Vec<RouteReview> = config
+            .routes
+            .values()
+            .filter_map(|route| {
+                RouteReview::of(route, route_name(route, &matches(route)), config, policies)
+            })
+            .collect();
+        for (remark, routes) in by_remark(&reviews) {
+            let path = format!("policies.{}.{}", remark.policy, remark.key);
+            self.warn(&path, format!("{} ({routes})", remark.message));
+        }
+        reviews
     }
 
     fn changed_defaults(&self) -> Vec<ConfigError> {

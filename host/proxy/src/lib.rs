@@ -42,6 +42,7 @@ pub mod proxy;
 pub mod read;
 pub mod reply;
 pub mod route;
+mod route_review;
 pub mod running;
 mod seldom;
 mod sending;

@@ -43,6 +43,9 @@ enum FuseboxCommand {
         /// The configuration file
         #[arg(default_value = "fusebox.toml")]
         config: PathBuf,
+        /// Show the policies of this route, and what each comes to at worst
+        #[arg(long, value_name = "ROUTE")]
+        explain: Option<String>,
     },
     /// Replace a component of a running proxy, and its file
     Push {
@@ -111,7 +114,7 @@ impl AdminArguments {
 fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         FuseboxCommand::Run { config } => run(&config),
-        FuseboxCommand::Check { config } => check(&config),
+        FuseboxCommand::Check { config, explain } => check(&config, explain.as_deref()),
         FuseboxCommand::Push { name, file, admin } => push(&name, &file, &admin),
         FuseboxCommand::Rollback { name, admin } => {
             admin.client().and_then(|client| client.roll_back(&name)).map(said)
@@ -210,11 +213,24 @@ async fn reload_on_hangup(mut hangup: Signal, components: Components) {
     }
 }
 
-fn check(file: &Path) -> anyhow::Result<ExitCode> {
+fn check(file: &Path, explain: Option<&str>) -> anyhow::Result<ExitCode> {
     match proxy::load(file, compiler()?, |_| Observers::default()) {
         Ok((_, compiled)) => {
             compiled.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
             compiled.notes.iter().for_each(|note| complain(&format!("note: {note}")));
+            if let Some(name) = explain {
+                let names = || compiled.reviews.iter().map(|route| &*route.name);
+                let route = compiled.reviews.iter().find(|route| &*route.name == name);
+                let route = route.with_context(|| {
+                    format!(
+                        "no route `{name}`, expected one of {}",
+                        names().collect::<Vec<_>>().join(", ")
+                    )
+                })?;
+                say(&route.explained().to_string());
+            } else {
+                compiled.reviews.iter().for_each(|route| say(&route.to_string()));
+            }
             say(&format!("{}: ok", file.display()));
             Ok(ExitCode::SUCCESS)
         }

@@ -9,6 +9,7 @@
 //! Or it is a tree of such conditions and of further native parts (`condition/tree.rs`). Components
 //! in it are asked only if the rest leaves the answer open.
 
+mod bounds;
 mod config;
 mod tree;
 

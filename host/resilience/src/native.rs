@@ -73,6 +73,56 @@ impl Native {
         Self { statuses, failures }
     }
 
+    /// What an attempt may come to.
+    pub(crate) const OF_UPSTREAM: Self =
+        Self { statuses: Statuses::ALL, failures: Failures::ILLNESSES.with(Failure::Other) };
+
+    /// These failures.
+    pub(crate) fn of_failures(failures: &[Failure]) -> Self {
+        let failures = failures.iter().fold(Failures::NONE, |all, failure| all.with(*failure));
+        Self { statuses: Statuses::NONE, failures }
+    }
+
+    /// Its failures alone.
+    pub(crate) fn without_statuses(&self) -> Self {
+        Self { statuses: Statuses::NONE, failures: self.failures }
+    }
+
+    /// Its statuses alone.
+    pub(crate) fn without_failures(&self) -> Self {
+        Self { statuses: self.statuses, failures: Failures::NONE }
+    }
+
+    /// What either has.
+    pub(crate) fn or(&self, other: &Self) -> Self {
+        self.zip(other, |one, other| one | other)
+    }
+
+    /// What both have.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        self.zip(other, |one, other| one & other)
+    }
+
+    /// What only this one has.
+    pub(crate) fn but(&self, other: &Self) -> Self {
+        self.zip(other, |one, other| one & !other)
+    }
+
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::NOTHING
+    }
+
+    fn zip(&self, other: &Self, both: impl Fn(u64, u64) -> u64) -> Self {
+        let word = |index: usize| both(self.statuses.0[index], other.statuses.0[index]);
+        let failures = both(self.failures.0.into(), other.failures.0.into());
+        Self {
+            statuses: Statuses(std::array::from_fn(word)),
+            // Of two sets of 16 bits.
+            failures: Failures(failures as u16),
+        }
+    }
+
     /// Whether the lists contain this outcome.
     pub fn takes(&self, outcome: &Outcome) -> bool {
         match outcome {
@@ -93,6 +143,20 @@ impl Native {
     pub(crate) fn takes_behind(&self, outcome: &Outcome) -> bool {
         let behind = outcome.as_ref().err().and_then(Error::behind);
         matches!(behind, Some(Behind::Response(status)) if self.statuses.contains(status.as_u16()))
+    }
+}
+
+/// `429, 500, 502-599, dns, connect`.
+impl fmt::Display for Native {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = self.statuses.words();
+        if self.failures == Failures::ALL {
+            words.push("any failure".into());
+        } else {
+            words.extend(self.failures.names().map(String::from));
+        }
+        f.write_str(if words.is_empty() { "nothing" } else { "" })?;
+        f.write_str(&words.join(", "))
     }
 }
 
@@ -125,6 +189,21 @@ impl Statuses {
         }
         let bit = usize::from(status - Self::LOWEST);
         self.0[bit / 64] & (1 << (bit % 64)) != 0
+    }
+
+    /// Its ranges, as a file would have them.
+    fn words(&self) -> Vec<String> {
+        if *self == Self::ALL {
+            return vec!["any status".into()];
+        }
+        let contained: Vec<u16> =
+            (Self::LOWEST..=Self::HIGHEST).filter(|status| self.contains(*status)).collect();
+        let ranges = contained.chunk_by(|one, next| one + 1 == *next);
+        let words = ranges.map(|range| match range {
+            [from, .., to] => format!("{from}-{to}"),
+            _ => range[0].to_string(),
+        });
+        words.collect()
     }
 
     fn build(
@@ -198,6 +277,10 @@ impl Failures {
         self.0 & (1 << failure as u16) != 0
     }
 
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        Failure::ALL.into_iter().filter(move |failure| self.contains(*failure)).map(Failure::name)
+    }
+
     fn build(list: Option<Vec<String>>, default: Self, key: &str, problems: &mut Problems) -> Self {
         let Some(list) = list else { return default };
         let mut failures = Self::NONE;
@@ -262,6 +345,22 @@ mod tests {
         }
         assert!(Native::FAILURES.takes(&Err(ErrorKind::Timeout.into())));
         assert!(!Native::NOTHING.takes(&Err(ErrorKind::Timeout.into())));
+    }
+
+    #[test]
+    fn sets_are_said_as_a_file_would_have_them() {
+        let said = |native: &Native| native.to_string();
+        assert_eq!(said(&Native::NOTHING), "nothing");
+        assert_eq!(said(&Native::EVERYTHING), "any status, any failure");
+        assert_eq!(
+            said(&Native::ILLNESSES),
+            "500, 502-599, dns, connect, tls, connection-lost, protocol, timeout"
+        );
+        let timeouts = Native::of_failures(&[Failure::Timeout]);
+        assert_eq!(said(&Native::FAILURES.but(&Native::ILLNESSES)), "429, retries-exceeded");
+        assert_eq!(said(&Native::EVERYTHING.and(&timeouts)), "timeout");
+        assert_eq!(Native::ILLNESSES.or(&timeouts), Native::ILLNESSES);
+        assert!(Native::ILLNESSES.but(&Native::FAILURES).is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::call::Call;
 use crate::config::{ChangedDefault, Problem};
 use crate::event::{EventKind, Observers};
 use crate::outcome::Outcome;
+use crate::outline::Outline;
 use crate::parts::Parts;
 use crate::scope::Scope;
 
@@ -74,6 +75,11 @@ pub trait Policy: Send + Sync + fmt::Debug {
     /// What `/state` shows of its keys. `None`: it has one state for all calls.
     fn keys(&self) -> Option<ShownKeys> {
         None
+    }
+
+    /// What it does to a call, at most and at worst.
+    fn outline(&self) -> Outline<'_> {
+        Outline::passing("")
     }
 
     /// Runs the call. Dropping the future cancels the call; whatever was acquired goes back

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::cli::{complaints, config, directory};
 use crate::components::{FALLBACK, says, with_component};
-use crate::support::{Proxy, fusebox};
+use crate::support::{Proxy, fusebox, verdict};
 
 /// A predicate beside a function that is small and takes long to compile: the value of each local
 /// on each level of the loops is one of its own.
@@ -320,7 +320,7 @@ fn a_default_directory_that_is_not_safe_is_a_warning() {
     fs::create_dir(&cache).expect("a directory");
     fs::set_permissions(&cache, Permissions::from_mode(0o777)).expect("it is ours");
     let Ran { code, out, error } = fusebox(place.path(), &["check"]);
-    assert_eq!((code, &*out), (Some(0), "fusebox.toml: ok\n"));
+    assert_eq!((code, verdict(&out)), (Some(0), "fusebox.toml: ok"));
     assert!(error.starts_with("warning: fusebox.toml: code_cache.directory: `"), "{error}");
     assert!(error.ends_with("/cache`; components are compiled at each start\n"), "{error}");
     let Ran { code, error, .. } = fusebox(place.path(), &["component", "inspect", "c.wasm"]);

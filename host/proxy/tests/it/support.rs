@@ -6,6 +6,6 @@ mod proxy;
 mod via;
 
 pub(crate) use metrics::metrics;
-pub(crate) use program::{fusebox, fusebox_elsewhere, fusebox_noting, fusebox_with};
+pub(crate) use program::{fusebox, fusebox_elsewhere, fusebox_noting, fusebox_with, verdict};
 pub(crate) use proxy::{Proxy, ROUTE};
 pub(crate) use via::without_pseudonym;

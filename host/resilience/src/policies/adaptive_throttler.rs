@@ -28,10 +28,11 @@ use crate::call::{Call, Reporter};
 use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
 use crate::config::{ConfigDuration, Problem, Problems};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{AdaptiveThrottlerEvent, CallEvent, EventKind};
 use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
+use crate::outline::{Acts, ActsResult, Outline};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::scope::Scope;
@@ -180,6 +181,20 @@ impl Policy for AdaptiveThrottler {
     fn announces(&self) -> Vec<EventKind> {
         let kind = ErrorKind::Overloaded;
         vec![CallEvent::Rejected { kind, retry_after: Some(RETRY_AFTER) }.into()]
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        Outline {
+            acts: Some(Acts {
+                on: &self.0.handle_if,
+                but_on: None,
+                never: "it never rejects",
+                result: ActsResult::Counted { slow_calls: true },
+            }),
+            makes: &[Failure::Overloaded],
+            peeked: self.0.handle_if.peeked(),
+            ..Outline::passing(format!("rejects while too many calls are {}", self.0.handle_if))
+        }
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {

@@ -27,12 +27,13 @@ use crate::call::Call;
 use crate::client_waits::ClientWaits;
 use crate::clock;
 use crate::config::{ConfigDuration, Problem, Problems};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{CallEvent, EventKind, QueueEvent};
 use crate::held_until::HeldUntil;
 use crate::key::KeyConfig;
 use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::outcome::Outcome;
+use crate::outline::Outline;
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
 use crate::room::{Entry, InLine, Place, Room};
@@ -192,6 +193,17 @@ impl Policy for Bulkhead {
         ];
         events.extend(self.rooms.announces());
         events
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        let (places, wait) = (self.max_concurrency, ConfigDuration(self.max_wait));
+        Outline {
+            waits: self.max_wait,
+            waits_for_breaker: self.max_wait,
+            makes: &[Failure::BulkheadFull],
+            holds_place: true,
+            ..Outline::passing(format!("{places} at once, waiting up to {wait}"))
+        }
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {

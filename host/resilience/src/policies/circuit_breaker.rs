@@ -44,12 +44,13 @@ use crate::call::Call;
 use crate::clock;
 use crate::condition::{Asker, ConditionConfig};
 use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Failure};
 use crate::event::{CallEvent, CircuitBreakerEvent, CircuitState, EventKind, Observers};
 use crate::key::KeyConfig;
 use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::native::Native;
 use crate::outcome::Outcome;
+use crate::outline::{Acts, ActsResult, Outline};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
 use crate::slot::Slot;
@@ -188,6 +189,7 @@ impl PolicyConfig for CircuitBreakerConfig {
             &mut problems,
         );
         let settings = BreakerSettings {
+            words: thresholds.to_string(),
             handle_if,
             ignore_if,
             slow_call: self.slow_call.map(|limit| limit.0),
@@ -433,6 +435,21 @@ impl Policy for CircuitBreaker {
         let circuit = self.0.circuits.named(key)?;
         self.force_one(&circuit, state, observers);
         Ok(circuit.status(Instant::now()).state.name())
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        let settings = &self.0.settings;
+        Outline {
+            acts: Some(Acts {
+                on: &settings.handle_if,
+                but_on: Some(&settings.ignore_if),
+                never: "nothing can open it",
+                result: ActsResult::Counted { slow_calls: settings.slow_call.is_some() },
+            }),
+            makes: &[Failure::CircuitOpen],
+            peeked: settings.handle_if.peeked().max(settings.ignore_if.peeked()),
+            ..Outline::passing(&*settings.words)
+        }
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {

@@ -26,6 +26,7 @@ use crate::config::{Problem, Problems};
 use crate::event::{EventKind, FallbackEvent};
 use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt, Response};
+use crate::outline::{Acts, ActsResult, Outline};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig};
 use crate::predicate::{Answer, Exchange, Responder, Verdict};
@@ -103,7 +104,7 @@ impl RespondConfig {
         });
         if let Some(component) = component {
             match parts.responder(&component) {
-                Ok(responder) => return FallbackSource::Responder(responder),
+                Ok(responder) => return FallbackSource::Component(responder),
                 Err(message) => problems.add("respond.component", message),
             }
         }
@@ -129,14 +130,15 @@ impl RespondConfig {
                 (_, Err(_)) => problems.add(key, format!("is not a valid header value: `{value}`")),
             }
         }
-        FallbackSource::Responder(Arc::new(answer))
+        FallbackSource::Static(answer)
     }
 }
 
 /// Where answers come from.
 #[derive(Debug)]
 enum FallbackSource {
-    Responder(Arc<dyn Responder>),
+    Static(StaticResponse),
+    Component(Arc<dyn Responder>),
     /// The upstream of this name.
     Upstream(Arc<str>),
 }
@@ -189,8 +191,9 @@ impl Fallback {
         asker: Asker<'_>,
         outcome: &mut Outcome,
     ) -> Option<Response> {
-        let responder = match &self.source {
-            FallbackSource::Responder(responder) => responder,
+        let responder: &dyn Responder = match &self.source {
+            FallbackSource::Static(answer) => answer,
+            FallbackSource::Component(responder) => &**responder,
             FallbackSource::Upstream(upstream) => return self.ask(upstream, call, asker).await,
         };
         if let Some(wanted) = responder.peek() {
@@ -239,6 +242,33 @@ impl Policy for Fallback {
     fn announces(&self) -> Vec<EventKind> {
         let served = FallbackEvent::Served { status: 200, component: None };
         vec![served.into(), FallbackEvent::Declined.into()]
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        let (answer, result, asks, peeked) = match &self.source {
+            FallbackSource::Static(answer) => {
+                (answer.status.as_str().to_owned(), ActsResult::Answer, None, 0)
+            }
+            // Both may decline.
+            FallbackSource::Component(responder) => {
+                let peeked = responder.peek().map_or(0, |peek| peek.bytes);
+                ("what a component answers".to_owned(), ActsResult::Same, None, peeked)
+            }
+            FallbackSource::Upstream(upstream) => {
+                (format!("what {upstream} answers"), ActsResult::Same, Some(&**upstream), 0)
+            }
+        };
+        Outline {
+            acts: Some(Acts {
+                on: &self.handle_if,
+                but_on: None,
+                never: "it never answers",
+                result,
+            }),
+            asks,
+            peeked: self.handle_if.peeked().max(peeked),
+            ..Outline::passing(format!("{answer} in place of {}", self.handle_if))
+        }
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {

@@ -46,6 +46,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{AttemptOutcome, EventKind, HedgeEvent, NoHedge};
 use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
+use crate::outline::Outline;
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::slot::Slot;
@@ -261,6 +262,18 @@ impl Policy for Hedge {
         ];
         events.extend(skipped);
         events
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        let HedgeRules { handle_if, max_hedges, .. } = &self.rules;
+        let hedges =
+            if *max_hedges == 1 { "one more".into() } else { format!("{max_hedges} more") };
+        Outline {
+            runs: Some(u64::from(*max_hedges) + 1),
+            runs_key: "max_hedges",
+            peeked: handle_if.peeked(),
+            ..Outline::passing(format!("{hedges} beside, after {}", self.delay))
+        }
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {

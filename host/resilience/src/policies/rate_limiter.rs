@@ -28,11 +28,12 @@ use crate::call::Call;
 use crate::client_waits::ClientWaits;
 use crate::clock;
 use crate::config::{ConfigDuration, Problem, Problems};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{CallEvent, EventKind, QueueEvent};
 use crate::key::KeyConfig;
 use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::outcome::Outcome;
+use crate::outline::Outline;
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
 use bucket::BucketSettings;
@@ -216,6 +217,17 @@ impl Policy for RateLimiter {
         ];
         events.extend(self.buckets.announces());
         events
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        let BucketSettings { limit, per, burst } = self.settings;
+        let (per, wait) = (ConfigDuration(per), ConfigDuration(self.max_wait));
+        Outline {
+            waits: self.max_wait,
+            waits_for_breaker: self.max_wait,
+            makes: &[Failure::RateLimited],
+            ..Outline::passing(format!("{limit} in {per}, {burst} at once, waiting up to {wait}"))
+        }
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {

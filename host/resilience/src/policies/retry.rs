@@ -39,11 +39,12 @@ use crate::call::Call;
 use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
 use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
-use crate::error::{Error, ErrorKind, Reached};
+use crate::error::{Error, ErrorKind, Failure, Reached};
 use crate::event::{EventKind, NoRetry, RetryEvent};
 use crate::layers;
 use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
+use crate::outline::{Acts, ActsResult, Outline};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::predicate::Verdict;
@@ -51,6 +52,8 @@ use crate::retry_after::{Pushback, pushback, requested_delay};
 use crate::slot::Slot;
 use backoff::{Delays, Jitter};
 
+/// A backoff has grown to its longest delay, or as good as, after so many.
+const GROWING: u32 = 64;
 /// More are as good as unlimited.
 const MAX_RETRIES: i64 = 1_000_000;
 
@@ -211,6 +214,13 @@ impl PolicyConfig for RetryConfig {
         problems.require(has_budget, "budget", || {
             "without one, nothing keeps retries from multiplying an overload".into()
         });
+        let changing = |name: &&String| ["*", "POST", "PATCH"].contains(&name.as_str());
+        let changing = self.methods.iter().find(changing);
+        problems.require(changing.is_none(), "methods", || {
+            "has some that may change something each time they are repeated; without them, those \
+             that carry an `Idempotency-Key` are retried"
+                .into()
+        });
         problems.require(!self.methods.is_empty(), "methods", || {
             "an empty list: only what has an `Idempotency-Key`, or never reached the upstream, is \
              retried"
@@ -325,6 +335,18 @@ impl Retry {
         }
     }
 
+    /// How long all waits take at most.
+    fn waits(&self, are_asked_for: bool) -> Duration {
+        let asked = if are_asked_for { self.max_retry_after } else { Duration::ZERO };
+        let asked = self.jitter.lengthen(asked, 1.0);
+        let longest = |step| self.jitter.longest(self.delays.delay(step, 1.0)).max(asked);
+        let retries = self.max_retries.unwrap_or(1);
+        // From there on they are as long as the longest.
+        let growing = retries.min(GROWING);
+        let sum = (0..growing).map(longest).fold(Duration::ZERO, Duration::saturating_add);
+        sum.saturating_add(longest(GROWING).saturating_mul(retries - growing))
+    }
+
     async fn sleep(&self, delay: Duration) {
         let _waiting = Waiting::begin(&self.waiting);
         time::sleep(delay).await;
@@ -371,6 +393,39 @@ impl Policy for Retry {
         ];
         events.extend(skipped);
         events
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        let first = self.jitter.longest(self.delays.delay(0, 1.0));
+        let last = self.jitter.longest(self.delays.longest());
+        let retries = match self.max_retries {
+            Some(retries) => retries.to_string(),
+            None => "unlimited".into(),
+        };
+        let delays = match (ConfigDuration(first), ConfigDuration(last)) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first} to {last}"),
+        };
+        let result = if self.return_last_failure { ActsResult::Same } else { ActsResult::Failure };
+        Outline {
+            acts: Some(Acts {
+                on: &self.handle_if,
+                but_on: Some(&self.abort_if),
+                never: "it never retries",
+                result,
+            }),
+            runs: self.max_retries.map(|retries| u64::from(retries) + 1),
+            last_run: self.max_duration,
+            waits: self.waits(self.retry_after),
+            waits_for_breaker: self.waits(true),
+            makes: if self.return_last_failure {
+                &[]
+            } else {
+                &[Failure::RetriesExceeded, Failure::BudgetExceeded]
+            },
+            peeked: self.handle_if.peeked().max(self.abort_if.peeked()),
+            ..Outline::passing(format!("{retries} retries of {}, after {delays}", self.handle_if))
+        }
     }
 
     /// Dropped between two attempts, nothing is held but the call's share of the budget, which its

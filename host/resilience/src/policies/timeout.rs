@@ -24,9 +24,10 @@ use serde::Deserialize;
 
 use crate::call::Call;
 use crate::config::{ConfigDuration, Problem, Problems};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{EventKind, TimeoutEvent};
 use crate::outcome::Outcome;
+use crate::outline::Outline;
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig};
 
@@ -68,6 +69,14 @@ impl Policy for Timeout {
 
     fn announces(&self) -> Vec<EventKind> {
         vec![TimeoutEvent::Exceeded { limit: self.limit }.into()]
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        Outline {
+            limit: Some(self.limit),
+            makes: &[Failure::Timeout],
+            ..Outline::passing(format!("up to {} to the response head", ConfigDuration(self.limit)))
+        }
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {

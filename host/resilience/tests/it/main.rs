@@ -17,6 +17,7 @@ mod oracle;
 mod rate_limiter;
 mod regressions;
 mod retry;
+mod review;
 mod sameness;
 mod simulations;
 mod support;

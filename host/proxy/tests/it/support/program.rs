@@ -34,6 +34,11 @@ pub(crate) fn fusebox_elsewhere(directory: &Path, cache: &Path, arguments: &[&st
     ran(directory, cache, arguments, &[])
 }
 
+/// The last line, which says how it went.
+pub(crate) fn verdict(out: &str) -> &str {
+    out.lines().last().unwrap_or_default()
+}
+
 #[track_caller]
 fn ran(directory: &Path, cache: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
     let mut ran = program(directory, cache, arguments, variables);

@@ -18,6 +18,8 @@ pub(super) struct Breaker {
 /// How outcomes are judged.
 #[derive(Debug)]
 pub(super) struct BreakerSettings {
+    /// When the circuit opens, and for how long.
+    pub(super) words: String,
     pub(super) handle_if: Condition,
     pub(super) ignore_if: Condition,
     pub(super) slow_call: Option<Duration>,

@@ -1,8 +1,10 @@
 //! When the circuit opens and closes, and for how long it stays open.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::window::WindowCounts;
+use crate::config::ConfigDuration;
 
 /// When the circuit opens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +37,32 @@ pub(super) struct CircuitSettings {
     /// Of the chance that `delay_jitter` is drawn from.
     pub(super) seed: u64,
     pub(super) trial_timeout: Duration,
+}
+
+/// `opens at 5 failures in a row, for 60s`.
+impl fmt::Display for CircuitSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.failure {
+            FailureThreshold::Count { failures, capacity } if failures == capacity => {
+                write!(f, "opens at {failures} failures in a row")?
+            }
+            FailureThreshold::Count { failures, capacity } => {
+                write!(f, "opens at {failures} failures among {capacity}")?
+            }
+            FailureThreshold::Period { failures, period } => {
+                write!(f, "opens at {failures} failures in {}", ConfigDuration(period))?
+            }
+            FailureThreshold::Rate { rate, min_calls, period } => {
+                let (rate, period) = (rate * 100.0, ConfigDuration(period));
+                write!(f, "opens at {rate:.0}% failures of {min_calls} calls or more in {period}")?
+            }
+        }
+        write!(f, ", for {}", ConfigDuration(self.delay))?;
+        if self.delay_factor > 1.0 && self.max_delay > self.delay {
+            write!(f, " to {}", ConfigDuration(self.max_delay))?;
+        }
+        Ok(())
+    }
 }
 
 impl CircuitSettings {

@@ -1,5 +1,6 @@
 //! When the next attempt starts: after a fixed time, or after one that most attempts keep to.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::latencies::{LatencyCounts, LatencyWindow};
+use crate::config::ConfigDuration;
 use crate::sharded::Sharded;
 
 /// So often in a window a delay that is known is reckoned anew.
@@ -17,6 +19,18 @@ const LOOKS: u32 = 100;
 pub(super) enum HedgeDelay {
     Fixed(Duration),
     Quantile(Quantile),
+}
+
+/// `100ms`, or `the time of 95% of attempts`.
+impl fmt::Display for HedgeDelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(delay) => ConfigDuration(*delay).fmt(f),
+            Self::Quantile(Quantile { quantile, .. }) => {
+                write!(f, "the time of {}% of attempts", quantile * 100.0)
+            }
+        }
+    }
 }
 
 impl HedgeDelay {

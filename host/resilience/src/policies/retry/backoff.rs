@@ -149,6 +149,15 @@ impl Delays {
         Self::Backoff { delay: delay.0, max_delay: max_delay.0, factor }
     }
 
+    /// None is longer.
+    pub(super) fn longest(&self) -> Duration {
+        match *self {
+            Self::Fixed(delay) => delay,
+            Self::Random { max, .. } => max,
+            Self::Backoff { max_delay, .. } => max_delay,
+        }
+    }
+
     /// The delay number `step`, from 0. `fraction` is chance, 0 to 1.
     pub(super) fn delay(&self, step: u32, fraction: f64) -> Duration {
         match *self {
@@ -214,6 +223,11 @@ impl Jitter {
                 (delay + most.mul_f64(2.0 * fraction)).saturating_sub(most)
             }
         }
+    }
+
+    /// The longest that an own delay becomes.
+    pub(super) fn longest(self, delay: Duration) -> Duration {
+        self.spread(delay, 1.0)
     }
 
     /// A wait that was asked for: only longer, so that nobody comes back before its time.

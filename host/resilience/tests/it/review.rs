@@ -1,0 +1,224 @@
+//! What is seen of a route's policies before they run: worst cases, and what is hardly meant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fusebox_resilience::{Policy, Review, Worst};
+
+use crate::support::{
+    Fake, Surroundings, breaker, bulkhead, fallback, hedge, ms, retry, retry_among, spread_retry,
+    throttler, timeout,
+};
+
+/// How long an attempt takes at most.
+const ATTEMPT: Duration = Duration::from_secs(305);
+
+fn review<const N: usize>(policies: [Arc<dyn Policy>; N]) -> Review {
+    Review::of(&policies, ATTEMPT, &|_| Worst { requests: Some(1), time: Some(ATTEMPT) })
+}
+
+/// `policy.key: message`, outermost first.
+fn remarks<const N: usize>(policies: [Arc<dyn Policy>; N]) -> Vec<String> {
+    let remarks = review(policies).remarks;
+    remarks.iter().map(|it| format!("{}.{}: {}", it.policy, it.key, it.message)).collect()
+}
+
+fn worst<const N: usize>(policies: [Arc<dyn Policy>; N]) -> (Option<u64>, Option<Duration>) {
+    let Worst { requests, time } = review(policies).worst;
+    (requests, time)
+}
+
+#[track_caller]
+fn only<const N: usize>(policies: [Arc<dyn Policy>; N], expected: &str) {
+    assert_eq!(remarks(policies), [expected]);
+}
+
+const ANSWER: &str = "respond = { status = 200, body = \"no\" }";
+
+#[test]
+fn policies_that_fit_each_other_are_nothing_to_remark_on() {
+    let none: [&str; 0] = [];
+    let usual = [fallback(ANSWER), retry(""), breaker("") as _, timeout(1000)];
+    assert_eq!(remarks(usual), none);
+    assert_eq!(remarks([timeout(2000), retry(""), timeout(1000)]), none);
+    assert_eq!(remarks([retry(""), bulkhead("max_concurrency = 5") as _]), none);
+    assert_eq!(remarks([timeout(1000), breaker("slow_call = \"500ms\"") as _]), none);
+    assert_eq!(remarks([throttler("") as _, timeout(1000)]), none);
+    assert_eq!(remarks([]), none);
+}
+
+#[test]
+fn requests_and_time_at_worst() {
+    assert_eq!(worst([]), (Some(1), Some(ATTEMPT)));
+    assert_eq!(worst([timeout(1000)]), (Some(1), Some(ms(1000))));
+    let fixed = "delay = \"100ms\"\nretry_after = false";
+    assert_eq!(worst([retry(fixed), timeout(1000)]), (Some(3), Some(ms(3200))));
+    // An open breaker asks for time, up to 10 s.
+    let with_breaker = [retry(fixed), breaker("") as _, timeout(1000)];
+    assert_eq!(worst(with_breaker), (Some(3), Some(ms(23_000))));
+    assert_eq!(worst([spread_retry(""), timeout(1000)]), (Some(3), Some(ms(27_000))));
+    let growing = "backoff = { delay = \"1s\", max_delay = \"4s\" }\nmax_retries = 100\n\
+                   retry_after = false";
+    assert_eq!(worst([retry(growing), timeout(1000)]), (Some(101), Some(ms(101_000 + 395_000))));
+    assert_eq!(worst([timeout(2000), retry(growing), timeout(1000)]), (Some(101), Some(ms(2000))));
+    let bounded = "max_retries = -1\nmax_duration = \"5s\"";
+    assert_eq!(worst([retry(bounded), timeout(1000)]), (None, Some(ms(6000))));
+    assert_eq!(worst([retry("max_retries = -1"), timeout(1000)]), (None, None));
+    let waits = bulkhead("max_concurrency = 1\nmax_wait = \"3s\"");
+    assert_eq!(worst([waits as _, timeout(1000)]), (Some(1), Some(ms(4000))));
+}
+
+#[test]
+fn rows_say_what_each_does() {
+    let rows = review([
+        fallback(ANSWER),
+        retry("delay = \"100ms\""),
+        breaker("failure_threshold = 5") as _,
+        timeout(1000),
+    ])
+    .rows;
+    let said: Vec<(&str, &str)> = rows.iter().map(|row| (row.kind, &*row.words)).collect();
+    assert_eq!(
+        said,
+        [
+            ("fallback", "200 in place of 429, 500, 502-599, any failure"),
+            (
+                "retry",
+                "2 retries of 429, 500, 502-599, dns, connect, tls, connection-lost, protocol, \
+                 timeout, retries-exceeded, after 100ms"
+            ),
+            ("circuit-breaker", "opens at 5 failures in a row, for 1m"),
+            ("timeout", "up to 1s to the response head"),
+        ]
+    );
+    let requests: Vec<_> = rows.iter().map(|row| row.worst.requests).collect();
+    assert_eq!(requests, [Some(3), Some(3), Some(1), Some(1)]);
+}
+
+/// The composition of the blog post, whose handlers look at responses alone.
+#[test]
+fn the_post_is_told_of_both_its_faults() {
+    let condition = "handle_if = { status = [\"503\"], failure = [] }";
+    let policies = [
+        fallback(&format!("{condition}\n{ANSWER}")),
+        retry(&format!("{condition}\nretry_after = false\nreturn_last_failure = false")),
+        breaker(&format!("{condition}\nfailure_threshold = 1")) as _,
+        timeout(10_000),
+    ];
+    assert_eq!(
+        remarks(policies),
+        [
+            "fallback.handle_if: it never answers: `retry` inside it makes `retries-exceeded` of \
+             503 where it may repeat; add that to `failure`",
+            "breaker.handle_if: counts dns, connect, tls, connection-lost, protocol, timeout as a \
+             success, which closes a breaker however ill its upstream is; add it to `failure`",
+        ]
+    );
+}
+
+#[test]
+fn what_never_acts_is_told() {
+    only(
+        [retry(""), fallback(ANSWER), timeout(1000)],
+        "retry.handle_if: it never retries: `fallback` inside it answers 429, 500, 502-599, dns, \
+         connect, tls, connection-lost, protocol, timeout by itself",
+    );
+    only(
+        [breaker("") as _, fallback(ANSWER), timeout(1000)],
+        "breaker.handle_if: nothing can open it: `fallback` inside it answers 500, 502-599, dns, \
+         connect, tls, connection-lost, protocol, timeout by itself",
+    );
+    only(
+        [retry("handle_if = { status = [], failure = [] }"), timeout(1000)],
+        "retry.handle_if: it never retries: it takes nothing",
+    );
+    let rejections = "handle_if = { status = [], failure = [\"circuit-open\"] }";
+    only(
+        [fallback(&format!("{rejections}\n{ANSWER}")), timeout(1000)],
+        "fallback.handle_if: it never answers: circuit-open can't come from inside it",
+    );
+    only(
+        [
+            fallback(&format!(
+                "handle_if = {{ status = [\"503\"], failure = [\"circuit-open\"] }}\n{ANSWER}"
+            )),
+            timeout(1000),
+        ],
+        "fallback.handle_if: no policy inside it makes circuit-open",
+    );
+}
+
+#[test]
+fn a_component_may_take_anything() {
+    let parts = Surroundings::default().predicate("c", &Fake::new(|_| true));
+    let asks = || retry_among("handle_if = { component = \"c\" }", &parts);
+    let none: [&str; 0] = [];
+    // What comes of an answer of a fallback nobody asks it about.
+    let only_503 = format!("handle_if = {{ status = [\"503\"], failure = [] }}\n{ANSWER}");
+    assert_eq!(remarks([asks(), fallback(&only_503), timeout(1000)]), none);
+    assert_eq!(remarks([asks(), timeout(1000)]), none);
+}
+
+#[test]
+fn parts_of_conditions_have_bounds() {
+    let retry_if = |condition: &str| retry(&format!("handle_if = {condition}"));
+    let answers =
+        || fallback("handle_if = { status = [\"5xx\"], failure = [] }\nrespond = { status = 200 }");
+    let never = |condition: &str| {
+        let remarks = remarks([retry_if(condition), answers(), timeout(1000)]);
+        remarks.iter().any(|remark| remark.starts_with("retry.handle_if: it never retries"))
+    };
+    let only_503 = "{ status = [\"503\"], failure = [] }";
+    assert!(never(only_503));
+    assert!(never(&format!("{{ all = [{only_503}, {{ header = {{ x-busy = \"1\" }} }}] }}")));
+    assert!(!never(&format!("{{ any = [{only_503}, {{ header = {{ x-busy = \"1\" }} }}] }}")));
+    assert!(!never(&format!("{{ not = {only_503} }}")));
+    assert!(!never("{ attempt = \"1\" }"));
+}
+
+#[test]
+fn limits_that_don_t_fit_are_told() {
+    only(
+        [timeout(1000), retry(""), timeout(1000)],
+        "timeout.limit: never passes: `timeout` around it ends the call after 1s; give it a \
+         shorter limit, or leave it out",
+    );
+    only(
+        [timeout(1000), breaker("") as _],
+        "breaker.slow_call: an upstream that hangs never counts: `timeout` outside cuts it off \
+         after 1s, which says nothing to those inside; put a timeout inside, or set `slow_call`",
+    );
+}
+
+#[test]
+fn a_hedge_within_a_retry_is_usual() {
+    let hedge = || hedge("delay = \"100ms\"") as Arc<dyn Policy>;
+    let none: [&str; 0] = [];
+    assert_eq!(remarks([retry(""), hedge(), timeout(1000)]), none);
+    let review = review([hedge(), timeout(1000)]);
+    assert_eq!(review.rows[0].words, "one more beside, after 100ms");
+    assert_eq!((review.worst.requests, review.worst.time), (Some(2), Some(ms(2000))));
+    only(
+        [retry("max_retries = 5"), hedge(), timeout(1000)],
+        "retry.max_retries: multiplies what `hedge` inside repeats: up to 12 requests for one; \
+         leave it to one of them",
+    );
+}
+
+#[test]
+fn what_multiplies_load_is_told() {
+    only(
+        [retry(""), retry("max_retries = 3"), timeout(1000)],
+        "retry.max_retries: multiplies what `retry` inside repeats: up to 12 requests for one; \
+         leave it to one of them",
+    );
+    only(
+        [retry("max_retries = 10"), timeout(1000)],
+        "retry.max_retries: up to 11 requests for one; 2 retries are usual",
+    );
+    only(
+        [bulkhead("max_concurrency = 5") as _, retry(""), timeout(1000)],
+        "bulkhead.kind: a call keeps its place while `retry` inside waits and asks again; put it \
+         inside `retry`, so that attempts take places",
+    );
+}
