@@ -20,6 +20,7 @@ mod stories;
 mod story;
 mod swap;
 mod tail;
+mod tenants;
 
 pub use run::{Addresses, run};
 
@@ -70,6 +71,8 @@ async fn tell_all() -> anyhow::Result<()> {
             .boxed_local(),
         Story::told("8", "A swap under load", composition, swap::swap).boxed_local(),
         Story::told("9", "Hedge", config("hedge.toml")?, tail::tail).boxed_local(),
+        Story::told("10", "A limit for each tenant", config("keys.toml")?, tenants::tenants)
+            .boxed_local(),
     ]
     .into_iter()
     .collect();
