@@ -96,6 +96,13 @@ impl Reporter {
         self.tell(policy, decided_by, past.map(|past| &past.provenance), kind);
     }
 
+    /// How long the upstream took for this attempt, as far as is remembered.
+    pub(crate) fn asked(&self, attempt: u32) -> Option<Duration> {
+        let history = self.0.history.borrow();
+        let past = history.iter().rev().find(|past| past.provenance.attempt == attempt);
+        past.map(|past| past.asked)
+    }
+
     /// Emits what no policy did.
     pub fn emit_own(&self, kind: impl Into<EventKind>) {
         self.tell(None, None, None, &kind.into());
@@ -282,7 +289,7 @@ impl Call {
 
     /// How long the upstream took for this attempt, as far as is remembered.
     pub(crate) fn asked(&self, attempt: u32) -> Option<Duration> {
-        self.past(attempt).map(|past| past.asked)
+        self.reporter.asked(attempt)
     }
 
     /// See [`PastAttempt::is_owed`].

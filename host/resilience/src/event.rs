@@ -16,8 +16,8 @@ pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestF
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit};
 pub use policy::{
-    AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent, HedgeEvent,
-    KeysEvent, NoHedge, NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
+    AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent,
+    HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
 };
 pub use server::ServerEvent;
 
@@ -59,6 +59,8 @@ pub enum EventKind {
     CircuitBreaker(CircuitBreakerEvent),
     /// In a fallback.
     Fallback(FallbackEvent),
+    /// In an adaptive limiter.
+    AdaptiveLimiter(AdaptiveLimiterEvent),
     /// In an adaptive throttler.
     AdaptiveThrottler(AdaptiveThrottlerEvent),
     /// In the line in front of a policy.
@@ -96,6 +98,7 @@ from_groups!(
     Retry(RetryEvent),
     CircuitBreaker(CircuitBreakerEvent),
     Fallback(FallbackEvent),
+    AdaptiveLimiter(AdaptiveLimiterEvent),
     AdaptiveThrottler(AdaptiveThrottlerEvent),
     Queue(QueueEvent),
     Keys(KeysEvent),

@@ -78,11 +78,11 @@ pub use call::{Call, PastAttempt, Reporter};
 pub use condition::{AttemptsConfig, Condition, ConditionConfig, OnlyConfig, WordsConfig};
 pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
-    AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
-    CircuitBreakerEvent, CircuitState, ComponentEvent, ComponentId, ConditionEvent,
+    AdaptiveLimiterEvent, AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome,
+    CallEvent, CircuitBreakerEvent, CircuitState, ComponentEvent, ComponentId, ConditionEvent,
     ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Fault, HedgeEvent,
-    KeysEvent, NoHedge, NoRetry, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent,
-    ServerEvent, TimeoutEvent,
+    KeysEvent, LimitChangeKind, NoHedge, NoRetry, Observer, Observers, QueueEvent, RequestFlaw,
+    RetryEvent, ServerEvent, TimeoutEvent,
 };
 pub use held_until::HeldUntil;
 pub use key::{KeyConfig, KeySourceConfig, query_values};
@@ -92,11 +92,12 @@ pub use outcome::{Outcome, OutcomeExt, Response};
 pub use outline::{Acts, ActsResult, Outline};
 pub use parts::Parts;
 pub use policies::{
-    AdaptiveThrottler, AdaptiveThrottlerConfig, BackoffConfig, Bulkhead, BulkheadConfig,
-    CircuitBreaker, CircuitBreakerConfig, CircuitStatus, DelayQuantileConfig, Fallback,
-    FallbackConfig, Hedge, HedgeConfig, JitterConfig, RandomDelayConfig, RateLimiter,
-    RateLimiterConfig, RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts,
-    is_set_by_host, policy_kinds,
+    AdaptiveLimiter, AdaptiveLimiterConfig, AdaptiveThrottler, AdaptiveThrottlerConfig,
+    BackoffConfig, Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, CircuitStatus,
+    DelayQuantileConfig, Fallback, FallbackConfig, Hedge, HedgeConfig, JitterConfig,
+    LimiterQueueConfig, LimiterWindowConfig, RandomDelayConfig, RateLimiter, RateLimiterConfig,
+    RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts, is_set_by_host,
+    policy_kinds,
 };
 pub use policy::{
     AnyPolicyConfig, Next, Pipeline, Policy, PolicyConfig, PolicyKind, ReadPolicyConfig, Shown,

@@ -51,6 +51,9 @@ impl Native {
     /// what is behind that.
     pub const ILLNESSES: Self =
         Self { statuses: Statuses::ILLNESSES, failures: Failures::ILLNESSES };
+    /// The default `overload_if` of an adaptive limiter: what says that there is too much to do.
+    pub const OVERLOADS: Self =
+        Self { statuses: Statuses::OVERLOADS, failures: Failures::OVERLOADS };
     /// The default `handle_if` of fallback: the same, and our own rejections.
     pub const ANY_FAILURE: Self = Self { statuses: Statuses::FAILURES, failures: Failures::ALL };
     /// Takes nothing: the default of `abort_if`, `cancel_if` and `ignore_if`.
@@ -171,6 +174,7 @@ impl Statuses {
     const ALL: Self = Self([u64::MAX; 8]);
     const ILLNESSES: Self = Self::NONE.with(500, 500).with(502, 599);
     const FAILURES: Self = Self::ILLNESSES.with(429, 429);
+    const OVERLOADS: Self = Self::NONE.with(429, 429).with(503, 503);
 
     const fn with(mut self, from: u16, to: u16) -> Self {
         let mut status = from;
@@ -268,6 +272,8 @@ impl Failures {
         .with(Failure::ConnectionLost)
         .with(Failure::Protocol)
         .with(Failure::Timeout);
+
+    const OVERLOADS: Self = Self::NONE.with(Failure::Connect).with(Failure::Timeout);
 
     const fn with(self, failure: Failure) -> Self {
         Self(self.0 | 1 << failure as u16)

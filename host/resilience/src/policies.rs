@@ -1,5 +1,6 @@
 //! The policies, a module each, and the list of their kinds.
 
+mod adaptive_limiter;
 mod adaptive_throttler;
 mod bulkhead;
 mod circuit_breaker;
@@ -12,6 +13,9 @@ mod retry;
 mod timeout;
 mod waiting;
 
+pub use adaptive_limiter::{
+    AdaptiveLimiter, AdaptiveLimiterConfig, LimiterQueueConfig, LimiterWindowConfig,
+};
 pub use adaptive_throttler::{AdaptiveThrottler, AdaptiveThrottlerConfig};
 pub use bulkhead::{Bulkhead, BulkheadConfig};
 pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, CircuitStatus, WindowCounts};
@@ -30,6 +34,7 @@ pub fn policy_kinds<R: ReadPolicyConfig>() -> Vec<PolicyKind<R>> {
         PolicyKind::of::<RetryConfig>(),
         PolicyKind::of::<CircuitBreakerConfig>(),
         PolicyKind::of::<FallbackConfig>(),
+        PolicyKind::of::<AdaptiveLimiterConfig>(),
         PolicyKind::of::<AdaptiveThrottlerConfig>(),
         PolicyKind::of::<BulkheadConfig>(),
         PolicyKind::of::<HedgeConfig>(),

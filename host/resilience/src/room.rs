@@ -40,7 +40,7 @@ impl Room {
     pub(crate) fn enter(self: &Arc<Self>, max_waiting: usize) -> Entry {
         let mut queue = self.lock();
         if queue.try_take() {
-            return Entry::Place(Place(self.clone()));
+            return Entry::Place(Place { room: self.clone(), among: queue.taken() });
         }
         if queue.waiting() >= max_waiting {
             return Entry::Full;
@@ -51,6 +51,11 @@ impl Room {
         Entry::Line(InLine { room: self.clone(), ticket: Some(ticket), ahead })
     }
 
+    /// Places that there are.
+    pub(crate) fn places(&self) -> usize {
+        self.lock().places()
+    }
+
     /// Places that are taken.
     pub(crate) fn taken(&self) -> usize {
         self.lock().taken()
@@ -59,6 +64,11 @@ impl Room {
     /// How many wait for one.
     pub(crate) fn waiting(&self) -> usize {
         self.lock().waiting()
+    }
+
+    /// There are so many places from now on. Those that are taken stay so.
+    pub(crate) fn resize(&self, places: usize) -> Woken {
+        Woken(self.lock().resize(places))
     }
 
     fn give_back(&self) {
@@ -83,13 +93,33 @@ impl fmt::Debug for Room {
     }
 }
 
+/// Those who got a place. They are woken once nothing is locked any more.
+#[must_use = "they wait"]
+pub(crate) struct Woken(Vec<Waker>);
+
+impl Woken {
+    pub(crate) fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
+    }
+}
+
 /// A place in a room, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Room>);
+pub(crate) struct Place {
+    room: Arc<Room>,
+    among: usize,
+}
+
+impl Place {
+    /// How many places were taken when it was, with it.
+    pub(crate) fn among(&self) -> usize {
+        self.among
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.give_back();
+        self.room.give_back();
     }
 }
 
@@ -114,12 +144,14 @@ impl Future for InLine {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Place> {
         let ticket = self.ticket.expect("it is not polled after its end");
-        let has_place = self.room.lock().collect(ticket, cx.waker());
-        if !has_place {
+        let mut queue = self.room.lock();
+        if !queue.collect(ticket, cx.waker()) {
             return Poll::Pending;
         }
+        let among = queue.taken();
+        drop(queue);
         self.ticket = None;
-        Poll::Ready(Place(self.room.clone()))
+        Poll::Ready(Place { room: self.room.clone(), among })
     }
 }
 

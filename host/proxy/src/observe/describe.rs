@@ -5,10 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use fusebox_resilience::{
-    AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome, CallEvent,
-    CircuitBreakerEvent, ComponentEvent, ConditionEvent, ConnectionEvent, ConnectionLimit,
-    ErrorKind, Event, EventKind, FallbackEvent, HedgeEvent, KeysEvent, NoHedge, NoRetry,
-    PriorityLevel, QueueEvent, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
+    AdaptiveLimiterEvent, AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome,
+    CallEvent, CircuitBreakerEvent, ComponentEvent, ConditionEvent, ConnectionEvent,
+    ConnectionLimit, ErrorKind, Event, EventKind, FallbackEvent, HedgeEvent, KeysEvent, NoHedge,
+    NoRetry, PriorityLevel, QueueEvent, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
 };
 
 use super::level::Level;
@@ -31,6 +31,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::Retry(of) => retry(of, say),
         EventKind::CircuitBreaker(of) => circuit_breaker(of, say),
         EventKind::Fallback(of) => fallback(of, say),
+        EventKind::AdaptiveLimiter(of) => adaptive_limiter(of, say),
         EventKind::AdaptiveThrottler(of) => adaptive_throttler(of, say),
         EventKind::Queue(of) => queue(of, say),
         EventKind::Keys(of) => keys(of, say),
@@ -260,6 +261,18 @@ fn fallback(of: &FallbackEvent, say: &impl Say) {
             });
         }
         FallbackEvent::Declined => say.say(Level::Info, "Fallback declined", |_| {}),
+    }
+}
+
+fn adaptive_limiter(of: &AdaptiveLimiterEvent, say: &impl Say) {
+    match *of {
+        // One a second, for as long as there is traffic.
+        AdaptiveLimiterEvent::LimitChanged { from, to, kind } => {
+            let message = format_args!("Limit changed from {from} to {to}: {}", kind.name());
+            say.say(Level::Debug, message, |line| {
+                line.field("from", from).field("to", to).field("kind", kind.name());
+            });
+        }
     }
 }
 

@@ -29,9 +29,10 @@ pub use scrape::{BudgetSample, ComponentSample, PlacesSample, PolicySample, Scra
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, ConnectionEvent,
-    ConnectionLimit, Denial, Event, EventKind, FallbackEvent, HedgeEvent, KeysEvent, Observer,
-    Policy, QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    AdaptiveLimiterEvent, AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent,
+    ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent, HedgeEvent,
+    KeysEvent, Observer, Policy, QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent,
+    TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -68,6 +69,7 @@ pub struct Metrics {
     fallbacks_declined: Counters<2>,
     queue_waits: Histograms<2>,
     key_overflows: Counters<2>,
+    limit_changes: Counters<2>,
     hedges: Counters<2>,
     hedges_won: Counters<2>,
     hedges_cancelled: Counters<2>,
@@ -125,6 +127,8 @@ impl Metrics {
                 "queue_wait_seconds",
                 "Time that calls waited for their turn in a policy, of those that were admitted",
             ),
+            limit_changes: new
+                .counters("adaptive_limiter_changes", "Changes of an adaptive limiter's limit"),
             hedges: new.counters("hedges", "Attempts that a hedge started beside others"),
             hedges_won: new
                 .counters("hedges_won", "Those whose outcome went out in place of the first's"),
@@ -288,6 +292,10 @@ impl Metrics {
             }
             EventKind::Fallback(FallbackEvent::Served { .. }) => of(&self.fallbacks, labels()),
             EventKind::Fallback(FallbackEvent::Declined) => of(&self.fallbacks_declined, labels()),
+            EventKind::AdaptiveLimiter(AdaptiveLimiterEvent::LimitChanged { kind, .. }) => {
+                let [_, policy] = labels();
+                of(&self.limit_changes, [policy, ("kind", kind.name().into())])
+            }
             // The gauge at a scrape says what is admitted.
             EventKind::AdaptiveThrottler(_) => return None,
             EventKind::Hedge(event) => match event {

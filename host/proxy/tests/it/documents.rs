@@ -60,6 +60,8 @@ delay = "10s"
 [policies.limit]
 kind = "timeout"
 limit = "10s"
+[policies.limiter]
+kind = "adaptive-limiter"
 [policies.throttler]
 kind = "adaptive-throttler"
 [policies.places]
@@ -83,8 +85,8 @@ per = "1s"
 key = { client = true }
 [[routes]]
 upstream = "ORIGIN"
-policies = ["fallback", "retry", "hedge", "breaker", "throttler", "rate", "places", "limit",
-            "keyed-breaker", "keyed-places", "keyed-rate"]
+policies = ["fallback", "retry", "hedge", "breaker", "throttler", "limiter", "rate", "places",
+            "limit", "keyed-breaker", "keyed-places", "keyed-rate"]
 "#;
 
 fn root() -> PathBuf {

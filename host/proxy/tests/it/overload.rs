@@ -1,7 +1,8 @@
 //! More load than an upstream can take, over real sockets.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
 use fusebox_dev::{Origin, answer, eventually, get, ok};
 use fusebox_resilience::{PriorityClass, PriorityLevel};
@@ -81,6 +82,50 @@ fn a_throttler_rejects_while_the_upstream_fails_and_admits_all_again_when_it_is_
     assert_eq!(ask().1.text(), "well");
     proxy.counts(&[(r#"fusebox_adaptive_throttler_admitted{policy="throttler"}"#, 1.0)]);
     told(&proxy, "Throttler admits 100 % of calls");
+}
+
+#[test]
+fn a_limiter_rejects_what_is_more_than_the_limit_and_learns_from_what_it_admits() {
+    let (begin, began) = channel();
+    let (begin, go_on) = (Mutex::new(begin), Arc::<AtomicBool>::default());
+    let goes_on = go_on.clone();
+    let origin = Origin::start(move |connection| {
+        while let Some(seen) = connection.request() {
+            if seen.request.target() == "/slow" {
+                begin.lock().expect("it is whole").send(()).ok();
+                eventually("the end of it", || goes_on.load(SeqCst).then_some(()));
+            }
+            if connection.wire.try_send(answer(503, "", "busy")).is_err() {
+                return;
+            }
+        }
+    });
+    let config = "[listener]\nretry_after_jitter = 0\n[log]\nlevel = 'debug'\n\
+                  [policies.limiter]\nkind = 'adaptive-limiter'\ninitial_limit = 1\n\
+                  max_limit_factor = 1000\nmin_samples = 1\nwindow = { min = '1ms' }\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['limiter']\n";
+    let proxy = Proxy::before(&origin, config);
+    let mut slow = proxy.connect();
+    slow.send(get("/slow", "slow"));
+    began.recv().expect("it is under way");
+    let rejected = proxy.ask(get("/", "1"));
+    assert_eq!((rejected.status(), rejected.header("retry-after")), (503, Some("1")));
+    assert_eq!(proxy.told("1"), ["Call rejected: overloaded", "503: Service Unavailable"]);
+    let in_use = r#"fusebox_adaptive_limiter_in_use{policy="limiter"}"#;
+    proxy.counts(&[(in_use, 1.0), (r#"fusebox_adaptive_limiter_limit{policy="limiter"}"#, 1.0)]);
+    go_on.store(true, SeqCst);
+    assert_eq!(slow.head().expect("a response").status(), 503);
+    proxy.counts(&[(in_use, 0.0)]);
+    // The limit can't be lower. What is well raises it.
+    assert_eq!(proxy.state()["policies"]["limiter"]["limit"], 1);
+    let (origin, is_well) = ill();
+    is_well.store(true, SeqCst);
+    let proxy = Proxy::before(&origin, config);
+    eventually("a higher limit", || {
+        proxy.ask(get("/", "0"));
+        (proxy.state()["policies"]["limiter"]["limit"].as_u64() > Some(1)).then_some(())
+    });
+    told(&proxy, "Limit changed from 1 to 2: up");
 }
 
 // ===== priority =====

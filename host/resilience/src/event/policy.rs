@@ -248,3 +248,55 @@ impl NoHedge {
         }
     }
 }
+
+/// An adaptive limiter did something.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdaptiveLimiterEvent {
+    /// Its limit has changed.
+    LimitChanged {
+        /// From.
+        from: usize,
+        /// To.
+        to: usize,
+        /// Why.
+        kind: LimitChangeKind,
+    },
+}
+
+/// Why the limit of an adaptive limiter changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitChangeKind {
+    /// There is room: it grows by a little.
+    Grown,
+    /// An experiment: does throughput grow with it?
+    Up,
+    /// An experiment, as calls wait in the upstream: does throughput stay with a lower one?
+    Cut,
+    /// The same, now and then.
+    Dip,
+    /// An experiment has ended that changed nothing for the better.
+    Back,
+    /// The upstream says that it has too much to do.
+    Drops,
+    /// It is far more than is in use.
+    Capped,
+}
+
+impl LimitChangeKind {
+    /// Every one, in the order of their declaration.
+    pub const ALL: [Self; 7] =
+        [Self::Grown, Self::Up, Self::Cut, Self::Dip, Self::Back, Self::Drops, Self::Capped];
+
+    /// Its word in log and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grown => "grown",
+            Self::Up => "up",
+            Self::Cut => "cut",
+            Self::Dip => "dip",
+            Self::Back => "back",
+            Self::Drops => "drops",
+            Self::Capped => "capped",
+        }
+    }
+}

@@ -23,6 +23,10 @@ impl<W: Clone> RoomQueue<W> {
         Self { places, taken: 0, waiting, handed, next: 0 }
     }
 
+    pub(super) fn places(&self) -> usize {
+        self.places
+    }
+
     pub(super) fn taken(&self) -> usize {
         self.taken
     }
@@ -64,9 +68,21 @@ impl<W: Clone> RoomQueue<W> {
         if was_handed { self.give_back() } else { None }
     }
 
+    /// There are so many places from now on. Those who get one are to be woken. If there are
+    /// fewer than are taken, the next are free once enough have been given back.
+    pub(super) fn resize(&mut self, places: usize) -> Vec<W> {
+        self.places = places;
+        std::iter::from_fn(|| self.hand_on()).collect()
+    }
+
     /// A place goes to the first in the line, who is to be woken, or is free.
     pub(super) fn give_back(&mut self) -> Option<W> {
         self.taken -= 1;
+        self.hand_on()
+    }
+
+    /// Gives a free place to the first in the line.
+    fn hand_on(&mut self) -> Option<W> {
         if self.taken >= self.places {
             return None;
         }
@@ -91,6 +107,7 @@ mod tests {
         Collect { which: usize },
         Leave { which: usize },
         GiveBack,
+        Resize { places: usize },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -99,6 +116,7 @@ mod tests {
             4 => any::<usize>().prop_map(|which| Step::Collect { which }),
             2 => any::<usize>().prop_map(|which| Step::Leave { which }),
             5 => Just(Step::GiveBack),
+            1 => (1..6_usize).prop_map(|places| Step::Resize { places }),
         ];
         prop::collection::vec(step, 0..200)
     }
@@ -112,7 +130,10 @@ mod tests {
     }
 
     impl Model {
-        fn hand_on(&mut self) -> Option<Ticket> {
+        fn hand_on(&mut self, places: usize) -> Option<Ticket> {
+            if self.inside + self.handed.len() >= places {
+                return None;
+            }
             let next = self.line.pop_front()?;
             self.handed.push(next);
             Some(next)
@@ -122,7 +143,7 @@ mod tests {
     proptest! {
         #[test]
         fn places_are_conserved_and_handed_on_in_the_order_of_arrival(
-            places in 1..5_usize,
+            mut places in 1..5_usize,
             steps in steps(),
         ) {
             let mut queue = RoomQueue::new(places);
@@ -154,18 +175,25 @@ mod tests {
                         let had_place = model.handed.contains(&ticket);
                         model.handed.retain(|handed| *handed != ticket);
                         model.line.retain(|waiting| *waiting != ticket);
-                        let woken = had_place.then(|| model.hand_on()).flatten();
+                        let woken = had_place.then(|| model.hand_on(places)).flatten();
                         prop_assert_eq!(queue.leave(ticket), woken);
                     }
                     Step::GiveBack if model.inside > 0 => {
                         model.inside -= 1;
-                        let woken = model.hand_on();
+                        let woken = model.hand_on(places);
                         prop_assert_eq!(queue.give_back(), woken);
+                    }
+                    Step::Resize { places: other } => {
+                        places = other;
+                        let woken: Vec<_> =
+                            std::iter::from_fn(|| model.hand_on(places)).collect();
+                        prop_assert_eq!(queue.resize(places), woken);
                     }
                     Step::GiveBack => {}
                 }
                 prop_assert_eq!(queue.taken(), model.inside + model.handed.len());
-                prop_assert!(queue.taken() <= places);
+                let is_idle = queue.taken() < places && queue.waiting() > 0;
+                prop_assert!(!is_idle, "a place lies idle");
                 prop_assert_eq!(queue.waiting(), model.line.len());
             }
         }

@@ -90,3 +90,21 @@ fn one_who_leaves_while_it_is_handed_a_place_passes_it_on() {
         assert_eq!((room.taken(), room.waiting()), (0, 0));
     });
 }
+
+#[test]
+fn a_room_that_grows_lets_those_in_who_wait_and_one_that_shrinks_nobody_until_there_is_room() {
+    model(|| {
+        let room = Arc::new(Room::new(1));
+        let Entry::Place(place) = room.enter(0) else { unreachable!("it is empty") };
+        let Entry::Line(line) = room.enter(1) else { unreachable!("it is full") };
+        let waiting = thread::spawn(move || wait(line));
+        room.resize(2).wake();
+        let other = waiting.join().unwrap();
+        assert_eq!((other.among(), room.taken()), (2, 2));
+        room.resize(1).wake();
+        drop(place);
+        assert!(matches!(room.enter(0), Entry::Full), "one is inside still");
+        drop(other);
+        assert!(matches!(room.enter(0), Entry::Place(_)));
+    });
+}

@@ -9,15 +9,15 @@ use std::task::Poll;
 
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
-    AdaptiveThrottler, Budget, Bulkhead, Call, CircuitBreaker, CircuitState, Outcome, Peek, Policy,
-    RateLimiter,
+    AdaptiveLimiter, AdaptiveThrottler, Budget, Bulkhead, Call, CircuitBreaker, CircuitState,
+    Outcome, Peek, Policy, RateLimiter,
 };
 use futures_util::future::LocalBoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    Answer, Fake, Piece, Rig, Surroundings, breaker, budget, bulkhead, fallback_among, hedge_among,
-    ms, rate_limiter, request_body, retry_among, shown, throttler, timeout as limit,
+    Answer, Fake, Piece, Rig, Surroundings, adaptive, breaker, budget, bulkhead, fallback_among,
+    hedge_among, ms, rate_limiter, request_body, retry_among, shown, throttler, timeout as limit,
 };
 
 /// The run: a body that arrives in parts and is waited for, a slow body that is peeked at and
@@ -34,6 +34,7 @@ struct Sweep {
     throttler: Arc<AdaptiveThrottler>,
     limiter: Arc<RateLimiter>,
     bulkhead: Arc<Bulkhead>,
+    adaptive: Arc<AdaptiveLimiter>,
     hedge: Arc<dyn Policy>,
     budget: Arc<Budget>,
     call: Call,
@@ -65,6 +66,7 @@ impl Sweep {
         // The later attempts wait for their turns.
         let limiter = rate_limiter("limit = 1\nper = \"20ms\"\nmax_wait = \"1s\"");
         let bulkhead = bulkhead("max_concurrency = 2");
+        let adaptive = adaptive("initial_limit = 2\nuntil = \"body\"");
         let rig = Rig::new(
             SCRIPT,
             [
@@ -84,6 +86,7 @@ impl Sweep {
                 throttler.clone(),
                 limiter.clone(),
                 bulkhead.clone(),
+                adaptive.clone(),
                 limit(LIMIT),
             ],
         );
@@ -93,7 +96,7 @@ impl Sweep {
             [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")],
         );
         let call = rig.call_of(http::Request::post("http://service-b/"), body);
-        Self { rig, breaker, throttler, limiter, bulkhead, hedge, budget, call }
+        Self { rig, breaker, throttler, limiter, bulkhead, adaptive, hedge, budget, call }
     }
 
     /// The call with its response body, as the client sees it.
@@ -110,7 +113,8 @@ impl Sweep {
     fn places(&self) -> (u64, u64) {
         let of_clients = |policy| shown(policy, "waiting_for_clients");
         let waiting = of_clients(&*self.hedge) + of_clients(&*self.limiter);
-        (shown(&*self.bulkhead, "in_use"), waiting)
+        let taken = shown(&*self.bulkhead, "in_use") + shown(&*self.adaptive, "in_use");
+        (taken, waiting + of_clients(&*self.adaptive))
     }
 
     /// Calls and extras in flight that the budget counts.

@@ -9,8 +9,8 @@ use fusebox_resilience::{
 };
 
 use crate::support::{
-    Answers, Fake, Rig, Surroundings, breaker, breaker_among, bulkhead, fallback, fallback_among,
-    ms, rate_limiter, response, retry, retry_among, throttler, timeout,
+    Answers, Fake, Rig, Surroundings, adaptive, breaker, breaker_among, bulkhead, fallback,
+    fallback_among, ms, rate_limiter, response, retry, retry_among, throttler, timeout,
 };
 
 const SORRY: &str = "respond = { status = 200, body = \"sorry\" }";
@@ -67,11 +67,12 @@ fn what_a_call_is_made_of_is_small() {
         breaker(""),
         timeout(100),
         throttler(""),
+        adaptive(""),
         bulkhead("max_concurrency = 1"),
         rate_limiter("limit = 1\nper = \"1s\""),
     ];
     let futures = futures.map(future);
-    let limits = [320, 464, 504, 184, 500, 300, 300];
+    let limits = [320, 464, 504, 184, 500, 520, 300, 300];
     assert!(
         futures.iter().zip(limits).all(|(size, limit)| *size <= limit),
         "{futures:?}, and not up to {limits:?}"

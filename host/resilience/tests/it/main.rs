@@ -1,6 +1,7 @@
 //! The pipeline as its users meet it: policies built from configuration, run against a scripted
 //! upstream on a paused clock, so that every time in these tests is exact.
 
+mod adaptive_limiter;
 mod adaptive_throttler;
 mod blame;
 mod bodies;

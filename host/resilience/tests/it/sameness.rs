@@ -79,6 +79,22 @@ const KINDS: &[(&str, &str, &[&str])] = &[
         &["handle_if = {}", "respond = { status = 200, body = '' }"],
     ),
     (
+        "adaptive-limiter",
+        "",
+        &[
+            "overload_if = { status = ['503'] }",
+            "min_limit = 7",
+            "max_limit = 70",
+            "initial_limit = 17",
+            "max_limit_factor = 7.0",
+            "window = { max = '7s' }",
+            "min_samples = 7",
+            "queue = { initial = 2, max = 3 }",
+            "max_wait = '7s'",
+            "until = 'body'",
+        ],
+    ),
+    (
         "adaptive-throttler",
         "",
         &[

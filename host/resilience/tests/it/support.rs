@@ -9,8 +9,9 @@ mod time;
 
 pub(crate) use bodies::{Piece, pieces, request_body, response_body};
 pub(crate) use policies::{
-    breaker, breaker_among, budget, bulkhead, fallback, fallback_among, hedge, hedge_among,
-    problems, rate_limiter, retry, retry_among, shown, spread_retry, throttler, timeout,
+    adaptive, breaker, breaker_among, budget, bulkhead, fallback, fallback_among, hedge,
+    hedge_among, problems, rate_limiter, retry, retry_among, shown, spread_retry, throttler,
+    timeout,
 };
 pub(crate) use rig::{Answers, Ended, Rig, response};
 pub(crate) use surroundings::{Answer, Fake, Surroundings};

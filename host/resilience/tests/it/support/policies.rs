@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
-    AdaptiveThrottler, AdaptiveThrottlerConfig, Budget, BudgetConfig, Bulkhead, BulkheadConfig,
-    CircuitBreaker, CircuitBreakerConfig, FallbackConfig, HedgeConfig, JitterConfig, Policy,
-    PolicyConfig, RateLimiter, RateLimiterConfig, RetryConfig, Shown, TimeoutConfig,
+    AdaptiveLimiter, AdaptiveLimiterConfig, AdaptiveThrottler, AdaptiveThrottlerConfig, Budget,
+    BudgetConfig, Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, FallbackConfig,
+    HedgeConfig, JitterConfig, Policy, PolicyConfig, RateLimiter, RateLimiterConfig, RetryConfig,
+    Shown, TimeoutConfig,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -85,6 +86,12 @@ pub(crate) fn fallback(text: &str) -> Arc<dyn Policy> {
 #[track_caller]
 pub(crate) fn fallback_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy> {
     Arc::new(sound(parse::<FallbackConfig>(text).build("fallback".into(), parts)))
+}
+
+#[track_caller]
+pub(crate) fn adaptive(text: &str) -> Arc<AdaptiveLimiter> {
+    let config: AdaptiveLimiterConfig = parse(text);
+    Arc::new(sound(config.build("limiter".into(), &Surroundings::default())))
 }
 
 #[track_caller]
