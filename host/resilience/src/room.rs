@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use crossbeam_utils::CachePadded;
 
 use crate::sync::{Mutex, MutexGuard};
-use queue::{RoomQueue, Ticket};
+use queue::{LineStanding, RoomQueue, Ticket};
 
 /// Places that calls take, and a line of those that wait for one.
 pub(crate) struct Room(CachePadded<Mutex<RoomQueue<Waker>>>);
@@ -38,16 +38,37 @@ impl Room {
 
     /// Takes a place, or goes to the end of the line if fewer than `max_waiting` wait.
     pub(crate) fn enter(self: &Arc<Self>, max_waiting: usize) -> Entry {
+        self.enter_as(0, max_waiting)
+    }
+
+    /// The same for one of this rank: in a full line the youngest of the lowest rank makes place
+    /// for it, if that is a lower one.
+    pub(crate) fn enter_as(self: &Arc<Self>, rank: u16, max_waiting: usize) -> Entry {
+        let mut evicted = None;
+        let entry = self.try_enter(rank, max_waiting, &mut evicted);
+        evicted.into_iter().for_each(Waker::wake);
+        entry
+    }
+
+    fn try_enter(
+        self: &Arc<Self>,
+        rank: u16,
+        max_waiting: usize,
+        evicted: &mut Option<Waker>,
+    ) -> Entry {
         let mut queue = self.lock();
         if queue.try_take() {
             return Entry::Place(Place { room: self.clone(), among: queue.taken() });
         }
         if queue.waiting() >= max_waiting {
-            return Entry::Full;
+            *evicted = if max_waiting > 0 { queue.evict_below(rank) } else { None };
+            if evicted.is_none() {
+                return Entry::Full;
+            }
         }
         let ahead = queue.waiting();
         // Until it is polled, nobody is there to be woken.
-        let ticket = queue.join(Waker::noop().clone());
+        let ticket = queue.join(rank, Waker::noop().clone());
         Entry::Line(InLine { room: self.clone(), ticket: Some(ticket), ahead })
     }
 
@@ -127,7 +148,7 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(crate) struct InLine {
     room: Arc<Room>,
-    /// None: it has its place.
+    /// None: it has its place, or has made place for another one.
     ticket: Option<Ticket>,
     ahead: usize,
 }
@@ -140,18 +161,21 @@ impl InLine {
 }
 
 impl Future for InLine {
-    type Output = Place;
+    /// `None`: it has made place for another one.
+    type Output = Option<Place>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Place> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Place>> {
         let ticket = self.ticket.expect("it is not polled after its end");
         let mut queue = self.room.lock();
-        if !queue.collect(ticket, cx.waker()) {
-            return Poll::Pending;
-        }
+        let standing = queue.collect(ticket, cx.waker());
         let among = queue.taken();
         drop(queue);
+        if standing == LineStanding::Waits {
+            return Poll::Pending;
+        }
         self.ticket = None;
-        Poll::Ready(Place { room: self.room.clone(), among })
+        let has_place = standing == LineStanding::HasPlace;
+        Poll::Ready(has_place.then(|| Place { room: self.room.clone(), among }))
     }
 }
 

@@ -153,7 +153,7 @@ impl Bulkhead {
         if call.reporter().wants_details() {
             call.emit(&self.name, QueueEvent::Joined { ahead: line.ahead() });
         }
-        let place = timeout(longest, line).await.ok()?;
+        let place = timeout(longest, line).await.ok()??;
         call.emit(&self.name, QueueEvent::Admitted { waited: clock::now() - since });
         Some(place)
     }

@@ -1,9 +1,21 @@
 //! Places and the line in front of them, without threads and without time.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of somebody in the line, in the order of their arrival.
 pub(super) type Ticket = u64;
+
+/// What becomes of somebody in the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineStanding {
+    /// It waits.
+    Waits,
+    /// It has left the line, and has a place.
+    HasPlace,
+    /// It has made place for another one.
+    Evicted,
+}
 
 /// Places, and who waits for one. `W` wakes somebody.
 #[derive(Debug)]
@@ -11,10 +23,18 @@ pub(super) struct RoomQueue<W> {
     places: usize,
     /// Those that somebody has, or was handed and has not come for yet.
     taken: usize,
-    waiting: BTreeMap<Ticket, W>,
+    waiting: BTreeMap<Ticket, RoomWaiter<W>>,
     /// Who was handed a place.
     handed: BTreeSet<Ticket>,
     next: Ticket,
+}
+
+/// Somebody in the line.
+#[derive(Debug)]
+struct RoomWaiter<W> {
+    /// Those of the lowest make place for others.
+    rank: u16,
+    waker: W,
 }
 
 impl<W: Clone> RoomQueue<W> {
@@ -44,21 +64,32 @@ impl<W: Clone> RoomQueue<W> {
     }
 
     /// Goes to the end of the line.
-    pub(super) fn join(&mut self, waker: W) -> Ticket {
+    pub(super) fn join(&mut self, rank: u16, waker: W) -> Ticket {
         let ticket = self.next;
         self.next += 1;
-        self.waiting.insert(ticket, waker);
+        self.waiting.insert(ticket, RoomWaiter { rank, waker });
         ticket
     }
 
-    /// Whether this one has been handed a place. It has then left the line, and has the place; if
-    /// not, `waker` will wake it.
-    pub(super) fn collect(&mut self, ticket: Ticket, waker: &W) -> bool {
-        if let Some(known) = self.waiting.get_mut(&ticket) {
-            known.clone_from(waker);
-            return false;
+    /// Sends the youngest of the lowest rank out of the line, who is to be woken, if it is lower
+    /// than this one.
+    pub(super) fn evict_below(&mut self, rank: u16) -> Option<W> {
+        let lowest =
+            |(ticket, waiter): &(&Ticket, &RoomWaiter<W>)| (waiter.rank, Reverse(**ticket));
+        let (&ticket, waiter) = self.waiting.iter().min_by_key(lowest)?;
+        if waiter.rank >= rank {
+            return None;
         }
-        self.handed.remove(&ticket)
+        self.waiting.remove(&ticket).map(|waiter| waiter.waker)
+    }
+
+    /// What has become of this one; as long as it waits, `waker` will wake it.
+    pub(super) fn collect(&mut self, ticket: Ticket, waker: &W) -> LineStanding {
+        if let Some(known) = self.waiting.get_mut(&ticket) {
+            known.waker.clone_from(waker);
+            return LineStanding::Waits;
+        }
+        if self.handed.remove(&ticket) { LineStanding::HasPlace } else { LineStanding::Evicted }
     }
 
     /// This one does not wait any longer. If it was handed a place meanwhile, the next one gets it,
@@ -86,10 +117,10 @@ impl<W: Clone> RoomQueue<W> {
         if self.taken >= self.places {
             return None;
         }
-        let (ticket, waker) = self.waiting.pop_first()?;
+        let (ticket, waiter) = self.waiting.pop_first()?;
         self.handed.insert(ticket);
         self.taken += 1;
-        Some(waker)
+        Some(waiter.waker)
     }
 }
 
@@ -103,16 +134,18 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Enter,
+        Enter { rank: u16 },
         Collect { which: usize },
         Leave { which: usize },
         GiveBack,
         Resize { places: usize },
+        Evict { rank: u16 },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            6 => Just(Step::Enter),
+            6 => (0..4_u16).prop_map(|rank| Step::Enter { rank }),
+            1 => (0..5_u16).prop_map(|rank| Step::Evict { rank }),
             4 => any::<usize>().prop_map(|which| Step::Collect { which }),
             2 => any::<usize>().prop_map(|which| Step::Leave { which }),
             5 => Just(Step::GiveBack),
@@ -148,9 +181,10 @@ mod tests {
         ) {
             let mut queue = RoomQueue::new(places);
             let mut model = Model::default();
+            let mut ranks = BTreeMap::new();
             for step in steps {
                 match step {
-                    Step::Enter => {
+                    Step::Enter { rank } => {
                         let is_free = model.inside + model.handed.len() < places;
                         prop_assert!(!is_free || model.line.is_empty(), "a place lies idle");
                         prop_assert_eq!(queue.try_take(), is_free);
@@ -158,14 +192,19 @@ mod tests {
                             model.inside += 1;
                         } else {
                             let number = queue.next;
-                            model.line.push_back(queue.join(number));
+                            model.line.push_back(queue.join(rank, number));
+                            ranks.insert(number, rank);
                         }
                     }
                     Step::Collect { which } => {
                         let all: Vec<_> = model.handed.iter().chain(&model.line).copied().collect();
                         let Some(&ticket) = all.get(which % all.len().max(1)) else { continue };
                         let has_place = model.handed.contains(&ticket);
-                        prop_assert_eq!(queue.collect(ticket, &ticket), has_place);
+                        let standing = match has_place {
+                            true => LineStanding::HasPlace,
+                            false => LineStanding::Waits,
+                        };
+                        prop_assert_eq!(queue.collect(ticket, &ticket), standing);
                         model.handed.retain(|handed| *handed != ticket);
                         model.inside += usize::from(has_place);
                     }
@@ -189,6 +228,18 @@ mod tests {
                             std::iter::from_fn(|| model.hand_on(places)).collect();
                         prop_assert_eq!(queue.resize(places), woken);
                     }
+                    Step::Evict { rank } => {
+                        let lowest = model.line.iter().map(|ticket| ranks[ticket]).min();
+                        let lowest = lowest.filter(|lowest| *lowest < rank);
+                        let mut line = model.line.iter().rev();
+                        let evicted = line.find(|ticket| Some(ranks[ticket]) == lowest).copied();
+                        model.line.retain(|waiting| Some(*waiting) != evicted);
+                        prop_assert_eq!(queue.evict_below(rank), evicted);
+                        if let Some(ticket) = evicted {
+                            prop_assert_eq!(queue.collect(ticket, &ticket), LineStanding::Evicted);
+                            prop_assert_eq!(queue.leave(ticket), None);
+                        }
+                    }
                     Step::GiveBack => {}
                 }
                 prop_assert_eq!(queue.taken(), model.inside + model.handed.len());
@@ -203,11 +254,11 @@ mod tests {
     fn a_place_handed_to_one_who_has_left_goes_to_the_next_at_once() {
         let mut queue = RoomQueue::new(1);
         assert!(queue.try_take() && !queue.try_take());
-        let [first, second] = ["first", "second"].map(|name| queue.join(name));
+        let [first, second] = ["first", "second"].map(|name| queue.join(0, name));
         assert_eq!(queue.give_back(), Some("first"));
         assert!(!queue.try_take(), "nobody overtakes those who wait");
         assert_eq!(queue.leave(first), Some("second"));
-        assert!(queue.collect(second, &"second"));
+        assert_eq!(queue.collect(second, &"second"), LineStanding::HasPlace);
         assert_eq!((queue.give_back(), queue.taken()), (None, 0));
     }
 }

@@ -24,7 +24,7 @@ fn wait(mut line: InLine) -> Place {
     let waker = Waker::from(thread.clone());
     loop {
         match Pin::new(&mut line).poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(place) => return place,
+            Poll::Ready(place) => return place.expect("nobody is of a higher rank"),
             Poll::Pending => thread.0.wait(),
         }
     }
@@ -38,7 +38,7 @@ fn model(of: impl Fn() + Send + Sync + 'static) {
     builder.check(of);
 }
 
-fn poll_once(line: &mut InLine) -> Poll<Place> {
+fn poll_once(line: &mut InLine) -> Poll<Option<Place>> {
     Pin::new(line).poll(&mut Context::from_waker(Waker::noop()))
 }
 

@@ -178,6 +178,20 @@ async fn with_levels_the_line_is_there_by_itself_and_the_lowest_are_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn in_a_full_line_the_youngest_of_the_lowest_level_makes_place_for_a_higher_one() {
+    let limiter = adaptive("initial_limit = 1\nmax_limit = 1\nqueue = { initial = 2, max = 2 }");
+    let rig = Rig::around(Script::new("").rest("200:delay=99"), [limiter.clone()]);
+    let calls = [300, 100, 100, 200, 50].map(|level: u32| {
+        let request = http::Request::get("http://service-b/").header(LEVEL, level.to_string());
+        rig.call_of(request, RequestBody::empty())
+    });
+    let ended = join_all(calls.iter().map(|call| rig.send(call))).await;
+    let full = Err(ErrorKind::Overloaded);
+    assert_eq!(ended, [(100, Ok(200)), (200, Ok(200)), (0, full), (300, Ok(200)), (0, full)]);
+    assert_eq!([shown(&*limiter, "in_use"), shown(&*limiter, "waiting")], [0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_is_held_until_the_head_or_until_the_end_of_the_body() {
     for (until, held) in [("head", 0), ("body", 1)] {
         let limiter = adaptive(&format!("until = \"{until}\""));

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{AttemptOutcome, CallEvent, ComponentId, QueueEvent};
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::policy::Next;
+use crate::priority::PriorityLevel;
 use crate::room::{Entry, InLine, Place};
 use crate::scope::Scope;
 
@@ -108,7 +109,8 @@ async fn wait(limiter: &Limiter, call: &Call, scope: &Scope<'_>) -> Option<Place
     let (waiting, limit) = (limiter.room.waiting(), limiter.room.places());
     let most = limiter.line.most(level, waiting, limit, || call.random().fraction(), now);
     let most = if longest.is_zero() { 0 } else { most };
-    match limiter.room.enter(most) {
+    let rank = level.map_or(0, PriorityLevel::number);
+    match limiter.room.enter_as(rank, most) {
         Entry::Place(place) => Some(place),
         Entry::Line(line) => wait_in(limiter, call, line, longest, now).await,
         Entry::Full => None,
@@ -125,7 +127,7 @@ async fn wait_in(
     if call.reporter().wants_details() {
         call.emit(&limiter.name, QueueEvent::Joined { ahead: line.ahead() });
     }
-    let place = timeout(longest, line).await.ok()?;
+    let place = timeout(longest, line).await.ok()??;
     call.emit(&limiter.name, QueueEvent::Admitted { waited: clock::now() - since });
     Some(place)
 }

@@ -58,7 +58,9 @@ impl LimiterLine {
         let rejected = match level {
             Some(level) => {
                 let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
-                levels.arrive(level, rejected, now)
+                let by_level = levels.arrive(level, rejected, now);
+                // In a full line, one of a lower level may make place for it.
+                if rejected < 1.0 { by_level } else { 0.0 }
             }
             None => rejected,
         };

@@ -126,7 +126,7 @@ impl TokenWait {
     pub(super) async fn token(mut self) {
         let first = match self.entry.take() {
             Some(Entry::Line(line)) => line.await,
-            Some(Entry::Place(place)) => place,
+            Some(Entry::Place(place)) => Some(place),
             Some(Entry::Full) | None => return,
         };
         while let Err(wait) = self.try_take() {
