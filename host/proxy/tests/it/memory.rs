@@ -68,10 +68,9 @@ fn a_component_that_wants_all_memory_gets_no_more_than_there_is_for_all_and_give
     ask("/greedy", "5");
 }
 
-/// What the proxy keeps of a burst of uploads, at its height. They are of the size of a buffer: the
-/// allocator gives longer ones back at once, whoever asks it to.
-const BURST: u64 = 64 << 20;
-const UPLOAD: usize = 64 << 10;
+/// What the proxy keeps of a burst of uploads, at its height.
+const BURST: u64 = 256 << 20;
+const UPLOAD: usize = 1 << 20;
 
 /// An origin that answers no upload for as long as somebody holds the door.
 fn waiting_origin(door: &Arc<RwLock<()>>) -> Origin {
@@ -95,7 +94,7 @@ fn what_a_burst_has_taken_is_given_back_within_half_a_minute() {
         &origin,
         "workers = 2\n\
          [policies.retry]\nkind = 'retry'\n\
-         [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\n",
+         [[routes]]\nupstream = 'ORIGIN'\npolicies = ['retry']\nmax_replay_body = '1MiB'\n",
     );
     let begin = || {
         let mut client = proxy.connect();
