@@ -29,12 +29,19 @@ pub(crate) fn read_regular(file: &Path, largest: u64) -> anyhow::Result<Vec<u8>>
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(file)?;
-    ensure!(file.metadata()?.is_file(), "is not a regular file");
+    let metadata = file.metadata()?;
+    ensure!(metadata.is_file(), "is not a regular file");
+    let ensure_fits = |length: u64| {
+        ensure!(length <= largest, "larger than {} MiB", largest >> 20);
+        Ok(())
+    };
+    // Not read in vain.
+    ensure_fits(metadata.len())?;
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too long, even one that grows while it is
-    // read.
+    // One byte more than allowed tells a file that is too long if it grows while it is read, or
+    // says nothing of its length.
     let read = file.take(largest + 1).read_to_end(&mut bytes)?;
-    ensure!(read as u64 <= largest, "larger than {} MiB", largest >> 20);
+    ensure_fits(read as u64)?;
     Ok(bytes)
 }
 

@@ -227,6 +227,18 @@ fn a_file_that_is_no_component_of_ours_replaces_none() {
     goes_on(&proxy, "new");
 }
 
+#[test]
+fn a_file_that_is_too_long_is_not_read() {
+    let origin = origin();
+    let proxy = proxy(&origin, &Guest::doing("").component(), "");
+    let before = proxy.peak_memory();
+    Place::Sparse(200 << 20).put(&proxy.path("c.wasm"));
+    let line = proxy.line("Component rejected");
+    assert!(line["reason"].as_str().is_some_and(|said| said.ends_with("larger than 64 MiB")));
+    let taken = proxy.peak_memory() - before;
+    assert!(taken < 16 << 20, "{} MiB", taken >> 20);
+}
+
 #[track_caller]
 fn goes_on(proxy: &Proxy, text: &str) {
     assert_eq!(proxy.ask(get("/predicate", "after")).status(), 200);
