@@ -65,35 +65,50 @@ pub(crate) fn was_given_up_for_its_client(call: &Call, outcome: &Outcome) -> boo
 
 /// A policy that counts a body that breaks off as one failure more.
 pub(crate) trait CountsLate: Send + Sync + 'static {
+    /// What it counts it in.
+    type Held: 'static;
+
     /// Which failures are some.
     fn handle_if(&self) -> &Condition;
 
     /// The body of this attempt's response has broken off, and that is one.
-    fn failed_late(&self, attempt: u32, reporter: &Reporter);
+    fn failed_late(&self, held: &Self::Held, attempt: u32, reporter: &Reporter);
 }
 
 /// Has `policy` hear of it if the body of this response, a success so far, breaks off.
-pub(crate) fn follow<T: CountsLate>(policy: &Arc<T>, call: &Call, outcome: &mut Outcome) {
+pub(crate) fn follow<T: CountsLate>(
+    policy: &Arc<T>,
+    held: impl FnOnce() -> T::Held,
+    call: &Call,
+    outcome: &mut Outcome,
+) {
     if let Ok(response) = outcome
         && !response.is_fallback()
         && !response.body.has_come()
     {
-        follow_body(policy, call, response);
+        follow_body(policy, held(), call, response);
     }
 }
 
-fn follow_body<T: CountsLate>(policy: &Arc<T>, call: &Call, response: &mut Response) {
+fn follow_body<T: CountsLate>(
+    policy: &Arc<T>,
+    held: T::Held,
+    call: &Call,
+    response: &mut Response,
+) {
     let attempt = response.attempt();
     response.body.on_end(Box::new(LateFailure {
         policy: call.handle(policy),
+        held,
         attempt,
         reporter: call.reporter().clone(),
         request: call.body().clone(),
     }));
 }
 
-struct LateFailure<T> {
+struct LateFailure<T: CountsLate> {
     policy: Rc<WorkerHandle<T>>,
+    held: T::Held,
     attempt: u32,
     reporter: Reporter,
     request: RequestBody,
@@ -106,7 +121,7 @@ impl<T: CountsLate> OnEnd for LateFailure<T> {
             && !self.request.starved().is_long_owed()
             && self.policy.handle_if().takes_late(self.reporter.request(), self.attempt, kind)
         {
-            self.policy.failed_late(self.attempt, &self.reporter);
+            self.policy.failed_late(&self.held, self.attempt, &self.reporter);
         }
     }
 }

@@ -74,6 +74,9 @@ per = "1s"
 [policies.keyed-breaker]
 kind = "circuit-breaker"
 key = { client = true }
+[policies.keyed-throttler]
+kind = "adaptive-throttler"
+key = { client = true }
 [policies.keyed-places]
 kind = "bulkhead"
 max_concurrency = 10
@@ -86,7 +89,7 @@ key = { client = true }
 [[routes]]
 upstream = "ORIGIN"
 policies = ["fallback", "retry", "hedge", "breaker", "throttler", "limiter", "rate", "places",
-            "limit", "keyed-breaker", "keyed-places", "keyed-rate"]
+            "limit", "keyed-breaker", "keyed-places", "keyed-rate", "keyed-throttler"]
 "#;
 
 fn root() -> PathBuf {

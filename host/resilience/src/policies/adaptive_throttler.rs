@@ -30,11 +30,13 @@ use crate::condition::{Asker, Condition, ConditionConfig};
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{AdaptiveThrottlerEvent, CallEvent, EventKind};
+use crate::key::KeyConfig;
+use crate::keyed::{Keyed, KeyedState, KeysConfig, StateOf};
 use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::outline::{Acts, ActsResult, Outline};
 use crate::parts::Parts;
-use crate::policy::{Next, Policy, PolicyConfig, Shown};
+use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
 use crate::scope::Scope;
 use crate::slot::Slot;
 use machine::{LONGEST_INTERVAL, ShareChange, ThrottleSettings, ThrottleStatus};
@@ -57,6 +59,12 @@ pub struct AdaptiveThrottlerConfig {
     pub min_calls: u64,
     /// So long an interval lasts at least, 1 ms to 10 s. Default 1 s.
     pub interval: ConfigDuration,
+    /// By which calls are told apart; each value has a share of its own. Default: none.
+    pub key: Option<KeyConfig>,
+    /// So many keys, up to 1,000,000. Default 10,000.
+    pub max_keys: Option<usize>,
+    /// For so long a key that is not used is remembered. Default 10 min.
+    pub idle: Option<ConfigDuration>,
     /// The share of calls that is rejected at most, above 0 and up to 0.99: the rest finds out when
     /// the upstream is well again. Default 0.9.
     pub max_rejection_rate: f64,
@@ -70,6 +78,9 @@ impl Default for AdaptiveThrottlerConfig {
             min_calls: 10,
             interval: ConfigDuration::from_secs(1),
             max_rejection_rate: 0.9,
+            key: None,
+            max_keys: None,
+            idle: None,
         }
     }
 }
@@ -105,9 +116,11 @@ impl PolicyConfig for AdaptiveThrottlerConfig {
             interval: self.interval.0,
             max_rejection_rate: self.max_rejection_rate,
         };
+        let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
+        let keys = keys.build(&mut problems);
         problems.into_result(())?;
-        let shared = SharedThrottle::new(settings, Instant::now());
-        Ok(AdaptiveThrottler(Throttler { name, handle_if, shared }.into()))
+        let states = Keyed::new(keys, move || SharedThrottle::new(settings, Instant::now()));
+        Ok(AdaptiveThrottler(Throttler { name, handle_if, states }.into()))
     }
 }
 
@@ -120,41 +133,49 @@ pub struct AdaptiveThrottler(Arc<Throttler>);
 struct Throttler {
     name: Arc<str>,
     handle_if: Condition,
-    shared: SharedThrottle,
+    states: Keyed<SharedThrottle>,
 }
 
 impl AdaptiveThrottler {
-    /// The share of calls that is admitted.
+    /// The share of calls that is admitted, of those without a key.
     pub fn admitted(&self) -> f64 {
-        self.0.shared.status(Instant::now()).share
+        self.0.states.one().status(Instant::now()).share
     }
 
-    fn admit(&self, call: &Call, scope: &Scope<'_>) -> Result<(), Error> {
-        let Throttler { name, shared, .. } = &*self.0;
+    fn admit(&self, call: &Call, scope: &Scope<'_>) -> Result<StateOf<'_, SharedThrottle>, Error> {
+        let Throttler { name, states, .. } = &*self.0;
+        let shared = states.of(call, name);
         let level = scope.level(call);
         let (admitted, change) = shared.admit(level, || call.random().fraction(), clock::now());
         if let Some(change) = change {
             call.emit(name, change);
         }
         if admitted {
-            return Ok(());
+            return Ok(shared);
         }
         let (kind, retry_after) = (ErrorKind::Overloaded, Some(RETRY_AFTER));
         call.emit(name, CallEvent::Rejected { kind, retry_after });
         Err(Error::new(kind).with_retry_after(retry_after))
     }
 
-    fn record(&self, call: &Call, outcome: &mut Outcome, blame: &Blame, now: Instant) {
+    fn record(
+        &self,
+        shared: &StateOf<'_, SharedThrottle>,
+        call: &Call,
+        outcome: &mut Outcome,
+        blame: &Blame,
+        now: Instant,
+    ) {
         let by = match blame {
             Blame::Nothing => return,
             Blame::Success => {
-                blame::follow(&self.0, call, outcome);
+                blame::follow(&self.0, || shared.to_held(), call, outcome);
                 None
             }
             Blame::Failure(by) => by.as_ref(),
         };
         let failed = matches!(blame, Blame::Failure(_));
-        if let Some(change) = self.0.shared.record(failed, now) {
+        if let Some(change) = shared.record(failed, now) {
             call.emit_about(outcome.attempt(), &self.0.name, by, change);
         }
     }
@@ -170,17 +191,28 @@ impl Policy for AdaptiveThrottler {
     }
 
     fn show(&self) -> Vec<(&'static str, Shown)> {
-        let ThrottleStatus { share, results } = self.0.shared.status(Instant::now());
-        vec![
-            ("admitted", Shown::RateGauge(share)),
-            ("results", Shown::Count(results.all)),
-            ("failures", Shown::Count(results.failed)),
-        ]
+        let (states, now) = (&self.0.states, Instant::now());
+        let Some(keys) = states.count() else {
+            let ThrottleStatus { share, results } = states.one().status(now);
+            return vec![
+                ("admitted", Shown::RateGauge(share)),
+                ("results", Shown::Count(results.all)),
+                ("failures", Shown::Count(results.failed)),
+            ];
+        };
+        let rejecting =
+            states.fold(0, |count, state| count + u64::from(state.status(now).share < 1.0));
+        vec![("rejecting", Shown::Gauge(rejecting)), ("keys", Shown::Gauge(keys as u64))]
+    }
+
+    fn keys(&self) -> Option<ShownKeys> {
+        self.0.states.show()
     }
 
     fn announces(&self) -> Vec<EventKind> {
         let kind = ErrorKind::Overloaded;
-        vec![CallEvent::Rejected { kind, retry_after: Some(RETRY_AFTER) }.into()]
+        let rejected = CallEvent::Rejected { kind, retry_after: Some(RETRY_AFTER) };
+        [rejected.into()].into_iter().chain(self.0.states.announces()).collect()
     }
 
     fn outline(&self) -> Outline<'_> {
@@ -199,25 +231,44 @@ impl Policy for AdaptiveThrottler {
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
-            self.admit(call, next.scope())?;
+            let shared = self.admit(call, next.scope())?;
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
             let mut outcome = next.run(call).await;
             let blame = blame::judge(&self.0.handle_if, call, asker, &mut outcome).await;
-            self.record(call, &mut outcome, &blame, clock::now());
+            self.record(&shared, call, &mut outcome, &blame, clock::now());
             outcome
         })
     }
 }
 
 impl CountsLate for Throttler {
+    /// `None`: there is one for all calls.
+    type Held = Option<Arc<SharedThrottle>>;
+
     fn handle_if(&self) -> &Condition {
         &self.handle_if
     }
 
-    fn failed_late(&self, attempt: u32, reporter: &Reporter) {
-        if let Some(change) = self.shared.record(true, clock::now()) {
+    fn failed_late(&self, held: &Self::Held, attempt: u32, reporter: &Reporter) {
+        let Some(shared) = held.as_ref().or(self.states.only()) else { return };
+        if let Some(change) = shared.record(true, clock::now()) {
             reporter.emit_about(attempt, &self.name, None, change);
         }
+    }
+}
+
+impl KeyedState for SharedThrottle {
+    fn is_at_rest(&self, now: Instant) -> bool {
+        self.status(now).share >= 1.0
+    }
+
+    fn show(&self, now: Instant) -> Vec<(&'static str, Shown)> {
+        let ThrottleStatus { share, results } = self.status(now);
+        vec![
+            ("admitted", Shown::Rate(share)),
+            ("results", Shown::Count(results.all)),
+            ("failures", Shown::Count(results.failed)),
+        ]
     }
 }
 

@@ -170,6 +170,36 @@ async fn a_body_that_breaks_off_is_one_failure_more_unless_it_is_not_the_upstrea
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_key_has_a_share_of_its_own_and_late_failures_count_in_it() {
+    let throttler = throttler("min_calls = 2\ninterval = \"5s\"\nkey = { header = \"x-tenant\" }");
+    let body = || response_body([Piece::Break(ErrorKind::ConnectionTerminated)]);
+    let rig = Rig::around(Answers(move |_| Ok(response(200, &[], body()))), [throttler.clone()]);
+    let call = |tenant| {
+        let request = http::Request::get("http://service-b/").header("x-tenant", tenant);
+        rig.call_of(request, RequestBody::empty())
+    };
+    let ask = async |tenant: &'static str| {
+        let outcome = rig.outcome(&call(tenant)).await;
+        outcome.map(|response| response.body)
+    };
+    // Half of the results of `ill` are bodies that break off, and all of them are of `well` none.
+    for at in [0, 5000] {
+        rig.until(at).await;
+        drop(read(ask("ill").await.expect("a response")).await);
+        drop(ask("well").await);
+    }
+    let mut rejected = [0, 0];
+    for _ in 0..200 {
+        rejected[0] += u32::from(ask("ill").await.is_err());
+        rejected[1] += u32::from(ask("well").await.is_err());
+    }
+    assert!(rejected[0] > 5 && rejected[1] == 0, "{rejected:?}");
+    let shown = throttler.show();
+    assert_eq!(shown, [("rejecting", Shown::Gauge(1)), ("keys", Shown::Gauge(2))]);
+    assert_eq!(throttler.keys().map(|keys| keys.count), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn handle_if_decides_what_fails_and_a_fallback_inside_hides_it() {
     let throttler = throttler("handle_if = { status = [\"404\"], failure = [] }");
     let answers = || Answers(|_| Ok(response(404, &[], ResponseBody::empty())));
@@ -213,6 +243,7 @@ fn configuration_errors_name_the_key() {
         ("min_calls = 0", "min_calls: must be from 1 to 1000000, is 0"),
         ("interval = \"0s\"", "interval: must be from 1ms to 10s, is 0s"),
         ("interval = \"11s\"", "interval: must be from 1ms to 10s, is 11s"),
+        ("max_keys = 5", "max_keys: needs a `key`"),
         ("handle_if = { component = \"none\" }", "handle_if.component: no component `none`"),
     ] {
         assert_eq!(problems(text, build), [expected], "{text}");

@@ -103,6 +103,9 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "min_calls = 7",
             "interval = '7s'",
             "max_rejection_rate = 0.7",
+            "key = { client = true }",
+            "max_keys = 7",
+            "idle = '7s'",
         ],
     ),
     (

@@ -77,7 +77,7 @@ impl<'a> LimitedCall<'a> {
         let asked = self.call.asked(attempt).filter(|_| attempt > self.attempts);
         if let Some(asked) = asked.filter(|_| !matches!(blame, Blame::Nothing)) {
             if matches!(blame, Blame::Success) {
-                blame::follow(self.limiter, self.call, outcome);
+                blame::follow(self.limiter, || (), self.call, outcome);
             }
             self.learn(&place, attempt, by, asked, is_drop, ended);
         }

@@ -43,11 +43,13 @@ impl Limiter {
 }
 
 impl CountsLate for Limiter {
+    type Held = ();
+
     fn handle_if(&self) -> &Condition {
         &self.overload_if
     }
 
-    fn failed_late(&self, attempt: u32, reporter: &Reporter) {
+    fn failed_late(&self, (): &(), attempt: u32, reporter: &Reporter) {
         let Some(asked) = reporter.asked(attempt) else { return };
         // When exactly it was admitted is not known any more.
         let (began, ended) = (reporter.request().started(), clock::now());
