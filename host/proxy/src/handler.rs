@@ -27,6 +27,7 @@ use http_body::Body;
 
 use crate::buffers::Buffers;
 use crate::config::{ListenerConfig, PathRule};
+use crate::deadline::{ClientDeadline, DeadlineHeader};
 use crate::headers::{self, Forwarding, Hop};
 use crate::observe::{NO_ROUTE, wall_clock};
 use crate::reply::{Refusal, Unread};
@@ -60,6 +61,8 @@ pub(crate) struct RequestHandler {
     /// Whether paths with dot segments are refused.
     is_strict: bool,
     replay_memory: Rc<ReplayMemory>,
+    deadline_headers: Vec<DeadlineHeader>,
+    max_deadline: Option<Duration>,
     /// Of clients that say where their requests come from and are not trusted.
     claims: Seldom,
     /// Of what is no request.
@@ -104,6 +107,8 @@ impl RequestHandler {
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             is_strict: limits.paths == PathRule::Strict && routes.depend_on_paths(),
             replay_memory: ReplayMemory::new(limits.max_replay_memory.in_memory() / workers).into(),
+            deadline_headers: limits.deadline_headers.clone(),
+            max_deadline: limits.max_deadline.map(|limit| limit.0),
             claims: Seldom::default(),
             refusals: Seldom::default(),
             turned_away: Seldom::default(),
@@ -165,13 +170,21 @@ impl RequestHandler {
             let body = ClientRequestBody::new(incoming, self.max_body);
             RequestBody::kept_in(Box::pin(body), replay_limit, &self.replay_memory)
         });
+        let deadline = self.deadline(&head, hop);
         let mut request = ClientRequest::new(id, name, head, wall_clock::now());
+        if let Some(after) = deadline.after {
+            request.set_deadline(after);
+        }
         request.set_added(added);
         request.set_client(client);
         request.set_level(level);
         let call = Call::new(request, body, self.worker.clone());
         if call.reporter().wants_details() {
             call.reporter().emit_own(CallEvent::Started);
+        }
+        if let Some(header) = deadline.invalid {
+            let header = header.name();
+            call.reporter().emit_own(CallEvent::DeadlineIgnored { header });
         }
         if is_first_claim {
             let connections = self.claims.count(call.request().started());
@@ -206,7 +219,7 @@ impl RequestHandler {
                 others: self.routes.others(),
             };
             let scope = Scope::new(&upstream);
-            let outcome = route.pipeline.execute(ongoing.call(), &scope).await;
+            let outcome = route.pipeline.execute_in_time(ongoing.call(), &scope).await;
             if ongoing.call().body().is_squeezed() {
                 ongoing.call().reporter().emit_own(CallEvent::BodyNotKept);
             }
@@ -275,6 +288,16 @@ impl RequestHandler {
             return Err(Refusal::from(&Error::new(ErrorKind::RequestTooLarge)));
         }
         Ok(place)
+    }
+
+    /// How long somebody waits for the answer.
+    fn deadline(&self, head: &request::Parts, hop: &Hop) -> ClientDeadline {
+        let mut said = ClientDeadline::default();
+        if !self.deadline_headers.is_empty() && hop.is_trusted() {
+            said = ClientDeadline::of(&head.headers, &self.deadline_headers);
+        }
+        said.after = said.after.into_iter().chain(self.max_deadline).min();
+        said
     }
 
     /// The client's request id, if it is safe in a header, a log line and JSON; or else a new one.

@@ -33,6 +33,7 @@ pub mod client;
 pub mod code_cache;
 pub mod compile;
 pub mod config;
+pub mod deadline;
 mod handler;
 pub mod headers;
 mod interim;

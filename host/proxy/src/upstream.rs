@@ -33,15 +33,16 @@ use std::time::Duration;
 use fusebox_http1::{BodyDecoder, Decoded, ResponseFault, ResponseHead, ResponseHeadParser};
 use fusebox_resilience::{
     Attempt, AttemptEvent, Budget, Call, Error, ErrorKind, Outcome, RequestBody, Response,
-    ResponseBody, Scope, Upstream,
+    ResponseBody, Scope, Upstream, clock,
 };
 use futures_util::future::LocalBoxFuture;
-use http::{Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::buffers::Buffers;
-use crate::config::{Endpoint, UpstreamConfig};
+use crate::config::{Endpoint, UpstreamConfig, UpstreamSettings};
+use crate::deadline;
 use crate::headers;
 use crate::interim;
 use crate::route::OtherUpstream;
@@ -104,8 +105,8 @@ impl HttpUpstream {
     }
 
     /// Dropped before the response head, it closes the connection.
-    async fn exchange(&self, call: &Call, attempt: &Attempt<'_>) -> Outcome {
-        let mut message = Message::new(call, attempt.number(), &self.config, &self.buffers);
+    async fn exchange(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Outcome {
+        let mut message = self.message(call, attempt, scope);
         if let Some(connection) = self.pool.take() {
             attempt.reaches(connection.address);
             let lease = self.lease(connection);
@@ -114,8 +115,8 @@ impl HttpUpstream {
                 return outcome;
             }
             if !message.is_untouched() {
+                message = self.message(call, attempt, scope).holding(hold);
                 let attempt = attempt.number();
-                message = Message::new(call, attempt, &self.config, &self.buffers).holding(hold);
                 call.reporter().emit_own(AttemptEvent::SentAgain { attempt });
             }
         }
@@ -127,6 +128,22 @@ impl HttpUpstream {
             Err(Error::new(ErrorKind::ConnectionRefused)
                 .with_source("closed before anything was sent"))
         })
+    }
+
+    fn message(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Message {
+        Message::new(call, attempt.number(), self.told(call, scope), &self.config, &self.buffers)
+    }
+
+    /// What the upstream is told of the time that it is waited for.
+    fn told(&self, call: &Call, scope: &Scope<'_>) -> Vec<(HeaderName, HeaderValue)> {
+        let UpstreamSettings { forward_deadline, deadline_margin, .. } = &self.config.settings;
+        if forward_deadline.is_empty() && call.request().deadline().is_none() {
+            return Vec::new();
+        }
+        let Some(end) = scope.deadline(call) else { return Vec::new() };
+        let left = end.saturating_duration_since(clock::now());
+        let left = left.saturating_sub(deadline_margin.0);
+        deadline::told(&call.head().headers, forward_deadline, left)
     }
 
     fn lease(&self, connection: UpstreamConnection) -> Lease {
@@ -367,7 +384,7 @@ impl Upstream for HttpUpstream {
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
         Box::pin(async move {
             let attempt = Attempt::begin(call, scope, &self.endpoint);
-            let outcome = self.exchange(call, &attempt).await;
+            let outcome = self.exchange(call, &attempt, scope).await;
             attempt.finish(outcome)
         })
     }

@@ -10,16 +10,19 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{Either, LocalBoxFuture};
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::call::Call;
+use crate::clock;
 use crate::config::{ChangedDefault, Problem};
-use crate::event::{EventKind, Observers};
+use crate::error::{Error, ErrorKind};
+use crate::event::{CallEvent, EventKind, Observers};
 use crate::outcome::Outcome;
 use crate::outline::Outline;
 use crate::parts::Parts;
@@ -251,6 +254,9 @@ impl<R> fmt::Debug for PolicyKind<R> {
     }
 }
 
+/// An attempt with less time before its deadline is not made.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(1);
+
 /// The rest of the pipeline, `Copy` so that a policy can run it again, or several times at once.
 #[derive(Clone, Copy)]
 pub struct Next<'a> {
@@ -263,8 +269,18 @@ impl<'a> Next<'a> {
     pub fn run(self, call: &'a Call) -> LocalBoxFuture<'a, Outcome> {
         match self.policies.split_first() {
             Some((policy, rest)) => policy.run(call, Next { policies: rest, ..self }),
+            None if call.request().deadline().is_some() && self.is_too_late(call) => {
+                Box::pin(ready(Err(ErrorKind::Timeout.into())))
+            }
             None => self.scope.upstream().attempt(call, self.scope),
         }
+    }
+
+    /// Whether so little time is left that an attempt could only be cut off.
+    #[cold]
+    fn is_too_late(&self, call: &Call) -> bool {
+        let end = self.scope.deadline(call);
+        end.is_some_and(|end| end.saturating_duration_since(clock::now()) < SHORTEST_ATTEMPT)
     }
 
     /// Where it runs.
@@ -324,4 +340,28 @@ impl Pipeline {
     ) -> LocalBoxFuture<'a, Outcome> {
         Next { policies: &self.policies, scope }.run(call)
     }
+
+    /// The same until the call's deadline. It is a timeout outside all policies: what it cuts off
+    /// counts nowhere.
+    pub fn execute_in_time<'a>(
+        &'a self,
+        call: &'a Call,
+        scope: &'a Scope<'a>,
+    ) -> impl Future<Output = Outcome> + use<'a> {
+        let run = self.execute(call, scope);
+        match call.request().deadline() {
+            None => Either::Left(run),
+            Some(deadline) => Either::Right(Box::pin(cut(call, deadline, run))),
+        }
+    }
+}
+
+async fn cut(call: &Call, deadline: Instant, run: LocalBoxFuture<'_, Outcome>) -> Outcome {
+    if let Ok(outcome) = timeout_at(deadline, run).await {
+        return outcome;
+    }
+    let (attempt, started) = (call.attempts(), call.request().started());
+    let limit = deadline.saturating_duration_since(started);
+    call.emit_own_about(attempt, CallEvent::DeadlineExceeded { limit });
+    Err(Error::new(ErrorKind::Timeout).of_attempt(attempt))
 }

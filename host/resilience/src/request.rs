@@ -26,6 +26,7 @@ pub struct Request {
     level: Option<PriorityLevel>,
     started: Instant,
     started_at: SystemTime,
+    deadline: Option<Instant>,
 }
 
 impl Request {
@@ -48,6 +49,7 @@ impl Request {
             level: None,
             started: clock::now(),
             started_at,
+            deadline: None,
         }
     }
 
@@ -67,6 +69,17 @@ impl Request {
     /// It is this important.
     pub fn set_level(&mut self, level: Option<PriorityLevel>) {
         self.level = level;
+    }
+
+    /// Nobody waits for an answer that comes more than so long after its arrival.
+    pub fn set_deadline(&mut self, after: Duration) {
+        self.deadline = self.started.checked_add(after);
+    }
+
+    /// Until when somebody waits for an answer, if the client or the configuration says so. It
+    /// does not stand still while the client is waited for, as limits do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// The same, as if it had arrived `elapsed` ago: for trying out a component.

@@ -100,9 +100,11 @@ impl<'a> Scope<'a> {
         self.upstream
     }
 
-    /// When the nearest timeout around ends it, unless the call starves for longer.
+    /// When the nearest timeout around ends it, unless the call starves for longer, or when the
+    /// call's own deadline does.
     pub fn deadline(&self, call: &Call) -> Option<Instant> {
-        Some(self.unstarved_deadline? + call.starved().time)
+        let limit = self.unstarved_deadline.map(|end| end + call.starved().time);
+        limit.into_iter().chain(call.request().deadline()).min()
     }
 
     /// The run that this is.

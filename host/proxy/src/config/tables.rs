@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::table::{Keys, defaults, table};
 use super::values;
+use crate::deadline::DeadlineHeader;
 use crate::observe::Level;
 
 /// The shortest time limit: the resolution of timers.
@@ -60,6 +61,12 @@ table! {
         /// How much memory request bodies take that are kept to be sent again, on all workers
         /// together; beyond it a request gets one attempt.
         pub max_replay_memory: ConfigSize = or(ConfigSize::mib(256)),
+        /// The headers by which a trusted client says how long it waits; of several the shortest
+        /// time counts. Default: none.
+        pub deadline_headers: Vec<DeadlineHeader> = deadline_headers(),
+        /// The longest time that a client waits, and that of clients that say nothing. Default:
+        /// none.
+        pub max_deadline: Option<ConfigDuration> = optional_at_least(SHORTEST),
         /// The networks of clients that are believed when they say where a request comes from.
         /// Default: none.
         pub trusted: Vec<IpNet> = networks(),
@@ -105,6 +112,11 @@ impl Default for PriorityConfig {
 impl Keys<'_, '_> {
     fn networks(&mut self, key: &str) -> Option<Vec<IpNet>> {
         Some(self.list(key, values::network)?.unwrap_or_default())
+    }
+
+    /// A list of headers that say how long a client waits.
+    pub(super) fn deadline_headers(&mut self, key: &str) -> Option<Vec<DeadlineHeader>> {
+        Some(self.list(key, DeadlineHeader::parse)?.unwrap_or_default())
     }
 
     fn hosts(&mut self, key: &str) -> Option<Vec<String>> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::table::{Reader, defaults, is_name, table};
 use super::tables::{HEAD, SHORTEST};
 use super::words::found;
+use crate::deadline::DeadlineHeader;
 
 /// One byte less than `http::Uri` holds: a slash may be added between base path and path.
 const LONGEST_PATH: usize = 65_533;
@@ -22,6 +23,11 @@ table! {
         pub host: HostHeader = or(HostHeader::Client),
         /// Whether each attempt tells its number in `x-envoy-attempt-count`, as Envoy's do.
         pub envoy_attempt_count: bool = or(false),
+        /// Headers that tell each attempt how long it is waited for. Default: none; but
+        /// `grpc-timeout` is told right where a request has it.
+        pub forward_deadline: Vec<DeadlineHeader> = deadline_headers(),
+        /// By so much what they tell is shorter.
+        pub deadline_margin: ConfigDuration = or(ConfigDuration::from_millis(5)),
         /// How long making a connection may take, for all addresses of a name together.
         pub connect_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(5), SHORTEST),
         /// How long a response head may take, counted from the request. A timeout policy is the

@@ -103,6 +103,16 @@ fn call(event: &Event<'_>, of: &CallEvent, say: &impl Say) {
                 line.field("count", count);
             });
         }
+        &CallEvent::DeadlineExceeded { limit } => {
+            say.say(Level::Info, "Deadline exceeded", |line| {
+                line.field("limit_ms", milliseconds(limit));
+            });
+        }
+        &CallEvent::DeadlineIgnored { header } => {
+            say.say(Level::Info, "Deadline ignored: it is not valid", |line| {
+                line.field("header", header);
+            });
+        }
         CallEvent::BodyNotKept => {
             say.say(Level::Info, "Request body not kept: the memory for it is full", |_| {});
         }

@@ -77,6 +77,8 @@ pub struct Metrics {
     incomplete: Counters<2>,
     sent_again: Counters<1>,
     bodies_not_kept: Counters<1>,
+    deadlines_exceeded: Counters<1>,
+    deadlines_ignored: Counters<1>,
     refused: Counters<2>,
     forwarded_replaced: Counters<1>,
     faults: Faults,
@@ -154,6 +156,12 @@ impl Metrics {
                 "request_bodies_not_kept",
                 "Requests that had one attempt because the memory for bodies was full",
             ),
+            deadlines_exceeded: new
+                .counters("deadlines_exceeded", "Calls whose deadline passed before an answer"),
+            deadlines_ignored: new.counters(
+                "deadlines_ignored",
+                "Requests that said of their deadline what is not valid",
+            ),
             refused: new.counters("requests_refused", "Requests whose head was refused"),
             forwarded_replaced: new.counters(
                 "forwarded_headers_replaced",
@@ -219,6 +227,8 @@ impl Metrics {
         }
         of(&self.refused, [("route", route.into()), ("reason", IN_FLIGHT.into())]);
         of(&self.bodies_not_kept, [("route", route.into())]);
+        of(&self.deadlines_exceeded, [("route", route.into())]);
+        of(&self.deadlines_ignored, [("route", route.into())]);
         of(&self.sent_again, [("route", route.into())]);
         of(&self.forwarded_replaced, [("route", route.into())]);
     }
@@ -322,6 +332,14 @@ impl Metrics {
                 CallEvent::BodyNotKept => {
                     let [route, _] = labels();
                     of(&self.bodies_not_kept, [route])
+                }
+                CallEvent::DeadlineExceeded { .. } => {
+                    let [route, _] = labels();
+                    of(&self.deadlines_exceeded, [route])
+                }
+                CallEvent::DeadlineIgnored { .. } => {
+                    let [route, _] = labels();
+                    of(&self.deadlines_ignored, [route])
                 }
                 CallEvent::ForwardedReplaced { .. } => {
                     let [route, _] = labels();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use fusebox_http1::{BodyEncoder, RequestFraming, encode_request};
 use fusebox_resilience::{AttemptBody, BodyHold, Call, marks};
-use http::header;
+use http::{HeaderName, HeaderValue, header};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
@@ -30,10 +30,12 @@ impl Drop for Message {
 }
 
 impl Message {
-    /// The request of the attempt of this number.
+    /// The request of the attempt of this number, with these headers in place of what it says
+    /// there itself.
     pub(super) fn new(
         call: &Call,
         attempt: u32,
+        told: Vec<(HeaderName, HeaderValue)>,
         upstream: &UpstreamConfig,
         buffers: &Rc<Buffers>,
     ) -> Self {
@@ -46,7 +48,8 @@ impl Message {
         let head = call.head();
         let mut encoded = buffers.take_write();
         let host = (&header::HOST, upstream.host(&head.headers));
-        let marks = marks(call, attempt, upstream.settings.envoy_attempt_count);
+        let mut marks = marks(call, attempt, upstream.settings.envoy_attempt_count);
+        marks.extend(told);
         let is_mark = |name| marks.iter().any(|(mark, _)| mark == name);
         let others = call.headers().filter(|(name, _)| **name != header::HOST && !is_mark(*name));
         let marks = marks.iter().map(|(name, mark)| (name, mark));

@@ -117,6 +117,8 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                 "settings": {
                     "host": "client",
                     "envoy_attempt_count": false,
+                    "forward_deadline": [],
+                    "deadline_margin": "5ms",
                     "connect_timeout": "5s",
                     "response_timeout": "5m",
                     "idle_timeout": "1m",

@@ -81,7 +81,17 @@ const CLASS: &[(&str, &str)] = &[
     ("-1", "expected one of very-low, low, medium, high, very-high, or 0 to 4, found `-1`"),
 ];
 
-const UPSTREAM: [Key; 8] = [
+const UPSTREAM: [Key; 10] = [
+    key(
+        "forward_deadline",
+        &[("'prefer'", "expected a list, found `prefer`")],
+        &["[]", "['prefer']"],
+    ),
+    key(
+        "deadline_margin",
+        &[("'-1s'", "expected a duration such as \"250ms\", found `-1s`")],
+        &["'0s'", "'1s'"],
+    ),
     key("host", &[("'b'", "unknown value `b`, expected `client` or `upstream`")], &["'upstream'"]),
     key("envoy_attempt_count", &[("1", "expected true or false, found `1`")], &["true", "false"]),
     time("connect_timeout"),
@@ -101,10 +111,10 @@ const UPSTREAM: [Key; 8] = [
 ];
 
 /// One with a name has policies, too.
-const NAMED_UPSTREAM: [Key; 9] = {
-    let [a, b, c, d, e, f, g, h] = UPSTREAM;
+const NAMED_UPSTREAM: [Key; 11] = {
+    let [a, b, c, d, e, f, g, h, i, j] = UPSTREAM;
     let policies = key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]);
-    [a, b, c, d, e, f, g, h, policies]
+    [a, b, c, d, e, f, g, h, i, j, policies]
 };
 
 const TABLES: &[Table] = &[
@@ -125,6 +135,12 @@ const TABLES: &[Table] = &[
                 ],
                 &["0", "'64B'", "'1MiB'"],
             ),
+            key(
+                "deadline_headers",
+                &[("'prefer'", "expected a list, found `prefer`")],
+                &["[]", "['grpc-timeout', 'prefer']"],
+            ),
+            time("max_deadline"),
             HEAD,
             key(
                 "max_body",

@@ -8,6 +8,7 @@ mod blame;
 mod cli;
 mod compiling;
 mod components;
+mod deadlines;
 mod departures;
 mod documents;
 mod errors;

@@ -85,6 +85,16 @@ pub enum CallEvent {
         /// a moment ago.
         connections: Option<u64>,
     },
+    /// Its deadline passed before there was an answer.
+    DeadlineExceeded {
+        /// So long after its arrival.
+        limit: Duration,
+    },
+    /// What it says of its deadline is not valid, and was ignored.
+    DeadlineIgnored {
+        /// In this header.
+        header: &'static str,
+    },
     /// Its body was not kept for want of memory, so that it had one attempt.
     BodyNotKept,
     /// A policy turned the call away.

@@ -10,6 +10,7 @@ mod cancellation;
 mod circuit_breaker;
 mod composition;
 mod conditions;
+mod deadline;
 mod fallback;
 mod hedge;
 mod keys;

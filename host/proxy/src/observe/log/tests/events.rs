@@ -139,6 +139,14 @@ fn every_event_has_its_line() {
             r#"{"level":"INFO","msg":"Fallback declined",HEAD}"#,
         ),
         (
+            EventKind::Call(CallEvent::DeadlineExceeded { limit: second(2) }),
+            r#"{"level":"INFO","msg":"Deadline exceeded",HEAD,"limit_ms":2000.0}"#,
+        ),
+        (
+            EventKind::Call(CallEvent::DeadlineIgnored { header: "prefer" }),
+            r#"{"level":"INFO","msg":"Deadline ignored: it is not valid",HEAD,"header":"prefer"}"#,
+        ),
+        (
             EventKind::Hedge(HedgeEvent::Launched { hedge: 1, asked: second(1) }),
             r#"{"level":"INFO","msg":"Hedge 1 launched after 1s",HEAD,"hedge":1,"asked_ms":1000.0}"#,
         ),
