@@ -140,6 +140,8 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "successes": 0,
                     "failures": 0,
                     "failure_rate": 0.0,
+                    "slow_calls": 0,
+                    "admitted": 1.0,
                     "remaining_delay_ms": 0,
                     "trials": 0,
                     "openings": 0,

@@ -24,6 +24,7 @@ mod breaker;
 mod late;
 mod machine;
 mod permit;
+mod result;
 mod settings;
 mod shared;
 mod status;
@@ -57,7 +58,7 @@ use crate::slot::Slot;
 use admission::Admission;
 use breaker::{Breaker, BreakerSettings};
 use machine::CircuitTransition;
-use settings::{CircuitSettings, FailureThreshold, SuccessThreshold};
+use settings::{CircuitSettings, FailureThreshold, SlowThreshold, SuccessThreshold};
 use shared::SharedCircuit;
 
 /// How many results a window may hold.
@@ -86,6 +87,12 @@ pub struct CircuitBreakerConfig {
     pub min_calls: Option<usize>,
     /// A call whose attempt takes the upstream longer is a failure. Default: none.
     pub slow_call: Option<ConfigDuration>,
+    /// This part of slow calls opens it, above 0 and up to 1; they are then no failures. Needs
+    /// `slow_call` and a `period`. Default: none.
+    pub slow_call_rate: Option<f64>,
+    /// For so long after it closes, the share of calls that is let through grows from a tenth.
+    /// Default: none.
+    pub ramp: Option<ConfigDuration>,
     /// So many successes close it from half-open. Default: the failure threshold decides; 3 if none
     /// is given.
     pub success_threshold: Option<usize>,
@@ -124,6 +131,8 @@ impl Default for CircuitBreakerConfig {
             failure_rate: None,
             min_calls: None,
             slow_call: None,
+            slow_call_rate: None,
+            ramp: None,
             success_threshold: None,
             success_capacity: None,
             delay: None,
@@ -193,6 +202,7 @@ impl PolicyConfig for CircuitBreakerConfig {
             handle_if,
             ignore_if,
             slow_call: self.slow_call.map(|limit| limit.0),
+            are_slow_apart: self.slow_call_rate.is_some(),
             retry_after: self.retry_after,
         };
         let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
@@ -246,7 +256,31 @@ impl CircuitBreakerConfig {
             // Each circuit gets its own.
             seed: 0,
             trial_timeout: self.trial_timeout.0,
+            ramp: self.ramp.map(|ramp| ramp.0),
+            slow: self.slow(failure, problems),
         }
+    }
+
+    fn slow(&self, failure: FailureThreshold, problems: &mut Problems) -> Option<SlowThreshold> {
+        if let Some(ramp) = self.ramp {
+            problems.require_time(ramp, "ramp");
+        }
+        let rate = self.slow_call_rate?;
+        problems.require(rate > 0.0 && rate <= 1.0, "slow_call_rate", || {
+            format!("must be above 0 and at most 1, is {rate}")
+        });
+        problems
+            .require(self.slow_call.is_some(), "slow_call_rate", || "needs a `slow_call`".into());
+        problems.require(failure.is_by_time(), "slow_call_rate", || "needs a `period`".into());
+        let min_calls = match failure {
+            FailureThreshold::Rate { min_calls, .. } => min_calls,
+            FailureThreshold::Period { .. } | FailureThreshold::Count { .. } => {
+                let min_calls = self.min_calls.unwrap_or(10);
+                problems.require_within(min_calls, 1..=MAX_CAPACITY, "min_calls");
+                min_calls
+            }
+        };
+        Some(SlowThreshold { rate, min_calls })
     }
 
     fn failure(&self, problems: &mut Problems) -> FailureThreshold {
@@ -256,8 +290,9 @@ impl CircuitBreakerConfig {
                 self.rate(0.5, 20, Some(ConfigDuration::from_secs(10)), problems)
             }
             (None, period) => {
-                problems.require(self.min_calls.is_none(), "min_calls", || {
-                    "needs a `failure_rate`".into()
+                let is_used = self.min_calls.is_none() || self.slow_call_rate.is_some();
+                problems.require(is_used, "min_calls", || {
+                    "needs a `failure_rate`, or a `slow_call_rate`".into()
                 });
                 self.count(period, problems)
             }
@@ -373,12 +408,22 @@ impl KeyedState for SharedCircuit {
     }
 
     fn show(&self, now: Instant) -> Vec<(&'static str, Shown)> {
-        let CircuitStatus { state, counts, remaining_delay, trials, openings } = self.status(now);
+        let CircuitStatus {
+            state,
+            counts,
+            slow_calls,
+            admitted,
+            remaining_delay,
+            trials,
+            openings,
+        } = self.status(now);
         vec![
             ("state", Shown::Word { is: state.name(), of: STATES }),
             ("successes", Shown::Count(counts.successes as u64)),
             ("failures", Shown::Count(counts.failures as u64)),
             ("failure_rate", Shown::Rate(counts.failure_rate())),
+            ("slow_calls", Shown::Count(slow_calls as u64)),
+            ("admitted", Shown::Rate(admitted)),
             ("remaining_delay", Shown::Time(remaining_delay)),
             ("trials", Shown::Count(trials as u64)),
             ("openings", Shown::Count(openings.into())),

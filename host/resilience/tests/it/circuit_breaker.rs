@@ -10,7 +10,7 @@ use fusebox_resilience::{
 };
 
 use crate::support::{
-    Answers, Fake, Rig, Surroundings, breaker, breaker_among, ms, problems, response,
+    Answers, Fake, Rig, Surroundings, breaker, breaker_among, ms, problems, response, timeout,
 };
 
 const OPEN: Result<u16, ErrorKind> = Err(ErrorKind::CircuitOpen);
@@ -501,7 +501,10 @@ fn configuration_errors_name_the_key() {
         ),
         ("failure_capacity = 9", "failure_capacity: needs a `failure_threshold`"),
         ("failure_rate = 0.5", "failure_rate: needs a `period`"),
-        ("failure_threshold = 5\nmin_calls = 5", "min_calls: needs a `failure_rate`"),
+        (
+            "failure_threshold = 5\nmin_calls = 5",
+            "min_calls: needs a `failure_rate`, or a `slow_call_rate`",
+        ),
         ("period = \"0s\"", "period: must be at least 1ms, is 0s"),
         (
             "failure_threshold = 5\nperiod = \"1s\"\nfailure_capacity = 9",
@@ -509,7 +512,7 @@ fn configuration_errors_name_the_key() {
         ),
         (
             "failure_threshold = 5\nperiod = \"1s\"\nmin_calls = 9",
-            "min_calls: needs a `failure_rate`",
+            "min_calls: needs a `failure_rate`, or a `slow_call_rate`",
         ),
         (
             "period = \"1s\"\nfailure_rate = 0.0",
@@ -569,4 +572,96 @@ fn configuration_errors_name_the_key() {
         });
         assert_eq!(found, [expected], "{text}");
     }
+}
+
+// ===== ramp, and slow calls apart =====
+
+fn counts(successes: usize, failures: usize) -> WindowCounts {
+    WindowCounts { successes, failures }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_calls_are_counted_apart_and_open_it_at_their_rate() {
+    let breaker = breaker(
+        "failure_rate = 0.9\nperiod = \"10s\"\nmin_calls = 4\nslow_call = \"50ms\"\n\
+         slow_call_rate = 0.5",
+    );
+    let rig = Rig::new("200:delay=59*2,200*9", [breaker.clone()]);
+    for _ in 0..3 {
+        rig.run().await;
+    }
+    let status = breaker.status();
+    assert_eq!((status.counts, status.slow_calls), (counts(3, 0), 2), "they are no failures");
+    assert_eq!(status.state, CircuitState::Closed);
+    rig.run().await;
+    assert_eq!(breaker.status().state, CircuitState::Open, "two of four");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_cut_off_when_it_was_slow_is_a_slow_call() {
+    let config = "failure_rate = 0.9\nperiod = \"10s\"\nmin_calls = 2\nslow_call = \"50ms\"\n\
+                  slow_call_rate = 1.0";
+    let breaker = breaker(config);
+    let rig = Rig::new("hang*2", [timeout(60), breaker.clone()]);
+    rig.run().await;
+    let status = breaker.status();
+    assert_eq!((status.counts, status.slow_calls), (counts(1, 0), 1));
+    rig.run().await;
+    assert_eq!(breaker.status().state, CircuitState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_closing_a_ramp_rejects_a_share_with_what_remains_of_it() {
+    let breaker =
+        breaker("failure_threshold = 1\nsuccess_threshold = 1\ndelay = \"10ms\"\nramp = \"1s\"");
+    let rig = Rig::new("503,200", [breaker.clone()]);
+    rig.run().await;
+    assert_eq!(rig.get_at(20).await, (21, Ok(200)), "the trial closes it");
+    assert_eq!(breaker.status().admitted, 0.1);
+    let mut rejected = 0;
+    for at in 0..50 {
+        rig.until(121 + at * 2).await;
+        if let Err(error) = rig.outcome(&rig.call()).await {
+            rejected += 1;
+            assert_eq!(error.kind(), ErrorKind::CircuitOpen);
+            let left = error.retry_after().expect("what remains of the ramp");
+            assert_eq!(left, ms(1021 - rig.now()));
+        }
+    }
+    assert!((30..50).contains(&rejected), "{rejected} of 50");
+    rig.until(1100).await;
+    for _ in 0..50 {
+        assert_eq!(rig.get().await.1, Ok(200));
+    }
+}
+
+#[test]
+fn errors_of_ramp_and_slow_calls_name_the_key() {
+    let slow = "period = \"10s\"\nslow_call = \"1s\"\n";
+    for (text, expected) in [
+        ("ramp = \"0s\"".to_owned(), "ramp: must be at least 1ms, is 0s"),
+        ("slow_call_rate = 0.5".to_owned(), "slow_call_rate: needs a `slow_call`"),
+        (
+            format!("{slow}slow_call_rate = 0.0"),
+            "slow_call_rate: must be above 0 and at most 1, is 0",
+        ),
+        (
+            format!("{slow}slow_call_rate = 1.5"),
+            "slow_call_rate: must be above 0 and at most 1, is 1.5",
+        ),
+        (
+            "slow_call = \"1s\"\nslow_call_rate = 0.5\nfailure_threshold = 3".to_owned(),
+            "slow_call_rate: needs a `period`",
+        ),
+        (
+            format!("{slow}failure_threshold = 3\nmin_calls = 3"),
+            "min_calls: needs a `failure_rate`, or a `slow_call_rate`",
+        ),
+    ] {
+        let found = problems(&text, |config: CircuitBreakerConfig| {
+            config.build("b".into(), &Surroundings::default())
+        });
+        assert_eq!(found, [expected], "{text}");
+    }
+    breaker(&format!("{slow}failure_threshold = 3\nmin_calls = 3\nslow_call_rate = 1.0"));
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::breaker::Breaker;
 use super::late;
 use super::permit::CircuitPermit;
+use super::result::CircuitResult;
 use super::shared::SharedCircuit;
 use crate::blame::{concerns_nobody, was_given_up_for_its_client};
 use crate::call::{Call, PastAttempt};
@@ -19,7 +20,7 @@ use crate::condition::Asker;
 use crate::error::{Error, ErrorKind};
 use crate::event::{CallEvent, ComponentId};
 use crate::keyed::StateOf;
-use crate::outcome::{Outcome, OutcomeExt};
+use crate::outcome::{Outcome, OutcomeExt, Response};
 use crate::policy::Next;
 use crate::predicate::Verdict;
 use crate::retry_after::requested_delay;
@@ -64,7 +65,8 @@ impl<'a> Admission<'a> {
         next: Next<'a>,
     ) -> Result<Self, Error> {
         let circuit = breaker.circuits.of(call, &breaker.name);
-        let (permit, transition) = circuit.admit(clock::now());
+        let level = || next.scope().level(call);
+        let (permit, transition) = circuit.admit_call(level, clock::now());
         if let Some(transition) = transition {
             call.emit(&breaker.name, transition);
         }
@@ -122,7 +124,7 @@ impl<'a> Admission<'a> {
             // However long it took to come to it.
             Ok(response) if response.is_fallback() => Judgement::Success,
             Err(error) if error.kind().is_rejection() => Judgement::Neutral,
-            _ if self.is_slow(call.asked(outcome.attempt())) => {
+            _ if !settings.are_slow_apart && self.is_slow(call.asked(outcome.attempt())) => {
                 Judgement::Failure { requested: None, by: None }
             }
             _ => Judgement::Success,
@@ -137,40 +139,45 @@ impl<'a> Admission<'a> {
     /// Records what came of it.
     pub(super) fn answer(mut self, outcome: &mut Outcome, judgement: Judgement, now: Instant) {
         let attempt = outcome.attempt();
+        let is_fallback = outcome.as_ref().is_ok_and(Response::is_fallback);
+        let slow = self.breaker.settings.are_slow_apart
+            && !is_fallback
+            && self.is_slow(self.call.asked(attempt));
         match judgement {
-            Judgement::Success => self.succeed(outcome, now),
+            Judgement::Success => self.succeed(outcome, slow, now),
             Judgement::Failure { requested, by } => {
-                self.record(attempt, by.as_ref(), true, requested, now);
+                let result = CircuitResult { failed: true, slow };
+                self.record(attempt, by.as_ref(), result, requested, now);
             }
             Judgement::Neutral => self.release(),
         }
     }
 
-    fn succeed(&mut self, outcome: &mut Outcome, now: Instant) {
+    fn succeed(&mut self, outcome: &mut Outcome, slow: bool, now: Instant) {
         let attempt = outcome.attempt();
         if let (Ok(response), Some(permit)) = (outcome, self.permit)
             && !response.is_fallback()
             && !response.body.has_come()
         {
-            late::follow(self.breaker, &self.circuit, self.call, permit, response, now);
+            late::follow(self.breaker, &self.circuit, self.call, permit, response, slow, now);
             if permit.is_trial() {
                 // It is not over.
                 self.permit = None;
             }
         }
-        self.record(attempt, None, false, None, now);
+        self.record(attempt, None, CircuitResult { failed: false, slow }, None, now);
     }
 
     fn record(
         &mut self,
         attempt: u32,
         by: Option<&ComponentId>,
-        failed: bool,
+        result: CircuitResult,
         requested: Option<Duration>,
         now: Instant,
     ) {
         let Some(permit) = self.permit.take() else { return };
-        let transition = self.circuit.record(permit, failed, requested, now);
+        let transition = self.circuit.record(permit, result, requested, now);
         if let Some(transition) = transition {
             self.call.emit_about(attempt, &self.breaker.name, by, transition);
         }
@@ -205,7 +212,9 @@ impl Drop for Admission<'_> {
         if self.breaker.settings.slow_call.is_some()
             && let Some(cut) = self.cut_slow()
         {
-            self.record(cut.provenance.attempt, None, true, None, clock::now());
+            let slow = self.breaker.settings.are_slow_apart;
+            let result = CircuitResult { failed: !slow, slow };
+            self.record(cut.provenance.attempt, None, result, None, clock::now());
         } else {
             self.release();
         }

@@ -23,5 +23,7 @@ pub(super) struct BreakerSettings {
     pub(super) handle_if: Condition,
     pub(super) ignore_if: Condition,
     pub(super) slow_call: Option<Duration>,
+    /// Slow calls are no failures, but counted apart.
+    pub(super) are_slow_apart: bool,
     pub(super) retry_after: bool,
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::breaker::Breaker;
 use super::machine::CircuitTransition;
 use super::permit::CircuitPermit;
+use super::result::CircuitResult;
 use super::shared::SharedCircuit;
 use super::trials::TrialBody;
 use crate::body::{BodyEnd, BodyStream, OnEnd, RequestBody};
@@ -34,6 +35,7 @@ pub(super) fn follow(
     call: &Call,
     permit: CircuitPermit,
     response: &mut Response,
+    slow: bool,
     head: Instant,
 ) {
     if permit.is_trial() {
@@ -51,6 +53,7 @@ pub(super) fn follow(
         breaker: call.handle(breaker),
         circuit: circuit.to_held(),
         permit: Some(permit),
+        slow,
         head,
         attempt: response.attempt(),
         reporter: call.reporter().clone(),
@@ -65,6 +68,8 @@ struct LateResult {
     circuit: Option<Arc<SharedCircuit>>,
     /// `None`: it is decided.
     permit: Option<CircuitPermit>,
+    /// Whether the head was slow, where that is counted apart.
+    slow: bool,
     head: Instant,
     attempt: u32,
     reporter: Reporter,
@@ -114,7 +119,8 @@ impl LateResult {
             // It has been recorded with its head.
             _ if !permit.is_trial() => {}
             LateJudgement::Success => {
-                self.tell_of(circuit.record(permit, false, None, clock::now()));
+                let result = CircuitResult { failed: false, slow: self.slow };
+                self.tell_of(circuit.record(permit, result, None, clock::now()));
             }
             LateJudgement::Neutral => circuit.release(permit, clock::now()),
         }

@@ -13,6 +13,9 @@
 //! nothing. Half-open gives out at most as many permits as its window holds results; one that is
 //! not answered within `trial_timeout` is a failed trial, and its late result ignored.
 //!
+//! After its trials were good, a circuit with a `ramp` admits a share of the calls that grows with
+//! time, and goes on judging them as trials: not all who have waited come back at once.
+//!
 //! Openings are in a row until the circuit has been closed for as long as it was open the last
 //! time: an upstream that is well for a moment only must not start the delays over.
 
@@ -22,11 +25,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::permit::{CircuitPermit, CircuitRejection};
+use super::result::CircuitResult;
 use super::settings::{CircuitSettings, FailureThreshold, TrialVerdict};
 use super::status::{CircuitStanding, CircuitStatus};
 use super::trials::{TrialBody, Trials};
 use super::window::{ResultWindow, TimeSlices, WindowCounts};
 use crate::event::CircuitState;
+use crate::levels::LevelWindow;
+use crate::priority::PriorityLevel;
 use crate::random::Random;
 
 /// A change of state.
@@ -55,10 +61,21 @@ pub(super) struct CircuitMachine {
 
 #[derive(Debug)]
 enum CircuitPhase {
-    Closed { window: ResultWindow, since: Instant },
+    Closed { window: ResultWindow, since: Instant, ramp: Option<Box<CircuitRamp>> },
     Open { since: Instant, delay: Duration, counts: WindowCounts },
     HalfOpen { window: ResultWindow, trials: Trials },
 }
+
+/// A circuit that has just closed lets only a share of the calls through, which grows. The trials'
+/// window goes on for so long, and may open it again.
+#[derive(Debug)]
+struct CircuitRamp {
+    trials: ResultWindow,
+    levels: LevelWindow,
+}
+
+/// The share at the begin of a ramp.
+const LEAST_SHARE: f64 = 0.1;
 
 impl CircuitMachine {
     pub(super) fn new(settings: CircuitSettings, now: Instant) -> Self {
@@ -72,9 +89,45 @@ impl CircuitMachine {
         }
     }
 
-    /// Asks for a permit. After the delay, the first to ask turns the circuit half-open.
+    /// The share of calls that is admitted after closing, and for how much longer; `None`: all
+    /// are.
+    fn ramp(&self, now: Instant) -> Option<(f64, Duration)> {
+        let CircuitPhase::Closed { since, ramp: Some(_), .. } = &self.phase else { return None };
+        let length = self.settings.ramp?;
+        let elapsed = now.saturating_duration_since(*since);
+        let left = length.checked_sub(elapsed).filter(|left| !left.is_zero())?;
+        Some((LEAST_SHARE.max(elapsed.as_secs_f64() / length.as_secs_f64()), left))
+    }
+
+    /// Ends a ramp whose time is over. Otherwise, if this call is not in the share that is
+    /// admitted, says for how long the ramp goes on.
+    fn reject_by_ramp(&mut self, level: Option<PriorityLevel>, now: Instant) -> Option<Duration> {
+        let at = self.ramp(now);
+        let CircuitPhase::Closed { ramp, .. } = &mut self.phase else { return None };
+        let Some((share, left)) = at else {
+            *ramp = None;
+            return None;
+        };
+        let rejected = match (level, ramp) {
+            (Some(level), Some(ramp)) => ramp.levels.arrive(level, 1.0 - share, now),
+            _ => 1.0 - share,
+        };
+        (self.chance.fraction() < rejected).then_some(left)
+    }
+
+    /// Asks for a permit for a call without a level.
+    #[cfg(test)]
     pub(super) fn admit(
         &mut self,
+        now: Instant,
+    ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
+        self.admit_call(None, now)
+    }
+
+    /// Asks for a permit. After the delay, the first to ask turns the circuit half-open.
+    pub(super) fn admit_call(
+        &mut self,
+        level: Option<PriorityLevel>,
         now: Instant,
     ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
         let mut transition = None;
@@ -87,6 +140,9 @@ impl CircuitMachine {
         } else if matches!(self.phase, CircuitPhase::HalfOpen { .. }) {
             self.settle(now);
             transition = self.judge(None, now);
+        }
+        if let Some(remaining) = self.reject_by_ramp(level, now) {
+            return (Err(CircuitRejection { remaining }), transition);
         }
         let generation = self.generation;
         let permit = match &mut self.phase {
@@ -143,8 +199,11 @@ impl CircuitMachine {
         let counts = permit.generation == self.generation
             && match &mut self.phase {
                 CircuitPhase::Open { .. } => false,
-                CircuitPhase::Closed { window, .. } => {
+                CircuitPhase::Closed { window, ramp, .. } => {
                     window.turn(head, now);
+                    if let Some(ramp) = ramp {
+                        ramp.trials.turn(head, now);
+                    }
                     true
                 }
                 CircuitPhase::HalfOpen { window, trials } => {
@@ -177,24 +236,32 @@ impl CircuitMachine {
     pub(super) fn record(
         &mut self,
         permit: CircuitPermit,
-        failed: bool,
+        result: impl Into<CircuitResult>,
         requested: Option<Duration>,
         now: Instant,
     ) -> Option<CircuitTransition> {
-        if self.take(permit, failed, now) { self.judge(requested, now) } else { None }
+        if self.take(permit, result, now) { self.judge(requested, now) } else { None }
     }
 
     /// Records a result, to be judged by [`judge`](Self::judge). False: there is none that counts.
-    pub(super) fn take(&mut self, permit: CircuitPermit, failed: bool, now: Instant) -> bool {
+    pub(super) fn take(
+        &mut self,
+        permit: CircuitPermit,
+        result: impl Into<CircuitResult>,
+        now: Instant,
+    ) -> bool {
+        let result = result.into();
         let has_expired = self.expire(now);
         let mut counts = self.take_back(permit);
         match &mut self.phase {
             CircuitPhase::Open { .. } => counts = false,
-            CircuitPhase::Closed { window, .. } | CircuitPhase::HalfOpen { window, .. }
-                if counts =>
-            {
-                window.record(failed, now);
+            CircuitPhase::Closed { window, ramp, .. } if counts => {
+                window.record(result, now);
+                if let Some(ramp) = ramp {
+                    ramp.trials.record(result, now);
+                }
             }
+            CircuitPhase::HalfOpen { window, .. } if counts => window.record(result, now),
             CircuitPhase::Closed { .. } | CircuitPhase::HalfOpen { .. } => {}
         }
         self.settle(now) | has_expired | counts
@@ -207,14 +274,21 @@ impl CircuitMachine {
         now: Instant,
     ) -> Option<CircuitTransition> {
         let settings = self.settings;
+        let is_ramping = self.ramp(now).is_some();
         match &mut self.phase {
             CircuitPhase::Open { .. } => None,
-            CircuitPhase::Closed { window, .. } => {
-                settings.failure.is_reached(window.counts(now)).then(|| self.open(requested, now))
+            CircuitPhase::Closed { window, ramp, .. } => {
+                let mut opens = settings.opens(window.counts(now), window.slow(now));
+                if let Some(CircuitRamp { trials, .. }) = ramp.as_deref_mut().filter(|_| is_ramping)
+                {
+                    let verdict = settings.judge_trials(trials.counts(now), trials.slow(now));
+                    opens |= matches!(verdict, Some(TrialVerdict::Open));
+                }
+                opens.then(|| self.open(requested, now))
             }
             CircuitPhase::HalfOpen { window, .. } => {
-                match settings.judge_trials(window.counts(now))? {
-                    TrialVerdict::Close => Some(self.close(now)),
+                match settings.judge_trials(window.counts(now), window.slow(now))? {
+                    TrialVerdict::Close => Some(self.close_by_trials(now)),
                     TrialVerdict::Open => Some(self.open(requested, now)),
                 }
             }
@@ -224,6 +298,7 @@ impl CircuitMachine {
     /// What a call may know of it without asking it.
     pub(super) fn standing(&self) -> CircuitStanding {
         match &self.phase {
+            CircuitPhase::Closed { ramp: Some(_), .. } => CircuitStanding::Ramping,
             CircuitPhase::Closed { window, .. } => CircuitStanding::Closed {
                 generation: self.generation,
                 is_settled: window.is_full_of_successes(),
@@ -238,7 +313,7 @@ impl CircuitMachine {
     /// The slices that results are counted in, if it is closed and counts by time.
     pub(super) fn slices(&mut self) -> Option<&mut TimeSlices> {
         match &mut self.phase {
-            CircuitPhase::Closed { window: ResultWindow::Time(slices), .. } => Some(slices),
+            CircuitPhase::Closed { window: ResultWindow::Time(slices), .. } => Some(&mut **slices),
             _ => None,
         }
     }
@@ -247,8 +322,10 @@ impl CircuitMachine {
     /// not be judged, only counted.
     pub(super) fn is_safe_from_successes(&mut self, now: Instant) -> bool {
         match &mut self.phase {
+            // Each success counts in the trials' window, too.
+            CircuitPhase::Closed { ramp: Some(_), .. } => false,
             CircuitPhase::Closed { window, .. } => {
-                self.settings.failure.is_safe_from_successes(window.counts(now))
+                self.settings.is_safe_from_successes(window.counts(now), window.slow(now))
             }
             CircuitPhase::Open { .. } | CircuitPhase::HalfOpen { .. } => false,
         }
@@ -292,10 +369,13 @@ impl CircuitMachine {
         self.settle(now);
         let state = self.phase.state();
         let openings = self.openings(now);
+        let admitted = self.ramp(now).map_or(1.0, |(share, _)| share);
         match &mut self.phase {
             CircuitPhase::Closed { window, .. } => CircuitStatus {
                 state,
                 counts: window.counts(now),
+                slow_calls: window.slow(now),
+                admitted,
                 remaining_delay: Duration::ZERO,
                 trials: 0,
                 openings,
@@ -303,6 +383,8 @@ impl CircuitMachine {
             CircuitPhase::Open { since, delay, counts } => CircuitStatus {
                 state,
                 counts: *counts,
+                slow_calls: 0,
+                admitted: 0.0,
                 remaining_delay: delay.saturating_sub(now.saturating_duration_since(*since)),
                 trials: 0,
                 openings,
@@ -310,6 +392,8 @@ impl CircuitMachine {
             CircuitPhase::HalfOpen { window, trials, .. } => CircuitStatus {
                 state,
                 counts: window.counts(now),
+                slow_calls: window.slow(now),
+                admitted: 0.0,
                 remaining_delay: Duration::ZERO,
                 trials: trials.count(),
                 openings,
@@ -349,6 +433,23 @@ impl CircuitMachine {
         self.change(CircuitPhase::closed(&self.settings, now), None)
     }
 
+    /// Closes it since its trials were good: not all come back at once.
+    fn close_by_trials(&mut self, now: Instant) -> CircuitTransition {
+        let trials = match &mut self.phase {
+            CircuitPhase::HalfOpen { window, .. } => {
+                Some(std::mem::replace(window, ResultWindow::of_last(0)))
+            }
+            CircuitPhase::Closed { .. } | CircuitPhase::Open { .. } => None,
+        };
+        let transition = self.close(now);
+        if let CircuitPhase::Closed { ramp, .. } = &mut self.phase {
+            let trials = trials.filter(|_| self.settings.ramp.is_some());
+            *ramp = trials
+                .map(|trials| Box::new(CircuitRamp { trials, levels: LevelWindow::default() }));
+        }
+        transition
+    }
+
     fn change(&mut self, phase: CircuitPhase, delay: Option<Duration>) -> CircuitTransition {
         let transition = CircuitTransition { from: self.phase.state(), to: phase.state(), delay };
         self.phase = phase;
@@ -365,7 +466,7 @@ impl CircuitPhase {
                 ResultWindow::of_period(period, now)
             }
         };
-        Self::Closed { window, since: now }
+        Self::Closed { window, since: now, ramp: None }
     }
 
     fn half_open(settings: &CircuitSettings) -> Self {

@@ -37,6 +37,28 @@ pub(super) struct CircuitSettings {
     /// Of the chance that `delay_jitter` is drawn from.
     pub(super) seed: u64,
     pub(super) trial_timeout: Duration,
+    /// After closing, the share of calls that is admitted grows for so long.
+    pub(super) ramp: Option<Duration>,
+    /// This share of slow calls opens it.
+    pub(super) slow: Option<SlowThreshold>,
+}
+
+/// When slow calls open it: this rate of at least `min_calls` within the period.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct SlowThreshold {
+    pub(super) rate: f64,
+    pub(super) min_calls: usize,
+}
+
+impl SlowThreshold {
+    fn is_reached(&self, slow: usize, total: usize) -> bool {
+        total >= self.min_calls && slow as f64 >= self.rate * total as f64
+    }
+
+    /// Whether it is not reached, and more fast calls can't make it so.
+    fn is_safe_from_fast_ones(&self, slow: usize, total: usize) -> bool {
+        slow == 0 || total >= self.min_calls && !self.is_reached(slow, total)
+    }
 }
 
 /// `opens at 5 failures in a row, for 60s`.
@@ -66,6 +88,19 @@ impl fmt::Display for CircuitSettings {
 }
 
 impl CircuitSettings {
+    /// Whether these results open it.
+    pub(super) fn opens(&self, counts: WindowCounts, slow: usize) -> bool {
+        self.failure.is_reached(counts)
+            || self.slow.is_some_and(|threshold| threshold.is_reached(slow, counts.total()))
+    }
+
+    /// Whether they don't, and more good calls that are fast can't make it so.
+    pub(super) fn is_safe_from_successes(&self, counts: WindowCounts, slow: usize) -> bool {
+        let of_slow =
+            |threshold: &SlowThreshold| threshold.is_safe_from_fast_ones(slow, counts.total());
+        self.failure.is_safe_from_successes(counts) && self.slow.as_ref().is_none_or(of_slow)
+    }
+
     /// How many trials at once, and how many results half-open is judged by.
     pub(super) fn trials(&self) -> usize {
         match (self.success, self.failure) {
@@ -91,8 +126,11 @@ impl CircuitSettings {
 
     /// Half-open's judgement. Without a success threshold the failure threshold decides both ways,
     /// as in failsafe-go: one success closes an n-of-n breaker, since n failures can no longer
-    /// come together.
-    pub(super) fn judge_trials(&self, counts: WindowCounts) -> Option<TrialVerdict> {
+    /// come together. What would close it does not, if too many of the trials were slow.
+    pub(super) fn judge_trials(&self, counts: WindowCounts, slow: usize) -> Option<TrialVerdict> {
+        let is_slow = self
+            .slow
+            .is_some_and(|threshold| slow as f64 >= threshold.rate * counts.total() as f64);
         let (close, open) = match (self.success, self.failure) {
             (Some(SuccessThreshold { successes, capacity }), _) => {
                 (counts.successes >= successes, counts.failures > capacity - successes)
@@ -108,9 +146,9 @@ impl CircuitSettings {
                 (enough && counts.failure_rate() < rate, enough && counts.failure_rate() >= rate)
             }
         };
-        if close {
+        if close && !is_slow {
             Some(TrialVerdict::Close)
-        } else if open {
+        } else if close || open {
             Some(TrialVerdict::Open)
         } else {
             None

@@ -34,10 +34,12 @@ use tokio::time::Instant;
 
 use super::machine::{CircuitMachine, CircuitTransition};
 use super::permit::{CircuitPermit, CircuitRejection};
+use super::result::CircuitResult;
 use super::settings::CircuitSettings;
 use super::status::{CircuitStanding, CircuitStatus};
 use super::trials::TrialBody;
 use crate::event::CircuitState;
+use crate::priority::PriorityLevel;
 use crate::sharded::Sharded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -139,9 +141,19 @@ impl SharedCircuit {
         shared
     }
 
-    #[inline]
+    #[cfg(test)]
     pub(super) fn admit(
         &self,
+        now: Instant,
+    ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
+        self.admit_call(|| None, now)
+    }
+
+    /// `level` is asked for only where it matters.
+    #[inline]
+    pub(super) fn admit_call(
+        &self,
+        level: impl FnOnce() -> Option<PriorityLevel>,
         now: Instant,
     ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
         match self.word() {
@@ -157,15 +169,16 @@ impl SharedCircuit {
             }
             Word::Ask => {}
         }
-        self.admit_by_machine(now)
+        self.admit_by_machine(level(), now)
     }
 
     fn admit_by_machine(
         &self,
+        level: Option<PriorityLevel>,
         now: Instant,
     ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
         let Locked { machine, .. } = &mut *self.lock();
-        let admitted = machine.admit(now);
+        let admitted = machine.admit_call(level, now);
         self.publish(machine);
         admitted
     }
@@ -174,10 +187,11 @@ impl SharedCircuit {
     pub(super) fn record(
         &self,
         permit: CircuitPermit,
-        failed: bool,
+        result: impl Into<CircuitResult>,
         requested: Option<Duration>,
         now: Instant,
     ) -> Option<CircuitTransition> {
+        let result = result.into();
         match self.word() {
             // Generations only grow, so what is a straggler here stays one; as for open, nothing
             // counts there.
@@ -187,29 +201,29 @@ impl SharedCircuit {
                 return None;
             }
             Word::Open { .. } => return None,
-            Word::Settled { .. } if !failed => return None,
-            Word::Closed { .. } if !failed && self.count(permit, now) => return None,
+            Word::Settled { .. } if result.is_good() => return None,
+            Word::Closed { .. } if result.is_good() && self.count(permit, now) => return None,
             Word::Closed { .. } | Word::Settled { .. } | Word::Ask => {}
         }
-        self.record_by_machine(permit, failed, requested, now)
+        self.record_by_machine(permit, result, requested, now)
     }
 
     fn record_by_machine(
         &self,
         permit: CircuitPermit,
-        failed: bool,
+        result: CircuitResult,
         requested: Option<Duration>,
         now: Instant,
     ) -> Option<CircuitTransition> {
         let locked = &mut *self.lock();
-        if !locked.machine.take(permit, failed, now) {
+        if !locked.machine.take(permit, result, now) {
             return None;
         }
         if !locked.machine.is_safe_from_successes(now) {
             self.close_shards(locked);
         }
         let transition = locked.machine.judge(requested, now);
-        if !failed && locked.machine.is_safe_from_successes(now) {
+        if result.is_good() && locked.machine.is_safe_from_successes(now) {
             self.open_shard(locked, permit.generation);
         }
         self.publish(&locked.machine);
@@ -310,7 +324,9 @@ impl SharedCircuit {
             CircuitStanding::Open { until: Some(until) } if self.nanos(until) < Word::MAX => {
                 Word::Open { until: self.nanos(until) }
             }
-            CircuitStanding::Open { .. } | CircuitStanding::HalfOpen => Word::Ask,
+            CircuitStanding::Open { .. } | CircuitStanding::Ramping | CircuitStanding::HalfOpen => {
+                Word::Ask
+            }
         };
         // A store would take the cache line from all who read it.
         if self.word() != word {

@@ -14,6 +14,8 @@ pub(super) enum CircuitStanding {
     Closed { generation: u64, is_settled: bool },
     /// Calls are rejected until then; none: for longer than time is told.
     Open { until: Option<Instant> },
+    /// A share of the calls is let through.
+    Ramping,
     /// Trials.
     HalfOpen,
 }
@@ -26,6 +28,10 @@ pub struct CircuitStatus {
     pub state: CircuitState,
     /// The results that it is judged by.
     pub counts: WindowCounts,
+    /// How many of them were slow, if those are counted apart.
+    pub slow_calls: usize,
+    /// The share of calls that is admitted: between 0 and 1 only after closing.
+    pub admitted: f64,
     /// How long it stays open.
     pub remaining_delay: Duration,
     /// Trials under way.

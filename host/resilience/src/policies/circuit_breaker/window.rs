@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::result::CircuitResult;
+
 /// Recent results.
 #[derive(Clone, Debug)]
 pub(super) enum ResultWindow {
-    /// The last `capacity` results.
-    Count { capacity: usize, results: VecDeque<bool>, failures: usize },
+    /// The last `capacity` results. Of those that were slow it knows only how many have come.
+    Count { capacity: usize, results: VecDeque<bool>, failures: usize, slow: usize },
     /// The results of the last period, in slices of a tenth of it; the slice under way counts among
     /// the ten.
-    Time(TimeSlices),
+    Time(Box<TimeSlices>),
 }
 
 /// A ring of slices.
@@ -27,6 +29,9 @@ pub(super) struct TimeSlices {
     slices: [WindowCounts; Self::COUNT],
     /// Of all slices.
     sum: WindowCounts,
+    /// How many of each slice, and of all, were slow.
+    slow: [usize; Self::COUNT],
+    slow_sum: usize,
 }
 
 /// How many calls succeeded and failed.
@@ -61,23 +66,25 @@ impl WindowCounts {
 
 impl ResultWindow {
     pub(super) fn of_last(capacity: usize) -> Self {
-        Self::Count { capacity, results: VecDeque::with_capacity(capacity), failures: 0 }
+        Self::Count { capacity, results: VecDeque::with_capacity(capacity), failures: 0, slow: 0 }
     }
 
     pub(super) fn of_period(period: Duration, now: Instant) -> Self {
-        Self::Time(TimeSlices::new(period, now))
+        Self::Time(Box::new(TimeSlices::new(period, now)))
     }
 
-    pub(super) fn record(&mut self, failed: bool, now: Instant) {
+    pub(super) fn record(&mut self, result: impl Into<CircuitResult>, now: Instant) {
+        let CircuitResult { failed, slow: is_slow } = result.into();
         match self {
-            Self::Count { capacity, results, failures } => {
+            Self::Count { capacity, results, failures, slow } => {
+                *slow += usize::from(is_slow);
                 if results.len() == *capacity && results.pop_front() == Some(true) {
                     *failures -= 1;
                 }
                 results.push_back(failed);
                 *failures += usize::from(failed);
             }
-            Self::Time(slices) => slices.record(failed, now),
+            Self::Time(slices) => slices.record(failed, is_slow, now),
         }
     }
 
@@ -96,14 +103,30 @@ impl ResultWindow {
             Self::Time(slices) => {
                 slices.advance(now);
                 slices.take_success(head);
-                slices.record(true, now);
+                slices.record(true, false, now);
             }
         }
     }
 
     /// Then another success is recorded by leaving everything as it is.
     pub(super) fn is_full_of_successes(&self) -> bool {
-        matches!(self, Self::Count { capacity, results, failures: 0 } if results.len() == *capacity)
+        match self {
+            Self::Count { capacity, results, failures, .. } => {
+                *failures == 0 && results.len() == *capacity
+            }
+            Self::Time(_) => false,
+        }
+    }
+
+    /// How many of them were slow.
+    pub(super) fn slow(&mut self, now: Instant) -> usize {
+        match self {
+            Self::Count { results, slow, .. } => (*slow).min(results.len()),
+            Self::Time(slices) => {
+                slices.advance(now);
+                slices.slow_sum
+            }
+        }
     }
 
     pub(super) fn counts(&mut self, now: Instant) -> WindowCounts {
@@ -134,13 +157,18 @@ impl TimeSlices {
             current: 0,
             slices: Default::default(),
             sum: WindowCounts::default(),
+            slow: Default::default(),
+            slow_sum: 0,
         }
     }
 
-    fn record(&mut self, failed: bool, now: Instant) {
+    fn record(&mut self, failed: bool, slow: bool, now: Instant) {
         self.advance(now);
-        self.slices[Self::place(self.current)].add(failed);
+        let place = Self::place(self.current);
+        self.slices[place].add(failed);
         self.sum.add(failed);
+        self.slow[place] += usize::from(slow);
+        self.slow_sum += usize::from(slow);
     }
 
     /// The number of the slice under way, and when it ends.
@@ -180,10 +208,11 @@ impl TimeSlices {
         let passed = u64::try_from(late / length).unwrap_or(u64::MAX).saturating_add(1);
         // After a pause of more than a period every slice is cleared, whichever place comes next.
         for step in 1..=passed.min(Self::COUNT as u64) {
-            let left =
-                std::mem::take(&mut self.slices[Self::place(self.current.wrapping_add(step))]);
+            let place = Self::place(self.current.wrapping_add(step));
+            let left = std::mem::take(&mut self.slices[place]);
             self.sum.successes -= left.successes;
             self.sum.failures -= left.failures;
+            self.slow_sum -= std::mem::take(&mut self.slow[place]);
         }
         self.current = self.current.saturating_add(passed);
         // Less than a slice's length, which has been clamped.

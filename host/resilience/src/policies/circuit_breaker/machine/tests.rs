@@ -1,5 +1,8 @@
 //! The machine against a plain model, and its promises one by one.
 
+mod ramp;
+mod slow;
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
@@ -20,6 +23,8 @@ fn settings(failure: FailureThreshold, success: Option<SuccessThreshold>) -> Cir
         delay_jitter: 0.0,
         seed: 1,
         trial_timeout: TRIAL,
+        ramp: None,
+        slow: None,
     }
 }
 

@@ -28,6 +28,8 @@ fn settings(failure: FailureThreshold) -> CircuitSettings {
         delay_jitter: 0.0,
         seed: 1,
         trial_timeout: TRIAL,
+        ramp: None,
+        slow: None,
     }
 }
 

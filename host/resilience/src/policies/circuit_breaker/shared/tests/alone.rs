@@ -3,13 +3,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policies::circuit_breaker::settings::SuccessThreshold;
+use crate::policies::circuit_breaker::settings::{SlowThreshold, SuccessThreshold};
 
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
     Admit,
-    Answer { which: usize, failed: bool },
+    Answer { which: usize, result: CircuitResult },
     Head { which: usize },
     Break { which: usize },
     Release { which: usize },
@@ -22,8 +22,9 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     let step = prop_oneof![
         4 => (0..30_u64).prop_map(Step::Wait),
         20 => Just(Step::Admit),
-        20 => (any::<usize>(), prop::bool::weighted(0.2))
-            .prop_map(|(which, failed)| Step::Answer { which, failed }),
+        20 => (any::<usize>(), prop::bool::weighted(0.2), prop::bool::weighted(0.1)).prop_map(
+            |(which, failed, slow)| Step::Answer { which, result: CircuitResult { failed, slow } }
+        ),
         10 => any::<usize>().prop_map(|which| Step::Head { which }),
         4 => any::<usize>().prop_map(|which| Step::Break { which }),
         2 => any::<usize>().prop_map(|which| Step::Release { which }),
@@ -64,11 +65,11 @@ fn does_what_the_machine_does(settings: CircuitSettings, steps: Vec<(usize, Step
                 assert_eq!(admitted, machine.admit(now));
                 permits.extend(admitted.0);
             }
-            Step::Answer { which, failed } if !permits.is_empty() => {
+            Step::Answer { which, result } if !permits.is_empty() => {
                 let permit = permits.swap_remove(which % permits.len());
                 assert_eq!(
-                    shared.record(permit, failed, None, now),
-                    machine.record(permit, failed, None, now)
+                    shared.record(permit, result, None, now),
+                    machine.record(permit, result, None, now)
                 );
             }
             Step::Head { which } if !permits.is_empty() => {
@@ -102,13 +103,19 @@ proptest! {
     fn in_one_thread_it_does_what_the_machine_does(
         steps in steps(), failure in thresholds(),
         success in prop::option::of((1..4_usize, 0..3_usize)),
+        ramp in prop::option::of(1..200_u64),
+        slow in prop::option::of((0.1..1.0, 1..12_usize)),
     ) {
+        // Slow calls are counted apart only in a period.
+        let slow = slow.filter(|_| failure.is_by_time());
+        let slow = slow.map(|(rate, min_calls)| SlowThreshold { rate, min_calls });
+        let ramp = ramp.map(Duration::from_millis);
         let success = success.map(|(successes, more)| {
             SuccessThreshold { successes, capacity: successes + more }
         });
         let mut model = loom::model::Builder::new();
         model.max_branches = 100_000;
-        let settings = CircuitSettings { success, ..settings(failure) };
+        let settings = CircuitSettings { success, ramp, slow, ..settings(failure) };
         model.check(move || does_what_the_machine_does(settings, steps.clone()));
     }
 }
