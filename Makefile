@@ -8,7 +8,7 @@ rust-version = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 export CARGO
 
 .DEFAULT_GOAL := help
-.PHONY: help run tour test quick policies policies-all build lint audit fuzz clients counts judges \
+.PHONY: help run tour test quick policies policies-all build lint audit fuzz clients counts judges overload \
 	check release package bench clean needs python
 
 help: ## List the targets (0 s)
@@ -72,6 +72,9 @@ clients: needs ## Real clients at work through fusebox (6 min, then 1 min; 1 GB 
 	@tools/clients/install.sh
 	@[ -n "$$FUSEBOX" ] || tools/progress.sh "all programs" $(CARGO) build --workspace
 	@tools/clients/clients.py "$${FUSEBOX:-target/debug/fusebox}"
+
+overload: needs ## Three times too many requests, with and without protection (4 min, then 1 min)
+	$(CARGO) test --quiet -p fusebox --test it -- --ignored --nocapture three_times_too_many
 
 counts: build policies ## A request's instructions and allocations, by the record (12 min, then 2 min)
 	@command -v valgrind > /dev/null || \

@@ -26,6 +26,7 @@ mod memory;
 #[cfg(target_os = "linux")]
 mod neighbours;
 mod overload;
+mod overload_live;
 mod overtaking;
 mod places;
 mod policies;
