@@ -104,9 +104,14 @@ pub(super) fn is_access(line: &Value) -> bool {
     line["request"].is_object()
 }
 
-/// Whether a line is unexpected: from stderr, or of a panic.
+/// Whether a line is unexpected: from stderr, or of a panic. A warning is not.
 pub(super) fn is_stray(line: &Value) -> bool {
-    line["time"].is_null()
+    line["time"].is_null() && !is_warning(line)
+}
+
+/// Whether a line warns of what is hardly meant in the configuration.
+pub(super) fn is_warning(line: &Value) -> bool {
+    line["time"].is_null() && message(line).starts_with("warning: ")
 }
 
 /// The seconds from `since` until the time in a line.

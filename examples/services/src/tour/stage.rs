@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::client::{self, WholeAnswer};
-use super::log::{ProgramLog, is_about, is_access, is_stray, message};
+use super::log::{ProgramLog, is_about, is_access, is_stray, is_warning, message};
 use super::program::{ANY, DemoProgram, Output, Program};
 use crate::log::REQUEST_ID;
 
@@ -131,6 +131,17 @@ impl Stage {
     /// The admin listener's `/metrics`.
     pub(super) async fn metrics(&self) -> anyhow::Result<String> {
         Ok(client::get(self.admin, "/metrics").await?.body)
+    }
+
+    /// What fusebox warned of at its start, from the key on.
+    pub(super) async fn warnings(&self, count: usize) -> Vec<String> {
+        let lines = self.fusebox.log.some(count, is_warning).await;
+        let from_key = |line: &Value| {
+            let warning = message(line);
+            let key = warning.find("policies.").unwrap_or_default();
+            warning[key..].to_owned()
+        };
+        lines.iter().map(from_key).collect()
     }
 
     /// Ends B: from now on nobody listens there.

@@ -156,6 +156,9 @@ pub(super) async fn composition_of_the_post(story: &mut Story) -> anyhow::Result
     );
     story.say("Two mistakes show: a timeout closes the breaker, and the fallback never runs.");
     let stage = Stage::open(story.config(), &["--script", BAD_DAY]).await?.with_a().await?;
+    story.say("fusebox has told of both before the day began, as `fusebox check` does.");
+    let mistakes = ["fallback.handle_if: it never answers", "breaker.handle_if: counts dns, "];
+    story.warnings(&stage, &mistakes).await;
     let expected = Expected {
         status: 500,
         body: "timeout exceeded",

@@ -219,6 +219,15 @@ impl Story {
         Ok(found)
     }
 
+    /// Shows what fusebox warned of at its start: as many as expected, each with these words.
+    pub(super) async fn warnings(&mut self, stage: &Stage, expected: &[&str]) {
+        let seen = stage.warnings(expected.len()).await;
+        let is_as_expected = seen.len() == expected.len()
+            && seen.iter().zip(expected).all(|(warning, words)| warning.contains(words));
+        let wanted = || expected.iter().map(|words| (*words).to_owned()).collect();
+        self.fact("warned", &seen, (!is_as_expected).then(wanted));
+    }
+
     /// Shows these series of `/metrics`, once they are as expected.
     pub(super) async fn metrics(
         &mut self,
