@@ -29,6 +29,7 @@ use crate::config::{ConfigDuration, Problems};
 use crate::event::{EventKind, KeysEvent};
 use crate::key::{CallKey, KeyConfig, ShownValues};
 use crate::policy::{Shown, ShownKey, ShownKeys};
+use crate::request::Request;
 use recent::RecentMap;
 
 /// So many states are looked at for one that may go, so that a flood of newcomers costs little.
@@ -233,6 +234,13 @@ impl<S: KeyedState> Keyed<S> {
         };
         let state = each.lock().find_or_add(each, name, shown, clock::now());
         state.map(StateOf::Held).map_err(|_| "there are too many keys".to_owned())
+    }
+
+    /// The key of a request, for people. `None`: it has none, or there is one state for all calls.
+    pub(crate) fn key_of(&self, request: &Request) -> Option<Arc<str>> {
+        let mut shown = ShownValues::default();
+        let key = &self.each.as_ref()?.settings.key;
+        key.values(request, |value| shown.push(value)).then(|| shown.into_text().into())
     }
 
     /// All states, one after the other, in `init` and what `fold` makes of it.

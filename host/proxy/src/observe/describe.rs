@@ -244,11 +244,14 @@ fn retry(of: &RetryEvent, say: &impl Say) {
 
 fn circuit_breaker(of: &CircuitBreakerEvent, say: &impl Say) {
     match *of {
-        CircuitBreakerEvent::StateChanged { from, to, delay } => {
+        CircuitBreakerEvent::StateChanged { from, to, delay, ref key } => {
             let (from, to) = (from.name(), to.name());
             let message = format_args!("circuit breaker state changed from {from} to {to}");
             say.say(Level::Info, message, |line| {
-                line.field("from", from).field("to", to).maybe("delay_ms", delay.map(milliseconds));
+                line.field("from", from)
+                    .field("to", to)
+                    .maybe("delay_ms", delay.map(milliseconds))
+                    .maybe("key", key.as_deref());
             });
         }
         CircuitBreakerEvent::FailedLate { kind } => {

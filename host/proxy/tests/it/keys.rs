@@ -83,6 +83,8 @@ fn an_operator_opens_the_circuit_of_one_key() {
         [503, 200, 200],
         "of exactly one key"
     );
+    let change = proxy.line("circuit breaker state changed from closed to open");
+    assert_eq!(change["key"], "red, a b");
     let change = proxy.line("Admin change");
     assert_eq!(change["request"], "POST /policies/breaker/open?key=red&key=a%20b");
     let (refused, why) = post("/policies/breaker/open");

@@ -1,5 +1,6 @@
 //! What policies do: an enum for each kind of policy.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::component::ComponentId;
@@ -103,6 +104,8 @@ pub enum CircuitBreakerEvent {
         to: CircuitState,
         /// How long it stays open, if it opened.
         delay: Option<Duration>,
+        /// Whose circuit it is, if there is one for each key.
+        key: Option<Arc<str>>,
     },
     /// A response whose head it took for a success was a failure: its body broke off. It counts in
     /// place of the success, unless the state has changed since.

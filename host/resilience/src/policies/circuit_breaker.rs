@@ -47,7 +47,7 @@ use crate::condition::{Asker, ConditionConfig};
 use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
 use crate::error::{ErrorKind, Failure};
 use crate::event::{CallEvent, CircuitBreakerEvent, CircuitState, EventKind, Observers};
-use crate::key::KeyConfig;
+use crate::key::{KeyConfig, ShownValues};
 use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::native::Native;
 use crate::outcome::Outcome;
@@ -375,12 +375,20 @@ impl CircuitBreaker {
     /// Moves it by hand. It goes on from there by its own rules: opened by hand, it turns half-open
     /// after its delay. With a `key`: the circuit of calls without a value.
     pub fn force(&self, state: CircuitState, observers: &Observers) {
-        self.force_one(self.0.circuits.one(), state, observers);
+        self.force_one(self.0.circuits.one(), state, None, observers);
     }
 
-    fn force_one(&self, circuit: &SharedCircuit, state: CircuitState, observers: &Observers) {
+    fn force_one(
+        &self,
+        circuit: &SharedCircuit,
+        state: CircuitState,
+        key: Option<Arc<str>>,
+        observers: &Observers,
+    ) {
         if let Some(transition) = circuit.force(state, Instant::now()) {
-            observers.emit_for_policy(Some(&self.0.name), &transition.into());
+            let CircuitTransition { from, to, delay } = transition;
+            let changed = CircuitBreakerEvent::StateChanged { from, to, delay, key };
+            observers.emit_for_policy(Some(&self.0.name), &changed.into());
         }
     }
 
@@ -454,7 +462,9 @@ impl Policy for CircuitBreaker {
     fn announces(&self) -> Vec<EventKind> {
         use CircuitState::{Closed, HalfOpen, Open};
         let changes = [(Closed, Open), (Open, HalfOpen), (HalfOpen, Open), (HalfOpen, Closed)];
-        let changed = |(from, to)| CircuitTransition { from, to, delay: None }.into();
+        let changed = |(from, to)| {
+            CircuitBreakerEvent::StateChanged { from, to, delay: None, key: None }.into()
+        };
         let rejected = CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None };
         let late = CircuitBreakerEvent::FailedLate { kind: ErrorKind::ConnectionTerminated };
         let changes = changes.into_iter().map(changed).chain([rejected.into(), late.into()]);
@@ -478,7 +488,10 @@ impl Policy for CircuitBreaker {
             _ => return Err(format!("it takes no command `{command}`")),
         };
         let circuit = self.0.circuits.named(key)?;
-        self.force_one(&circuit, state, observers);
+        let mut shown = ShownValues::default();
+        key.iter().for_each(|value| shown.push(Some(value.as_bytes())));
+        let key = (!key.is_empty()).then(|| shown.into_text().into());
+        self.force_one(&circuit, state, key, observers);
         Ok(circuit.status(Instant::now()).state.name())
     }
 
@@ -513,11 +526,5 @@ impl Policy for CircuitBreaker {
             admission.answer(&mut outcome, judgement, ended);
             outcome
         })
-    }
-}
-
-impl From<CircuitTransition> for EventKind {
-    fn from(CircuitTransition { from, to, delay }: CircuitTransition) -> Self {
-        CircuitBreakerEvent::StateChanged { from, to, delay }.into()
     }
 }

@@ -22,6 +22,7 @@ fn opened(at: u64, from: CircuitState, delay: u64) -> (u64, EventKind) {
             from,
             to: CircuitState::Open,
             delay: Some(ms(delay)),
+            key: None,
         }),
     )
 }
@@ -33,6 +34,7 @@ fn half_opened(at: u64) -> (u64, EventKind) {
             from: CircuitState::Open,
             to: CircuitState::HalfOpen,
             delay: None,
+            key: None,
         }),
     )
 }
@@ -44,6 +46,7 @@ fn closed(at: u64) -> (u64, EventKind) {
             from: CircuitState::HalfOpen,
             to: CircuitState::Closed,
             delay: None,
+            key: None,
         }),
     )
 }
@@ -449,6 +452,7 @@ async fn it_can_be_moved_by_hand_and_goes_on_from_there_by_its_own_rules() {
                 from: CircuitState::Closed,
                 to: CircuitState::HalfOpen,
                 delay: None,
+                key: None,
             }),
         ),
         closed(101),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
-    BulkheadConfig, CircuitBreakerConfig, CircuitState, ErrorKind, EventKind, KeysEvent, Observers,
-    Outcome, Policy, PolicyConfig, RateLimiterConfig, RequestBody, Upstream,
+    BulkheadConfig, CircuitBreakerConfig, CircuitBreakerEvent, CircuitState, ErrorKind, EventKind,
+    KeysEvent, Observers, Outcome, Policy, PolicyConfig, RateLimiterConfig, RequestBody, Upstream,
 };
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -97,6 +97,13 @@ async fn a_circuit_opens_for_one_tenant_and_is_not_forgotten() {
     }
     let counts = ["keys", "open_keys", "half_open_keys"].map(|name| shown(&*breaker, name));
     assert_eq!(counts, [2, 2, 0]);
+    let opened: Vec<_> = (rig.events().into_iter())
+        .filter_map(|(_, kind)| match kind {
+            EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged { key, .. }) => Some(key),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(opened, ["red", "green"].map(|key| Some(key.into())), "it is told whose");
     assert!(breaker.keys().expect("there are some").overflow.is_some());
     // After its delay each is tried by itself.
     rig.until(70_000).await;

@@ -70,6 +70,7 @@ async fn what_a_success_has_become_is_told_before_what_it_leads_to() {
         from: CircuitState::Closed,
         to: CircuitState::Open,
         delay: Some(ms(1000)),
+        key: None,
     };
     let kind = ErrorKind::ConnectionTerminated;
     assert_eq!(

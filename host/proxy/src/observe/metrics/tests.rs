@@ -123,6 +123,7 @@ fn events_are_counted() {
         from: CircuitState::Closed,
         to: CircuitState::Open,
         delay: None,
+        key: None,
     });
     observe(&metrics, None, Some("breaker"), opened);
     let faulted = EventKind::Component(ComponentEvent::Faulted {

@@ -68,7 +68,7 @@ impl<'a> Admission<'a> {
         let level = || next.scope().level(call);
         let (permit, transition) = circuit.admit_call(level, clock::now());
         if let Some(transition) = transition {
-            call.emit(&breaker.name, transition);
+            call.emit(&breaker.name, breaker.changed(transition, call.request()));
         }
         match permit {
             Ok(permit) => {
@@ -179,7 +179,8 @@ impl<'a> Admission<'a> {
         let Some(permit) = self.permit.take() else { return };
         let transition = self.circuit.record(permit, result, requested, now);
         if let Some(transition) = transition {
-            self.call.emit_about(attempt, &self.breaker.name, by, transition);
+            let changed = self.breaker.changed(transition, self.call.request());
+            self.call.emit_about(attempt, &self.breaker.name, by, changed);
         }
     }
 

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::machine::CircuitTransition;
 use super::shared::SharedCircuit;
 use crate::condition::Condition;
+use crate::event::CircuitBreakerEvent;
 use crate::keyed::Keyed;
+use crate::request::Request;
 
 #[derive(Debug)]
 pub(super) struct Breaker {
@@ -13,6 +16,17 @@ pub(super) struct Breaker {
     pub(super) settings: BreakerSettings,
     /// What outlives the settings: the states, and the results that they are judged by.
     pub(super) circuits: Keyed<SharedCircuit>,
+}
+
+impl Breaker {
+    /// The circuit of this request has changed.
+    pub(super) fn changed(
+        &self,
+        CircuitTransition { from, to, delay }: CircuitTransition,
+        request: &Request,
+    ) -> CircuitBreakerEvent {
+        CircuitBreakerEvent::StateChanged { from, to, delay, key: self.circuits.key_of(request) }
+    }
 }
 
 /// How outcomes are judged.

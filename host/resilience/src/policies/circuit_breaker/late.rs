@@ -132,7 +132,7 @@ impl LateResult {
 
     fn tell_of(&self, transition: Option<CircuitTransition>) {
         if let Some(transition) = transition {
-            self.tell(transition);
+            self.tell(self.breaker.changed(transition, self.reporter.request()));
         }
     }
 }

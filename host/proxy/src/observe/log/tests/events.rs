@@ -80,6 +80,7 @@ fn every_event_has_its_line() {
                 from: CircuitState::Closed,
                 to: CircuitState::Open,
                 delay: Some(second(60)),
+                key: None,
             }),
             r#"{"level":"INFO","msg":"circuit breaker state changed from closed to open",HEAD,"from":"closed","to":"open","delay_ms":60000.0}"#,
         ),
@@ -88,8 +89,9 @@ fn every_event_has_its_line() {
                 from: CircuitState::Open,
                 to: CircuitState::HalfOpen,
                 delay: None,
+                key: Some("red".into()),
             }),
-            r#"{"level":"INFO","msg":"circuit breaker state changed from open to half-open",HEAD,"from":"open","to":"half-open"}"#,
+            r#"{"level":"INFO","msg":"circuit breaker state changed from open to half-open",HEAD,"from":"open","to":"half-open","key":"red"}"#,
         ),
         (
             EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate {
