@@ -18,9 +18,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fusebox_http1::RequestHead;
 use fusebox_resilience::{
-    Call, CallEvent, ConnectionEvent, ConnectionLimit, Error, ErrorKind, Observers, Random,
-    ReplayMemory, Request as ClientRequest, RequestBody, RequestFlaw, ResponseBody, Scope, Worker,
-    clock,
+    Background, Call, CallEvent, ConnectionEvent, ConnectionLimit, Error, ErrorKind, Observers,
+    Random, ReplayMemory, Request as ClientRequest, RequestBody, RequestFlaw, ResponseBody, Scope,
+    Worker, clock,
 };
 use http::{HeaderValue, Request, request};
 use http_body::Body;
@@ -93,6 +93,7 @@ impl RequestHandler {
         places: Option<Arc<CallPlaces>>,
         workers: usize,
         observers: Observers,
+        background: impl Background + 'static,
     ) -> Self {
         let buffers = Rc::<Buffers>::default();
         Self {
@@ -114,7 +115,9 @@ impl RequestHandler {
             turned_away: Seldom::default(),
             ends: Default::default(),
             routes,
-            worker: Worker::new(observers, Random::with_seed(fastrand::u64(..))).into(),
+            worker: Worker::new(observers, Random::with_seed(fastrand::u64(..)))
+                .with_background(background)
+                .into(),
             max_body: limits.max_body.0,
             retry_after_jitter: limits.retry_after_jitter,
             no_route: NO_ROUTE.into(),

@@ -39,7 +39,7 @@ pub struct Route {
 }
 
 /// An upstream that fallbacks ask.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OtherUpstream {
     /// Its name in the file.
     pub name: Arc<str>,

@@ -8,6 +8,7 @@
 
 mod accept;
 mod accepted;
+mod background;
 mod connection;
 mod date;
 mod door;

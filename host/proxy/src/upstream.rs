@@ -56,8 +56,8 @@ use pool::{Lease, Pool};
 /// The room for a response head at first; most bodies begin in the same read.
 const HEAD_READ: usize = 8 * 1024;
 
-/// An upstream of one worker.
-#[derive(Debug)]
+/// An upstream of one worker. A clone shares its connections.
+#[derive(Clone, Debug)]
 pub struct HttpUpstream {
     config: Arc<UpstreamConfig>,
     /// The endpoint's URL; each worker has its own `Arc`.
@@ -131,7 +131,8 @@ impl HttpUpstream {
     }
 
     fn message(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Message {
-        Message::new(call, attempt.number(), self.told(call, scope), &self.config, &self.buffers)
+        let (told, conditions) = (self.told(call, scope), scope.preconditions());
+        Message::new(call, attempt.number(), told, conditions, &self.config, &self.buffers)
     }
 
     /// What the upstream is told of the time that it is waited for.
@@ -371,12 +372,62 @@ impl Upstream for ReachedUpstream<'_> {
         call: &'a Call,
         scope: &'a Scope<'a>,
     ) -> Option<LocalBoxFuture<'a, Outcome>> {
+        (*self).ask(name, call, scope)
+    }
+
+    fn detached(&self) -> Option<Rc<dyn Upstream>> {
+        if self.others.is_empty() {
+            return self.upstreams[self.own].detached();
+        }
+        Some(Rc::new(DetachedUpstream {
+            upstreams: self.upstreams.into(),
+            own: self.own,
+            others: self.others.into(),
+        }))
+    }
+}
+
+impl<'a> ReachedUpstream<'a> {
+    fn ask(
+        self,
+        name: &str,
+        call: &'a Call,
+        scope: &'a Scope<'a>,
+    ) -> Option<LocalBoxFuture<'a, Outcome>> {
         let other = self.others.iter().find(|other| *other.name == *name)?;
         Some(Box::pin(async move {
-            let upstream = Self { own: other.upstream, ..*self };
+            let upstream = Self { own: other.upstream, ..self };
             let scope = scope.at(&upstream);
             other.pipeline.execute(call, &scope).await
         }))
+    }
+}
+
+/// The same for runs that outlive their call. Its connections are those of the worker.
+#[derive(Debug)]
+struct DetachedUpstream {
+    upstreams: Box<[HttpUpstream]>,
+    own: usize,
+    others: Box<[OtherUpstream]>,
+}
+
+impl Upstream for DetachedUpstream {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
+        self.upstreams[self.own].attempt(call, scope)
+    }
+
+    fn budget(&self) -> Option<&Budget> {
+        self.upstreams[self.own].budget()
+    }
+
+    fn ask_other<'a>(
+        &'a self,
+        name: &str,
+        call: &'a Call,
+        scope: &'a Scope<'a>,
+    ) -> Option<LocalBoxFuture<'a, Outcome>> {
+        let Self { upstreams, own, others } = self;
+        ReachedUpstream { upstreams, own: *own, others }.ask(name, call, scope)
     }
 }
 
@@ -387,6 +438,10 @@ impl Upstream for HttpUpstream {
             let outcome = self.exchange(call, &attempt, scope).await;
             attempt.finish(outcome)
         })
+    }
+
+    fn detached(&self) -> Option<Rc<dyn Upstream>> {
+        Some(Rc::new(self.clone()))
     }
 
     fn budget(&self) -> Option<&Budget> {

@@ -49,12 +49,15 @@ pub(crate) async fn judge(
 /// It says nothing about the upstream: the client or we are at fault, or nobody asked the upstream.
 /// Of rejections, that is for the conditions to say.
 pub(crate) fn concerns_nobody(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_err_and(|error| {
-        let kind = error.kind();
-        let is_of_ours_or_the_client = kind.is_own_fault() || kind.origin() == Origin::Client;
-        // Whatever is behind it: without that fault, another attempt might have gone well.
-        is_of_ours_or_the_client || !kind.is_rejection() && error.last_word().is_none()
-    })
+    let error = match outcome {
+        // The failure of another call, shared.
+        Ok(response) => return response.attempt() == 0 && !response.is_stand_in(),
+        Err(error) => error,
+    };
+    let kind = error.kind();
+    let is_of_ours_or_the_client = kind.is_own_fault() || kind.origin() == Origin::Client;
+    // Whatever is behind it: without that fault, another attempt might have gone well.
+    is_of_ours_or_the_client || !kind.is_rejection() && error.last_word().is_none()
 }
 
 /// The upstream has closed the connection while its client owed it the request's body.
@@ -83,7 +86,7 @@ pub(crate) fn follow<T: CountsLate>(
     outcome: &mut Outcome,
 ) {
     if let Ok(response) = outcome
-        && !response.is_fallback()
+        && !response.is_stand_in()
         && !response.body.has_come()
     {
         follow_body(policy, held(), call, response);

@@ -150,6 +150,17 @@ impl Call {
         self
     }
 
+    /// A call of its own for the same request without its body, which may outlive this one.
+    pub(crate) fn detached(&self) -> Self {
+        let (request, worker) = (self.request().again(), self.worker().clone());
+        Self::new(request, RequestBody::empty(), worker)
+    }
+
+    /// The worker that runs it.
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.record().worker
+    }
+
     fn record(&self) -> &CallRecord {
         &self.reporter.0
     }

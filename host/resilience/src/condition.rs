@@ -268,7 +268,7 @@ fn judged<'a>(call: &'a Call, outcome: &'a Outcome) -> Judged<'a> {
 /// A fallback's answer, and what only the client is to blame for.
 fn is_not_judged(outcome: &Outcome) -> bool {
     match outcome {
-        Ok(response) => response.is_fallback(),
+        Ok(response) => response.is_stand_in(),
         Err(error) => error.kind().origin() == Origin::Client,
     }
 }

@@ -111,9 +111,9 @@ impl Error {
     pub(crate) fn last_word(&self) -> Option<Behind> {
         let is_of_upstream = match self.kind {
             ErrorKind::RetriesExceeded => false,
-            // A limit may have passed before any attempt was made.
-            ErrorKind::Timeout => self.attempt > 0,
-            kind => kind.origin() == Origin::Upstream,
+            // A limit may have passed before any attempt was made, or it is the failure of another
+            // call, shared.
+            kind => kind.origin() == Origin::Upstream && self.attempt > 0,
         };
         if is_of_upstream { Some(Behind::Failure(self.kind)) } else { self.behind }
     }

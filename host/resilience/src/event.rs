@@ -5,6 +5,7 @@
 //! with it.
 
 mod admin;
+mod cache;
 mod call;
 mod component;
 mod connection;
@@ -12,6 +13,7 @@ mod policy;
 mod server;
 
 pub use admin::{AdminEvent, Denial};
+pub use cache::{CacheEvent, CacheResult, NotStored, StaleReason};
 pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw};
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit};
@@ -69,6 +71,8 @@ pub enum EventKind {
     Keys(KeysEvent),
     /// In a hedge.
     Hedge(HedgeEvent),
+    /// In a cache.
+    Cache(CacheEvent),
     /// To a component.
     Component(ComponentEvent),
     /// On a client's connection.
@@ -103,6 +107,7 @@ from_groups!(
     Queue(QueueEvent),
     Keys(KeysEvent),
     Hedge(HedgeEvent),
+    Cache(CacheEvent),
     Component(ComponentEvent),
     Connection(ConnectionEvent),
     Server(ServerEvent),

@@ -29,6 +29,7 @@
 //! Chance comes from one seeded [`Random`].
 
 mod attempt;
+mod background;
 mod blame;
 mod body;
 mod branch;
@@ -51,6 +52,7 @@ mod outline;
 mod parts;
 mod policies;
 mod policy;
+mod preconditions;
 mod predicate;
 mod priority;
 mod provenance;
@@ -69,6 +71,7 @@ mod timers;
 mod worker;
 
 pub use attempt::Attempt;
+pub use background::Background;
 pub use body::{
     AttemptBody, BodyEnd, BodyHold, BodyStream, Peek, ReplayLimit, ReplayMemory, RequestBody,
     ResponseBody, Starved,
@@ -79,10 +82,11 @@ pub use condition::{AttemptsConfig, Condition, ConditionConfig, OnlyConfig, Word
 pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome,
-    CallEvent, CircuitBreakerEvent, CircuitState, ComponentEvent, ComponentId, ConditionEvent,
-    ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent, Fault, HedgeEvent,
-    KeysEvent, LimitChangeKind, NoHedge, NoRetry, Observer, Observers, QueueEvent, RequestFlaw,
-    RetryEvent, ServerEvent, TimeoutEvent,
+    CacheEvent, CacheResult, CallEvent, CircuitBreakerEvent, CircuitState, ComponentEvent,
+    ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial, Event, EventKind,
+    FallbackEvent, Fault, HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, NotStored,
+    Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, ServerEvent, StaleReason,
+    TimeoutEvent,
 };
 pub use held_until::HeldUntil;
 pub use key::{KeyConfig, KeySourceConfig, query_values};
@@ -93,16 +97,17 @@ pub use outline::{Acts, ActsResult, Outline};
 pub use parts::Parts;
 pub use policies::{
     AdaptiveLimiter, AdaptiveLimiterConfig, AdaptiveThrottler, AdaptiveThrottlerConfig,
-    BackoffConfig, Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, CircuitStatus,
-    DelayQuantileConfig, Fallback, FallbackConfig, Hedge, HedgeConfig, JitterConfig,
+    BackoffConfig, Bulkhead, BulkheadConfig, CacheConfig, CircuitBreaker, CircuitBreakerConfig,
+    CircuitStatus, DelayQuantileConfig, Fallback, FallbackConfig, Hedge, HedgeConfig, JitterConfig,
     LimiterQueueConfig, LimiterWindowConfig, RandomDelayConfig, RateLimiter, RateLimiterConfig,
-    RespondConfig, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts, is_set_by_host,
-    policy_kinds,
+    RespondConfig, ResponseCache, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts,
+    is_set_by_host, policy_kinds,
 };
 pub use policy::{
-    AnyPolicyConfig, Next, Pipeline, Policy, PolicyConfig, PolicyKind, ReadPolicyConfig, Shown,
-    ShownKey, ShownKeys,
+    AnyPolicyConfig, DetachedPipeline, Next, Pipeline, Policy, PolicyConfig, PolicyKind,
+    ReadPolicyConfig, Shown, ShownKey, ShownKeys,
 };
+pub use preconditions::Preconditions;
 pub use predicate::{Answer, Exchange, Predicate, Responder, Verdict};
 pub use priority::{LEVEL, PRIORITY, PriorityClass, PriorityLevel};
 pub use provenance::{Provenance, Role, RunId};

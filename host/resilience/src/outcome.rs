@@ -19,7 +19,7 @@ pub struct Response {
     /// Its body; dropping it discards the response and gives back what it holds.
     pub body: ResponseBody,
     attempt: u32,
-    is_fallback: bool,
+    is_stand_in: bool,
     is_given_up: bool,
     /// In a box: hardly any response has one.
     made_by: Option<Box<ComponentId>>,
@@ -33,7 +33,7 @@ impl Response {
             headers,
             body,
             attempt: 0,
-            is_fallback: false,
+            is_stand_in: false,
             is_given_up: false,
             made_by: None,
         }
@@ -56,10 +56,10 @@ impl Response {
         self.attempt
     }
 
-    /// A fallback made it. Policies further out take it for a success without asking, whatever its
-    /// status.
-    pub fn is_fallback(&self) -> bool {
-        self.is_fallback
+    /// A fallback made it, or a cache had it. Policies further out take it for a success without
+    /// asking, whatever its status.
+    pub fn is_stand_in(&self) -> bool {
+        self.is_stand_in
     }
 
     /// A retry policy took it for a failure, and asks no more.
@@ -71,11 +71,11 @@ impl Response {
         self.is_given_up = true;
     }
 
-    /// Marks it as a fallback's answer to what `attempt` ended with.
+    /// Marks it as what stands in for what `attempt` ended with; 0: for an attempt.
     #[must_use]
-    pub(crate) fn into_fallback(mut self, attempt: u32) -> Self {
+    pub(crate) fn into_stand_in(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
-        self.is_fallback = true;
+        self.is_stand_in = true;
         self
     }
 

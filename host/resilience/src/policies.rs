@@ -3,6 +3,7 @@
 mod adaptive_limiter;
 mod adaptive_throttler;
 mod bulkhead;
+mod cache;
 mod circuit_breaker;
 mod extra_budget;
 mod fallback;
@@ -18,6 +19,7 @@ pub use adaptive_limiter::{
 };
 pub use adaptive_throttler::{AdaptiveThrottler, AdaptiveThrottlerConfig};
 pub use bulkhead::{Bulkhead, BulkheadConfig};
+pub use cache::{CacheConfig, ResponseCache};
 pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, CircuitStatus, WindowCounts};
 pub use fallback::{Fallback, FallbackConfig, RespondConfig, is_set_by_host};
 pub use hedge::{DelayQuantileConfig, Hedge, HedgeConfig};
@@ -39,5 +41,6 @@ pub fn policy_kinds<R: ReadPolicyConfig>() -> Vec<PolicyKind<R>> {
         PolicyKind::of::<BulkheadConfig>(),
         PolicyKind::of::<HedgeConfig>(),
         PolicyKind::of::<RateLimiterConfig>(),
+        PolicyKind::of::<CacheConfig>(),
     ]
 }

@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::ready;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::event::{CallEvent, EventKind, Observers};
 use crate::outcome::Outcome;
 use crate::outline::Outline;
 use crate::parts::Parts;
-use crate::scope::Scope;
+use crate::scope::{Scope, Upstream};
 
 /// A loop around the rest of the pipeline.
 ///
@@ -104,6 +105,8 @@ pub enum Shown {
     Count(u64),
     /// A count that metrics show too.
     Gauge(u64),
+    /// How much it holds, which metrics show too.
+    Held(u64),
     /// A part, 0 to 1.
     Rate(f64),
     /// A part, 0 to 1, that metrics show too.
@@ -293,6 +296,12 @@ impl<'a> Next<'a> {
         self.scope.deadline(call)
     }
 
+    /// The same rest for a run that may outlive the call; `None`: the upstream has none of these.
+    pub fn detached(&self) -> Option<DetachedPipeline> {
+        let upstream = self.scope.upstream().detached()?;
+        Some(DetachedPipeline { policies: self.policies.to_vec(), upstream })
+    }
+
     /// The same rest in another scope, made of [`scope`](Self::scope).
     #[must_use]
     pub fn within<'b>(self, scope: &'b Scope<'b>) -> Next<'b>
@@ -310,6 +319,31 @@ impl fmt::Debug for Next<'_> {
             .field("scope", &self.scope)
             .field("policies", &names.collect::<Vec<_>>())
             .finish()
+    }
+}
+
+/// The rest of a pipeline with its upstream, for a run that outlives its call. No limit around the
+/// policy that makes it holds for such a run.
+pub struct DetachedPipeline {
+    policies: Vec<Arc<dyn Policy>>,
+    upstream: Rc<dyn Upstream>,
+}
+
+impl DetachedPipeline {
+    /// The scope of a whole run.
+    pub fn scope(&self) -> Scope<'_> {
+        Scope::new(&*self.upstream)
+    }
+
+    /// What is to be run there.
+    pub fn next<'a>(&'a self, scope: &'a Scope<'a>) -> Next<'a> {
+        Next { policies: &self.policies, scope }
+    }
+}
+
+impl fmt::Debug for DetachedPipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DetachedPipeline").field("policies", &self.policies).finish_non_exhaustive()
     }
 }
 

@@ -53,6 +53,22 @@ impl Request {
         }
     }
 
+    /// The same request once more, for a run that outlives its call.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            route: self.route.clone(),
+            head: self.head.clone(),
+            added: self.added.clone(),
+            client: self.client.clone(),
+            started: self.started,
+            started_at: self.started_at,
+            level: self.level,
+            // Nobody waits for it.
+            deadline: None,
+        }
+    }
+
     /// Each attempt sends these headers too, none of which is in `head`.
     ///
     /// It and [`set_client`](Self::set_client) take the request where it is: to hand it on and back

@@ -1,6 +1,7 @@
 //! What flows inwards: where a part of the pipeline runs.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::budget::{Budget, BudgetedCall};
 use crate::call::Call;
 use crate::clock;
 use crate::outcome::Outcome;
+use crate::preconditions::Preconditions;
 use crate::priority::PriorityLevel;
 use crate::provenance::{Role, RunId};
 
@@ -20,6 +22,11 @@ pub trait Upstream {
     /// Sends the call once. Implementations number the attempt with
     /// [`Attempt::begin`](crate::Attempt::begin).
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome>;
+
+    /// The same upstream for runs that outlive the call; `None`: there are none of it.
+    fn detached(&self) -> Option<Rc<dyn Upstream>> {
+        None
+    }
 
     /// The budget of those who ask it again and name none of their own.
     fn budget(&self) -> Option<&Budget> {
@@ -49,6 +56,7 @@ pub struct Scope<'a> {
     run: RunId,
     role: PackedRole,
     budgeted: Option<&'a BudgetedCall<'a>>,
+    preconditions: Option<&'a Preconditions>,
     /// The policy that makes the run; `None` for the first one.
     policy: Option<&'a Arc<str>>,
     /// Which of several runs at once it is within; `None`: runs follow one another.
@@ -90,6 +98,7 @@ impl<'a> Scope<'a> {
             run: RunId::default(),
             role: PackedRole::FIRST,
             budgeted: None,
+            preconditions: None,
             policy: None,
             branch: None,
         }
@@ -160,6 +169,20 @@ impl<'a> Scope<'a> {
         self.branch.map_or_else(|| call.attempts(), Branch::last_attempt)
     }
 
+    /// The preconditions that attempts send in place of the client's; `None`: the client's.
+    pub fn preconditions(&self) -> Option<&'a Preconditions> {
+        self.preconditions
+    }
+
+    /// The same with these preconditions in place of the client's.
+    #[must_use]
+    pub(crate) fn on_condition<'b>(&self, preconditions: &'b Preconditions) -> Scope<'b>
+    where
+        'a: 'b,
+    {
+        Scope { preconditions: Some(preconditions), ..*self }
+    }
+
     /// The policy that makes that run; `None`: it is the first.
     pub fn policy(&self) -> Option<&'a Arc<str>> {
         self.policy
@@ -186,13 +209,13 @@ impl<'a> Scope<'a> {
         Self { run: call.next_run(), role: PackedRole::FIRST, policy: Some(policy), ..*self }
     }
 
-    /// The same with another upstream.
+    /// The same with another upstream, on the client's own preconditions.
     #[must_use]
     pub fn at<'b>(&self, upstream: &'b dyn Upstream) -> Scope<'b>
     where
         'a: 'b,
     {
-        Scope { upstream, ..*self }
+        Scope { upstream, preconditions: None, ..*self }
     }
 
     /// The same for a further run beside others, which is this policy's hedge of this number, from

@@ -5,7 +5,7 @@
 //! one, and after the last of them [`rest`](Script::rest) is played for ever. The demonstration
 //! services play the same scripts over sockets.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::pending;
 use std::pin::Pin;
@@ -22,6 +22,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::attempt::Attempt;
+use crate::background::Background;
 use crate::body::{RequestBody, ResponseBody};
 use crate::budget::Budget;
 use crate::call::Call;
@@ -392,6 +393,30 @@ impl Observer for Recorder {
     }
 }
 
+/// Runs what outlives its call as tasks of the `LocalSet` around, as many as there are places.
+#[derive(Clone, Debug, Default)]
+pub struct LocalTasks(Rc<Cell<usize>>);
+
+impl LocalTasks {
+    /// So many places, which are not given back.
+    pub fn with_places(places: usize) -> Self {
+        Self(Rc::new(Cell::new(places)))
+    }
+}
+
+impl Background for LocalTasks {
+    fn has_place(&self) -> bool {
+        self.0.get() > 0
+    }
+
+    fn run(&self, work: LocalBoxFuture<'static, ()>) {
+        if self.has_place() {
+            self.0.set(self.0.get() - 1);
+            tokio::task::spawn_local(work);
+        }
+    }
+}
+
 /// A GET call on the route `test`, as of the Unix epoch.
 pub fn call(id: &str, observers: Observers) -> Call {
     call_with(id, http::Request::get("http://service-b/"), RequestBody::empty(), observers)
@@ -407,7 +432,9 @@ pub fn call_with(
     body: RequestBody,
     observers: Observers,
 ) -> Call {
-    call_on(id, request, body, Worker::new(observers, Random::with_seed(1)).into())
+    let worker = Worker::new(observers, Random::with_seed(1));
+    let worker = worker.with_background(LocalTasks::with_places(usize::MAX));
+    call_on(id, request, body, worker.into())
 }
 
 /// The same on a worker that runs other calls too, with the level that the request says.

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::background::{Background, NoBackground};
 use crate::event::Observers;
 use crate::random::Random;
 use crate::timers::Timers;
@@ -17,6 +18,7 @@ pub struct Worker {
     observers: Observers,
     timers: Timers,
     random: Random,
+    background: Box<dyn Background>,
     handles: Handles,
 }
 
@@ -45,7 +47,19 @@ impl fmt::Debug for Handles {
 impl Worker {
     /// A worker that tells these observers and draws from this chance.
     pub fn new(observers: Observers, random: Random) -> Self {
-        Self { observers, timers: Timers::default(), random, handles: Handles::default() }
+        Self {
+            observers,
+            timers: Timers::default(),
+            random,
+            background: Box::new(NoBackground),
+            handles: Handles::default(),
+        }
+    }
+
+    /// The same, with a place where work goes on that outlives its call.
+    #[must_use]
+    pub fn with_background(self, background: impl Background + 'static) -> Self {
+        Self { background: Box::new(background), ..self }
     }
 
     /// A worker that nobody observes: for trying out a component.
@@ -61,6 +75,11 @@ impl Worker {
     /// For limits on what a call waits for.
     pub fn timers(&self) -> &Timers {
         &self.timers
+    }
+
+    /// Where work goes on that outlives its call.
+    pub fn background(&self) -> &dyn Background {
+        &*self.background
     }
 
     /// A handle of the worker's own. If each stream that needs one cloned the shared `Arc`, workers

@@ -106,8 +106,8 @@ impl OngoingCall {
         mut self,
         response: fusebox_resilience::Response,
     ) -> ClientResponse<ClientBody> {
-        // A fallback's answer comes from no attempt.
-        self.attempt = if response.is_fallback() { 0 } else { response.attempt() };
+        // What stands in for an attempt comes from none.
+        self.attempt = if response.is_stand_in() { 0 } else { response.attempt() };
         let is_given_up = response.is_given_up();
         let mut answer = ClientResponse::of(response, self.id());
         let attempts = self.call.attempts();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fusebox_resilience::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome,
-    CallEvent, CircuitBreakerEvent, ComponentEvent, ConditionEvent, ConnectionEvent,
+    CacheEvent, CallEvent, CircuitBreakerEvent, ComponentEvent, ConditionEvent, ConnectionEvent,
     ConnectionLimit, ErrorKind, Event, EventKind, FallbackEvent, HedgeEvent, KeysEvent, NoHedge,
     NoRetry, PriorityLevel, QueueEvent, Request, RetryEvent, Role, ServerEvent, TimeoutEvent,
 };
@@ -36,6 +36,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::Queue(of) => queue(of, say),
         EventKind::Keys(of) => keys(of, say),
         EventKind::Hedge(of) => hedge(of, say),
+        EventKind::Cache(of) => cache(of, say),
         EventKind::Component(of) => component(of, say),
         EventKind::Connection(of) => connection(of, say),
         EventKind::Server(of) => server(of, say),
@@ -367,6 +368,41 @@ fn keys(of: &KeysEvent, say: &impl Say) {
         }
         // A moment after the last one: counted, and told with the next.
         KeysEvent::Overflowed { count: None } => {}
+    }
+}
+
+fn cache(of: &CacheEvent, say: &impl Say) {
+    match *of {
+        CacheEvent::Used { result, age } => {
+            say.say(Level::Debug, format_args!("Cache: {}", result.name()), |line| {
+                line.field("result", result.name()).maybe("age_ms", age.map(milliseconds));
+            });
+        }
+        CacheEvent::ServedStale { reason, age } => {
+            say.say(Level::Info, "Stale response served", |line| {
+                line.field("reason", reason.name()).field("age_ms", milliseconds(age));
+            });
+        }
+        CacheEvent::Stored { bytes, lifetime } => {
+            say.say(Level::Debug, "Response stored", |line| {
+                line.field("bytes", bytes).field("lifetime_ms", milliseconds(lifetime));
+            });
+        }
+        CacheEvent::Refused { reason } => say.say(Level::Debug, "Response not stored", |line| {
+            line.field("reason", reason.name());
+        }),
+        CacheEvent::Broken { kind } => {
+            say.say(Level::Info, format_args!("Response not stored: {kind}"), |line| {
+                failure(line, kind);
+            });
+        }
+        CacheEvent::WaitedTooLong => {
+            say.say(Level::Info, "Waited too long for the answer to the same request", |_| {});
+        }
+        CacheEvent::Invalidated => say.say(Level::Debug, "Stored response invalidated", |_| {}),
+        CacheEvent::Purged { entries } => say.say(Level::Info, "Cache purged", |line| {
+            line.field("entries", entries);
+        }),
     }
 }
 

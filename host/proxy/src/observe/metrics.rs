@@ -29,10 +29,10 @@ pub use scrape::{BudgetSample, ComponentSample, PlacesSample, PolicySample, Scra
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    AdaptiveLimiterEvent, AdminEvent, AttemptEvent, CallEvent, CircuitBreakerEvent, ComponentEvent,
-    ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent, HedgeEvent,
-    KeysEvent, Observer, Policy, QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent,
-    TimeoutEvent,
+    AdaptiveLimiterEvent, AdminEvent, AttemptEvent, CacheEvent, CallEvent, CircuitBreakerEvent,
+    ComponentEvent, ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent,
+    HedgeEvent, KeysEvent, Observer, Policy, QueueEvent, Request, RequestFlaw, RetryEvent,
+    ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -74,6 +74,9 @@ pub struct Metrics {
     hedges_won: Counters<2>,
     hedges_cancelled: Counters<2>,
     hedges_skipped: Counters<3>,
+    cache_stale: Counters<3>,
+    cache_broken: Counters<2>,
+    cache_waits: Counters<2>,
     incomplete: Counters<2>,
     sent_again: Counters<1>,
     bodies_not_kept: Counters<1>,
@@ -143,6 +146,18 @@ impl Metrics {
             key_overflows: new.counters(
                 "key_overflows",
                 "Calls that share a state with others, since a policy has too many keys",
+            ),
+            cache_stale: new.counters(
+                "cache_stale_served",
+                "Answers of a cache that were stale, by the reason",
+            ),
+            cache_broken: new.counters(
+                "cache_fills_broken",
+                "Responses that a cache could not store because their body broke off",
+            ),
+            cache_waits: new.counters(
+                "cache_waits_exceeded",
+                "Requests that waited too long for the answer to the same request",
             ),
             incomplete: new.counters(
                 "responses_incomplete",
@@ -236,6 +251,9 @@ impl Metrics {
     /// Makes the series of a policy on a route appear, at 0.
     pub fn announce_policy(&self, route: &Arc<str>, policy: &dyn Policy) {
         for kind in policy.announces() {
+            if let EventKind::Cache(CacheEvent::Used { .. }) = kind {
+                self.requests.announce_cache(route);
+            }
             let (route, policy) = (Some(route), Some(policy.name()));
             self.counter(route, policy, &kind);
             if let EventKind::Queue(QueueEvent::Admitted { .. }) = kind {
@@ -317,6 +335,20 @@ impl Metrics {
                 }
             },
             EventKind::Keys(KeysEvent::Overflowed { .. }) => of(&self.key_overflows, labels()),
+            EventKind::Cache(event) => match event {
+                CacheEvent::ServedStale { reason, .. } => {
+                    of(&self.cache_stale, with_reason(reason.name()))
+                }
+                CacheEvent::Broken { .. } => of(&self.cache_broken, labels()),
+                CacheEvent::WaitedTooLong => of(&self.cache_waits, labels()),
+                // What happens to every request is counted by route (`requests.rs`); the others
+                // are details, and an operator's own doing.
+                CacheEvent::Used { .. }
+                | CacheEvent::Stored { .. }
+                | CacheEvent::Refused { .. }
+                | CacheEvent::Invalidated
+                | CacheEvent::Purged { .. } => return None,
+            },
             EventKind::Call(event) => match event {
                 CallEvent::Rejected { kind, .. } => {
                     of(&self.rejections, with_reason(kind.failure().name()))
@@ -423,6 +455,9 @@ impl Observer for Metrics {
             }
             (&EventKind::Call(CallEvent::Finished { status, elapsed, .. }), Some(route)) => {
                 self.requests.count(route, |route| route.request(status, elapsed));
+            }
+            (&EventKind::Cache(CacheEvent::Used { result, .. }), Some(route)) => {
+                self.requests.count(route, |route| route.cache(result));
             }
             (kind, route) => {
                 if let Some(counter) = self.counter(route, event.policy, kind) {

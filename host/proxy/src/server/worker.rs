@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::accepted::{Accepted, serve};
+use super::background::BackgroundTasks;
 use super::connection::Shared;
 use super::date::Dates;
 use super::idle::{IdleQueue, LEAST_WAIT};
@@ -173,26 +174,27 @@ fn work(
     phase: watch::Receiver<ShutdownPhase>,
 ) {
     runtime.block_on(async {
+        // Each connection has a clone; when all clones are dropped, all connections have ended.
+        let (alive, mut all_gone) = mpsc::channel::<()>(1);
+        let shutdown = Rc::new(Shutdown::default());
         let handler = Rc::new(RequestHandler::new(
             shared.routes.clone(),
             &shared.limits,
             shared.calls.clone(),
             shared.workers,
             shared.observers.unshared(),
+            BackgroundTasks::new(shutdown.clone(), &alive),
         ));
         let mut upkeep = JoinSet::new();
         upkeep.spawn_local(refresh_instances(shared.components.clone()));
         upkeep.spawn_local(reap(handler.clone(), shared.components.clone(), load.clone()));
         let trusted: Rc<[IpNet]> = shared.limits.trusted.as_slice().into();
-        let shutdown = Rc::new(Shutdown::default());
         upkeep.spawn_local(shutdown.clone().follow(phase));
         let limits = shared.limits.clone();
         let idle = Rc::new(IdleQueue::new(load.clone()));
         upkeep.spawn_local(idle.clone().expire(limits.idle_timeout.0));
         let dates = Dates::default();
         let serving = Rc::new(Shared { handler, limits, shutdown, idle, dates });
-        // Each connection has a clone; when all clones are dropped, all connections have ended.
-        let (alive, mut all_gone) = mpsc::channel::<()>(1);
         loop {
             let (accepted, counted) = tokio::select! {
                 errand = errands.recv() => match errand {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use fusebox_http1::{BodyEncoder, RequestFraming, encode_request};
-use fusebox_resilience::{AttemptBody, BodyHold, Call, marks};
+use fusebox_resilience::{AttemptBody, BodyHold, Call, Preconditions, marks};
 use http::{HeaderName, HeaderValue, header};
 use http_body::Body;
 use tokio::io::AsyncWrite;
@@ -31,11 +31,12 @@ impl Drop for Message {
 
 impl Message {
     /// The request of the attempt of this number, with these headers in place of what it says
-    /// there itself.
+    /// there itself, and these preconditions, if there are any, in place of its own.
     pub(super) fn new(
         call: &Call,
         attempt: u32,
         told: Vec<(HeaderName, HeaderValue)>,
+        preconditions: Option<&Preconditions>,
         upstream: &UpstreamConfig,
         buffers: &Rc<Buffers>,
     ) -> Self {
@@ -51,9 +52,13 @@ impl Message {
         let mut marks = marks(call, attempt, upstream.settings.envoy_attempt_count);
         marks.extend(told);
         let is_mark = |name| marks.iter().any(|(mark, _)| mark == name);
-        let others = call.headers().filter(|(name, _)| **name != header::HOST && !is_mark(*name));
+        let is_replaced = |name| preconditions.is_some() && Preconditions::replace(name);
+        let others = call
+            .headers()
+            .filter(|(name, _)| **name != header::HOST && !is_mark(*name) && !is_replaced(name));
         let marks = marks.iter().map(|(name, mark)| (name, mark));
-        let headers = iter::once(host).chain(others).chain(marks);
+        let conditions = preconditions.into_iter().flat_map(Preconditions::fields);
+        let headers = iter::once(host).chain(others).chain(marks).chain(conditions);
         let encoder = encode_request(
             &mut encoded,
             &head.method,

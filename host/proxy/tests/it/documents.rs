@@ -86,10 +86,12 @@ kind = "rate-limiter"
 limit = 10
 per = "1s"
 key = { client = true }
+[policies.cache]
+kind = "cache"
 [[routes]]
 upstream = "ORIGIN"
-policies = ["fallback", "retry", "hedge", "breaker", "throttler", "limiter", "rate", "places",
-            "limit", "keyed-breaker", "keyed-places", "keyed-rate", "keyed-throttler"]
+policies = ["cache", "fallback", "retry", "hedge", "breaker", "throttler", "limiter", "rate",
+            "places", "limit", "keyed-breaker", "keyed-places", "keyed-rate", "keyed-throttler"]
 "#;
 
 fn root() -> PathBuf {

@@ -5,6 +5,7 @@ mod admin_access;
 #[cfg(feature = "author")]
 mod author;
 mod blame;
+mod cache;
 mod cli;
 mod compiling;
 mod components;

@@ -29,6 +29,15 @@ impl Ahead {
         }
     }
 
+    pub(super) fn push_front(&mut self, piece: Bytes) {
+        let first = std::mem::replace(&mut self.first, piece);
+        if !first.is_empty() {
+            let more = self.more.get_or_insert_default();
+            more.bytes += first.len();
+            more.pieces.push_front(first);
+        }
+    }
+
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         if !self.first.is_empty() {
             return Some(std::mem::take(&mut self.first));

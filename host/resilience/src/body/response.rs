@@ -67,6 +67,23 @@ impl ResponseBody {
         body
     }
 
+    /// The same with trailers behind it.
+    pub(crate) fn full_with(bytes: impl Into<Bytes>, trailers: HeaderMap) -> Self {
+        let mut body = Self::full(bytes);
+        body.aside.get_or_insert_default().trailers = Some(trailers);
+        body
+    }
+
+    /// How long it is, if that is known and fits into memory.
+    pub(crate) fn length(&self) -> Option<usize> {
+        self.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    /// Puts back what has been read from its front.
+    pub(crate) fn put_back(&mut self, piece: Bytes) {
+        self.ahead.push_front(piece);
+    }
+
     /// A body that is still arriving.
     pub fn stream(stream: BodyStream) -> Self {
         Self { rest: (!stream.is_end_stream()).then_some(stream), ..Self::default() }

@@ -292,7 +292,7 @@ impl Policy for Fallback {
             match response {
                 Some(response) => {
                     outcome.discard();
-                    Ok(response.into_fallback(attempt))
+                    Ok(response.into_stand_in(attempt))
                 }
                 None => outcome,
             }

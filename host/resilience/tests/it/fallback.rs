@@ -24,7 +24,7 @@ async fn a_static_response_is_whole_each_time() {
     let rig = Rig::new("503,503", [fallback(STATIC)]);
     for _ in 0..2 {
         let response = rig.outcome(&rig.call()).await.unwrap();
-        assert_eq!((response.status.as_u16(), response.is_fallback()), (200, true));
+        assert_eq!((response.status.as_u16(), response.is_stand_in()), (200, true));
         assert_eq!(response.headers["content-type"], "text/plain");
         assert_eq!(response.attempt(), 1);
         assert_eq!(read(response.body).await.unwrap(), "sorry");
@@ -131,7 +131,7 @@ async fn a_component_that_declines_lets_the_original_out_whole() {
         [fallback_among("respond = { component = \"declines\" }", &parts)],
     );
     let response = rig.outcome(&rig.call()).await.unwrap();
-    assert_eq!((response.status.as_u16(), response.is_fallback()), (503, false));
+    assert_eq!((response.status.as_u16(), response.is_stand_in()), (503, false));
     assert_eq!(response.headers["retry-after"], "3");
     assert_eq!(read(response.body).await.unwrap(), "original text");
     assert_eq!(rig.events(), [(21, EventKind::Fallback(FallbackEvent::Declined))]);
@@ -272,7 +272,7 @@ async fn another_upstream_answers_through_its_own_policies() {
     let body = request_body(99, [Piece::Data("abc"), Piece::Wait(5), Piece::Data("def")]);
     let call = rig.call_of(http::Request::put("http://service-b/"), body);
     let response = rig.outcome(&call).await.expect("a response");
-    assert_eq!((rig.now(), response.is_fallback()), (18, true));
+    assert_eq!((rig.now(), response.is_stand_in()), (18, true));
     assert_eq!(read(response.body).await.unwrap(), "b2");
     assert_eq!(rig.upstream.asked(), (1, 2));
     assert!(rig.upstream.other.arrivals().iter().all(|it| it.body == "abcdef"));
@@ -285,7 +285,7 @@ async fn an_upstream_that_fails_too_lets_the_original_outcome_out() {
     for other in ["503", "close"] {
         let rig = Rig::around(Two::new("500", other, Pipeline::default()), [to_another()]);
         let response = rig.outcome(&rig.call()).await.expect("a response");
-        assert_eq!((response.status.as_u16(), response.is_fallback()), (500, false));
+        assert_eq!((response.status.as_u16(), response.is_stand_in()), (500, false));
         assert_eq!(rig.upstream.asked(), (1, 1));
         assert_eq!(rig.events(), [(2, EventKind::Fallback(FallbackEvent::Declined))]);
     }

@@ -6,6 +6,7 @@ mod adaptive_throttler;
 mod blame;
 mod bodies;
 mod bulkhead;
+mod cache;
 mod cancellation;
 mod circuit_breaker;
 mod composition;

@@ -151,6 +151,19 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "idle = '7s'",
         ],
     ),
+    (
+        "cache",
+        "",
+        &[
+            "max_size = '7MiB'",
+            "max_entry = '7KiB'",
+            "default_ttl = '7s'",
+            "stale_if_error = '7s'",
+            "stale_while_revalidate = '7s'",
+            "handle_if = {}",
+            "collapse_wait = '7s'",
+        ],
+    ),
 ];
 
 /// The file with one more key, or another value for a key that it has.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use fusebox_resilience::{AttemptOutcome, Failure, Origin};
+use fusebox_resilience::{AttemptOutcome, CacheResult, Failure, Origin};
 
 /// A number that grows. Only one thread may add at a time.
 #[derive(Debug, Default)]
@@ -84,6 +84,7 @@ pub(super) struct Counts {
     statuses: [OnceLock<Box<[Count; PAGE]>>; PAGES],
     pub(super) other_status: Count,
     pub(super) no_status: Count,
+    cache: [Count; CacheResult::ALL.len()],
 }
 
 impl Counts {
@@ -112,6 +113,15 @@ impl Counts {
         };
         counter.add_one();
         self.request_durations.add(elapsed);
+    }
+
+    pub(super) fn cache(&self, result: CacheResult) {
+        self.cache[result as usize].add_one();
+    }
+
+    /// In the order of `CacheResult::ALL`.
+    pub(super) fn cached(&self) -> impl Iterator<Item = u64> {
+        self.cache.iter().map(Count::get)
     }
 
     /// In the order of their indices.

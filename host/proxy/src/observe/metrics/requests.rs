@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fusebox_resilience::Failure;
+use fusebox_resilience::{CacheResult, Failure};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
@@ -26,6 +26,8 @@ use super::counts::{
 pub(super) struct Requests {
     /// Routes that have series whether anything has happened on them or not.
     announced: Mutex<BTreeSet<Arc<str>>>,
+    /// Those among them that have a cache.
+    cached: Mutex<BTreeSet<Arc<str>>>,
     shards: Mutex<Vec<Arc<Shard>>>,
 }
 
@@ -53,6 +55,10 @@ struct Known {
 impl Requests {
     pub(super) fn announce(&self, route: &Arc<str>) {
         lock(&self.announced).insert(route.clone());
+    }
+
+    pub(super) fn announce_cache(&self, route: &Arc<str>) {
+        lock(&self.cached).insert(route.clone());
     }
 
     /// Counts something that has happened on a route.
@@ -92,6 +98,9 @@ impl Requests {
                 totals.entry(name).or_default().add(&counts);
             }
         }
+        for route in &*lock(&self.cached) {
+            totals.entry(route.clone()).or_default().has_cache = true;
+        }
         let totals = Arc::new(totals);
         let mut registry = Registry::with_prefix("fusebox");
         for (shown, name, help) in [
@@ -114,6 +123,11 @@ impl Requests {
                 RequestSeries::AttemptDurations,
                 "attempt_duration_seconds",
                 "From an attempt's start to its response head or failure",
+            ),
+            (
+                RequestSeries::CacheRequests,
+                "cache_requests",
+                "Requests by what a cache did for them",
             ),
         ] {
             registry.register(name, help, Series { totals: totals.clone(), shown });
@@ -177,6 +191,8 @@ struct Totals {
     request_durations: DurationTotals,
     attempts: [u64; OUTCOMES],
     attempt_durations: DurationTotals,
+    cache: [u64; CacheResult::ALL.len()],
+    has_cache: bool,
 }
 
 #[derive(Debug, Default)]
@@ -195,6 +211,13 @@ impl Totals {
         self.request_durations.add(&counts.request_durations);
         self.attempts.iter_mut().zip(counts.attempts()).for_each(|(total, count)| *total += count);
         self.attempt_durations.add(&counts.attempt_durations);
+        self.cache.iter_mut().zip(counts.cached()).for_each(|(total, count)| *total += count);
+    }
+
+    /// Counts by the label `result`, if there is a cache.
+    fn cache(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let results = CacheResult::ALL.into_iter().filter(|_| self.has_cache);
+        results.map(|result| (result.name(), self.cache[result as usize]))
     }
 
     /// Counts by the label `status`; those that are 0 have no series, but for what an alert needs
@@ -270,6 +293,7 @@ enum RequestSeries {
     RequestDurations,
     Attempts,
     AttemptDurations,
+    CacheRequests,
 }
 
 impl EncodeMetric for Series {
@@ -286,6 +310,9 @@ impl EncodeMetric for Series {
                 RequestSeries::Attempts => totals
                     .attempts()
                     .try_for_each(|(outcome, count)| counter("outcome", outcome, count))?,
+                RequestSeries::CacheRequests => totals
+                    .cache()
+                    .try_for_each(|(result, count)| counter("result", result, count))?,
                 RequestSeries::RequestDurations => totals
                     .request_durations
                     .encode(encoder.encode_family(&[("route", &**route)])?)?,
@@ -299,7 +326,9 @@ impl EncodeMetric for Series {
 
     fn metric_type(&self) -> MetricType {
         match self.shown {
-            RequestSeries::Requests | RequestSeries::Attempts => MetricType::Counter,
+            RequestSeries::Requests | RequestSeries::Attempts | RequestSeries::CacheRequests => {
+                MetricType::Counter
+            }
             RequestSeries::RequestDurations | RequestSeries::AttemptDurations => {
                 MetricType::Histogram
             }
@@ -307,6 +336,9 @@ impl EncodeMetric for Series {
     }
 
     fn is_empty(&self) -> bool {
-        self.totals.is_empty()
+        match self.shown {
+            RequestSeries::CacheRequests => !self.totals.values().any(|totals| totals.has_cache),
+            _ => self.totals.is_empty(),
+        }
     }
 }

@@ -146,6 +146,12 @@ impl PolicySample {
                     let rates = rates.or_insert_with_key(|name| new.rates(name, &help));
                     of(rates, [policy]).set(rate);
                 }
+                Shown::Held(amount) => {
+                    let help = format!("The {field} that a {kind} holds");
+                    let amounts = counts.entry(name);
+                    let amounts = amounts.or_insert_with_key(|name| new.gauges(name, &help));
+                    of(amounts, [policy]).set(as_gauge(amount));
+                }
                 Shown::Count(_) | Shown::Rate(_) | Shown::Time(_) => {}
             }
         }

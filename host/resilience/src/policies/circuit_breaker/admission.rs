@@ -122,7 +122,7 @@ impl<'a> Admission<'a> {
                 Judgement::Failure { requested: None, by: None }
             }
             // However long it took to come to it.
-            Ok(response) if response.is_fallback() => Judgement::Success,
+            Ok(response) if response.is_stand_in() => Judgement::Success,
             Err(error) if error.kind().is_rejection() => Judgement::Neutral,
             _ if !settings.are_slow_apart && self.is_slow(call.asked(outcome.attempt())) => {
                 Judgement::Failure { requested: None, by: None }
@@ -139,9 +139,9 @@ impl<'a> Admission<'a> {
     /// Records what came of it.
     pub(super) fn answer(mut self, outcome: &mut Outcome, judgement: Judgement, now: Instant) {
         let attempt = outcome.attempt();
-        let is_fallback = outcome.as_ref().is_ok_and(Response::is_fallback);
+        let is_stand_in = outcome.as_ref().is_ok_and(Response::is_stand_in);
         let slow = self.breaker.settings.are_slow_apart
-            && !is_fallback
+            && !is_stand_in
             && self.is_slow(self.call.asked(attempt));
         match judgement {
             Judgement::Success => self.succeed(outcome, slow, now),
@@ -156,7 +156,7 @@ impl<'a> Admission<'a> {
     fn succeed(&mut self, outcome: &mut Outcome, slow: bool, now: Instant) {
         let attempt = outcome.attempt();
         if let (Ok(response), Some(permit)) = (outcome, self.permit)
-            && !response.is_fallback()
+            && !response.is_stand_in()
             && !response.body.has_come()
         {
             late::follow(self.breaker, &self.circuit, self.call, permit, response, slow, now);

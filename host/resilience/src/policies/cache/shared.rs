@@ -1,0 +1,23 @@
+//! A cache as all workers share it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rules::Defaults;
+use super::store::CacheStore;
+use crate::condition::Condition;
+use crate::worker::WorkerHandle;
+
+/// A worker's own handle of it.
+pub(super) type CacheHandle = WorkerHandle<SharedCache>;
+
+/// A cache: its settings, and what it keeps.
+#[derive(Debug)]
+pub(super) struct SharedCache {
+    pub(super) name: Arc<str>,
+    pub(super) handle_if: Condition,
+    pub(super) defaults: Defaults,
+    pub(super) max_entry: usize,
+    pub(super) collapse_wait: Duration,
+    pub(super) store: CacheStore,
+}

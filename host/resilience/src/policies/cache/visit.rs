@@ -1,0 +1,525 @@
+//! A GET or HEAD at the cache: answered from what is kept, from another one's answer, or by asking
+//! the upstream, which is then for others too.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+use tokio::time::{Instant, timeout_at};
+
+use super::conditional;
+use super::control::Directives;
+use super::fill::{Fill, Looker, SharedAnswer, SharedFailure};
+use super::kept::{KeptHead, KeptResponse};
+use super::key::CacheKey;
+use super::lead::FillLead;
+use super::pump::FillPump;
+use super::reader::{FillReader, Handover};
+use super::rules::{self, Freshness, Usable};
+use super::shared::CacheHandle;
+use super::status::{CacheStatus, Forwarded};
+use super::store::{CacheLookup, Joined};
+use super::taken::TakenRoom;
+use crate::body::ResponseBody;
+use crate::call::Call;
+use crate::clock;
+use crate::condition::Asker;
+use crate::error::Origin;
+use crate::event::{CacheEvent, CacheResult, NotStored, StaleReason};
+use crate::outcome::{Outcome, OutcomeExt, Response};
+use crate::policy::Next;
+use crate::preconditions::Preconditions;
+use crate::request::Request;
+
+/// A GET or HEAD at the cache.
+pub(super) struct Visit<'a> {
+    pub(super) cache: &'a Rc<CacheHandle>,
+    pub(super) call: &'a Call,
+    pub(super) next: Next<'a>,
+    pub(super) asked: Directives,
+    pub(super) first: CacheKey,
+    pub(super) is_head: bool,
+}
+
+/// When an answer came, and how long it took.
+#[derive(Clone, Copy)]
+struct ResponseArrival {
+    delay: Duration,
+    at: Instant,
+    /// By the wall clock.
+    date: SystemTime,
+}
+
+/// Whether the upstream says that what is kept is still valid.
+fn is_validation(response: &Response) -> bool {
+    response.status == StatusCode::NOT_MODIFIED && !response.is_stand_in()
+}
+
+/// What became of waiting for the answer to another request.
+enum Followed {
+    Answered(Outcome),
+    /// It asks by itself.
+    Alone,
+    /// It looks again.
+    Again,
+}
+
+impl<'a> Visit<'a> {
+    fn request(&self) -> &'a Request {
+        self.call.request()
+    }
+
+    fn emit(&self, event: CacheEvent) {
+        self.call.emit(&self.cache.name, event);
+    }
+
+    fn used(&self, result: CacheResult, age: Option<Duration>) {
+        self.emit(CacheEvent::Used { result, age });
+    }
+
+    /// The answer to it.
+    pub(super) async fn answer(&self) -> Outcome {
+        let store = &self.cache.store;
+        let until = clock::now() + self.cache.collapse_wait;
+        loop {
+            let now = clock::now();
+            let found = store.find(&self.first, self.request(), now);
+            if let Some(response) = self.kept(&found, now) {
+                return Ok(response);
+            }
+            let why = self.why(&found, now);
+            if self.asked.only_if_cached {
+                return Ok(self.not_kept(why));
+            }
+            if self.is_head || self.asked.no_store {
+                return self.pass(why).await;
+            }
+            if found.is_apart || found.response.as_ref().is_some_and(|kept| !kept.becomes_fresh()) {
+                return self.lead(FillLead::alone(self.cache, found), why).await;
+            }
+            match store.join(&found) {
+                Joined::First(fill) => {
+                    return self.lead(FillLead::of(self.cache, fill, found), why).await;
+                }
+                Joined::Filled => {}
+                Joined::Other(fill) => match self.follow(&found, &fill, until, why).await {
+                    Followed::Answered(outcome) => return outcome,
+                    Followed::Alone => {
+                        return self.lead(FillLead::alone(self.cache, found), why).await;
+                    }
+                    Followed::Again => {}
+                },
+            }
+        }
+    }
+
+    /// Why it goes on to the upstream.
+    fn why(&self, found: &CacheLookup, now: Instant) -> Forwarded {
+        match &found.response {
+            None if found.vary.is_some() => Forwarded::VaryMiss,
+            None => Forwarded::UriMiss,
+            Some(kept) if kept.is_fresh(now) => Forwarded::Request,
+            Some(_) => Forwarded::Stale,
+        }
+    }
+
+    // ===== from what is kept =====
+
+    fn kept(&self, found: &CacheLookup, now: Instant) -> Option<Response> {
+        let kept = found.response.as_ref()?;
+        let freshness = kept.head.freshness?;
+        let age = kept.head.age(now);
+        let status = CacheStatus::hit(age, freshness.lifetime);
+        let reason = match freshness.usable(age, &self.asked) {
+            Usable::Validated => return None,
+            Usable::Fresh => {
+                self.used(CacheResult::Hit, Some(age));
+                let response = kept.response(self.request(), age, status);
+                return Some(response.into_stand_in(0));
+            }
+            Usable::AsAsked => StaleReason::MaxStale,
+            Usable::WhileRevalidating => {
+                self.revalidate(found);
+                StaleReason::WhileRevalidating
+            }
+        };
+        Some(self.stale(kept, age, reason, status))
+    }
+
+    fn stale(
+        &self,
+        kept: &KeptResponse,
+        age: Duration,
+        reason: StaleReason,
+        status: CacheStatus,
+    ) -> Response {
+        self.used(CacheResult::Stale, Some(age));
+        self.emit(CacheEvent::ServedStale { reason, age });
+        let status = status.detail(reason.name());
+        kept.response(self.request(), age, status).into_stand_in(0)
+    }
+
+    /// Nothing is kept, and the client wants nothing else.
+    fn not_kept(&self, why: Forwarded) -> Response {
+        self.used(CacheResult::Miss, None);
+        let mut headers = HeaderMap::new();
+        CacheStatus::forwarded(why).detail("only-if-cached").add_to(&mut headers);
+        let status = StatusCode::GATEWAY_TIMEOUT;
+        Response::new(status, headers, ResponseBody::empty()).into_stand_in(0)
+    }
+
+    /// Asks the upstream behind this call whether what is kept is still valid, unless somebody
+    /// does.
+    fn revalidate(&self, found: &CacheLookup) {
+        let background = self.call.worker().background();
+        if self.is_head || !background.has_place() {
+            return;
+        }
+        let Some(pipeline) = self.next.detached() else { return };
+        let Joined::First(fill) = self.cache.store.join(found) else { return };
+        let lead = FillLead::of(self.cache, fill, found.clone());
+        let (cache, call) = (self.cache.clone(), self.call.detached());
+        let (asked, first) = (self.asked, self.first.clone());
+        background.run(Box::pin(async move {
+            let scope = pipeline.scope();
+            let next = pipeline.next(&scope);
+            let visit = Visit { cache: &cache, call: &call, next, asked, first, is_head: false };
+            drop(visit.ask(lead, Forwarded::Stale).await);
+        }));
+    }
+
+    // ===== from another one's answer =====
+
+    async fn follow(
+        &self,
+        found: &CacheLookup,
+        fill: &Arc<Fill>,
+        until: Instant,
+        why: Forwarded,
+    ) -> Followed {
+        let looker = Looker::new(fill);
+        let own_key = |head: &KeptHead| match &head.vary {
+            Some(names) => names.second(&self.first, self.request()),
+            None => self.first.clone(),
+        };
+        let shared = poll_fn(|cx| looker.poll_shared(own_key, cx));
+        let Ok(shared) = timeout_at(until, shared).await else {
+            self.emit(CacheEvent::WaitedTooLong);
+            return Followed::Alone;
+        };
+        let now = clock::now();
+        let (head, response) = match shared {
+            SharedAnswer::Unshared => return Followed::Alone,
+            SharedAnswer::Abandoned => return Followed::Again,
+            SharedAnswer::Failed(failure) => {
+                return Followed::Answered(self.failed_too(found, failure));
+            }
+            SharedAnswer::Stale(kept) => {
+                let (age, status) = (kept.head.age(now), CacheStatus::forwarded(why).collapsed());
+                let response = self.stale(&kept, age, StaleReason::Error, status);
+                return Followed::Answered(Ok(response));
+            }
+            SharedAnswer::Arriving(head, length) => {
+                let reader = || ResponseBody::stream(Box::pin(FillReader::new(looker, length)));
+                let (age, status) = (head.age(now), CacheStatus::forwarded(why).collapsed());
+                let response = head.response(self.request(), reader, age, status);
+                (head, response)
+            }
+            SharedAnswer::Whole { response: kept, is_validated } => {
+                let validated = is_validated.then_some(StatusCode::NOT_MODIFIED);
+                let status = CacheStatus::forwarded(why).received(validated).collapsed();
+                let age = kept.head.age(now);
+                (kept.head.clone(), kept.response(self.request(), age, status))
+            }
+        };
+        self.used(CacheResult::Collapsed, head.freshness.map(|_| head.age(now)));
+        // A failure is one for policies further out, too; a breaker knows that nobody asked.
+        let is_success = head.freshness.is_some();
+        Followed::Answered(Ok(if is_success { response.into_stand_in(0) } else { response }))
+    }
+
+    fn failed_too(&self, found: &CacheLookup, failure: SharedFailure) -> Outcome {
+        let now = clock::now();
+        if let Some(kept) = &found.response
+            && kept.stands_for_failure(now)
+        {
+            let status = CacheStatus::forwarded(Forwarded::Stale).collapsed();
+            return Ok(self.stale(kept, kept.head.age(now), StaleReason::Error, status));
+        }
+        self.used(CacheResult::Collapsed, None);
+        Err(failure.error())
+    }
+
+    // ===== from the upstream =====
+
+    /// Asks the upstream, and keeps nothing.
+    async fn pass(&self, why: Forwarded) -> Outcome {
+        self.used(CacheResult::Miss, None);
+        let mut outcome = self.next.run(self.call).await;
+        if let Ok(response) = &mut outcome {
+            CacheStatus::forwarded(why).add_to(&mut response.headers);
+        }
+        outcome
+    }
+
+    /// Asks the upstream, also for others. In a box of its own: hits have no room for it.
+    fn lead<'b>(
+        &'b self,
+        lead: FillLead,
+        why: Forwarded,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + 'b>> {
+        Box::pin(self.ask(lead, why))
+    }
+
+    async fn ask(&self, lead: FillLead, why: Forwarded) -> Outcome {
+        let mut kept = lead.found().response.clone();
+        let mut sent = clock::now();
+        let mut outcome = match &kept {
+            // What is not for others is the client's own affair.
+            None if lead.found().is_apart => self.next.run(self.call).await,
+            None => self.on_condition(&Preconditions::none()).await,
+            Some(kept) => self.on_condition(&Preconditions::unless(&kept.head.headers)).await,
+        };
+        if let (Some(known), Ok(response)) = (&kept, &outcome)
+            && is_validation(response)
+            && !conditional::is_about(&known.head.headers, &response.headers)
+        {
+            // The upstream speaks of another response than we have.
+            (kept, sent) = (None, clock::now());
+            outcome = self.on_condition(&Preconditions::none()).await;
+        }
+        let at = clock::now();
+        let arrival = ResponseArrival { delay: at - sent, at, date: self.call.wall_clock() };
+        let asker = Asker { policy: &self.cache.name, scope: self.next.scope() };
+        let is_failure =
+            self.cache.handle_if.takes(self.call, asker, &mut outcome).await.is_handled();
+        match (outcome, kept) {
+            (outcome, Some(kept)) if is_failure && kept.stands_for_failure(at) => {
+                Ok(self.stand_in(lead, outcome, &kept, arrival, why))
+            }
+            (Err(error), _) => {
+                self.used(CacheResult::Miss, None);
+                // One client's fault is not that of the others.
+                if error.kind().origin() != Origin::Client {
+                    lead.fail(SharedFailure::of(&error));
+                }
+                Err(error)
+            }
+            (Ok(response), Some(kept)) if is_validation(&response) => {
+                Ok(self.validated(lead, response, &kept, arrival, why))
+            }
+            (Ok(response), _) => {
+                self.used(CacheResult::Miss, None);
+                let is_failure = is_failure || response.is_stand_in();
+                Ok(self.arrived(lead, response, is_failure, arrival, why).await)
+            }
+        }
+    }
+
+    async fn on_condition(&self, preconditions: &Preconditions) -> Outcome {
+        let scope = self.next.scope().on_condition(preconditions);
+        self.next.within(&scope).run(self.call).await
+    }
+
+    /// A failure, for which something stands that is kept.
+    fn stand_in(
+        &self,
+        lead: FillLead,
+        outcome: Outcome,
+        kept: &Arc<KeptResponse>,
+        arrival: ResponseArrival,
+        why: Forwarded,
+    ) -> Response {
+        lead.stand_in(kept);
+        let received = outcome.as_ref().ok().map(|response| response.status);
+        let attempt = outcome.attempt();
+        outcome.discard();
+        let (age, status) = (kept.head.age(arrival.at), CacheStatus::forwarded(why));
+        self.stale(kept, age, StaleReason::Error, status.received(received)).into_stand_in(attempt)
+    }
+
+    /// What is kept is still valid.
+    fn validated(
+        &self,
+        mut lead: FillLead,
+        update: Response,
+        kept: &KeptResponse,
+        arrival: ResponseArrival,
+        why: Forwarded,
+    ) -> Response {
+        let headers = conditional::updated(&kept.head.headers, &update.headers);
+        let (attempt, status) = (update.attempt(), kept.head.status);
+        Ok(update).discard();
+        let stored = self.may_store(status, &headers, arrival);
+        let freshness = stored.unwrap_or(Freshness::NONE);
+        let head = self.head(&mut lead, status, &headers, Some(freshness), arrival);
+        let response = Arc::new(kept.under(head));
+        self.used(CacheResult::Revalidated, Some(response.head.age(arrival.at)));
+        let told = CacheStatus::forwarded(why).received(Some(StatusCode::NOT_MODIFIED));
+        let age = response.head.age(arrival.at);
+        let mut answer = response.response(self.request(), age, told.stored(stored.is_ok()));
+        answer.set_attempt(attempt);
+        match stored {
+            Ok(freshness) => {
+                let (first, fill) = (&lead.found().first, lead.fill());
+                self.cache.store.keep(first, fill, &response);
+                match freshness.is_for_many() {
+                    true => lead.complete(&response, true),
+                    false => lead.keep_apart(),
+                }
+            }
+            Err(reason) => self.refuse(lead, reason, false, arrival),
+        }
+        answer
+    }
+
+    fn may_store(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        arrival: ResponseArrival,
+    ) -> Result<Freshness, NotStored> {
+        let (asked, defaults) = (&self.call.head().headers, &self.cache.defaults);
+        rules::may_store(asked, status, headers, arrival.delay, arrival.date, defaults)
+    }
+
+    /// A response is not kept, and not for others.
+    fn refuse(
+        &self,
+        lead: FillLead,
+        reason: NotStored,
+        is_failure: bool,
+        arrival: ResponseArrival,
+    ) {
+        if self.call.reporter().wants_details() {
+            self.emit(CacheEvent::Refused { reason });
+        }
+        // What is kept may yet stand for a failure, and room comes back.
+        let is_replaced = !(is_failure && lead.found().response.is_some());
+        if is_replaced && reason != NotStored::Room {
+            lead.set_apart(arrival.at);
+        } else {
+            lead.keep_apart();
+        }
+    }
+
+    fn head(
+        &self,
+        lead: &mut FillLead,
+        status: StatusCode,
+        headers: &HeaderMap,
+        freshness: Option<Freshness>,
+        arrival: ResponseArrival,
+    ) -> KeptHead {
+        let store = &self.cache.store;
+        let (vary, key) = store.place(lead.found(), lead.fill(), self.request(), headers);
+        lead.move_to(&key);
+        KeptHead::new(status, headers, freshness, (arrival.at, arrival.date), vary, key)
+    }
+
+    /// A response of the upstream. A failure is for those who wait, and is not kept.
+    async fn arrived(
+        &self,
+        mut lead: FillLead,
+        mut response: Response,
+        is_failure: bool,
+        arrival: ResponseArrival,
+        why: Forwarded,
+    ) -> Response {
+        let told = CacheStatus::forwarded(why);
+        let (asked, status) = (&self.call.head().headers, response.status);
+        let stored = if is_failure {
+            let said = Directives::of(&response.headers);
+            let allowed = rules::allows(asked, status, &response.headers, &said);
+            allowed.map(|()| None).map_err(|_| NotStored::Failure)
+        } else {
+            self.may_store(status, &response.headers, arrival).map(Some)
+        };
+        let length = response.body.length();
+        let stored = stored.and_then(|freshness| {
+            let head = self.head(&mut lead, status, &response.headers, freshness, arrival);
+            let mut room = TakenRoom::none(self.cache);
+            match length {
+                Some(length) if length.saturating_add(head.weight()) > self.cache.max_entry => {
+                    Err(NotStored::Size)
+                }
+                Some(length) if !room.take(length) => Err(NotStored::Room),
+                _ => Ok((freshness, head, room)),
+            }
+        });
+        let (freshness, head, room) = match stored {
+            Ok(stored) => stored,
+            Err(reason) => {
+                self.refuse(lead, reason, is_failure, arrival);
+                told.add_to(&mut response.headers);
+                return self.unless_known(response);
+            }
+        };
+        let lead = match freshness.is_none_or(|freshness| freshness.is_for_many()) {
+            true => lead,
+            false => {
+                let found = lead.found().clone();
+                lead.keep_apart();
+                FillLead::alone(self.cache, found)
+            }
+        };
+        let body = std::mem::take(&mut response.body);
+        response.body = self.fill(lead, head.into(), body, length, room).await;
+        told.stored(freshness.is_some()).add_to(&mut response.headers);
+        self.unless_known(response)
+    }
+
+    /// Fills with a body, and reads from there.
+    async fn fill(
+        &self,
+        mut lead: FillLead,
+        head: Arc<KeptHead>,
+        body: ResponseBody,
+        length: Option<usize>,
+        room: TakenRoom,
+    ) -> ResponseBody {
+        let (fill, handover) = (lead.fill().clone(), Rc::<Handover>::default());
+        lead.answer(|fill| fill.begin(head.clone(), length));
+        let mut pump = Box::pin(FillPump {
+            lead,
+            head,
+            body,
+            trailers: None,
+            room,
+            handover: handover.clone(),
+            reporter: self.call.reporter().clone(),
+            is_over: false,
+        });
+        let reader = FillReader::first(&fill, handover, length);
+        // Most bodies are there with their head.
+        match poll_fn(|cx| Poll::Ready(pump.as_mut().poll(cx))).await {
+            Poll::Ready(Some(whole)) => return whole.body(),
+            Poll::Ready(None) => {}
+            Poll::Pending => {
+                let background = self.call.worker().background();
+                if background.has_place() {
+                    background.run(Box::pin(async { drop(pump.await) }));
+                } else {
+                    pump.give_up(None, NotStored::Busy);
+                }
+            }
+        }
+        ResponseBody::stream(Box::pin(reader))
+    }
+
+    /// The response, or that the client has it already.
+    fn unless_known(&self, mut response: Response) -> Response {
+        if conditional::has_already(self.request(), response.status, &response.headers) {
+            response.status = StatusCode::NOT_MODIFIED;
+            let status = response.headers.get("cache-status").cloned();
+            response.headers = conditional::not_modified(&response.headers);
+            response.headers.extend(status.map(|said| (super::status::CACHE_STATUS, said)));
+            response.body = ResponseBody::empty();
+        }
+        response
+    }
+}
