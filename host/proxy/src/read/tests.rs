@@ -78,7 +78,7 @@ fn an_upstream_is_a_url_or_a_table() {
 fn every_table_of_a_wrong_shape_is_named() {
     let text = "workers = \"two\"\n[policies.a]\nkind = \"timeout\"\nlimit = 3\n[policies.b]\n\
                 kind = \"retry\"\nmax = 1\n\
-                [policies.c]\n[policies.d]\nkind = \"cache\"\n[components.e]\n[admin]\n\
+                [policies.c]\n[policies.d]\nkind = \"teapot\"\n[components.e]\n[admin]\n\
                 listen = \"localhost\"\n[typo]\n";
     let errors = read(text).unwrap_err();
     let places: Vec<&str> = errors.iter().map(|error| error.split(": ").nth(1).unwrap()).collect();
@@ -101,8 +101,9 @@ fn every_table_of_a_wrong_shape_is_named() {
     assert!(errors[4].starts_with(unknown), "{}", errors[4]);
     assert_eq!(
         errors[6],
-        "x.toml:10: policies.d.kind: unknown kind `cache`; expected one of timeout, retry, \
-         circuit-breaker, fallback, adaptive-throttler, bulkhead, hedge, rate-limiter"
+        "x.toml:10: policies.d.kind: unknown kind `teapot`; expected one of timeout, retry, \
+         circuit-breaker, fallback, adaptive-limiter, adaptive-throttler, bulkhead, hedge, \
+         rate-limiter, cache"
     );
 }
 
