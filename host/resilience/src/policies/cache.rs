@@ -43,6 +43,7 @@ use crate::condition::ConditionConfig;
 use crate::config::{ConfigDuration, ConfigSize, Problem, Problems};
 use crate::error::ErrorKind;
 use crate::event::{CacheEvent, CacheResult, EventKind, Observers, StaleReason};
+use crate::key::KeyConfig;
 use crate::native::Native;
 use crate::outcome::{Outcome, Response};
 use crate::parts::Parts;
@@ -64,6 +65,8 @@ pub struct CacheConfig {
     pub max_size: ConfigSize,
     /// The longest response that is kept, in bytes, headers included; at least 1 KiB.
     pub max_entry: ConfigSize,
+    /// A part of the request by which responses are told apart, beside host, path and query.
+    pub key: Option<KeyConfig>,
     /// For how long a response is fresh that does not say so; 0: such a response is not kept.
     pub default_ttl: ConfigDuration,
     /// For how long a stale response may stand for a failure, if it does not say so itself.
@@ -82,6 +85,7 @@ impl Default for CacheConfig {
         Self {
             max_size: ConfigSize::mib(64),
             max_entry: ConfigSize::mib(1),
+            key: None,
             default_ttl: ConfigDuration::from_secs(0),
             stale_if_error: ConfigDuration::from_secs(0),
             stale_while_revalidate: ConfigDuration::from_secs(0),
@@ -109,6 +113,7 @@ impl PolicyConfig for CacheConfig {
             parts,
             &mut problems,
         );
+        let key = self.key.map(|key| key.build("key", &mut problems));
         problems.require_least(self.max_entry, LEAST_ENTRY, "max_entry");
         let least = ConfigSize(self.max_entry.0.max(LEAST_ENTRY.0).saturating_mul(2));
         problems.require(self.max_size >= least, "max_size", || {
@@ -126,6 +131,7 @@ impl PolicyConfig for CacheConfig {
         let (max_size, max_entry) = (self.max_size.in_memory(), self.max_entry.in_memory());
         Ok(ResponseCache(Arc::new(SharedCache {
             name,
+            key,
             handle_if,
             defaults: Defaults {
                 ttl: self.default_ttl.0,
@@ -168,11 +174,12 @@ impl ResponseCache {
         if !is_success || response.is_stand_in() {
             return false;
         }
+        let by = self.0.key.as_ref();
         let references = [header::LOCATION, header::CONTENT_LOCATION].into_iter();
         let references = references.filter_map(|name| response.headers.get(name)?.to_str().ok());
-        let also = references.filter_map(|reference| key::referred(request, reference));
+        let also = references.filter_map(|reference| key::referred(request, reference, by));
         let mut was_kept = false;
-        for key in [key::first(request)].into_iter().chain(also) {
+        for key in [key::first(request, by)].into_iter().chain(also) {
             was_kept |= self.0.store.forget(&key);
         }
         was_kept
@@ -249,7 +256,7 @@ impl Policy for ResponseCache {
                 call,
                 next,
                 asked: Directives::of_request(&call.head().headers),
-                first: key::first(call.request()),
+                first: key::first(call.request(), self.0.key.as_ref()),
                 is_head: call.head().method == Method::HEAD,
             };
             visit.answer().await

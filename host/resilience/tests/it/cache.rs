@@ -41,5 +41,6 @@ fn configuration_errors_name_the_key() {
         let wrong = format!("{key}: must be 0s or at least 1ms, is 1us");
         assert_eq!(check(&format!("{key} = '1us'")), [wrong]);
     }
+    assert_eq!(check("key = []"), ["key: must have from 1 to 8 sources, has 0"]);
     assert_eq!(check("handle_if = { component = 'a' }"), ["handle_if.component: no component `a`"]);
 }

@@ -157,6 +157,7 @@ const KINDS: &[(&str, &str, &[&str])] = &[
         &[
             "max_size = '7MiB'",
             "max_entry = '7KiB'",
+            "key = { client = true }",
             "default_ttl = '7s'",
             "stale_if_error = '7s'",
             "stale_while_revalidate = '7s'",

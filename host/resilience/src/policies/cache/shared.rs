@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::rules::Defaults;
 use super::store::CacheStore;
 use crate::condition::Condition;
+use crate::key::CallKey;
 use crate::worker::WorkerHandle;
 
 /// A worker's own handle of it.
@@ -15,6 +16,8 @@ pub(super) type CacheHandle = WorkerHandle<SharedCache>;
 #[derive(Debug)]
 pub(super) struct SharedCache {
     pub(super) name: Arc<str>,
+    /// What its keys have beside host, path and query.
+    pub(super) key: Option<CallKey>,
     pub(super) handle_if: Condition,
     pub(super) defaults: Defaults,
     pub(super) max_entry: usize,

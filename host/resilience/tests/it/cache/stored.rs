@@ -64,6 +64,29 @@ async fn each_variant_is_kept_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_tells_apart_what_looks_the_same() {
+    let fields = &["cache-control: max-age=60", "vary: accept"];
+    let key = "key = [{ header = 'x-tenant' }, { query = 'q' }]";
+    let clients = Clients::of(numbered(fields), [cache(key) as _]);
+    let odd = "/?q=1%0A1:1";
+    for (number, (path, field)) in
+        [("/?q=1", "x-tenant: a"), ("/?q=1", "x-tenant: b"), ("/?q=1", "x: 1"), (odd, "x: 1")]
+            .into_iter()
+            .enumerate()
+    {
+        let number = number + 1;
+        let said = clients.get(path, &[field]).await;
+        assert_eq!(said, format!("200 {number} [fwd=uri-miss; stored]"));
+        let said = clients.get(path, &[field]).await;
+        assert_eq!(said, format!("200 {number} [hit; ttl=60, age 0]"));
+    }
+    // A change concerns the one who has made it.
+    clients.send(http::Request::post("/?q=1").header("x-tenant", "a")).await;
+    assert!(clients.get("/?q=1", &["x-tenant: a"]).await.ends_with("[fwd=uri-miss; stored]"));
+    assert!(clients.get("/?q=1", &["x-tenant: b"]).await.contains("hit"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_has_it_gets_no_body() {
     let fields = &["cache-control: max-age=60", "etag: \"a\"", "content-type: text/plain"];
     let clients = Clients::of(numbered(fields), [cache("") as _]);
