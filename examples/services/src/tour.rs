@@ -10,6 +10,7 @@
 mod builds;
 mod client;
 mod config;
+mod kept;
 mod load;
 mod log;
 mod print;
@@ -72,6 +73,8 @@ async fn tell_all() -> anyhow::Result<()> {
         Story::told("8", "A swap under load", composition, swap::swap).boxed_local(),
         Story::told("9", "Hedge", config("hedge.toml")?, tail::tail).boxed_local(),
         Story::told("10", "A limit for each tenant", config("keys.toml")?, tenants::tenants)
+            .boxed_local(),
+        Story::told("11", "A cache while B is down", config("cache.toml")?, kept::kept)
             .boxed_local(),
     ]
     .into_iter()

@@ -243,3 +243,35 @@ impl CacheStore {
         self.fills().len() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderValue, StatusCode};
+    use std::time::SystemTime;
+
+    use super::super::kept::KeptHead;
+    use crate::testing::call;
+
+    /// Somebody has looked, and then been overtaken by a whole fill on another thread.
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_too_late_to_wait_looks_again_rather_than_ask() {
+        let store = CacheStore::new(1 << 20, 1 << 10);
+        let call = call("1", crate::event::Observers::default());
+        let (request, now) = (call.request(), Instant::now());
+        let first = super::super::key::first(request, None);
+        let late = store.find(&first, request, now);
+        let Joined::First(fill) = store.join(&late) else { panic!("nobody fills it yet") };
+        let headers = [(http::header::VARY, HeaderValue::from_static("accept"))].into_iter();
+        let headers: HeaderMap = headers.collect();
+        let (vary, key) = store.place(&late, &fill, request, &headers);
+        let came = (now, SystemTime::UNIX_EPOCH);
+        let head = KeptHead::new(StatusCode::OK, &headers, None, came, vary, key);
+        let response = KeptResponse { head: head.into(), body: "a".into(), trailers: None };
+        assert!(store.keep(&first, &fill, &response.into()));
+        store.end(&first, &fill);
+        assert!(matches!(store.join(&late), Joined::Filled));
+        let found = store.find(&first, request, now);
+        assert!(found.response.is_some() && matches!(store.join(&found), Joined::First(_)));
+    }
+}
