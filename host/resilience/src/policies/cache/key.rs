@@ -1,10 +1,10 @@
 //! Under which key a response is kept: what was asked for, and what it depends on (RFC 9111,
 //! section 4.1).
 //!
-//! The first key is made of host, path and query, and of what the configuration adds. If the response there has `Vary`, only the names
-//! of those fields are kept under it, and each variant under a second key, which has their values
-//! too. What forgets the names forgets all variants: each list of names has a number of its own,
-//! which is part of the second keys.
+//! The first key is made of host, path and query, and of what the configuration adds. If the
+//! response there has `Vary`, only the names of those fields are kept under it, and each variant
+//! under a second key, which has their values too. What forgets the names forgets all variants:
+//! each list of names has a number of its own, which is part of the second keys.
 
 use std::sync::Arc;
 
