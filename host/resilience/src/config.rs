@@ -26,6 +26,11 @@ impl ConfigDuration {
     /// What a timer can keep.
     pub const SHORTEST: Self = Self::from_millis(1);
 
+    /// No time.
+    pub const fn none() -> Self {
+        Self(Duration::ZERO)
+    }
+
     /// For defaults.
     pub const fn from_millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))

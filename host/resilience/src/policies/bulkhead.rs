@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::waiting::wait_for_place;
 use crate::call::Call;
 use crate::client_waits::ClientWaits;
 use crate::clock;
@@ -36,7 +37,7 @@ use crate::outcome::Outcome;
 use crate::outline::Outline;
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
-use crate::room::{Entry, InLine, Place, Room};
+use crate::room::{Entry, Place, Room};
 
 /// More are as good as unlimited.
 const MAX_PLACES: usize = 1_000_000;
@@ -48,7 +49,7 @@ pub struct BulkheadConfig {
     /// So many calls at once, 1 to 1,000,000.
     pub max_concurrency: usize,
     /// How long a call waits for a place. Default 0: it does not.
-    #[serde(default = "no_time")]
+    #[serde(default = "ConfigDuration::none")]
     pub max_wait: ConfigDuration,
     /// So many may wait at once, up to 1,000,000. Default: ten times `max_concurrency`, at least
     /// 100.
@@ -62,10 +63,6 @@ pub struct BulkheadConfig {
     pub max_keys: Option<usize>,
     /// For so long a key that is not used is remembered. Default 10 min.
     pub idle: Option<ConfigDuration>,
-}
-
-fn no_time() -> ConfigDuration {
-    ConfigDuration::from_millis(0)
 }
 
 impl PolicyConfig for BulkheadConfig {
@@ -132,7 +129,7 @@ impl Bulkhead {
         let place = match room.enter(max_queue) {
             Entry::Place(place) => Some(place),
             // Boxed to keep the common path's future small.
-            Entry::Line(line) => Box::pin(self.wait(call, line, longest, now)).await,
+            Entry::Line(line) => Box::pin(wait_for_place(call, &self.name, line, longest)).await,
             Entry::Full => None,
         };
         place.ok_or_else(|| {
@@ -140,22 +137,6 @@ impl Bulkhead {
             call.emit(&self.name, CallEvent::Rejected { kind, retry_after: None });
             Error::new(kind)
         })
-    }
-
-    /// Waits for a place. `None`: there was none by then.
-    async fn wait(
-        &self,
-        call: &Call,
-        line: InLine,
-        longest: Duration,
-        since: Instant,
-    ) -> Option<Place> {
-        if call.reporter().wants_details() {
-            call.emit(&self.name, QueueEvent::Joined { ahead: line.ahead() });
-        }
-        let place = timeout(longest, line).await.ok()??;
-        call.emit(&self.name, QueueEvent::Admitted { waited: clock::now() - since });
-        Some(place)
     }
 }
 

@@ -55,7 +55,7 @@ pub struct RateLimiterConfig {
     /// So many of them at once. Default: `limit`; 1 spaces them evenly.
     pub burst: Option<u32>,
     /// How long a call waits for its turn. Default 0: it does not.
-    #[serde(default = "no_time")]
+    #[serde(default = "ConfigDuration::none")]
     pub max_wait: ConfigDuration,
     /// So many may wait at once, up to 1,000,000. Default 1,000.
     pub max_queue: Option<usize>,
@@ -68,10 +68,6 @@ pub struct RateLimiterConfig {
     pub max_keys: Option<usize>,
     /// For so long a key that is not used is remembered. Default 10 min.
     pub idle: Option<ConfigDuration>,
-}
-
-fn no_time() -> ConfigDuration {
-    ConfigDuration::from_millis(0)
 }
 
 impl PolicyConfig for RateLimiterConfig {

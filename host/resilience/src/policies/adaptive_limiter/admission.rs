@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::limiter::{Limiter, RETRY_AFTER};
 use super::window::LimiterSample;
@@ -13,11 +13,12 @@ use crate::blame::{self, Blame};
 use crate::call::Call;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
-use crate::event::{AttemptOutcome, CallEvent, ComponentId, QueueEvent};
+use crate::event::{AttemptOutcome, CallEvent, ComponentId};
 use crate::outcome::{Outcome, OutcomeExt};
+use crate::policies::waiting::wait_for_place;
 use crate::policy::Next;
 use crate::priority::PriorityLevel;
-use crate::room::{Entry, InLine, Place};
+use crate::room::{Entry, Place};
 use crate::scope::Scope;
 
 /// A call with a place. Dropped unanswered, it gives its place back, and is a sample if it was cut
@@ -112,24 +113,9 @@ async fn wait(limiter: &Limiter, call: &Call, scope: &Scope<'_>) -> Option<Place
     let rank = level.map_or(0, PriorityLevel::number);
     match limiter.room.enter_as(rank, most) {
         Entry::Place(place) => Some(place),
-        Entry::Line(line) => wait_in(limiter, call, line, longest, now).await,
+        Entry::Line(line) => wait_for_place(call, &limiter.name, line, longest).await,
         Entry::Full => None,
     }
-}
-
-async fn wait_in(
-    limiter: &Limiter,
-    call: &Call,
-    line: InLine,
-    longest: Duration,
-    since: Instant,
-) -> Option<Place> {
-    if call.reporter().wants_details() {
-        call.emit(&limiter.name, QueueEvent::Joined { ahead: line.ahead() });
-    }
-    let place = timeout(longest, line).await.ok()??;
-    call.emit(&limiter.name, QueueEvent::Admitted { waited: clock::now() - since });
-    Some(place)
 }
 
 impl Drop for LimitedCall<'_> {
