@@ -28,8 +28,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Waits for a place, and tells of it. `None`: there was none by then, or somebody of a higher level
-/// has taken the one in line.
+/// Waits for a place, and tells of it. `None`: there was none by then, or somebody of a higher
+/// level has taken the one in line.
 pub(super) async fn wait_for_place(
     call: &Call,
     policy: &Arc<str>,
