@@ -1,0 +1,96 @@
+//! What happens on connections, to the server and on the admin listener.
+
+use fusebox_resilience::{AdminEvent, ConnectionEvent, ConnectionLimit, ServerEvent};
+
+use super::say::Say;
+use super::words::milliseconds;
+use crate::observe::level::Level;
+
+pub(super) fn connection(of: &ConnectionEvent, say: &impl Say) {
+    match of {
+        ConnectionEvent::Refused { client, status, reason, words, count: Some(count) } => {
+            say.say(Level::Info, format_args!("Request refused: {words}"), |line| {
+                line.field("reason", reason)
+                    .field("status", status)
+                    .field("ip", client)
+                    .field("count", count);
+            });
+        }
+        ConnectionEvent::Ended { client, limit, count: Some(count) } => {
+            let (level, why) = match limit {
+                ConnectionLimit::IdleTimeout => (Level::Debug, "no request came"),
+                ConnectionLimit::BodyTimeout => (Level::Info, "it moved nothing for too long"),
+                ConnectionLimit::MinRate => (Level::Info, "it was too slow"),
+                ConnectionLimit::RequestTimeout => (Level::Info, "its request took too long"),
+                ConnectionLimit::MaxRequests => (Level::Debug, "it has had its requests"),
+                ConnectionLimit::MaxAge => (Level::Debug, "it is old enough"),
+                ConnectionLimit::MaxConnections => (Level::Warn, "its place was needed"),
+                ConnectionLimit::MaxConnectionsPerAddress => {
+                    (Level::Warn, "its address has too many")
+                }
+            };
+            say.say(level, format_args!("Connection ended: {why}"), |line| {
+                line.field("limit", limit.key()).field("ip", client).field("count", count);
+            });
+        }
+        // A moment after the last one: counted, and told with the next.
+        ConnectionEvent::Refused { count: None, .. }
+        | ConnectionEvent::Ended { count: None, .. } => {}
+    }
+}
+
+pub(super) fn server(of: &ServerEvent, say: &impl Say) {
+    match *of {
+        ServerEvent::Full { places, count: Some(count) } => {
+            say.say(Level::Warn, "all places for connections are taken", |line| {
+                line.field("max_connections", places).field("count", count);
+            });
+        }
+        // A moment after the last one: counted, and told with the next.
+        ServerEvent::Full { count: None, .. } => {}
+        ServerEvent::WorkerStalled { worker, silence } => {
+            say.say(Level::Error, format_args!("Worker {worker} stalled"), |line| {
+                line.field("worker", worker).field("silent_ms", milliseconds(silence));
+            });
+        }
+        ServerEvent::WorkerResumed { worker, silence } => {
+            say.say(Level::Warn, format_args!("Worker {worker} resumed"), |line| {
+                line.field("worker", worker).field("silent_ms", milliseconds(silence));
+            });
+        }
+        ServerEvent::WorkerLost { worker, silence } => {
+            let message = format_args!("Worker {worker} lost: the process ends");
+            say.say(Level::Error, message, |line| {
+                line.field("worker", worker).maybe("silent_ms", silence.map(milliseconds));
+            });
+        }
+    }
+}
+
+pub(super) fn admin(of: &AdminEvent, say: &impl Say) {
+    match of {
+        AdminEvent::Denied { client, request, reason, count: Some(count) } => {
+            let reason = reason.name();
+            say.say(Level::Warn, format_args!("Admin request denied: {reason}"), |line| {
+                line.text("client", client.as_bytes())
+                    .text("request", request.as_bytes())
+                    .field("reason", reason)
+                    .field("count", *count);
+            });
+        }
+        AdminEvent::Changed { client, request, status } => {
+            say.say(Level::Info, "Admin change", |line| {
+                line.text("client", client.as_bytes())
+                    .text("request", request.as_bytes())
+                    .maybe("status", *status);
+            });
+        }
+        AdminEvent::Crowded { count: Some(count) } => {
+            say.say(Level::Warn, "Admin connections crowded out", |line| {
+                line.field("count", *count);
+            });
+        }
+        // A moment after the last one: counted, and told with the next.
+        AdminEvent::Denied { count: None, .. } | AdminEvent::Crowded { count: None } => {}
+    }
+}
