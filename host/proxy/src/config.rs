@@ -23,7 +23,7 @@ pub use route::RouteConfig;
 pub use tables::{
     AdminAddress, AdminConfig, CodeCacheConfig, ListenerConfig, LogConfig, PathRule, PriorityConfig,
 };
-pub use upstream::{Endpoint, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
+pub use upstream::{EndpointUrl, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

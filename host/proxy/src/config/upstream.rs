@@ -61,7 +61,7 @@ pub struct UpstreamConfig {
     /// Its name in the file. `None`: a route declares it itself.
     pub name: Option<String>,
     /// Where it is.
-    pub endpoint: Endpoint,
+    pub endpoint: EndpointUrl,
     /// Its settings.
     pub settings: UpstreamSettings,
     /// The policies of calls that come by a fallback, outermost first.
@@ -70,7 +70,7 @@ pub struct UpstreamConfig {
 
 impl UpstreamConfig {
     /// An upstream without a name, with all defaults.
-    pub fn new(endpoint: Endpoint) -> Self {
+    pub fn new(endpoint: EndpointUrl) -> Self {
         Self { name: None, endpoint, settings: defaults(), policies: Vec::new() }
     }
 
@@ -97,7 +97,7 @@ impl UpstreamConfig {
             reader.error(&path, "missing; expected a list such as [\"http://127.0.0.1:3001\"]");
         }
         let count = reader.document.length(&path, "a list").unwrap_or(0);
-        let endpoints = reader.list(&path, Endpoint::parse)?;
+        let endpoints = reader.list(&path, EndpointUrl::parse)?;
         if count != 1 {
             reader.error(&path, format!("expected one endpoint for now, found {count}"));
         }
@@ -136,14 +136,14 @@ impl RouteUpstream {
                     }
                 };
             }
-            (reader.parsed(path, Endpoint::parse), defaults())
+            (reader.parsed(path, EndpointUrl::parse), defaults())
         } else if value.is_table() {
             let settings = reader.table_beside(path, &["url"])?;
             let path = format!("{path}.url");
             if reader.document.value(&path).is_none() {
                 reader.error(&path, "missing; expected a URL such as \"http://127.0.0.1:3001\"");
             }
-            (reader.parsed(&path, Endpoint::parse), settings)
+            (reader.parsed(&path, EndpointUrl::parse), settings)
         } else {
             let found = found(value);
             reader.error(path, format!("expected {EXPECTED}, found {found}"));
@@ -156,7 +156,7 @@ impl RouteUpstream {
 
 /// The URL of an upstream: `http://host[:port][/base]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
+pub struct EndpointUrl {
     /// The URL, as the file has it.
     pub url: String,
     /// A name or an IP address, without brackets.
@@ -169,13 +169,13 @@ pub struct Endpoint {
     base: String,
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.url)
     }
 }
 
-impl Endpoint {
+impl EndpointUrl {
     /// Parses a URL.
     ///
     /// # Errors
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn a_base_path_is_put_in_front() {
         let uri = |base: &str, uri: &str| {
-            Endpoint::parse(base).unwrap().path(&uri.parse().unwrap()).concat()
+            EndpointUrl::parse(base).unwrap().path(&uri.parse().unwrap()).concat()
         };
         assert_eq!(uri("http://b:3001", "/x?y=1"), "/x?y=1");
         assert_eq!(uri("http://b:3001/", "/x"), "/x");
@@ -265,8 +265,8 @@ mod tests {
             "http://b:99999",
             "http://b:",
         ] {
-            assert!(Endpoint::parse(wrong).is_err(), "{wrong}");
+            assert!(EndpointUrl::parse(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(&*Endpoint::parse("http://[::1]:3001").unwrap().host, "::1");
+        assert_eq!(&*EndpointUrl::parse("http://[::1]:3001").unwrap().host, "::1");
     }
 }

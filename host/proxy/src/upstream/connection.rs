@@ -1,26 +1,22 @@
-//! A connection to an upstream: bytes out, bytes in.
+//! A connection to an endpoint on which HTTP/1.1 is spoken: bytes out, bytes in.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use socket2::SockRef;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::message::Message;
+use super::stream::{StreamReader, StreamWriter};
 use crate::sending::SendError;
 
 /// A connection. Dropping it closes it, even if a task still writes to it.
 pub(super) struct UpstreamConnection {
-    /// The upstream's address.
+    /// The endpoint's address.
     pub(super) address: SocketAddr,
-    reader: OwnedReadHalf,
+    reader: StreamReader,
     pub(super) writing: Writing,
     /// Bytes that were read and not yet used.
     pub(super) buffer: BytesMut,
@@ -29,7 +25,7 @@ pub(super) struct UpstreamConnection {
 /// The state of the write half.
 pub(super) enum Writing {
     /// Free for a request, or used by the current attempt.
-    Free(OwnedWriteHalf),
+    Free(StreamWriter),
     /// A task sends the remainder of a request whose response has begun. (It must not wait for the
     /// client to take the response: a client that first sends its whole request would never get
     /// there.)
@@ -39,7 +35,7 @@ pub(super) enum Writing {
 }
 
 /// The task. Dropping this aborts it.
-pub(super) struct UploadTask(JoinHandle<Result<OwnedWriteHalf, SendError>>);
+pub(super) struct UploadTask(JoinHandle<Result<StreamWriter, SendError>>);
 
 impl Drop for UploadTask {
     fn drop(&mut self) {
@@ -48,8 +44,7 @@ impl Drop for UploadTask {
 }
 
 impl UpstreamConnection {
-    pub(super) fn new(stream: TcpStream, address: SocketAddr) -> Self {
-        let (reader, writer) = stream.into_split();
+    pub(super) fn new((reader, writer): (StreamReader, StreamWriter), address: SocketAddr) -> Self {
         Self { address, reader, writing: Writing::Free(writer), buffer: BytesMut::new() }
     }
 
@@ -60,12 +55,12 @@ impl UpstreamConnection {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         self.buffer.reserve(most);
-        pin!(self.reader.read_buf(&mut self.buffer)).poll(cx)
+        self.reader.poll_read(&mut self.buffer, cx)
     }
 
     /// Whether something has come, as far as the runtime knows.
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.reader.as_ref().poll_read_ready(cx).map(drop)
+        self.reader.poll_read_ready(cx)
     }
 
     /// Sends as much of the message as possible now.
@@ -123,15 +118,11 @@ impl UpstreamConnection {
     /// Whether an unused connection has received nothing, neither data nor its end, as far as the
     /// runtime knows. This costs no system call.
     pub(super) fn looks_alive(&self) -> bool {
-        is_pending(self.reader.try_read(&mut [0]).map(drop))
+        self.reader.looks_silent()
     }
 
     /// The same as far as the kernel knows.
     pub(super) fn is_alive(&self) -> bool {
-        is_pending(SockRef::from(self.reader.as_ref()).peek(&mut [MaybeUninit::uninit()]).map(drop))
+        self.reader.is_silent()
     }
-}
-
-fn is_pending(read: io::Result<()>) -> bool {
-    read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -84,6 +84,11 @@ impl Message {
         Self { outgoing, buffers: self.buffers.clone(), hold: self.hold.take() }
     }
 
+    /// The worker's.
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
     /// Whether nothing of it was sent.
     pub(super) fn is_untouched(&self) -> bool {
         self.outgoing.sent() == 0

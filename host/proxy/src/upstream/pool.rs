@@ -1,4 +1,4 @@
-//! A worker's unused connections to one upstream, last in, first out.
+//! A worker's unused connections to one endpoint, last in, first out.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -77,16 +77,24 @@ impl fmt::Debug for Pool {
 pub(super) struct Lease {
     pub(super) connection: UpstreamConnection,
     pool: Rc<Pool>,
-    /// Whether the upstream takes further requests on it.
+    /// Whether the endpoint takes further requests on it.
     pub(super) keep_alive: bool,
+    /// Whether it has served a request before.
+    pub(super) is_kept: bool,
     /// Whether the connection reads into a large buffer.
     has_large: bool,
 }
 
 impl Lease {
-    pub(super) fn new(mut connection: UpstreamConnection, pool: Rc<Pool>) -> Self {
+    /// A connection that the pool has kept.
+    pub(super) fn kept(connection: UpstreamConnection, pool: &Rc<Pool>) -> Self {
+        Self { is_kept: true, ..Self::new(connection, pool) }
+    }
+
+    /// A new connection, which goes to the pool afterwards.
+    pub(super) fn new(mut connection: UpstreamConnection, pool: &Rc<Pool>) -> Self {
         connection.buffer = pool.buffers.take_read();
-        Self { connection, pool, keep_alive: false, has_large: false }
+        Self { connection, pool: pool.clone(), keep_alive: false, is_kept: false, has_large: false }
     }
 
     /// Reads on within a body. A stream that waits holds no buffer.
@@ -147,6 +155,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::upstream::stream;
 
     #[tokio::test]
     async fn a_connection_with_bytes_that_the_runtime_has_not_seen_is_not_used_again() {
@@ -156,7 +165,7 @@ mod tests {
         for sends in ["", "HTTP/1.1 200 OK\r\n"] {
             let connection = TcpStream::connect(address).await.unwrap();
             let (mut upstream, _) = listener.accept().unwrap();
-            pool.put(UpstreamConnection::new(connection, address));
+            pool.put(UpstreamConnection::new(stream::plain(connection), address));
             // Nothing is awaited from here on, so the runtime asks for no news.
             upstream.write_all(sends.as_bytes()).unwrap();
             assert_eq!(pool.take().is_some(), sends.is_empty(), "{sends}");
