@@ -34,6 +34,7 @@ pub mod code_cache;
 pub mod compile;
 pub mod config;
 pub mod deadline;
+mod grpc;
 mod handler;
 pub mod headers;
 mod interim;

@@ -1,19 +1,23 @@
 //! What a client gets when there is no upstream response: one table from [`ErrorKind`] to status
-//! and words.
+//! and words, and beside it the one to gRPC's status.
 //!
 //! The body is RFC 9457 (`application/problem+json`), the header `Proxy-Status` is RFC 9209, and
 //! `Retry-After` is set when it is known. The client learns the kind of failure; causes and
-//! internal names go to the log only.
+//! internal names go to the log only. Who asks by gRPC gets a head with status 200 and gRPC's own
+//! words: its clients make nothing of a body or another status.
 
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_http1::RequestFault;
-use fusebox_resilience::{Error, ErrorKind, RequestFlaw, ResponseBody};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use fusebox_resilience::{Behind, Error, ErrorKind, GrpcStatus, RequestFlaw, ResponseBody};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::headers;
+use crate::{grpc, headers};
+
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// A response that the proxy makes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +37,8 @@ pub enum Refusal {
     Failed {
         /// The kind of failure.
         kind: ErrorKind,
-        /// The error type of RFC 9209.
-        name: &'static str,
+        /// What was behind it, if that was a failure too; else the same.
+        last: ErrorKind,
         /// When the client may try again.
         retry_after: Option<Duration>,
     },
@@ -82,7 +86,12 @@ impl fmt::Display for Unread {
 
 impl From<&Error> for Refusal {
     fn from(error: &Error) -> Self {
-        Self::Failed { kind: error.kind(), name: error.name(), retry_after: error.retry_after() }
+        let kind = error.kind();
+        let last = match error.behind() {
+            Some(Behind::Failure(last)) if kind == ErrorKind::RetriesExceeded => last,
+            _ => kind,
+        };
+        Self::Failed { kind, last, retry_after: error.retry_after() }
     }
 }
 
@@ -140,6 +149,37 @@ impl Refusal {
         }
     }
 
+    /// The status of gRPC: the other table. It has only those that gRPC's libraries give, too.
+    pub fn grpc_status(self) -> GrpcStatus {
+        match self {
+            Self::NoRoute => GrpcStatus::Unimplemented,
+            Self::Busy { .. } => GrpcStatus::ResourceExhausted,
+            Self::Unread(_) | Self::Flawed(_) => GrpcStatus::Internal,
+            Self::Failed { last, .. } => match last {
+                ErrorKind::Timeout => GrpcStatus::DeadlineExceeded,
+                ErrorKind::DnsError
+                | ErrorKind::ConnectionRefused
+                | ErrorKind::Unroutable
+                | ErrorKind::ConnectionTimeout
+                | ErrorKind::TlsProtocolError
+                | ErrorKind::TlsCertificateError
+                | ErrorKind::ConnectionTerminated
+                | ErrorKind::CircuitOpen
+                | ErrorKind::BudgetExceeded
+                | ErrorKind::RetriesExceeded => GrpcStatus::Unavailable,
+                ErrorKind::BulkheadFull
+                | ErrorKind::RateLimited
+                | ErrorKind::Overloaded
+                | ErrorKind::RequestTooLarge
+                | ErrorKind::Exhausted => GrpcStatus::ResourceExhausted,
+                ErrorKind::RequestIncomplete => GrpcStatus::Cancelled,
+                ErrorKind::ProtocolError | ErrorKind::RequestInvalid | ErrorKind::Internal => {
+                    GrpcStatus::Internal
+                }
+            },
+        }
+    }
+
     /// The error type of RFC 9209, section 2.3.
     pub fn name(self) -> &'static str {
         match self {
@@ -147,7 +187,7 @@ impl Refusal {
             Self::Flawed(RequestFlaw::Loop) => "proxy_loop_detected",
             Self::Unread(_) | Self::Flawed(_) => "http_request_error",
             Self::Busy { .. } => "http_request_denied",
-            Self::Failed { name, .. } => name,
+            Self::Failed { last, .. } => last.name(),
         }
     }
 
@@ -164,7 +204,7 @@ impl Refusal {
     /// The response, without the headers that all responses get, to a call that made so many
     /// attempts.
     pub fn response(self, request_id: &str, attempts: u32) -> http::Response<ResponseBody> {
-        let (status, name, title) = (self.status(), self.name(), self.title());
+        let (status, title) = (self.status(), self.title());
         // All words are constants and the request id has been checked, so nothing needs escaping.
         let body = format!(
             r#"{{"type":"about:blank","title":"{title}","status":{},"request_id":"{request_id}"}}"#,
@@ -173,16 +213,8 @@ impl Refusal {
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        let mut told = format!("fusebox; error={name}; details=\"{title}\"");
-        if attempts > 1 {
-            told += &format!("; attempts={attempts}");
-        }
-        if let Ok(value) = HeaderValue::try_from(told) {
-            headers.insert(headers::PROXY_STATUS, value);
-        }
-        if let Self::Failed { retry_after: Some(after), .. } | Self::Busy { retry_after: after } =
-            self
-        {
+        self.put_proxy_status(&title, attempts, &mut headers);
+        if let Some(after) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         let mut response = http::Response::new(ResponseBody::full(Bytes::from(body)));
@@ -190,11 +222,56 @@ impl Refusal {
         *response.headers_mut() = headers;
         response
     }
+
+    /// The same for a client that asks by gRPC, with a request of this content type: a head and
+    /// nothing else.
+    pub fn grpc_response(
+        self,
+        content_type: &HeaderValue,
+        attempts: u32,
+    ) -> http::Response<ResponseBody> {
+        let title = self.title();
+        let mut response = http::Response::new(ResponseBody::empty());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, content_type.clone());
+        headers
+            .insert(GrpcStatus::HEADER, HeaderValue::from(u16::from(self.grpc_status().number())));
+        headers.insert(GRPC_MESSAGE, grpc::message(&title));
+        self.put_proxy_status(&title, attempts, headers);
+        if let Some(after) = self.retry_after() {
+            headers.insert(GRPC_PUSHBACK, HeaderValue::from(whole_millis(after)));
+        }
+        response
+    }
+
+    fn put_proxy_status(self, title: &str, attempts: u32, headers: &mut HeaderMap) {
+        let mut told = format!("fusebox; error={}; details=\"{title}\"", self.name());
+        if attempts > 1 {
+            told += &format!("; attempts={attempts}");
+        }
+        if let Ok(value) = HeaderValue::try_from(told) {
+            headers.insert(headers::PROXY_STATUS, value);
+        }
+    }
+
+    fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Failed { retry_after, .. } => retry_after,
+            Self::Busy { retry_after } => Some(retry_after),
+            Self::Unread(_) | Self::NoRoute | Self::Flawed(_) => None,
+        }
+    }
 }
 
 /// Rounded up, and at least 1, so that the client does not come back too early.
 fn whole_seconds(duration: Duration) -> u64 {
     (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
+}
+
+/// As `whole_seconds`.
+fn whole_millis(duration: Duration) -> u64 {
+    let millis = duration.as_nanos().div_ceil(1_000_000).max(1);
+    u64::try_from(millis).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

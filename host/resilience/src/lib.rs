@@ -41,6 +41,7 @@ mod condition;
 pub mod config;
 mod error;
 mod event;
+mod grpc;
 mod held_until;
 mod key;
 mod keyed;
@@ -88,6 +89,7 @@ pub use event::{
     Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, ServerEvent, StaleReason,
     TimeoutEvent,
 };
+pub use grpc::{GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;
 pub use key::{KeyConfig, KeySourceConfig, query_values};
 pub use layers::{ATTEMPT, marks};

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, ResponseBody};
-use http::{HeaderValue, Method};
+use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, GrpcStatus, ResponseBody};
+use http::{HeaderValue, Method, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::in_flight::CallPlace;
 use super::response::ClientResponse;
 use crate::buffers::Buffers;
+use crate::grpc;
 use crate::headers;
 use crate::reply::Refusal;
 
@@ -66,6 +67,8 @@ pub(super) struct OngoingCall {
     call: Call,
     status: Option<u16>,
     failure: Option<ErrorKind>,
+    /// The status of gRPC that the client got.
+    grpc: Option<GrpcStatus>,
     /// The error type of RFC 9209 that the client got.
     error: Option<&'static str>,
     /// The causes of the failure, for the log only.
@@ -87,6 +90,7 @@ impl OngoingCall {
             call,
             status: None,
             failure: None,
+            grpc: None,
             error: None,
             detail: None,
             attempt: 0,
@@ -137,7 +141,13 @@ impl OngoingCall {
             Refusal::Failed { kind, .. } => self.failure = Some(kind),
         }
         self.error = Some(refusal.name());
-        let response = refusal.response(self.call.id(), self.call.attempts());
+        let kind = self.call.head().headers.get(header::CONTENT_TYPE);
+        let kind = kind.filter(|kind| grpc::speaks(kind));
+        let response = match kind {
+            Some(kind) => refusal.grpc_response(kind, self.call.attempts()),
+            None => refusal.response(self.call.id(), self.call.attempts()),
+        };
+        self.grpc = kind.map(|_| refusal.grpc_status());
         let id = self.id();
         self.send(ClientResponse::own(response, id))
     }
@@ -166,6 +176,7 @@ impl Drop for OngoingCall {
             CallEvent::Finished {
                 status: self.status,
                 failure: self.failure,
+                grpc: self.grpc,
                 error: self.error,
                 detail: self.detail.take(),
                 attempts: self.call.attempts(),

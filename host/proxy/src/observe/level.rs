@@ -1,5 +1,6 @@
 //! How much a line matters.
 
+use fusebox_resilience::GrpcStatus;
 use serde::Deserialize;
 
 /// How much a line matters.
@@ -33,6 +34,29 @@ impl Level {
             500.. => Self::Error,
             400.. => Self::Warn,
             _ => Self::Info,
+        }
+    }
+
+    /// The level of an access line with this status of gRPC.
+    pub(crate) fn of_grpc(status: GrpcStatus) -> Self {
+        match status {
+            GrpcStatus::Ok => Self::Info,
+            GrpcStatus::Unknown
+            | GrpcStatus::DeadlineExceeded
+            | GrpcStatus::Internal
+            | GrpcStatus::Unavailable
+            | GrpcStatus::DataLoss => Self::Error,
+            GrpcStatus::Cancelled
+            | GrpcStatus::InvalidArgument
+            | GrpcStatus::NotFound
+            | GrpcStatus::AlreadyExists
+            | GrpcStatus::PermissionDenied
+            | GrpcStatus::ResourceExhausted
+            | GrpcStatus::FailedPrecondition
+            | GrpcStatus::Aborted
+            | GrpcStatus::OutOfRange
+            | GrpcStatus::Unimplemented
+            | GrpcStatus::Unauthenticated => Self::Warn,
         }
     }
 }

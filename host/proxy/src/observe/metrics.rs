@@ -453,8 +453,13 @@ impl Observer for Metrics {
             (&EventKind::Attempt(AttemptEvent::Finished { outcome, elapsed, .. }), Some(route)) => {
                 self.requests.count(route, |route| route.attempt(outcome, elapsed));
             }
-            (&EventKind::Call(CallEvent::Finished { status, elapsed, .. }), Some(route)) => {
-                self.requests.count(route, |route| route.request(status, elapsed));
+            (&EventKind::Call(CallEvent::Finished { status, grpc, elapsed, .. }), Some(route)) => {
+                self.requests.count(route, |route| {
+                    route.request(status, elapsed);
+                    if let Some(grpc) = grpc {
+                        route.grpc(grpc);
+                    }
+                });
             }
             (&EventKind::Cache(CacheEvent::Used { result, .. }), Some(route)) => {
                 self.requests.count(route, |route| route.cache(result));

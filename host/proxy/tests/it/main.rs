@@ -14,6 +14,7 @@ mod departures;
 mod documents;
 mod errors;
 mod forwarding;
+mod grpc;
 mod heads;
 mod hedges;
 mod hostile;

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
-use super::tree::{AttemptRange, Decider, GrpcStatuses, HeaderPart, Part, Tree};
+use super::tree::{AttemptRange, Decider, HeaderPart, Part, Tree};
 use crate::config::Problems;
+use crate::grpc::{GrpcStatus, GrpcStatuses};
 use crate::native::{Native, StatusConfig};
 use crate::parts::Parts;
 use crate::predicate::Predicate;
@@ -309,7 +310,7 @@ impl TreeBuilder<'_> {
         let mut statuses = GrpcStatuses::default();
         for (index, name) in names.iter().enumerate() {
             if !statuses.add(name) {
-                let names = GrpcStatuses::NAMES.join(", ");
+                let names = GrpcStatus::ALL.map(GrpcStatus::name).join(", ");
                 self.problems.add(
                     format!("{key}.grpc_status[{index}]"),
                     format!("unknown status `{name}`; expected {names}"),

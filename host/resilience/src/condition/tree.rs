@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 
+use crate::grpc::{GrpcStatus, GrpcStatuses};
 use crate::native::Native;
 use crate::outcome::{Outcome, Response};
 use crate::predicate::Predicate;
@@ -76,49 +77,6 @@ impl AttemptRange {
     }
 }
 
-/// A set of the statuses of gRPC.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct GrpcStatuses(u32);
-
-impl GrpcStatuses {
-    /// By their numbers.
-    pub(super) const NAMES: [&str; 17] = [
-        "ok",
-        "cancelled",
-        "unknown",
-        "invalid-argument",
-        "deadline-exceeded",
-        "not-found",
-        "already-exists",
-        "permission-denied",
-        "resource-exhausted",
-        "failed-precondition",
-        "aborted",
-        "out-of-range",
-        "unimplemented",
-        "internal",
-        "unavailable",
-        "data-loss",
-        "unauthenticated",
-    ];
-
-    /// False: there is none of this name.
-    pub(super) fn add(&mut self, name: &str) -> bool {
-        let number = Self::NAMES.iter().position(|known| *known == name);
-        number.is_some_and(|number| {
-            self.0 |= 1 << number;
-            true
-        })
-    }
-
-    /// Whether the response says one of them, in its head.
-    fn has(self, response: &Response) -> bool {
-        let status = response.headers.get("grpc-status").and_then(|value| value.to_str().ok());
-        let number = status.and_then(|status| status.parse::<u32>().ok());
-        number.is_some_and(|number| number < 32 && self.0 & (1 << number) != 0)
-    }
-}
-
 /// What is judged.
 #[derive(Clone, Copy)]
 pub(super) struct Judged<'a> {
@@ -168,7 +126,9 @@ impl Part {
             Self::Method(methods) => Ok(methods.contains(judged.method)),
             Self::Header(part) => of_head(&|response| part.is_in(response)),
             Self::Attempt(range) => Ok(range.contains(judged.attempt)),
-            Self::GrpcStatus(statuses) => of_head(&|response| statuses.has(response)),
+            Self::GrpcStatus(statuses) => of_head(&|response| {
+                GrpcStatus::said(&response.headers).is_some_and(|said| statuses.contains(said))
+            }),
             Self::Component { only: Some(only), .. } if !is_behind && !only.takes(outcome) => {
                 Ok(false)
             }

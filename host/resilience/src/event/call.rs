@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::body::BodyEnd;
 use crate::error::ErrorKind;
+use crate::grpc::GrpcStatus;
 use crate::slot::Slot;
 
 /// How an attempt ended, short.
@@ -117,6 +118,8 @@ pub enum CallEvent {
         /// The failure of the call, which made the status one of our own; `None` too if the
         /// request was refused before there was a call to make.
         failure: Option<ErrorKind>,
+        /// The status of gRPC that the client got; `None`: it did not call by gRPC, or got none.
+        grpc: Option<GrpcStatus>,
         /// The error type of RFC 9209 behind a status of our own.
         error: Option<&'static str>,
         /// The causes of that failure: for the log, never for the client.

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use fusebox_resilience::{BodyEnd, CallEvent, ErrorKind, Failure, Origin, Provenance, Request};
+use fusebox_resilience::{
+    BodyEnd, CallEvent, ErrorKind, Failure, GrpcStatus, Origin, Provenance, Request,
+};
 use http::{HeaderMap, StatusCode, header};
 
 use crate::observe::level::Level;
@@ -13,6 +15,7 @@ use crate::observe::line::{Line, SinceEpoch};
 pub(super) struct AccessLine<'a> {
     status: Option<u16>,
     failure: Option<ErrorKind>,
+    grpc: Option<GrpcStatus>,
     error: Option<&'static str>,
     detail: Option<&'a str>,
     attempts: u32,
@@ -29,6 +32,7 @@ impl<'a> AccessLine<'a> {
         let &CallEvent::Finished {
             status,
             failure,
+            grpc,
             error,
             ref detail,
             attempts,
@@ -40,11 +44,27 @@ impl<'a> AccessLine<'a> {
             return None;
         };
         let detail = detail.as_deref();
-        Some(Self { status, failure, error, detail, attempts, end, bytes, elapsed, provenance })
+        Some(Self {
+            status,
+            failure,
+            grpc,
+            error,
+            detail,
+            attempts,
+            end,
+            bytes,
+            elapsed,
+            provenance,
+        })
     }
 
     pub(super) fn level(&self) -> Level {
-        self.status.map_or(Level::Info, Level::of)
+        match (self.grpc, self.status) {
+            // Its status is 200, whatever has happened.
+            (Some(grpc), Some(200)) => Level::of_grpc(grpc),
+            (_, Some(status)) => Level::of(status),
+            (_, None) => Level::Info,
+        }
     }
 
     /// Writes the line between its braces.
@@ -82,6 +102,9 @@ impl<'a> AccessLine<'a> {
         if let Some(status) = self.status {
             line.piece(",\"status\":").number(status.into());
         }
+        if let Some(grpc) = self.grpc {
+            line.piece(",\"grpc_status\":\"").piece(grpc.name()).piece("\"");
+        }
         line.piece(",\"length\":").number(self.bytes);
         if let Some(end) = self.end {
             line.piece(",\"end\":\"").piece(end.name()).piece("\"");
@@ -112,12 +135,16 @@ impl<'a> AccessLine<'a> {
         }
     }
 
-    /// As in `200: OK`.
+    /// As in `200: OK`, or in `grpc 14: unavailable`.
     fn message(&self, line: &mut Line<'_>) {
         let Some(status) = self.status else {
             line.piece("client closed request");
             return;
         };
+        if let Some(grpc) = self.grpc {
+            line.piece("grpc ").number(grpc.number().into()).piece(": ").piece(grpc.name());
+            return;
+        }
         line.number(status.into());
         if let Some(reason) =
             StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason())

@@ -11,8 +11,9 @@ use std::time::Duration;
 use fusebox_resilience::testing::{call, call_with};
 use fusebox_resilience::{
     AttemptEvent, AttemptOutcome, BodyEnd, CircuitBreakerEvent, CircuitState, ComponentEvent,
-    ComponentId, ConditionEvent, ErrorKind, FallbackEvent, Fault, HedgeEvent, KeysEvent, NoHedge,
-    NoRetry, Observers, Provenance, QueueEvent, RequestBody, RetryEvent, Role, Slot, TimeoutEvent,
+    ComponentId, ConditionEvent, ErrorKind, FallbackEvent, Fault, GrpcStatus, HedgeEvent,
+    KeysEvent, NoHedge, NoRetry, Observers, Provenance, QueueEvent, RequestBody, RetryEvent, Role,
+    Slot, TimeoutEvent,
 };
 use serde_json::Value;
 
@@ -90,6 +91,7 @@ fn finished(status: impl Into<Option<u16>>, failure: Option<ErrorKind>) -> Event
     EventKind::Call(CallEvent::Finished {
         status,
         failure,
+        grpc: None,
         error: failure.map(ErrorKind::name),
         detail: None,
         attempts: 2,

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use fusebox_resilience::{AttemptOutcome, CacheResult, Failure, Origin};
+use fusebox_resilience::{AttemptOutcome, CacheResult, Failure, GrpcStatus, Origin};
 
 /// A number that grows. Only one thread may add at a time.
 #[derive(Debug, Default)]
@@ -85,6 +85,8 @@ pub(super) struct Counts {
     pub(super) other_status: Count,
     pub(super) no_status: Count,
     cache: [Count; CacheResult::ALL.len()],
+    /// Few routes have any.
+    grpc: OnceLock<Box<[Count; GrpcStatus::ALL.len()]>>,
 }
 
 impl Counts {
@@ -117,6 +119,16 @@ impl Counts {
 
     pub(super) fn cache(&self, result: CacheResult) {
         self.cache[result as usize].add_one();
+    }
+
+    pub(super) fn grpc(&self, status: GrpcStatus) {
+        let counts = self.grpc.get_or_init(Box::default);
+        counts[usize::from(status.number())].add_one();
+    }
+
+    /// By number; none if none was seen.
+    pub(super) fn grpc_statuses(&self) -> impl Iterator<Item = u64> {
+        self.grpc.get().into_iter().flat_map(|counts| counts.iter().map(Count::get))
     }
 
     /// In the order of `CacheResult::ALL`.

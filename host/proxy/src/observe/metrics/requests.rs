@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fusebox_resilience::{CacheResult, Failure};
+use fusebox_resilience::{CacheResult, Failure, GrpcStatus};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
@@ -129,6 +129,11 @@ impl Requests {
                 "cache_requests",
                 "Requests by what a cache did for them",
             ),
+            (
+                RequestSeries::GrpcRequests,
+                "grpc_requests",
+                "Calls by gRPC, by the status that the client got",
+            ),
         ] {
             registry.register(name, help, Series { totals: totals.clone(), shown });
         }
@@ -193,6 +198,7 @@ struct Totals {
     attempt_durations: DurationTotals,
     cache: [u64; CacheResult::ALL.len()],
     has_cache: bool,
+    grpc: [u64; GrpcStatus::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -212,12 +218,21 @@ impl Totals {
         self.attempts.iter_mut().zip(counts.attempts()).for_each(|(total, count)| *total += count);
         self.attempt_durations.add(&counts.attempt_durations);
         self.cache.iter_mut().zip(counts.cached()).for_each(|(total, count)| *total += count);
+        let grpc = counts.grpc_statuses();
+        self.grpc.iter_mut().zip(grpc).for_each(|(total, count)| *total += count);
     }
 
     /// Counts by the label `result`, if there is a cache.
     fn cache(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let results = CacheResult::ALL.into_iter().filter(|_| self.has_cache);
         results.map(|result| (result.name(), self.cache[result as usize]))
+    }
+
+    /// Counts by the label `grpc_status`; those that are 0 have no series.
+    fn grpc(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let statuses = GrpcStatus::ALL.into_iter().zip(self.grpc);
+        let counted = statuses.filter(|(_, count)| *count > 0);
+        counted.map(|(status, count)| (status.name(), count))
     }
 
     /// Counts by the label `status`; those that are 0 have no series, but for what an alert needs
@@ -294,6 +309,7 @@ enum RequestSeries {
     Attempts,
     AttemptDurations,
     CacheRequests,
+    GrpcRequests,
 }
 
 impl EncodeMetric for Series {
@@ -313,6 +329,9 @@ impl EncodeMetric for Series {
                 RequestSeries::CacheRequests => totals
                     .cache()
                     .try_for_each(|(result, count)| counter("result", result, count))?,
+                RequestSeries::GrpcRequests => totals
+                    .grpc()
+                    .try_for_each(|(status, count)| counter("grpc_status", status, count))?,
                 RequestSeries::RequestDurations => totals
                     .request_durations
                     .encode(encoder.encode_family(&[("route", &**route)])?)?,
@@ -326,9 +345,10 @@ impl EncodeMetric for Series {
 
     fn metric_type(&self) -> MetricType {
         match self.shown {
-            RequestSeries::Requests | RequestSeries::Attempts | RequestSeries::CacheRequests => {
-                MetricType::Counter
-            }
+            RequestSeries::Requests
+            | RequestSeries::Attempts
+            | RequestSeries::CacheRequests
+            | RequestSeries::GrpcRequests => MetricType::Counter,
             RequestSeries::RequestDurations | RequestSeries::AttemptDurations => {
                 MetricType::Histogram
             }
@@ -338,6 +358,9 @@ impl EncodeMetric for Series {
     fn is_empty(&self) -> bool {
         match self.shown {
             RequestSeries::CacheRequests => !self.totals.values().any(|totals| totals.has_cache),
+            RequestSeries::GrpcRequests => {
+                self.totals.values().all(|totals| totals.grpc().next().is_none())
+            }
             _ => self.totals.is_empty(),
         }
     }

@@ -34,6 +34,7 @@ fn finished(status: Option<u16>) -> EventKind {
     EventKind::Call(CallEvent::Finished {
         status,
         failure: None,
+        grpc: None,
         error: None,
         detail: None,
         attempts: 1,

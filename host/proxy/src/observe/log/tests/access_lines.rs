@@ -78,3 +78,31 @@ fn an_access_line_says_how_the_call_ended() {
         assert_eq!(line_of(Some(call.request()), None, &kind), expected);
     }
 }
+
+#[test]
+fn an_access_line_of_grpc_says_its_status() {
+    let call = call("r-1", Observers::default());
+    for (grpc, level) in [
+        (GrpcStatus::Ok, "INFO"),
+        (GrpcStatus::NotFound, "WARN"),
+        (GrpcStatus::Unavailable, "ERROR"),
+    ] {
+        let kind = EventKind::Call(CallEvent::Finished {
+            status: Some(200),
+            failure: None,
+            grpc: Some(grpc),
+            error: None,
+            detail: None,
+            attempts: 1,
+            end: Some(BodyEnd::Whole),
+            bytes: 0,
+            elapsed: second(3),
+        });
+        let line = line_of(Some(call.request()), None, &kind);
+        let (number, name) = (grpc.number(), grpc.name());
+        let begin = format!(r#"{{"level":"{level}","msg":"grpc {number}: {name}","#);
+        assert!(line.starts_with(&begin), "{line}");
+        let said = format!(r#""status":200,"grpc_status":"{name}","length":0"#);
+        assert!(line.contains(&said), "{line}");
+    }
+}

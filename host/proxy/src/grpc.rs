@@ -1,0 +1,48 @@
+//! What gRPC clients and servers say to each other in headers.
+
+use http::HeaderValue;
+
+/// Whether a message of this content type is one of gRPC or of one of its relatives, such as
+/// gRPC-Web: a client of any of them finds its status in a head without a body.
+pub(crate) fn speaks(content_type: &HeaderValue) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let kind = content_type.as_bytes().get(..GRPC.len());
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC))
+}
+
+/// A text as `grpc-message` has it: UTF-8, of which all that is not printable ASCII, and `%`, is
+/// percent-encoded.
+pub(crate) fn message(text: &str) -> HeaderValue {
+    let mut message = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | ..b' ' | 0x7f.. => message += &format!("%{byte:02X}"),
+            _ => message.push(byte.into()),
+        }
+    }
+    HeaderValue::try_from(message).expect("printable ASCII is a valid value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_percent_encoded() {
+        for (text, expected) in [
+            ("no route", "no route"),
+            ("100 % ü", "100 %25 %C3%BC"),
+            ("a\r\n~\u{7f}", "a%0D%0A~%7F"),
+            ("", ""),
+        ] {
+            assert_eq!(message(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn relatives_speak_it_too() {
+        let speaks = |kind| speaks(&HeaderValue::from_static(kind));
+        assert!(["application/grpc", "Application/gRPC-Web+proto"].into_iter().all(speaks));
+        assert!(!["application/json", "application/grp", ""].into_iter().any(speaks));
+    }
+}
