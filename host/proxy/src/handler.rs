@@ -3,6 +3,7 @@
 mod body;
 mod host;
 mod in_flight;
+mod last_hop;
 mod path;
 mod request_id;
 mod response;
@@ -38,6 +39,7 @@ use crate::upstream::reached::ReachedUpstream;
 use body::{ClientRequestBody, OngoingCall};
 use host::Hosts;
 use in_flight::{CallPlace, CallPlacesHandle};
+use last_hop::{LastHop, NoUpstream};
 use path::has_dot_segment;
 use request_id::RequestIds;
 
@@ -82,7 +84,7 @@ pub(crate) struct RequestHandler {
 pub(crate) struct Begun {
     ongoing: OngoingCall,
     /// The place of its route, or why it goes nowhere.
-    admitted: Result<usize, Refusal>,
+    admitted: Result<usize, NoUpstream>,
 }
 
 impl RequestHandler {
@@ -157,6 +159,7 @@ impl RequestHandler {
         let host = self.hosts.canonical(&mut head);
         let place =
             host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
+        let last_hop = LastHop::reached(&mut head);
 
         let Forwarding { added, client, flaw, is_first_claim } =
             headers::forward_request(&mut head.headers, head.version, hop);
@@ -166,7 +169,12 @@ impl RequestHandler {
             priority.level(&mut head.headers, hop.is_trusted(), of_route, &id)
         });
         let length = incoming.as_ref().map_or(0, |body| body.size_hint().lower());
+        let flaw = flaw.or(last_hop.as_ref().err().copied());
         let admitted = self.admit(&host, flaw, place, &head, length);
+        let admitted = match last_hop {
+            Ok(Some(last_hop)) => Err(last_hop.answer(admitted)),
+            _ => admitted.map_err(NoUpstream::from),
+        };
         let name = place.map_or(&self.no_route, |place| &self.names[place]).clone();
         let route = place.map(|place| &self.routes.routes()[place]);
         let replay_limit = route.map(|route| route.replay_limit).unwrap_or_default();
@@ -198,7 +206,7 @@ impl RequestHandler {
             Ok((route, place)) => (Ok(route), place),
             Err(refusal) => (Err(refusal), None),
         };
-        if let Err(Refusal::Busy { .. }) = admitted {
+        if let Err(NoUpstream::Refused(Refusal::Busy { .. })) = admitted {
             let count = self.turned_away.count(call.request().started());
             call.reporter().emit_own(CallEvent::TurnedAway { count });
         }
@@ -215,7 +223,10 @@ impl RequestHandler {
             let Begun { ongoing, admitted } = begun;
             let route = match admitted {
                 Ok(place) => &self.routes.routes()[place],
-                Err(refusal) => return ongoing.refuse(refusal, self.retry_after_jitter),
+                Err(NoUpstream::Refused(refusal)) => {
+                    return ongoing.refuse(refusal, self.retry_after_jitter);
+                }
+                Err(NoUpstream::LastHop(answer)) => return ongoing.answer_itself(*answer),
             };
             let upstream = ReachedUpstream {
                 upstreams: &self.upstreams,

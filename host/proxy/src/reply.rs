@@ -120,7 +120,9 @@ impl Refusal {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Flawed(flaw) => match flaw {
-                RequestFlaw::Host | RequestFlaw::Path => StatusCode::BAD_REQUEST,
+                RequestFlaw::Host | RequestFlaw::Path | RequestFlaw::MaxForwards => {
+                    StatusCode::BAD_REQUEST
+                }
                 RequestFlaw::TargetLength => StatusCode::URI_TOO_LONG,
                 RequestFlaw::Loop => StatusCode::LOOP_DETECTED,
                 RequestFlaw::Expectation => StatusCode::EXPECTATION_FAILED,

@@ -152,6 +152,15 @@ impl OngoingCall {
         self.send(ClientResponse::own(response, id))
     }
 
+    /// Answers a request that was for fusebox itself.
+    pub(super) fn answer_itself(
+        self,
+        response: http::Response<ResponseBody>,
+    ) -> ClientResponse<ClientBody> {
+        let id = self.id();
+        self.send(ClientResponse::own(response, id))
+    }
+
     fn id(&self) -> HeaderValue {
         self.call.request().id_header().clone()
     }

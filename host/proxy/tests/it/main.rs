@@ -21,6 +21,7 @@ mod hostile;
 mod http_components;
 mod kept_connections;
 mod keys;
+mod last_hop;
 mod lifecycle;
 mod limits;
 mod load;

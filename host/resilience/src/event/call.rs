@@ -33,12 +33,20 @@ pub enum RequestFlaw {
     Loop,
     /// It expects what nobody here can do.
     Expectation,
+    /// How far it may go is not said in one number.
+    MaxForwards,
 }
 
 impl RequestFlaw {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 5] =
-        [Self::Host, Self::TargetLength, Self::Path, Self::Loop, Self::Expectation];
+    pub const ALL: [Self; 6] = [
+        Self::Host,
+        Self::TargetLength,
+        Self::Path,
+        Self::Loop,
+        Self::Expectation,
+        Self::MaxForwards,
+    ];
 
     /// Its word in log and metrics.
     pub fn name(self) -> &'static str {
@@ -48,6 +56,7 @@ impl RequestFlaw {
             Self::Path => "path",
             Self::Loop => "loop",
             Self::Expectation => "expectation",
+            Self::MaxForwards => "max-forwards",
         }
     }
 }
@@ -60,6 +69,7 @@ impl fmt::Display for RequestFlaw {
             Self::Path => "path with dot segments",
             Self::Loop => "request loop",
             Self::Expectation => "expectation not supported",
+            Self::MaxForwards => "max-forwards not valid",
         })
     }
 }
