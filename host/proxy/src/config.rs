@@ -21,7 +21,8 @@ pub use document::{ConfigError, Document, Places};
 pub(crate) use path::join;
 pub use route::RouteConfig;
 pub use tables::{
-    AdminAddress, AdminConfig, CodeCacheConfig, ListenerConfig, LogConfig, PathRule, PriorityConfig,
+    AdminAddress, AdminConfig, CodeCacheConfig, ForwardedHeaders, ListenerConfig, LogConfig,
+    PathRule, PriorityConfig,
 };
 pub use upstream::{EndpointUrl, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
 

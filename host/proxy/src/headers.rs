@@ -14,11 +14,12 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use fusebox_resilience::{Added, RequestFlaw};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use ipnet::IpNet;
 
 use forwarded::{
-    Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, is_forwarded,
+    Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, is_forwarded, is_whole,
 };
+
+pub use forwarded::ForwardedRules;
 
 /// The header of the request id. The id is the client's if it is valid, or else a new one; it goes
 /// to the upstream, back to the client, and into every log line.
@@ -112,24 +113,17 @@ fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 #[derive(Debug)]
 pub struct Hop {
     peer: Peer,
-    trusted: Rc<[IpNet]>,
-    /// The headers for requests that have none of them, but for the host.
-    usual: [(HeaderName, HeaderValue); 3],
-    /// The same with the host that was asked for last: most clients ask for one.
-    with_host: RefCell<Option<(HeaderValue, Added)>>,
+    rules: Rc<ForwardedRules>,
+    /// The headers for requests that have none of them, to the host that was asked for last: most
+    /// clients ask for one.
+    usual: RefCell<Option<(HeaderValue, Added)>>,
 }
 
 impl Hop {
-    /// A connection from a client at this address. What it says of its way is believed if it is in
-    /// `trusted`.
-    pub fn new(address: IpAddr, trusted: &Rc<[IpNet]>) -> Self {
-        let peer = Peer::new(address, trusted);
-        let usual = [
-            (header::VIA, VIA_11.clone()),
-            (X_FORWARDED_FOR, peer.value()),
-            (X_FORWARDED_PROTO, PROTO),
-        ];
-        Self { peer, trusted: trusted.clone(), usual, with_host: RefCell::default() }
+    /// A connection from a client at this address.
+    pub fn new(address: IpAddr, rules: &Rc<ForwardedRules>) -> Self {
+        let peer = Peer::new(address, &rules.trusted);
+        Self { peer, rules: rules.clone(), usual: RefCell::default() }
     }
 
     /// The client's address.
@@ -144,18 +138,30 @@ impl Hop {
 
     /// The headers for a request to this host that has none of them.
     fn usual(&self, host: Option<&HeaderValue>) -> Added {
-        let Some(host) = host else { return self.usual.as_slice().into() };
-        let mut with_host = self.with_host.borrow_mut();
-        match with_host.as_ref().filter(|(known, _)| known == host) {
+        let Some(host) = host else { return self.own(None) };
+        let mut usual = self.usual.borrow_mut();
+        match usual.as_ref().filter(|(known, _)| known == host) {
             Some((_, added)) => added.clone(),
             None => {
                 // Copied, so that it does not keep the memory of the request.
                 let host = HeaderValue::from_bytes(host.as_bytes()).expect("it is one");
-                let said = (X_FORWARDED_HOST, host.clone());
-                let added: Added = self.usual.iter().cloned().chain([said]).collect();
-                with_host.insert((host, added)).1.clone()
+                let added = self.own(Some(&host));
+                usual.insert((host, added)).1.clone()
             }
         }
+    }
+
+    fn own(&self, host: Option<&HeaderValue>) -> Added {
+        let ForwardedRules { by_x, by_standard, .. } = *self.rules;
+        let x_host = host.filter(|_| by_x).cloned();
+        let own = [
+            Some((header::VIA, VIA_11.clone())),
+            by_x.then(|| (X_FORWARDED_FOR, self.peer.value())),
+            by_x.then_some((X_FORWARDED_PROTO, PROTO)),
+            x_host.map(|host| (X_FORWARDED_HOST, host)),
+            by_standard.then(|| (header::FORWARDED, self.peer.element(host))),
+        ];
+        own.into_iter().flatten().collect()
     }
 }
 
@@ -193,28 +199,42 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
         flaw = Some(RequestFlaw::Loop);
     }
     let is_silenced = forwarded && !hop.peer.is_trusted();
-    let is_first_claim = is_silenced && hop.peer.silence(headers);
+    let is_first_claim = is_silenced && hop.peer.silence(headers, &hop.rules);
     let is_believed = forwarded && !is_silenced;
-    let client =
-        if is_believed { hop.peer.client(headers, &hop.trusted) } else { hop.peer.text().clone() };
+    let client = match is_believed {
+        true => hop.peer.client(headers, &hop.rules),
+        false => hop.peer.text().clone(),
+    };
     if !(via || is_believed) && version == Version::HTTP_11 {
         let added = Some(hop.usual(headers.get(header::HOST)));
         return Forwarding { added, client, flaw, is_first_claim };
     }
-    if !(is_believed && headers.contains_key(X_FORWARDED_HOST))
-        && let Some(host) = headers.get(header::HOST).cloned()
-    {
-        headers.insert(X_FORWARDED_HOST, host);
-    }
     append(headers, header::VIA, if version == Version::HTTP_10 { &VIA_10 } else { &VIA_11 });
-    append(headers, X_FORWARDED_FOR, &hop.peer.value());
-    if is_believed && headers.contains_key(header::FORWARDED) {
-        append(headers, header::FORWARDED, &hop.peer.element());
-    }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, PROTO);
-    }
+    add_hop(headers, hop, is_believed);
     Forwarding { added: None, client, flaw, is_first_claim }
+}
+
+/// Adds the hop to what is said of the way so far.
+fn add_hop(headers: &mut HeaderMap, hop: &Hop, is_believed: bool) {
+    let host = headers.get(header::HOST).cloned();
+    if hop.rules.by_x {
+        if let Some(host) = host.clone()
+            && !(is_believed && headers.contains_key(X_FORWARDED_HOST))
+        {
+            headers.insert(X_FORWARDED_HOST, host);
+        }
+        append(headers, X_FORWARDED_FOR, &hop.peer.value());
+        if !headers.contains_key(X_FORWARDED_PROTO) {
+            headers.insert(X_FORWARDED_PROTO, PROTO);
+        }
+    }
+    if hop.rules.by_standard || is_believed && headers.contains_key(header::FORWARDED) {
+        // Quotes that do not end would take our word into them.
+        if !headers.get_all(header::FORWARDED).iter().all(is_whole) {
+            headers.remove(header::FORWARDED);
+        }
+        append(headers, header::FORWARDED, &hop.peer.element(host.as_ref()));
+    }
 }
 
 /// Whether all that a request expects is to be told to continue (RFC 9110, section 10.1.1).
@@ -293,8 +313,9 @@ mod tests {
 
     fn forwarded_as(version: Version, fields: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = headers(fields);
-        let trusted = ["192.0.2.0/24".parse().unwrap()];
-        let hop = Hop::new([192, 0, 2, 7].into(), &trusted.into());
+        let trusted = vec!["192.0.2.0/24".parse().unwrap()];
+        let rules = ForwardedRules { trusted, by_x: true, by_standard: false };
+        let hop = Hop::new([192, 0, 2, 7].into(), &rules.into());
         let forwarding = forward_request(&mut headers, version, &hop);
         assert_eq!((forwarding.flaw, forwarding.is_first_claim), (None, false));
         for (name, value) in forwarding.added.iter().flat_map(|added| added.iter()) {

@@ -70,6 +70,8 @@ table! {
         /// The networks of clients that are believed when they say where a request comes from.
         /// Default: none.
         pub trusted: Vec<IpNet> = networks(),
+        /// The headers that tell upstreams where a request comes from, and that are believed.
+        pub forwarded: ForwardedHeaders = or(ForwardedHeaders::XForwarded),
         /// What becomes of paths with dot segments.
         pub paths: PathRule = or(PathRule::Strict),
         /// The part of itself by which a `Retry-After` of the proxy's own is longer at most, so
@@ -78,6 +80,19 @@ table! {
         /// How long calls in flight may take to end after SIGTERM. 0: they are cut at once.
         pub drain_timeout: ConfigDuration = or(ConfigDuration::from_secs(30)),
     }
+}
+
+/// The headers that tell upstreams where a request comes from, and that trusted clients are
+/// believed.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeaders {
+    /// `X-Forwarded-*`, and `Forwarded` where a request has it.
+    XForwarded,
+    /// Both.
+    Both,
+    /// `Forwarded` (RFC 7239) alone: nobody is believed the others, and they do not go on.
+    Standard,
 }
 
 /// What becomes of paths with dot segments, raw or encoded.

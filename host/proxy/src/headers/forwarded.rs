@@ -8,6 +8,7 @@
 //! `True-Client-IP`, and `X-Original-URL` or `X-Rewrite-URL`, in which ingresses tell an
 //! authorising service what was asked for. An upstream that heeds those must know who sets them.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -37,6 +38,17 @@ pub(super) fn is_forwarded(name: &HeaderName) -> bool {
     name.first() == Some(&b'x')
         && (name.len() > FAMILY.len() && begins_as(FAMILY)
             || name.len() == REAL_IP.len() && begins_as(REAL_IP))
+}
+
+/// Whom fusebox believes, and how it tells upstreams.
+#[derive(Debug)]
+pub struct ForwardedRules {
+    /// The networks of clients that are believed.
+    pub trusted: Vec<IpNet>,
+    /// Whether `X-Forwarded-*` are told, and believed.
+    pub by_x: bool,
+    /// Whether `Forwarded` is told, whether or not a request has it.
+    pub by_standard: bool,
 }
 
 /// The peer of a connection from a client.
@@ -77,23 +89,29 @@ impl Peer {
         self.is_trusted
     }
 
-    /// An element of `Forwarded`.
-    pub(super) fn element(&self) -> HeaderValue {
-        let element = match self.address {
-            IpAddr::V4(address) => format!("for={address};proto=http"),
-            IpAddr::V6(address) => format!("for=\"[{address}]\";proto=http"),
+    /// An element of `Forwarded`, of a request to this host.
+    pub(super) fn element(&self, host: Option<&HeaderValue>) -> HeaderValue {
+        let mut element = match self.address {
+            IpAddr::V4(address) => format!("for={address}").into_bytes(),
+            IpAddr::V6(address) => format!("for=\"[{address}]\"").into_bytes(),
         };
-        HeaderValue::try_from(element).expect("an address is a valid value")
+        if let Some(host) = host {
+            element.extend_from_slice(b";host=");
+            put_value(&mut element, host.as_bytes());
+        }
+        element.extend_from_slice(b";proto=http");
+        HeaderValue::try_from(element).expect("its parts are valid values")
     }
 
-    /// Takes away what a peer that is not trusted says. Returns whether it is the first time.
-    pub(super) fn silence(&self, headers: &mut HeaderMap) -> bool {
-        let said: Vec<_> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
-        for name in said {
+    /// Takes away what a peer that is not trusted says, and says itself what would not be told
+    /// otherwise. Returns whether it is the first time.
+    pub(super) fn silence(&self, headers: &mut HeaderMap, rules: &ForwardedRules) -> bool {
+        for name in said(headers) {
             headers.remove(&name);
-            if name == header::FORWARDED {
-                headers.insert(name, self.element());
-            } else if name == X_REAL_IP {
+            if name == header::FORWARDED && !rules.by_standard {
+                let host = headers.get(header::HOST).cloned();
+                headers.insert(name, self.element(host.as_ref()));
+            } else if name == X_REAL_IP && rules.by_x {
                 headers.insert(name, self.value());
             }
         }
@@ -101,18 +119,44 @@ impl Peer {
     }
 
     /// The client of a request that a trusted peer hands on: the last address on its way that is
-    /// not trusted, or else the first one.
-    pub(super) fn client(&self, headers: &HeaderMap, trusted: &[IpNet]) -> Rc<str> {
+    /// not trusted, or else the first one. Headers that nobody is believed are taken away.
+    pub(super) fn client(&self, headers: &mut HeaderMap, rules: &ForwardedRules) -> Rc<str> {
+        if !rules.by_x {
+            for name in said(headers).into_iter().filter(|name| *name != header::FORWARDED) {
+                headers.remove(name);
+            }
+        }
         let values = |name| headers.get_all(name).iter().rev().map(HeaderValue::as_bytes);
         let last = if headers.contains_key(X_FORWARDED_FOR) {
             let said = values(X_FORWARDED_FOR).flat_map(|value| value.rsplit(|byte| *byte == b','));
-            last_untrusted(said.map(address), trusted)
+            last_untrusted(said.map(address), &rules.trusted)
         } else {
             let said = values(header::FORWARDED).flat_map(|value| from_behind(value, b','));
-            last_untrusted(said.map(forwarded_for), trusted)
+            last_untrusted(said.map(forwarded_for), &rules.trusted)
         };
         last.map_or_else(|| self.text.clone(), |address| address.to_string().into())
     }
+}
+
+/// The names of all headers that say where a request comes from.
+fn said(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers.keys().filter(|name| is_forwarded(name)).cloned().collect()
+}
+
+/// Appends a parameter's value, in quotes if it is no token.
+fn put_value(out: &mut Vec<u8>, value: &[u8]) {
+    let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    if !value.is_empty() && value.iter().all(is_of_token) {
+        return out.extend_from_slice(value);
+    }
+    out.push(b'"');
+    for byte in value {
+        if b"\"\\".contains(byte) {
+            out.push(b'\\');
+        }
+        out.push(*byte);
+    }
+    out.push(b'"');
 }
 
 fn contains(networks: &[IpNet], address: IpAddr) -> bool {
@@ -135,12 +179,41 @@ fn last_untrusted(
     last
 }
 
-/// The address of an element of `Forwarded`.
+/// The address of an element of `Forwarded`. `None` too if it names several.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
-    from_behind(element, b';').find_map(|pair| {
+    let mut nodes = from_behind(element, b';').filter_map(|pair| {
         let (name, value) = pair.trim_ascii().split_at_checked(4)?;
-        if name.eq_ignore_ascii_case(b"for=") { address(value) } else { None }
-    })
+        name.eq_ignore_ascii_case(b"for=").then_some(value)
+    });
+    let node = nodes.next()?;
+    if nodes.next().is_some() { None } else { address(&unquoted(node)?) }
+}
+
+/// A parameter's value without its quotes. `None`: it is not valid.
+fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let quotes: Vec<_> = quotes(value).collect();
+    match quotes[..] {
+        [] => return Some(value.into()),
+        [0, end] if end == value.len() - 1 => {}
+        _ => return None,
+    }
+    let mut is_escaped = false;
+    let plain = value[1..value.len() - 1].iter().copied().filter(|byte| {
+        is_escaped = *byte == b'\\' && !is_escaped;
+        !is_escaped
+    });
+    Some(plain.collect::<Vec<_>>().into())
+}
+
+/// Where quotes begin and end.
+fn quotes(text: &[u8]) -> impl Iterator<Item = usize> {
+    (0..text.len()).filter(|at| text[*at] == b'"' && !is_escaped(text, *at))
+}
+
+/// Whether all quotes in a value of `Forwarded` have their ends.
+pub(super) fn is_whole(value: &HeaderValue) -> bool {
+    let text = value.as_bytes();
+    quotes(text).count().is_multiple_of(2) && !is_escaped(text, text.len())
 }
 
 /// The parts between separators that are not in quotes, the last one first. What a client has sent
@@ -165,9 +238,11 @@ fn is_escaped(text: &[u8], at: usize) -> bool {
     text[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// An address with or without port, brackets and quotes, as proxies write it.
+/// An address with or without port, brackets and quotes, as proxies write it. A port may be hidden
+/// (RFC 7239, section 6.3); an address that is, is none.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?.trim().trim_matches('"');
+    let text = text.split_once(":_").map_or(text, |(address, _)| address);
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let parsed = bare.parse().or_else(|_| text.parse().map(|socket: SocketAddr| socket.ip()));
     parsed.ok().map(|address: IpAddr| address.to_canonical())
@@ -233,12 +308,72 @@ mod tests {
             ("[2001:db8::1]", Some("2001:db8::1")),
             ("\"[2001:db8::1]:80\"", Some("2001:db8::1")),
             ("::ffff:192.0.2.7", Some("192.0.2.7")),
+            ("192.0.2.7:_hidden", Some("192.0.2.7")),
+            ("[2001:db8::1]:_hidden", Some("2001:db8::1")),
             ("unknown", None),
             ("_hidden", None),
             ("", None),
         ] {
             let expected = expected.map(|address| address.parse().unwrap());
             assert_eq!(address(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_element_of_forwarded_is_read_as_the_standard_has_it() {
+        for (element, expected) in [
+            ("for=192.0.2.7", Some("192.0.2.7")),
+            (" FOR=\"192.0.2.7:4711\" ;proto=https", Some("192.0.2.7")),
+            ("by=10.0.0.1;for=\"[2001:db8::1]:_port\";host=b", Some("2001:db8::1")),
+            (r#"for="\1\92.0.2.7""#, Some("192.0.2.7")),
+            // Hidden, unknown, absent.
+            ("for=unknown", None),
+            ("for=_gateway", None),
+            ("for=\"_gateway:80\"", None),
+            ("proto=https", None),
+            ("", None),
+            // What is no value, or more than one.
+            ("for = 192.0.2.7", None),
+            ("for=192.0.2.7;for=192.0.2.8", None),
+            ("for=\"192.0.2.7", None),
+            ("for=192.0.2.7\"", None),
+            ("for=\"192.0.2.7\"x\"", None),
+            (r#"for="192.0.2.7\""#, None),
+            ("for=\"\"", None),
+            ("for=\"", None),
+        ] {
+            let expected = expected.map(|address| address.parse().unwrap());
+            assert_eq!(forwarded_for(element.as_bytes()), expected, "{element}");
+        }
+    }
+
+    #[test]
+    fn quotes_that_do_not_end_are_noticed() {
+        for (value, whole) in [
+            ("", true),
+            ("for=a;host=\"b, c\"", true),
+            (r#"host="\"""#, true),
+            ("host=\"", false),
+            (r#"host="\""#, false),
+            ("host=\\", false),
+        ] {
+            assert_eq!(is_whole(&HeaderValue::from_static(value)), whole, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_quoted_where_it_has_to_be() {
+        for (value, put) in [
+            ("b.example", "b.example"),
+            ("b:3002", "\"b:3002\""),
+            ("[::1]", "\"[::1]\""),
+            (r#"a"b\"#, r#""a\"b\\""#),
+            ("", "\"\""),
+        ] {
+            let mut out = Vec::new();
+            put_value(&mut out, value.as_bytes());
+            assert_eq!(str::from_utf8(&out).unwrap(), put);
+            assert_eq!(&*unquoted(&out).unwrap(), value.as_bytes());
         }
     }
 }

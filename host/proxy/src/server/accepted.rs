@@ -7,13 +7,12 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use fusebox_resilience::clock;
-use ipnet::IpNet;
 
 use super::connection::{Connection, Shared};
 use super::places::{AddressPlace, ConnectionPlace};
 use super::shutdown::ShutdownPhase;
 use super::socket::Socket;
-use crate::headers::Hop;
+use crate::headers::{ForwardedRules, Hop};
 use crate::sockets;
 
 /// A connection on its way to a worker.
@@ -27,7 +26,7 @@ pub(super) struct Accepted {
 }
 
 /// Serves a connection until it ends, or is cut.
-pub(super) async fn serve(accepted: Accepted, shared: Rc<Shared>, trusted: &Rc<[IpNet]>) {
+pub(super) async fn serve(accepted: Accepted, shared: Rc<Shared>, rules: &Rc<ForwardedRules>) {
     let Accepted { stream, client, place: _place, of_address: _of_address } = accepted;
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     sockets::prepare(&stream);
@@ -35,7 +34,7 @@ pub(super) async fn serve(accepted: Accepted, shared: Rc<Shared>, trusted: &Rc<[
     let mut shutdown = shared.shutdown.join();
     let socket = Socket::new(stream);
     let wire = socket.wire();
-    let mut connection = Connection::new(socket, wire, Hop::new(client, trusted), shared);
+    let mut connection = Connection::new(socket, wire, Hop::new(client, rules), shared);
     let mut serving = pin!(connection.serve());
     poll_fn(|cx| {
         if shutdown.poll_change(cx) == Some(ShutdownPhase::Ended) {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use fusebox_resilience::Observers;
 use fusebox_wasm::Components;
-use ipnet::IpNet;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -25,8 +24,9 @@ use super::pulse::BEAT;
 use super::shutdown::{Shutdown, ShutdownPhase};
 use super::supervisor::{EndNotice, Supervisor};
 use crate::allocator;
-use crate::config::ListenerConfig;
+use crate::config::{ForwardedHeaders, ListenerConfig};
 use crate::handler::{CallPlaces, RequestHandler};
+use crate::headers::ForwardedRules;
 use crate::route::RouteTable;
 
 /// How long a worker may take to end after all its connections have been cut.
@@ -188,7 +188,7 @@ fn work(
         let mut upkeep = JoinSet::new();
         upkeep.spawn_local(refresh_instances(shared.components.clone()));
         upkeep.spawn_local(reap(handler.clone(), shared.components.clone(), load.clone()));
-        let trusted: Rc<[IpNet]> = shared.limits.trusted.as_slice().into();
+        let rules = Rc::new(forwarded_rules(&shared.limits));
         upkeep.spawn_local(shutdown.clone().follow(phase));
         let limits = shared.limits.clone();
         let idle = Rc::new(IdleQueue::new(load.clone()));
@@ -213,15 +213,23 @@ fn work(
                     continue;
                 }
             };
-            let (serving, trusted, alive) = (serving.clone(), trusted.clone(), alive.clone());
+            let (serving, rules, alive) = (serving.clone(), rules.clone(), alive.clone());
             tokio::task::spawn_local(async move {
-                serve(accepted, serving, &trusted).await;
+                serve(accepted, serving, &rules).await;
                 drop((counted, alive));
             });
         }
         drop(alive);
         all_gone.recv().await;
     });
+}
+
+fn forwarded_rules(limits: &ListenerConfig) -> ForwardedRules {
+    ForwardedRules {
+        trusted: limits.trusted.clone(),
+        by_x: limits.forwarded != ForwardedHeaders::Standard,
+        by_standard: limits.forwarded != ForwardedHeaders::XForwarded,
+    }
 }
 
 /// After each swap, drops the old instance and makes the new one, so that the next call need not

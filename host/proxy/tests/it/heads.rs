@@ -139,7 +139,7 @@ fn what_a_client_says_of_its_way_is_replaced_unless_it_is_trusted() {
         assert_eq!(
             forwarded(&seen.request),
             [
-                "forwarded: for=127.0.0.1;proto=http",
+                "forwarded: for=127.0.0.1;host=b.example;proto=http",
                 "x-forwarded-for: 127.0.0.1",
                 "x-forwarded-host: b.example",
                 "x-forwarded-proto: http",
@@ -171,7 +171,7 @@ fn a_trusted_client_is_believed_and_the_address_is_the_last_untrusted_one() {
     assert_eq!(
         forwarded(&origin.only()),
         [
-            "forwarded: for=198.51.100.1;proto=https, for=127.0.0.1;proto=http",
+            "forwarded: for=198.51.100.1;proto=https, for=127.0.0.1;host=b.example;proto=http",
             "x-forwarded-client-cert: Subject=root",
             "x-forwarded-for: 198.51.100.1, 198.51.100.2, 10.1.1.1, 127.0.0.1",
             "x-forwarded-host: bank.example",
@@ -195,10 +195,87 @@ fn a_trusted_client_is_believed_and_the_address_is_the_last_untrusted_one() {
         ("quoted", "forwarded: for=198.51.100.7;host=\"b, for=203.0.113.9\"\r\n", "198.51.100.7"),
         ("pair", "forwarded: for=198.51.100.7;host=\"b;for=203.0.113.9\"\r\n", "198.51.100.7"),
         ("begun", "forwarded: for=\", for=198.51.100.7;host=\"b\"\r\n", "198.51.100.7"),
+        ("hidden", "forwarded: for=198.51.100.7, for=_gate, for=10.1.1.1\r\n", "10.1.1.1"),
+        ("hidden-port", "forwarded: for=\"198.51.100.7:_1\"\r\n", "198.51.100.7"),
+        ("several", "forwarded: for=203.0.113.9;for=198.51.100.7\r\n", "127.0.0.1"),
+        ("lines", "forwarded: for=198.51.100.7\r\nforwarded: for=10.1.1.1\r\n", "198.51.100.7"),
+        // The proxy in front adds to one of them, and leaves the other as a client wrote it.
+        (
+            "mixed",
+            "forwarded: for=203.0.113.9\r\nx-forwarded-for: 198.51.100.7\r\n",
+            "198.51.100.7",
+        ),
     ] {
         let request = format!("GET / HTTP/1.1\r\nhost: b\r\nx-request-id: {id}\r\n{said}\r\n");
         assert_eq!(proxy.ask(request).status(), 200);
         assert_eq!(proxy.story(id)[0]["request"]["ip"], ip, "{id}");
+    }
+}
+
+#[test]
+fn the_standard_header_is_told_and_believed_as_it_is_configured() {
+    let origin = Origin::answering([ok("")]);
+    let own = "forwarded: for=127.0.0.1;host=b.example;proto=http";
+    let [told_x, told_host, told_proto] =
+        ["x-forwarded-for: 127.0.0.1", "x-forwarded-host: b.example", "x-forwarded-proto: http"];
+    let plain = "GET / HTTP/1.1\r\nhost: b.example\r\nx-request-id: ID\r\n\r\n";
+    let believed =
+        "forwarded: for=198.51.100.1;proto=https, for=127.0.0.1;host=b.example;proto=http";
+    for (style, trusted, request, told, ip) in [
+        ("x-forwarded", "", plain, &[told_x, told_host, told_proto][..], "127.0.0.1"),
+        ("both", "", plain, &[own, told_x, told_host, told_proto], "127.0.0.1"),
+        ("standard", "", plain, &[own], "127.0.0.1"),
+        (
+            "both",
+            "",
+            CLAIMS,
+            &[own, told_x, told_host, told_proto, "x-original-url: /kept", "x-real-ip: 127.0.0.1"],
+            "127.0.0.1",
+        ),
+        ("standard", "", CLAIMS, &[own, "x-original-url: /kept"], "127.0.0.1"),
+        (
+            "both",
+            "127.0.0.1",
+            CLAIMS,
+            &[
+                believed,
+                "x-forwarded-client-cert: Subject=root",
+                "x-forwarded-for: 198.51.100.1, 198.51.100.2, 10.1.1.1, 127.0.0.1",
+                "x-forwarded-host: bank.example",
+                "x-forwarded-port: 443",
+                "x-forwarded-proto: https",
+                "x-original-url: /kept",
+                "x-real-ip: 198.51.100.4",
+            ],
+            "10.1.1.1",
+        ),
+        ("standard", "127.0.0.1", CLAIMS, &[believed, "x-original-url: /kept"], "198.51.100.1"),
+    ] {
+        let config =
+            format!("listener = {{ forwarded = '{style}', trusted = [{trusted:?}] }}\n{ROUTE}");
+        let proxy = Proxy::before(&origin, &config.replace("[\"\"]", "[]"));
+        let mut client = proxy.connect();
+        for id in ["1", "2"] {
+            let before = origin.seen().len();
+            assert_eq!(client.ask(request.replace("ID", id)).status(), 200);
+            assert_eq!(forwarded(&origin.seen()[before].request), told, "{style} {trusted}");
+            let story = proxy.story(id);
+            assert_eq!(story.last().expect("a line")["request"]["ip"], ip);
+        }
+    }
+}
+
+#[test]
+fn what_quotes_a_client_leaves_open_hide_nothing_that_is_added() {
+    let origin = Origin::answering([ok("")]);
+    let proxy =
+        Proxy::before(&origin, &format!("listener = {{ trusted = ['127.0.0.1'] }}\n{ROUTE}"));
+    for odd in ["for=\"", "for=198.51.100.7;host=\"\\\"", "\\"] {
+        let before = origin.seen().len();
+        let request = format!("GET / HTTP/1.1\r\nhost: b:80\r\nforwarded: {odd}\r\n\r\n");
+        assert_eq!(proxy.ask(request).status(), 200);
+        let told = origin.seen()[before].request.header("forwarded").map(str::to_owned);
+        assert_eq!(told.as_deref(), Some("for=127.0.0.1;host=\"b:80\";proto=http"), "{odd}");
     }
 }
 
