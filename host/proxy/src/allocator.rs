@@ -85,6 +85,9 @@ pub(crate) fn give_back() {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -136,6 +139,31 @@ mod tests {
             // SAFETY: it is of this allocator and this layout, and nobody uses it any more.
             unsafe { Mimalloc.dealloc(self.start, self.layout) };
         }
+    }
+
+    /// Whether the page at this address is in memory, whoever it belongs to now.
+    fn is_resident(address: usize) -> bool {
+        let mut entry = [0; 8];
+        let map = File::open("/proc/self/pagemap").unwrap();
+        map.read_exact_at(&mut entry, (address / 4096 * 8) as u64).unwrap();
+        u64::from_ne_bytes(entry) >> 63 == 1
+    }
+
+    #[test]
+    fn what_a_burst_has_left_is_given_back() {
+        let burst = (0..2_000).map(|_| {
+            let mut memory = Memory::new(32 * 1024, 8, false);
+            memory.fill(1);
+            memory
+        });
+        let burst: Vec<Memory> = burst.collect();
+        let addresses: Vec<usize> = burst.iter().map(|memory| memory.start.addr()).collect();
+        let resident = || addresses.iter().filter(|address| is_resident(**address)).count();
+        assert_eq!(resident(), addresses.len());
+        drop(burst);
+        give_back();
+        let left = resident();
+        assert!(left < addresses.len() / 20, "{left}");
     }
 
     fn sizes() -> impl Strategy<Value = usize> {

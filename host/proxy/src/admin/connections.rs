@@ -129,3 +129,64 @@ async fn connection(
     // Errors are not reported: the client sees them.
     timeout(CONNECTION_LIMIT, connection).await.ok();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as Client;
+    use std::path::Path;
+
+    use futures_util::future::join;
+    use http::StatusCode;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::task::LocalSet;
+
+    use super::super::answer;
+    use super::super::socket::AdminSocket;
+    use super::*;
+    use crate::config::AdminAddress;
+
+    struct Healthy;
+
+    impl AdminService for Healthy {
+        async fn answer(self: Arc<Self>, _: Request<Incoming>, _: AdminRequester) -> AdminAnswer {
+            answer::text(StatusCode::OK, "ok\n")
+        }
+
+        fn crowded(&self, _: Option<u64>) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_leaves_each_the_time_to_ask_and_be_answered() {
+        let flood = async {
+            let address = AdminAddress::Tcp(([127, 0, 0, 1], 0).into());
+            let socket = AdminSocket::bind(&address, Path::new("")).unwrap();
+            let address = socket.to_string();
+            let listener = socket.listen().unwrap();
+            let (mut connections, service) = (Connections::default(), Arc::new(Healthy));
+            let mut clients = Vec::new();
+            for _ in 0..MAX_CONNECTIONS {
+                clients.push(Client::connect(&address).unwrap());
+                let (stream, peer) = listener.accept().await.unwrap();
+                connections.begin(&service, stream, peer).await;
+            }
+            let first = clients.remove(0);
+            first.set_nonblocking(true).unwrap();
+            let mut first = TcpStream::from_std(first).unwrap();
+            // One more, before the first has asked.
+            let _last = Client::connect(&address).unwrap();
+            let (stream, peer) = listener.accept().await.unwrap();
+            let asked = async {
+                sleep(LEAST_STAY / 2).await;
+                first.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+                let mut answer = String::new();
+                first.read_to_string(&mut answer).await.unwrap();
+                answer
+            };
+            let ((), answer) = join(connections.begin(&service, stream, peer), asked).await;
+            // And then it goes.
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        };
+        LocalSet::new().run_until(flood).await;
+    }
+}
