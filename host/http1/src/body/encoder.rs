@@ -54,10 +54,11 @@ impl BodyEncoder {
         Self { rest }
     }
 
-    /// A field of the head.
+    /// A field of the head. Most bodies want to know of none.
+    #[inline]
     pub(crate) fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
-        if *name == header::TRAILER
-            && let Rest::Chunked(rule) = &mut self.rest
+        if let Rest::Chunked(rule) = &mut self.rest
+            && *name == header::TRAILER
         {
             rule.announce(value);
         }

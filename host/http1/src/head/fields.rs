@@ -86,6 +86,9 @@ pub(crate) fn items(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 
 /// A number of digits and nothing else.
 pub(crate) fn plain_number(text: &[u8]) -> Option<u64> {
-    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    if is_number { str::from_utf8(text).ok()?.parse().ok() } else { None }
+    let (first, others) = text.split_first()?;
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    others
+        .iter()
+        .try_fold(digit(first)?, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?))
 }
