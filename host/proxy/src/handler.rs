@@ -23,7 +23,7 @@ use fusebox_resilience::{
     Random, ReplayMemory, Request as ClientRequest, RequestBody, RequestFlaw, ResponseBody, Scope,
     Worker, clock,
 };
-use http::{HeaderValue, Request, request};
+use http::{HeaderMap, HeaderValue, Request, request};
 use http_body::Body;
 
 use crate::buffers::Buffers;
@@ -155,7 +155,7 @@ impl RequestHandler {
         B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
     {
         let mut head = parts(head);
-        let id = self.request_id(&head);
+        let id = self.request_id(&mut head.headers);
         let host = self.hosts.canonical(&mut head);
         let place =
             host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
@@ -163,7 +163,6 @@ impl RequestHandler {
 
         let Forwarding { added, client, flaw, is_first_claim } =
             headers::forward_request(&mut head.headers, head.version, hop);
-        head.headers.insert(headers::REQUEST_ID, id.clone());
         let level = self.routes.priority().map(|priority| {
             let of_route = place.and_then(|place| self.routes.routes()[place].priority);
             priority.level(&mut head.headers, hop.is_trusted(), of_route, &id)
@@ -187,6 +186,7 @@ impl RequestHandler {
         if let Some(after) = deadline.after {
             request.set_deadline(after);
         }
+        request.set_id_name(&headers::ID_NAME);
         request.set_added(added);
         request.set_client(client);
         request.set_level(level);
@@ -311,15 +311,15 @@ impl RequestHandler {
         if !self.deadline_headers.is_empty() && hop.is_trusted() {
             said = ClientDeadline::of(&head.headers, &self.deadline_headers);
         }
-        said.after = said.after.into_iter().chain(self.max_deadline).min();
+        if let Some(longest) = self.max_deadline {
+            said.after = Some(said.after.map_or(longest, |after| after.min(longest)));
+        }
         said
     }
 
     /// The client's request id, if it is safe in a header, a log line and JSON; or else a new one.
-    fn request_id(&self, head: &request::Parts) -> HeaderValue {
-        headers::client_request_id(&head.headers)
-            .cloned()
-            .unwrap_or_else(|| self.request_ids.next())
+    fn request_id(&self, headers: &mut HeaderMap) -> HeaderValue {
+        headers::take_request_id(headers).unwrap_or_else(|| self.request_ids.next())
     }
 }
 

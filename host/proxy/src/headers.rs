@@ -24,6 +24,8 @@ pub use forwarded::ForwardedRules;
 /// The header of the request id. The id is the client's if it is valid, or else a new one; it goes
 /// to the upstream, back to the client, and into every log line.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same name, which lives for as long as requests and responses do.
+pub static ID_NAME: HeaderName = REQUEST_ID;
 /// The proxy's status for the client (RFC 9209).
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -273,9 +275,13 @@ pub fn add_attempts(headers: &mut HeaderMap, received: StatusCode, attempts: u32
     }
 }
 
-/// The client's request id, if it is safe in a header and a log line.
-pub fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let id = headers.get(REQUEST_ID)?;
+/// Takes the client's request id out. `None`: there is none that is safe in a header and a log
+/// line.
+pub fn take_request_id(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    if !headers.keys().any(|name| *name == REQUEST_ID) {
+        return None;
+    }
+    let id = headers.remove(REQUEST_ID)?;
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
     ((1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(sane)).then_some(id)
 }
@@ -406,7 +412,12 @@ mod tests {
 
     #[test]
     fn a_request_id_is_taken_only_if_it_is_sane() {
-        let taken = |id: &str| client_request_id(&headers(&[("x-request-id", id)])).is_some();
+        let taken = |id: &str| {
+            let mut headers = headers(&[("x-request-id", id), ("x-request-id", "2")]);
+            let taken = take_request_id(&mut headers);
+            assert!(headers.is_empty());
+            taken.inspect(|taken| assert_eq!(taken, id)).is_some()
+        };
         assert!(taken("7f9c-42.a_B"));
         for wrong in ["", "a b", "a\"b", "ä", "{}", &"x".repeat(129)] {
             assert!(!taken(wrong), "{wrong}");

@@ -19,6 +19,8 @@ pub type Added = Rc<[(HeaderName, HeaderValue)]>;
 #[derive(Debug)]
 pub struct Request {
     id: HeaderValue,
+    /// The header in which each attempt sends the id.
+    id_name: Option<&'static HeaderName>,
     route: Arc<str>,
     head: request::Parts,
     added: Option<Added>,
@@ -42,6 +44,7 @@ impl Request {
     ) -> Self {
         Self {
             id,
+            id_name: None,
             route,
             head,
             added: None,
@@ -57,6 +60,7 @@ impl Request {
     pub(crate) fn again(&self) -> Self {
         Self {
             id: self.id.clone(),
+            id_name: self.id_name,
             route: self.route.clone(),
             head: self.head.clone(),
             added: self.added.clone(),
@@ -75,6 +79,12 @@ impl Request {
     /// would move it twice.
     pub fn set_added(&mut self, added: Option<Added>) {
         self.added = added;
+    }
+
+    /// Each attempt sends the request id in this header, which is not in `head`. To send it from
+    /// where it is costs less than to put it into the map.
+    pub fn set_id_name(&mut self, name: &'static HeaderName) {
+        self.id_name = Some(name);
     }
 
     /// It comes from the client at this address.
@@ -128,17 +138,19 @@ impl Request {
     /// All headers that every attempt sends.
     pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         let added = self.added.iter().flat_map(|added| added.iter());
-        self.head.headers.iter().chain(added.map(|(name, value)| (name, value)))
+        let id = self.id_name.map(|name| (name, &self.id));
+        self.head.headers.iter().chain(added.map(|(name, value)| (name, value))).chain(id)
     }
 
     /// The first header with this name, in whatever case.
     pub fn header(&self, name: &str) -> Option<&HeaderValue> {
+        let is_meant = |other: &HeaderName| other.as_str().eq_ignore_ascii_case(name);
         let added = || {
             let mut added = self.added.as_ref()?.iter();
-            let found = added.find(|(added, _)| added.as_str().eq_ignore_ascii_case(name));
-            found.map(|(_, value)| value)
+            added.find(|(added, _)| is_meant(added)).map(|(_, value)| value)
         };
-        self.head.headers.get(name).or_else(added)
+        let id = || self.id_name.filter(|name| is_meant(name)).map(|_| &self.id);
+        self.head.headers.get(name).or_else(added).or_else(id)
     }
 
     /// Whether it may come to the upstream twice: its method is idempotent (RFC 9110, section

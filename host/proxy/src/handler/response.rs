@@ -5,10 +5,7 @@ use fusebox_resilience::{Error, ResponseBody};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body;
 
-use crate::headers::{self, REQUEST_ID};
-
-/// What lives for as long as responses do.
-static ID_NAME: HeaderName = REQUEST_ID;
+use crate::headers::{self, ID_NAME};
 
 /// A response for a client. What every response gets is not put into its map: that would cost more
 /// than to send it from where it is.
