@@ -35,6 +35,8 @@ pub(super) struct Incoming<S> {
     stream: S,
     /// What was read and not used. Without a place in memory while there is nothing.
     pub(super) buffer: BytesMut,
+    /// Whether that is a large buffer.
+    has_large: bool,
     decoder: BodyDecoder,
     /// What came behind a piece that was put together, and is no data.
     behind: Option<Result<Decoded, BodyError>>,
@@ -60,6 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         Self {
             stream,
             buffer: BytesMut::new(),
+            has_large: false,
             decoder: BodyDecoder::of_request(Framing::Length(0)),
             behind: None,
             requests: 0,
@@ -158,8 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         most: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.buffer.capacity() == 0 {
-            self.buffer = self.buffers.take_read();
+        if self.buffer.is_empty() {
+            self.choose_buffer(most > HEAD_READ);
         }
         self.buffer.reserve(most);
         let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx) else {
@@ -170,10 +173,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         Poll::Ready(read)
     }
 
+    /// A head stays in memory for as long as its call, and so does all of the buffer that it came
+    /// in. So it never comes in one of those for bodies.
+    #[inline]
+    fn choose_buffer(&mut self, is_large: bool) {
+        if self.has_large != is_large {
+            self.release();
+            self.has_large = is_large;
+        }
+        if self.buffer.capacity() == 0 {
+            self.buffer =
+                if is_large { self.buffers.take_large() } else { self.buffers.take_read() };
+        }
+    }
+
     /// Gives an empty buffer back.
     fn release(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffers.put_read(std::mem::take(&mut self.buffer));
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+            let buffer = std::mem::take(&mut self.buffer);
+            if self.has_large {
+                self.buffers.put_large(buffer);
+            } else {
+                self.buffers.put_read(buffer);
+            }
         }
     }
 
