@@ -5,7 +5,7 @@
 //! its call, on the same thread, is the connection's. So nothing is passed through policies, and
 //! attempts that nobody waits for have nobody to tell.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use http::{HeaderMap, StatusCode};
 
@@ -15,8 +15,18 @@ use crate::headers;
 const MOST: usize = 16;
 
 thread_local! {
-    /// What has come while a call is polled. `None`: none is.
-    static CAME: RefCell<Option<Vec<InterimHead>>> = const { RefCell::new(None) };
+    /// Each poll of a call looks at this, and at nothing else if nothing has come.
+    static COLLECTING: Cell<Collecting> = const { Cell::new(Collecting::Nobody) };
+    static CAME: RefCell<Vec<InterimHead>> = const { RefCell::new(Vec::new()) };
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Collecting {
+    /// No call is polled.
+    Nobody,
+    /// Nothing has come yet.
+    Nothing,
+    Something,
 }
 
 /// The head of an interim response.
@@ -26,22 +36,36 @@ pub(crate) struct InterimHead {
     pub(crate) headers: HeaderMap,
 }
 
-/// Does `work`. Returns what has come meanwhile, too.
-pub(crate) fn collect<R>(work: impl FnOnce() -> R) -> (R, Vec<InterimHead>) {
-    CAME.set(Some(Vec::new()));
-    let done = work();
-    (done, CAME.take().unwrap_or_default())
+/// What comes from here on is collected, until [`collected`].
+///
+/// A function that does the work in between would move what comes of it once more.
+#[inline]
+pub(crate) fn collect() {
+    COLLECTING.set(Collecting::Nothing);
+}
+
+/// What has come since [`collect`].
+#[inline]
+pub(crate) fn collected() -> Vec<InterimHead> {
+    match COLLECTING.replace(Collecting::Nobody) {
+        Collecting::Something => CAME.take(),
+        Collecting::Nothing | Collecting::Nobody => Vec::new(),
+    }
 }
 
 /// One has come from an upstream. A 100 ends here: a client that wants to know has been told so by
 /// ourselves.
 pub(crate) fn came(status: StatusCode, mut headers: HeaderMap) {
-    if status == StatusCode::CONTINUE {
+    if status == StatusCode::CONTINUE || COLLECTING.get() == Collecting::Nobody {
         return;
     }
     headers::strip_hop_by_hop(&mut headers);
     CAME.with_borrow_mut(|came| {
-        if let Some(came) = came.as_mut().filter(|came| came.len() < MOST) {
+        // What a poll that has panicked has left is nobody's.
+        if COLLECTING.replace(Collecting::Something) == Collecting::Nothing {
+            came.clear();
+        }
+        if came.len() < MOST {
             came.push(InterimHead { status, headers });
         }
     });
@@ -55,13 +79,19 @@ mod tests {
     fn what_comes_while_nobody_collects_goes_to_nobody() {
         let hint = || came(StatusCode::EARLY_HINTS, HeaderMap::new());
         hint();
-        let ((), heads) = collect(|| {
-            came(StatusCode::CONTINUE, HeaderMap::new());
-            (0..2).for_each(|_| hint());
-        });
-        assert_eq!(heads.len(), 2);
+        collect();
+        came(StatusCode::CONTINUE, HeaderMap::new());
+        (0..2).for_each(|_| hint());
+        // It was never asked for.
+        collect();
+        (0..2).for_each(|_| hint());
+        assert_eq!(collected().len(), 2);
         hint();
-        assert!(collect(|| ()).1.is_empty());
-        assert_eq!(collect(|| (0..100).for_each(|_| hint())).1.len(), MOST);
+        assert!(collected().is_empty());
+        collect();
+        assert!(collected().is_empty());
+        collect();
+        (0..100).for_each(|_| hint());
+        assert_eq!(collected().len(), MOST);
     }
 }

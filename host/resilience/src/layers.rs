@@ -6,7 +6,6 @@
 //! 9209). A layer that sees either leaves the retries to the one that makes them.
 
 use http::{HeaderName, HeaderValue};
-use smallvec::SmallVec;
 
 use crate::call::Call;
 use crate::outcome::{Outcome, Response};
@@ -24,12 +23,10 @@ const REJECTIONS: [&str; 3] =
 /// The marks that an attempt carries: the larger of the one that its request came with and its own
 /// number. What they do not name is passed on as the request came with it. `for_envoy`: its
 /// upstream wants the number in Envoy's header too, from the first attempt on.
-pub fn marks(
-    call: &Call,
-    attempt: u32,
-    for_envoy: bool,
-) -> SmallVec<[(HeaderName, HeaderValue); 2]> {
-    let mut marks = SmallVec::new();
+///
+/// Hardly any attempt carries one, and an empty `Vec` is small.
+pub fn marks(call: &Call, attempt: u32, for_envoy: bool) -> Vec<(HeaderName, HeaderValue)> {
+    let mut marks = Vec::new();
     if attempt > 1 || for_envoy {
         let number = number(attempt.max(received(call)));
         if attempt > 1 {

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, LocalBoxFuture};
+use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
@@ -381,11 +381,11 @@ impl Pipeline {
         &'a self,
         call: &'a Call,
         scope: &'a Scope<'a>,
-    ) -> impl Future<Output = Outcome> + use<'a> {
+    ) -> LocalBoxFuture<'a, Outcome> {
         let run = self.execute(call, scope);
         match call.request().deadline() {
-            None => Either::Left(run),
-            Some(deadline) => Either::Right(Box::pin(cut(call, deadline, run))),
+            None => run,
+            Some(deadline) => Box::pin(cut(call, deadline, run)),
         }
     }
 }

@@ -231,12 +231,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
                 let (incoming, wire, departure) = (&self.incoming, &self.wire, &mut self.departure);
                 let of_exchange = &exchange;
                 let answer = poll_fn(|cx| {
-                    let (polled, heads) = interim::collect(|| answer.as_mut().poll(cx));
+                    interim::collect();
+                    let polled = answer.as_mut().poll(cx).map(Some);
+                    let heads = interim::collected();
                     if !heads.is_empty() {
                         incoming.borrow_mut().hints.add(heads, of_exchange);
                     }
-                    if let Poll::Ready(answer) = polled {
-                        return Poll::Ready(Some(answer));
+                    if polled.is_ready() {
+                        return polled;
                     }
                     if let Poll::Ready(Err(_)) = incoming.borrow_mut().poll_interim(cx) {
                         return Poll::Ready(None);

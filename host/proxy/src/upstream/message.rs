@@ -35,7 +35,7 @@ impl Message {
     pub(super) fn new(
         call: &Call,
         attempt: u32,
-        told: Vec<(HeaderName, HeaderValue)>,
+        mut told: Vec<(HeaderName, HeaderValue)>,
         preconditions: Option<&Preconditions>,
         upstream: &UpstreamConfig,
         buffers: &Rc<Buffers>,
@@ -50,7 +50,7 @@ impl Message {
         let mut encoded = buffers.take_write();
         let host = (&header::HOST, upstream.host(&head.headers));
         let mut marks = marks(call, attempt, upstream.settings.envoy_attempt_count);
-        marks.extend(told);
+        marks.append(&mut told);
         let is_mark = |name| marks.iter().any(|(mark, _)| mark == name);
         let is_replaced = |name| preconditions.is_some() && Preconditions::replace(name);
         let others = call
