@@ -27,7 +27,7 @@ mod stream;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{Attempt, Budget, Call, Outcome, Scope, Upstream};
+use fusebox_resilience::{Attempt, Budget, Call, Outcome, Scope, Upstream, boxed};
 use futures_util::future::LocalBoxFuture;
 
 use crate::buffers::Buffers;
@@ -56,10 +56,11 @@ impl HttpUpstream {
 
 impl Upstream for HttpUpstream {
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             let attempt = Attempt::begin(call, scope, self.endpoint.label());
-            let outcome = self.endpoint.exchange(call, &attempt, scope).await;
-            attempt.finish(outcome)
+            let mut outcome = self.endpoint.exchange(call, &attempt, scope).await;
+            attempt.finish_in_place(&mut outcome);
+            outcome
         })
     }
 

@@ -81,9 +81,15 @@ impl<'a> Attempt<'a> {
     }
 
     /// Ends it: numbers the outcome and tells the observers.
-    pub fn finish(mut self, mut outcome: Outcome) -> Outcome {
+    pub fn finish(self, mut outcome: Outcome) -> Outcome {
+        self.finish_in_place(&mut outcome);
+        outcome
+    }
+
+    /// The same with an outcome that stays where it is.
+    pub fn finish_in_place(mut self, outcome: &mut Outcome) {
         let number = self.number();
-        let short = match &mut outcome {
+        let short = match outcome {
             Ok(response) => {
                 response.set_attempt(number);
                 AttemptOutcome::Response(response.status.as_u16())
@@ -94,7 +100,6 @@ impl<'a> Attempt<'a> {
             }
         };
         self.end(short);
-        outcome
     }
 
     fn end(&mut self, outcome: AttemptOutcome) {

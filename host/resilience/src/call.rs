@@ -129,15 +129,16 @@ impl Call {
     /// The call of a request that this worker runs.
     #[inline]
     pub fn new(request: Request, body: RequestBody, worker: Rc<Worker>) -> Self {
-        let record = CallRecord {
+        // It has half a kilobyte, and `Rc::new` would move it twice.
+        let record = Rc::new_cyclic(|_| CallRecord {
             request,
             worker,
             attempts: Cell::new(0),
             runs: Cell::new(0),
             ended: Cell::new(0),
             history: RefCell::default(),
-        };
-        Self { reporter: Reporter(Rc::new(record)), body }
+        });
+        Self { reporter: Reporter(record), body }
     }
 
     /// The same, as if it had made so many attempts, the last of which are these: for trying out a

@@ -32,6 +32,7 @@ mod attempt;
 mod background;
 mod blame;
 mod body;
+mod boxed;
 mod branch;
 mod budget;
 mod call;
@@ -77,6 +78,7 @@ pub use body::{
     AttemptBody, BodyEnd, BodyHold, BodyStream, Peek, ReplayLimit, ReplayMemory, RequestBody,
     ResponseBody, Starved,
 };
+pub use boxed::boxed;
 pub use budget::{Budget, BudgetConfig, BudgetStatus};
 pub use call::{Call, PastAttempt, Reporter};
 pub use condition::{AttemptsConfig, Condition, ConditionConfig, OnlyConfig, WordsConfig};

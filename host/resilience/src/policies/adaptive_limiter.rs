@@ -35,6 +35,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 use crate::blame;
+use crate::boxed::boxed;
 use crate::call::Call;
 use crate::client_waits::ClientWaits;
 use crate::clock;
@@ -140,7 +141,7 @@ impl Policy for AdaptiveLimiter {
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             self.0.client_waits.gather(call).await?;
             let mut limited = LimitedCall::enter(&self.0, call, next).await?;
             let mut outcome = limited.run().await;

@@ -24,6 +24,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::blame::{self, Blame, CountsLate};
+use crate::boxed::boxed;
 use crate::call::{Call, Reporter};
 use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
@@ -230,7 +231,7 @@ impl Policy for AdaptiveThrottler {
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             let shared = self.admit(call, next.scope())?;
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
             let mut outcome = next.run(call).await;

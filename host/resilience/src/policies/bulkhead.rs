@@ -24,6 +24,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::waiting::wait_for_place;
+use crate::boxed::boxed;
 use crate::call::Call;
 use crate::client_waits::ClientWaits;
 use crate::clock;
@@ -188,7 +189,7 @@ impl Policy for Bulkhead {
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             self.client_waits.gather(call).await?;
             let place = self.enter(call, next.deadline(call)).await?;
             let mut outcome = next.run(call).await;

@@ -38,6 +38,7 @@ use futures_util::future::LocalBoxFuture;
 use http::{Method, header};
 use serde::Deserialize;
 
+use crate::boxed::boxed;
 use crate::call::Call;
 use crate::condition::ConditionConfig;
 use crate::config::{ConfigDuration, ConfigSize, Problem, Problems};
@@ -246,7 +247,7 @@ impl Policy for ResponseCache {
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             if !is_for_cache(call) {
                 return self.pass(call, next).await;
             }

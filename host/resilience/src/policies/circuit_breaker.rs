@@ -41,6 +41,7 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
+use crate::boxed::boxed;
 use crate::call::Call;
 use crate::clock;
 use crate::condition::{Asker, ConditionConfig};
@@ -263,7 +264,7 @@ impl Policy for CircuitBreaker {
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
             let mut admission = Admission::of(&self.0, call, next)?;
             let mut outcome = if admission.is_trial() {

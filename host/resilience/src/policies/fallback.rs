@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use crate::body::ResponseBody;
+use crate::boxed::boxed;
 use crate::call::Call;
 use crate::condition::{self, Asker, Condition, ConditionConfig};
 use crate::config::{Problem, Problems};
@@ -272,7 +273,7 @@ impl Policy for Fallback {
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             let asker = Asker { policy: &self.name, scope: next.scope() };
             let mut outcome = next.run(call).await;
             let Verdict::Handled(by) = self.handle_if.takes(call, asker, &mut outcome).await else {

@@ -36,6 +36,7 @@ use tokio::time::Instant;
 
 use super::extra_budget::ExtraBudget;
 use super::methods::Methods;
+use crate::boxed::boxed;
 use crate::branch::Branch;
 use crate::call::Call;
 use crate::client_waits::ClientWaits;
@@ -277,7 +278,7 @@ impl Policy for Hedge {
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             let rules = &self.rules;
             let in_budget = rules
                 .budget

@@ -24,6 +24,7 @@ use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::boxed::boxed;
 use crate::call::Call;
 use crate::client_waits::ClientWaits;
 use crate::clock;
@@ -227,7 +228,7 @@ impl Policy for RateLimiter {
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             self.client_waits.gather(call).await?;
             let bucket = self.buckets.of(call, &self.name);
             let mut outcome = match self.enter(call, &bucket, next.deadline(call)).await {

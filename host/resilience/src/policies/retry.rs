@@ -36,6 +36,7 @@ use tokio::time::{self, Instant};
 use super::extra_budget::ExtraBudget;
 use super::methods::Methods;
 use super::waiting::Waiting;
+use crate::boxed::boxed;
 use crate::call::Call;
 use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
@@ -339,7 +340,7 @@ impl Policy for Retry {
     /// Dropped between two attempts, nothing is held but the call's share of the budget, which its
     /// guards give back.
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             let asker = Asker { policy: &self.name, scope: next.scope() };
             let in_budget = self
                 .budget

@@ -22,6 +22,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 
+use crate::boxed::boxed;
 use crate::call::Call;
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
@@ -80,7 +81,7 @@ impl Policy for Timeout {
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
-        Box::pin(async move {
+        boxed(|| async move {
             let before = next.scope().last_attempt(call);
             let scope = next.scope().limited(call, self.limit);
             match call.timeout(self.limit, next.within(&scope).run(call)).await {
