@@ -42,7 +42,7 @@ use super::pace::Pace;
 use super::shutdown::Shutdown;
 use super::socket::Wire;
 use crate::config::ListenerConfig;
-use crate::handler::{Begun, ClientResponse, RequestHandler};
+use crate::handler::{Begun, ClientBody, ClientResponse, RequestHandler};
 use crate::headers::Hop;
 use crate::interim;
 use crate::reply::Unread;
@@ -226,42 +226,67 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         mut exchange: HttpExchange,
     ) -> impl Future<Output = After> {
         async move {
-            let mut outgoing = {
-                let mut answer = pin!(self.shared.handler.answer(begun));
-                let (incoming, wire, departure) = (&self.incoming, &self.wire, &mut self.departure);
-                let of_exchange = &exchange;
-                let answer = poll_fn(|cx| {
-                    interim::collect();
-                    let polled = answer.as_mut().poll(cx).map(Some);
-                    let heads = interim::collected();
-                    if !heads.is_empty() {
-                        incoming.borrow_mut().hints.add(heads, of_exchange);
-                    }
-                    if polled.is_ready() {
-                        return polled;
-                    }
-                    if let Poll::Ready(Err(_)) = incoming.borrow_mut().poll_interim(cx) {
-                        return Poll::Ready(None);
-                    }
-                    poll_left(incoming, wire, departure, cx).map(|()| None)
-                });
-                // Without one, the call has been cancelled.
-                let Some(mut answer) = answer.await else { return After::Close };
-                if self.incoming.borrow().is_gone() {
-                    answer.body.nobody_waits();
+            {
+                // Made where its answer comes: what a future returns is moved with each poll.
+                let mut outgoing = None;
+                self.wait(begun, &mut exchange, &mut outgoing).await;
+                // Without one, the call has been cancelled, or the client has left.
+                let Some(outgoing) = &mut outgoing else { return After::Close };
+                if !self.send(outgoing).await {
                     return After::Close;
                 }
-                self.encode(answer, &mut exchange)
-            };
-            match self.send(&mut outgoing).await {
-                true => {
-                    // With the body, the call ends.
-                    drop(outgoing);
-                    self.settle(&exchange).await
-                }
-                false => After::Close,
+                // With the body, the call ends.
             }
+            self.settle(&exchange).await
         }
+    }
+
+    /// Waits for the answer, and makes the response of it.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "what an `async fn` is given has room in its future twice"
+    )]
+    fn wait(
+        &mut self,
+        begun: Begun,
+        exchange: &mut HttpExchange,
+        outgoing: &mut Option<OutgoingMessage<ClientBody>>,
+    ) -> impl Future<Output = ()> {
+        async move {
+            let mut departure = self.departure.take();
+            let mut answer = pin!(self.shared.handler.answer(begun));
+            let answered = poll_fn(|cx| {
+                interim::collect();
+                let polled = answer.as_mut().poll(cx);
+                let heads = interim::collected();
+                if !heads.is_empty() {
+                    self.incoming.borrow_mut().hints.add(heads, exchange);
+                }
+                if let Poll::Ready(answer) = polled {
+                    *outgoing = self.respond(answer, exchange);
+                    return Poll::Ready(());
+                }
+                if let Poll::Ready(Err(_)) = self.incoming.borrow_mut().poll_interim(cx) {
+                    return Poll::Ready(());
+                }
+                poll_left(&self.incoming, &self.wire, &mut departure, cx)
+            });
+            answered.await;
+            self.departure = departure;
+        }
+    }
+
+    /// Begins the response to a client that has not left.
+    fn respond(
+        &self,
+        mut answer: ClientResponse<ClientBody>,
+        exchange: &mut HttpExchange,
+    ) -> Option<OutgoingMessage<ClientBody>> {
+        if self.incoming.borrow().is_gone() {
+            answer.body.nobody_waits();
+            return None;
+        }
+        Some(self.encode(answer, exchange))
     }
 
     /// Answers what is no request.
