@@ -3,6 +3,7 @@
 //! - [`Origin`], an upstream that sends exactly what it is told and remembers what it got, and
 //!   [`ClosedDoor`], one that accepts no connection;
 //! - [`Wire`], HTTP/1 over a socket as bytes, for both sides, and [`Message`], what came over it;
+//! - [`Authority`], certificates, for [`Wire`] over TLS;
 //! - [`Daemon`], a program that runs and logs, of which a thread may be frozen, and [`run`], one
 //!   that ends by itself;
 //! - [`wat_component`], components as text;
@@ -10,6 +11,7 @@
 //!
 //! Everything panics where a test has to fail.
 
+mod authority;
 mod closed_door;
 mod daemon;
 #[cfg(target_os = "linux")]
@@ -18,9 +20,11 @@ mod guest;
 mod message;
 mod origin;
 mod run;
+mod session;
 mod wait;
 mod wire;
 
+pub use authority::{Authority, Issued};
 pub use closed_door::ClosedDoor;
 pub use daemon::Daemon;
 #[cfg(target_os = "linux")]
@@ -32,5 +36,6 @@ pub use guest::{
 pub use message::{Message, answer, get, ok, post};
 pub use origin::{Origin, OriginConnection, Seen};
 pub use run::{Ran, run};
+pub use session::Session;
 pub use wait::{Ends, LIMIT, eventually};
 pub use wire::{Wire, try_ask};

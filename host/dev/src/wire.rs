@@ -2,17 +2,22 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, ServerConfig};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::message::{Message, fields};
+use crate::session::Session;
 use crate::wait::LIMIT;
 
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
+    /// `None`: it is plain.
+    session: Option<Session>,
     /// Received and not yet taken.
     ahead: Vec<u8>,
 }
@@ -22,7 +27,7 @@ impl Wire {
         stream.set_read_timeout(Some(LIMIT)).expect("a socket");
         stream.set_write_timeout(Some(LIMIT)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");
-        Self { stream, ahead: Vec::new() }
+        Self { stream, session: None, ahead: Vec::new() }
     }
 
     /// A connection to this address.
@@ -42,6 +47,29 @@ impl Wire {
         Self::new(socket.into())
     }
 
+    /// The same over TLS, as a client that asks for this name.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub fn securing(mut self, config: &Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        self.session = Some(Session::client(config, name, &mut self.stream)?);
+        Ok(self)
+    }
+
+    /// The same over TLS, as a server.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub fn secured(mut self, config: &Arc<ServerConfig>) -> io::Result<Self> {
+        self.session = Some(Session::server(config, &mut self.stream)?);
+        Ok(self)
+    }
+
+    /// What TLS says of the connection.
+    pub fn session(&self) -> &Session {
+        self.session.as_ref().expect("a connection over TLS")
+    }
+
     /// Our end of the connection.
     pub fn address(&self) -> SocketAddr {
         self.stream.local_addr().expect("a socket")
@@ -50,7 +78,7 @@ impl Wire {
     /// Sends all of it.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the other side takes it");
+        self.try_send(bytes).expect("the other side takes it");
     }
 
     /// Sends as much as the other side takes.
@@ -58,11 +86,22 @@ impl Wire {
     /// # Errors
     /// It did not take all.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
+        match &mut self.session {
+            Some(session) => session.write_all(bytes.as_ref(), &mut self.stream),
+            None => self.stream.write_all(bytes.as_ref()),
+        }
     }
 
-    /// No more will be sent.
+    /// No more will be sent, which TLS says too.
     pub fn finish(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.finish(&mut self.stream).expect("the other side takes it");
+        }
+        self.cut();
+    }
+
+    /// No more will be sent; TLS does not say so.
+    pub fn cut(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("a connection");
     }
 
@@ -73,13 +112,17 @@ impl Wire {
 
     /// A handle for another thread to send with.
     pub fn sender(&self) -> Self {
-        Self { stream: self.stream.try_clone().expect("a socket"), ahead: Vec::new() }
+        assert!(self.session.is_none(), "one thread has a session");
+        Self::new(self.stream.try_clone().expect("a socket"))
     }
 
     /// False: nothing will come any more.
     fn fill(&mut self) -> io::Result<bool> {
         let mut buffer = vec![0; 64 * 1024];
-        let length = self.stream.read(&mut buffer)?;
+        let length = match &mut self.session {
+            Some(session) => session.read(&mut buffer, &mut self.stream)?,
+            None => self.stream.read(&mut buffer)?,
+        };
         self.ahead.extend_from_slice(&buffer[..length]);
         Ok(length > 0)
     }
@@ -220,6 +263,17 @@ impl Wire {
     pub fn rest(&mut self) -> Vec<u8> {
         while matches!(self.fill(), Ok(true)) {}
         std::mem::take(&mut self.ahead)
+    }
+
+    /// Waits for the end, before which nothing must come.
+    ///
+    /// # Errors
+    /// It breaks off: the other side is gone, or over TLS its end is not said.
+    #[track_caller]
+    pub fn end(&mut self) -> io::Result<()> {
+        let is_more = self.fill()?;
+        assert!(!is_more, "{:?}", String::from_utf8_lossy(&self.ahead));
+        Ok(())
     }
 
     /// Waits for a moment, in which nothing must come.

@@ -30,10 +30,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::observe::{
-    self, BudgetSample, ComponentSample, Log, Metrics, PlacesSample, PolicySample, Scrape,
+    self, BudgetSample, CertificateSample, ComponentSample, Log, Metrics, PlacesSample,
+    PolicySample, Scrape,
 };
 use crate::running::Running;
 use crate::server::ServerLoad;
+use crate::tls::CertificateStatus;
 use answer::{AdminAnswer, json, not_allowed, text};
 use components::Switches;
 use connections::{AdminRequester, AdminService, serve};
@@ -208,6 +210,9 @@ impl Admin {
             .running
             .budget_uses()
             .map(|(name, status)| BudgetSample { name: name.into(), status });
+        let certificates = self.running.tls.iter().flat_map(|tls| tls.certificates());
+        let certificates = certificates
+            .map(|CertificateStatus { file, until, .. }| CertificateSample { file, until });
         let ServerLoad { places, calls, .. } = &self.load;
         let scrape = Scrape {
             connections: PlacesSample { taken: places.taken(), places: places.count() },
@@ -217,6 +222,7 @@ impl Admin {
             policies,
             budgets: budgets.collect(),
             components,
+            certificates: certificates.collect(),
             log_lines_dropped: self.log.dropped(),
         };
         self.metrics.render(&scrape)

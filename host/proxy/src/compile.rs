@@ -26,6 +26,7 @@ use crate::priority::PriorityRules;
 use crate::route::{OtherUpstream, Route, RouteMatch, RouteTable};
 use crate::route_review::{RouteReview, by_remark};
 use crate::running::{PoliciesByName, Running};
+use crate::tls::ListenerTls;
 
 /// What a token should have at least, in bytes.
 const SHORTEST_TOKEN: usize = 16;
@@ -66,6 +67,7 @@ pub fn compile(
     let reviews = compilation.reviews(&policies);
     compilation.unused();
     compilation.listener();
+    let tls = compilation.listener_tls();
     compilation.admin();
     let notes = compilation.changed_defaults();
     let Compilation { errors, mut warnings, .. } = compilation;
@@ -73,7 +75,7 @@ pub fn compile(
     match components {
         Some(components) if errors.is_empty() => {
             let routes = Arc::new(routes);
-            let running = Running { routes, policies, budgets, components };
+            let running = Running { routes, policies, budgets, components, tls };
             Ok(Compiled { running, warnings, notes, reviews })
         }
         _ => Err(errors),
@@ -359,6 +361,24 @@ impl<'a> Compilation<'a> {
             && whole < limits.header_timeout
         {
             never("header_timeout", "request_timeout", &whole);
+        }
+    }
+
+    /// Reads the certificates of the listener.
+    fn listener_tls(&mut self) -> Option<Arc<ListenerTls>> {
+        let config = self.config.listener.tls.as_ref()?;
+        let path = "listener.tls";
+        match ListenerTls::load(config, self.directory) {
+            Ok(tls) => {
+                for Problem { path: key, message } in tls.warnings() {
+                    self.warn(&format!("{path}.{key}"), message);
+                }
+                Some(Arc::new(tls))
+            }
+            Err(problems) => {
+                self.problems(path, problems);
+                None
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod path;
 mod route;
 mod table;
 mod tables;
+mod tls;
 mod upstream;
 mod values;
 mod variables;
@@ -24,6 +25,7 @@ pub use tables::{
     AdminAddress, AdminConfig, CodeCacheConfig, ForwardedHeaders, ListenerConfig, LogConfig,
     PathRule, PriorityConfig,
 };
+pub use tls::{CertificateFiles, ClientAuth, ListenerTlsConfig, TlsVersion};
 pub use upstream::{EndpointUrl, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
 
 use std::collections::BTreeMap;

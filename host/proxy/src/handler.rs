@@ -19,12 +19,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use fusebox_http1::RequestHead;
 use fusebox_resilience::{
-    Background, Call, CallEvent, ConnectionEvent, ConnectionLimit, Error, ErrorKind, Observers,
-    Random, ReplayMemory, Request as ClientRequest, RequestBody, RequestFlaw, ResponseBody, Scope,
-    Worker, clock,
+    Background, Call, CallEvent, ConnectionEvent, ConnectionLimit, Error, ErrorKind,
+    HandshakeFailure, Observers, Random, ReplayMemory, Request as ClientRequest, RequestBody,
+    RequestFlaw, ResponseBody, Scope, ServerEvent, Worker, clock,
 };
 use http::{HeaderMap, HeaderValue, Request, request};
 use http_body::Body;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 
 use crate::buffers::Buffers;
 use crate::config::{ListenerConfig, PathRule};
@@ -70,6 +71,10 @@ pub(crate) struct RequestHandler {
     claims: Seldom,
     /// Of what is no request.
     refusals: Seldom,
+    /// Of handshakes that fail.
+    handshakes_failed: Seldom,
+    /// Of those that have to wait.
+    handshakes_delayed: Seldom,
     /// Of calls too many.
     turned_away: Seldom,
     /// Of connections that a limit has ended, by limit.
@@ -115,6 +120,8 @@ impl RequestHandler {
             max_deadline: limits.max_deadline.map(|limit| limit.0),
             claims: Seldom::default(),
             refusals: Seldom::default(),
+            handshakes_failed: Seldom::default(),
+            handshakes_delayed: Seldom::default(),
             turned_away: Seldom::default(),
             ends: Default::default(),
             routes,
@@ -189,6 +196,9 @@ impl RequestHandler {
         request.set_id_name(&headers::ID_NAME);
         request.set_added(added);
         request.set_client(client);
+        if let Some(certificate) = hop.certificate() {
+            request.set_certificate(certificate.clone());
+        }
         request.set_level(level);
         let call = Call::new(request, body, self.worker.clone());
         if call.reporter().wants_details() {
@@ -267,6 +277,32 @@ impl RequestHandler {
         self.worker.observers().emit_for_policy(None, &event.into());
         let id = self.request_ids.next();
         ClientResponse::own(refusal.response(id.to_str().unwrap_or_default(), 0), id)
+    }
+
+    /// Tells that a handshake has ended well.
+    pub(crate) fn secured(&self, session: &ServerConnection) {
+        let version = match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "1.3",
+        };
+        let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let event = ConnectionEvent::Secured { version, is_resumed };
+        self.worker.observers().emit_for_policy(None, &event.into());
+    }
+
+    /// Tells that a client has to wait with its handshake.
+    pub(crate) fn handshakes_full(&self, places: usize) {
+        let count = self.handshakes_delayed.count(clock::now());
+        let event = ServerEvent::HandshakesFull { places, count };
+        self.worker.observers().emit_for_policy(None, &event.into());
+    }
+
+    /// Tells that a handshake has failed.
+    pub(crate) fn fail_handshake(&self, reason: HandshakeFailure, words: String, hop: &Hop) {
+        let count = self.handshakes_failed.count(clock::now());
+        let client = hop.address();
+        let event = ConnectionEvent::HandshakeFailed { client, reason, words, count };
+        self.worker.observers().emit_for_policy(None, &event.into());
     }
 
     /// Tells that a limit ends a connection.

@@ -4,6 +4,7 @@
 //! section 7.6.1). `Via` is added (RFC 9110, section 7.6.3) under a name that no other process has,
 //! so that a request that comes back is known. Who a request comes from is in `forwarded.rs`.
 
+mod client_cert;
 mod forwarded;
 
 use std::cell::RefCell;
@@ -12,9 +13,11 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use fusebox_resilience::{Added, RequestFlaw};
+use fusebox_resilience::{Added, ClientCertificate, RequestFlaw};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
+use crate::certificate::ShownCertificate;
+use client_cert::X_FORWARDED_CLIENT_CERT;
 use forwarded::{
     Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, is_forwarded, is_whole,
 };
@@ -32,7 +35,8 @@ pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-const PROTO: HeaderValue = HeaderValue::from_static("http");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 
 /// The name of this process in `Via`.
 static PSEUDONYM: LazyLock<String> =
@@ -59,7 +63,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Headers that `Connection` can't remove: they are meant for the whole way. A client must not
 /// remove what chose the route or what an earlier proxy added.
-const END_TO_END: [HeaderName; 12] = [
+const END_TO_END: [HeaderName; 13] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
     header::CONTENT_LENGTH,
@@ -68,6 +72,7 @@ const END_TO_END: [HeaderName; 12] = [
     header::HOST,
     header::VIA,
     REQUEST_ID,
+    X_FORWARDED_CLIENT_CERT,
     X_FORWARDED_FOR,
     X_FORWARDED_HOST,
     X_FORWARDED_PROTO,
@@ -125,13 +130,38 @@ pub struct Hop {
     /// The headers for requests that have none of them, to the host that was asked for last: most
     /// clients ask for one.
     usual: RefCell<Option<(HeaderValue, Added)>>,
+    /// Boxed: few clients have one.
+    certificate: Option<Box<HopCertificate>>,
+}
+
+/// A client's certificate.
+#[derive(Debug)]
+struct HopCertificate {
+    told: Rc<ClientCertificate>,
+    /// What upstreams are told of it.
+    element: Option<HeaderValue>,
 }
 
 impl Hop {
     /// A connection from a client at this address.
     pub fn new(address: IpAddr, rules: &Rc<ForwardedRules>) -> Self {
         let peer = Peer::new(address, &rules.trusted);
-        Self { peer, rules: rules.clone(), usual: RefCell::default() }
+        Self { peer, rules: rules.clone(), usual: RefCell::default(), certificate: None }
+    }
+
+    /// The same over TLS, whose client has shown this certificate. Upstreams learn of it if it is
+    /// `forwarded`.
+    pub(crate) fn secure(&mut self, shown: Option<ShownCertificate>, forwarded: bool) {
+        self.peer.secure();
+        self.certificate = shown.map(|shown| {
+            let element = forwarded.then(|| client_cert::element(&shown));
+            Box::new(HopCertificate { told: client_cert::told(&shown).into(), element })
+        });
+    }
+
+    /// The certificate that the client has shown.
+    pub fn certificate(&self) -> Option<&Rc<ClientCertificate>> {
+        self.certificate.as_ref().map(|certificate| &certificate.told)
     }
 
     /// The client's address.
@@ -142,6 +172,15 @@ impl Hop {
     /// Whether the client is believed.
     pub fn is_trusted(&self) -> bool {
         self.peer.is_trusted()
+    }
+
+    fn proto(&self) -> HeaderValue {
+        if self.peer.is_secure() { HTTPS } else { HTTP }
+    }
+
+    /// What upstreams are told of the client's certificate.
+    fn element(&self) -> Option<&HeaderValue> {
+        self.certificate.as_ref()?.element.as_ref()
     }
 
     /// The headers for a request to this host that has none of them.
@@ -165,9 +204,10 @@ impl Hop {
         let own = [
             Some((header::VIA, VIA_11.clone())),
             by_x.then(|| (X_FORWARDED_FOR, self.peer.value())),
-            by_x.then_some((X_FORWARDED_PROTO, PROTO)),
+            by_x.then(|| (X_FORWARDED_PROTO, self.proto())),
             x_host.map(|host| (X_FORWARDED_HOST, host)),
             by_standard.then(|| (header::FORWARDED, self.peer.element(host))),
+            self.element().map(|element| (X_FORWARDED_CLIENT_CERT, element.clone())),
         ];
         own.into_iter().flatten().collect()
     }
@@ -233,7 +273,7 @@ fn add_hop(headers: &mut HeaderMap, hop: &Hop, is_believed: bool) {
         }
         append(headers, X_FORWARDED_FOR, &hop.peer.value());
         if !headers.contains_key(X_FORWARDED_PROTO) {
-            headers.insert(X_FORWARDED_PROTO, PROTO);
+            headers.insert(X_FORWARDED_PROTO, hop.proto());
         }
     }
     if hop.rules.by_standard || is_believed && headers.contains_key(header::FORWARDED) {
@@ -242,6 +282,9 @@ fn add_hop(headers: &mut HeaderMap, hop: &Hop, is_believed: bool) {
             headers.remove(header::FORWARDED);
         }
         append(headers, header::FORWARDED, &hop.peer.element(host.as_ref()));
+    }
+    if let Some(element) = hop.element() {
+        append(headers, X_FORWARDED_CLIENT_CERT, element);
     }
 }
 

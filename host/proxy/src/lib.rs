@@ -18,6 +18,7 @@
 //! - [`observe`]: events become log lines and metrics
 //! - `admin`: the second listener, [`client`]: its client; `watch`: looks for changed component
 //!   files
+//! - [`tls`]: TLS, by certificates that are read from files; `certificate`: what one says
 //! - [`code_cache`]: where compiled components are stored
 //! - `author`: tools for authors of components, with the feature of that name
 //! - [`sockets`]: options of all sockets
@@ -29,6 +30,7 @@ pub mod allocator;
 #[cfg(feature = "author")]
 pub mod author;
 pub mod buffers;
+mod certificate;
 pub mod client;
 pub mod code_cache;
 pub mod compile;
@@ -51,5 +53,7 @@ mod sending;
 pub mod server;
 pub mod sockets;
 mod stall;
+pub mod tls;
 pub mod upstream;
 mod watch;
+mod watched;

@@ -18,6 +18,7 @@ use crate::read::read;
 use crate::running::Running;
 use crate::server::{Server, WorkerContext, WorkerLost, bind};
 use crate::sockets;
+use crate::tls;
 use crate::watch::watch;
 
 /// Reads a configuration file and compiles it, without running it. Blocks while `compiler` compiles
@@ -94,12 +95,15 @@ impl Proxy {
         let admin_address = admin_socket.as_ref().map(ToString::to_string);
 
         let running = Arc::new(running);
-        let Running { routes, components, .. } = &*running;
+        let Running { routes, components, tls, .. } = &*running;
         for route in routes.routes() {
             metrics.announce_route(&route.name);
             for policy in route.pipeline.policies() {
                 metrics.announce_policy(&route.name, &**policy);
             }
+        }
+        if let Some(tls) = tls {
+            metrics.announce_tls(tls.file_names().iter().map(String::as_str));
         }
         components.status().iter().for_each(|status| metrics.announce_component(&status.name));
 
@@ -110,6 +114,7 @@ impl Proxy {
             routes: routes.clone(),
             calls: config.listener.max_in_flight.map(CallPlaces::new).map(Arc::new),
             limits: config.listener,
+            tls: tls.clone(),
             observers: observers.clone(),
             components: components.clone(),
             workers,
@@ -129,13 +134,18 @@ impl Proxy {
             .map(|admin| (admin.token_file.map(|file| directory.join(file)), admin.hosts));
         let load = server.load();
         let access = access.unwrap_or_default();
+        let watching = observers.clone();
         let admin = Admin::new(running.clone(), observers, metrics, log.clone(), load, access);
         let admin = Arc::new(admin);
         let admin_thread = admin_socket.map(|socket| admin.clone().start(socket)).transpose()?;
-        let tasks = Tasks(vec![spawn_local(watch(running.components.clone()))]);
+        let mut tasks = vec![spawn_local(watch(running.components.clone()))];
+        tasks.extend(running.tls.clone().map(|tls| spawn_local(tls::watch(tls, watching))));
+        let tasks = Tasks(tasks);
+        let is_secure = running.tls.is_some();
         log.line(Level::Info, "listening", |line| {
             line.field("listen", address.to_string())
                 .maybe("admin", admin_address)
+                .maybe("tls", is_secure.then_some(true))
                 .field("workers", workers);
         });
         Ok(Self { address, server, admin, admin_thread, running, tasks, log })

@@ -91,6 +91,7 @@ fn parse(
 fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     let mut errors = compile::policy_errors(file);
     errors.extend(listeners(file));
+    errors.extend(client_auth(file));
     errors.extend(priority(file));
     errors.extend(routes(file, wrong));
     errors.extend(fallback_loops(file));
@@ -119,6 +120,18 @@ fn fallback_loops(file: &ConfigFile) -> Vec<ConfigError> {
         }
     }
     errors
+}
+
+/// Checks that it is known who signs the certificates that clients are asked for.
+fn client_auth(file: &ConfigFile) -> Option<ConfigError> {
+    let tls = file.config.listener.tls.as_ref()?;
+    let key = match (&tls.client_ca, tls.client_auth, tls.forward_client_cert) {
+        (None, Some(_), _) => "client_auth",
+        (None, None, true) => "forward_client_cert",
+        _ => return None,
+    };
+    let message = "needs `client_ca`: a file with the certificates of those who sign clients'";
+    Some(file.places.error(&format!("listener.tls.{key}"), message))
 }
 
 /// Checks that the two listeners have different addresses, and that a Unix socket can have its

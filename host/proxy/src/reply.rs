@@ -51,12 +51,14 @@ pub enum Unread {
     Malformed(RequestFault),
     /// Its head did not end in time.
     Slow,
+    /// It is no TLS, which is spoken here.
+    Plain,
 }
 
 impl Unread {
     /// Every one.
     pub fn all() -> impl Iterator<Item = Self> {
-        RequestFault::ALL.map(Self::Malformed).into_iter().chain([Self::Slow])
+        RequestFault::ALL.map(Self::Malformed).into_iter().chain([Self::Slow, Self::Plain])
     }
 
     /// Its word in log and metrics.
@@ -64,6 +66,7 @@ impl Unread {
         match self {
             Self::Malformed(fault) => fault.name(),
             Self::Slow => "slow-head",
+            Self::Plain => "plain-http",
         }
     }
 
@@ -71,6 +74,7 @@ impl Unread {
         match self {
             Self::Malformed(fault) => fault.status(),
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Plain => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -80,6 +84,7 @@ impl fmt::Display for Unread {
         match self {
             Self::Malformed(fault) => fault.fmt(f),
             Self::Slow => f.write_str("request head incomplete"),
+            Self::Plain => f.write_str("plain HTTP where TLS is spoken"),
         }
     }
 }

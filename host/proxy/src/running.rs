@@ -9,6 +9,7 @@ use fusebox_wasm::Components;
 use tokio::time::Instant;
 
 use crate::route::RouteTable;
+use crate::tls::ListenerTls;
 
 /// Policies by name.
 pub type PoliciesByName = BTreeMap<Arc<str>, Arc<dyn Policy>>;
@@ -24,6 +25,8 @@ pub struct Running {
     pub budgets: BTreeMap<String, Arc<Budget>>,
     /// The components that policies ask.
     pub components: Components,
+    /// TLS towards clients. `None`: they do not speak it.
+    pub tls: Option<Arc<ListenerTls>>,
 }
 
 impl Running {

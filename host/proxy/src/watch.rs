@@ -1,14 +1,11 @@
 //! Watches component files: loads each again once it has stopped changing. A change during a load
 //! overtakes it.
 //!
-//! It polls the files. Polling follows symbolic links (Kubernetes replaces a mounted file by
-//! changing one), sees renames, works on every file system, and costs microseconds.
+//! It polls the files (`watched.rs`).
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +14,8 @@ use fusebox_wasm::Components;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::watched::WatchedFiles;
 
 /// How often the files are looked at. A file that has changed since it was loaded, and is the same
 /// in two looks, is complete.
@@ -30,8 +29,11 @@ const LONG: Duration = Duration::from_secs(1);
 
 /// Watches until it is dropped. The components' events report each load.
 pub(crate) async fn watch(components: Components) {
-    let mut files: Vec<WatchedFile> =
-        components.files().map(|(name, path)| WatchedFile::new(name, path)).collect();
+    let watched = |(name, path): (&str, &Path)| WatchedFile {
+        name: name.to_owned(),
+        files: WatchedFiles::new(vec![path.to_owned()]),
+    };
+    let mut files: Vec<WatchedFile> = components.files().map(watched).collect();
     if files.is_empty() {
         return;
     }
@@ -51,7 +53,7 @@ pub(crate) async fn watch(components: Components) {
             let anew: Vec<_> = files
                 .iter_mut()
                 .filter_map(|file| {
-                    let anew = file.settled_anew() || settling.has_untried(&file.name);
+                    let anew = file.files.settled_anew() || settling.has_untried(&file.name);
                     anew.then(|| file.name.clone())
                 })
                 .collect();
@@ -102,52 +104,5 @@ impl Loads {
 
 struct WatchedFile {
     name: String,
-    path: PathBuf,
-    loaded: Option<Stamp>,
-    last: Option<Stamp>,
-}
-
-/// The metadata that changes when a file does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// Also changes with permissions, and when the modification time was set back.
-    changed: (i64, i64),
-}
-
-impl WatchedFile {
-    /// The first look always loads the file again, which finds a file that was replaced during the
-    /// start.
-    fn new(name: &str, path: &Path) -> Self {
-        Self { name: name.to_owned(), path: path.to_owned(), loaded: None, last: None }
-    }
-
-    /// Whether there is a new file to load.
-    fn settled_anew(&mut self) -> bool {
-        let now = Stamp::of(&self.path);
-        let settled = now == self.last;
-        self.last = now;
-        // A removed file replaces nothing. When it comes back, its stamp has changed.
-        let anew = settled && now.is_some() && now != self.loaded;
-        if anew {
-            self.loaded = now;
-        }
-        anew
-    }
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata: Metadata = std::fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
+    files: WatchedFiles,
 }

@@ -7,6 +7,7 @@
 mod admin;
 mod cache;
 mod call;
+mod certificate;
 mod component;
 mod connection;
 mod policy;
@@ -15,8 +16,9 @@ mod server;
 pub use admin::{AdminEvent, Denial};
 pub use cache::{CacheEvent, CacheResult, NotStored, StaleReason};
 pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw};
+pub use certificate::CertificateEvent;
 pub use component::{ComponentEvent, ComponentId, Fault};
-pub use connection::{ConnectionEvent, ConnectionLimit};
+pub use connection::{ConnectionEvent, ConnectionLimit, HandshakeFailure};
 pub use policy::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent,
     HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
@@ -77,6 +79,8 @@ pub enum EventKind {
     Component(ComponentEvent),
     /// On a client's connection.
     Connection(ConnectionEvent),
+    /// To a certificate's file.
+    Certificate(CertificateEvent),
     /// To the server.
     Server(ServerEvent),
     /// On the admin listener.
@@ -110,6 +114,7 @@ from_groups!(
     Cache(CacheEvent),
     Component(ComponentEvent),
     Connection(ConnectionEvent),
+    Certificate(CertificateEvent),
     Server(ServerEvent),
     Admin(AdminEvent)
 );

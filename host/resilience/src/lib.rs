@@ -85,11 +85,11 @@ pub use condition::{AttemptsConfig, Condition, ConditionConfig, OnlyConfig, Word
 pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome,
-    CacheEvent, CacheResult, CallEvent, CircuitBreakerEvent, CircuitState, ComponentEvent,
-    ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial, Event, EventKind,
-    FallbackEvent, Fault, HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, NotStored,
-    Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, ServerEvent, StaleReason,
-    TimeoutEvent,
+    CacheEvent, CacheResult, CallEvent, CertificateEvent, CircuitBreakerEvent, CircuitState,
+    ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial, Event,
+    EventKind, FallbackEvent, Fault, HandshakeFailure, HedgeEvent, KeysEvent, LimitChangeKind,
+    NoHedge, NoRetry, NotStored, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent,
+    ServerEvent, StaleReason, TimeoutEvent,
 };
 pub use grpc::{GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;
@@ -116,7 +116,7 @@ pub use predicate::{Answer, Exchange, Predicate, Responder, Verdict};
 pub use priority::{LEVEL, PRIORITY, PriorityClass, PriorityLevel};
 pub use provenance::{Provenance, Role, RunId};
 pub use random::Random;
-pub use request::{Added, Request};
+pub use request::{Added, ClientCertificate, Request};
 pub use review::{Remark, Review, ReviewRow, Worst};
 pub use scope::{Scope, Upstream};
 pub use slot::Slot;

@@ -15,6 +15,15 @@ use crate::priority::PriorityLevel;
 /// into the map of each request.
 pub type Added = Rc<[(HeaderName, HeaderValue)]>;
 
+/// What a client's certificate says, which has been verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Its subject, as in `CN=a,O=Example` (RFC 4514).
+    pub subject: String,
+    /// Other names of the subject, each with its kind, as in `DNS:a.example`.
+    pub names: Vec<String>,
+}
+
 /// A client's request without its body, as every attempt sends it.
 #[derive(Debug)]
 pub struct Request {
@@ -25,6 +34,7 @@ pub struct Request {
     head: request::Parts,
     added: Option<Added>,
     client: Option<Rc<str>>,
+    certificate: Option<Rc<ClientCertificate>>,
     level: Option<PriorityLevel>,
     started: Instant,
     started_at: SystemTime,
@@ -49,6 +59,7 @@ impl Request {
             head,
             added: None,
             client: None,
+            certificate: None,
             level: None,
             started: clock::now(),
             started_at,
@@ -65,6 +76,7 @@ impl Request {
             head: self.head.clone(),
             added: self.added.clone(),
             client: self.client.clone(),
+            certificate: self.certificate.clone(),
             started: self.started,
             started_at: self.started_at,
             level: self.level,
@@ -90,6 +102,11 @@ impl Request {
     /// It comes from the client at this address.
     pub fn set_client(&mut self, address: Rc<str>) {
         self.client = Some(address);
+    }
+
+    /// The client has shown this certificate.
+    pub fn set_certificate(&mut self, certificate: Rc<ClientCertificate>) {
+        self.certificate = Some(certificate);
     }
 
     /// It is this important.
@@ -167,6 +184,11 @@ impl Request {
     /// The client's address; empty if it is not known.
     pub fn client_address(&self) -> &str {
         self.client.as_deref().unwrap_or_default()
+    }
+
+    /// The certificate that the client has shown.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_deref()
     }
 
     /// How important it is; `None`: nobody asks.

@@ -9,6 +9,7 @@ use crate::config::UpstreamConfig;
 use crate::route::Route;
 use crate::running::Running;
 use crate::server::ServerLoad;
+use crate::tls::ListenerTls;
 
 /// Routes in the order in which they are tried; policies and components by name.
 pub(super) fn of(running: &Running, load: &ServerLoad, is_ready: bool) -> Value {
@@ -33,6 +34,7 @@ pub(super) fn of(running: &Running, load: &ServerLoad, is_ready: bool) -> Value 
         "policies": policies(running),
         "budgets": Value::Object(budgets.collect()),
         "components": components(running),
+        "certificates": running.tls.as_ref().map(|tls| certificates(tls)),
     })
 }
 
@@ -45,6 +47,18 @@ fn route(running: &Running, route: &Route) -> Value {
         "upstream": running.routes.upstreams()[route.upstream].label(),
         "policies": policies,
     })
+}
+
+fn certificates(tls: &ListenerTls) -> Value {
+    let certificates = tls.certificates().into_iter().map(|certificate| {
+        json!({
+            "file": certificate.file,
+            "subject": certificate.subject,
+            "hosts": certificate.hosts,
+            "until": jiff::Timestamp::try_from(certificate.until).ok(),
+        })
+    });
+    certificates.collect()
 }
 
 /// Endpoints are objects, so that fields can be added.

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::table::{Keys, defaults, table};
+use super::tls::ListenerTlsConfig;
 use super::values;
 use crate::deadline::DeadlineHeader;
 use crate::observe::Level;
@@ -79,6 +80,8 @@ table! {
         pub retry_after_jitter: f64 = within(0.2, 0.0..=1.0),
         /// How long calls in flight may take to end after SIGTERM. 0: they are cut at once.
         pub drain_timeout: ConfigDuration = or(ConfigDuration::from_secs(30)),
+        /// Clients speak TLS. Default: they do not.
+        pub tls: Option<ListenerTlsConfig> = optional_table(),
     }
 }
 
@@ -189,7 +192,7 @@ table! {
         /// loopback.
         pub listen: AdminAddress = admin_address(),
         /// The file with the bearer token for changes. Default: none, and nothing can be changed.
-        pub token_file: Option<PathBuf> = parsed(file),
+        pub token_file: Option<PathBuf> = parsed(values::file),
         /// Its names beside addresses and `localhost`.
         pub hosts: Vec<String> = hosts(),
     }
@@ -231,7 +234,7 @@ table! {
         /// A directory that only this user can write to; it is created if it does not exist.
         /// Default: `$CACHE_DIRECTORY`, else `$XDG_CACHE_HOME/fusebox`, else
         /// `$HOME/.cache/fusebox`.
-        pub directory: Option<PathBuf> = parsed(file),
+        pub directory: Option<PathBuf> = parsed(values::file),
         /// Whether the cache is used.
         pub enabled: bool = or(true),
         /// How much code is kept; the least recently used goes first.
@@ -243,8 +246,4 @@ impl Default for CodeCacheConfig {
     fn default() -> Self {
         defaults()
     }
-}
-
-fn file(name: &str) -> Result<PathBuf, String> {
-    if name.is_empty() { Err("must not be empty".to_owned()) } else { Ok(name.into()) }
 }

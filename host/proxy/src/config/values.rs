@@ -1,6 +1,7 @@
 //! Checks of strings.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use http::uri::Authority;
 use http::{HeaderName, Method};
@@ -86,6 +87,11 @@ pub(super) fn route_name(name: &str) -> Result<String, String> {
         return Err(format!("`{NO_ROUTE}` is the name for requests that no route takes"));
     }
     Ok(name.to_owned())
+}
+
+/// Checks the name of a file.
+pub(super) fn file(name: &str) -> Result<PathBuf, String> {
+    if name.is_empty() { Err("must not be empty".to_owned()) } else { Ok(name.into()) }
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub(super) struct Peer {
     address: IpAddr,
     text: Rc<str>,
     is_trusted: bool,
+    /// Whether it speaks TLS.
+    is_secure: bool,
     /// Whether something that it said has been replaced.
     is_known_to_claim: Cell<bool>,
 }
@@ -68,8 +70,18 @@ impl Peer {
             address,
             text: address.to_string().into(),
             is_trusted: contains(trusted, address),
+            is_secure: false,
             is_known_to_claim: Cell::new(false),
         }
+    }
+
+    /// It speaks TLS.
+    pub(super) fn secure(&mut self) {
+        self.is_secure = true;
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     pub(super) fn address(&self) -> IpAddr {
@@ -99,7 +111,11 @@ impl Peer {
             element.extend_from_slice(b";host=");
             put_value(&mut element, host.as_bytes());
         }
-        element.extend_from_slice(b";proto=http");
+        element.extend_from_slice(if self.is_secure {
+            b";proto=https"
+        } else {
+            &b";proto=http"[..]
+        });
         HeaderValue::try_from(element).expect("its parts are valid values")
     }
 

@@ -36,6 +36,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::Cache(of) => policy::cache(of, say),
         EventKind::Component(of) => component::component(of, say),
         EventKind::Connection(of) => server::connection(of, say),
+        EventKind::Certificate(of) => server::certificate(of, say),
         EventKind::Server(of) => server::server(of, say),
         EventKind::Admin(of) => server::admin(of, say),
     }

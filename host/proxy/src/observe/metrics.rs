@@ -24,15 +24,17 @@ mod process;
 mod requests;
 mod scrape;
 
-pub use scrape::{BudgetSample, ComponentSample, PlacesSample, PolicySample, Scrape};
+pub use scrape::{
+    BudgetSample, CertificateSample, ComponentSample, PlacesSample, PolicySample, Scrape,
+};
 
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    AdaptiveLimiterEvent, AdminEvent, AttemptEvent, CacheEvent, CallEvent, CircuitBreakerEvent,
-    ComponentEvent, ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent,
-    HedgeEvent, KeysEvent, Observer, Policy, QueueEvent, Request, RequestFlaw, RetryEvent,
-    ServerEvent, TimeoutEvent,
+    AdaptiveLimiterEvent, AdminEvent, AttemptEvent, CacheEvent, CallEvent, CertificateEvent,
+    CircuitBreakerEvent, ComponentEvent, ConnectionEvent, ConnectionLimit, Denial, Event,
+    EventKind, FallbackEvent, HandshakeFailure, HedgeEvent, KeysEvent, Observer, Policy,
+    QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -51,6 +53,9 @@ pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 /// Why a call is refused for which there is no place.
 const IN_FLIGHT: &str = "in-flight";
+
+/// The versions of TLS that clients may speak.
+const TLS_VERSIONS: [&str; 2] = ["1.2", "1.3"];
 
 /// Counts events. Shared by everybody who emits.
 #[derive(Debug)]
@@ -90,6 +95,10 @@ pub struct Metrics {
     excused: Counters<1>,
     connections_ended: Counters<1>,
     connections_delayed: Counter,
+    handshakes: Counters<2>,
+    handshakes_failed: Counters<1>,
+    handshakes_delayed: Counter,
+    certificates: Counters<2>,
     worker_stalls: Counter,
     admin_denied: Counters<1>,
     admin_changes: Counter,
@@ -202,6 +211,18 @@ impl Metrics {
                 "Clients that had to wait until a connection ended or became idle",
                 Counter::default(),
             ),
+            handshakes: new.counters("tls_handshakes", "Handshakes of TLS that ended well"),
+            handshakes_failed: new
+                .counters("tls_handshakes_failed", "Handshakes of TLS that failed, by the reason"),
+            handshakes_delayed: new.register(
+                "tls_handshakes_delayed",
+                "Clients that had to wait until another's handshake of TLS ended",
+                Counter::default(),
+            ),
+            certificates: new.counters(
+                "certificate_loads",
+                "Times that a changed file of certificates was read, and taken or rejected",
+            ),
             worker_stalls: new.register(
                 "worker_stalls",
                 "Times that a worker was blocked for too long",
@@ -269,6 +290,24 @@ impl Metrics {
         }
         of(&self.quarantines, [("component", component.into())]);
         of(&self.excused, [("component", component.into())]);
+    }
+
+    /// Makes the series of handshakes and of certificates' files appear, at 0.
+    pub fn announce_tls<'a>(&self, files: impl IntoIterator<Item = &'a str>) {
+        for version in TLS_VERSIONS {
+            for is_resumed in [false, true] {
+                of(&self.handshakes, handshake_labels(version, is_resumed));
+            }
+        }
+        for reason in HandshakeFailure::ALL {
+            of(&self.handshakes_failed, [("reason", reason.name().into())]);
+        }
+        for file in files {
+            for result in ["replaced", "rejected"] {
+                let labels = [("file", file.to_owned().into()), ("result", result.into())];
+                of(&self.certificates, labels);
+            }
+        }
     }
 
     /// Everything, for Prometheus: the body that goes with [`CONTENT_TYPE`].
@@ -413,7 +452,23 @@ impl Metrics {
             EventKind::Connection(ConnectionEvent::Ended { limit, .. }) => {
                 of(&self.connections_ended, [("limit", limit.key().into())])
             }
+            &EventKind::Connection(ConnectionEvent::Secured { version, is_resumed }) => {
+                of(&self.handshakes, handshake_labels(version, is_resumed))
+            }
+            EventKind::Connection(ConnectionEvent::HandshakeFailed { reason, .. }) => {
+                of(&self.handshakes_failed, [("reason", reason.name().into())])
+            }
+            EventKind::Certificate(event) => {
+                let (file, result) = match event {
+                    CertificateEvent::Replaced { file, .. } => (file, "replaced"),
+                    CertificateEvent::Rejected { file, .. } => (file, "rejected"),
+                };
+                of(&self.certificates, [("file", file.clone().into()), ("result", result.into())])
+            }
             EventKind::Server(ServerEvent::Full { .. }) => self.connections_delayed.clone(),
+            EventKind::Server(ServerEvent::HandshakesFull { .. }) => {
+                self.handshakes_delayed.clone()
+            }
             EventKind::Server(ServerEvent::WorkerStalled { .. }) => self.worker_stalls.clone(),
             // The state shows who is back; nobody is asked after a loss.
             EventKind::Server(
@@ -488,6 +543,11 @@ fn of_policy(route: Option<&Arc<str>>, policy: Option<&Arc<str>>) -> Labels<2> {
 
 fn unread_labels(reason: &'static str) -> Labels<2> {
     [("route", NO_ROUTE.into()), ("reason", reason.into())]
+}
+
+fn handshake_labels(version: &'static str, is_resumed: bool) -> Labels<2> {
+    let resumed = if is_resumed { "true" } else { "false" };
+    [("version", version.into()), ("resumed", resumed.into())]
 }
 
 fn load(component: &Arc<str>, result: &'static str) -> Labels<2> {

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::accepted::Accepted;
-use super::door::{Departing, Reserve};
+use super::door::{Departing, Reserve, Visitors};
 use super::places::{AddressPlace, AddressPlaces, ConnectionPlace, ConnectionPlaces};
 use super::worker::Workers;
 use crate::config::ListenerConfig;
@@ -37,6 +37,7 @@ pub(super) struct Acceptor<'a> {
     /// `None`: an address may have any number of connections.
     of_addresses: Option<Arc<AddressPlaces>>,
     trusted: &'a [IpNet],
+    visitors: Visitors,
     observers: &'a Observers,
     log: &'a Log,
     full: Seldom,
@@ -62,6 +63,7 @@ impl<'a> Acceptor<'a> {
             places,
             of_addresses,
             trusted: &limits.trusted,
+            visitors: if limits.tls.is_some() { Visitors::OverTls } else { Visitors::Plain },
             observers,
             log,
             full: Seldom::default(),
@@ -84,7 +86,7 @@ impl<'a> Acceptor<'a> {
                 }
             };
             let Ok(of_address) = self.place_of_address(client) else {
-                self.departing.tell(stream);
+                self.departing.tell(stream, self.visitors);
                 continue;
             };
             let Some(place) = self.place().await else { return };
@@ -135,7 +137,7 @@ impl<'a> Acceptor<'a> {
     async fn pause(&mut self, error: &io::Error) {
         let is_exhausted = sockets::is_of_our_own(error);
         if is_exhausted {
-            self.reserve.turn_away(self.listener);
+            self.reserve.turn_away(self.listener, self.visitors);
         }
         if self.exhausted.count(Instant::now()).is_some() {
             let turned_away = self.reserve.take_turned_away();

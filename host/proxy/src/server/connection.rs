@@ -22,6 +22,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,8 +32,8 @@ use fusebox_resilience::{ConnectionLimit, Error, clock};
 use futures_util::future::LocalBoxFuture;
 use http::header;
 use http_body::Body;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::io::AsyncWrite;
+use tokio::time::{Instant, timeout};
 
 use super::date::Dates;
 use super::idle::{IdlePlace, IdleQueue, WaitEnd};
@@ -40,7 +41,7 @@ use super::incoming::{HEAD_READ, Incoming, IncomingBody};
 use super::linger::{drain, linger};
 use super::pace::Pace;
 use super::shutdown::Shutdown;
-use super::socket::Wire;
+use super::socket::{ClientStream, Wire};
 use crate::config::ListenerConfig;
 use crate::handler::{Begun, ClientBody, ClientResponse, RequestHandler};
 use crate::headers::Hop;
@@ -48,6 +49,7 @@ use crate::interim;
 use crate::reply::Unread;
 use crate::sending::{OutgoingMessage, SendError};
 use crate::stall::Stall;
+use crate::tls::ListenerTls;
 
 /// So many requests of one connection are begun without a look at the others: a client that sends
 /// many at once must not delay its neighbours. The runtime looks for what has come on other
@@ -68,6 +70,9 @@ const LINGER: Duration = Duration::from_secs(30);
 /// The same after what was no request, or came too slowly.
 const LINGER_REFUSED: Duration = Duration::from_secs(2);
 
+/// How long a client may take to hear that its connection ends.
+const CLOSE: Duration = Duration::from_secs(5);
+
 /// What the connections of a worker share.
 pub(super) struct Shared {
     pub(super) handler: Rc<RequestHandler>,
@@ -75,6 +80,8 @@ pub(super) struct Shared {
     pub(super) shutdown: Rc<Shutdown>,
     pub(super) idle: Rc<IdleQueue>,
     pub(super) dates: Dates,
+    /// `None`: clients do not speak TLS.
+    pub(super) tls: Option<Arc<ListenerTls>>,
 }
 
 /// A client's connection over a stream.
@@ -110,9 +117,11 @@ enum After {
     /// answer.
     Linger(Duration),
     Close,
+    /// It ends within an answer, which must not look whole.
+    Break,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
+impl<S: ClientStream> Connection<S> {
     /// Over a stream whose socket has this wire.
     pub(super) fn new(stream: S, wire: Wire, hop: Hop, shared: Rc<Shared>) -> Self {
         let limits = &shared.limits;
@@ -138,8 +147,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         }
     }
 
-    /// Serves requests until the connection ends.
-    pub(super) async fn serve(&mut self) {
+    /// Serves requests until the connection ends. Returns whether all that was to be sent has been.
+    pub(super) async fn serve(&mut self) -> bool {
         loop {
             let after = match poll_fn(|cx| self.poll_next(cx)).await {
                 Ok((begun, exchange)) => self.exchange(begun, exchange).await,
@@ -151,10 +160,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             }
             match after {
                 After::Next => {}
-                After::Linger(time) => return linger(&self.incoming, time).await,
-                After::Close => return,
+                After::Linger(time) => {
+                    linger(&self.incoming, time).await;
+                    return true;
+                }
+                After::Close => return true,
+                After::Break => return false,
             }
         }
+    }
+
+    /// Answers that there is no TLS in what came, and reads the rest away.
+    pub(super) async fn refuse_plain(&mut self) {
+        if let After::Linger(time) = self.refuse(Unread::Plain).await {
+            linger(&self.incoming, time).await;
+        }
+    }
+
+    /// Tells the client that this is the end, which it may take its time to hear.
+    pub(super) async fn close(&self) {
+        let closed = poll_fn(|cx| self.incoming.borrow_mut().stream().poll_shutdown(cx));
+        timeout(CLOSE, closed).await.ok();
     }
 
     /// Waits for a request, and takes it on.
@@ -231,9 +257,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
                 let mut outgoing = None;
                 self.wait(begun, &mut exchange, &mut outgoing).await;
                 // Without one, the call has been cancelled, or the client has left.
-                let Some(outgoing) = &mut outgoing else { return After::Close };
+                let Some(outgoing) = &mut outgoing else { return After::Break };
                 if !self.send(outgoing).await {
-                    return After::Close;
+                    return After::Break;
                 }
                 // With the body, the call ends.
             }
@@ -295,7 +321,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
         let mut outgoing = self.encode(answer, &mut HttpExchange::without_request());
         match self.send(&mut outgoing).await {
             true => After::Linger(LINGER_REFUSED),
-            false => After::Close,
+            false => After::Break,
         }
     }
 
@@ -370,25 +396,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     {
         let before = outgoing.sent();
         let mut writer = Writer(&self.incoming);
+        let mut is_sent = false;
         if !*is_broken {
             match outgoing.poll_send(&mut writer, cx) {
-                Poll::Ready(Ok(())) => return Poll::Ready(true),
+                Poll::Ready(Ok(())) => is_sent = true,
                 Poll::Ready(Err(SendError::Io(_))) => return Poll::Ready(false),
                 Poll::Ready(Err(SendError::Body(_))) => *is_broken = true,
                 Poll::Pending => {}
             }
         }
         // What came before the break is for the client, who sees that the rest is missing.
-        if *is_broken && outgoing.poll_flush(&mut writer, cx).is_ready() {
-            return Poll::Ready(false);
+        if *is_broken {
+            is_sent = outgoing.poll_flush(&mut writer, cx).is_ready();
         }
+        let is_held_back = match Pin::new(&mut writer).poll_flush(cx) {
+            Poll::Ready(Err(_)) => return Poll::Ready(false),
+            flushed => flushed.is_pending(),
+        };
+        if is_sent && !is_held_back {
+            return Poll::Ready(!*is_broken);
+        }
+        let is_blocked = outgoing.is_blocked() || is_held_back;
         let sent = outgoing.sent() - before;
-        if sent > 0 || !outgoing.is_blocked() {
+        if sent > 0 || !is_blocked {
             self.sending.moved(sent);
         }
-        if outgoing.is_blocked()
-            && let Poll::Ready(limit) = self.sending.poll_wait(cx)
-        {
+        if is_blocked && let Poll::Ready(limit) = self.sending.poll_wait(cx) {
             self.shared.handler.end_connection(limit, &self.hop);
             return Poll::Ready(false);
         }
@@ -419,7 +452,7 @@ fn refused<T>(unread: Unread) -> Poll<Result<T, NoRequest>> {
 }
 
 /// Notices a client that leaves within its exchange.
-fn poll_left<S: AsyncRead + AsyncWrite + Unpin>(
+fn poll_left<S: ClientStream>(
     incoming: &RefCell<Incoming<S>>,
     wire: &Wire,
     departure: &mut Option<LocalBoxFuture<'static, ()>>,
@@ -444,7 +477,7 @@ fn poll_left<S: AsyncRead + AsyncWrite + Unpin>(
 /// Writes to a client.
 struct Writer<'a, S>(&'a RefCell<Incoming<S>>);
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Writer<'_, S> {
+impl<S: ClientStream> AsyncWrite for Writer<'_, S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -462,7 +495,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Writer<'_, S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().stream().poll_flush(cx)
+        match S::HOLDS_BACK {
+            true => self.0.borrow_mut().stream().poll_flush(cx),
+            false => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -32,6 +32,14 @@ const EXHAUSTED: &[u8] = unavailable!("proxy_internal_error", "out of resources"
 /// The answer to a client whose address has as many connections as it may have.
 const TOO_MANY: &[u8] = unavailable!("http_request_denied", "too many connections");
 
+/// Who stands at the door.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Visitors {
+    Plain,
+    /// A handshake would be too much for those who are not let in: their sockets are closed.
+    OverTls,
+}
+
 /// What can't be read or written now is not waited for.
 fn tell(stream: &TcpStream, answer: &[u8]) {
     // With something unread the connection would be reset, and the answer lost.
@@ -64,12 +72,14 @@ impl Reserve {
     }
 
     /// Tells the clients that wait.
-    pub(super) fn turn_away(&mut self, listener: &TcpListener) {
+    pub(super) fn turn_away(&mut self, listener: &TcpListener, visitors: Visitors) {
         self.descriptor = None;
         for _ in 0..Self::CLIENTS {
             let Some(Ok((stream, _))) = listener.accept().now_or_never() else { break };
             self.turned_away += 1;
-            tell(&stream, EXHAUSTED);
+            if let Visitors::Plain = visitors {
+                tell(&stream, EXHAUSTED);
+            }
         }
         self.descriptor = Self::take();
     }
@@ -95,8 +105,11 @@ impl Departing {
     const REST: u64 = 64 * 1024;
 
     /// Tells a client that its address has too many connections.
-    pub(super) fn tell(&mut self, stream: TcpStream) {
+    pub(super) fn tell(&mut self, stream: TcpStream, visitors: Visitors) {
         while self.0.try_join_next().is_some() {}
+        if let Visitors::OverTls = visitors {
+            return;
+        }
         tell(&stream, TOO_MANY);
         if self.0.len() >= Self::MOST {
             return;

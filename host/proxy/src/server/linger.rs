@@ -24,9 +24,13 @@ pub(super) async fn linger<S>(incoming: &RefCell<Incoming<S>>, time: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let closed = poll_fn(|cx| incoming.borrow_mut().stream().poll_shutdown(cx)).await;
+    let closed = poll_fn(|cx| incoming.borrow_mut().stream().poll_shutdown(cx));
+    // Above TLS the client has to take some bytes for it.
+    if !matches!(timeout(SILENCE, closed).await, Ok(Ok(()))) {
+        return;
+    }
     let reading = async {
-        while closed.is_ok() {
+        loop {
             let read = poll_fn(|cx| {
                 let incoming = &mut *incoming.borrow_mut();
                 incoming.buffer.clear();

@@ -9,6 +9,12 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+/// What a client's bytes go over.
+pub(super) trait ClientStream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Whether it may hold back what it has taken to send, until it is flushed.
+    const HOLDS_BACK: bool;
+}
+
 /// A client's bytes. What is above it (TLS, say) may wrap it: the [`Wire`] stays as it is.
 pub(super) struct Socket {
     reader: OwnedReadHalf,
@@ -29,6 +35,15 @@ impl Socket {
         Wire(self.writer.clone())
     }
 
+    /// Waits for the first byte, which is still to be read then. `None`: the client has left.
+    pub(super) async fn peek(&mut self) -> Option<u8> {
+        let mut first = [0];
+        match self.reader.peek(&mut first).await {
+            Ok(1..) => Some(first[0]),
+            _ => None,
+        }
+    }
+
     fn poll_writing(
         &self,
         cx: &mut Context<'_>,
@@ -43,6 +58,10 @@ impl Socket {
             }
         }
     }
+}
+
+impl ClientStream for Socket {
+    const HOLDS_BACK: bool = false;
 }
 
 impl Wire {

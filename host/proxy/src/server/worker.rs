@@ -28,6 +28,7 @@ use crate::config::{ForwardedHeaders, ListenerConfig};
 use crate::handler::{CallPlaces, RequestHandler};
 use crate::headers::ForwardedRules;
 use crate::route::RouteTable;
+use crate::tls::ListenerTls;
 
 /// How long a worker may take to end after all its connections have been cut.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -41,6 +42,8 @@ const GIVE_BACK: u64 = 5;
 pub(crate) struct WorkerContext {
     pub(crate) routes: Arc<RouteTable>,
     pub(crate) limits: ListenerConfig,
+    /// `None`: clients do not speak TLS.
+    pub(crate) tls: Option<Arc<ListenerTls>>,
     pub(crate) observers: Observers,
     pub(crate) components: Components,
     /// The places for calls of all workers. `None`: there may be any number.
@@ -194,7 +197,8 @@ fn work(
         let idle = Rc::new(IdleQueue::new(load.clone()));
         upkeep.spawn_local(idle.clone().expire(limits.idle_timeout.0));
         let dates = Dates::default();
-        let serving = Rc::new(Shared { handler, limits, shutdown, idle, dates });
+        let tls = shared.tls.clone();
+        let serving = Rc::new(Shared { handler, limits, shutdown, idle, dates, tls });
         loop {
             let (accepted, counted) = tokio::select! {
                 errand = errands.recv() => match errand {

@@ -39,6 +39,7 @@ mod routing;
 mod shortage;
 mod slow_clients;
 mod support;
+mod tls;
 mod upstreams;
 #[cfg(target_os = "linux")]
 mod workers;

@@ -51,6 +51,51 @@ impl ConnectionLimit {
     }
 }
 
+/// Why a handshake of TLS fails: what the other side does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// It leaves.
+    Left,
+    /// It is too slow.
+    Timeout,
+    /// It has no certificate, and needs one.
+    NoCertificate,
+    /// Its certificate is not taken.
+    Certificate,
+    /// It has no version, cipher suite or protocol that we have.
+    Incompatible,
+    /// It breaks off, and says why.
+    Alert,
+    /// It sends what is not TLS, or wrong.
+    Invalid,
+}
+
+impl HandshakeFailure {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::Left,
+        Self::Timeout,
+        Self::NoCertificate,
+        Self::Certificate,
+        Self::Incompatible,
+        Self::Alert,
+        Self::Invalid,
+    ];
+
+    /// Its word in log and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Timeout => "timeout",
+            Self::NoCertificate => "no-certificate",
+            Self::Certificate => "certificate",
+            Self::Incompatible => "incompatible",
+            Self::Alert => "alert",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 /// Something happened on a client's connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConnectionEvent {
@@ -75,6 +120,24 @@ pub enum ConnectionEvent {
         /// Which one.
         limit: ConnectionLimit,
         /// How often it did so since that was last to be told; `None` if that was a moment ago.
+        count: Option<u64>,
+    },
+    /// A handshake of TLS has ended well: what comes is secret from here on.
+    Secured {
+        /// The version of TLS.
+        version: &'static str,
+        /// Whether it resumes an earlier session.
+        is_resumed: bool,
+    },
+    /// A handshake of TLS has failed, and the connection ends.
+    HandshakeFailed {
+        /// The client's address.
+        client: IpAddr,
+        /// Why, in a word.
+        reason: HandshakeFailure,
+        /// Why, in words.
+        words: String,
+        /// How often that happened since it was last to be told; `None` if that was a moment ago.
         count: Option<u64>,
     },
 }

@@ -13,6 +13,14 @@ pub enum ServerEvent {
         /// moment ago.
         count: Option<u64>,
     },
+    /// All places for handshakes of TLS are taken: a client has to wait.
+    HandshakesFull {
+        /// How many places there are.
+        places: usize,
+        /// How many clients had to wait since that was last to be told; `None` if that was a
+        /// moment ago.
+        count: Option<u64>,
+    },
     /// A worker is blocked: it gets no more connections, and the process ends if it stays so.
     WorkerStalled {
         /// Its number, from 0.

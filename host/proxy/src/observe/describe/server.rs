@@ -1,6 +1,8 @@
 //! What happens on connections, to the server and on the admin listener.
 
-use fusebox_resilience::{AdminEvent, ConnectionEvent, ConnectionLimit, ServerEvent};
+use fusebox_resilience::{
+    AdminEvent, CertificateEvent, ConnectionEvent, ConnectionLimit, ServerEvent,
+};
 
 use super::say::Say;
 use super::words::milliseconds;
@@ -33,9 +35,36 @@ pub(super) fn connection(of: &ConnectionEvent, say: &impl Say) {
                 line.field("limit", limit.key()).field("ip", client).field("count", count);
             });
         }
+        &ConnectionEvent::Secured { version, is_resumed } => {
+            say.say(Level::Debug, "Connection secured", |line| {
+                line.field("tls", version).field("resumed", is_resumed);
+            });
+        }
+        ConnectionEvent::HandshakeFailed { client, reason, words, count: Some(count) } => {
+            say.say(Level::Info, format_args!("TLS handshake failed: {words}"), |line| {
+                line.field("reason", reason.name()).field("ip", client).field("count", count);
+            });
+        }
         // A moment after the last one: counted, and told with the next.
         ConnectionEvent::Refused { count: None, .. }
-        | ConnectionEvent::Ended { count: None, .. } => {}
+        | ConnectionEvent::Ended { count: None, .. }
+        | ConnectionEvent::HandshakeFailed { count: None, .. } => {}
+    }
+}
+
+pub(super) fn certificate(of: &CertificateEvent, say: &impl Say) {
+    match of {
+        CertificateEvent::Replaced { file, until } => {
+            say.say(Level::Info, "Certificate replaced", |line| {
+                let until = until.and_then(|until| jiff::Timestamp::try_from(until).ok());
+                line.text("file", file.as_bytes()).maybe("until", until);
+            });
+        }
+        CertificateEvent::Rejected { file, reason } => {
+            say.say(Level::Error, format_args!("Certificate rejected: {reason}"), |line| {
+                line.text("file", file.as_bytes());
+            });
+        }
     }
 }
 
@@ -46,8 +75,14 @@ pub(super) fn server(of: &ServerEvent, say: &impl Say) {
                 line.field("max_connections", places).field("count", count);
             });
         }
+        ServerEvent::HandshakesFull { places, count: Some(count) } => {
+            say.say(Level::Warn, "all places for TLS handshakes are taken", |line| {
+                line.field("max_handshakes", places).field("count", count);
+            });
+        }
         // A moment after the last one: counted, and told with the next.
-        ServerEvent::Full { count: None, .. } => {}
+        ServerEvent::Full { count: None, .. } | ServerEvent::HandshakesFull { count: None, .. } => {
+        }
         ServerEvent::WorkerStalled { worker, silence } => {
             say.say(Level::Error, format_args!("Worker {worker} stalled"), |line| {
                 line.field("worker", worker).field("silent_ms", milliseconds(silence));

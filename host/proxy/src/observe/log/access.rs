@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use fusebox_resilience::{
-    BodyEnd, CallEvent, ErrorKind, Failure, GrpcStatus, Origin, Provenance, Request,
+    BodyEnd, CallEvent, ClientCertificate, ErrorKind, Failure, GrpcStatus, Origin, Provenance,
+    Request,
 };
 use http::{HeaderMap, StatusCode, header};
 
@@ -95,6 +96,10 @@ impl<'a> AccessLine<'a> {
         line.piece("\",\"referer\":\"").text_value(said.referer.unwrap_or_default());
         line.piece("\",\"user_agent\":\"").text_value(said.user_agent.unwrap_or_default());
         line.piece("\",\"length\":").number(said.length());
+        if let Some(ClientCertificate { subject, names }) = request.certificate() {
+            line.open("certificate").text("subject", subject.as_bytes()).field("names", names);
+            line.close();
+        }
 
         line.piece("},\"response\":{\"time\":").time(now);
         line.piece(",\"latency\":")

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fusebox_resilience::{BudgetStatus, ComponentId, Shown};
 use fusebox_wasm::{CallHistogram, ComponentStanding};
@@ -25,6 +26,8 @@ pub struct Scrape {
     pub budgets: Vec<BudgetSample>,
     /// The components, those on their way out included.
     pub components: Vec<ComponentSample>,
+    /// The certificates in use.
+    pub certificates: Vec<CertificateSample>,
     /// See `Log::dropped`.
     pub log_lines_dropped: u64,
 }
@@ -77,6 +80,28 @@ impl BudgetSample {
             let labels = [("budget", name.into())];
             of(&calls, labels.clone()).inc_by(as_gauge(status.calls_in_flight as u64));
             of(&extras, labels).inc_by(as_gauge(status.extras_in_flight as u64));
+        }
+    }
+}
+
+/// A certificate in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateSample {
+    /// Its file, as the configuration names it.
+    pub file: String,
+    /// Until when it is valid.
+    pub until: SystemTime,
+}
+
+impl CertificateSample {
+    fn register(certificates: &[Self], new: &mut Families<'_>) {
+        let expiry: Gauges<1> = new.gauges(
+            "certificate_expiry_timestamp_seconds",
+            "When a certificate in use expires, in seconds since 1970",
+        );
+        for Self { file, until } in certificates {
+            let until = until.duration_since(UNIX_EPOCH).unwrap_or_default();
+            of(&expiry, [("file", file.clone().into())]).set(as_gauge(until.as_secs()));
         }
     }
 }
@@ -173,6 +198,7 @@ impl Scrape {
             policy.register(&mut new, &mut gauges);
         }
         BudgetSample::register(&self.budgets, &mut new);
+        CertificateSample::register(&self.certificates, &mut new);
         let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
         let instances: Gauges<1> =
             new.gauges("component_instances", "Instances of a component that are alive");

@@ -4,7 +4,7 @@ mod by_thread;
 mod of_process;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use fusebox_resilience::testing::{NoParts, call};
 use fusebox_resilience::{
@@ -356,6 +356,10 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         policies: vec![breaker, retry, throttler],
         budgets: vec![budget(20, 3), budget(1, 2)],
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
+        certificates: vec![CertificateSample {
+            file: "b.pem".to_owned(),
+            until: UNIX_EPOCH + Duration::from_secs(42),
+        }],
         log_lines_dropped: 7,
     };
     let is_of_duration = |line: &String| line.starts_with("component_call_seconds");
@@ -368,6 +372,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
             r#"budget_calls{budget="http://b"} 21"#,
             r#"budget_extras{budget="http://b"} 5"#,
             "calls_in_flight 2",
+            r#"certificate_expiry_timestamp_seconds{file="b.pem"} 42"#,
             r#"circuit_breaker_state{policy="breaker",state="half-open"} 1"#,
             r#"component_calls_skipped_total{component="service-b"} 2"#,
             r#"component_calls_total{component="service-b"} 15"#,
