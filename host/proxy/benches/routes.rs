@@ -15,6 +15,7 @@ fn table(routes: impl Iterator<Item = RouteMatch>) -> RouteTable {
         pipeline: Pipeline::new(Vec::new()),
         upstream: 0,
         replay_limit: ReplayLimit::default(),
+        is_grpc: false,
         priority: None,
     };
     RouteTable::new(routes.map(route).collect(), Vec::new(), None)

@@ -196,8 +196,12 @@ impl<'a> Compilation<'a> {
         let mut policies = PoliciesByName::new();
         for (name, config) in &self.config.policies {
             let path = format!("policies.{name}");
+            let is_of_grpc = self.is_of_grpc(name);
             for Problem { path: key, message } in config.warnings() {
-                self.warn(&format!("{path}.{key}"), message);
+                // All of gRPC is POST: what may be repeated is said by the choice of routes.
+                if !(is_of_grpc && key == "methods") {
+                    self.warn(&format!("{path}.{key}"), message);
+                }
             }
             let name: Arc<str> = name.as_str().into();
             match config.build_any(name.clone(), parts) {
@@ -208,6 +212,13 @@ impl<'a> Compilation<'a> {
             }
         }
         policies
+    }
+
+    /// Whether all routes of a policy are routes of gRPC.
+    fn is_of_grpc(&self, policy: &String) -> bool {
+        let routes = self.config.routes.values();
+        let mut of_policy = routes.filter(|route| route.policies.contains(policy)).peekable();
+        of_policy.peek().is_some() && of_policy.all(|route| route.grpc)
     }
 
     fn routes(&self, policies: &PoliciesByName) -> RouteTable {
@@ -244,6 +255,7 @@ impl<'a> Compilation<'a> {
                 pipeline,
                 upstream,
                 replay_limit,
+                is_grpc: route.grpc,
                 priority: route.priority,
             });
         }

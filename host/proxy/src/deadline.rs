@@ -65,9 +65,9 @@ pub struct ClientDeadline {
 
 impl ClientDeadline {
     /// What these of the headers say; of several times the shortest.
-    pub fn of(headers: &HeaderMap, known: &[DeadlineHeader]) -> Self {
+    pub fn of(headers: &HeaderMap, known: impl IntoIterator<Item = DeadlineHeader>) -> Self {
         let mut said = Self::default();
-        for &header in known {
+        for header in known {
             for value in headers.get_all(header.header()) {
                 match value.to_str().ok().and_then(|text| read(header, text)) {
                     Some(SaidDeadline::After(time)) => {
@@ -175,7 +175,7 @@ mod tests {
 
     fn said(header: DeadlineHeader, value: &'static str) -> ClientDeadline {
         let headers = HeaderMap::from_iter([(header.header(), HeaderValue::from_static(value))]);
-        ClientDeadline::of(&headers, &DeadlineHeader::ALL)
+        ClientDeadline::of(&headers, DeadlineHeader::ALL)
     }
 
     #[test]
@@ -219,11 +219,12 @@ mod tests {
                 |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)),
             ),
         );
-        let after = |known: &[DeadlineHeader]| ClientDeadline::of(&headers, known).after;
+        let after =
+            |known: &[DeadlineHeader]| ClientDeadline::of(&headers, known.iter().copied()).after;
         assert_eq!(after(&DeadlineHeader::ALL), Some(Duration::from_secs(2)));
         assert_eq!(after(&[DeadlineHeader::GrpcTimeout]), Some(Duration::from_secs(3)));
         assert_eq!(after(&[]), None);
-        let all = ClientDeadline::of(&headers, &DeadlineHeader::ALL);
+        let all = ClientDeadline::of(&headers, DeadlineHeader::ALL);
         assert_eq!(all.invalid, Some(DeadlineHeader::RequestTimeoutMs));
     }
 

@@ -1,6 +1,13 @@
 //! What gRPC clients and servers say to each other in headers.
 
-use http::HeaderValue;
+use fusebox_resilience::{GrpcStatus, ResponseBody};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Body;
+
+/// What says how a call has ended.
+const ENDS: [HeaderName; 3] =
+    [GrpcStatus::HEADER, MESSAGE, HeaderName::from_static("grpc-status-details-bin")];
+pub(crate) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Whether a message of this content type is one of gRPC or of one of its relatives, such as
 /// gRPC-Web: a client of any of them finds its status in a head without a body.
@@ -8,6 +15,17 @@ pub(crate) fn speaks(content_type: &HeaderValue) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let kind = content_type.as_bytes().get(..GRPC.len());
     kind.is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC))
+}
+
+/// Puts the status that an answer's head says behind its body, if it has one. Whoever makes a
+/// response in place of a server's can give it headers only, and clients look for the status in
+/// the head of an answer without messages alone.
+pub(crate) fn end_by_trailers(headers: &mut HeaderMap, body: &mut ResponseBody) {
+    if body.is_end_stream() || !headers.contains_key(GrpcStatus::HEADER) {
+        return;
+    }
+    let taken = ENDS.into_iter().filter_map(|name| Some((name.clone(), headers.remove(name)?)));
+    body.put_trailers(taken.collect());
 }
 
 /// A text as `grpc-message` has it: UTF-8, of which all that is not printable ASCII, and `%`, is

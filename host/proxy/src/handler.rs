@@ -21,7 +21,7 @@ use fusebox_http1::RequestHead;
 use fusebox_resilience::{
     Background, Call, CallEvent, ConnectionEvent, ConnectionLimit, Error, ErrorKind,
     HandshakeFailure, Observers, Random, ReplayMemory, Request as ClientRequest, RequestBody,
-    RequestFlaw, ResponseBody, Scope, ServerEvent, Worker, clock,
+    RequestFlaw, ResponseBody, Scope, ServerEvent, Worker, clock, is_grpc,
 };
 use http::{HeaderMap, HeaderValue, Request, request};
 use http_body::Body;
@@ -188,7 +188,8 @@ impl RequestHandler {
             let body = ClientRequestBody::new(incoming, self.max_body);
             RequestBody::kept_in(Box::pin(body), replay_limit, &self.replay_memory)
         });
-        let deadline = self.deadline(&head, hop);
+        let is_grpc = route.is_some_and(|route| route.is_grpc) && is_grpc(&head.headers);
+        let deadline = self.deadline(&head, hop, is_grpc);
         let mut request = ClientRequest::new(id, name, head, wall_clock::now());
         if let Some(after) = deadline.after {
             request.set_deadline(after);
@@ -200,6 +201,9 @@ impl RequestHandler {
             request.set_certificate(certificate.clone());
         }
         request.set_level(level);
+        if is_grpc {
+            request.set_grpc();
+        }
         let call = Call::new(request, body, self.worker.clone());
         if call.reporter().wants_details() {
             call.reporter().emit_own(CallEvent::Started);
@@ -341,11 +345,15 @@ impl RequestHandler {
         Ok(place)
     }
 
-    /// How long somebody waits for the answer.
-    fn deadline(&self, head: &request::Parts, hop: &Hop) -> ClientDeadline {
+    /// How long somebody waits for the answer. By gRPC anybody may say so: it only shortens.
+    fn deadline(&self, head: &request::Parts, hop: &Hop, is_grpc: bool) -> ClientDeadline {
         let mut said = ClientDeadline::default();
-        if !self.deadline_headers.is_empty() && hop.is_trusted() {
-            said = ClientDeadline::of(&head.headers, &self.deadline_headers);
+        let is_told = !self.deadline_headers.is_empty() && hop.is_trusted();
+        if is_told || is_grpc {
+            let told = if is_told { &*self.deadline_headers } else { &[] };
+            let grpc = is_grpc.then_some(DeadlineHeader::GrpcTimeout);
+            let grpc = grpc.filter(|header| !told.contains(header));
+            said = ClientDeadline::of(&head.headers, told.iter().copied().chain(grpc));
         }
         if let Some(longest) = self.max_deadline {
             said.after = Some(said.after.map_or(longest, |after| after.min(longest)));

@@ -98,6 +98,9 @@ impl Proxy {
         let Running { routes, components, tls, .. } = &*running;
         for route in routes.routes() {
             metrics.announce_route(&route.name);
+            if route.is_grpc {
+                metrics.announce_grpc(&route.name);
+            }
             for policy in route.pipeline.policies() {
                 metrics.announce_policy(&route.name, &**policy);
             }

@@ -16,7 +16,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{grpc, headers};
 
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// A response that the proxy makes itself.
@@ -243,7 +242,7 @@ impl Refusal {
         headers.insert(header::CONTENT_TYPE, content_type.clone());
         headers
             .insert(GrpcStatus::HEADER, HeaderValue::from(u16::from(self.grpc_status().number())));
-        headers.insert(GRPC_MESSAGE, grpc::message(&title));
+        headers.insert(grpc::MESSAGE, grpc::message(&title));
         self.put_proxy_status(&title, attempts, headers);
         if let Some(after) = self.retry_after() {
             headers.insert(GRPC_PUSHBACK, HeaderValue::from(whole_millis(after)));

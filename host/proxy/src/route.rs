@@ -34,6 +34,8 @@ pub struct Route {
     pub upstream: usize,
     /// How much of a request body is kept to send it again.
     pub replay_limit: ReplayLimit,
+    /// Whether its requests are calls by gRPC.
+    pub is_grpc: bool,
     /// How important its requests are, whatever is said of them.
     pub priority: Option<PriorityClass>,
 }

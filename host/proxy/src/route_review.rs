@@ -50,7 +50,7 @@ impl RouteReview {
                 "up to {connect_timeout} to connect, {response_timeout} to the response head"
             ),
             attempt: attempt(upstream),
-            review: Review::of(&pipeline, attempt(upstream), &others),
+            review: Review::of(&pipeline, attempt(upstream), route.grpc, &others),
             kept: if repeats { route.max_replay_body } else { ConfigSize(0) },
         })
     }
@@ -89,7 +89,8 @@ fn worst_of(name: &str, config: &Config, policies: &PoliciesByName, depth: u32) 
         return Worst { requests: None, time: None };
     };
     let others = |name: &str| worst_of(name, config, policies, depth - 1);
-    Review::of(&pipeline(&upstream.policies, policies), attempt(upstream), &others).worst
+    let policies = pipeline(&upstream.policies, policies);
+    Review::of(&policies, attempt(upstream), false, &others).worst
 }
 
 /// `route /: at most 3 requests for one, 33s to the response head; 64KiB of the request body kept`.

@@ -92,6 +92,9 @@ impl<'a> Attempt<'a> {
         let short = match outcome {
             Ok(response) => {
                 response.set_attempt(number);
+                if self.call.request().is_grpc() {
+                    response.answers_grpc();
+                }
                 AttemptOutcome::Response(response.status.as_u16())
             }
             Err(error) => {

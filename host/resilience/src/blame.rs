@@ -2,7 +2,7 @@
 //!
 //! Nothing, if the client or we are at fault, or if nobody asked the upstream. Else it is what
 //! `handle_if` makes of it; and a response that was taken for a success by its head is a failure if
-//! its body breaks off by the upstream's fault.
+//! its body breaks off by the upstream's fault, or its trailers say so.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub(crate) fn was_given_up_for_its_client(call: &Call, outcome: &Outcome) -> boo
         && call.is_owed(outcome.attempt())
 }
 
-/// A policy that counts a body that breaks off as one failure more.
+/// A policy that counts a late failure as one more.
 pub(crate) trait CountsLate: Send + Sync + 'static {
     /// What it counts it in.
     type Held: 'static;
@@ -74,11 +74,11 @@ pub(crate) trait CountsLate: Send + Sync + 'static {
     /// Which failures are some.
     fn handle_if(&self) -> &Condition;
 
-    /// The body of this attempt's response has broken off, and that is one.
+    /// What has become of this attempt's response is one.
     fn failed_late(&self, held: &Self::Held, attempt: u32, reporter: &Reporter);
 }
 
-/// Has `policy` hear of it if the body of this response, a success so far, breaks off.
+/// Has `policy` hear of it if this response, a success so far, becomes a failure.
 pub(crate) fn follow<T: CountsLate>(
     policy: &Arc<T>,
     held: impl FnOnce() -> T::Held,
@@ -119,10 +119,9 @@ struct LateFailure<T: CountsLate> {
 
 impl<T: CountsLate> OnEnd for LateFailure<T> {
     fn on_end(self: Box<Self>, end: BodyEnd) {
-        if let BodyEnd::Broken(kind) = end
-            && kind.origin() == Origin::Upstream
-            && !self.request.starved().is_long_owed()
-            && self.policy.handle_if().takes_late(self.reporter.request(), self.attempt, kind)
+        if let Some(cause) = end.late_failure()
+            && !cause.is_of_others(&self.request)
+            && self.policy.handle_if().takes_late(self.reporter.request(), self.attempt, cause)
         {
             self.policy.failed_late(&self.held, self.attempt, &self.reporter);
         }

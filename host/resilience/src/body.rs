@@ -12,8 +12,8 @@ mod response;
 mod starvation;
 mod stream;
 
-pub use end::BodyEnd;
 pub(crate) use end::OnEnd;
+pub use end::{BodyEnd, LateFailureCause};
 pub use kept::ReplayMemory;
 pub use request::{AttemptBody, BodyHold, ReplayLimit, RequestBody};
 pub use response::{Peek, ResponseBody};

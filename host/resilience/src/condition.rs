@@ -22,10 +22,10 @@ use futures_util::future::{Either, LocalBoxFuture};
 use http::Method;
 use smallvec::{SmallVec, smallvec};
 
-use crate::body::Peek;
+use crate::body::{LateFailureCause, Peek};
 use crate::call::Call;
 use crate::config::Problems;
-use crate::error::{ErrorKind, Origin};
+use crate::error::Origin;
 use crate::event::ConditionEvent;
 use crate::native::Native;
 use crate::outcome::{self, Outcome, OutcomeExt, Response};
@@ -34,7 +34,7 @@ use crate::predicate::{Exchange, Predicate, Verdict};
 use crate::request::Request;
 use crate::scope::Scope;
 use crate::slot::Slot;
-use tree::{Decider, Judged, Missing, Tree};
+use tree::{Decider, Judged, Missing, Seen, Tree};
 
 impl ConditionConfig {
     /// The condition for `slot`, whose answer without any condition is `default`. Problems go to
@@ -104,17 +104,22 @@ impl Condition {
 
     /// Whether it takes a failure that comes after the response head, when there is no outcome any
     /// more that a component could be asked about: then the default answers in its place.
-    pub(crate) fn takes_late(&self, request: &Request, attempt: u32, kind: ErrorKind) -> bool {
-        let failed = Err(kind.into());
+    pub(crate) fn takes_late(
+        &self,
+        request: &Request,
+        attempt: u32,
+        cause: LateFailureCause,
+    ) -> bool {
         match &self.decider {
-            Decider::Native(native) => native.takes(&failed),
+            Decider::Native(native) => native.takes_late(cause),
             Decider::Ask { only, .. } => {
-                only.as_ref().is_none_or(|only| only.takes(&failed)) && self.default.takes(&failed)
+                only.as_ref().is_none_or(|only| only.takes_late(cause))
+                    && self.default.takes_late(cause)
             }
             Decider::Tree(tree) => {
                 let method = &request.head().method;
-                let judged = Judged { method, attempt, outcome: &failed, is_behind: false };
-                tree.takes(judged, &|_| Some(self.default.takes(&failed))) == Ok(true)
+                let judged = Judged { method, attempt, seen: Seen::Late(cause) };
+                tree.takes(judged, &|_| Some(self.default.takes_late(cause))) == Ok(true)
             }
         }
     }
@@ -126,7 +131,7 @@ impl Condition {
             Decider::Native(native) => native.takes_behind(outcome),
             Decider::Ask { .. } => false,
             Decider::Tree(tree) => {
-                let judged = Judged { is_behind: true, ..judged(call, outcome) };
+                let judged = Judged { seen: Seen::Behind(outcome), ..judged(call, outcome) };
                 tree.takes(judged, &|_| None) == Ok(true)
             }
         }
@@ -262,7 +267,7 @@ impl Condition {
 
 fn judged<'a>(call: &'a Call, outcome: &'a Outcome) -> Judged<'a> {
     let method = &call.head().method;
-    Judged { method, attempt: outcome.attempt(), outcome, is_behind: false }
+    Judged { method, attempt: outcome.attempt(), seen: Seen::Outcome(outcome) }
 }
 
 /// A fallback's answer, and what only the client is to blame for.

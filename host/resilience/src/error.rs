@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
+use crate::grpc::GrpcStatus;
+
 /// A cause from below: an I/O error, an HTTP error, whatever broke a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -159,6 +161,8 @@ impl From<ErrorKind> for Error {
 pub enum Behind {
     /// A response with this status.
     Response(StatusCode),
+    /// A response that says this status of gRPC.
+    Grpc(GrpcStatus),
     /// This failure.
     Failure(ErrorKind),
 }

@@ -1,6 +1,13 @@
-//! gRPC's statuses: their names, and what an answer without one stands for.
+//! gRPC's statuses: their names, where they are said, and what an answer without one stands for.
+//!
+//! A call by gRPC ends with its status, which comes in the trailers, or in the head of an answer
+//! that has nothing else. So what the head leaves open, the end of the body decides.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::config::Problems;
 
 /// How a gRPC call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +108,19 @@ impl GrpcStatus {
         headers.get(Self::HEADER).map(Self::read)
     }
 
+    /// The one that an answer without any stands for, by its status of HTTP (gRPC's
+    /// doc/http-grpc-status-mapping.md).
+    pub fn of_http(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 => Self::Internal,
+            401 => Self::Unauthenticated,
+            403 => Self::PermissionDenied,
+            404 => Self::Unimplemented,
+            429 | 502 | 503 | 504 => Self::Unavailable,
+            _ => Self::Unknown,
+        }
+    }
+
     fn read(value: &HeaderValue) -> Self {
         let digits = value.to_str().ok().filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
         let number: Option<usize> = digits.and_then(|digits| digits.parse().ok());
@@ -108,22 +128,123 @@ impl GrpcStatus {
     }
 }
 
-/// A set of statuses.
+/// How a call by gRPC has ended, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GrpcOutcome {
+    /// It is none.
+    #[default]
+    NotGrpc,
+    /// Its end will say it.
+    Open,
+    /// With this status.
+    Ended(GrpcStatus),
+}
+
+impl GrpcOutcome {
+    /// What the head of an answer says. `is_whole`: there is nothing else.
+    pub(crate) fn of_head(status: StatusCode, headers: &HeaderMap, is_whole: bool) -> Self {
+        if let Some(said) = GrpcStatus::said(headers) {
+            return Self::Ended(said);
+        }
+        // What is no answer of gRPC has no end that says something.
+        if is_whole || status != StatusCode::OK || !is_grpc(headers) {
+            return Self::Ended(GrpcStatus::of_http(status));
+        }
+        Self::Open
+    }
+
+    /// The status that it has ended with.
+    pub fn status(self) -> Option<GrpcStatus> {
+        match self {
+            Self::Ended(status) => Some(status),
+            Self::NotGrpc | Self::Open => None,
+        }
+    }
+}
+
+/// Whether an answer may be asked for again, as far as its server says (gRPC's proposal A6).
+pub(crate) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+/// A set of statuses.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GrpcStatuses(u32);
 
 impl GrpcStatuses {
-    /// False: there is none of this name.
-    pub(crate) fn add(&mut self, name: &str) -> bool {
-        let found = GrpcStatus::ALL.into_iter().find(|status| status.name() == name);
-        found.is_some_and(|status| {
-            self.0 |= 1 << status.number();
-            true
-        })
+    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const ALL: Self = Self(u32::MAX);
+    /// A server that is not there for now.
+    pub(crate) const UNAVAILABLE: Self = Self::NONE.with(GrpcStatus::Unavailable);
+    /// The same, and one that has no room and says when to come back. Without that nobody knows
+    /// whether it is a quota that will be used up for long.
+    pub(crate) const RETRIABLE: Self = Self(Self::UNAVAILABLE.0 | Self::PUSHED_BACK);
+    /// There is too much to do.
+    pub(crate) const OVERLOADS: Self = Self::UNAVAILABLE.with(GrpcStatus::ResourceExhausted);
+
+    /// `resource-exhausted` with a time to come back at.
+    const PUSHED_BACK: u32 = 1 << GrpcStatus::ALL.len();
+
+    const fn with(self, status: GrpcStatus) -> Self {
+        Self(self.0 | 1 << status as u32)
+    }
+
+    /// Those of a list, or the default; problems go under `key`.
+    pub(crate) fn build(
+        list: Option<Vec<String>>,
+        default: Self,
+        key: &str,
+        problems: &mut Problems,
+    ) -> Self {
+        let Some(list) = list else { return default };
+        let mut statuses = Self::NONE;
+        for (index, name) in list.iter().enumerate() {
+            match GrpcStatus::ALL.into_iter().find(|status| status.name() == name) {
+                Some(status) => statuses = statuses.with(status),
+                None => {
+                    let names = GrpcStatus::ALL.map(GrpcStatus::name).join(", ");
+                    let message = format!("unknown status `{name}`; expected {names}");
+                    problems.add(format!("{key}[{index}]"), message);
+                }
+            }
+        }
+        statuses
     }
 
     pub(crate) fn contains(self, status: GrpcStatus) -> bool {
         self.0 & (1 << status.number()) != 0
+    }
+
+    /// Whether an answer that has ended so is in it, by these headers.
+    pub(crate) fn take(self, status: GrpcStatus, headers: &HeaderMap) -> bool {
+        let is_pushed_back = || {
+            status == GrpcStatus::ResourceExhausted
+                && self.0 & Self::PUSHED_BACK != 0
+                && headers.contains_key(PUSHBACK)
+        };
+        self.contains(status) || is_pushed_back()
+    }
+
+    pub(crate) fn zip(self, other: Self, both: impl Fn(u32, u32) -> u32) -> Self {
+        Self(both(self.0, other.0))
+    }
+
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        let statuses = GrpcStatus::ALL.into_iter().filter(move |status| self.contains(*status));
+        let pushed_back = (self.0 & Self::PUSHED_BACK != 0 && self != Self::ALL)
+            .then_some("resource-exhausted with pushback");
+        statuses.map(GrpcStatus::name).chain(pushed_back)
+    }
+}
+
+/// `unavailable, aborted`.
+impl fmt::Display for GrpcStatuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.names().collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl fmt::Debug for GrpcStatuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
     }
 }
 

@@ -4,6 +4,9 @@
 //! Inwards, each attempt from the second on carries a mark, [`ATTEMPT`] with its number. Outwards,
 //! a failure that went out after retries says how many attempts were made, in `Proxy-Status` (RFC
 //! 9209). A layer that sees either leaves the retries to the one that makes them.
+//!
+//! Clients of gRPC that retry say so too, in `grpc-previous-rpc-attempts` (gRPC's proposal A6), to
+//! which the own attempts are added.
 
 use http::{HeaderName, HeaderValue};
 
@@ -14,6 +17,8 @@ use crate::outcome::{Outcome, Response};
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-fusebox-attempt");
 /// The header in which Envoy tells upstreams the number of an attempt, from 1.
 const ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+/// How many attempts were made before this one.
+const GRPC_PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// The errors of RFC 9209 with which a fusebox turns a call away without asking anybody.
@@ -35,6 +40,10 @@ pub fn marks(call: &Call, attempt: u32, for_envoy: bool) -> Vec<(HeaderName, Hea
         if for_envoy {
             marks.push((ENVOY_ATTEMPT_COUNT, number));
         }
+    }
+    if attempt > 1 && call.request().is_grpc() {
+        let previous = said(call, &GRPC_PREVIOUS).saturating_add(attempt - 1);
+        marks.push((GRPC_PREVIOUS, HeaderValue::from(previous)));
     }
     marks
 }
@@ -61,9 +70,18 @@ pub(crate) fn is_extra(call: &Call) -> bool {
 
 /// The mark that the request came with; 0 if there is none.
 fn received(call: &Call) -> u32 {
+    let mark = said(call, &ATTEMPT);
+    match call.request().is_grpc().then(|| said(call, &GRPC_PREVIOUS)) {
+        Some(previous) if previous > 0 => mark.max(previous.saturating_add(1)),
+        _ => mark,
+    }
+}
+
+/// The number that the request has there; 0 if there is none.
+fn said(call: &Call, name: &HeaderName) -> u32 {
     // By its name as it is: a text would have to be parsed for every lookup.
-    let mark = call.head().headers.get(ATTEMPT);
-    mark.and_then(|mark| mark.to_str().ok()?.parse().ok()).unwrap_or(0)
+    let value = call.head().headers.get(name);
+    value.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 /// Whether a proxy on the way says that it made several attempts, or another fusebox that it turned

@@ -75,8 +75,8 @@ mod worker;
 pub use attempt::Attempt;
 pub use background::Background;
 pub use body::{
-    AttemptBody, BodyEnd, BodyHold, BodyStream, Peek, ReplayLimit, ReplayMemory, RequestBody,
-    ResponseBody, Starved,
+    AttemptBody, BodyEnd, BodyHold, BodyStream, LateFailureCause, Peek, ReplayLimit, ReplayMemory,
+    RequestBody, ResponseBody, Starved,
 };
 pub use boxed::boxed;
 pub use budget::{Budget, BudgetConfig, BudgetStatus};
@@ -91,7 +91,7 @@ pub use event::{
     NoHedge, NoRetry, NotStored, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent,
     ServerEvent, StaleReason, TimeoutEvent,
 };
-pub use grpc::{GrpcStatus, is_grpc};
+pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;
 pub use key::{KeyConfig, KeySourceConfig, query_values};
 pub use layers::{ATTEMPT, marks};

@@ -1,12 +1,15 @@
-//! Native conditions: a list of statuses and a list of failures, each a set of bits.
+//! Native conditions: a list of statuses, a list of failures and a list of gRPC's statuses, each a
+//! set of bits.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+use crate::body::LateFailureCause;
 use crate::config::Problems;
 use crate::error::{Behind, Error, ErrorKind, Failure};
+use crate::grpc::{GrpcOutcome, GrpcStatuses};
 use crate::outcome::Outcome;
 
 /// A status, a class or a range of them: `"503"` (or `503`), `"5xx"`, `"500-502"`.
@@ -40,60 +43,98 @@ impl<'de> Deserialize<'de> for StatusConfig {
 pub struct Native {
     statuses: Statuses,
     failures: Failures,
+    /// In place of the statuses, for calls by gRPC.
+    grpc: GrpcStatuses,
+}
+
+/// The lists as the file gives them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListsConfig {
+    pub(crate) statuses: Option<Vec<StatusConfig>>,
+    pub(crate) failures: Option<Vec<String>>,
+    pub(crate) grpc: Option<Vec<String>>,
+}
+
+impl ListsConfig {
+    /// Whether any is given.
+    pub(crate) fn is_any(&self) -> bool {
+        self.statuses.is_some() || self.failures.is_some() || self.grpc.is_some()
+    }
 }
 
 impl Native {
     /// The default `handle_if` of retry: 429, 5xx except 501, and the upstream's failures.
-    pub const FAILURES: Self =
-        Self { statuses: Statuses::FAILURES, failures: Failures::OF_UPSTREAM };
+    pub const FAILURES: Self = Self {
+        statuses: Statuses::FAILURES,
+        failures: Failures::OF_UPSTREAM,
+        grpc: GrpcStatuses::RETRIABLE,
+    };
     /// The default `handle_if` of breaker: the same without 429, which says that one client is too
     /// fast, not that the upstream is ill; and without `retries-exceeded`, since a breaker looks at
     /// what is behind that.
-    pub const ILLNESSES: Self =
-        Self { statuses: Statuses::ILLNESSES, failures: Failures::ILLNESSES };
+    pub const ILLNESSES: Self = Self {
+        statuses: Statuses::ILLNESSES,
+        failures: Failures::ILLNESSES,
+        grpc: GrpcStatuses::UNAVAILABLE,
+    };
     /// The default `overload_if` of an adaptive limiter: what says that there is too much to do.
-    pub const OVERLOADS: Self =
-        Self { statuses: Statuses::OVERLOADS, failures: Failures::OVERLOADS };
+    pub const OVERLOADS: Self = Self {
+        statuses: Statuses::OVERLOADS,
+        failures: Failures::OVERLOADS,
+        grpc: GrpcStatuses::OVERLOADS,
+    };
     /// The default `handle_if` of fallback: the same, and our own rejections.
-    pub const ANY_FAILURE: Self = Self { statuses: Statuses::FAILURES, failures: Failures::ALL };
+    pub const ANY_FAILURE: Self = Self {
+        statuses: Statuses::FAILURES,
+        failures: Failures::ALL,
+        grpc: GrpcStatuses::UNAVAILABLE,
+    };
     /// Takes nothing: the default of `abort_if`, `cancel_if` and `ignore_if`.
-    pub const NOTHING: Self = Self { statuses: Statuses::NONE, failures: Failures::NONE };
+    pub const NOTHING: Self =
+        Self { statuses: Statuses::NONE, failures: Failures::NONE, grpc: GrpcStatuses::NONE };
 
     /// Takes every response and every failure.
-    pub const EVERYTHING: Self = Self { statuses: Statuses::ALL, failures: Failures::ALL };
+    pub const EVERYTHING: Self =
+        Self { statuses: Statuses::ALL, failures: Failures::ALL, grpc: GrpcStatuses::ALL };
 
     /// These lists with those in place that the file gives; problems go under `key`.
-    pub(crate) fn replaced(
-        &self,
-        statuses: Option<Vec<StatusConfig>>,
-        failures: Option<Vec<String>>,
-        key: &str,
-        problems: &mut Problems,
-    ) -> Self {
+    pub(crate) fn replaced(&self, lists: ListsConfig, key: &str, problems: &mut Problems) -> Self {
+        let ListsConfig { statuses, failures, grpc } = lists;
         let statuses = Statuses::build(statuses, self.statuses, &format!("{key}.status"), problems);
         let failures =
             Failures::build(failures, self.failures, &format!("{key}.failure"), problems);
-        Self { statuses, failures }
+        let grpc = GrpcStatuses::build(grpc, self.grpc, &format!("{key}.grpc_status"), problems);
+        Self { statuses, failures, grpc }
     }
 
     /// What an attempt may come to.
-    pub(crate) const OF_UPSTREAM: Self =
-        Self { statuses: Statuses::ALL, failures: Failures::ILLNESSES.with(Failure::Other) };
+    pub(crate) const OF_UPSTREAM: Self = Self {
+        statuses: Statuses::ALL,
+        failures: Failures::ILLNESSES.with(Failure::Other),
+        grpc: GrpcStatuses::NONE,
+    };
+    /// The same, where it may be called by gRPC.
+    pub(crate) const OF_GRPC_UPSTREAM: Self = Self { grpc: GrpcStatuses::ALL, ..Self::OF_UPSTREAM };
 
     /// These failures.
     pub(crate) fn of_failures(failures: &[Failure]) -> Self {
         let failures = failures.iter().fold(Failures::NONE, |all, failure| all.with(*failure));
-        Self { statuses: Statuses::NONE, failures }
+        Self { failures, ..Self::NOTHING }
     }
 
     /// Its failures alone.
     pub(crate) fn without_statuses(&self) -> Self {
-        Self { statuses: Statuses::NONE, failures: self.failures }
+        Self { failures: self.failures, ..Self::NOTHING }
+    }
+
+    /// What concerns all calls.
+    pub(crate) fn without_grpc(&self) -> Self {
+        Self { grpc: GrpcStatuses::NONE, ..self.clone() }
     }
 
     /// Its statuses alone.
     pub(crate) fn without_failures(&self) -> Self {
-        Self { statuses: self.statuses, failures: Failures::NONE }
+        Self { failures: Failures::NONE, ..*self }
     }
 
     /// What either has.
@@ -123,13 +164,18 @@ impl Native {
             statuses: Statuses(std::array::from_fn(word)),
             // Of two sets of 16 bits.
             failures: Failures(failures as u16),
+            grpc: self.grpc.zip(other.grpc, |one, other| both(one.into(), other.into()) as u32),
         }
     }
 
     /// Whether the lists contain this outcome.
     pub fn takes(&self, outcome: &Outcome) -> bool {
         match outcome {
-            Ok(response) => self.statuses.contains(response.status.as_u16()),
+            Ok(response) => match response.grpc() {
+                GrpcOutcome::NotGrpc => self.statuses.contains(response.status.as_u16()),
+                GrpcOutcome::Open => self.grpc == GrpcStatuses::ALL,
+                GrpcOutcome::Ended(status) => self.grpc.take(status, &response.headers),
+            },
             // As errors wrap each other in failsafe-go: `retries-exceeded` after a timeout is a
             // timeout too. A fault of our own is nothing but that.
             Err(error) => {
@@ -144,12 +190,28 @@ impl Native {
     /// Whether the lists contain the response that is behind an error of our own. That is for those
     /// who ask how the upstream is, not what to do about this outcome.
     pub(crate) fn takes_behind(&self, outcome: &Outcome) -> bool {
-        let behind = outcome.as_ref().err().and_then(Error::behind);
-        matches!(behind, Some(Behind::Response(status)) if self.statuses.contains(status.as_u16()))
+        match outcome.as_ref().err().and_then(Error::behind) {
+            Some(Behind::Response(status)) => self.statuses.contains(status.as_u16()),
+            Some(Behind::Grpc(status)) => self.grpc.contains(status),
+            Some(Behind::Failure(_)) | None => false,
+        }
+    }
+
+    /// Whether the lists contain what has become of a response after its head.
+    pub(crate) fn takes_late(&self, cause: LateFailureCause) -> bool {
+        match cause {
+            LateFailureCause::Broken(kind) => self.failures.contains(kind.failure()),
+            LateFailureCause::Grpc(status) => self.grpc.contains(status),
+        }
+    }
+
+    /// The statuses of gRPC in it, if they are not those of `default`.
+    pub(crate) fn own_grpc(&self, default: &Self) -> Option<GrpcStatuses> {
+        (self.grpc != default.grpc).then_some(self.grpc)
     }
 }
 
-/// `429, 500, 502-599, dns, connect`.
+/// `429, 500, 502-599, dns, connect`: all but what concerns gRPC alone.
 impl fmt::Display for Native {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = self.statuses.words();

@@ -1,10 +1,12 @@
 //! How an attempt, or the whole call, ended: a response or an [`Error`], never a panic.
 
 use http::{HeaderMap, StatusCode};
+use http_body::Body;
 
 use crate::body::{BodyEnd, ResponseBody};
 use crate::error::{Behind, BoxError, Error, ErrorKind};
 use crate::event::ComponentId;
+use crate::grpc::{GrpcOutcome, GrpcStatus};
 
 /// How an attempt, or a whole call, ended.
 pub type Outcome = Result<Response, Error>;
@@ -19,10 +21,22 @@ pub struct Response {
     /// Its body; dropping it discards the response and gives back what it holds.
     pub body: ResponseBody,
     attempt: u32,
-    is_stand_in: bool,
-    is_given_up: bool,
+    role: ResponseRole,
+    /// What its head says of a call by gRPC.
+    grpc: GrpcOutcome,
     /// In a box: hardly any response has one.
     made_by: Option<Box<ComponentId>>,
+}
+
+/// What policies have made of a response. In one byte: responses are moved from policy to policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ResponseRole {
+    /// It is the upstream's.
+    Answer,
+    /// See [`Response::is_stand_in`], which nobody takes for a failure.
+    StandIn,
+    /// See [`Response::is_given_up`].
+    GivenUp,
 }
 
 impl Response {
@@ -33,8 +47,8 @@ impl Response {
             headers,
             body,
             attempt: 0,
-            is_stand_in: false,
-            is_given_up: false,
+            role: ResponseRole::Answer,
+            grpc: GrpcOutcome::NotGrpc,
             made_by: None,
         }
     }
@@ -56,26 +70,56 @@ impl Response {
         self.attempt
     }
 
+    /// How the call by gRPC that it answers has ended, as far as it is known: its body may have
+    /// been read ahead to the end.
+    pub fn grpc(&self) -> GrpcOutcome {
+        match self.grpc {
+            GrpcOutcome::Open => self.body.grpc_end().map_or(GrpcOutcome::Open, GrpcOutcome::Ended),
+            known => known,
+        }
+    }
+
+    /// What a client that calls by gRPC makes of its head, whoever has made it; `None`: its end
+    /// will say it.
+    pub fn grpc_for_client(&self) -> Option<GrpcStatus> {
+        let outcome = match self.grpc() {
+            GrpcOutcome::NotGrpc => {
+                GrpcOutcome::of_head(self.status, &self.headers, self.body.is_end_stream())
+            }
+            known => known,
+        };
+        outcome.status()
+    }
+
+    /// It answers a call by gRPC.
+    pub(crate) fn answers_grpc(&mut self) {
+        let is_whole = self.body.is_end_stream();
+        self.grpc = GrpcOutcome::of_head(self.status, &self.headers, is_whole);
+        if self.grpc == GrpcOutcome::Open {
+            self.body.await_grpc_status();
+        }
+    }
+
     /// A fallback made it, or a cache had it. Policies further out take it for a success without
     /// asking, whatever its status.
     pub fn is_stand_in(&self) -> bool {
-        self.is_stand_in
+        self.role == ResponseRole::StandIn
     }
 
     /// A retry policy took it for a failure, and asks no more.
     pub fn is_given_up(&self) -> bool {
-        self.is_given_up
+        self.role == ResponseRole::GivenUp
     }
 
     pub(crate) fn give_up(&mut self) {
-        self.is_given_up = true;
+        self.role = ResponseRole::GivenUp;
     }
 
     /// Marks it as what stands in for what `attempt` ended with; 0: for an attempt.
     #[must_use]
     pub(crate) fn into_stand_in(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
-        self.is_stand_in = true;
+        self.role = ResponseRole::StandIn;
         self
     }
 
@@ -116,7 +160,10 @@ impl OutcomeExt for Outcome {
 
     fn last_word(&self) -> Option<Behind> {
         match self {
-            Ok(response) => Some(Behind::Response(response.status)),
+            Ok(response) => Some(match response.grpc() {
+                GrpcOutcome::Ended(status) => Behind::Grpc(status),
+                GrpcOutcome::NotGrpc | GrpcOutcome::Open => Behind::Response(response.status),
+            }),
             Err(error) => error.last_word(),
         }
     }

@@ -36,6 +36,7 @@ pub struct Request {
     client: Option<Rc<str>>,
     certificate: Option<Rc<ClientCertificate>>,
     level: Option<PriorityLevel>,
+    is_grpc: bool,
     started: Instant,
     started_at: SystemTime,
     deadline: Option<Instant>,
@@ -61,6 +62,7 @@ impl Request {
             client: None,
             certificate: None,
             level: None,
+            is_grpc: false,
             started: clock::now(),
             started_at,
             deadline: None,
@@ -80,6 +82,7 @@ impl Request {
             started: self.started,
             started_at: self.started_at,
             level: self.level,
+            is_grpc: self.is_grpc,
             // Nobody waits for it.
             deadline: None,
         }
@@ -112,6 +115,16 @@ impl Request {
     /// It is this important.
     pub fn set_level(&mut self, level: Option<PriorityLevel>) {
         self.level = level;
+    }
+
+    /// It is a call by gRPC, whose outcome is its `grpc-status`.
+    pub fn set_grpc(&mut self) {
+        self.is_grpc = true;
+    }
+
+    /// Whether it is a call by gRPC, whose outcome is its `grpc-status`.
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
     }
 
     /// Nobody waits for an answer that comes more than so long after its arrival.

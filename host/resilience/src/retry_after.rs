@@ -1,20 +1,20 @@
 //! What an upstream asks of those who would ask it again: `Retry-After` (RFC 9110, section 10.2.3)
-//! in both its forms, `retry-after-ms`, and `x-should-retry: false`.
+//! in both its forms, `retry-after-ms`, `x-should-retry: false`, and `grpc-retry-pushback-ms` of
+//! gRPC's proposal A6, by which a number asks for a time, and anything else for no further attempt.
 //!
-//! Times count on 429 and 503, where they tell a client to come back; of several, the longest. A
-//! time of 0, one that has passed and one that is not valid ask for nothing: an upstream that says
-//! `Retry-After: 0` wants no favour, and must not be asked again in the same moment.
+//! Times of HTTP count on 429 and 503, where they tell a client to come back; of several, the
+//! longest. A time of 0, one that has passed and one that is not valid ask for nothing: an upstream
+//! that says `Retry-After: 0` wants no favour, and must not be asked again in the same moment.
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::call::Call;
+use crate::grpc::PUSHBACK;
 use crate::outcome::{Outcome, Response};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-/// Of gRPC's proposal A6.
-const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// What the upstream asks for.
@@ -33,16 +33,21 @@ pub(crate) fn pushback(call: &Call, outcome: &Outcome) -> Option<Pushback> {
     if should_retry.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false")) {
         return Some(Pushback::Stop);
     }
-    wait(call, response).map(Pushback::Wait)
+    match response.headers.get(PUSHBACK).map(grpc_wait) {
+        Some(None) => Some(Pushback::Stop),
+        Some(Some(wait)) if !wait.is_zero() => Some(Pushback::Wait(wait)),
+        Some(Some(_)) | None => wait(call, response).map(Pushback::Wait),
+    }
 }
 
-/// Whether the upstream asks for no further attempts for now: by any of the above, or as gRPC does.
+/// Whether the upstream asks for no further attempts for now, if only for a moment.
 pub(crate) fn asks_for_rest(call: &Call, outcome: &Outcome) -> bool {
-    let is_grpc = |response: &Response| response.headers.contains_key(GRPC_PUSHBACK);
+    let is_grpc = |response: &Response| response.headers.contains_key(PUSHBACK);
     pushback(call, outcome).is_some() || outcome.as_ref().is_ok_and(is_grpc)
 }
 
-/// How long the upstream asks to be left alone; `None`: it does not ask.
+/// How long the upstream asks everybody to leave it alone; `None`: it does not ask. (By gRPC it
+/// asks that of one call.)
 pub(crate) fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration> {
     wait(call, outcome.as_ref().ok().filter(|response| asks(response))?)
 }
@@ -50,7 +55,8 @@ pub(crate) fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration
 /// Whether any of its headers asks for something. Most do not, and comparing each name takes less
 /// than a lookup for each header that may ask.
 fn asks(Response { headers, .. }: &Response) -> bool {
-    headers.keys().any(|name| [X_SHOULD_RETRY, RETRY_AFTER_MS, header::RETRY_AFTER].contains(name))
+    const NAMES: [HeaderName; 4] = [X_SHOULD_RETRY, RETRY_AFTER_MS, header::RETRY_AFTER, PUSHBACK];
+    headers.keys().any(|name| NAMES.contains(name))
 }
 
 fn wait(call: &Call, Response { status, headers, .. }: &Response) -> Option<Duration> {
@@ -62,6 +68,11 @@ fn wait(call: &Call, Response { status, headers, .. }: &Response) -> Option<Dura
     let wait = |value| seconds(value).or_else(|| until(date(value)?, call, headers));
     let wait = millis.or_else(|| texts(headers, &header::RETRY_AFTER).filter_map(wait).max())?;
     (!wait.is_zero()).then_some(wait)
+}
+
+/// `None`: it is no number.
+fn grpc_wait(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok().and_then(number).map(Duration::from_millis)
 }
 
 /// Until then, by the clock of the upstream that says so: its clock may differ from ours.

@@ -85,14 +85,16 @@ pub struct Remark {
 
 impl Review {
     /// Looks at these policies, outermost first, around an upstream whose attempts take at most so
-    /// long. What asking others by their names comes to, `others` knows.
+    /// long, and which may be called by gRPC. What asking others by their names comes to, `others`
+    /// knows.
     pub fn of(
         policies: &[Arc<dyn Policy>],
         attempt: Duration,
+        is_grpc: bool,
         others: &dyn Fn(&str) -> Worst,
     ) -> Self {
         let outlines = || policies.iter().map(|policy| (policy, policy.outline()));
-        let mut inside = InnerPart::upstream(attempt);
+        let mut inside = InnerPart::upstream(attempt, is_grpc);
         let mut rows = Vec::new();
         let mut remarks = Vec::new();
         let mut peeked = 0;
@@ -134,9 +136,9 @@ struct InnerPart {
 }
 
 impl InnerPart {
-    fn upstream(attempt: Duration) -> Self {
+    fn upstream(attempt: Duration, is_grpc: bool) -> Self {
         Self {
-            comes: Native::OF_UPSTREAM,
+            comes: if is_grpc { Native::OF_GRPC_UPSTREAM } else { Native::OF_UPSTREAM },
             worst: Worst { requests: Some(1), time: Some(attempt) },
             attempt,
             gone: Vec::new(),
@@ -285,7 +287,7 @@ impl InnerPart {
                  to `failure`",
                 gone.and(may)
             ),
-            None if may.is_empty() => "it takes nothing".into(),
+            None if may.without_grpc().is_empty() => "it takes nothing".into(),
             None => format!("{may} can't come from inside it"),
         }
     }

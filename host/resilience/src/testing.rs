@@ -28,6 +28,7 @@ use crate::budget::Budget;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind};
 use crate::event::{ComponentId, Event, EventKind, Observer, Observers};
+use crate::grpc::is_grpc;
 use crate::native::Native;
 use crate::outcome::{Outcome, Response};
 use crate::parts::Parts;
@@ -437,7 +438,8 @@ pub fn call_with(
     call_on(id, request, body, worker.into())
 }
 
-/// The same on a worker that runs other calls too, with the level that the request says.
+/// The same on a worker that runs other calls too, with the level that the request says, by gRPC if
+/// its content type says that.
 ///
 /// # Panics
 /// The request is not valid.
@@ -453,6 +455,9 @@ pub fn call_on(
         head.headers.get(LEVEL).and_then(|level| PriorityLevel::parse(level.to_str().ok()?));
     let mut request = Request::new(id, "test".into(), head, SystemTime::UNIX_EPOCH);
     request.set_level(level);
+    if is_grpc(&request.head().headers) {
+        request.set_grpc();
+    }
     Call::new(request, body, worker)
 }
 

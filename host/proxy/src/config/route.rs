@@ -29,6 +29,9 @@ table! {
         /// How much of a request body is kept to send it again. 0: a request with a body gets one
         /// attempt.
         pub max_replay_body: ConfigSize = at_most(ConfigSize::kib(64), ConfigSize::mib(16)),
+        /// Whether its requests are calls by gRPC: their outcome is `grpc-status`, and
+        /// `grpc-timeout` is obeyed.
+        pub grpc: bool = or(false),
         /// How important its requests are, whatever is said of them. Default: what is said.
         pub priority: Option<PriorityClass> = optional(),
     }

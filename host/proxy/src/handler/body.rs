@@ -113,7 +113,14 @@ impl OngoingCall {
         // What stands in for an attempt comes from none.
         self.attempt = if response.is_stand_in() { 0 } else { response.attempt() };
         let is_given_up = response.is_given_up();
+        let (is_grpc, is_stand_in) = (self.call.request().is_grpc(), response.is_stand_in());
+        if is_grpc {
+            self.grpc = response.grpc_for_client();
+        }
         let mut answer = ClientResponse::of(response, self.id());
+        if is_grpc && is_stand_in {
+            grpc::end_by_trailers(&mut answer.headers, &mut answer.body);
+        }
         let attempts = self.call.attempts();
         if is_given_up && attempts > 1 {
             headers::add_attempts(&mut answer.headers, answer.status, attempts);
@@ -185,7 +192,7 @@ impl Drop for OngoingCall {
             CallEvent::Finished {
                 status: self.status,
                 failure: self.failure,
-                grpc: self.grpc,
+                grpc: self.grpc.filter(|_| self.status.is_some()),
                 error: self.error,
                 detail: self.detail.take(),
                 attempts: self.call.attempts(),
@@ -228,6 +235,9 @@ impl Drop for ClientBody {
     fn drop(&mut self) {
         let end = self.end();
         self.body.settle(end);
+        if matches!(end, BodyEnd::Whole | BodyEnd::Failed(_)) {
+            self.ongoing.grpc = self.body.grpc_end().or(self.ongoing.grpc);
+        }
         // Without a status there was nobody to answer.
         if self.ongoing.status.is_some() {
             self.ongoing.end = Some(end);

@@ -269,6 +269,11 @@ impl Metrics {
         of(&self.forwarded_replaced, [("route", route.into())]);
     }
 
+    /// The same for a route that is called by gRPC.
+    pub fn announce_grpc(&self, route: &Arc<str>) {
+        self.requests.announce_grpc(route);
+    }
+
     /// Makes the series of a policy on a route appear, at 0.
     pub fn announce_policy(&self, route: &Arc<str>, policy: &dyn Policy) {
         for kind in policy.announces() {

@@ -289,6 +289,7 @@ const TABLES: &[Table] = &[
                 ],
                 &["'[::1]'", "'B.example'"],
             ),
+            key("grpc", &[("1", "expected true or false, found `1`")], &["true", "false"]),
             key(
                 "methods",
                 &[

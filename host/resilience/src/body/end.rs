@@ -1,6 +1,10 @@
 //! How a response body ends, and who wants to know.
 
-use crate::error::ErrorKind;
+use std::fmt;
+
+use super::request::RequestBody;
+use crate::error::{ErrorKind, Origin};
+use crate::grpc::GrpcStatus;
 
 /// How a response body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +13,8 @@ pub enum BodyEnd {
     Whole,
     /// It broke off or stalled.
     Broken(ErrorKind),
+    /// All of it came, and its trailers say, with this status, that the call by gRPC has failed.
+    Failed(GrpcStatus),
     /// Nobody wanted the rest of it.
     Discarded,
 }
@@ -17,9 +23,56 @@ impl BodyEnd {
     /// Its word in the log.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Whole => "whole",
+            Self::Whole | Self::Failed(_) => "whole",
             Self::Broken(_) => "broken",
             Self::Discarded => "discarded",
+        }
+    }
+
+    /// What makes a failure of a response whose head was none.
+    pub(crate) fn late_failure(self) -> Option<LateFailureCause> {
+        match self {
+            Self::Broken(kind) => Some(LateFailureCause::Broken(kind)),
+            Self::Failed(status) => Some(LateFailureCause::Grpc(status)),
+            Self::Whole | Self::Discarded => None,
+        }
+    }
+}
+
+/// What makes a failure of a response whose head was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateFailureCause {
+    /// Its body broke off or stalled.
+    Broken(ErrorKind),
+    /// Its trailers say so.
+    Grpc(GrpcStatus),
+}
+
+impl LateFailureCause {
+    /// Its word in log and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Broken(kind) => kind.failure().name(),
+            Self::Grpc(status) => status.name(),
+        }
+    }
+
+    /// Somebody else than the upstream is to blame. What a server says in trailers it says itself.
+    pub(crate) fn is_of_others(self, request: &RequestBody) -> bool {
+        match self {
+            Self::Broken(kind) => {
+                kind.origin() != Origin::Upstream || request.starved().is_long_owed()
+            }
+            Self::Grpc(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for LateFailureCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(kind) => kind.fmt(f),
+            Self::Grpc(status) => write!(f, "grpc {}: {}", status.number(), status.name()),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::end::{BodyEnd, OnEnd};
 use super::event_stream::FirstEvent;
 use super::stream::BodyStream;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::{GrpcOutcome, GrpcStatus};
 
 /// How much of a response body is read ahead for a question; the client still gets all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct ResponseBody {
 struct Aside {
     trailers: Option<HeaderMap>,
     broken: Option<ErrorKind>,
+    /// What its trailers say of a call by gRPC whose head has left that open.
+    grpc: GrpcOutcome,
     /// A peek has timed out: further ones take what is there and don't wait again.
     waited: bool,
     guards: Vec<Box<dyn Any>>,
@@ -70,8 +73,13 @@ impl ResponseBody {
     /// The same with trailers behind it.
     pub(crate) fn full_with(bytes: impl Into<Bytes>, trailers: HeaderMap) -> Self {
         let mut body = Self::full(bytes);
-        body.aside.get_or_insert_default().trailers = Some(trailers);
+        body.put_trailers(trailers);
         body
+    }
+
+    /// Puts these trailers behind it.
+    pub fn put_trailers(&mut self, trailers: HeaderMap) {
+        self.aside.get_or_insert_default().trailers = Some(trailers);
     }
 
     /// How long it is, if that is known and fits into memory.
@@ -176,12 +184,15 @@ impl ResponseBody {
         match ready!(rest.as_mut().poll_frame(cx)).transpose()? {
             None => {
                 self.rest = None;
-                self.tell(BodyEnd::Whole);
+                self.tell(self.end_of_all());
             }
             Some(frame) => match frame.into_data() {
                 Ok(data) => self.ahead.push(data),
                 Err(frame) => {
-                    self.aside.get_or_insert_default().trailers = frame.into_trailers().ok()
+                    if let Ok(trailers) = frame.into_trailers() {
+                        self.note(&trailers);
+                        self.aside.get_or_insert_default().trailers = Some(trailers);
+                    }
                 }
             },
         }
@@ -209,8 +220,50 @@ impl ResponseBody {
     pub fn end(&self) -> BodyEnd {
         match self.aside.as_ref().and_then(|aside| aside.broken) {
             Some(kind) => BodyEnd::Broken(kind),
-            None if self.is_end_stream() => BodyEnd::Whole,
+            None if self.is_end_stream() => self.end_of_all(),
             None => BodyEnd::Discarded,
+        }
+    }
+
+    /// How it ends now that all of it has come, though some may still have to be sent.
+    fn end_of_all(&self) -> BodyEnd {
+        let Some(aside) = &self.aside else { return BodyEnd::Whole };
+        match (aside.broken, aside.grpc) {
+            (Some(kind), _) => BodyEnd::Broken(kind),
+            // Clients take it for that, too.
+            (None, GrpcOutcome::Open) => BodyEnd::Failed(GrpcStatus::Unknown),
+            (None, GrpcOutcome::Ended(GrpcStatus::Ok) | GrpcOutcome::NotGrpc) => BodyEnd::Whole,
+            (None, GrpcOutcome::Ended(status)) => BodyEnd::Failed(status),
+        }
+    }
+
+    /// It is the body of an answer of gRPC, which says in its trailers how the call has ended.
+    pub(crate) fn await_grpc_status(&mut self) {
+        self.aside.get_or_insert_default().grpc = GrpcOutcome::Open;
+    }
+
+    /// With which status the call by gRPC has ended that was left open by the head; `None`: it has
+    /// not, or there is none.
+    pub fn grpc_end(&self) -> Option<GrpcStatus> {
+        let aside = self.aside.as_ref()?;
+        match aside.grpc {
+            GrpcOutcome::Open if self.has_come() && aside.broken.is_none() => {
+                Some(GrpcStatus::Unknown)
+            }
+            grpc => grpc.status(),
+        }
+    }
+
+    /// Its trailers, if they have been read ahead.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.aside.as_ref()?.trailers.as_ref()
+    }
+
+    fn note(&mut self, trailers: &HeaderMap) {
+        if let Some(aside) = &mut self.aside
+            && aside.grpc == GrpcOutcome::Open
+        {
+            aside.grpc = GrpcStatus::said(trailers).map_or(GrpcOutcome::Open, GrpcOutcome::Ended);
         }
     }
 
@@ -280,8 +333,12 @@ impl Body for ResponseBody {
                 if let Some(Err(error)) = &frame {
                     self.aside.get_or_insert_default().broken = Some(error.kind());
                 }
-                let end = self.end();
+                let end = self.end_of_all();
                 self.tell(end);
+            } else if let Some(Ok(frame)) = &frame
+                && let Some(trailers) = frame.trailers_ref()
+            {
+                self.note(trailers);
             }
             if frame.is_some() {
                 return Poll::Ready(frame);
@@ -300,10 +357,14 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         let ahead = self.ahead.len() as u64;
-        let Some(rest) = &self.rest else { return SizeHint::with_exact(ahead) };
-        let rest = rest.size_hint();
+        let rest = match &self.rest {
+            Some(rest) => rest.size_hint(),
+            None => SizeHint::with_exact(0),
+        };
         let mut hint = SizeHint::new();
-        if let Some(upper) = rest.upper() {
+        // HTTP/1 has no place for trailers behind a body whose length was said.
+        let has_trailers = self.aside.as_ref().is_some_and(|aside| aside.trailers.is_some());
+        if let Some(upper) = rest.upper().filter(|_| !has_trailers) {
             hint.set_upper(upper + ahead);
         }
         hint.set_lower(rest.lower() + ahead);

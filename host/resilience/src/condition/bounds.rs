@@ -53,7 +53,13 @@ impl Condition {
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.decider {
-            Decider::Native(native) => native.fmt(f),
+            Decider::Native(native) => {
+                native.fmt(f)?;
+                match native.own_grpc(&self.default) {
+                    Some(statuses) => write!(f, ", by gRPC {statuses}"),
+                    None => Ok(()),
+                }
+            }
             Decider::Ask { only: None, .. } => f.write_str("what a component takes"),
             Decider::Ask { only: Some(only), .. } => write!(f, "what a component takes of {only}"),
             Decider::Tree(tree) => write!(f, "some of {}", tree.root.bounds().may),
@@ -73,7 +79,7 @@ impl Part {
         match self {
             Self::Lists(lists) => PartBounds { may: lists.clone(), must: lists.clone() },
             Self::Method(_) | Self::Attempt(_) => within(Native::EVERYTHING),
-            Self::Header(_) | Self::GrpcStatus(_) => within(Native::EVERYTHING.without_failures()),
+            Self::Header(_) => within(Native::EVERYTHING.without_failures()),
             Self::Component { only, .. } => within(only.clone().unwrap_or(Native::EVERYTHING)),
             Self::Any(parts) => together(parts, Native::NOTHING, Native::or),
             Self::All(parts) => together(parts, Native::EVERYTHING, Native::and),

@@ -11,8 +11,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use super::tree::{AttemptRange, Decider, HeaderPart, Part, Tree};
 use crate::config::Problems;
-use crate::grpc::{GrpcStatus, GrpcStatuses};
-use crate::native::{Native, StatusConfig};
+use crate::native::{ListsConfig, Native, StatusConfig};
 use crate::parts::Parts;
 use crate::predicate::Predicate;
 
@@ -30,6 +29,8 @@ pub struct ConditionConfig {
     pub status: Option<Vec<StatusConfig>>,
     /// Failures by the names of the guest contract, or `"any"`. Left out: the slot's default.
     pub failure: Option<Vec<String>>,
+    /// Statuses of gRPC, where the call is one: `"unavailable"`. Left out: the slot's default.
+    pub grpc_status: Option<Vec<String>>,
     /// The component that decides.
     pub component: Option<String>,
     /// Outside this the component is not asked and the outcome is not taken.
@@ -40,8 +41,6 @@ pub struct ConditionConfig {
     pub header: Option<BTreeMap<String, String>>,
     /// The outcome is of an attempt of this number: `"1"`, `">=2"`.
     pub attempt: Option<AttemptsConfig>,
-    /// The response says one of these in `grpc-status`: `"unavailable"`.
-    pub grpc_status: Option<Vec<String>>,
     /// One of these holds.
     pub any: Option<Vec<ConditionConfig>>,
     /// All of these hold.
@@ -58,6 +57,8 @@ pub struct OnlyConfig {
     pub status: Option<Vec<StatusConfig>>,
     /// Failures that the component is asked about.
     pub failure: Option<Vec<String>>,
+    /// Statuses of gRPC that the component is asked about.
+    pub grpc_status: Option<Vec<String>>,
 }
 
 /// A word, or a list of them.
@@ -126,34 +127,34 @@ impl ConditionConfig {
             let root = builder.root(self, key, default);
             return Decider::Tree(Box::new(Tree { root, predicates: builder.predicates }));
         }
-        let Self { status, failure, component, only, .. } = self;
+        let Self { status: statuses, failure: failures, grpc_status: grpc, .. } = self;
+        let lists = ListsConfig { statuses, failures, grpc };
+        let Self { component, only, .. } = self;
         if let Some(component) = component {
-            let is_alone = status.is_none() && failure.is_none();
-            problems.require(is_alone, key, || ALONE.into());
+            problems.require(!lists.is_any(), key, || ALONE.into());
             return match asked(&component, only, key, parts, problems) {
                 Some((predicate, only)) => Decider::Ask { predicate, only },
-                None => Decider::Native(default.replaced(status, failure, key, problems)),
+                None => Decider::Native(default.replaced(lists, key, problems)),
             };
         }
         require_component(only.is_none(), key, problems);
-        Decider::Native(default.replaced(status, failure, key, problems))
+        Decider::Native(default.replaced(lists, key, problems))
     }
 
     /// Whether it is more than lists or a component.
     fn has_parts(&self) -> bool {
-        let Self { method, header, attempt, grpc_status, any, all, not, .. } = self;
+        let Self { method, header, attempt, any, all, not, .. } = self;
         method.is_some()
             || header.is_some()
             || attempt.is_some()
-            || grpc_status.is_some()
             || any.is_some()
             || all.is_some()
             || not.is_some()
     }
 }
 
-const ALONE: &str = "a component decides alone; put `status` and `failure` into `only` to narrow \
-                     what it is asked about";
+const ALONE: &str = "a component decides alone; put `status`, `failure` and `grpc_status` into \
+                     `only` to narrow what it is asked about";
 
 fn require_component(ok: bool, key: &str, problems: &mut Problems) {
     problems
@@ -167,8 +168,9 @@ fn asked(
     parts: &dyn Parts,
     problems: &mut Problems,
 ) -> Option<(Arc<dyn Predicate>, Option<Native>)> {
-    let only = only.map(|OnlyConfig { status, failure }| {
-        Native::EVERYTHING.replaced(status, failure, &format!("{key}.only"), problems)
+    let only = only.map(|OnlyConfig { status, failure, grpc_status }| {
+        let lists = ListsConfig { statuses: status, failures: failure, grpc: grpc_status };
+        Native::EVERYTHING.replaced(lists, &format!("{key}.only"), problems)
     });
     match parts.predicate(component) {
         Ok(predicate) => Some((predicate, only)),
@@ -190,7 +192,8 @@ impl TreeBuilder<'_> {
     /// The outermost condition. Lists that are left out keep the slot's default, unless a component
     /// or other conditions decide in their place.
     fn root(&mut self, config: ConditionConfig, key: &str, default: &Native) -> Part {
-        let has_lists = config.status.is_some() || config.failure.is_some();
+        let has_lists =
+            config.status.is_some() || config.failure.is_some() || config.grpc_status.is_some();
         let is_decided = config.component.is_some() || config.any.is_some() || config.all.is_some();
         // The default of a slot that takes nothing would leave nothing to the parts.
         let keeps_default = !is_decided && *default != Native::NOTHING;
@@ -208,7 +211,8 @@ impl TreeBuilder<'_> {
         depth: usize,
     ) -> Part {
         let mut all = Vec::new();
-        let ConditionConfig { status, failure, component, only, .. } = config;
+        let ConditionConfig { status, failure, grpc_status, component, only, .. } = config;
+        let lists = ListsConfig { statuses: status, failures: failure, grpc: grpc_status };
         self.count += 1;
         let is_too_many = self.count > MAX_PARTS;
         if depth > MAX_DEPTH || is_too_many {
@@ -220,12 +224,12 @@ impl TreeBuilder<'_> {
             });
             return Part::All(all);
         }
-        let is_alone = component.is_none() || status.is_none() && failure.is_none();
+        let is_alone = component.is_none() || !lists.is_any();
         self.problems.require(is_alone, key, || ALONE.into());
         require_component(only.is_none() || component.is_some(), key, self.problems);
-        if default.is_some() || status.is_some() || failure.is_some() {
+        if default.is_some() || lists.is_any() {
             let default = default.unwrap_or(&Native::NOTHING);
-            all.push(Part::Lists(default.replaced(status, failure, key, self.problems)));
+            all.push(Part::Lists(default.replaced(lists, key, self.problems)));
         }
         if let Some(WordsConfig(names)) = config.method {
             all.push(self.methods(&names, key));
@@ -235,9 +239,6 @@ impl TreeBuilder<'_> {
         }
         if let Some(AttemptsConfig(text)) = config.attempt {
             all.extend(self.attempt(&text, key));
-        }
-        if let Some(names) = config.grpc_status {
-            all.push(self.grpc_statuses(&names, key));
         }
         if let Some(parts) = config.any {
             all.push(Part::Any(self.list(parts, &format!("{key}.any"), depth)));
@@ -304,19 +305,5 @@ impl TreeBuilder<'_> {
             format!("expected a number such as \"1\", \">=2\" or \"<3\", found `{text}`")
         });
         range.map(Part::Attempt)
-    }
-
-    fn grpc_statuses(&mut self, names: &[String], key: &str) -> Part {
-        let mut statuses = GrpcStatuses::default();
-        for (index, name) in names.iter().enumerate() {
-            if !statuses.add(name) {
-                let names = GrpcStatus::ALL.map(GrpcStatus::name).join(", ");
-                self.problems.add(
-                    format!("{key}.grpc_status[{index}]"),
-                    format!("unknown status `{name}`; expected {names}"),
-                );
-            }
-        }
-        Part::GrpcStatus(statuses)
     }
 }

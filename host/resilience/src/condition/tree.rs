@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::grpc::{GrpcStatus, GrpcStatuses};
+use crate::body::LateFailureCause;
 use crate::native::Native;
 use crate::outcome::{Outcome, Response};
 use crate::predicate::Predicate;
@@ -34,7 +34,6 @@ pub(super) enum Part {
     Method(Vec<Method>),
     Header(HeaderPart),
     Attempt(AttemptRange),
-    GrpcStatus(GrpcStatuses),
     Component { index: usize, only: Option<Native> },
     Any(Vec<Part>),
     All(Vec<Part>),
@@ -82,9 +81,27 @@ impl AttemptRange {
 pub(super) struct Judged<'a> {
     pub(super) method: &'a Method,
     pub(super) attempt: u32,
-    pub(super) outcome: &'a Outcome,
+    pub(super) seen: Seen<'a>,
+}
+
+/// What is known of it.
+#[derive(Clone, Copy)]
+pub(super) enum Seen<'a> {
+    Outcome(&'a Outcome),
     /// Not the outcome, but the response behind it, of which only the status is known.
-    pub(super) is_behind: bool,
+    Behind(&'a Outcome),
+    /// What has become of a response whose head is not there any more.
+    Late(LateFailureCause),
+}
+
+impl Seen<'_> {
+    fn is_in(self, lists: &Native) -> bool {
+        match self {
+            Self::Outcome(outcome) => lists.takes(outcome),
+            Self::Behind(outcome) => lists.takes_behind(outcome),
+            Self::Late(cause) => lists.takes_late(cause),
+        }
+    }
 }
 
 /// What would have to be known.
@@ -114,22 +131,19 @@ impl Part {
         judged: Judged<'_>,
         answered: &impl Fn(usize) -> Option<bool>,
     ) -> Result<bool, Missing> {
-        let Judged { outcome, is_behind, .. } = judged;
-        let of_head = |has: &dyn Fn(&Response) -> bool| match outcome {
-            _ if is_behind => Err(Missing::Head),
-            Ok(response) => Ok(has(response)),
-            Err(_) => Ok(false),
+        let Judged { seen, .. } = judged;
+        let is_behind = matches!(seen, Seen::Behind(_));
+        let of_head = |has: &dyn Fn(&Response) -> bool| match seen {
+            Seen::Outcome(Ok(response)) => Ok(has(response)),
+            Seen::Outcome(Err(_)) | Seen::Late(LateFailureCause::Broken(_)) => Ok(false),
+            Seen::Behind(_) | Seen::Late(LateFailureCause::Grpc(_)) => Err(Missing::Head),
         };
         match self {
-            Self::Lists(lists) if is_behind => Ok(lists.takes_behind(outcome)),
-            Self::Lists(lists) => Ok(lists.takes(outcome)),
+            Self::Lists(lists) => Ok(seen.is_in(lists)),
             Self::Method(methods) => Ok(methods.contains(judged.method)),
             Self::Header(part) => of_head(&|response| part.is_in(response)),
             Self::Attempt(range) => Ok(range.contains(judged.attempt)),
-            Self::GrpcStatus(statuses) => of_head(&|response| {
-                GrpcStatus::said(&response.headers).is_some_and(|said| statuses.contains(said))
-            }),
-            Self::Component { only: Some(only), .. } if !is_behind && !only.takes(outcome) => {
+            Self::Component { only: Some(only), .. } if !is_behind && !seen.is_in(only) => {
                 Ok(false)
             }
             Self::Component { .. } if is_behind => Err(Missing::Head),

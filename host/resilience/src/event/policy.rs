@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::component::ComponentId;
-use crate::error::ErrorKind;
+use crate::body::LateFailureCause;
 
 /// A timeout policy did something.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,11 +107,11 @@ pub enum CircuitBreakerEvent {
         /// Whose circuit it is, if there is one for each key.
         key: Option<Arc<str>>,
     },
-    /// A response whose head it took for a success was a failure: its body broke off. It counts in
-    /// place of the success, unless the state has changed since.
+    /// A response whose head it took for a success was a failure: its body broke off, or its
+    /// trailers say so. It counts in place of the success, unless the state has changed since.
     FailedLate {
-        /// How it broke off.
-        kind: ErrorKind,
+        /// Which of both.
+        cause: LateFailureCause,
     },
 }
 

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
+use crate::body::LateFailureCause;
 use crate::boxed::boxed;
 use crate::call::Call;
 use crate::clock;
@@ -219,7 +220,8 @@ impl Policy for CircuitBreaker {
             CircuitBreakerEvent::StateChanged { from, to, delay: None, key: None }.into()
         };
         let rejected = CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None };
-        let late = CircuitBreakerEvent::FailedLate { kind: ErrorKind::ConnectionTerminated };
+        let cause = LateFailureCause::Broken(ErrorKind::ConnectionTerminated);
+        let late = CircuitBreakerEvent::FailedLate { cause };
         let changes = changes.into_iter().map(changed).chain([rejected.into(), late.into()]);
         changes.chain(self.0.circuits.announces()).collect()
     }

@@ -116,8 +116,8 @@ fn configuration_errors_name_the_key() {
         ("component = \"none\"", "handle_if.component: no component `none`".into()),
         (
             "component = \"asked\", status = [\"503\"]",
-            "handle_if: a component decides alone; put `status` and `failure` into `only` to \
-             narrow what it is asked about"
+            "handle_if: a component decides alone; put `status`, `failure` and `grpc_status` into \
+             `only` to narrow what it is asked about"
                 .into(),
         ),
         ("only = {}", "handle_if.only: narrows a `component`, but none is named".into()),
@@ -131,14 +131,14 @@ fn configuration_errors_name_the_key() {
         ),
         (
             "statuses = []",
-            "unknown field `statuses`, expected one of `status`, `failure`, \
-             `component`, `only`, `method`, `header`, `attempt`, `grpc_status`, `any`, `all`, `not`"
+            "unknown field `statuses`, expected one of `status`, `failure`, `grpc_status`, \
+             `component`, `only`, `method`, `header`, `attempt`, `any`, `all`, `not`"
                 .into(),
         ),
         (
             "component = \"asked\", only = { statuses = [] }",
-            "unknown field `statuses`, expected \
-             `status` or `failure`"
+            "unknown field `statuses`, expected one of \
+             `status`, `failure`, `grpc_status`"
                 .into(),
         ),
     ] {
@@ -523,10 +523,6 @@ async fn a_part_narrows_the_default_of_a_slot() {
     let get = "method = [\"GET\", \"HEAD\"]";
     assert!(retries(get, "HEAD", 503, &[]).await && !retries(get, "HEAD", 404, &[]).await);
     assert!(!retries(get, "PUT", 503, &[]).await);
-    let unavailable = "status = [200], grpc_status = [\"unavailable\", \"aborted\"]";
-    assert!(retries(unavailable, "POST", 200, &[("grpc-status", "14")]).await);
-    assert!(!retries(unavailable, "POST", 200, &[("grpc-status", "0")]).await);
-    assert!(!retries(unavailable, "POST", 200, &[]).await);
     let busy = "status = [200], header = { x-state = \"busy\" }";
     assert!(retries(busy, "GET", 200, &[("x-state", "busy")]).await);
     assert!(!retries(busy, "GET", 200, &[("x-state", "fine")]).await);

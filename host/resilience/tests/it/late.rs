@@ -8,8 +8,8 @@ use bytes::Bytes;
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
     Attempt, AttemptBody, BodyEnd, BodyStream, Call, CircuitBreaker, CircuitBreakerEvent,
-    CircuitState, Error, ErrorKind, Observers, Outcome, Policy, ResponseBody, Scope, Upstream,
-    WindowCounts,
+    CircuitState, Error, ErrorKind, LateFailureCause, Observers, Outcome, Policy, ResponseBody,
+    Scope, Upstream, WindowCounts,
 };
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -72,10 +72,10 @@ async fn what_a_success_has_become_is_told_before_what_it_leads_to() {
         delay: Some(ms(1000)),
         key: None,
     };
-    let kind = ErrorKind::ConnectionTerminated;
+    let cause = LateFailureCause::Broken(ErrorKind::ConnectionTerminated);
     assert_eq!(
         rig.events(),
-        [(6, CircuitBreakerEvent::FailedLate { kind }.into()), (6, opened.into())]
+        [(6, CircuitBreakerEvent::FailedLate { cause }.into()), (6, opened.into())]
     );
 }
 

@@ -13,6 +13,7 @@ mod composition;
 mod conditions;
 mod deadline;
 mod fallback;
+mod grpc;
 mod hedge;
 mod keys;
 mod late;

@@ -14,7 +14,7 @@ use crate::support::{
 const ATTEMPT: Duration = Duration::from_secs(305);
 
 fn review<const N: usize>(policies: [Arc<dyn Policy>; N]) -> Review {
-    Review::of(&policies, ATTEMPT, &|_| Worst { requests: Some(1), time: Some(ATTEMPT) })
+    Review::of(&policies, ATTEMPT, false, &|_| Worst { requests: Some(1), time: Some(ATTEMPT) })
 }
 
 /// `policy.key: message`, outermost first.

@@ -2,7 +2,8 @@
 
 use fusebox_resilience::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CacheEvent, CircuitBreakerEvent, FallbackEvent,
-    HedgeEvent, KeysEvent, NoHedge, NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
+    HedgeEvent, KeysEvent, LateFailureCause, NoHedge, NoRetry, QueueEvent, RetryEvent,
+    TimeoutEvent,
 };
 
 use super::say::Say;
@@ -64,10 +65,15 @@ pub(super) fn circuit_breaker(of: &CircuitBreakerEvent, say: &impl Say) {
                     .maybe("key", key.as_deref());
             });
         }
-        CircuitBreakerEvent::FailedLate { kind } => {
-            let message = format_args!("Success taken back: {kind}");
-            say.say(Level::Debug, message, |line| {
-                failure(line, kind);
+        CircuitBreakerEvent::FailedLate { cause } => {
+            let message = format_args!("Success taken back: {cause}");
+            say.say(Level::Debug, message, |line| match cause {
+                LateFailureCause::Broken(kind) => {
+                    failure(line, kind);
+                }
+                LateFailureCause::Grpc(status) => {
+                    line.field("grpc_status", status.name());
+                }
             });
         }
     }

@@ -12,8 +12,8 @@ use fusebox_resilience::testing::{call, call_with};
 use fusebox_resilience::{
     AttemptEvent, AttemptOutcome, BodyEnd, CircuitBreakerEvent, CircuitState, ComponentEvent,
     ComponentId, ConditionEvent, ErrorKind, FallbackEvent, Fault, GrpcStatus, HedgeEvent,
-    KeysEvent, NoHedge, NoRetry, Observers, Provenance, QueueEvent, RequestBody, RetryEvent, Role,
-    Slot, TimeoutEvent,
+    KeysEvent, LateFailureCause, NoHedge, NoRetry, Observers, Provenance, QueueEvent, RequestBody,
+    RetryEvent, Role, Slot, TimeoutEvent,
 };
 use serde_json::Value;
 

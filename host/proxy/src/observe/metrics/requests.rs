@@ -28,6 +28,8 @@ pub(super) struct Requests {
     announced: Mutex<BTreeSet<Arc<str>>>,
     /// Those among them that have a cache.
     cached: Mutex<BTreeSet<Arc<str>>>,
+    /// Those that are called by gRPC.
+    grpc: Mutex<BTreeSet<Arc<str>>>,
     shards: Mutex<Vec<Arc<Shard>>>,
 }
 
@@ -59,6 +61,10 @@ impl Requests {
 
     pub(super) fn announce_cache(&self, route: &Arc<str>) {
         lock(&self.cached).insert(route.clone());
+    }
+
+    pub(super) fn announce_grpc(&self, route: &Arc<str>) {
+        lock(&self.grpc).insert(route.clone());
     }
 
     /// Counts something that has happened on a route.
@@ -100,6 +106,9 @@ impl Requests {
         }
         for route in &*lock(&self.cached) {
             totals.entry(route.clone()).or_default().has_cache = true;
+        }
+        for route in &*lock(&self.grpc) {
+            totals.entry(route.clone()).or_default().has_grpc = true;
         }
         let totals = Arc::new(totals);
         let mut registry = Registry::with_prefix("fusebox");
@@ -187,6 +196,16 @@ pub(super) fn sizes(requests: &Requests) -> (usize, usize) {
 /// upstream that is not.
 const EXPECTED: [u16; 5] = [200, 500, 502, 503, 504];
 
+/// The same of gRPC's.
+const EXPECTED_GRPC: [GrpcStatus; 6] = [
+    GrpcStatus::Ok,
+    GrpcStatus::Unknown,
+    GrpcStatus::DeadlineExceeded,
+    GrpcStatus::ResourceExhausted,
+    GrpcStatus::Internal,
+    GrpcStatus::Unavailable,
+];
+
 /// The sums over all shards.
 #[derive(Debug, Default)]
 struct Totals {
@@ -199,6 +218,7 @@ struct Totals {
     cache: [u64; CacheResult::ALL.len()],
     has_cache: bool,
     grpc: [u64; GrpcStatus::ALL.len()],
+    has_grpc: bool,
 }
 
 #[derive(Debug, Default)]
@@ -228,10 +248,13 @@ impl Totals {
         results.map(|result| (result.name(), self.cache[result as usize]))
     }
 
-    /// Counts by the label `grpc_status`; those that are 0 have no series.
+    /// Counts by the label `grpc_status`; as of `status`, those that are 0 have no series but for a
+    /// few.
     fn grpc(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let statuses = GrpcStatus::ALL.into_iter().zip(self.grpc);
-        let counted = statuses.filter(|(_, count)| *count > 0);
+        let counted = statuses.filter(|(status, count)| {
+            *count > 0 || self.has_grpc && EXPECTED_GRPC.contains(status)
+        });
         counted.map(|(status, count)| (status.name(), count))
     }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use fusebox_resilience::testing::{NoParts, call};
 use fusebox_resilience::{
     AnyPolicyConfig, AttemptOutcome, BudgetStatus, CircuitBreakerConfig, CircuitState, ComponentId,
-    ErrorKind, FallbackConfig, Fault, HedgeConfig, NoHedge, NoRetry, Observers, PolicyConfig,
-    RetryConfig, Shown, TimeoutConfig,
+    ErrorKind, FallbackConfig, Fault, HedgeConfig, LateFailureCause, NoHedge, NoRetry, Observers,
+    PolicyConfig, RetryConfig, Shown, TimeoutConfig,
 };
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 
@@ -105,8 +105,8 @@ fn events_are_counted() {
         "breaker",
         EventKind::Call(CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None }),
     );
-    let kind = ErrorKind::ConnectionTerminated;
-    of_policy("breaker", EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate { kind }));
+    let cause = LateFailureCause::Broken(ErrorKind::ConnectionTerminated);
+    of_policy("breaker", EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate { cause }));
     of_policy(
         "fallback",
         EventKind::Fallback(FallbackEvent::Served { status: 200, component: None }),

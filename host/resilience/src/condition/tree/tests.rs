@@ -57,8 +57,7 @@ proptest! {
     fn asking_only_what_is_open_comes_to_the_same(part in part(), answers in any::<[bool; 4]>()) {
         let response = Response::new(StatusCode::OK, HeaderMap::new(), ResponseBody::empty());
         let outcome = Ok(response);
-        let judged =
-            Judged { method: &Method::GET, attempt: 1, outcome: &outcome, is_behind: false };
+        let judged = Judged { method: &Method::GET, attempt: 1, seen: Seen::Outcome(&outcome) };
         let mut known = [None; 4];
         let holds = loop {
             match part.holds(judged, &|index| known[index]) {

@@ -18,11 +18,11 @@ use super::permit::CircuitPermit;
 use super::result::CircuitResult;
 use super::shared::SharedCircuit;
 use super::trials::TrialBody;
-use crate::body::{BodyEnd, BodyStream, OnEnd, RequestBody};
+use crate::body::{BodyEnd, BodyStream, LateFailureCause, OnEnd, RequestBody};
 use crate::call::{Call, Reporter};
 use crate::clock;
 use crate::condition::Condition;
-use crate::error::{Error, ErrorKind, Origin};
+use crate::error::Error;
 use crate::event::{CircuitBreakerEvent, EventKind};
 use crate::keyed::StateOf;
 use crate::outcome::Response;
@@ -79,30 +79,26 @@ struct LateResult {
 /// What the end of a body means.
 enum LateJudgement {
     Success,
-    Failure(ErrorKind),
+    Failure(LateFailureCause),
     Neutral,
 }
 
 impl LateResult {
     fn judge(&self, end: BodyEnd) -> LateJudgement {
         let settings = &self.breaker.settings;
-        let takes = |condition: &Condition, kind| {
-            condition.takes_late(self.reporter.request(), self.attempt, kind)
+        let takes = |condition: &Condition, cause| {
+            condition.takes_late(self.reporter.request(), self.attempt, cause)
         };
-        match end {
-            BodyEnd::Whole => LateJudgement::Success,
-            BodyEnd::Discarded => LateJudgement::Neutral,
-            BodyEnd::Broken(kind)
-                if kind.origin() != Origin::Upstream
-                    || self.request.starved().is_long_owed()
-                    || takes(&settings.ignore_if, kind) =>
+        match end.late_failure() {
+            None if end == BodyEnd::Discarded => LateJudgement::Neutral,
+            None => LateJudgement::Success,
+            Some(cause)
+                if cause.is_of_others(&self.request) || takes(&settings.ignore_if, cause) =>
             {
                 LateJudgement::Neutral
             }
-            BodyEnd::Broken(kind) if takes(&settings.handle_if, kind) => {
-                LateJudgement::Failure(kind)
-            }
-            BodyEnd::Broken(_) => LateJudgement::Success,
+            Some(cause) if takes(&settings.handle_if, cause) => LateJudgement::Failure(cause),
+            Some(_) => LateJudgement::Success,
         }
     }
 
@@ -111,9 +107,9 @@ impl LateResult {
         let circuit = self.circuit.as_ref().or(self.breaker.circuits.only());
         let Some(circuit) = circuit else { return };
         match judgement {
-            &LateJudgement::Failure(kind) => {
+            &LateJudgement::Failure(cause) => {
                 let transition = circuit.record_late(permit, self.head, clock::now());
-                self.tell(CircuitBreakerEvent::FailedLate { kind });
+                self.tell(CircuitBreakerEvent::FailedLate { cause });
                 self.tell_of(transition);
             }
             // It has been recorded with its head.

@@ -95,9 +95,15 @@ fn every_event_has_its_line() {
         ),
         (
             EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate {
-                kind: ErrorKind::ConnectionTerminated,
+                cause: LateFailureCause::Broken(ErrorKind::ConnectionTerminated),
             }),
             r#"{"level":"DEBUG","msg":"Success taken back: connection lost",HEAD,"failure":"connection-lost","error":"connection_terminated"}"#,
+        ),
+        (
+            EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate {
+                cause: LateFailureCause::Grpc(GrpcStatus::Unavailable),
+            }),
+            r#"{"level":"DEBUG","msg":"Success taken back: grpc 14: unavailable",HEAD,"grpc_status":"unavailable"}"#,
         ),
         (
             EventKind::Call(CallEvent::Rejected {
