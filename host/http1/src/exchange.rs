@@ -20,6 +20,7 @@ pub struct HttpExchange {
     pub(crate) expects_continue: bool,
     pub(crate) takes_trailers: bool,
     pub(crate) is_kept_alive: bool,
+    pub(crate) has_switched: bool,
 }
 
 impl HttpExchange {
@@ -31,6 +32,7 @@ impl HttpExchange {
             expects_continue: false,
             takes_trailers: false,
             is_kept_alive: false,
+            has_switched: false,
         }
     }
 
@@ -45,6 +47,12 @@ impl HttpExchange {
     /// has been encoded.
     pub fn is_kept_alive(&self) -> bool {
         self.is_kept_alive
+    }
+
+    /// Whether the head that was encoded has switched the connection to another protocol (RFC 9110,
+    /// section 15.2.2).
+    pub fn has_switched(&self) -> bool {
+        self.has_switched
     }
 
     /// The connection ends after the response. To be called before its head is encoded, which tells
@@ -98,7 +106,7 @@ impl HttpExchange {
             None if self.is_http_11 => Framing::Chunked,
             None => Framing::UntilClose,
         };
-        // A switch of protocols would leave it to the new one.
+        // A switch of protocols leaves it to the new one.
         self.is_kept_alive &= framing != Framing::UntilClose && !status.is_informational();
 
         put_status_line(out, status);
@@ -128,7 +136,11 @@ impl HttpExchange {
             put_length(out, length);
         }
         if !self.is_kept_alive {
-            out.extend_from_slice(b"connection: close\r\n");
+            self.has_switched = status == StatusCode::SWITCHING_PROTOCOLS;
+            out.extend_from_slice(match self.has_switched {
+                true => b"connection: upgrade\r\n",
+                false => b"connection: close\r\n",
+            });
         } else if !self.is_http_11 {
             out.extend_from_slice(b"connection: keep-alive\r\n");
         }

@@ -97,7 +97,18 @@ fn the_end_of_the_connection_is_told() {
         let expected = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
     }
-    assert!(!answer(HTTP_11, 101, &[("upgrade", "x")], None).1);
+}
+
+#[test]
+fn a_switch_of_protocols_names_the_new_one_and_leaves_the_rest_to_it() {
+    let mut exchange = exchange(HTTP_11);
+    assert!(!exchange.has_switched());
+    let fields = [("upgrade", "x"), ("connection", "keep-alive"), ("content-length", "5")];
+    let (status, mut out) = (StatusCode::SWITCHING_PROTOCOLS, Vec::new());
+    let encoder = exchange.encode_response(status, headers(&fields).iter(), None, &mut out);
+    let expected = "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n";
+    assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
+    assert!(encoder.is_full() && exchange.has_switched() && !exchange.is_kept_alive());
 }
 
 #[test]

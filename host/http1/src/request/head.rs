@@ -159,6 +159,7 @@ fn take(
         expects_continue: said.expects_continue && is_http_11 && framing != Framing::Length(0),
         takes_trailers: said.takes_trailers,
         is_kept_alive: said.of_body.keeps_connection(is_http_11),
+        has_switched: false,
     };
     let version = if is_http_11 { Version::HTTP_11 } else { Version::HTTP_10 };
     Ok(Some(RequestHead { method, target, version, headers, framing, exchange }))
