@@ -157,6 +157,12 @@ impl Wire {
         self.take(length).unwrap_or_else(|error| panic!("{error}, of which {:?} came", self.ahead))
     }
 
+    /// So many bytes, or fewer if then nothing comes any more.
+    pub fn up_to(&mut self, length: usize) -> Vec<u8> {
+        while self.ahead.len() < length && matches!(self.fill(), Ok(true)) {}
+        self.ahead.drain(..length.min(self.ahead.len())).collect()
+    }
+
     /// A chunk's data; empty is the last one, whose trailers are not read.
     fn try_chunk(&mut self) -> io::Result<Vec<u8>> {
         let line = self.until("\r\n", "a chunk")?;

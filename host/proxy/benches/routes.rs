@@ -4,6 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use std::time::Duration;
+
 use fusebox::route::{Route, RouteMatch, RouteTable};
 use fusebox_resilience::{Pipeline, ReplayLimit};
 use http::Method;
@@ -16,6 +18,8 @@ fn table(routes: impl Iterator<Item = RouteMatch>) -> RouteTable {
         upstream: 0,
         replay_limit: ReplayLimit::default(),
         is_grpc: false,
+        upgrades: Vec::new(),
+        tunnel_idle_timeout: Duration::ZERO,
         priority: None,
     };
     RouteTable::new(routes.map(route).collect(), Vec::new(), None)

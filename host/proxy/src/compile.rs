@@ -256,6 +256,8 @@ impl<'a> Compilation<'a> {
                 upstream,
                 replay_limit,
                 is_grpc: route.grpc,
+                upgrades: route.upgrades.clone(),
+                tunnel_idle_timeout: route.tunnel_idle_timeout.0,
                 priority: route.priority,
             });
         }

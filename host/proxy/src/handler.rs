@@ -4,12 +4,14 @@ mod body;
 mod host;
 mod in_flight;
 mod last_hop;
+mod open_tunnel;
 mod path;
 mod request_id;
 mod response;
 
 pub(crate) use body::ClientBody;
 pub(crate) use in_flight::CallPlaces;
+pub(crate) use open_tunnel::OpenTunnel;
 pub(crate) use response::ClientResponse;
 
 use std::rc::Rc;
@@ -23,7 +25,7 @@ use fusebox_resilience::{
     HandshakeFailure, Observers, Random, ReplayMemory, Request as ClientRequest, RequestBody,
     RequestFlaw, ResponseBody, Scope, ServerEvent, Worker, clock, is_grpc,
 };
-use http::{HeaderMap, HeaderValue, Request, request};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use http_body::Body;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 
@@ -166,12 +168,19 @@ impl RequestHandler {
         let host = self.hosts.canonical(&mut head);
         let place =
             host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
+        let route = place.map(|place| &self.routes.routes()[place]);
+        let upgrade = route
+            .filter(|route| !route.upgrades.is_empty())
+            .and_then(|route| headers::wanted_upgrade(&head, &route.upgrades));
         let last_hop = LastHop::reached(&mut head);
 
         let Forwarding { added, client, flaw, is_first_claim } =
             headers::forward_request(&mut head.headers, head.version, hop);
+        if let Some(wanted) = upgrade {
+            headers::ask_for_upgrade(&mut head.headers, wanted);
+        }
         let level = self.routes.priority().map(|priority| {
-            let of_route = place.and_then(|place| self.routes.routes()[place].priority);
+            let of_route = route.and_then(|route| route.priority);
             priority.level(&mut head.headers, hop.is_trusted(), of_route, &id)
         });
         let length = incoming.as_ref().map_or(0, |body| body.size_hint().lower());
@@ -182,7 +191,6 @@ impl RequestHandler {
             _ => admitted.map_err(NoUpstream::from),
         };
         let name = place.map_or(&self.no_route, |place| &self.names[place]).clone();
-        let route = place.map(|place| &self.routes.routes()[place]);
         let replay_limit = route.map(|route| route.replay_limit).unwrap_or_default();
         let body = incoming.map_or_else(RequestBody::empty, |incoming| {
             let body = ClientRequestBody::new(incoming, self.max_body);
@@ -253,6 +261,9 @@ impl RequestHandler {
                 ongoing.call().reporter().emit_own(CallEvent::BodyNotKept);
             }
             match outcome {
+                Ok(response) if response.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    ongoing.switch(response, route.tunnel_idle_timeout)
+                }
                 Ok(response) => ongoing.answer(response),
                 Err(error) => ongoing.fail(&error, self.retry_after_jitter),
             }

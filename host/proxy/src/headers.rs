@@ -6,6 +6,7 @@
 
 mod client_cert;
 mod forwarded;
+mod upgrade;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -23,6 +24,7 @@ use forwarded::{
 };
 
 pub use forwarded::ForwardedRules;
+pub use upgrade::{ask_for_upgrade, switched_to, wanted_upgrade};
 
 /// The header of the request id. The id is the client's if it is valid, or else a new one; it goes
 /// to the upstream, back to the client, and into every log line.

@@ -54,6 +54,7 @@ pub mod server;
 pub mod sockets;
 mod stall;
 pub mod tls;
+mod tunnel;
 pub mod upstream;
 mod watch;
 mod watched;

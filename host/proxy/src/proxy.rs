@@ -101,6 +101,9 @@ impl Proxy {
             if route.is_grpc {
                 metrics.announce_grpc(&route.name);
             }
+            if !route.upgrades.is_empty() {
+                metrics.announce_tunnels(&route.name);
+            }
             for policy in route.pipeline.policies() {
                 metrics.announce_policy(&route.name, &**policy);
             }

@@ -9,6 +9,7 @@ mod matching;
 pub use matching::{Claim, RouteMatch};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fusebox_resilience::{Budget, Pipeline, PriorityClass, ReplayLimit};
 use http::Method;
@@ -36,6 +37,10 @@ pub struct Route {
     pub replay_limit: ReplayLimit,
     /// Whether its requests are calls by gRPC.
     pub is_grpc: bool,
+    /// The names of the protocols that connections may switch to.
+    pub upgrades: Vec<String>,
+    /// How long nothing may move in one that has switched.
+    pub tunnel_idle_timeout: Duration,
     /// How important its requests are, whatever is said of them.
     pub priority: Option<PriorityClass>,
 }

@@ -76,6 +76,11 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> OutgoingMessage<B> {
         }
     }
 
+    /// Its body, of which nothing is sent any more.
+    pub(crate) fn into_body(self) -> B {
+        self.body
+    }
+
     /// How many bytes are sent.
     pub(crate) fn sent(&self) -> u64 {
         self.sent

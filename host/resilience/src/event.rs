@@ -12,6 +12,7 @@ mod component;
 mod connection;
 mod policy;
 mod server;
+mod tunnel;
 
 pub use admin::{AdminEvent, Denial};
 pub use cache::{CacheEvent, CacheResult, NotStored, StaleReason};
@@ -24,6 +25,7 @@ pub use policy::{
     HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
 };
 pub use server::ServerEvent;
+pub use tunnel::{TunnelEnd, TunnelEvent};
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,6 +83,8 @@ pub enum EventKind {
     Connection(ConnectionEvent),
     /// To a certificate's file.
     Certificate(CertificateEvent),
+    /// To a tunnel.
+    Tunnel(TunnelEvent),
     /// To the server.
     Server(ServerEvent),
     /// On the admin listener.
@@ -115,6 +119,7 @@ from_groups!(
     Component(ComponentEvent),
     Connection(ConnectionEvent),
     Certificate(CertificateEvent),
+    Tunnel(TunnelEvent),
     Server(ServerEvent),
     Admin(AdminEvent)
 );

@@ -89,7 +89,7 @@ pub use event::{
     ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial, Event,
     EventKind, FallbackEvent, Fault, HandshakeFailure, HedgeEvent, KeysEvent, LimitChangeKind,
     NoHedge, NoRetry, NotStored, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent,
-    ServerEvent, StaleReason, TimeoutEvent,
+    ServerEvent, StaleReason, TimeoutEvent, TunnelEnd, TunnelEvent,
 };
 pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, request};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 use tokio::time::Instant;
 
 use crate::clock;
@@ -192,6 +192,11 @@ impl Request {
     /// Whether it carries `Idempotency-Key`.
     pub fn has_idempotency_key(&self) -> bool {
         self.head.headers.contains_key("idempotency-key")
+    }
+
+    /// Whether it asks for another protocol on its connection.
+    pub fn is_upgrade(&self) -> bool {
+        self.head.headers.contains_key(header::UPGRADE)
     }
 
     /// The client's address; empty if it is not known.

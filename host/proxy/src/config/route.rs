@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use fusebox_resilience::PriorityClass;
-use fusebox_resilience::config::ConfigSize;
+use fusebox_resilience::config::{ConfigDuration, ConfigSize};
 use http::Method;
 
 use super::table::{Keys, Reader, table};
+use super::tables::SHORTEST;
 use super::upstream::RouteUpstream;
 use super::values;
 
@@ -32,6 +33,11 @@ table! {
         /// Whether its requests are calls by gRPC: their outcome is `grpc-status`, and
         /// `grpc-timeout` is obeyed.
         pub grpc: bool = or(false),
+        /// The protocols that a connection may switch to, by their names. Default: none.
+        pub upgrades: Vec<String> = upgrades(),
+        /// How long nothing may move in a connection that has switched.
+        pub tunnel_idle_timeout: ConfigDuration =
+            at_least(ConfigDuration::from_secs(3600), SHORTEST),
         /// How important its requests are, whatever is said of them. Default: what is said.
         pub priority: Option<PriorityClass> = optional(),
     }
@@ -44,6 +50,10 @@ impl Keys<'_, '_> {
             self.reader.error(&path, "an empty list takes no request; leave it out to take any");
         }
         self.list(key, values::method)
+    }
+
+    fn upgrades(&mut self, key: &str) -> Option<Vec<String>> {
+        Some(self.list(key, values::upgrade)?.unwrap_or_default())
     }
 
     fn policies(&mut self, key: &str) -> Option<Vec<String>> {

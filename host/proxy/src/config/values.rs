@@ -74,6 +74,20 @@ pub(super) fn own_header(name: &str) -> Result<HeaderName, String> {
     })
 }
 
+/// Checks the name of a protocol that a connection may switch to.
+pub(super) fn upgrade(name: &str) -> Result<String, String> {
+    if ["h2c", "http", "tls"].iter().any(|it| name.eq_ignore_ascii_case(it)) {
+        return Err(format!("by `{name}`, requests would pass all routes and policies"));
+    }
+    // Both are tokens.
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(_) => Ok(name.to_owned()),
+        Err(_) => Err(format!(
+            "expected the name of a protocol without version, such as \"websocket\", found `{name}`"
+        )),
+    }
+}
+
 /// Checks the name of a route.
 pub(super) fn route_name(name: &str) -> Result<String, String> {
     let length = name.chars().count();

@@ -1,14 +1,18 @@
 //! The bodies between client and proxy: the request body with its limits, and the response body,
 //! whose end is the end of the call.
 
+use std::any::Any;
 use std::error::Error as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use fusebox_resilience::{BodyEnd, Call, CallEvent, Error, ErrorKind, GrpcStatus, ResponseBody};
+use fusebox_resilience::{
+    BodyEnd, Call, CallEvent, Error, ErrorKind, GrpcStatus, ResponseBody, TunnelEvent,
+};
 use http::{HeaderValue, Method, header};
 use http_body::{Body, Frame, SizeHint};
 
@@ -18,6 +22,7 @@ use crate::buffers::Buffers;
 use crate::grpc;
 use crate::headers;
 use crate::reply::Refusal;
+use crate::tunnel::SwitchedConnection;
 
 /// A request body from the client, with a limit on its size.
 pub(super) struct ClientRequestBody<B> {
@@ -78,6 +83,8 @@ pub(super) struct OngoingCall {
     /// How the response body ended.
     end: Option<BodyEnd>,
     bytes: u64,
+    /// Of a tunnel, from the client.
+    received: u64,
     buffers: Rc<Buffers>,
     /// `None`: calls have no limit, or it was turned away.
     _place: Option<CallPlace>,
@@ -96,6 +103,7 @@ impl OngoingCall {
             attempt: 0,
             end: None,
             bytes: 0,
+            received: 0,
             buffers,
             _place: place,
         }
@@ -126,6 +134,23 @@ impl OngoingCall {
             headers::add_attempts(&mut answer.headers, answer.status, attempts);
         }
         self.send(answer)
+    }
+
+    /// Answers with a switch to another protocol, in which nothing may move for `idle_timeout`.
+    #[cold]
+    pub(super) fn switch(
+        self,
+        mut response: fusebox_resilience::Response,
+        idle_timeout: Duration,
+    ) -> ClientResponse<ClientBody> {
+        let connection = response.body.tunnel_mut();
+        match connection.and_then(|it| it.downcast_mut::<SwitchedConnection>()) {
+            Some(connection) => {
+                connection.idle_timeout = idle_timeout;
+                self.answer(response)
+            }
+            None => self.fail(&ErrorKind::Internal.into(), 0.0),
+        }
     }
 
     /// Answers a failed call. `jitter` is the part of itself by which `Retry-After` may be longer.
@@ -198,6 +223,7 @@ impl Drop for OngoingCall {
                 attempts: self.call.attempts(),
                 end: self.end,
                 bytes: self.bytes,
+                received: self.received,
                 elapsed: self.call.elapsed(),
             },
         );
@@ -218,6 +244,21 @@ impl ClientBody {
     /// The client has left before its response began, so the log shows no status.
     pub(crate) fn nobody_waits(&mut self) {
         self.ongoing.status = None;
+    }
+
+    /// The connection to the upstream, if it has switched to another protocol.
+    pub(super) fn take_tunnel(&mut self) -> Option<Box<dyn Any>> {
+        self.body.take_tunnel()
+    }
+
+    /// The tunnel ended so, after so many bytes from the client and to it.
+    pub(super) fn end_tunnel(&mut self, end: BodyEnd, received: u64, sent: u64) {
+        (self.ongoing.received, self.ongoing.bytes) = (received, sent);
+        self.body.end_tunnel(end);
+    }
+
+    pub(super) fn emit(&self, event: TunnelEvent) {
+        self.ongoing.call.emit_own_about(self.ongoing.attempt, event);
     }
 
     /// How the body ended. One that HTTP does not send (RFC 9110, section 6.4.1) is never read.

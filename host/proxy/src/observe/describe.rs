@@ -37,6 +37,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::Component(of) => component::component(of, say),
         EventKind::Connection(of) => server::connection(of, say),
         EventKind::Certificate(of) => server::certificate(of, say),
+        EventKind::Tunnel(of) => call::tunnel(of, say),
         EventKind::Server(of) => server::server(of, say),
         EventKind::Admin(of) => server::admin(of, say),
     }

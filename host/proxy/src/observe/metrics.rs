@@ -23,6 +23,7 @@ mod faults;
 mod process;
 mod requests;
 mod scrape;
+mod tunnels;
 
 pub use scrape::{
     BudgetSample, CertificateSample, ComponentSample, PlacesSample, PolicySample, Scrape,
@@ -47,6 +48,7 @@ use crate::reply::Unread;
 use self::family::{Counters, Families, Histograms, Label, Labels, of};
 use self::faults::Faults;
 use self::requests::Requests;
+use self::tunnels::Tunnels;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
@@ -89,6 +91,7 @@ pub struct Metrics {
     deadlines_ignored: Counters<1>,
     refused: Counters<2>,
     forwarded_replaced: Counters<1>,
+    tunnels: Tunnels,
     faults: Faults,
     loads: Counters<2>,
     quarantines: Counters<1>,
@@ -191,6 +194,7 @@ impl Metrics {
                 "forwarded_headers_replaced",
                 "Connections of clients that said where they come from and are not trusted",
             ),
+            tunnels: Tunnels::new(&mut new),
             faults: Faults::new(
                 new.counters("component_faults", "Calls into a component that failed"),
             ),
@@ -272,6 +276,11 @@ impl Metrics {
     /// The same for a route that is called by gRPC.
     pub fn announce_grpc(&self, route: &Arc<str>) {
         self.requests.announce_grpc(route);
+    }
+
+    /// Makes the series of a route's tunnels appear, at 0.
+    pub fn announce_tunnels(&self, route: &Arc<str>) {
+        self.tunnels.announce(route);
     }
 
     /// Makes the series of a policy on a route appear, at 0.
@@ -493,7 +502,10 @@ impl Metrics {
                 of(&self.sent_again, [route])
             }
             // Details, and what is counted by route (`requests.rs`) or by its duration.
-            EventKind::Attempt(_) | EventKind::Queue(_) | EventKind::Condition(_) => return None,
+            EventKind::Attempt(_)
+            | EventKind::Queue(_)
+            | EventKind::Condition(_)
+            | EventKind::Tunnel(_) => return None,
         };
         Some(counter)
     }
@@ -524,6 +536,7 @@ impl Observer for Metrics {
             (&EventKind::Cache(CacheEvent::Used { result, .. }), Some(route)) => {
                 self.requests.count(route, |route| route.cache(result));
             }
+            (EventKind::Tunnel(event), Some(route)) => self.tunnels.observe(route, event),
             (kind, route) => {
                 if let Some(counter) = self.counter(route, event.policy, kind) {
                     counter.inc();

@@ -11,6 +11,7 @@
 //! | waiting | those of the call | |
 //! | taking its response | its pace | closed |
 //! | lingering, after an early answer | see `linger.rs` | closed |
+//! | in a tunnel, after a switch of protocols | that of its route (`tunnel.rs`) | closed |
 //!
 //! After `max_requests` and after `max_age` a response is the last one.
 //!
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_http1::{HttpExchange, RequestHead, RequestHeadParser};
-use fusebox_resilience::{ConnectionLimit, Error, clock};
+use fusebox_resilience::{ConnectionLimit, Error, TunnelEnd, clock};
 use futures_util::future::LocalBoxFuture;
 use http::header;
 use http_body::Body;
@@ -43,7 +44,7 @@ use super::pace::Pace;
 use super::shutdown::Shutdown;
 use super::socket::{ClientStream, Wire};
 use crate::config::ListenerConfig;
-use crate::handler::{Begun, ClientBody, ClientResponse, RequestHandler};
+use crate::handler::{Begun, ClientBody, ClientResponse, OpenTunnel, RequestHandler};
 use crate::headers::Hop;
 use crate::interim;
 use crate::reply::Unread;
@@ -257,9 +258,13 @@ impl<S: ClientStream> Connection<S> {
                 let mut outgoing = None;
                 self.wait(begun, &mut exchange, &mut outgoing).await;
                 // Without one, the call has been cancelled, or the client has left.
-                let Some(outgoing) = &mut outgoing else { return After::Break };
-                if !self.send(outgoing).await {
+                let Some(message) = &mut outgoing else { return After::Break };
+                if !self.send(message).await {
                     return After::Break;
+                }
+                if exchange.has_switched() {
+                    // Boxed to keep the future small: few connections switch.
+                    return Box::pin(self.tunnel(outgoing.take())).await;
                 }
                 // With the body, the call ends.
             }
@@ -313,6 +318,26 @@ impl<S: ClientStream> Connection<S> {
             return None;
         }
         Some(self.encode(answer, exchange))
+    }
+
+    /// Carries what is said in another protocol.
+    #[cold]
+    fn tunnel(
+        &self,
+        switch: Option<OutgoingMessage<ClientBody>>,
+    ) -> impl Future<Output = After> + use<S> {
+        let (incoming, buffers) = (self.incoming.clone(), self.shared.handler.buffers());
+        let mut tunnel = switch.and_then(|switch| {
+            let early = incoming.borrow_mut().take_rest();
+            OpenTunnel::begin(switch.into_body(), early, buffers)
+        });
+        poll_fn(move |cx| match &mut tunnel {
+            Some(tunnel) => tunnel.poll(&mut *incoming.borrow_mut(), cx).map(|end| match end {
+                TunnelEnd::Closed => After::Close,
+                _ => After::Break,
+            }),
+            None => Poll::Ready(After::Break),
+        })
     }
 
     /// Answers what is no request.

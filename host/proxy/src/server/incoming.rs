@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::hints::Hints;
 use super::pace::Pace;
 use crate::buffers::Buffers;
+use crate::tunnel::TunnelSide;
 
 /// The room for a request head at first; most bodies begin in the same read.
 pub(super) const HEAD_READ: usize = 8 * 1024;
@@ -173,6 +174,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         Poll::Ready(read)
     }
 
+    /// What has come behind the last request: nothing more will be one.
+    pub(super) fn take_rest(&mut self) -> BytesMut {
+        std::mem::take(&mut self.buffer)
+    }
+
     /// A head stays in memory for as long as its call, and so does all of the buffer that it came
     /// in. So it never comes in one of those for bodies.
     #[inline]
@@ -271,6 +277,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
     fn incomplete(&mut self, source: impl Into<BoxError>) -> Error {
         self.is_gone = true;
         Error::new(ErrorKind::RequestIncomplete).with_source(source)
+    }
+}
+
+/// A client whose connection has switched to another protocol.
+impl<S: AsyncRead + AsyncWrite + Unpin> TunnelSide for Incoming<S> {
+    fn poll_read(
+        &mut self,
+        buffer: &mut BytesMut,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        pin!(self.stream.read_buf(buffer)).poll(cx)
+    }
+
+    fn writer(&mut self) -> Pin<&mut dyn AsyncWrite> {
+        self.stream() as Pin<&mut S>
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::message::Message;
 use super::stream::{StreamReader, StreamWriter};
 use crate::sending::SendError;
+use crate::tunnel::TunnelSide;
 
 /// A connection. Dropping it closes it, even if a task still writes to it.
 pub(super) struct UpstreamConnection {
@@ -108,6 +109,12 @@ impl UpstreamConnection {
             Ok(Err(SendError::Io(_))) | Err(_) => Writing::Broken,
         };
         Ok(())
+    }
+
+    /// A side of a tunnel, and what has come over it. `None`: a request is still being sent.
+    pub(super) fn into_side(self) -> Option<(Box<dyn TunnelSide>, BytesMut)> {
+        let Self { reader, writing: Writing::Free(writer), buffer, .. } = self else { return None };
+        Some((Box::new((reader, writer)), buffer))
     }
 
     /// Whether the connection can serve another request.

@@ -7,10 +7,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use fusebox_http1::{BodyDecoder, Decoded, ResponseFault, ResponseHead, ResponseHeadParser};
 use fusebox_resilience::{Call, Error, ErrorKind, Outcome, RequestBody, Response, ResponseBody};
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 
 use super::body::UpstreamBody;
 use super::connection::UpstreamConnection;
@@ -21,6 +22,7 @@ use crate::config::UpstreamSettings;
 use crate::headers;
 use crate::interim;
 use crate::sending::SendError;
+use crate::tunnel::SwitchedConnection;
 
 /// The room for a response head at first; most bodies begin in the same read.
 const HEAD_READ: usize = 8 * 1024;
@@ -119,9 +121,7 @@ fn respond(
 ) -> Outcome {
     let ResponseHead { status, mut headers, framing, keep_alive } = head;
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        // The proxy removes `Upgrade` from requests, so this was not asked for.
-        return Err(Error::new(ErrorKind::ProtocolError)
-            .with_source("switched protocols without being asked"));
+        return switch(headers, lease, &sending, call);
     }
     headers::strip_hop_by_hop(&mut headers);
     lease.keep_alive = keep_alive;
@@ -155,6 +155,32 @@ fn respond(
         )))
     };
     Ok(Response::new(status, headers, body))
+}
+
+/// The connection has switched to another protocol.
+#[cold]
+fn switch(mut headers: HeaderMap, lease: Lease, sending: &SendProgress, call: &Call) -> Outcome {
+    let wrong = |words| Err(Error::new(ErrorKind::ProtocolError).with_source(words));
+    let asked = &call.head().headers;
+    if !asked.contains_key(header::UPGRADE) {
+        return wrong("switched protocols without being asked");
+    }
+    let Some(protocol) = headers::switched_to(asked, &headers) else {
+        return wrong("switched to another protocol than was asked for");
+    };
+    // The rest of a request in the middle of another protocol would be a part of that.
+    let SendProgress::Whole = sending else {
+        return wrong("switched protocols before the request was sent");
+    };
+    headers::strip_hop_by_hop(&mut headers);
+    headers.insert(header::UPGRADE, protocol.clone());
+    let Some((side, early)) = lease.into_side() else {
+        return wrong("switched protocols before the request was sent");
+    };
+    let connection =
+        SwitchedConnection { side, early, protocol, idle_timeout: Duration::default() };
+    let body = ResponseBody::tunnel(Box::new(connection));
+    Ok(Response::new(StatusCode::SWITCHING_PROTOCOLS, headers, body))
 }
 
 /// Whether the upstream may get the request twice, and there is all of it.

@@ -7,11 +7,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use fusebox_resilience::clock;
 use tokio::time::Instant;
 
 use super::connection::UpstreamConnection;
 use crate::buffers::Buffers;
+use crate::tunnel::TunnelSide;
 
 pub(super) struct Pool {
     idle: RefCell<Vec<IdleConnection>>,
@@ -135,6 +137,12 @@ impl Lease {
     /// body is still being sent.
     pub(super) fn is_reusable(&self) -> bool {
         self.keep_alive && self.connection.is_free()
+    }
+
+    /// The connection as a side of a tunnel, and what has come over it. `None`: a request is still
+    /// being sent.
+    pub(super) fn into_side(self) -> Option<(Box<dyn TunnelSide>, BytesMut)> {
+        self.connection.into_side()
     }
 
     /// Ends the exchange. The connection returns to the pool if it can be used again and nothing

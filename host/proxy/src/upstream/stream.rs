@@ -13,6 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::tunnel::TunnelSide;
+
 /// What is read from.
 pub(super) enum StreamReader {
     /// TCP without anything in between.
@@ -66,6 +68,21 @@ impl StreamReader {
                 is_pending(peeked.map(drop))
             }
         }
+    }
+}
+
+impl TunnelSide for (StreamReader, StreamWriter) {
+    fn poll_read(
+        &mut self,
+        buffer: &mut BytesMut,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_read(buffer, cx)
+    }
+
+    fn writer(&mut self) -> Pin<&mut dyn AsyncWrite> {
+        let writer: Pin<&mut StreamWriter> = Pin::new(&mut self.1);
+        writer
     }
 }
 

@@ -187,6 +187,11 @@ const TABLES: &[Table] = &[
                 &["[]", "['0.0.0.0/0', '::1', '192.0.2.7']"],
             ),
             key(
+                "forwarded",
+                &[("'all'", "unknown value `all`; expected one of x-forwarded, both, standard")],
+                &["'x-forwarded'", "'both'", "'standard'"],
+            ),
+            key(
                 "paths",
                 &[("'loose'", "unknown value `loose`, expected `strict` or `as-is`")],
                 &["'strict'", "'as-is'"],
@@ -313,6 +318,12 @@ const TABLES: &[Table] = &[
                 // A request with a body gets one attempt.
                 &["0", "'16MiB'"],
             ),
+            key(
+                "upgrades",
+                &[("'websocket'", "expected a list, found `websocket`")],
+                &["[]", "['websocket', 'SPDY']"],
+            ),
+            time("tunnel_idle_timeout"),
             key("priority", CLASS, &["'very-low'", "4"]),
         ],
     },

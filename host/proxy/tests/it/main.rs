@@ -40,6 +40,7 @@ mod shortage;
 mod slow_clients;
 mod support;
 mod tls;
+mod tunnels;
 mod upstreams;
 #[cfg(target_os = "linux")]
 mod workers;

@@ -52,6 +52,8 @@ struct Aside {
     /// A peek has timed out: further ones take what is there and don't wait again.
     waited: bool,
     guards: Vec<Box<dyn Any>>,
+    /// What is left of the connection that it came on, which has switched to another protocol.
+    tunnel: Option<Box<dyn Any>>,
 }
 
 impl ResponseBody {
@@ -95,6 +97,36 @@ impl ResponseBody {
     /// A body that is still arriving.
     pub fn stream(stream: BodyStream) -> Self {
         Self { rest: (!stream.is_end_stream()).then_some(stream), ..Self::default() }
+    }
+
+    /// No body, but the connection behind it, which has switched to another protocol: what comes
+    /// over it is nobody's to look into. It lasts until [`end_tunnel`](Self::end_tunnel).
+    pub fn tunnel(tunnel: Box<dyn Any>) -> Self {
+        // Nobody is to wait for what comes first.
+        let aside = Aside { tunnel: Some(tunnel), waited: true, ..Aside::default() };
+        Self { rest: Some(Box::pin(Endless)), aside: Some(aside.into()), ..Self::default() }
+    }
+
+    /// The connection of a tunnel.
+    pub fn tunnel_mut(&mut self) -> Option<&mut dyn Any> {
+        self.aside.as_mut()?.tunnel.as_deref_mut()
+    }
+
+    /// Takes the connection of a tunnel.
+    pub fn take_tunnel(&mut self) -> Option<Box<dyn Any>> {
+        self.aside.as_mut()?.tunnel.take()
+    }
+
+    /// The tunnel has ended so. If it was discarded, that is told when this is dropped.
+    pub fn end_tunnel(&mut self, end: BodyEnd) {
+        match end {
+            BodyEnd::Discarded => return,
+            BodyEnd::Broken(kind) => self.aside.get_or_insert_default().broken = Some(kind),
+            BodyEnd::Whole | BodyEnd::Failed(_) => {}
+        }
+        self.rest = None;
+        self.release();
+        self.tell(end);
     }
 
     /// Keeps `guard` until the body has ended or is dropped.
@@ -369,6 +401,21 @@ impl Body for ResponseBody {
         }
         hint.set_lower(rest.lower() + ahead);
         hint
+    }
+}
+
+/// What stands for the conversation in a tunnel.
+struct Endless;
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Poll::Pending
     }
 }
 

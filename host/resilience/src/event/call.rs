@@ -138,8 +138,10 @@ pub enum CallEvent {
         attempts: u32,
         /// How the response body ended; `None` if no response was begun.
         end: Option<BodyEnd>,
-        /// Bytes of the response body that were sent.
+        /// Bytes of the response body, or through a tunnel, that were sent.
         bytes: u64,
+        /// Bytes that came through a tunnel.
+        received: u64,
         /// From the request's arrival to the end of the response body.
         elapsed: Duration,
     },

@@ -232,12 +232,21 @@ pub enum NoHedge {
     Retried,
     /// The budget is spent.
     Budget,
+    /// The request asks for another protocol: its upstream would begin two conversations.
+    Upgrade,
 }
 
 impl NoHedge {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 6] =
-        [Self::Method, Self::Body, Self::Memory, Self::RetryAfter, Self::Retried, Self::Budget];
+    pub const ALL: [Self; 7] = [
+        Self::Method,
+        Self::Body,
+        Self::Memory,
+        Self::RetryAfter,
+        Self::Retried,
+        Self::Budget,
+        Self::Upgrade,
+    ];
 
     /// Its word in log and metrics.
     pub fn name(self) -> &'static str {
@@ -248,6 +257,7 @@ impl NoHedge {
             Self::RetryAfter => "retry-after",
             Self::Retried => "retried",
             Self::Budget => "budget",
+            Self::Upgrade => "upgrade",
         }
     }
 }

@@ -189,9 +189,15 @@ impl ResponseCache {
 
 /// Whether a request may be answered from what is kept.
 fn is_for_cache(call: &Call) -> bool {
-    // Parts are not kept, and what has changed or not is the upstream's to say.
-    const OTHERS: [http::HeaderName; 4] =
-        [header::RANGE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
+    // Parts are not kept, what has changed or not is the upstream's to say, and a conversation is
+    // nobody else's.
+    const OTHERS: [http::HeaderName; 5] = [
+        header::RANGE,
+        header::IF_MATCH,
+        header::IF_UNMODIFIED_SINCE,
+        header::IF_RANGE,
+        header::UPGRADE,
+    ];
     let head = call.head();
     matches!(head.method, Method::GET | Method::HEAD)
         && call.body().is_empty()

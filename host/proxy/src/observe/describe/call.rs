@@ -2,6 +2,7 @@
 
 use fusebox_resilience::{
     AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, Event, PriorityLevel, Request, Role,
+    TunnelEnd, TunnelEvent,
 };
 
 use super::say::Say;
@@ -110,6 +111,28 @@ pub(super) fn attempt(event: &Event<'_>, of: &AttemptEvent, say: &impl Say) {
                     AttemptOutcome::Failure(kind) => failure(line, kind),
                     AttemptOutcome::Cancelled => line,
                 };
+            });
+        }
+    }
+}
+
+pub(super) fn tunnel(of: &TunnelEvent, say: &impl Say) {
+    match of {
+        TunnelEvent::Opened { protocol } => say.say(Level::Debug, "Tunnel opened", |line| {
+            line.text("protocol", protocol.as_bytes());
+        }),
+        // For the metrics.
+        TunnelEvent::Moved { .. } => {}
+        &TunnelEvent::Ended { end, received, sent } => {
+            let (level, words) = match end {
+                TunnelEnd::Closed => (Level::Debug, "both sides have closed"),
+                TunnelEnd::ClientLost => (Level::Debug, "the client broke off"),
+                TunnelEnd::UpstreamLost => (Level::Info, "the upstream broke off"),
+                TunnelEnd::Idle => (Level::Info, "nothing moved for too long"),
+                TunnelEnd::Cut => (Level::Info, "cut"),
+            };
+            say.say(level, format_args!("Tunnel ended: {words}"), |line| {
+                line.field("end", end.name()).field("received", received).field("sent", sent);
             });
         }
     }

@@ -166,6 +166,7 @@ pub(super) fn hedge(of: &HedgeEvent, say: &impl Say) {
                 NoHedge::RetryAfter => "Not hedged: the upstream asks to be left alone",
                 NoHedge::Retried => "Not hedged: another layer repeats it or turned it away",
                 NoHedge::Budget => "Not hedged: the budget is spent",
+                NoHedge::Upgrade => "Not hedged: it asks for another protocol",
             };
             say.say(Level::Info, message, |line| {
                 line.field("reason", reason.name());

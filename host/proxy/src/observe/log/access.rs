@@ -22,6 +22,7 @@ pub(super) struct AccessLine<'a> {
     attempts: u32,
     end: Option<BodyEnd>,
     bytes: u64,
+    received: u64,
     elapsed: Duration,
     /// The attempt that the answer comes from.
     provenance: Option<&'a Provenance>,
@@ -39,6 +40,7 @@ impl<'a> AccessLine<'a> {
             attempts,
             end,
             bytes,
+            received,
             elapsed,
         } = event
         else {
@@ -54,6 +56,7 @@ impl<'a> AccessLine<'a> {
             attempts,
             end,
             bytes,
+            received,
             elapsed,
             provenance,
         })
@@ -95,7 +98,7 @@ impl<'a> AccessLine<'a> {
         line.piece("\",\"ip\":\"").piece(request.client_address());
         line.piece("\",\"referer\":\"").text_value(said.referer.unwrap_or_default());
         line.piece("\",\"user_agent\":\"").text_value(said.user_agent.unwrap_or_default());
-        line.piece("\",\"length\":").number(said.length());
+        line.piece("\",\"length\":").number(said.length() + self.received);
         if let Some(ClientCertificate { subject, names }) = request.certificate() {
             line.open("certificate").text("subject", subject.as_bytes()).field("names", names);
             line.close();

@@ -97,6 +97,7 @@ fn finished(status: impl Into<Option<u16>>, failure: Option<ErrorKind>) -> Event
         attempts: 2,
         end,
         bytes: 71,
+        received: 0,
         elapsed,
     })
 }

@@ -40,6 +40,7 @@ fn finished(status: Option<u16>) -> EventKind {
         attempts: 1,
         end: None,
         bytes: 1,
+        received: 0,
         elapsed: Duration::from_millis(40),
     })
 }

@@ -194,3 +194,31 @@ fn idle_connections_hold_little_memory() {
     assert!(each <= 20 * 1024, "{each} bytes each");
     drop((few, many));
 }
+
+#[test]
+fn a_tunnel_ends_as_its_upstream_does() {
+    let origin = Origin::start(|connection| {
+        let Some(seen) = connection.request() else { return };
+        connection.wire.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\nearly");
+        let said = connection.wire.exactly(5);
+        connection.wire.send(said);
+        connection.wire.exactly(3);
+        if seen.request.target() == "/x/broken" {
+            connection.wire.resets();
+        }
+    });
+    let route = "[[routes]]\npath = '/x'\nupstream = 'ORIGIN'\nupgrades = ['x']\n";
+    let site = SecuredProxy::before(&origin, route);
+    for (path, is_meant) in [("/x", true), ("/x/broken", false)] {
+        let mut client = site.connect();
+        client.send(format!(
+            "GET {path} HTTP/1.1\r\nhost: b.example\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"
+        ));
+        assert_eq!(client.head().expect("a head").status(), 101);
+        assert_eq!(client.exactly(5), b"early");
+        client.send("hello");
+        assert_eq!(client.exactly(5), b"hello");
+        client.send("end");
+        assert_eq!(client.end().is_ok(), is_meant, "{path}");
+    }
+}

@@ -130,6 +130,9 @@ impl<'a> Race<'a> {
         if !(rules.may_repeat(call) || is_alone && field.is_untouched) {
             return Err(NoHedge::Method);
         }
+        if call.request().is_upgrade() && !is_alone {
+            return Err(NoHedge::Upgrade);
+        }
         // One after the other, they may read it as it comes.
         if !call.body().can_repeat() || !(self.is_whole || is_alone) {
             let is_squeezed = call.body().is_squeezed();

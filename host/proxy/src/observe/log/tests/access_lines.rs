@@ -96,6 +96,7 @@ fn an_access_line_of_grpc_says_its_status() {
             attempts: 1,
             end: Some(BodyEnd::Whole),
             bytes: 0,
+            received: 0,
             elapsed: second(3),
         });
         let line = line_of(Some(call.request()), None, &kind);
