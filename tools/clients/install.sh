@@ -8,10 +8,12 @@ for pair in curl:curl wrk:wrk h2load:nghttp2-client ab:apache2-utils git:git lit
     chromium:chromium go:golang-go node:nodejs nginx:nginx haproxy:haproxy apache2:apache2; do
     command -v "${pair%%:*}" > /dev/null || packages+=("${pair##*:}")
 done
-for module in aiohttp httpx requests; do
+for module in aiohttp httpx requests websockets; do
     /usr/bin/python3 -c "import $module" 2> /dev/null || packages+=("python3-$module")
 done
-[ -d /usr/share/nodejs/undici ] || packages+=(node-undici)
+for module in undici ws; do
+    [ -d "/usr/share/nodejs/$module" ] || packages+=("node-$module")
+done
 
 if ((${#packages[@]})); then
     echo "installing ${packages[*]}"

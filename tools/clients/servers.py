@@ -1,4 +1,4 @@
-"""fusebox in front of nginx, apache2 and the recording origin, all on loopback."""
+"""fusebox in front of nginx, apache2, a WebSocket server and the recording origin, on loopback."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from case import ENVIRONMENT, run
+from chat import Chat
 from origin import Origin
 
 # The programs of servers are not in everybody's PATH.
@@ -45,6 +46,13 @@ upstream = "http://127.0.0.1:{apache}"
 name = "dav"
 path = "/dav"
 upstream = "http://127.0.0.1:{apache}"
+
+[[routes]]
+name = "chat"
+path = "/chat"
+upstream = "http://127.0.0.1:{chat}"
+upgrades = ["websocket"]
+policies = ["retry"]
 
 [[routes]]
 name = "origin"
@@ -104,7 +112,7 @@ class Site:
         self.root = Path(tempfile.mkdtemp(prefix="fusebox-clients-"))
         self.root.chmod(0o755)
         self.processes: list[subprocess.Popen] = []
-        self.origin = Origin()
+        self.origin, self.chat = Origin(), Chat()
         self.nginx, self.apache = free_port(), free_port()
         self.fusebox = fusebox
 
@@ -187,7 +195,7 @@ class Site:
     def _start_fusebox(self) -> None:
         config = self.root / "fusebox.toml"
         config.write_text(FUSEBOX.format(nginx=self.nginx, apache=self.apache,
-                                         origin=self.origin.port))
+                                         chat=self.chat.port, origin=self.origin.port))
         with open(self.root / "fusebox.log", "wb") as log:
             self.start(self.fusebox, "run", config, stdout=log)
         listening = until("fusebox listens", self._listening)
