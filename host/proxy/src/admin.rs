@@ -30,8 +30,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::observe::{
-    self, BudgetSample, CertificateSample, ComponentSample, Log, Metrics, PlacesSample,
-    PolicySample, Scrape,
+    self, BudgetSample, CertificateSample, ComponentSample, EndpointSample, Log, Metrics,
+    PlacesSample, PolicySample, Scrape,
 };
 use crate::running::Running;
 use crate::server::ServerLoad;
@@ -221,11 +221,28 @@ impl Admin {
                 .map(|calls| PlacesSample { taken: calls.taken(), places: calls.count() }),
             policies,
             budgets: budgets.collect(),
+            endpoints: self.endpoints(),
             components,
             certificates: certificates.collect(),
             log_lines_dropped: self.log.dropped(),
         };
         self.metrics.render(&scrape)
+    }
+
+    fn endpoints(&self) -> Vec<EndpointSample> {
+        let upstreams = self.running.routes.upstreams().iter();
+        let samples = upstreams.flat_map(|upstream| {
+            let name: Arc<str> = upstream.label().into();
+            let several = upstream.status().filter_map(|status| Some((status.url, status.usage?)));
+            several.map(move |(url, usage)| EndpointSample {
+                upstream: name.clone(),
+                endpoint: url.into(),
+                in_flight: usage.in_flight,
+                attempts: usage.attempts,
+                failures: usage.failures,
+            })
+        });
+        samples.collect()
     }
 
     fn state(&self) -> AdminAnswer {

@@ -5,6 +5,7 @@
 //! turns the result into what runs. All errors are reported at once, each with its line, its path
 //! and what was expected.
 
+mod balance;
 mod document;
 mod missing;
 mod path;
@@ -17,6 +18,7 @@ mod values;
 mod variables;
 mod words;
 
+pub use balance::BalanceConfig;
 pub(crate) use document::independent;
 pub use document::{ConfigError, Document, Places};
 pub(crate) use path::join;
@@ -26,7 +28,10 @@ pub use tables::{
     PathRule, PriorityConfig,
 };
 pub use tls::{CertificateFiles, ClientAuth, ListenerTlsConfig, TlsVersion};
-pub use upstream::{EndpointUrl, HostHeader, RouteUpstream, UpstreamConfig, UpstreamSettings};
+pub use upstream::{
+    EndpointConfig, EndpointSettings, EndpointUrl, HostHeader, RouteUpstream, UpstreamConfig,
+    UpstreamSettings,
+};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -110,10 +110,7 @@ impl RequestHandler {
             upstreams: routes
                 .upstreams()
                 .iter()
-                .zip(routes.budgets())
-                .map(|(upstream, budget)| {
-                    HttpUpstream::new(upstream.clone(), budget.clone(), &buffers)
-                })
+                .map(|upstream| HttpUpstream::new(upstream.clone(), &buffers))
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             is_strict: limits.paths == PathRule::Strict && routes.depend_on_paths(),
@@ -347,7 +344,7 @@ impl RequestHandler {
         }
         let place = place.ok_or(Refusal::NoRoute)?;
         let upstream = self.routes.routes()[place].upstream;
-        if !self.routes.upstreams()[upstream].endpoint.takes(&head.uri) {
+        if !self.routes.upstreams()[upstream].config.takes(&head.uri) {
             return Err(RequestFlaw::TargetLength.into());
         }
         if length > self.max_body {

@@ -11,12 +11,12 @@ pub use matching::{Claim, RouteMatch};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fusebox_resilience::{Budget, Pipeline, PriorityClass, ReplayLimit};
+use fusebox_resilience::{Pipeline, PriorityClass, ReplayLimit};
 use http::Method;
-use tokio::time::Instant;
 
 use crate::config::UpstreamConfig;
 use crate::priority::PriorityRules;
+use crate::upstream::shared::SharedUpstream;
 use index::Index;
 
 /// Up to this many routes, trying one after the other is faster than the index.
@@ -63,8 +63,7 @@ pub struct RouteTable {
     routes: Box<[Route]>,
     /// `None`: there are few routes.
     index: Option<Index>,
-    upstreams: Box<[Arc<UpstreamConfig>]>,
-    budgets: Box<[Arc<Budget>]>,
+    upstreams: Box<[Arc<SharedUpstream>]>,
     /// `None`: nobody asks how important requests are.
     priority: Option<PriorityRules>,
     others: Box<[OtherUpstream]>,
@@ -80,17 +79,9 @@ impl RouteTable {
         routes.sort_by_key(|route| route.matches.rank());
         let index =
             (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
-        let budget = |_| Arc::new(Budget::of_upstream(Instant::now()));
-        let budgets = upstreams.iter().map(budget).collect();
-        let others = Box::default();
-        Self {
-            routes: routes.into(),
-            index,
-            upstreams: upstreams.into(),
-            budgets,
-            priority,
-            others,
-        }
+        let upstreams = upstreams.into_iter().map(|config| Arc::new(SharedUpstream::new(config)));
+        let (upstreams, others) = (upstreams.collect(), Box::default());
+        Self { routes: routes.into(), index, upstreams, priority, others }
     }
 
     /// The same with upstreams that fallbacks ask.
@@ -105,13 +96,8 @@ impl RouteTable {
     }
 
     /// The upstreams of all routes and fallbacks, each once.
-    pub fn upstreams(&self) -> &[Arc<UpstreamConfig>] {
+    pub fn upstreams(&self) -> &[Arc<SharedUpstream>] {
         &self.upstreams
-    }
-
-    /// The own budget of each upstream, which all workers share.
-    pub fn budgets(&self) -> &[Arc<Budget>] {
-        &self.budgets
     }
 
     /// How important requests are; `None`: nobody asks.
@@ -131,7 +117,7 @@ impl RouteTable {
     /// Whether what a request gets depends on its path.
     pub fn depend_on_paths(&self) -> bool {
         self.routes.iter().any(|route| route.matches.path() != "/")
-            || self.upstreams.iter().any(|upstream| upstream.endpoint.has_base())
+            || self.upstreams.iter().any(|upstream| upstream.config.has_base())
     }
 
     /// The routes, the most specific first.

@@ -35,8 +35,8 @@ impl Running {
     pub fn budget_uses(&self) -> impl Iterator<Item = (&str, BudgetStatus)> {
         let now = Instant::now();
         let declared = self.budgets.iter().map(|(name, budget)| (&**name, budget));
-        let upstreams = self.routes.upstreams().iter().map(|upstream| upstream.label());
-        let own = upstreams.zip(self.routes.budgets());
+        let own = self.routes.upstreams().iter();
+        let own = own.map(|upstream| (upstream.label(), &upstream.budget));
         declared.chain(own).map(move |(name, budget)| (name, budget.status(now)))
     }
 }

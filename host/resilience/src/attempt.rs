@@ -52,6 +52,12 @@ impl<'a> Attempt<'a> {
         begun
     }
 
+    /// The same on one of several endpoints of its upstream: the call will know that it was tried.
+    pub fn begin_at(call: &'a Call, scope: &Scope<'a>, endpoint: &Arc<str>) -> Self {
+        call.endpoints().add(call.attempts() + 1, endpoint);
+        Self::begin(call, scope, endpoint)
+    }
+
     /// An attempt that goes to no upstream: for trying out a component.
     pub fn detached(call: &'a Call) -> Self {
         Self::new(call, RunId::default(), Role::First, None)

@@ -12,8 +12,7 @@ mod response;
 mod starvation;
 mod stream;
 
-pub(crate) use end::OnEnd;
-pub use end::{BodyEnd, LateFailureCause};
+pub use end::{BodyEnd, LateFailureCause, OnEnd};
 pub use kept::ReplayMemory;
 pub use request::{AttemptBody, BodyHold, ReplayLimit, RequestBody};
 pub use response::{Peek, ResponseBody};

@@ -16,6 +16,7 @@ use crate::provenance::{Provenance, RunId};
 use crate::random::Random;
 use crate::request::Request;
 use crate::timers::{Elapsed, Timers};
+use crate::tried::TriedEndpoints;
 use crate::worker::{Worker, WorkerHandle};
 
 /// How many ended attempts a call remembers for guests.
@@ -58,6 +59,7 @@ struct CallRecord {
     attempts: Cell<u32>,
     runs: Cell<u32>,
     ended: Cell<u32>,
+    endpoints: TriedEndpoints,
     /// The usual call has one.
     history: RefCell<SmallVec<[PastAttempt; 1]>>,
 }
@@ -121,7 +123,10 @@ impl Reporter {
         kind: &EventKind,
     ) {
         let request = Some(self.request());
-        self.0.worker.observers().emit(&Event { request, policy, decided_by, provenance, kind });
+        let endpoint = provenance.and_then(|provenance| self.0.endpoints.of(provenance.attempt));
+        let endpoint = endpoint.as_ref();
+        let observers = self.0.worker.observers();
+        observers.emit(&Event { request, policy, decided_by, provenance, endpoint, kind });
     }
 }
 
@@ -136,6 +141,7 @@ impl Call {
             attempts: Cell::new(0),
             runs: Cell::new(0),
             ended: Cell::new(0),
+            endpoints: TriedEndpoints::default(),
             history: RefCell::default(),
         });
         Self { reporter: Reporter(record), body }
@@ -300,12 +306,12 @@ impl Call {
     }
 
     /// How long the upstream took for this attempt, as far as is remembered.
-    pub(crate) fn asked(&self, attempt: u32) -> Option<Duration> {
+    pub fn asked(&self, attempt: u32) -> Option<Duration> {
         self.reporter.asked(attempt)
     }
 
     /// See [`PastAttempt::is_owed`].
-    pub(crate) fn is_owed(&self, attempt: u32) -> bool {
+    pub fn is_owed(&self, attempt: u32) -> bool {
         self.past(attempt).is_some_and(|past| past.is_owed)
     }
 
@@ -350,6 +356,21 @@ impl Call {
     /// still holds the request.
     pub fn take_headers(&mut self) -> Option<HeaderMap> {
         Some(Rc::get_mut(&mut self.reporter.0)?.request.take_headers())
+    }
+
+    /// The endpoints that its attempts have gone to, of upstreams that have several.
+    pub(crate) fn endpoints(&self) -> &TriedEndpoints {
+        &self.record().endpoints
+    }
+
+    /// Whether one of its attempts has gone to this endpoint, of several of an upstream.
+    pub fn has_tried(&self, endpoint: &Arc<str>) -> bool {
+        self.endpoints().has(endpoint)
+    }
+
+    /// Whether one of its attempts has gone to an endpoint of an upstream with several.
+    pub fn has_tried_any(&self) -> bool {
+        !self.endpoints().is_empty()
     }
 
     /// Remembers an attempt that has ended.

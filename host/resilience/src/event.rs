@@ -44,6 +44,8 @@ pub struct Event<'a> {
     pub decided_by: Option<&'a ComponentId>,
     /// The attempt that it is about, or whose outcome led to it.
     pub provenance: Option<&'a Provenance>,
+    /// The endpoint of that attempt, if its upstream has several.
+    pub endpoint: Option<&'a Arc<str>>,
     /// What happened.
     pub kind: &'a EventKind,
 }
@@ -172,7 +174,14 @@ impl Observers {
 
     /// Tells them of something that concerns no request.
     pub fn emit_for_policy(&self, policy: Option<&Arc<str>>, kind: &EventKind) {
-        self.emit(&Event { request: None, policy, decided_by: None, provenance: None, kind });
+        self.emit(&Event {
+            request: None,
+            policy,
+            decided_by: None,
+            provenance: None,
+            endpoint: None,
+            kind,
+        });
     }
 }
 

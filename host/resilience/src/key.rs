@@ -19,7 +19,7 @@ const SHOWN: usize = 64;
 
 impl KeyConfig {
     /// The key. Problems go to `problems`, under `path`.
-    pub(crate) fn build(self, path: &str, problems: &mut Problems) -> CallKey {
+    pub fn build(self, path: &str, problems: &mut Problems) -> CallKey {
         let Self(sources) = self;
         problems.require((1..=MAX_SOURCES).contains(&sources.len()), path, || {
             format!("must have from 1 to {MAX_SOURCES} sources, has {}", sources.len())
@@ -33,7 +33,7 @@ impl KeyConfig {
 
 /// Where the value comes from.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct CallKey(Box<[KeySource]>);
+pub struct CallKey(Box<[KeySource]>);
 
 impl CallKey {
     /// How many values make one key.
@@ -43,7 +43,7 @@ impl CallKey {
 
     /// Hands each source's value of this request to `take`, in their order. False: there is none of
     /// any.
-    pub(crate) fn values(&self, request: &Request, mut take: impl FnMut(Option<&[u8]>)) -> bool {
+    pub fn values(&self, request: &Request, mut take: impl FnMut(Option<&[u8]>)) -> bool {
         let mut is_there = false;
         for source in &self.0 {
             let value = source.value(request);

@@ -70,13 +70,14 @@ mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
+mod tried;
 mod worker;
 
 pub use attempt::Attempt;
 pub use background::Background;
 pub use body::{
-    AttemptBody, BodyEnd, BodyHold, BodyStream, LateFailureCause, Peek, ReplayLimit, ReplayMemory,
-    RequestBody, ResponseBody, Starved,
+    AttemptBody, BodyEnd, BodyHold, BodyStream, LateFailureCause, OnEnd, Peek, ReplayLimit,
+    ReplayMemory, RequestBody, ResponseBody, Starved,
 };
 pub use boxed::boxed;
 pub use budget::{Budget, BudgetConfig, BudgetStatus};
@@ -93,7 +94,7 @@ pub use event::{
 };
 pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;
-pub use key::{KeyConfig, KeySourceConfig, query_values};
+pub use key::{CallKey, KeyConfig, KeySourceConfig, query_values};
 pub use layers::{ATTEMPT, marks};
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};
@@ -117,6 +118,7 @@ pub use priority::{LEVEL, PRIORITY, PriorityClass, PriorityLevel};
 pub use provenance::{Provenance, Role, RunId};
 pub use random::Random;
 pub use request::{Added, ClientCertificate, Request};
+pub use retry_after::requested_delay;
 pub use review::{Remark, Review, ReviewRow, Worst};
 pub use scope::{Scope, Upstream};
 pub use slot::Slot;

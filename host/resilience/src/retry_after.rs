@@ -48,7 +48,7 @@ pub(crate) fn asks_for_rest(call: &Call, outcome: &Outcome) -> bool {
 
 /// How long the upstream asks everybody to leave it alone; `None`: it does not ask. (By gRPC it
 /// asks that of one call.)
-pub(crate) fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration> {
+pub fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration> {
     wait(call, outcome.as_ref().ok().filter(|response| asks(response))?)
 }
 

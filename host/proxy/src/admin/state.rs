@@ -5,11 +5,11 @@ use fusebox_wasm::ComponentRejection;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::config::UpstreamConfig;
 use crate::route::Route;
 use crate::running::Running;
 use crate::server::ServerLoad;
 use crate::tls::ListenerTls;
+use crate::upstream::shared::{EndpointStatus, SharedUpstream};
 
 /// Routes in the order in which they are tried; policies and components by name.
 pub(super) fn of(running: &Running, load: &ServerLoad, is_ready: bool) -> Value {
@@ -18,8 +18,7 @@ pub(super) fn of(running: &Running, load: &ServerLoad, is_ready: bool) -> Value 
         .iter()
         .map(|load| json!({ "connections": load.connections(), "stalled": load.is_stalled() }));
     let routes = running.routes.routes().iter().map(|route| self::route(running, route));
-    let upstreams = running.routes.upstreams().iter().zip(running.routes.budgets());
-    let upstreams = upstreams.map(|(config, own)| upstream(config, own));
+    let upstreams = running.routes.upstreams().iter().map(|shared| upstream(shared));
     let budgets = running.budgets.iter().map(|(name, of)| (name.clone(), budget(of)));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -62,13 +61,31 @@ fn certificates(tls: &ListenerTls) -> Value {
 }
 
 /// Endpoints are objects, so that fields can be added.
-fn upstream(upstream: &UpstreamConfig, own: &Budget) -> Value {
-    json!({
-        "name": upstream.name,
-        "endpoints": [{ "url": upstream.endpoint.url }],
-        "settings": upstream.settings,
-        "budget": budget(own),
-    })
+fn upstream(upstream: &SharedUpstream) -> Value {
+    let config = &upstream.config;
+    let mut shown = json!({
+        "name": config.name,
+        "endpoints": upstream.status().map(endpoint).collect::<Vec<_>>(),
+        "settings": config.settings,
+        "budget": budget(&upstream.budget),
+    });
+    if config.endpoints.len() > 1 {
+        shown["balance"] = config.balance.name().into();
+    }
+    shown
+}
+
+/// Of the only endpoint nothing is kept.
+fn endpoint(EndpointStatus { url, weight, usage }: EndpointStatus<'_>) -> Value {
+    let mut shown = json!({ "url": url });
+    if let Some(usage) = usage {
+        shown["weight"] = weight.into();
+        shown["in_flight"] = usage.in_flight.into();
+        shown["asked_ms"] = usage.asked.map_or(Value::Null, millis);
+        shown["attempts"] = usage.attempts.into();
+        shown["failures"] = usage.failures.into();
+    }
+    shown
 }
 
 fn budget(of: &Budget) -> Value {

@@ -1,5 +1,6 @@
 //! Upstreams: `[upstreams.NAME]`, and those declared by a route itself.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use fusebox_resilience::config::{ConfigDuration, ConfigSize};
@@ -7,6 +8,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
+use super::balance::BalanceConfig;
 use super::table::{Reader, defaults, is_name, table};
 use super::tables::{HEAD, SHORTEST};
 use super::words::found;
@@ -55,56 +57,130 @@ pub enum HostHeader {
     Upstream,
 }
 
+/// One of an upstream's endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointConfig {
+    /// Where it is.
+    pub url: EndpointUrl,
+    /// Its share of the requests, beside those of the others.
+    pub weight: u32,
+}
+
+table! {
+    /// The keys of an endpoint beside its URL.
+    #[derive(Debug)]
+    pub struct EndpointSettings {
+        /// Its share of the requests, beside those of the others.
+        pub weight: u32 = within(1, 1..=100),
+    }
+}
+
 /// An upstream. Routes with the same named upstream share it, and so do routes whose own upstreams
 /// are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamConfig {
     /// Its name in the file. `None`: a route declares it itself.
     pub name: Option<String>,
-    /// Where it is.
-    pub endpoint: EndpointUrl,
+    /// Where it is; one or more.
+    pub endpoints: Vec<EndpointConfig>,
+    /// Which of several endpoints gets a request.
+    pub balance: BalanceConfig,
     /// Its settings.
     pub settings: UpstreamSettings,
     /// The policies of calls that come by a fallback, outermost first.
     pub policies: Vec<String>,
+    /// The length of the longest base path of an endpoint.
+    longest_base: usize,
 }
 
 impl UpstreamConfig {
     /// An upstream without a name, with all defaults.
-    pub fn new(endpoint: EndpointUrl) -> Self {
-        Self { name: None, endpoint, settings: defaults(), policies: Vec::new() }
+    pub fn new(url: EndpointUrl) -> Self {
+        Self {
+            name: None,
+            longest_base: url.base.len(),
+            endpoints: vec![EndpointConfig { url, weight: 1 }],
+            balance: BalanceConfig::default(),
+            settings: defaults(),
+            policies: Vec::new(),
+        }
     }
 
     /// Its name, or else its URL.
     pub fn label(&self) -> &str {
-        self.name.as_deref().unwrap_or(&self.endpoint.url)
+        self.name.as_deref().unwrap_or_else(|| &self.endpoints[0].url.url)
     }
 
-    /// The Host header of a request with these headers.
-    pub fn host<'a>(&'a self, headers: &'a HeaderMap) -> &'a HeaderValue {
+    /// The Host header of a request with these headers to this endpoint.
+    pub fn host<'a>(&self, endpoint: &'a EndpointUrl, headers: &'a HeaderMap) -> &'a HeaderValue {
         match (self.settings.host, headers::host(headers)) {
             (HostHeader::Client, Some(host)) => host,
-            (HostHeader::Upstream, _) | (_, None) => &self.endpoint.authority,
+            (HostHeader::Upstream, _) | (_, None) => &endpoint.authority,
         }
+    }
+
+    /// Whether an endpoint's path is more than `/`.
+    pub fn has_base(&self) -> bool {
+        self.longest_base > 0
+    }
+
+    /// Whether the path of a request with the longest base path is short enough.
+    pub fn takes(&self, uri: &Uri) -> bool {
+        let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+        self.longest_base + path < LONGEST_PATH
     }
 
     /// `[upstreams.NAME]` at `path`.
     pub(super) fn named(reader: &mut Reader<'_>, path: &str) -> Option<Self> {
         let name = path.rsplit('.').next().map(str::to_owned);
-        let settings = reader.table_beside(path, &["endpoints", "policies"])?;
+        let settings = reader.table_beside(path, &["endpoints", "balance", "policies"])?;
+        let balance = BalanceConfig::read(reader, &format!("{path}.balance"));
         let policies = reader.policy_names(&format!("{path}.policies")).unwrap_or_default();
-        let path = format!("{path}.endpoints");
-        if reader.document.value(&path).is_none() {
-            reader.error(&path, "missing; expected a list such as [\"http://127.0.0.1:3001\"]");
-        }
-        let count = reader.document.length(&path, "a list").unwrap_or(0);
-        let endpoints = reader.list(&path, EndpointUrl::parse)?;
-        if count != 1 {
-            reader.error(&path, format!("expected one endpoint for now, found {count}"));
-        }
-        let endpoint = endpoints.into_iter().next()?;
-        Some(Self { name, endpoint, settings, policies })
+        let endpoints = endpoints(reader, &format!("{path}.endpoints"));
+        let longest_base = endpoints.iter().map(|endpoint| endpoint.url.base.len()).max()?;
+        Some(Self { name, endpoints, balance, settings, policies, longest_base })
     }
+}
+
+/// Reads the list at `path`: URLs, or tables with `url` and `weight`. Wrong ones are reported and
+/// left out.
+pub(super) fn endpoints(reader: &mut Reader<'_>, path: &str) -> Vec<EndpointConfig> {
+    const EXPECTED: &str = "a list such as [\"http://127.0.0.1:3001\"]";
+    if reader.document.value(path).is_none() {
+        reader.error(path, format!("missing; expected {EXPECTED}"));
+        return Vec::new();
+    }
+    let count = reader.document.length(path, "a list");
+    let Some(count) = reader.report(count) else { return Vec::new() };
+    if count == 0 {
+        reader.error(path, format!("expected {EXPECTED}, found an empty one"));
+    }
+    let mut urls = HashSet::new();
+    let read = (0..count).filter_map(|at| {
+        let path = format!("{path}[{at}]");
+        let endpoint = endpoint(reader, &path)?;
+        if !urls.insert(endpoint.url.clone()) {
+            let message = format!("`{}` is in the list twice; a `weight` is a share", endpoint.url);
+            reader.error(&path, message);
+        }
+        Some(endpoint)
+    });
+    read.collect()
+}
+
+fn endpoint(reader: &mut Reader<'_>, path: &str) -> Option<EndpointConfig> {
+    let value = reader.document.value(path)?.get_ref();
+    if !value.is_table() {
+        let url = reader.parsed(path, EndpointUrl::parse)?;
+        return Some(EndpointConfig { url, weight: 1 });
+    }
+    let settings: EndpointSettings = reader.table_beside(path, &["url"])?;
+    let path = format!("{path}.url");
+    if reader.document.value(&path).is_none() {
+        reader.error(&path, "missing; expected a URL such as \"http://127.0.0.1:3001\"");
+    }
+    let url = reader.parsed(&path, EndpointUrl::parse)?;
+    Some(EndpointConfig { url, weight: settings.weight })
 }
 
 /// The `upstream` key of a route.
@@ -222,16 +298,6 @@ impl EndpointUrl {
         // The path of `http://b?x` has no slash.
         let slash = if path.starts_with('/') { "" } else { "/" };
         [&self.base, slash, path]
-    }
-
-    /// Whether its path is more than `/`.
-    pub fn has_base(&self) -> bool {
-        !self.base.is_empty()
-    }
-
-    /// Whether the path of a request with the base path is short enough.
-    pub fn takes(&self, uri: &Uri) -> bool {
-        self.base.len() + uri.path_and_query().map_or(0, |path| path.as_str().len()) < LONGEST_PATH
     }
 }
 

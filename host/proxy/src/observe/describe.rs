@@ -51,7 +51,7 @@ struct WithContext<'a, S> {
 
 impl<S: Say> Say for WithContext<'_, S> {
     fn say(&self, level: Level, message: impl fmt::Display, fields: impl FnOnce(&mut Line<'_>)) {
-        let Event { request, policy, decided_by, provenance, .. } = self.event;
+        let Event { request, policy, decided_by, provenance, endpoint, .. } = self.event;
         self.say.say(level, message, |line| {
             if let Some(request) = request {
                 line.text("request_id", request.id().as_bytes())
@@ -65,6 +65,9 @@ impl<S: Say> Say for WithContext<'_, S> {
             }
             if let Some(provenance) = provenance {
                 line.field("attempt", provenance.attempt);
+                if let Some(endpoint) = endpoint {
+                    line.text("endpoint", endpoint.as_bytes());
+                }
                 if let Some(address) = provenance.address {
                     line.address(address);
                 }

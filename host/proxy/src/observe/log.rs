@@ -27,7 +27,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use fusebox_resilience::{CallEvent, Event, EventKind, Observer, Provenance, Request};
+use fusebox_resilience::{CallEvent, Event, EventKind, Observer, Request};
 
 use super::describe::{Say, describe};
 use super::level::Level;
@@ -94,9 +94,9 @@ impl Log {
         }
     }
 
-    fn access(&self, request: &Request, provenance: Option<&Provenance>, finished: &CallEvent) {
+    fn access(&self, request: &Request, finished: &CallEvent, event: &Event<'_>) {
         if self.access
-            && let Some(line) = AccessLine::of(finished, provenance)
+            && let Some(line) = AccessLine::of(finished, event)
             && line.level() >= self.level
         {
             Scratch::with(|scratch| {
@@ -126,7 +126,7 @@ impl Observer for Log {
     fn observe(&self, event: &Event<'_>) {
         match (event.request, event.kind) {
             (Some(request), EventKind::Call(finished @ CallEvent::Finished { .. })) => {
-                self.access(request, event.provenance, finished);
+                self.access(request, finished, event);
             }
             // Every request has some of these: they are not described in vain.
             (_, EventKind::Attempt(_) | EventKind::Condition(_)) if self.level > Level::Debug => {}

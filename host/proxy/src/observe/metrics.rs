@@ -18,6 +18,7 @@
 
 mod calls;
 mod counts;
+mod endpoints;
 mod family;
 mod faults;
 mod process;
@@ -25,6 +26,7 @@ mod requests;
 mod scrape;
 mod tunnels;
 
+pub use endpoints::EndpointSample;
 pub use scrape::{
     BudgetSample, CertificateSample, ComponentSample, PlacesSample, PolicySample, Scrape,
 };

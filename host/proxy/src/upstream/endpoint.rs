@@ -13,13 +13,15 @@ use super::message::Message;
 use super::pool::{Lease, Pool};
 use super::stream;
 use crate::buffers::Buffers;
-use crate::config::{UpstreamConfig, UpstreamSettings};
+use crate::config::{EndpointUrl, UpstreamConfig, UpstreamSettings};
 use crate::deadline;
 
 /// An endpoint of one worker.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     config: Arc<UpstreamConfig>,
+    /// Its place among the endpoints of the upstream.
+    place: usize,
     /// Its URL; each worker has its own `Arc`.
     label: Arc<str>,
     pool: Rc<Pool>,
@@ -33,12 +35,13 @@ enum Transport {
 
 impl Endpoint {
     /// The first exchange makes the first connection. `buffers` are the worker's.
-    pub(super) fn new(config: Arc<UpstreamConfig>, buffers: &Rc<Buffers>) -> Self {
+    pub(super) fn new(config: Arc<UpstreamConfig>, place: usize, buffers: &Rc<Buffers>) -> Self {
         let (idle_timeout, max_idle) = (config.settings.idle_timeout.0, config.settings.max_idle);
         let pool = Pool::new(idle_timeout, max_idle, buffers.clone());
         Self {
-            label: config.endpoint.url.as_str().into(),
+            label: config.endpoints[place].url.url.as_str().into(),
             config,
+            place,
             pool: pool.into(),
             buffers: buffers.clone(),
         }
@@ -47,6 +50,10 @@ impl Endpoint {
     /// Its URL.
     pub(super) fn label(&self) -> &Arc<str> {
         &self.label
+    }
+
+    fn url(&self) -> &EndpointUrl {
+        &self.config.endpoints[self.place].url
     }
 
     /// Closes connections that have been unused for too long or that the endpoint has closed.
@@ -91,13 +98,14 @@ impl Endpoint {
 
     async fn connect(&self, attempt: &Attempt<'_>) -> Result<Transport, Error> {
         let limit = self.config.settings.connect_timeout.0;
-        let (stream, address) = dial(&self.config.endpoint, limit, attempt).await?;
+        let (stream, address) = dial(self.url(), limit, attempt).await?;
         Ok(Transport::Http1(UpstreamConnection::new(stream::plain(stream), address)))
     }
 
     fn message(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Message {
         let (told, conditions) = (self.told(call, scope), scope.preconditions());
-        Message::new(call, attempt.number(), told, conditions, &self.config, &self.buffers)
+        let addressed = (&*self.config, self.url());
+        Message::new(call, attempt.number(), told, conditions, addressed, &self.buffers)
     }
 
     /// What the upstream is told of the time that it is waited for.

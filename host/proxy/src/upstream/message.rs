@@ -12,7 +12,7 @@ use http_body::Body;
 use tokio::io::AsyncWrite;
 
 use crate::buffers::Buffers;
-use crate::config::UpstreamConfig;
+use crate::config::{EndpointUrl, UpstreamConfig};
 use crate::sending::{OutgoingMessage, SendError};
 
 /// The part of a request that is not sent yet.
@@ -30,14 +30,14 @@ impl Drop for Message {
 }
 
 impl Message {
-    /// The request of the attempt of this number, with these headers in place of what it says
+    /// The request of the attempt of this number to this endpoint, with these headers in place of what it says
     /// there itself, and these preconditions, if there are any, in place of its own.
     pub(super) fn new(
         call: &Call,
         attempt: u32,
         mut told: Vec<(HeaderName, HeaderValue)>,
         preconditions: Option<&Preconditions>,
-        upstream: &UpstreamConfig,
+        (upstream, endpoint): (&UpstreamConfig, &EndpointUrl),
         buffers: &Rc<Buffers>,
     ) -> Self {
         let body = call.body().for_attempt();
@@ -48,7 +48,7 @@ impl Message {
         };
         let head = call.head();
         let mut encoded = buffers.take_write();
-        let host = (&header::HOST, upstream.host(&head.headers));
+        let host = (&header::HOST, upstream.host(endpoint, &head.headers));
         let mut marks = marks(call, attempt, upstream.settings.envoy_attempt_count);
         marks.append(&mut told);
         let is_mark = |name| marks.iter().any(|(mark, _)| mark == name);
@@ -59,13 +59,8 @@ impl Message {
         let marks = marks.iter().map(|(name, mark)| (name, mark));
         let conditions = preconditions.into_iter().flat_map(Preconditions::fields);
         let headers = iter::once(host).chain(others).chain(marks).chain(conditions);
-        let encoder = encode_request(
-            &mut encoded,
-            &head.method,
-            &upstream.endpoint.path(&head.uri),
-            headers,
-            framing,
-        );
+        let encoder =
+            encode_request(&mut encoded, &head.method, &endpoint.path(&head.uri), headers, framing);
         let outgoing = OutgoingMessage::new(encoded, encoder, body);
         Self { outgoing, buffers: buffers.clone(), hold: None }
     }

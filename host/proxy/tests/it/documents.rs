@@ -121,7 +121,7 @@ fn every_configuration_is_ok() {
             format!("docs/policies/{}", page.expect("a page").file_name().to_string_lossy())
         })
         .collect();
-    pages.extend(["README.md", "docs/grpc.md"].map(str::to_owned));
+    pages.extend(["README.md", "docs/grpc.md", "docs/upstreams.md"].map(str::to_owned));
     assert!(pages.len() > 5, "{pages:?}");
     for page in pages {
         let text = document(&page);

@@ -110,11 +110,27 @@ const UPSTREAM: [Key; 10] = [
     HEAD,
 ];
 
-/// One with a name has policies, too.
-const NAMED_UPSTREAM: [Key; 11] = {
+/// One with a name has policies, too, and may have several endpoints.
+const NAMED_UPSTREAM: [Key; 12] = {
     let [a, b, c, d, e, f, g, h, i, j] = UPSTREAM;
     let policies = key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]);
-    [a, b, c, d, e, f, g, h, i, j, policies]
+    let balance = key(
+        "balance",
+        &[
+            (
+                "'random'",
+                "expected \"least-request\", \"round-robin\" or a table such as \
+                 { hash = { header = \"x-user\" } }, found `random`",
+            ),
+            (
+                "1",
+                "expected \"least-request\", \"round-robin\" or a table such as \
+                 { hash = { header = \"x-user\" } }, found `1`",
+            ),
+        ],
+        &["'least-request'", "'round-robin'", "{ hash = { client = true } }"],
+    );
+    [a, b, c, d, e, f, g, h, i, j, policies, balance]
 };
 
 const TABLES: &[Table] = &[

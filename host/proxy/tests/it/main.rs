@@ -12,6 +12,7 @@ mod components;
 mod deadlines;
 mod departures;
 mod documents;
+mod endpoints;
 mod errors;
 mod forwarding;
 mod grpc;

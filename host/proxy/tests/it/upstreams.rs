@@ -93,11 +93,41 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         ),
         (
             "endpoints = []",
-            "fusebox.toml:4: upstreams.b.endpoints: expected one endpoint for now, found 0",
+            "fusebox.toml:4: upstreams.b.endpoints: expected a list such as \
+             [\"http://127.0.0.1:3001\"], found an empty one",
         ),
         (
-            "endpoints = ['http://b', 'http://c']",
-            "fusebox.toml:4: upstreams.b.endpoints: expected one endpoint for now, found 2",
+            "endpoints = ['http://b', 'http://c', 'http://b']",
+            "fusebox.toml:4: upstreams.b.endpoints[2]: `http://b` is in the list twice; \
+             a `weight` is a share",
+        ),
+        (
+            "endpoints = [{ weight = 2 }]",
+            "fusebox.toml:4: upstreams.b.endpoints[0].url: missing; expected a URL such as \
+             \"http://127.0.0.1:3001\"",
+        ),
+        (
+            "endpoints = [{ url = 'http://b', weight = 0 }]",
+            "fusebox.toml:4: upstreams.b.endpoints[0].weight: must be from 1 to 100, is 0",
+        ),
+        (
+            "endpoints = [{ url = 'http://b', share = 1 }]",
+            "fusebox.toml:4: upstreams.b.endpoints[0].share: unknown key `share`; expected one \
+             of url, weight",
+        ),
+        (
+            "endpoints = ['http://b']\nbalance = 'random'",
+            "fusebox.toml:5: upstreams.b.balance: expected \"least-request\", \"round-robin\" \
+             or a table such as { hash = { header = \"x-user\" } }, found `random`",
+        ),
+        (
+            "endpoints = ['http://b']\nbalance = {}",
+            "fusebox.toml:5: upstreams.b.balance: expected \"least-request\", \"round-robin\" \
+             or a table such as { hash = { header = \"x-user\" } }, found a table without `hash`",
+        ),
+        (
+            "endpoints = ['http://b']\nbalance = { hash = { header = 'a b' } }",
+            "fusebox.toml:5: upstreams.b.balance.hash: `a b` is no header's name",
         ),
         (
             "endpoints = ['https://b']",
@@ -107,7 +137,7 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         (
             "endpoints = ['http://b']\nurl = 'http://b'",
             "fusebox.toml:5: upstreams.b.url: unknown key `url`; expected one of endpoints, \
-             policies, host, envoy_attempt_count, forward_deadline, deadline_margin, \
+             balance, policies, host, envoy_attempt_count, forward_deadline, deadline_margin, \
              connect_timeout, response_timeout, idle_timeout, body_timeout, max_idle, \
              max_header",
         ),

@@ -79,7 +79,7 @@ impl fmt::Display for LateFailureCause {
 
 /// Waits for the end of a response body. Dropped without having heard of it: the call was dropped,
 /// with the response on its way to the client.
-pub(crate) trait OnEnd {
+pub trait OnEnd {
     /// The body has come to its end, or the client has left (`Discarded`).
     fn on_end(self: Box<Self>, end: BodyEnd);
 }

@@ -300,7 +300,7 @@ impl ResponseBody {
     }
 
     /// Whether nothing more of it has to come.
-    pub(crate) fn has_come(&self) -> bool {
+    pub fn has_come(&self) -> bool {
         self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
     }
 
@@ -310,7 +310,7 @@ impl ResponseBody {
     }
 
     /// Tells `waiting` how it ends. It has not come yet.
-    pub(crate) fn on_end(&mut self, waiting: Box<dyn OnEnd>) {
+    pub fn on_end(&mut self, waiting: Box<dyn OnEnd>) {
         self.waiting = Some(match self.waiting.take() {
             Some(first) => Box::new((first, waiting)),
             None => waiting,

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Where the value comes from: one source, or several whose values make one key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyConfig(pub Vec<KeySourceConfig>);
 
 /// A part of the request.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(try_from = "KeySourceTable")]
 pub enum KeySourceConfig {
     /// The first header of this name.

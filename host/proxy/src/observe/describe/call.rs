@@ -91,8 +91,10 @@ pub(super) fn attempt(event: &Event<'_>, of: &AttemptEvent, say: &impl Say) {
         AttemptEvent::Started { attempt, endpoint, remaining } => {
             say.say(Level::Debug, format_args!("Attempt {attempt} started"), |line| {
                 run(line);
-                line.text("endpoint", endpoint.as_bytes())
-                    .maybe("remaining_ms", remaining.map(milliseconds));
+                if event.endpoint.is_none() {
+                    line.text("endpoint", endpoint.as_bytes());
+                }
+                line.maybe("remaining_ms", remaining.map(milliseconds));
             });
         }
         AttemptEvent::SentAgain { attempt } => {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use fusebox_resilience::{
-    BodyEnd, CallEvent, ClientCertificate, ErrorKind, Failure, GrpcStatus, Origin, Provenance,
-    Request,
+    BodyEnd, CallEvent, ClientCertificate, ErrorKind, Event, Failure, GrpcStatus, Origin,
+    Provenance, Request,
 };
 use http::{HeaderMap, StatusCode, header};
 
@@ -26,11 +26,13 @@ pub(super) struct AccessLine<'a> {
     elapsed: Duration,
     /// The attempt that the answer comes from.
     provenance: Option<&'a Provenance>,
+    /// Where it went, of several endpoints of its upstream.
+    endpoint: Option<&'a str>,
 }
 
 impl<'a> AccessLine<'a> {
     /// The line about the end of a call; `None` for another event.
-    pub(super) fn of(event: &'a CallEvent, provenance: Option<&'a Provenance>) -> Option<Self> {
+    pub(super) fn of(event: &'a CallEvent, about: &Event<'a>) -> Option<Self> {
         let &CallEvent::Finished {
             status,
             failure,
@@ -47,6 +49,8 @@ impl<'a> AccessLine<'a> {
             return None;
         };
         let detail = detail.as_deref();
+        let Event { provenance, endpoint, .. } = *about;
+        let endpoint = endpoint.map(|endpoint| &**endpoint);
         Some(Self {
             status,
             failure,
@@ -59,6 +63,7 @@ impl<'a> AccessLine<'a> {
             received,
             elapsed,
             provenance,
+            endpoint,
         })
     }
 
@@ -122,6 +127,9 @@ impl<'a> AccessLine<'a> {
             && self.comes_from_upstream()
         {
             line.field("attempt", provenance.attempt);
+            if let Some(endpoint) = self.endpoint {
+                line.text("endpoint", endpoint.as_bytes());
+            }
             if let Some(address) = provenance.address {
                 line.address(address);
             }

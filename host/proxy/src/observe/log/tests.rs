@@ -71,7 +71,14 @@ fn line_about(
 ) -> String {
     let mut lines = logged(Level::Debug, true, |log| {
         let policy = policy.map(Arc::from);
-        log.observe(&Event { request, policy: policy.as_ref(), decided_by: None, provenance, kind })
+        log.observe(&Event {
+            request,
+            policy: policy.as_ref(),
+            decided_by: None,
+            provenance,
+            endpoint: None,
+            kind,
+        })
     });
     assert_eq!(lines.len(), 1, "{kind:?}");
     lines.remove(0)
@@ -122,6 +129,7 @@ fn levels_and_the_switch_for_access_lines_hold() {
                 policy: None,
                 decided_by: None,
                 provenance: None,
+                endpoint: None,
                 kind: &kind,
             });
         }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::calls::CallDurations;
+use super::endpoints::EndpointSample;
 use super::family::{Counters, Families, Gauges, Rates, of};
 
 /// What is known elsewhere, at the time of a scrape.
@@ -24,6 +25,8 @@ pub struct Scrape {
     pub policies: Vec<PolicySample>,
     /// The budgets, those of upstreams included.
     pub budgets: Vec<BudgetSample>,
+    /// The endpoints of upstreams that have several.
+    pub endpoints: Vec<EndpointSample>,
     /// The components, those on their way out included.
     pub components: Vec<ComponentSample>,
     /// The certificates in use.
@@ -199,6 +202,7 @@ impl Scrape {
         }
         BudgetSample::register(&self.budgets, &mut new);
         CertificateSample::register(&self.certificates, &mut new);
+        EndpointSample::register(&self.endpoints, &mut new);
         let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
         let instances: Gauges<1> =
             new.gauges("component_instances", "Instances of a component that are alive");

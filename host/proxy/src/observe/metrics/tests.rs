@@ -19,7 +19,14 @@ use super::*;
 fn observe(metrics: &Metrics, request: Option<&Request>, policy: Option<&str>, kind: EventKind) {
     let (policy, kind) = (policy.map(Arc::from), &kind);
     let policy = policy.as_ref();
-    metrics.observe(&Event { request, policy, decided_by: None, provenance: None, kind });
+    metrics.observe(&Event {
+        request,
+        policy,
+        decided_by: None,
+        provenance: None,
+        endpoint: None,
+        kind,
+    });
 }
 
 fn attempt(outcome: AttemptOutcome) -> EventKind {
@@ -356,6 +363,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         calls: Some(PlacesSample { taken: 2, places: 5 }),
         policies: vec![breaker, retry, throttler],
         budgets: vec![budget(20, 3), budget(1, 2)],
+        endpoints: Vec::new(),
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
         certificates: vec![CertificateSample {
             file: "b.pem".to_owned(),

@@ -1,0 +1,251 @@
+//! Which of several endpoints gets an attempt.
+//!
+//! A retry or a hedge prefers one that its call has not tried.
+
+use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use fusebox_resilience::config::Problems;
+use fusebox_resilience::{Call, CallKey, Request};
+
+use crate::config::{BalanceConfig, EndpointConfig, UpstreamConfig};
+
+/// So many are drawn before all are looked at: hardly any is ruled out.
+const DRAWS: usize = 8;
+
+/// How a worker chooses.
+#[derive(Debug)]
+pub(super) enum Balance {
+    /// Of two that are drawn, the one with less to do. Comparing two is nearly as good as comparing
+    /// all, and keeps workers from all choosing the same one.
+    LeastRequest,
+    /// One after the other; a worker's own turn.
+    RoundRobin(Turn),
+    /// The same one for the same key, of all workers and processes with the same endpoints.
+    Hash(CallKey),
+}
+
+/// A place in a round. An endpoint of weight 3 has a turn in each of three rounds.
+#[derive(Debug)]
+pub(super) struct Turn {
+    place: Cell<usize>,
+    round: Cell<u32>,
+    rounds: u32,
+}
+
+impl Turn {
+    /// Workers begin at different places.
+    pub(super) fn new(endpoints: &[EndpointConfig], chance: f64) -> Self {
+        let rounds = endpoints.iter().map(|endpoint| endpoint.weight).max().unwrap_or(1);
+        let place = Cell::new(drawn(endpoints.len(), chance));
+        Self { place, round: Cell::new(0), rounds }
+    }
+
+    /// `None`: there is no candidate.
+    fn next(
+        &self,
+        endpoints: &[EndpointConfig],
+        is_candidate: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        for _ in 0..=self.rounds {
+            for place in self.place.get()..endpoints.len() {
+                if endpoints[place].weight > self.round.get() && is_candidate(place) {
+                    self.place.set(place + 1);
+                    return Some(place);
+                }
+            }
+            self.place.set(0);
+            self.round.set((self.round.get() + 1) % self.rounds);
+        }
+        None
+    }
+}
+
+/// Of two candidates that are drawn, the one that costs less. `None`: there is no candidate.
+fn of_two(
+    count: usize,
+    chance: impl Fn() -> f64,
+    is_candidate: impl Fn(usize) -> bool,
+    cost: impl Fn(usize) -> f64,
+) -> Option<usize> {
+    let first = draw(count, &chance, &is_candidate)?;
+    let Some(second) = draw(count, &chance, |place| place != first && is_candidate(place)) else {
+        return Some(first);
+    };
+    Some(if cost(second) < cost(first) { second } else { first })
+}
+
+fn draw(
+    count: usize,
+    chance: impl Fn() -> f64,
+    is_candidate: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let found = (0..DRAWS).map(|_| drawn(count, chance())).find(|place| is_candidate(*place));
+    found.or_else(|| {
+        let start = drawn(count, chance());
+        (start..count).chain(0..start).find(|place| is_candidate(*place))
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the count")]
+fn drawn(count: usize, chance: f64) -> usize {
+    (chance * count as f64) as usize % count
+}
+
+/// Rendezvous hashing: each candidate draws a number by the key, and the highest wins. So a key moves
+/// only if its endpoint goes, or if a new one wins it. `None`: there is no candidate.
+fn by_hash(
+    key: u64,
+    endpoints: &[EndpointConfig],
+    is_candidate: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let candidates = endpoints.iter().enumerate().filter(|(place, _)| is_candidate(*place));
+    let scored = candidates.map(|(place, endpoint)| {
+        let hash = hash_of(|to| {
+            key.hash(to);
+            endpoint.url.url.hash(to);
+        });
+        // From 0 to 1, neither included.
+        let drawn = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        (place, -f64::from(endpoint.weight) / drawn.ln())
+    });
+    scored.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(place, _)| place)
+}
+
+/// The hash of what a request has of a key. `None`: it has nothing of it.
+fn key_hash(key: &CallKey, request: &Request) -> Option<u64> {
+    let mut is_there = false;
+    let hash = hash_of(|to| is_there = key.values(request, |value| value.hash(to)));
+    is_there.then_some(hash)
+}
+
+/// The same in each process: it has no seed.
+fn hash_of(feed: impl FnOnce(&mut DefaultHasher)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    feed(&mut hasher);
+    hasher.finish()
+}
+
+impl Balance {
+    /// What the file says, for one worker.
+    pub(super) fn new(config: &UpstreamConfig) -> Self {
+        match &config.balance {
+            BalanceConfig::LeastRequest => Self::LeastRequest,
+            BalanceConfig::RoundRobin => {
+                Self::RoundRobin(Turn::new(&config.endpoints, fastrand::f64()))
+            }
+            // Its problems are those of the file, and have been reported.
+            BalanceConfig::Hash(key) => {
+                Self::Hash(key.clone().build("hash", &mut Problems::default()))
+            }
+        }
+    }
+
+    /// The place of an endpoint among those that are candidates. `None`: there is none.
+    pub(super) fn choose(
+        &self,
+        endpoints: &[EndpointConfig],
+        call: &Call,
+        is_candidate: impl Fn(usize) -> bool,
+        cost: impl Fn(usize) -> f64,
+    ) -> Option<usize> {
+        match self {
+            Self::RoundRobin(turn) => turn.next(endpoints, is_candidate),
+            Self::Hash(key) if let Some(key) = key_hash(key, call.request()) => {
+                by_hash(key, endpoints, is_candidate)
+            }
+            Self::LeastRequest | Self::Hash(_) => {
+                of_two(endpoints.len(), || call.random().fraction(), is_candidate, cost)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::EndpointUrl;
+
+    fn endpoints(weights: &[u32]) -> Vec<EndpointConfig> {
+        let url = |place| EndpointUrl::parse(&format!("http://b{place}")).unwrap();
+        let endpoint =
+            |(place, weight): (usize, &u32)| EndpointConfig { url: url(place), weight: *weight };
+        weights.iter().enumerate().map(endpoint).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn two_are_drawn_and_the_cheaper_is_taken(
+            costs in prop::collection::vec(0u32..100, 1..20),
+            out in prop::collection::vec(any::<bool>(), 20),
+            seed: u64,
+        ) {
+            let random = RefCell::new(fastrand::Rng::with_seed(seed));
+            let candidates: Vec<usize> = (0..costs.len()).filter(|place| !out[*place]).collect();
+            let taken = of_two(
+                costs.len(),
+                || random.borrow_mut().f64(),
+                |place| candidates.contains(&place),
+                |place| costs[place].into(),
+            );
+            prop_assert_eq!(taken.is_some(), !candidates.is_empty());
+            if let Some(taken) = taken {
+                prop_assert!(candidates.contains(&taken));
+                // Only if it is the only one can the dearest be taken, or one as dear.
+                let dearest = candidates.iter().map(|place| costs[*place]).max();
+                let are_as_dear = candidates.iter().filter(|it| Some(costs[**it]) == dearest);
+                let is_dearest = Some(costs[taken]) == dearest;
+                prop_assert!(!is_dearest || candidates.len() == 1 || are_as_dear.count() > 1);
+            }
+        }
+
+        #[test]
+        fn a_turn_gives_each_candidate_its_share(
+            weights in prop::collection::vec(1u32..6, 1..8),
+            out in prop::collection::vec(any::<bool>(), 8),
+            chance in 0.0..1.0,
+        ) {
+            let endpoints = endpoints(&weights);
+            let turn = Turn::new(&endpoints, chance);
+            let is_candidate = |place: usize| !out[place];
+            let sum: u32 = (0..weights.len()).filter(|it| !out[*it]).map(|it| weights[it]).sum();
+            let mut taken = vec![0; weights.len()];
+            for _ in 0..sum * 4 {
+                taken[turn.next(&endpoints, is_candidate).unwrap()] += 1;
+            }
+            for (place, weight) in weights.iter().enumerate() {
+                prop_assert_eq!(taken[place], if out[place] { 0 } else { weight * 4 });
+            }
+            prop_assert_eq!(turn.next(&endpoints, |_| false), None);
+        }
+
+        #[test]
+        fn a_key_moves_only_if_its_endpoint_goes(
+            weights in prop::collection::vec(1u32..6, 2..8),
+            keys in prop::collection::vec(any::<u64>(), 20),
+            gone in 0usize..8,
+        ) {
+            let endpoints = endpoints(&weights);
+            for key in keys {
+                let all = by_hash(key, &endpoints, |_| true).unwrap();
+                let rest = by_hash(key, &endpoints, |place| place != gone);
+                prop_assert!(all == gone || rest == Some(all));
+                prop_assert!(rest != Some(gone) && rest.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_shared_by_weight() {
+        let endpoints = endpoints(&[1, 2, 1]);
+        let mut taken = [0; 3];
+        for key in 0..4000u64 {
+            taken[by_hash(hash_of(|to| key.hash(to)), &endpoints, |_| true).unwrap()] += 1;
+        }
+        assert!((900..1100).contains(&taken[0]) && (1850..2150).contains(&taken[1]), "{taken:?}");
+    }
+}
