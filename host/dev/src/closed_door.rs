@@ -1,12 +1,14 @@
 //! [`ClosedDoor`], an upstream that accepts no connection.
 
 use std::fmt;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
 use crate::origin::{Origin, OriginConnection};
+use crate::wait::eventually;
 
 /// An upstream that does not answer the door.
 #[derive(Debug)]
@@ -19,9 +21,23 @@ impl ClosedDoor {
     /// A port that is taken, so that nobody else gets it, but where nobody listens: connections are
     /// refused.
     pub fn refusing() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
-        Self { socket, _visitors: Vec::new() }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::at(address).expect("a port")
+    }
+
+    /// The same where an origin was, which has gone.
+    pub fn in_place_of(origin: Origin) -> Self {
+        let address = origin.address();
+        drop(origin);
+        eventually("the port of an origin that has gone", || Self::at(address).ok())
+    }
+
+    fn at(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // Connections that have ended keep the port for a while.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        Ok(Self { socket, _visitors: Vec::new() })
     }
 
     /// One whose queue is full: connections are not made.

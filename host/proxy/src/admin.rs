@@ -36,6 +36,7 @@ use crate::observe::{
 use crate::running::Running;
 use crate::server::ServerLoad;
 use crate::tls::CertificateStatus;
+use crate::upstream::shared::EndpointStanding;
 use answer::{AdminAnswer, json, not_allowed, text};
 use components::Switches;
 use connections::{AdminRequester, AdminService, serve};
@@ -233,13 +234,18 @@ impl Admin {
         let upstreams = self.running.routes.upstreams().iter();
         let samples = upstreams.flat_map(|upstream| {
             let name: Arc<str> = upstream.label().into();
-            let several = upstream.status().filter_map(|status| Some((status.url, status.usage?)));
+            let several = upstream
+                .status()
+                .into_iter()
+                .filter_map(|status| Some((status.url, status.usage?)));
             several.map(move |(url, usage)| EndpointSample {
                 upstream: name.clone(),
                 endpoint: url.into(),
                 in_flight: usage.in_flight,
                 attempts: usage.attempts,
                 failures: usage.failures,
+                ejections: usage.ejections,
+                is_in: usage.standing == EndpointStanding::In,
             })
         });
         samples.collect()

@@ -7,6 +7,7 @@
 
 mod balance;
 mod document;
+mod health;
 mod missing;
 mod path;
 mod route;
@@ -21,6 +22,7 @@ mod words;
 pub use balance::BalanceConfig;
 pub(crate) use document::independent;
 pub use document::{ConfigError, Document, Places};
+pub use health::{HealthConfig, StatusRange};
 pub(crate) use path::join;
 pub use route::RouteConfig;
 pub use tables::{
@@ -29,8 +31,8 @@ pub use tables::{
 };
 pub use tls::{CertificateFiles, ClientAuth, ListenerTlsConfig, TlsVersion};
 pub use upstream::{
-    EndpointConfig, EndpointSettings, EndpointUrl, HostHeader, RouteUpstream, UpstreamConfig,
-    UpstreamSettings,
+    EndpointConfig, EndpointSettings, EndpointUrl, FleetSettings, HostHeader, RouteUpstream,
+    UpstreamConfig, UpstreamSettings,
 };
 
 use std::collections::BTreeMap;

@@ -19,6 +19,7 @@ use crate::running::Running;
 use crate::server::{Server, WorkerContext, WorkerLost, bind};
 use crate::sockets;
 use crate::tls;
+use crate::upstream::care::look_after;
 use crate::watch::watch;
 
 /// Reads a configuration file and compiles it, without running it. Blocks while `compiler` compiles
@@ -144,7 +145,11 @@ impl Proxy {
         let admin = Admin::new(running.clone(), observers, metrics, log.clone(), load, access);
         let admin = Arc::new(admin);
         let admin_thread = admin_socket.map(|socket| admin.clone().start(socket)).transpose()?;
-        let mut tasks = vec![spawn_local(watch(running.components.clone()))];
+        let upstreams = running.routes.upstreams().to_vec();
+        let mut tasks = vec![
+            spawn_local(watch(running.components.clone())),
+            spawn_local(look_after(upstreams, watching.clone())),
+        ];
         tasks.extend(running.tls.clone().map(|tls| spawn_local(tls::watch(tls, watching))));
         let tasks = Tasks(tasks);
         let is_secure = running.tls.is_some();

@@ -14,12 +14,15 @@
 //! the response head, the connection is closed, so that the upstream sees that nobody waits. A
 //! request body that is still being sent ends with its attempt.
 
+mod addresses;
 mod balance;
 mod body;
+pub(crate) mod care;
 mod connection;
 mod dial;
 mod endpoint;
 mod flight;
+mod health;
 mod http1;
 mod load;
 mod message;
@@ -31,10 +34,16 @@ mod stream;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{Attempt, Budget, Call, Outcome, Scope, Upstream, boxed, clock};
+use fusebox_resilience::{
+    Attempt, Budget, Call, Outcome, Request as ClientRequest, RequestBody, Scope, Upstream, Worker,
+    boxed, clock,
+};
 use futures_util::future::LocalBoxFuture;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, header};
 
 use crate::buffers::Buffers;
+use crate::observe::wall_clock;
 use balance::Balance;
 use endpoint::Endpoint;
 use flight::Flight;
@@ -55,7 +64,7 @@ impl HttpUpstream {
     pub fn new(shared: Arc<SharedUpstream>, buffers: &Rc<Buffers>) -> Self {
         let config = &shared.config;
         let endpoints =
-            (0..config.endpoints.len()).map(|place| Endpoint::new(config.clone(), place, buffers));
+            (0..config.endpoints.len()).map(|place| Endpoint::new(&shared, place, buffers));
         Self {
             endpoints: endpoints.collect(),
             balance: Balance::new(config).into(),
@@ -66,6 +75,19 @@ impl HttpUpstream {
     /// Closes connections that have been unused for too long or that the upstream has closed.
     pub fn reap(&self) {
         self.endpoints.iter().for_each(Endpoint::reap);
+    }
+
+    /// Asks one of its endpoints for this path: not for a client, and nobody is told.
+    pub(crate) async fn check(&self, place: usize, path: &PathAndQuery) -> Outcome {
+        let mut head = Request::new(()).into_parts().0;
+        head.uri = path.clone().into();
+        head.headers.insert(header::USER_AGENT, HeaderValue::from_static("fusebox"));
+        let id = HeaderValue::from_static("check");
+        let request = ClientRequest::new(id, "check".into(), head, wall_clock::now());
+        let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into());
+        let attempt = Attempt::detached(&call);
+        let outcome = self.endpoints[place].exchange(&call, &attempt, &Scope::new(self)).await;
+        attempt.finish(outcome)
     }
 
     async fn attempt_at_one(&self, call: &Call, scope: &Scope<'_>) -> Outcome {
@@ -79,17 +101,30 @@ impl HttpUpstream {
         outcome
     }
 
-    /// The place of the endpoint for the next attempt: one that the call has not tried, if there
-    /// is one.
+    /// The place of the endpoint for the next attempt: of those that get requests, one that the call
+    /// has not tried, if there is one.
     fn choose(&self, call: &Call) -> usize {
         let choose = |is_candidate: &dyn Fn(usize) -> bool| {
-            let cost = |place| self.shared.cost(place, clock::now());
+            let now = clock::now();
+            let cost = |place| self.shared.cost(place, now);
             self.balance.choose(&self.shared.config.endpoints, call, is_candidate, cost)
         };
-        let is_new = |place: usize| !call.has_tried(self.endpoints[place].label());
+        let is_used = |place: usize| self.shared.is_used(place) && self.has_turn(place, call);
+        let is_new =
+            |place: usize| is_used(place) && !call.has_tried(self.endpoints[place].label());
         let new = if call.has_tried_any() { choose(&is_new) } else { None };
+        let chosen = new.or_else(|| choose(&is_used)).or_else(|| choose(&|_| true));
         // There are several.
-        new.or_else(|| choose(&|_| true)).unwrap_or_default()
+        chosen.unwrap_or_default()
+    }
+
+    /// Whether an endpoint that has just come back takes its turn. (Where loads are compared, what
+    /// it gets follows from its share.)
+    fn has_turn(&self, place: usize, call: &Call) -> bool {
+        !matches!(*self.balance, Balance::RoundRobin(_)) || {
+            let share = self.shared.share(place, clock::now());
+            share >= 1.0 || call.random().fraction() < share
+        }
     }
 }
 
@@ -131,6 +166,6 @@ mod tests {
         let upstream = HttpUpstream::new(shared.into(), &Rc::default());
         let call = call("1", Observers::default());
         let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
-        assert!(size <= 744, "{size}");
+        assert!(size <= 752, "{size}");
     }
 }

@@ -11,7 +11,7 @@ use crate::body::Starved;
 use crate::branch::Branch;
 use crate::call::{Call, PastAttempt};
 use crate::clock;
-use crate::event::{AttemptEvent, AttemptOutcome};
+use crate::event::{AttemptEvent, AttemptOutcome, EventKind};
 use crate::outcome::Outcome;
 use crate::provenance::{Provenance, Role, RunId};
 use crate::scope::Scope;
@@ -84,6 +84,11 @@ impl<'a> Attempt<'a> {
     /// It reaches for this address.
     pub fn reaches(&self, address: SocketAddr) {
         self.address.set(Some(address));
+    }
+
+    /// Emits what happened in it.
+    pub fn emit(&self, kind: impl Into<EventKind>) {
+        self.call.reporter().tell(None, None, Some(&self.provenance()), &kind.into());
     }
 
     /// Ends it: numbers the outcome and tells the observers.

@@ -110,6 +110,11 @@ impl Reporter {
         self.tell(None, None, None, &kind.into());
     }
 
+    /// Emits what no policy did about an outcome of this attempt.
+    pub fn emit_own_about(&self, attempt: u32, kind: impl Into<EventKind>) {
+        self.tell_about(attempt, None, None, &kind.into());
+    }
+
     /// Whether an observer wants details. An event that is one is not made if nobody does.
     pub fn wants_details(&self) -> bool {
         self.0.worker.observers().wants_details()
@@ -302,7 +307,7 @@ impl Call {
 
     /// Emits what no policy did about an outcome of this attempt.
     pub fn emit_own_about(&self, attempt: u32, kind: impl Into<EventKind>) {
-        self.reporter.tell_about(attempt, None, None, &kind.into());
+        self.reporter.emit_own_about(attempt, kind);
     }
 
     /// How long the upstream took for this attempt, as far as is remembered.

@@ -10,6 +10,7 @@ mod call;
 mod certificate;
 mod component;
 mod connection;
+mod endpoint;
 mod policy;
 mod server;
 mod tunnel;
@@ -20,6 +21,7 @@ pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestF
 pub use certificate::CertificateEvent;
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit, HandshakeFailure};
+pub use endpoint::{EndpointEvent, EndpointName};
 pub use policy::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent,
     HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
@@ -81,6 +83,8 @@ pub enum EventKind {
     Cache(CacheEvent),
     /// To a component.
     Component(ComponentEvent),
+    /// To an endpoint of an upstream.
+    Endpoint(EndpointEvent),
     /// On a client's connection.
     Connection(ConnectionEvent),
     /// To a certificate's file.
@@ -119,6 +123,7 @@ from_groups!(
     Hedge(HedgeEvent),
     Cache(CacheEvent),
     Component(ComponentEvent),
+    Endpoint(EndpointEvent),
     Connection(ConnectionEvent),
     Certificate(CertificateEvent),
     Tunnel(TunnelEvent),

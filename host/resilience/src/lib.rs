@@ -87,10 +87,11 @@ pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome,
     CacheEvent, CacheResult, CallEvent, CertificateEvent, CircuitBreakerEvent, CircuitState,
-    ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial, Event,
-    EventKind, FallbackEvent, Fault, HandshakeFailure, HedgeEvent, KeysEvent, LimitChangeKind,
-    NoHedge, NoRetry, NotStored, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent,
-    ServerEvent, StaleReason, TimeoutEvent, TunnelEnd, TunnelEvent,
+    ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial,
+    EndpointEvent, EndpointName, Event, EventKind, FallbackEvent, Fault, HandshakeFailure,
+    HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, NotStored, Observer, Observers,
+    QueueEvent, RequestFlaw, RetryEvent, ServerEvent, StaleReason, TimeoutEvent, TunnelEnd,
+    TunnelEvent,
 };
 pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;

@@ -9,7 +9,7 @@ use crate::route::Route;
 use crate::running::Running;
 use crate::server::ServerLoad;
 use crate::tls::ListenerTls;
-use crate::upstream::shared::{EndpointStatus, SharedUpstream};
+use crate::upstream::shared::{EndpointStanding, EndpointStatus, SharedUpstream};
 
 /// Routes in the order in which they are tried; policies and components by name.
 pub(super) fn of(running: &Running, load: &ServerLoad, is_ready: bool) -> Value {
@@ -65,12 +65,12 @@ fn upstream(upstream: &SharedUpstream) -> Value {
     let config = &upstream.config;
     let mut shown = json!({
         "name": config.name,
-        "endpoints": upstream.status().map(endpoint).collect::<Vec<_>>(),
+        "endpoints": upstream.status().into_iter().map(endpoint).collect::<Vec<_>>(),
         "settings": config.settings,
         "budget": budget(&upstream.budget),
     });
     if config.endpoints.len() > 1 {
-        shown["balance"] = config.balance.name().into();
+        shown["balance"] = config.fleet.balance.name().into();
     }
     shown
 }
@@ -80,10 +80,15 @@ fn endpoint(EndpointStatus { url, weight, usage }: EndpointStatus<'_>) -> Value 
     let mut shown = json!({ "url": url });
     if let Some(usage) = usage {
         shown["weight"] = weight.into();
+        shown["state"] = usage.standing.name().into();
+        if let EndpointStanding::Ejected(time) = usage.standing {
+            shown["ejected_ms"] = millis(time);
+        }
         shown["in_flight"] = usage.in_flight.into();
         shown["asked_ms"] = usage.asked.map_or(Value::Null, millis);
         shown["attempts"] = usage.attempts.into();
         shown["failures"] = usage.failures.into();
+        shown["ejections"] = usage.ejections.into();
     }
     shown
 }

@@ -110,6 +110,11 @@ impl<'a> Reader<'a> {
         T::read(&mut Keys { reader: self, path })
     }
 
+    /// The same, without a look at further keys.
+    pub(super) fn part_of_table<T: Table>(&mut self, path: &str) -> Option<T> {
+        T::read(&mut Keys { reader: self, path })
+    }
+
     /// Reports unknown keys of the table at `path`. `None`: it is not a table.
     pub(super) fn known_keys(&mut self, path: &str, known: &[&str]) -> Option<()> {
         let read = self.document.keys(path);

@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::balance::BalanceConfig;
-use super::table::{Reader, defaults, is_name, table};
+use super::health::HealthConfig;
+use super::table::{Keys, Reader, Table as _, defaults, is_name, table};
 use super::tables::{HEAD, SHORTEST};
 use super::words::found;
 use crate::deadline::DeadlineHeader;
@@ -75,6 +76,27 @@ table! {
     }
 }
 
+table! {
+    /// The settings of an upstream's endpoints together.
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+    pub struct FleetSettings {
+        /// Which of several endpoints gets a request.
+        pub balance: BalanceConfig = balance(),
+        /// For so long an endpoint that comes back gets less than its share. Default: it gets all
+        /// of it at once.
+        pub slow_start: Option<ConfigDuration> = optional_at_least(SHORTEST),
+        /// When an endpoint gets no requests for now.
+        pub health: HealthConfig = table(),
+    }
+}
+
+impl Keys<'_, '_> {
+    fn balance(&mut self, key: &str) -> Option<BalanceConfig> {
+        let path = self.path_of(key);
+        Some(BalanceConfig::read(self.reader, &path))
+    }
+}
+
 /// An upstream. Routes with the same named upstream share it, and so do routes whose own upstreams
 /// are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,8 +105,8 @@ pub struct UpstreamConfig {
     pub name: Option<String>,
     /// Where it is; one or more.
     pub endpoints: Vec<EndpointConfig>,
-    /// Which of several endpoints gets a request.
-    pub balance: BalanceConfig,
+    /// What holds for several endpoints together.
+    pub fleet: FleetSettings,
     /// Its settings.
     pub settings: UpstreamSettings,
     /// The policies of calls that come by a fallback, outermost first.
@@ -100,7 +122,7 @@ impl UpstreamConfig {
             name: None,
             longest_base: url.base.len(),
             endpoints: vec![EndpointConfig { url, weight: 1 }],
-            balance: BalanceConfig::default(),
+            fleet: defaults(),
             settings: defaults(),
             policies: Vec::new(),
         }
@@ -133,12 +155,14 @@ impl UpstreamConfig {
     /// `[upstreams.NAME]` at `path`.
     pub(super) fn named(reader: &mut Reader<'_>, path: &str) -> Option<Self> {
         let name = path.rsplit('.').next().map(str::to_owned);
-        let settings = reader.table_beside(path, &["endpoints", "balance", "policies"])?;
-        let balance = BalanceConfig::read(reader, &format!("{path}.balance"));
+        let others = [&["endpoints", "policies"], FleetSettings::KEYS].concat();
+        let settings = reader.table_beside(path, &others)?;
+        let fleet: FleetSettings = reader.part_of_table(path)?;
+        fleet.health.check(reader, &format!("{path}.health"));
         let policies = reader.policy_names(&format!("{path}.policies")).unwrap_or_default();
         let endpoints = endpoints(reader, &format!("{path}.endpoints"));
         let longest_base = endpoints.iter().map(|endpoint| endpoint.url.base.len()).max()?;
-        Some(Self { name, endpoints, balance, settings, policies, longest_base })
+        Some(Self { name, endpoints, fleet, settings, policies, longest_base })
     }
 }
 

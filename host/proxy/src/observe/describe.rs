@@ -3,6 +3,7 @@
 
 mod call;
 mod component;
+mod endpoint;
 mod policy;
 mod say;
 mod server;
@@ -35,6 +36,7 @@ pub(crate) fn describe(event: &Event<'_>, say: &impl Say) {
         EventKind::Hedge(of) => policy::hedge(of, say),
         EventKind::Cache(of) => policy::cache(of, say),
         EventKind::Component(of) => component::component(of, say),
+        EventKind::Endpoint(of) => endpoint::endpoint(of, say),
         EventKind::Connection(of) => server::connection(of, say),
         EventKind::Certificate(of) => server::certificate(of, say),
         EventKind::Tunnel(of) => call::tunnel(of, say),
@@ -65,7 +67,10 @@ impl<S: Say> Say for WithContext<'_, S> {
             }
             if let Some(provenance) = provenance {
                 line.field("attempt", provenance.attempt);
-                if let Some(endpoint) = endpoint {
+                // What happens to an endpoint names it itself.
+                if let Some(endpoint) = endpoint
+                    && !matches!(self.event.kind, EventKind::Endpoint(_))
+                {
                     line.text("endpoint", endpoint.as_bytes());
                 }
                 if let Some(address) = provenance.address {

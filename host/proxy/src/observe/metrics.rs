@@ -462,6 +462,8 @@ impl Metrics {
                 | ComponentEvent::Faulted { .. }
                 | ComponentEvent::Released { .. } => return None,
             },
+            // A scrape shows how often each was ejected, and which are out.
+            EventKind::Endpoint(_) => return None,
             EventKind::Connection(ConnectionEvent::Refused { reason, .. }) => {
                 of(&self.refused, unread_labels(reason))
             }

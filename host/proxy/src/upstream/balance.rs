@@ -129,7 +129,7 @@ fn hash_of(feed: impl FnOnce(&mut DefaultHasher)) -> u64 {
 impl Balance {
     /// What the file says, for one worker.
     pub(super) fn new(config: &UpstreamConfig) -> Self {
-        match &config.balance {
+        match &config.fleet.balance {
             BalanceConfig::LeastRequest => Self::LeastRequest,
             BalanceConfig::RoundRobin => {
                 Self::RoundRobin(Turn::new(&config.endpoints, fastrand::f64()))

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use fusebox_resilience::{Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Scope, clock};
 use http::{HeaderName, HeaderValue};
 
+use super::addresses::KnownAddresses;
 use super::connection::UpstreamConnection;
 use super::dial::dial;
 use super::http1::talk;
 use super::message::Message;
 use super::pool::{Lease, Pool};
+use super::shared::SharedUpstream;
 use super::stream;
 use crate::buffers::Buffers;
 use crate::config::{EndpointUrl, UpstreamConfig, UpstreamSettings};
@@ -22,6 +24,7 @@ pub(super) struct Endpoint {
     config: Arc<UpstreamConfig>,
     /// Its place among the endpoints of the upstream.
     place: usize,
+    addresses: Arc<KnownAddresses>,
     /// Its URL; each worker has its own `Arc`.
     label: Arc<str>,
     pool: Rc<Pool>,
@@ -35,13 +38,15 @@ enum Transport {
 
 impl Endpoint {
     /// The first exchange makes the first connection. `buffers` are the worker's.
-    pub(super) fn new(config: Arc<UpstreamConfig>, place: usize, buffers: &Rc<Buffers>) -> Self {
+    pub(super) fn new(shared: &SharedUpstream, place: usize, buffers: &Rc<Buffers>) -> Self {
+        let config = shared.config.clone();
         let (idle_timeout, max_idle) = (config.settings.idle_timeout.0, config.settings.max_idle);
         let pool = Pool::new(idle_timeout, max_idle, buffers.clone());
         Self {
             label: config.endpoints[place].url.url.as_str().into(),
             config,
             place,
+            addresses: shared.addresses(place).clone(),
             pool: pool.into(),
             buffers: buffers.clone(),
         }
@@ -98,7 +103,8 @@ impl Endpoint {
 
     async fn connect(&self, attempt: &Attempt<'_>) -> Result<Transport, Error> {
         let limit = self.config.settings.connect_timeout.0;
-        let (stream, address) = dial(self.url(), limit, attempt).await?;
+        let (stream, address) =
+            dial((self.config.label(), self.url()), &self.addresses, limit, attempt).await?;
         Ok(Transport::Http1(UpstreamConnection::new(stream::plain(stream), address)))
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fusebox_resilience::{
-    BodyEnd, Call, OnEnd, Origin, Outcome, OutcomeExt as _, RequestBody, clock, requested_delay,
+    BodyEnd, Call, OnEnd, Origin, Outcome, OutcomeExt as _, Reporter, RequestBody, clock,
+    requested_delay,
 };
 use tokio::time::Instant;
 
@@ -44,14 +45,18 @@ impl<'a> Flight<'a> {
     /// The attempt has ended so.
     pub(super) fn land(mut self, outcome: &mut Outcome) {
         let Some(at) = self.at.take() else { return };
-        let result = judged(self.call, outcome, self.asked());
-        at.shared.record(at.place, result, clock::now());
+        let result = judged(self.call, outcome);
+        let events = at.shared.record(at.place, result, self.asked(), clock::now());
+        for event in events {
+            self.call.emit_own_about(outcome.attempt(), event);
+        }
         if let Ok(response) = outcome
             && !response.body.has_come()
         {
-            let is_answer = matches!(result, EndpointResult::Answered { .. });
+            let attempt = response.attempt();
             let request = self.call.body().clone();
-            response.body.on_end(Box::new(BodyInFlight { at, is_answer, request }));
+            let reporter = self.call.reporter().clone();
+            response.body.on_end(Box::new(BodyInFlight { at, result, attempt, request, reporter }));
         }
     }
 
@@ -65,23 +70,28 @@ impl<'a> Flight<'a> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if let Some(at) = self.at.take() {
-            let cut = EndpointResult::Cut { asked: self.asked() };
-            at.shared.record(at.place, cut, clock::now());
+            // It changes nothing that would have to be told.
+            at.shared.record(at.place, EndpointResult::Cut, self.asked(), clock::now());
         }
     }
 }
 
-fn judged(call: &Call, outcome: &Outcome, asked: Duration) -> EndpointResult {
+fn judged(call: &Call, outcome: &Outcome) -> EndpointResult {
     match outcome {
-        Ok(response) if matches!(response.status.as_u16(), 429 | 503) => {
-            EndpointResult::Failed { asked, rest: requested_delay(call, outcome) }
-        }
-        Ok(_) => EndpointResult::Answered { asked },
+        Ok(response) => match response.status.as_u16() {
+            status @ (429 | 503) => {
+                EndpointResult::Busy { rest: requested_delay(call, outcome), is_ill: status == 503 }
+            }
+            // It does not know how, today or tomorrow.
+            501 => EndpointResult::Answered,
+            500..=599 => EndpointResult::Ill,
+            _ => EndpointResult::Answered,
+        },
         // An endpoint may close the connection of a client that does not go on.
         Err(error)
             if error.kind().origin() == Origin::Upstream && !call.is_owed(outcome.attempt()) =>
         {
-            EndpointResult::Failed { asked, rest: None }
+            EndpointResult::Failed
         }
         Err(_) => EndpointResult::Neutral,
     }
@@ -90,19 +100,24 @@ fn judged(call: &Call, outcome: &Outcome, asked: Duration) -> EndpointResult {
 /// The same while the body of its response comes.
 struct BodyInFlight {
     at: InFlight,
-    /// The head was no failure, so that the body may be one.
-    is_answer: bool,
+    /// What the head was.
+    result: EndpointResult,
+    attempt: u32,
     request: RequestBody,
+    reporter: Reporter,
 }
 
 impl OnEnd for BodyInFlight {
     fn on_end(self: Box<Self>, end: BodyEnd) {
         if let BodyEnd::Broken(kind) = end
-            && self.is_answer
+            && self.result == EndpointResult::Answered
             && kind.origin() == Origin::Upstream
             && !self.request.starved().is_long_owed()
         {
-            self.at.shared.record_late(self.at.place, clock::now());
+            let events = self.at.shared.record_late(self.at.place, clock::now());
+            for event in events {
+                self.reporter.emit_own_about(self.attempt, event);
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Upstreams with several endpoints: who gets which share, and where retries and hedges go.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fusebox_dev::{ClosedDoor, Origin, Ran, answer, get, ok};
+use fusebox_dev::{ClosedDoor, Ends, Origin, OriginConnection, Ran, answer, eventually, get, ok};
 use serde_json::Value;
 
 use crate::cli::{config, directory};
@@ -160,4 +162,230 @@ fn ten_thousand_endpoints_are_read_at_once() {
     let Ran { code, out, error } = fusebox(directory(&config(&text)).path(), &["check"]);
     assert_eq!((code, verdict(&out), &*error), (Some(0), "fusebox.toml: ok", ""));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// One that answers with this status, which can be changed.
+struct Moody {
+    origin: Origin,
+    status: Arc<AtomicU16>,
+}
+
+impl Moody {
+    fn new(status: u16) -> Self {
+        let status = Arc::new(AtomicU16::new(status));
+        let now = status.clone();
+        let origin = Origin::start(move |connection| {
+            while connection.request().is_some() {
+                let answer = answer(now.load(Ordering::SeqCst), "", "");
+                if connection.wire.try_send(answer).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { origin, status }
+    }
+
+    fn answers(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// How many requests for this path have come.
+    fn seen(&self, path: &str) -> usize {
+        self.origin.seen().iter().filter(|seen| seen.request.target() == path).count()
+    }
+}
+
+impl fmt::Display for Moody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.origin.fmt(f)
+    }
+}
+
+/// The state of each endpoint.
+fn states(proxy: &Proxy) -> Vec<String> {
+    let state = proxy.state();
+    let endpoints = state["upstreams"][0]["endpoints"].as_array().expect("a list").iter();
+    endpoints.map(|it| it["state"].as_str().expect("a word").to_owned()).collect()
+}
+
+#[track_caller]
+fn until_states(proxy: &Proxy, expected: &[&str]) {
+    eventually("these states", || (states(proxy) == expected).then_some(()));
+}
+
+#[test]
+fn five_failures_in_a_row_eject_an_endpoint_until_its_time_is_over() {
+    let (moody, well) = (Moody::new(500), Moody::new(200));
+    let upstream = "balance = 'round-robin'\nhealth = { base = '1s', max = '1s' }";
+    let proxy = before(&[&moody, &well], upstream, "");
+    let failed = ask(&proxy, 30).iter().filter(|status| **status == 500).count();
+    assert_eq!((failed, moody.seen("/")), (5, 5), "then nobody goes there");
+    let line = proxy.line("Endpoint ejected");
+    assert_eq!((&line["upstream"], &line["failures"]), (&"b".into(), &5.into()));
+    assert_eq!((&line["endpoint"], &line["ejected_ms"]), (&moody.to_string().into(), &1000.into()));
+    assert_eq!(
+        (&line["attempt"], &line["route"]),
+        (&1.into(), &"/".into()),
+        "which call led to it"
+    );
+    assert_eq!(states(&proxy), ["ejected", "in"]);
+    let series =
+        |what: &str| format!(r#"fusebox_endpoint_{what}{{upstream="b",endpoint="{moody}"}}"#);
+    proxy.counts(&[
+        (&series("in"), 0.0),
+        (&series("ejections_total"), 1.0),
+        (&series("attempts_total"), 5.0),
+        (&series("failures_total"), 5.0),
+    ]);
+
+    proxy.line("Endpoint returned");
+    assert_eq!(states(&proxy), ["in", "in"]);
+    let failed = ask(&proxy, 10).iter().filter(|status| **status == 500).count();
+    assert_eq!(failed, 1, "one failure is enough after it has returned");
+    moody.answers(200);
+    until_states(&proxy, &["in", "in"]);
+    assert_eq!(ask(&proxy, 10), [200; 10]);
+    assert_eq!(moody.seen("/"), 5 + 1 + 5);
+}
+
+#[test]
+fn an_endpoint_that_is_gone_is_ejected_and_one_that_is_busy_is_not() {
+    let (gone, busy) = (ClosedDoor::refusing(), Moody::new(429));
+    let proxy = before(&[&gone, &busy], "balance = 'round-robin'", "");
+    let answers = ask(&proxy, 30);
+    assert_eq!(answers.iter().filter(|status| **status == 502).count(), 5, "{answers:?}");
+    assert_eq!(states(&proxy), ["ejected", "in"]);
+}
+
+#[test]
+fn nobody_is_ejected_if_nobody_wants_it() {
+    let (ill, well) = (Moody::new(503), Moody::new(200));
+    let upstream = "balance = 'round-robin'\nhealth = { consecutive = 0 }";
+    let proxy = before(&[&ill, &well], upstream, "");
+    assert_eq!(ask(&proxy, 40).iter().filter(|status| **status == 503).count(), 20);
+    assert_eq!(states(&proxy), ["in", "in"]);
+}
+
+#[test]
+fn a_body_that_breaks_off_counts_as_a_failure_of_its_endpoint() {
+    let broken = Origin::start(|connection| {
+        if connection.request().is_some() {
+            connection.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf");
+        }
+    });
+    let well = Moody::new(200);
+    let proxy = before(&[&broken, &well], "balance = 'round-robin'", "");
+    for at in 0..30 {
+        let mut wire = proxy.connect();
+        wire.send(get("/", &at.to_string()).replacen("\r\n", "\r\nconnection: close\r\n", 1));
+        wire.rest();
+    }
+    assert_eq!(broken.seen().len(), 5);
+    assert_eq!(states(&proxy), ["ejected", "in"]);
+    assert_eq!(proxy.state()["upstreams"][0]["endpoints"][0]["in_flight"], 0);
+}
+
+#[test]
+fn endpoints_whose_checks_fail_get_no_requests_unless_more_than_half_are_down() {
+    let endpoints = [(); 3].map(|()| Moody::new(200));
+    let [a, b, c] = &endpoints;
+    let upstream = "balance = 'round-robin'\n\
+                    health = { path = '/healthz?x', interval = '20ms', expect = ['200', '3xx'] }";
+    let proxy = before(&[a, b, c], upstream, "");
+    a.answers(404);
+    until_states(&proxy, &["down", "in", "in"]);
+    let line = proxy.line("Endpoint down: its checks fail");
+    assert_eq!(
+        (&line["endpoint"], &line["reason"]),
+        (&a.to_string().into(), &"answered 404".into())
+    );
+    assert_eq!(ask(&proxy, 10), [200; 10]);
+    assert_eq!(a.seen("/"), 0);
+    assert!(a.seen("/healthz?x") >= 2 && c.seen("/healthz?x") >= 1);
+
+    b.answers(404);
+    until_states(&proxy, &["down", "down", "in"]);
+    let line = proxy.line("All endpoints used: more than half are ejected or down");
+    assert_eq!((&line["out"], &line["count"]), (&2.into(), &3.into()));
+    let answers = ask(&proxy, 9);
+    assert_eq!(answers.iter().filter(|status| **status == 404).count(), 6, "{answers:?}");
+
+    b.answers(302);
+    until_states(&proxy, &["down", "in", "in"]);
+    proxy.line("Endpoint up: its checks pass");
+    proxy.line("Only endpoints used that are neither ejected nor down");
+    let before = a.seen("/");
+    ask(&proxy, 10);
+    assert_eq!(a.seen("/"), before);
+}
+
+#[test]
+fn an_endpoint_that_comes_back_gets_its_share_by_degrees() {
+    let (back, well) = (Moody::new(404), Moody::new(200));
+    let upstream = "balance = 'round-robin'\nslow_start = '1h'\n\
+                    health = { path = '/healthz', interval = '20ms' }";
+    let proxy = before(&[&back, &well], upstream, "");
+    until_states(&proxy, &["down", "in"]);
+    back.answers(200);
+    until_states(&proxy, &["in", "in"]);
+    assert_eq!(ask(&proxy, 200), [200; 200]);
+    let taken = back.seen("/");
+    assert!((1..60).contains(&taken), "a tenth of its turns, not half: {taken}");
+}
+
+/// Answers until it has gone, then closes what it has in place of an answer.
+fn serving(gone: &Arc<AtomicBool>) -> impl Fn(&mut OriginConnection) + Send + Sync + 'static {
+    let gone = gone.clone();
+    move |connection| {
+        while connection.request().is_some() && !gone.load(Ordering::SeqCst) {
+            if connection.wire.try_send(ok("")).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rolling_restart_of_all_endpoints_fails_no_request() {
+    let start = |_| {
+        let gone = Arc::<AtomicBool>::default();
+        (Origin::start(serving(&gone)), gone)
+    };
+    let mut endpoints: Vec<(Origin, Arc<AtomicBool>)> = (0..3).map(start).collect();
+    let urls: Vec<String> = endpoints.iter().map(|(origin, _)| origin.to_string()).collect();
+    let upstream = "health = { base = '50ms', max = '100ms' }";
+    let proxy = before(&[&urls[0], &urls[1], &urls[2]], upstream, RETRIES);
+    let is_over = AtomicBool::new(false);
+    let client = || {
+        let (mut wire, mut asked) = (proxy.connect(), 0);
+        while !is_over.load(Ordering::SeqCst) {
+            assert_eq!(wire.ask(get("/", &asked.to_string())).status(), 200);
+            asked += 1;
+        }
+        asked
+    };
+    let asked: usize = thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        let _ends = Ends(&is_over);
+        for _ in 0..3 {
+            // The oldest goes, and comes back as the newest.
+            let (origin, gone) = endpoints.remove(0);
+            gone.store(true, Ordering::SeqCst);
+            let door = ClosedDoor::in_place_of(origin);
+            let served = || endpoints.iter().map(|(origin, _)| origin.seen().len()).sum::<usize>();
+            let before = served();
+            eventually("requests elsewhere", || (served() > before + 50).then_some(()));
+            let gone = Arc::<AtomicBool>::default();
+            let origin = door.opened(serving(&gone));
+            eventually("requests here", || (origin.seen().len() > 10).then_some(()));
+            endpoints.push((origin, gone));
+        }
+        is_over.store(true, Ordering::SeqCst);
+        clients.into_iter().map(|client| client.join().expect("all are answered")).sum()
+    });
+    assert!(asked > 150, "{asked}");
+    let state = proxy.state();
+    let endpoints = state["upstreams"][0]["endpoints"].as_array().expect("a list").iter();
+    let failures: u64 = endpoints.map(|it| it["failures"].as_u64().expect("a number")).sum();
+    assert!(failures > 0, "they were asked while they were gone: {state}");
 }

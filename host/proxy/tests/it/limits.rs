@@ -111,7 +111,7 @@ const UPSTREAM: [Key; 10] = [
 ];
 
 /// One with a name has policies, too, and may have several endpoints.
-const NAMED_UPSTREAM: [Key; 12] = {
+const NAMED_UPSTREAM: [Key; 14] = {
     let [a, b, c, d, e, f, g, h, i, j] = UPSTREAM;
     let policies = key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]);
     let balance = key(
@@ -130,8 +130,36 @@ const NAMED_UPSTREAM: [Key; 12] = {
         ],
         &["'least-request'", "'round-robin'", "{ hash = { client = true } }"],
     );
-    [a, b, c, d, e, f, g, h, i, j, policies, balance]
+    let health = key("health", &[("5", "expected a table, found `5`")], &["{}"]);
+    [a, b, c, d, e, f, g, h, i, j, policies, balance, time("slow_start"), health]
 };
+
+const HEALTH: &[Key] = &[
+    key("consecutive", &[("1001", "must be at most 1000, is 1001")], &["0", "1000"]),
+    // More than `max` is another mistake.
+    key("base", &[("'0s'", "must be at least 1ms, is 0s")], &["'1ms'", "'5m'"]),
+    key("max", &[("'0s'", "must be at least 1ms, is 0s")], &["'5s'", "'1h'"]),
+    key("max_ejection_percent", &[("101", "must be from 0 to 100, is 101")], &["0", "100"]),
+    key(
+        "path",
+        &[
+            ("'healthz'", "expected a path such as \"/healthz\", found `healthz`"),
+            ("'/a b'", "expected a path such as \"/healthz\", found `/a b`"),
+        ],
+        &["'/healthz?full=1'"],
+    ),
+];
+
+/// Those of checks.
+const CHECKS: &[Key] = &[
+    time("interval"),
+    time("timeout"),
+    key(
+        "expect",
+        &[("[]", "an empty list takes no answer"), ("'2xx'", "expected a list, found `2xx`")],
+        &["['200']", "['2xx', '300-399']"],
+    ),
+];
 
 const TABLES: &[Table] = &[
     Table {
@@ -277,6 +305,18 @@ const TABLES: &[Table] = &[
         keys: &NAMED_UPSTREAM,
     },
     Table {
+        path: "upstreams.b.health",
+        text: "[upstreams.b]\nendpoints = ['http://b']\n[upstreams.b.health]\nKEY\n\
+               [[routes]]\nupstream = 'b'\n",
+        keys: HEALTH,
+    },
+    Table {
+        path: "upstreams.b.health",
+        text: "[upstreams.b]\nendpoints = ['http://b']\n[upstreams.b.health]\npath = '/'\nKEY\n\
+               [[routes]]\nupstream = 'b'\n",
+        keys: CHECKS,
+    },
+    Table {
         path: "routes[0].upstream",
         text: "[[routes]]\n[routes.upstream]\nurl = 'http://b'\nKEY\n",
         keys: &UPSTREAM,
@@ -374,11 +414,12 @@ fn what_can_not_be_meant_is_refused_and_the_rest_is_taken() {
 fn every_key_is_decided_about() {
     // Keys that the tests above can't put in, since they are there already.
     let required = BTreeSet::from(["listen", "url", "endpoints", "upstream"]);
-    for Table { path, text, keys } in TABLES {
+    for Table { path, text, .. } in TABLES {
         let directory = directory(&config(&text.replace("KEY", "unknown_key = 1")));
         let said = complaints(directory.path()).join("\n");
         let known = said.split("expected one of ").nth(1).expect("a list of keys").split(", ");
-        let decided = keys.iter().map(|key| key.name);
+        let same = TABLES.iter().filter(|table| table.path == *path);
+        let decided = same.flat_map(|table| table.keys).map(|key| key.name);
         let known: BTreeSet<&str> = known.filter(|key| !required.contains(key)).collect();
         assert_eq!(known, decided.collect(), "{path}");
     }

@@ -130,6 +130,24 @@ fn what_is_declared_wrong_is_said_once_and_where() {
             "fusebox.toml:5: upstreams.b.balance.hash: `a b` is no header's name",
         ),
         (
+            "endpoints = ['http://b']\nhealth = { base = '2s', max = '1s' }",
+            "fusebox.toml:5: upstreams.b.health.base: must be at most `max`, which is 1s, is 2s",
+        ),
+        (
+            "endpoints = ['http://b']\nhealth = { interval = '2s' }",
+            "fusebox.toml:5: upstreams.b.health.interval: is of checks, which need a `path`",
+        ),
+        (
+            "endpoints = ['http://b']\nhealth = { path = '/', expect = ['6xx'] }",
+            "fusebox.toml:5: upstreams.b.health.expect[0]: expected a status such as \"200\", \
+             \"2xx\" or \"200-399\", found `6xx`",
+        ),
+        (
+            "endpoints = ['http://b']\nhealth = { every = '2s' }",
+            "fusebox.toml:5: upstreams.b.health.every: unknown key `every`; expected one of \
+             consecutive, base, max, max_ejection_percent, path, interval, timeout, expect",
+        ),
+        (
             "endpoints = ['https://b']",
             "fusebox.toml:4: upstreams.b.endpoints[0]: expected `http://host[:port][/base]`, \
              found `https://b`: TLS to upstreams is not there yet",
@@ -137,7 +155,7 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         (
             "endpoints = ['http://b']\nurl = 'http://b'",
             "fusebox.toml:5: upstreams.b.url: unknown key `url`; expected one of endpoints, \
-             balance, policies, host, envoy_attempt_count, forward_deadline, deadline_margin, \
+             policies, balance, slow_start, health, host, envoy_attempt_count, forward_deadline, deadline_margin, \
              connect_timeout, response_timeout, idle_timeout, body_timeout, max_idle, \
              max_header",
         ),

@@ -17,6 +17,10 @@ pub struct EndpointSample {
     pub attempts: u64,
     /// Those of them that failed.
     pub failures: u64,
+    /// How often it was ejected.
+    pub ejections: u64,
+    /// Whether it is neither ejected nor down.
+    pub is_in: bool,
 }
 
 impl EndpointSample {
@@ -27,6 +31,10 @@ impl EndpointSample {
             new.counters("endpoint_attempts", "Attempts at an endpoint that have ended");
         let failures: Counters<2> =
             new.counters("endpoint_failures", "Attempts at an endpoint that failed");
+        let ejections: Counters<2> =
+            new.counters("endpoint_ejections", "Times that an endpoint was ejected");
+        let are_in: Gauges<2> =
+            new.gauges("endpoint_in", "1 for an endpoint that is neither ejected nor down");
         for sample in endpoints {
             let labels = || {
                 [("upstream", (&sample.upstream).into()), ("endpoint", (&sample.endpoint).into())]
@@ -34,6 +42,8 @@ impl EndpointSample {
             of(&in_flight, labels()).set(sample.in_flight.into());
             of(&attempts, labels()).inc_by(sample.attempts);
             of(&failures, labels()).inc_by(sample.failures);
+            of(&ejections, labels()).inc_by(sample.ejections);
+            of(&are_in, labels()).set(sample.is_in.into());
         }
     }
 }

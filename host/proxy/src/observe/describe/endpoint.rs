@@ -1,0 +1,57 @@
+//! What happens to the endpoints of upstreams.
+
+use fusebox_resilience::{EndpointEvent, EndpointName};
+
+use super::say::Say;
+use super::words::milliseconds;
+use crate::observe::level::Level;
+use crate::observe::line::Line;
+
+pub(super) fn endpoint(of: &EndpointEvent, say: &impl Say) {
+    match of {
+        EndpointEvent::Ejected { name, failures, time } => {
+            say.say(Level::Warn, "Endpoint ejected", |line| {
+                named(name, line);
+                line.field("failures", failures).field("ejected_ms", milliseconds(*time));
+            });
+        }
+        EndpointEvent::Returned { name } => {
+            say.say(Level::Info, "Endpoint returned", |line| named(name, line));
+        }
+        EndpointEvent::Down { name, reason } => {
+            say.say(Level::Warn, "Endpoint down: its checks fail", |line| {
+                named(name, line);
+                line.text("reason", reason.as_bytes());
+            });
+        }
+        EndpointEvent::Up { name } => {
+            say.say(Level::Info, "Endpoint up: its checks pass", |line| named(name, line));
+        }
+        EndpointEvent::LookupFails { name, reason } => {
+            let message = "Endpoint not looked up: its last addresses are used";
+            say.say(Level::Warn, message, |line| {
+                named(name, line);
+                line.text("reason", reason.as_bytes());
+            });
+        }
+        EndpointEvent::LookupWorks { name } => {
+            say.say(Level::Info, "Endpoint looked up again", |line| named(name, line));
+        }
+        EndpointEvent::AllUsed { upstream, out, count } => {
+            let message = "All endpoints used: more than half are ejected or down";
+            say.say(Level::Error, message, |line| {
+                line.text("upstream", upstream.as_bytes()).field("out", out).field("count", count);
+            });
+        }
+        EndpointEvent::SomeUsed { upstream, out, count } => {
+            let message = "Only endpoints used that are neither ejected nor down";
+            say.say(Level::Info, message, |line| {
+                line.text("upstream", upstream.as_bytes()).field("out", out).field("count", count);
+            });
+        }
+    }
+}
+
+fn named(EndpointName { upstream, endpoint }: &EndpointName, line: &mut Line<'_>) {
+    line.text("upstream", upstream.as_bytes()).text("endpoint", endpoint.as_bytes());
+}

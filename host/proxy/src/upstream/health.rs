@@ -1,0 +1,272 @@
+//! Which endpoints of an upstream get no requests for now: those that have failed several times in a
+//! row, and those whose checks fail.
+//!
+//! A pure machine for all endpoints of an upstream: time is passed in, what has changed is returned.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::HealthConfig;
+
+/// So many checks in a row decide.
+const CHECKS: u32 = 2;
+
+/// The endpoints of an upstream.
+#[derive(Debug)]
+pub(super) struct FleetHealth {
+    config: HealthConfig,
+    endpoints: Box<[EndpointHealth]>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct EndpointHealth {
+    /// In a row.
+    failures: u32,
+    /// Those without a time in between that was as long as the last one.
+    ejections: u32,
+    ejected: Option<Ejection>,
+    /// When the last ejection ended, and how long it was. One failure before the first success, and
+    /// it is ejected again.
+    returned: Option<(Instant, Duration)>,
+    is_on_trial: bool,
+    /// Checks in a row that contradict what is held of it.
+    checks: u32,
+    /// What its checks say.
+    is_down: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ejection {
+    until: Instant,
+    time: Duration,
+}
+
+/// What has changed for an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HealthChange {
+    /// It is ejected.
+    Ejected {
+        /// After so many failures in a row.
+        failures: u32,
+        /// For so long.
+        time: Duration,
+    },
+    /// The time of its ejection is over.
+    Returned,
+    /// Its checks fail.
+    Down,
+    /// Its checks pass again.
+    Up,
+}
+
+impl EndpointHealth {
+    fn is_out(&self) -> bool {
+        self.ejected.is_some() || self.is_down
+    }
+}
+
+impl FleetHealth {
+    pub(super) fn new(config: HealthConfig, endpoints: usize) -> Self {
+        Self { config, endpoints: vec![EndpointHealth::default(); endpoints].into() }
+    }
+
+    /// Whether this endpoint gets no requests.
+    pub(super) fn is_out(&self, place: usize) -> bool {
+        self.endpoints[place].is_out()
+    }
+
+    /// How many get none.
+    pub(super) fn out(&self) -> usize {
+        self.endpoints.iter().filter(|endpoint| endpoint.is_out()).count()
+    }
+
+    /// Whether a success would change something.
+    pub(super) fn is_suspect(&self, place: usize) -> bool {
+        let EndpointHealth { failures, is_on_trial, .. } = self.endpoints[place];
+        failures > 0 || is_on_trial
+    }
+
+    /// An attempt has failed there.
+    pub(super) fn failed(&mut self, place: usize, now: Instant) -> Option<HealthChange> {
+        let ejected = self.endpoints.iter().filter(|it| it.ejected.is_some()).count();
+        let most = self.endpoints.len() * self.config.max_ejection_percent as usize / 100;
+        let endpoint = &mut self.endpoints[place];
+        if endpoint.ejected.is_some() || self.config.consecutive == 0 {
+            // It was under way, or all are used.
+            return None;
+        }
+        endpoint.failures += 1;
+        let is_enough = endpoint.is_on_trial || endpoint.failures >= self.config.consecutive;
+        if !is_enough || ejected >= most.max(1) {
+            return None;
+        }
+        let long_ago = |(returned, time)| now.saturating_duration_since(returned) >= time;
+        if endpoint.returned.is_none_or(long_ago) {
+            endpoint.ejections = 0;
+        }
+        let factor = 2u32.saturating_pow(endpoint.ejections);
+        let (base, max) = (self.config.base.0, self.config.max.0);
+        let time = base.saturating_mul(factor).min(max);
+        endpoint.ejections += 1;
+        endpoint.ejected = Some(Ejection { until: now + time, time });
+        Some(HealthChange::Ejected { failures: std::mem::take(&mut endpoint.failures), time })
+    }
+
+    /// An attempt has been answered there.
+    pub(super) fn succeeded(&mut self, place: usize) {
+        let endpoint = &mut self.endpoints[place];
+        endpoint.failures = 0;
+        // What was under way before says nothing of the time after.
+        endpoint.is_on_trial &= endpoint.ejected.is_some();
+    }
+
+    /// A check has passed, or failed.
+    pub(super) fn checked(&mut self, place: usize, has_passed: bool) -> Option<HealthChange> {
+        let endpoint = &mut self.endpoints[place];
+        if has_passed != endpoint.is_down {
+            endpoint.checks = 0;
+            return None;
+        }
+        endpoint.checks += 1;
+        if endpoint.checks < CHECKS {
+            return None;
+        }
+        endpoint.checks = 0;
+        endpoint.is_down = !has_passed;
+        Some(if has_passed { HealthChange::Up } else { HealthChange::Down })
+    }
+
+    /// The next endpoint whose ejection is over.
+    pub(super) fn return_one(&mut self, now: Instant) -> Option<usize> {
+        let is_over = |it: &EndpointHealth| it.ejected.is_some_and(|it| it.until <= now);
+        let place = self.endpoints.iter().position(is_over)?;
+        let endpoint = &mut self.endpoints[place];
+        let time = endpoint.ejected.take()?.time;
+        endpoint.returned = Some((now, time));
+        endpoint.is_on_trial = true;
+        Some(place)
+    }
+
+    /// When the next one returns.
+    pub(super) fn next_return(&self) -> Option<Instant> {
+        self.endpoints.iter().filter_map(|it| it.ejected).map(|ejection| ejection.until).min()
+    }
+
+    /// How much longer it is ejected.
+    pub(super) fn remaining(&self, place: usize, now: Instant) -> Option<Duration> {
+        let ejection = self.endpoints[place].ejected?;
+        Some(ejection.until.saturating_duration_since(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn fleet(endpoints: usize) -> FleetHealth {
+        FleetHealth::new(HealthConfig::default(), endpoints)
+    }
+
+    fn ejected(failures: u32, seconds: u32) -> Option<HealthChange> {
+        Some(HealthChange::Ejected { failures, time: seconds * S })
+    }
+
+    #[test]
+    fn five_failures_in_a_row_eject_for_longer_each_time() {
+        let mut fleet = fleet(2);
+        let mut now = Instant::now();
+        for _ in 0..4 {
+            assert_eq!(fleet.failed(0, now), None);
+        }
+        fleet.succeeded(0);
+        for _ in 0..4 {
+            assert_eq!(fleet.failed(0, now), None);
+        }
+        assert_eq!(fleet.failed(0, now), ejected(5, 5));
+        assert_eq!((fleet.is_out(0), fleet.is_out(1), fleet.out()), (true, false, 1));
+        for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
+            assert_eq!(fleet.next_return(), Some(now + seconds * S));
+            assert_eq!(fleet.return_one(now + seconds * S - S / 2), None);
+            now += seconds * S;
+            assert_eq!((fleet.return_one(now), fleet.return_one(now)), (Some(0), None));
+            assert!(!fleet.is_out(0) && fleet.is_suspect(0));
+            let next = (seconds * 2).min(300);
+            assert_eq!(fleet.failed(0, now), ejected(1, next), "one failure is enough now");
+        }
+    }
+
+    #[test]
+    fn a_success_ends_the_trial_and_a_good_time_forgets_the_ejections() {
+        let mut fleet = fleet(2);
+        let mut now = Instant::now();
+        for seconds in [5, 10] {
+            for _ in 0..4 {
+                assert_eq!(fleet.failed(0, now), None);
+            }
+            assert_eq!(fleet.failed(0, now), ejected(5, seconds));
+            fleet.succeeded(0);
+            now += seconds * S;
+            assert_eq!(fleet.return_one(now), Some(0));
+            assert!(fleet.is_suspect(0), "what was under way is no proof");
+            fleet.succeeded(0);
+            assert!(!fleet.is_suspect(0));
+        }
+        now += 10 * S;
+        let changes: Vec<_> = (0..5).map(|_| fleet.failed(0, now)).collect();
+        assert_eq!(changes[4], ejected(5, 5));
+    }
+
+    #[test]
+    fn at_most_half_are_ejected_but_always_one() {
+        for (endpoints, most) in [(2, 1), (3, 1), (4, 2), (10, 5)] {
+            let mut fleet = fleet(endpoints);
+            for place in 0..endpoints {
+                for _ in 0..9 {
+                    fleet.failed(place, Instant::now());
+                }
+            }
+            assert_eq!(fleet.out(), most, "of {endpoints}");
+        }
+    }
+
+    #[test]
+    fn two_checks_in_a_row_decide() {
+        let mut fleet = fleet(2);
+        let checks = [false, true, false, false, false, true, false, true, true, true];
+        let changes: Vec<_> = checks.map(|passed| fleet.checked(1, passed)).into();
+        let mut expected = vec![None; 10];
+        (expected[3], expected[8]) = (Some(HealthChange::Down), Some(HealthChange::Up));
+        assert_eq!(changes, expected);
+    }
+
+    proptest! {
+        /// Whatever happens: not too many are out, nobody for too long, and all come back.
+        #[test]
+        fn nobody_stays_out_for_longer_than_the_longest_time(
+            steps in prop::collection::vec((0usize..6, 0u8..4, 0u64..20_000), 1..300),
+        ) {
+            let mut fleet = fleet(6);
+            let mut now = Instant::now();
+            for (place, step, pause) in steps {
+                now += Duration::from_millis(pause);
+                while fleet.return_one(now).is_some() {}
+                if step == 0 {
+                    fleet.succeeded(place);
+                } else {
+                    fleet.failed(place, now);
+                }
+                prop_assert!(fleet.out() <= 3);
+                prop_assert!(fleet.next_return().is_none_or(|next| next > now));
+                prop_assert!((0..6).all(|it| fleet.remaining(it, now).is_none_or(|it| it <= 300 * S)));
+            }
+            now += 300 * S;
+            while fleet.return_one(now).is_some() {}
+            prop_assert_eq!(fleet.out(), 0);
+        }
+    }
+}
