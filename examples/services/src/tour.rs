@@ -10,6 +10,7 @@
 mod builds;
 mod client;
 mod config;
+mod copies;
 mod kept;
 mod load;
 mod log;
@@ -75,6 +76,8 @@ async fn tell_all() -> anyhow::Result<()> {
         Story::told("10", "A limit for each tenant", config("keys.toml")?, tenants::tenants)
             .boxed_local(),
         Story::told("11", "A cache while B is down", config("cache.toml")?, kept::kept)
+            .boxed_local(),
+        Story::told("12", "Three copies of B", config("endpoints.toml")?, copies::copies)
             .boxed_local(),
     ]
     .into_iter()

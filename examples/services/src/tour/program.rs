@@ -92,12 +92,14 @@ impl Program {
         config: &Path,
         listen: SocketAddr,
         admin: SocketAddr,
-        service_b: SocketAddr,
+        service_b: &[SocketAddr],
     ) -> anyhow::Result<(Self, Output)> {
         let mut command = DemoProgram::Fusebox.command()?;
         command.arg("run").arg(config);
         command.env("FUSEBOX_LISTEN", listen.to_string()).env("FUSEBOX_ADMIN", admin.to_string());
-        command.env("SERVICE_B", format!("http://{service_b}"));
+        for (address, variable) in service_b.iter().zip(["SERVICE_B", "SERVICE_B2", "SERVICE_B3"]) {
+            command.env(variable, format!("http://{address}"));
+        }
         Self::start(DemoProgram::Fusebox, command).await
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Stage {
     a: Option<Actor>,
     pub(super) fusebox: Actor,
     b: Actor,
+    /// Of B.
+    copies: Vec<Actor>,
     admin: SocketAddr,
 }
 
@@ -83,10 +85,20 @@ impl std::fmt::Display for Question {
 impl Stage {
     /// Starts B with these options, and fusebox with this configuration.
     pub(super) async fn open(config: &Path, service_b: &[&str]) -> anyhow::Result<Self> {
-        let b = Actor::enter(Program::service_b(ANY, service_b).await?, "address")?;
-        let started = Program::fusebox(config, ANY, ANY, b.address).await?;
+        Self::open_copies(config, &[service_b]).await
+    }
+
+    /// The same with B in several copies, each with options of its own.
+    pub(super) async fn open_copies(config: &Path, service_b: &[&[&str]]) -> anyhow::Result<Self> {
+        let mut copies = Vec::new();
+        for options in service_b {
+            copies.push(Actor::enter(Program::service_b(ANY, options).await?, "address")?);
+        }
+        let addresses: Vec<_> = copies.iter().map(|copy| copy.address).collect();
+        let started = Program::fusebox(config, ANY, ANY, &addresses).await?;
         let admin = started.0.address("admin")?;
-        Ok(Self { a: None, fusebox: Actor::enter(started, "listen")?, b, admin })
+        let b = copies.remove(0);
+        Ok(Self { a: None, fusebox: Actor::enter(started, "listen")?, b, copies, admin })
     }
 
     /// The same, with A in front.
@@ -153,10 +165,10 @@ impl Stage {
     /// Ends all programs, each before its upstream, and returns how they ended, how many requests B
     /// received, and unexpected output.
     pub(super) async fn close(self) -> anyhow::Result<Closing> {
-        let Self { a, mut fusebox, mut b, .. } = self;
+        let Self { a, mut fusebox, mut b, mut copies, .. } = self;
         let mut statuses = Vec::new();
         let mut strays = Vec::new();
-        for actor in [a].iter_mut().flatten().chain([&mut fusebox, &mut b]) {
+        for actor in [a].iter_mut().flatten().chain([&mut fusebox, &mut b]).chain(&mut copies) {
             if let Some(status) = actor.exit().await? {
                 statuses.push((actor.role, status));
             }
