@@ -146,6 +146,13 @@ impl Upstream for HttpUpstream {
         Some(Rc::new(self.clone()))
     }
 
+    fn has_untried(&self, call: &Call) -> bool {
+        let is_untried = |(place, endpoint): (usize, &Endpoint)| {
+            self.shared.is_used(place) && !call.has_tried(endpoint.label())
+        };
+        self.shared.has_several() && self.endpoints.iter().enumerate().any(is_untried)
+    }
+
     fn budget(&self) -> Option<&Budget> {
         Some(&self.shared.budget)
     }

@@ -33,6 +33,12 @@ pub trait Upstream {
         None
     }
 
+    /// Whether it has several endpoints, and one of those that get requests is still to be tried by
+    /// this call.
+    fn has_untried(&self, _call: &Call) -> bool {
+        false
+    }
+
     /// Sends the call to another upstream, through the policies that this one has for calls that
     /// come by a fallback. `None`: there is none of this name.
     fn ask_other<'a>(

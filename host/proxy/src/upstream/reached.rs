@@ -27,6 +27,10 @@ impl Upstream for ReachedUpstream<'_> {
         self.upstreams[self.own].budget()
     }
 
+    fn has_untried(&self, call: &Call) -> bool {
+        self.upstreams[self.own].has_untried(call)
+    }
+
     fn ask_other<'a>(
         &'a self,
         name: &str,
@@ -79,6 +83,10 @@ impl Upstream for DetachedUpstream {
 
     fn budget(&self) -> Option<&Budget> {
         self.upstreams[self.own].budget()
+    }
+
+    fn has_untried(&self, call: &Call) -> bool {
+        self.upstreams[self.own].has_untried(call)
     }
 
     fn ask_other<'a>(

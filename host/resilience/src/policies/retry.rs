@@ -51,6 +51,7 @@ use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::predicate::Verdict;
 use crate::retry_after::{Pushback, pushback, requested_delay};
+use crate::scope::Scope;
 use crate::slot::Slot;
 use backoff::{Delays, Jitter};
 use config::{CHANGED_DEFAULTS, MAX_RETRIES};
@@ -167,7 +168,7 @@ impl Retry {
     }
 
     /// Whether sending the request again is safe, possible, and nobody else's business.
-    fn may_repeat(&self, call: &Call, outcome: &Outcome) -> Result<(), NoRetry> {
+    fn may_repeat(&self, call: &Call, scope: &Scope<'_>, outcome: &Outcome) -> Result<(), NoRetry> {
         let untouched =
             outcome.as_ref().is_err_and(|error| error.reached_upstream() == Reached::No);
         if !(untouched
@@ -180,7 +181,12 @@ impl Retry {
         if !body.can_repeat() {
             return Err(if body.is_squeezed() { NoRetry::Memory } else { NoRetry::Body });
         }
-        if !self.retry_retried && layers::retries_elsewhere(call, outcome) {
+        // Who repeats it elsewhere has not asked an endpoint that is still to be tried. It gets the
+        // mark, so that nothing multiplies.
+        if !self.retry_retried
+            && layers::retries_elsewhere(call, outcome)
+            && !scope.upstream().has_untried(call)
+        {
             return Err(NoRetry::Retried);
         }
         Ok(())
@@ -375,7 +381,7 @@ impl Policy for Retry {
                     tell(RetryEvent::Exhausted { retries });
                     break self.give_up(call, outcome);
                 }
-                if let Err(reason) = self.may_repeat(call, &outcome) {
+                if let Err(reason) = self.may_repeat(call, &scope, &outcome) {
                     tell(RetryEvent::Skipped { reason });
                     break outcome;
                 }

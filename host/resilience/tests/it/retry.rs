@@ -2,10 +2,10 @@
 
 use fusebox_resilience::testing::{Script, read};
 use fusebox_resilience::{
-    BudgetConfig, ErrorKind, EventKind, NoRetry, PolicyConfig, RequestBody, ResponseBody,
-    RetryConfig, RetryEvent,
+    Attempt, BudgetConfig, Call, ErrorKind, EventKind, NoRetry, Outcome, PolicyConfig, RequestBody,
+    ResponseBody, RetryConfig, RetryEvent, Scope, Upstream,
 };
-
+use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 use crate::support::{
@@ -32,6 +32,37 @@ fn delays(rig: &Rig) -> Vec<u64> {
         _ => None,
     };
     rig.events().into_iter().filter_map(delay).collect()
+}
+
+/// An upstream of three endpoints, each for one attempt, of which all say that they have been asked
+/// several times.
+struct Three;
+
+impl Upstream for Three {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let attempt = Attempt::begin(call, scope, &"one of three".into());
+            let retried = [("proxy-status", "fusebox; received-status=503; attempts=3")];
+            attempt.finish(Ok(response(503, &retried, ResponseBody::empty())))
+        })
+    }
+
+    fn has_untried(&self, call: &Call) -> bool {
+        call.attempts() < 3
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_layer_repeats_is_retried_at_endpoints_that_are_still_to_be_tried() {
+    let rig = Rig::around(Three, [retry("max_retries = 9\ndelay = \"1ms\"")]);
+    assert_eq!(rig.get().await, (2, Ok(503)));
+    assert_eq!(
+        rig.events(),
+        [scheduled(0, 1, 1), scheduled(1, 2, 1), skipped(2, NoRetry::Retried)]
+    );
+    let rig = Rig::around(Three, [retry("max_retries = 9\ndelay = \"1ms\"")]);
+    let marked = http::Request::get("http://service-b/").header("x-fusebox-attempt", "2");
+    assert_eq!(rig.send(&rig.call_of(marked, RequestBody::empty())).await, (2, Ok(503)));
 }
 
 // ===== how often, and after which delay =====
