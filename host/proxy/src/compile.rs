@@ -66,6 +66,7 @@ pub fn compile(
     let routes = compilation.routes(&policies);
     let reviews = compilation.reviews(&policies);
     compilation.unused();
+    compilation.fleets();
     compilation.listener();
     let tls = compilation.listener_tls();
     compilation.admin();
@@ -347,6 +348,19 @@ impl<'a> Compilation<'a> {
             } else if !upstream.policies.is_empty() && !asked.contains(&**name) {
                 let message = "no fallback asks this upstream, and routes have their own policies";
                 self.warn(&format!("upstreams.{name}.policies"), message);
+            }
+        }
+    }
+
+    /// Warns of what is said of several endpoints where there is one.
+    fn fleets(&mut self) {
+        let config = self.config;
+        for (name, _) in config.upstreams.iter().filter(|(_, it)| it.endpoints.len() == 1) {
+            for key in ["balance", "slow_start", "health"] {
+                let path = format!("upstreams.{name}.{key}");
+                if self.places.has(&path) {
+                    self.warn(&path, "says nothing: the upstream has one endpoint");
+                }
             }
         }
     }

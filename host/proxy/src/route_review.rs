@@ -40,6 +40,10 @@ impl RouteReview {
             RouteUpstream::Named(name) => config.upstreams.get(name)?,
         };
         let UpstreamSettings { connect_timeout, response_timeout, .. } = upstream.settings;
+        let choice = match upstream.endpoints.len() {
+            1 => String::new(),
+            count => format!("one of {count} endpoints, by {}; ", upstream.fleet.balance.name()),
+        };
         let pipeline = pipeline(&route.policies, policies);
         let repeats = pipeline.iter().any(|policy| policy.repeats());
         let others = |name: &str| worst_of(name, config, policies, NESTED);
@@ -47,7 +51,8 @@ impl RouteReview {
             name,
             upstream: upstream.label().to_owned(),
             upstream_words: format!(
-                "up to {connect_timeout} to connect, {response_timeout} to the response head"
+                "{choice}up to {connect_timeout} to connect, {response_timeout} to the response \
+                 head"
             ),
             attempt: attempt(upstream),
             review: Review::of(&pipeline, attempt(upstream), route.grpc, &others),

@@ -30,6 +30,8 @@ pub(super) struct KnownAddresses(Mutex<Option<Known>>);
 #[derive(Debug)]
 struct Known {
     addresses: Arc<[SocketAddr]>,
+    /// When they were looked up.
+    at: Instant,
     /// From then on they are looked up again.
     until: Instant,
     /// The last lookup has failed.
@@ -93,10 +95,10 @@ impl KnownAddresses {
         Ok(Addresses { list, change })
     }
 
-    /// These lead nowhere: from now on they are too old.
+    /// These lead nowhere: from now on they are too old, unless they are quite new.
     pub(super) fn doubt(&self) {
         if let Some(known) = &mut *self.lock() {
-            known.until = Instant::now();
+            known.until = known.until.min(known.at + PATIENCE);
         }
     }
 
@@ -115,7 +117,8 @@ impl KnownAddresses {
 
     /// Returns whether looking it up had failed.
     fn keep(&self, addresses: Arc<[SocketAddr]>) -> bool {
-        let new = Known { addresses, until: Instant::now() + KEPT, is_failing: false };
+        let at = Instant::now();
+        let new = Known { addresses, at, until: at + KEPT, is_failing: false };
         self.lock().replace(new).is_some_and(|old| old.is_failing)
     }
 
@@ -192,6 +195,8 @@ mod tests {
         advance(Duration::from_millis(1)).await;
         assert_eq!(get().await.unwrap(), (2, None));
         known.doubt();
+        assert_eq!(get().await.unwrap(), (2, None), "they are new");
+        advance(PATIENCE).await;
         let fails = LookupChange::Fails("DNS error".into());
         assert_eq!(get().await.unwrap(), (2, Some(fails)));
         assert_eq!(get().await.unwrap(), (2, None), "a moment later nobody is asked");

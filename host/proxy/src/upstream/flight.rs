@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fusebox_resilience::{
-    BodyEnd, Call, OnEnd, Origin, Outcome, OutcomeExt as _, Reporter, RequestBody, clock,
-    requested_delay,
+    BodyEnd, Call, GrpcStatus, OnEnd, Origin, Outcome, OutcomeExt as _, Reporter, RequestBody,
+    clock, requested_delay,
 };
 use tokio::time::Instant;
 
@@ -85,7 +85,13 @@ fn judged(call: &Call, outcome: &Outcome) -> EndpointResult {
             // It does not know how, today or tomorrow.
             501 => EndpointResult::Answered,
             500..=599 => EndpointResult::Ill,
-            _ => EndpointResult::Answered,
+            _ => match GrpcStatus::said(&response.headers) {
+                Some(GrpcStatus::Unavailable) => EndpointResult::Busy { rest: None, is_ill: true },
+                Some(GrpcStatus::ResourceExhausted) => {
+                    EndpointResult::Busy { rest: None, is_ill: false }
+                }
+                _ => EndpointResult::Answered,
+            },
         },
         // An endpoint may close the connection of a client that does not go on.
         Err(error)

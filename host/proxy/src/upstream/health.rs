@@ -17,6 +17,8 @@ const CHECKS: u32 = 2;
 pub(super) struct FleetHealth {
     config: HealthConfig,
     endpoints: Box<[EndpointHealth]>,
+    /// How many are ejected: every failure asks.
+    ejected: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -68,7 +70,8 @@ impl EndpointHealth {
 
 impl FleetHealth {
     pub(super) fn new(config: HealthConfig, endpoints: usize) -> Self {
-        Self { config, endpoints: vec![EndpointHealth::default(); endpoints].into() }
+        let endpoints = vec![EndpointHealth::default(); endpoints].into();
+        Self { config, endpoints, ejected: 0 }
     }
 
     /// Whether this endpoint gets no requests.
@@ -89,7 +92,6 @@ impl FleetHealth {
 
     /// An attempt has failed there.
     pub(super) fn failed(&mut self, place: usize, now: Instant) -> Option<HealthChange> {
-        let ejected = self.endpoints.iter().filter(|it| it.ejected.is_some()).count();
         let most = self.endpoints.len() * self.config.max_ejection_percent as usize / 100;
         let endpoint = &mut self.endpoints[place];
         if endpoint.ejected.is_some() || self.config.consecutive == 0 {
@@ -98,7 +100,7 @@ impl FleetHealth {
         }
         endpoint.failures += 1;
         let is_enough = endpoint.is_on_trial || endpoint.failures >= self.config.consecutive;
-        if !is_enough || ejected >= most.max(1) {
+        if !is_enough || self.ejected >= most.max(1) {
             return None;
         }
         let long_ago = |(returned, time)| now.saturating_duration_since(returned) >= time;
@@ -109,6 +111,7 @@ impl FleetHealth {
         let (base, max) = (self.config.base.0, self.config.max.0);
         let time = base.saturating_mul(factor).min(max);
         endpoint.ejections += 1;
+        self.ejected += 1;
         endpoint.ejected = Some(Ejection { until: now + time, time });
         Some(HealthChange::Ejected { failures: std::mem::take(&mut endpoint.failures), time })
     }
@@ -143,6 +146,7 @@ impl FleetHealth {
         let place = self.endpoints.iter().position(is_over)?;
         let endpoint = &mut self.endpoints[place];
         let time = endpoint.ejected.take()?.time;
+        self.ejected -= 1;
         endpoint.returned = Some((now, time));
         endpoint.is_on_trial = true;
         Some(place)

@@ -301,18 +301,19 @@ const TABLES: &[Table] = &[
     },
     Table {
         path: "upstreams.b",
-        text: "[upstreams.b]\nendpoints = ['http://b']\nKEY\n[[routes]]\nupstream = 'b'\n",
+        text: "[upstreams.b]\nendpoints = ['http://b', 'http://c']\nKEY\n[[routes]]\nupstream = 'b'\n",
         keys: &NAMED_UPSTREAM,
     },
     Table {
         path: "upstreams.b.health",
-        text: "[upstreams.b]\nendpoints = ['http://b']\n[upstreams.b.health]\nKEY\n\
+        text: "[upstreams.b]\nendpoints = ['http://b', 'http://c']\n[upstreams.b.health]\nKEY\n\
                [[routes]]\nupstream = 'b'\n",
         keys: HEALTH,
     },
     Table {
         path: "upstreams.b.health",
-        text: "[upstreams.b]\nendpoints = ['http://b']\n[upstreams.b.health]\npath = '/'\nKEY\n\
+        text: "[upstreams.b]\nendpoints = ['http://b', 'http://c']\n\
+               [upstreams.b.health]\npath = '/'\nKEY\n\
                [[routes]]\nupstream = 'b'\n",
         keys: CHECKS,
     },

@@ -174,6 +174,20 @@ fn one_that_no_route_uses_is_a_warning() {
     assert_eq!(error, "warning: fusebox.toml:5: upstreams.c: no route uses it\n");
 }
 
+#[test]
+fn what_is_said_of_several_endpoints_is_a_warning_where_there_is_one() {
+    let text = "[upstreams.b]\nendpoints = ['http://b']\nbalance = 'round-robin'\n\
+                [upstreams.c]\nendpoints = ['http://b', 'http://c']\nbalance = 'round-robin'\n\
+                [[routes]]\nupstream = 'b'\n[[routes]]\npath = '/c'\nupstream = 'c'\n";
+    let directory = directory(&config(text));
+    let Ran { code, error, .. } = fusebox(directory.path(), &["check"]);
+    let expected = "warning: fusebox.toml:5: upstreams.b.balance: says nothing: the upstream has \
+                    one endpoint\n";
+    assert_eq!((code, &*error), (Some(0), expected));
+    let explained = fusebox(directory.path(), &["check", "--explain", "/c"]).out;
+    assert!(explained.contains("one of 2 endpoints, by round-robin; up to 5s"), "{explained}");
+}
+
 /// A fallback to `b2`, which has a retry of its own.
 const TO_ANOTHER: &str = "[policies.elsewhere]\nkind = 'fallback'\nrespond = { upstream = 'b2' }\n\
     [policies.again]\nkind = 'retry'\ndelay = '1ms'\n\
