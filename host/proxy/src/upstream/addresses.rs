@@ -197,7 +197,7 @@ mod tests {
         known.doubt();
         assert_eq!(get().await.unwrap(), (2, None), "they are new");
         advance(PATIENCE).await;
-        let fails = LookupChange::Fails("DNS error".into());
+        let fails = LookupChange::Fails("upstream name not resolved".into());
         assert_eq!(get().await.unwrap(), (2, Some(fails)));
         assert_eq!(get().await.unwrap(), (2, None), "a moment later nobody is asked");
         advance(PATIENCE).await;

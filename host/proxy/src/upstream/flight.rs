@@ -46,7 +46,8 @@ impl<'a> Flight<'a> {
     pub(super) fn land(mut self, outcome: &mut Outcome) {
         let Some(at) = self.at.take() else { return };
         let result = judged(self.call, outcome);
-        let events = at.shared.record(at.place, result, self.asked(), clock::now());
+        let has_come = outcome.as_ref().map_or(true, |response| response.body.has_come());
+        let events = at.shared.record(at.place, result, self.asked(), has_come, clock::now());
         for event in events {
             self.call.emit_own_about(outcome.attempt(), event);
         }
@@ -71,7 +72,7 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if let Some(at) = self.at.take() {
             // It changes nothing that would have to be told.
-            at.shared.record(at.place, EndpointResult::Cut, self.asked(), clock::now());
+            at.shared.record(at.place, EndpointResult::Cut, self.asked(), true, clock::now());
         }
     }
 }
@@ -115,15 +116,23 @@ struct BodyInFlight {
 
 impl OnEnd for BodyInFlight {
     fn on_end(self: Box<Self>, end: BodyEnd) {
-        if let BodyEnd::Broken(kind) = end
-            && self.result == EndpointResult::Answered
-            && kind.origin() == Origin::Upstream
-            && !self.request.starved().is_long_owed()
-        {
-            let events = self.at.shared.record_late(self.at.place, clock::now());
-            for event in events {
+        if self.result != EndpointResult::Answered {
+            return;
+        }
+        let (shared, place, now) = (&self.at.shared, self.at.place, clock::now());
+        let has_failed = match end {
+            BodyEnd::Broken(kind) => {
+                kind.origin() == Origin::Upstream && !self.request.starved().is_long_owed()
+            }
+            BodyEnd::Failed(status) => status == GrpcStatus::Unavailable,
+            BodyEnd::Whole | BodyEnd::Discarded => false,
+        };
+        if has_failed {
+            for event in shared.record_late(place, now) {
                 self.reporter.emit_own_about(self.attempt, event);
             }
+        } else if matches!(end, BodyEnd::Whole | BodyEnd::Failed(_)) {
+            shared.record_whole(place, now);
         }
     }
 }

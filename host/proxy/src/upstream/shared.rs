@@ -225,13 +225,15 @@ impl SharedUpstream {
         self.endpoints[place].load.end();
     }
 
-    /// The head of an attempt's response is there after so long, or will not come. Returns what has
-    /// changed by that.
+    /// The head of an attempt's response is there after so long, or will not come. With the head of
+    /// an answer the endpoint is not yet known to be well, if its body is still to come. Returns what
+    /// has changed.
     pub(super) fn record(
         &self,
         place: usize,
         result: EndpointResult,
         asked: Duration,
+        has_come: bool,
         now: Instant,
     ) -> Vec<EndpointEvent> {
         let EndpointState { load, attempts, failures, .. } = &self.endpoints[place];
@@ -246,7 +248,13 @@ impl SharedUpstream {
             EndpointResult::Cut => load.observe_cut(asked, now, self.since),
             EndpointResult::Neutral => {}
         }
-        result.is_well().map_or_else(Vec::new, |is_well| self.judge(place, is_well, now))
+        let is_well = result.is_well().filter(|is_well| has_come || !is_well);
+        is_well.map_or_else(Vec::new, |is_well| self.judge(place, is_well, now))
+    }
+
+    /// The body of a response that was an answer has come, too.
+    pub(super) fn record_whole(&self, place: usize, now: Instant) {
+        self.judge(place, true, now);
     }
 
     /// The body of a response that was an answer has broken off.

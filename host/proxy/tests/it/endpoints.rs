@@ -138,14 +138,19 @@ fn an_endpoint_that_is_gone_costs_no_call_and_is_named() {
     assert_eq!(format!("http://{}", line["address"].as_str().unwrap()), endpoint);
 }
 
+/// Longer than a few answers take on a busy machine.
+const SLOW: Duration = Duration::from_secs(20);
+
 #[test]
 fn a_hedge_goes_to_another_endpoint() {
-    let (slow, well) = (slow(Duration::from_secs(5)), Origin::answering([ok("")]));
+    let (slow, well) = (slow(SLOW), Origin::answering([ok("")]));
     let hedge = "policies = ['h']\n[policies.h]\nkind = 'hedge'\ndelay = '20ms'\nbudget = 'none'\n";
     let proxy = before(&[&slow, &well], "balance = 'round-robin'", hedge);
+    let begun = Instant::now();
     assert_eq!(ask(&proxy, 6), [200; 6]);
-    let [slow, _] = counts([&slow, &well]);
-    assert!((2..=4).contains(&slow), "{slow}");
+    assert!(begun.elapsed() < SLOW, "no hedge goes to the slow one: {:?}", begun.elapsed());
+    let [slow, well] = counts([&slow, &well]);
+    assert!(slow >= 5 && well == 6, "{slow} {well}");
     let state = proxy.state();
     assert_eq!(state["upstreams"][0]["endpoints"][0]["in_flight"], 0, "those that lost are cut");
     assert_eq!(state["upstreams"][0]["balance"], "round-robin");
@@ -222,7 +227,8 @@ fn five_failures_in_a_row_eject_an_endpoint_until_its_time_is_over() {
     assert_eq!((failed, moody.seen("/")), (5, 5), "then nobody goes there");
     let line = proxy.line("Endpoint ejected");
     assert_eq!((&line["upstream"], &line["failures"]), (&"b".into(), &5.into()));
-    assert_eq!((&line["endpoint"], &line["ejected_ms"]), (&moody.to_string().into(), &1000.into()));
+    assert_eq!(line["endpoint"], moody.to_string());
+    assert_eq!(line["ejected_ms"].as_f64(), Some(1000.0));
     assert_eq!(
         (&line["attempt"], &line["route"]),
         (&1.into(), &"/".into()),
