@@ -101,8 +101,8 @@ impl HttpUpstream {
         outcome
     }
 
-    /// The place of the endpoint for the next attempt: of those that get requests, one that the call
-    /// has not tried, if there is one.
+    /// The place of the endpoint for the next attempt: of those that get requests, one that the
+    /// call has not tried, if there is one.
     fn choose(&self, call: &Call) -> usize {
         let choose = |is_candidate: &dyn Fn(usize) -> bool| {
             let now = clock::now();

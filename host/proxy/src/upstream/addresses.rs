@@ -1,8 +1,8 @@
 //! The addresses of an endpoint's name, for all workers.
 //!
-//! A name is looked up by the system's resolver, on a thread where that may block, and its addresses
-//! are kept for a while. When looking it up fails they are used still: better an old address than
-//! none.
+//! A name is looked up by the system's resolver, on a thread where that may block, and its
+//! addresses are kept for a while. When looking it up fails they are used still: better an old
+//! address than none.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known of a name.
 #[derive(Debug, Default)]
-pub(super) struct KnownAddresses(Mutex<Option<Known>>);
+pub(super) struct KnownAddresses(Mutex<Option<LookedUp>>);
 
 #[derive(Debug)]
-struct Known {
+struct LookedUp {
     addresses: Arc<[SocketAddr]>,
     /// When they were looked up.
     at: Instant,
@@ -39,7 +39,7 @@ struct Known {
 }
 
 /// The addresses to try.
-pub(super) struct Addresses {
+pub(super) struct FoundAddresses {
     /// In order; one at least.
     pub(super) list: Arc<[SocketAddr]>,
     /// Looking the name up began to fail, or works again.
@@ -58,41 +58,42 @@ pub(super) enum LookupChange {
 impl KnownAddresses {
     /// # Errors
     /// Nothing is known, and the name can't be looked up.
-    pub(super) async fn get(&self, url: &EndpointUrl) -> Result<Addresses, Error> {
+    pub(super) async fn get(&self, url: &EndpointUrl) -> Result<FoundAddresses, Error> {
         let find = || lookup(&url.host, url.port);
         match url.host.parse::<IpAddr>() {
-            Ok(address) => {
-                Ok(Addresses { list: [SocketAddr::new(address, url.port)].into(), change: None })
-            }
+            Ok(address) => Ok(FoundAddresses {
+                list: [SocketAddr::new(address, url.port)].into(),
+                change: None,
+            }),
             Err(_) => self.get_by(find).await,
         }
     }
 
-    async fn get_by<F>(&self, find: impl Fn() -> F) -> Result<Addresses, Error>
+    async fn get_by<F>(&self, find: impl Fn() -> F) -> Result<FoundAddresses, Error>
     where
         F: Future<Output = Result<Vec<SocketAddr>, Error>>,
     {
         let Some(old) = self.old_or_fresh() else {
             let list: Arc<[SocketAddr]> = find().await?.into();
             self.keep(list.clone());
-            return Ok(Addresses { list, change: None });
+            return Ok(FoundAddresses { list, change: None });
         };
         let list = match old {
-            Ok(fresh) => return Ok(Addresses { list: fresh, change: None }),
+            Ok(fresh) => return Ok(FoundAddresses { list: fresh, change: None }),
             Err(old) => old,
         };
         let error = match timeout(PATIENCE, find()).await {
             Ok(Ok(found)) => {
                 let list: Arc<[SocketAddr]> = found.into();
                 let change = self.keep(list.clone()).then_some(LookupChange::Works);
-                return Ok(Addresses { list, change });
+                return Ok(FoundAddresses { list, change });
             }
             Ok(Err(error)) => with_cause(&error),
             Err(_) => "no answer in time".to_owned(),
         };
         let was_failing = self.fail();
         let change = (!was_failing).then_some(LookupChange::Fails(error));
-        Ok(Addresses { list, change })
+        Ok(FoundAddresses { list, change })
     }
 
     /// These lead nowhere: from now on they are too old, unless they are quite new.
@@ -118,7 +119,7 @@ impl KnownAddresses {
     /// Returns whether looking it up had failed.
     fn keep(&self, addresses: Arc<[SocketAddr]>) -> bool {
         let at = Instant::now();
-        let new = Known { addresses, at, until: at + KEPT, is_failing: false };
+        let new = LookedUp { addresses, at, until: at + KEPT, is_failing: false };
         self.lock().replace(new).is_some_and(|old| old.is_failing)
     }
 
@@ -128,7 +129,7 @@ impl KnownAddresses {
         known.as_mut().is_some_and(|known| std::mem::replace(&mut known.is_failing, true))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Known>> {
+    fn lock(&self) -> MutexGuard<'_, Option<LookedUp>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -185,7 +186,7 @@ mod tests {
         resolver.answers.replace(vec![None, Some(1), Some(2), None, None, Some(3)]);
         let get = async || {
             let found = known.get_by(|| resolver.find()).await;
-            found.map(|Addresses { list, change }| (list[0].port(), change))
+            found.map(|FoundAddresses { list, change }| (list[0].port(), change))
         };
         assert!(get().await.is_err(), "nothing is known yet");
         assert_eq!(get().await.unwrap(), (1, None));

@@ -20,20 +20,20 @@ pub(super) enum Balance {
     /// all, and keeps workers from all choosing the same one.
     LeastRequest,
     /// One after the other; a worker's own turn.
-    RoundRobin(Turn),
+    RoundRobin(RoundRobinTurn),
     /// The same one for the same key, of all workers and processes with the same endpoints.
     Hash(CallKey),
 }
 
 /// A place in a round. An endpoint of weight 3 has a turn in each of three rounds.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct RoundRobinTurn {
     place: Cell<usize>,
     round: Cell<u32>,
     rounds: u32,
 }
 
-impl Turn {
+impl RoundRobinTurn {
     /// Workers begin at different places.
     pub(super) fn new(endpoints: &[EndpointConfig], chance: f64) -> Self {
         let rounds = endpoints.iter().map(|endpoint| endpoint.weight).max().unwrap_or(1);
@@ -92,8 +92,8 @@ fn drawn(count: usize, chance: f64) -> usize {
     (chance * count as f64) as usize % count
 }
 
-/// Rendezvous hashing: each candidate draws a number by the key, and the highest wins. So a key moves
-/// only if its endpoint goes, or if a new one wins it. `None`: there is no candidate.
+/// Rendezvous hashing: each candidate draws a number by the key, and the highest wins. So a key
+/// moves only if its endpoint goes, or if a new one wins it. `None`: there is no candidate.
 fn by_hash(
     key: u64,
     endpoints: &[EndpointConfig],
@@ -132,7 +132,7 @@ impl Balance {
         match &config.fleet.balance {
             BalanceConfig::LeastRequest => Self::LeastRequest,
             BalanceConfig::RoundRobin => {
-                Self::RoundRobin(Turn::new(&config.endpoints, fastrand::f64()))
+                Self::RoundRobin(RoundRobinTurn::new(&config.endpoints, fastrand::f64()))
             }
             // Its problems are those of the file, and have been reported.
             BalanceConfig::Hash(key) => {
@@ -210,7 +210,7 @@ mod tests {
             chance in 0.0..1.0,
         ) {
             let endpoints = endpoints(&weights);
-            let turn = Turn::new(&endpoints, chance);
+            let turn = RoundRobinTurn::new(&endpoints, chance);
             let is_candidate = |place: usize| !out[place];
             let sum: u32 = (0..weights.len()).filter(|it| !out[*it]).map(|it| weights[it]).sum();
             let mut taken = vec![0; weights.len()];

@@ -30,8 +30,8 @@ impl Drop for Message {
 }
 
 impl Message {
-    /// The request of the attempt of this number to this endpoint, with these headers in place of what it says
-    /// there itself, and these preconditions, if there are any, in place of its own.
+    /// The request of the attempt of this number to this endpoint, with these headers in place of
+    /// what it says there itself, and these preconditions, if there are any, in place of its own.
     pub(super) fn new(
         call: &Call,
         attempt: u32,

@@ -226,8 +226,8 @@ impl SharedUpstream {
     }
 
     /// The head of an attempt's response is there after so long, or will not come. With the head of
-    /// an answer the endpoint is not yet known to be well, if its body is still to come. Returns what
-    /// has changed.
+    /// an answer the endpoint is not yet known to be well, if its body is still to come. Returns
+    /// what has changed.
     pub(super) fn record(
         &self,
         place: usize,

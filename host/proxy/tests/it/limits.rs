@@ -301,7 +301,8 @@ const TABLES: &[Table] = &[
     },
     Table {
         path: "upstreams.b",
-        text: "[upstreams.b]\nendpoints = ['http://b', 'http://c']\nKEY\n[[routes]]\nupstream = 'b'\n",
+        text: "[upstreams.b]\nendpoints = ['http://b', 'http://c']\nKEY\n\
+               [[routes]]\nupstream = 'b'\n",
         keys: &NAMED_UPSTREAM,
     },
     Table {

@@ -155,9 +155,9 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         (
             "endpoints = ['http://b']\nurl = 'http://b'",
             "fusebox.toml:5: upstreams.b.url: unknown key `url`; expected one of endpoints, \
-             policies, balance, slow_start, health, host, envoy_attempt_count, forward_deadline, deadline_margin, \
-             connect_timeout, response_timeout, idle_timeout, body_timeout, max_idle, \
-             max_header",
+             policies, balance, slow_start, health, host, envoy_attempt_count, forward_deadline, \
+             deadline_margin, connect_timeout, response_timeout, idle_timeout, body_timeout, \
+             max_idle, max_header",
         ),
     ] {
         let text = format!("[upstreams.b]\n{text}\n[[routes]]\nupstream = 'b'\n");
