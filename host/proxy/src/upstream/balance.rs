@@ -164,11 +164,16 @@ impl Balance {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+    use std::time::Duration;
 
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::config::EndpointUrl;
+    use crate::upstream::load::EndpointLoad;
 
     fn endpoints(weights: &[u32]) -> Vec<EndpointConfig> {
         let url = |place| EndpointUrl::parse(&format!("http://b{place}")).unwrap();
@@ -247,5 +252,52 @@ mod tests {
             taken[by_hash(hash_of(|to| key.hash(to)), &endpoints, |_| true).unwrap()] += 1;
         }
         assert!((900..1100).contains(&taken[0]) && (1850..2150).contains(&taken[1]), "{taken:?}");
+    }
+
+    /// What 5,000 requests, one each millisecond, take at endpoints that take so many milliseconds
+    /// each: how many go to each of them, and the 99th percentile.
+    fn simulated(
+        takes: &[u64],
+        mut choose: impl FnMut(&[EndpointLoad], Instant) -> usize,
+    ) -> (Vec<usize>, u64) {
+        let loads: Vec<_> = takes.iter().map(|_| EndpointLoad::default()).collect();
+        let start = Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let mut under_way = BinaryHeap::<Reverse<(u64, usize)>>::new();
+        let (mut counts, mut times) = (vec![0; takes.len()], Vec::new());
+        for now in 0..5_000 {
+            while let Some(&Reverse((end, place))) = under_way.peek()
+                && end <= now
+            {
+                under_way.pop();
+                loads[place].end();
+                loads[place].observe(Duration::from_millis(takes[place]), at(end), start);
+            }
+            let place = choose(&loads, at(now));
+            loads[place].begin();
+            under_way.push(Reverse((now + takes[place], place)));
+            counts[place] += 1;
+            times.push(takes[place]);
+        }
+        times.sort_unstable();
+        (counts, times[times.len() * 99 / 100])
+    }
+
+    #[test]
+    fn a_slow_endpoint_is_in_nobodys_99th_percentile_as_it_is_in_turns() {
+        let takes = [5, 5, 200];
+        let random = RefCell::new(fastrand::Rng::with_seed(7));
+        let start = Instant::now();
+        let (counts, p99) = simulated(&takes, |loads, now| {
+            let cost = |place: usize| loads[place].cost(now, start);
+            of_two(3, || random.borrow_mut().f64(), |_| true, cost).unwrap()
+        });
+        assert!((1..50).contains(&counts[2]) && counts[0].min(counts[1]) > 1_500, "{counts:?}");
+        assert_eq!(p99, 5);
+        let endpoints = endpoints(&[1, 1, 1]);
+        let turn = RoundRobinTurn::new(&endpoints, 0.0);
+        let (counts, p99) = simulated(&takes, |_, _| turn.next(&endpoints, |_| true).unwrap());
+        assert!(counts[2] > 1_600, "{counts:?}");
+        assert_eq!(p99, 200);
     }
 }
