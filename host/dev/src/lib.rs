@@ -4,6 +4,7 @@
 //!   [`ClosedDoor`], one that accepts no connection;
 //! - [`Wire`], HTTP/1 over a socket as bytes, for both sides, and [`Message`], what came over it;
 //! - [`Authority`], certificates, for [`Wire`] over TLS;
+//! - [`RawFrame`], HTTP/2 over a [`Wire`], frame by frame, valid or not;
 //! - [`Daemon`], a program that runs and logs, of which a thread may be frozen, and [`run`], one
 //!   that ends by itself;
 //! - [`wat_component`], components as text;
@@ -19,6 +20,7 @@ mod frozen;
 mod guest;
 mod message;
 mod origin;
+mod raw_frame;
 mod run;
 mod session;
 mod wait;
@@ -35,6 +37,7 @@ pub use guest::{
 };
 pub use message::{Message, answer, get, ok, post};
 pub use origin::{Origin, OriginConnection, Seen};
+pub use raw_frame::{GET, POST, PREFACE, RawFrame, flag, header_block, kind};
 pub use run::{Ran, run};
 pub use session::Session;
 pub use wait::{Ends, LIMIT, eventually};

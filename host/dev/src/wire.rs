@@ -144,7 +144,7 @@ impl Wire {
         }
     }
 
-    fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.ahead.len() < length {
             self.need("a body")?;
         }
