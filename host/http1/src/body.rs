@@ -6,3 +6,4 @@ mod trailers;
 
 pub use decoder::{BodyDecoder, BodyError, Decoded};
 pub use encoder::{BodyEncoder, WrongLength};
+pub use trailers::may_trail;

@@ -28,9 +28,10 @@ mod limits;
 mod request;
 mod response;
 
-pub use body::{BodyDecoder, BodyEncoder, BodyError, Decoded, WrongLength};
+pub use body::{BodyDecoder, BodyEncoder, BodyError, Decoded, WrongLength, may_trail};
 pub use exchange::HttpExchange;
 pub use framing::{Framing, RequestFraming};
+pub use head::is_shadow;
 pub use limits::MAX_HEADERS;
 pub use request::{RequestFault, RequestHead, RequestHeadParser, encode_request};
 pub use response::{ResponseFault, ResponseHead, ResponseHeadParser};

@@ -22,8 +22,8 @@ use bytes::Bytes;
 use fusebox_http1::RequestHead;
 use fusebox_resilience::{
     Background, Call, CallEvent, ConnectionEvent, ConnectionLimit, Error, ErrorKind,
-    HandshakeFailure, Observers, Random, ReplayMemory, Request as ClientRequest, RequestBody,
-    RequestFlaw, ResponseBody, Scope, ServerEvent, Worker, clock, is_grpc,
+    HandshakeFailure, Http2Fault, Observers, Random, ReplayMemory, Request as ClientRequest,
+    RequestBody, RequestFlaw, ResponseBody, Scope, ServerEvent, Worker, clock, is_grpc,
 };
 use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use http_body::Body;
@@ -81,6 +81,12 @@ pub(crate) struct RequestHandler {
     turned_away: Seldom,
     /// Of connections that a limit has ended, by limit.
     ends: [Seldom; ConnectionLimit::ALL.len()],
+    /// Of streams, likewise.
+    stream_ends: [Seldom; ConnectionLimit::ALL.len()],
+    /// Of requests whose streams were reset.
+    stream_refusals: Seldom,
+    /// Of connections that ended for what the client did.
+    http2_faults: [Seldom; Http2Fault::ALL.len()],
     buffers: Rc<Buffers>,
     /// `None`: there may be any number of calls.
     places: Option<Rc<CallPlacesHandle>>,
@@ -123,6 +129,9 @@ impl RequestHandler {
             handshakes_delayed: Seldom::default(),
             turned_away: Seldom::default(),
             ends: Default::default(),
+            stream_ends: Default::default(),
+            stream_refusals: Seldom::default(),
+            http2_faults: Default::default(),
             routes,
             worker: Worker::new(observers, Random::with_seed(fastrand::u64(..)))
                 .with_background(background)
@@ -286,7 +295,7 @@ impl RequestHandler {
             words: unread.to_string(),
             count: self.refusals.count(clock::now()),
         };
-        self.worker.observers().emit_for_policy(None, &event.into());
+        self.tell(event);
         let id = self.request_ids.next();
         ClientResponse::own(refusal.response(id.to_str().unwrap_or_default(), 0), id)
     }
@@ -320,7 +329,28 @@ impl RequestHandler {
     /// Tells that a limit ends a connection.
     pub(crate) fn end_connection(&self, limit: ConnectionLimit, hop: &Hop) {
         let count = self.ends[limit as usize].count(clock::now());
-        let event = ConnectionEvent::Ended { client: hop.address(), limit, count };
+        self.tell(ConnectionEvent::Ended { client: hop.address(), limit, count });
+    }
+
+    /// Tells that a limit ends a stream.
+    pub(crate) fn end_stream(&self, limit: ConnectionLimit, hop: &Hop) {
+        let count = self.stream_ends[limit as usize].count(clock::now());
+        self.tell(ConnectionEvent::StreamEnded { client: hop.address(), limit, count });
+    }
+
+    /// Tells that the stream of a request was reset before anybody saw it.
+    pub(crate) fn refuse_stream(&self, hop: &Hop) {
+        let count = self.stream_refusals.count(clock::now());
+        self.tell(ConnectionEvent::StreamRefused { client: hop.address(), count });
+    }
+
+    /// Tells that a connection ends for what its client did.
+    pub(crate) fn fail_http2(&self, fault: Http2Fault, hop: &Hop) {
+        let count = self.http2_faults[fault as usize].count(clock::now());
+        self.tell(ConnectionEvent::Http2Failed { client: hop.address(), fault, count });
+    }
+
+    fn tell(&self, event: ConnectionEvent) {
         self.worker.observers().emit_for_policy(None, &event.into());
     }
 

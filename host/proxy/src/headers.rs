@@ -45,10 +45,19 @@ static PSEUDONYM: LazyLock<String> =
     LazyLock::new(|| format!("fusebox-{:016x}", fastrand::u64(..)));
 static VIA_10: LazyLock<HeaderValue> = LazyLock::new(|| via_of("1.0"));
 static VIA_11: LazyLock<HeaderValue> = LazyLock::new(|| via_of("1.1"));
+static VIA_20: LazyLock<HeaderValue> = LazyLock::new(|| via_of("2.0"));
 
 /// Static for ever: all workers clone it, and would contend on a reference count.
 fn via_of(version: &str) -> HeaderValue {
     HeaderValue::from_static(format!("{version} {}", *PSEUDONYM).leak())
+}
+
+fn own_via(version: Version) -> &'static HeaderValue {
+    match version {
+        Version::HTTP_10 => &VIA_10,
+        Version::HTTP_2 => &VIA_20,
+        _ => &VIA_11,
+    }
 }
 
 /// Headers that always end here, whether or not `Connection` names them.
@@ -129,6 +138,8 @@ fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 pub struct Hop {
     peer: Peer,
     rules: Rc<ForwardedRules>,
+    /// What most requests of the connection come over.
+    version: Version,
     /// The headers for requests that have none of them, to the host that was asked for last: most
     /// clients ask for one.
     usual: RefCell<Option<(HeaderValue, Added)>>,
@@ -148,7 +159,13 @@ impl Hop {
     /// A connection from a client at this address.
     pub fn new(address: IpAddr, rules: &Rc<ForwardedRules>) -> Self {
         let peer = Peer::new(address, &rules.trusted);
-        Self { peer, rules: rules.clone(), usual: RefCell::default(), certificate: None }
+        let (usual, version) = (RefCell::default(), Version::HTTP_11);
+        Self { peer, rules: rules.clone(), version, usual, certificate: None }
+    }
+
+    /// It turns out to be over this version of HTTP.
+    pub(crate) fn set_version(&mut self, version: Version) {
+        self.version = version;
     }
 
     /// The same over TLS, whose client has shown this certificate. Upstreams learn of it if it is
@@ -204,7 +221,7 @@ impl Hop {
         let ForwardedRules { by_x, by_standard, .. } = *self.rules;
         let x_host = host.filter(|_| by_x).cloned();
         let own = [
-            Some((header::VIA, VIA_11.clone())),
+            Some((header::VIA, own_via(self.version).clone())),
             by_x.then(|| (X_FORWARDED_FOR, self.peer.value())),
             by_x.then(|| (X_FORWARDED_PROTO, self.proto())),
             x_host.map(|host| (X_FORWARDED_HOST, host)),
@@ -255,11 +272,11 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
         true => hop.peer.client(headers, &hop.rules),
         false => hop.peer.text().clone(),
     };
-    if !(via || is_believed) && version == Version::HTTP_11 {
+    if !(via || is_believed) && version == hop.version {
         let added = Some(hop.usual(host(headers)));
         return Forwarding { added, client, flaw, is_first_claim };
     }
-    append(headers, header::VIA, if version == Version::HTTP_10 { &VIA_10 } else { &VIA_11 });
+    append(headers, header::VIA, own_via(version));
     add_hop(headers, hop, is_believed);
     Forwarding { added: None, client, flaw, is_first_claim }
 }

@@ -7,5 +7,6 @@ mod provider;
 mod watch;
 
 pub(crate) use failure::TlsFailure;
+pub(crate) use listener::HTTP_2;
 pub use listener::{CertificateStatus, ListenerTls};
 pub(crate) use watch::watch;

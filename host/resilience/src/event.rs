@@ -20,7 +20,7 @@ pub use cache::{CacheEvent, CacheResult, NotStored, StaleReason};
 pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw};
 pub use certificate::CertificateEvent;
 pub use component::{ComponentEvent, ComponentId, Fault};
-pub use connection::{ConnectionEvent, ConnectionLimit, HandshakeFailure};
+pub use connection::{ConnectionEvent, ConnectionLimit, HandshakeFailure, Http2Fault};
 pub use endpoint::{EndpointEvent, EndpointName};
 pub use policy::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent,

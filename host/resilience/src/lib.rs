@@ -89,9 +89,9 @@ pub use event::{
     CacheEvent, CacheResult, CallEvent, CertificateEvent, CircuitBreakerEvent, CircuitState,
     ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial,
     EndpointEvent, EndpointName, Event, EventKind, FallbackEvent, Fault, HandshakeFailure,
-    HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, NotStored, Observer, Observers,
-    QueueEvent, RequestFlaw, RetryEvent, ServerEvent, StaleReason, TimeoutEvent, TunnelEnd,
-    TunnelEvent,
+    HedgeEvent, Http2Fault, KeysEvent, LimitChangeKind, NoHedge, NoRetry, NotStored, Observer,
+    Observers, QueueEvent, RequestFlaw, RetryEvent, ServerEvent, StaleReason, TimeoutEvent,
+    TunnelEnd, TunnelEvent,
 };
 pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;

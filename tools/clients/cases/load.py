@@ -44,6 +44,28 @@ def _(site):
         equal(number(r"(\d+) succeeded", told), 10000, f"{at_once} at once")
 
 
+@case("h2load: HTTP/2, 1, 8 and 100 requests at once")
+def _(site):
+    for at_once in (1, 8, 100):
+        told = run("h2load", f"-m{at_once}", "-c4", "-n10000", site.url("/files/hello")).stdout
+        equal(number(r"(\d+) succeeded", told), 10000, f"{at_once} at once")
+
+
+@case("h2load: HTTP/2, uploads of 100 KB")
+def _(site):
+    body = site.path("h2load-body")
+    body.write_bytes(b"x" * 100_000)
+    told = run("h2load", "-m8", "-c10", "-n2000", "-d", body, site.url("/echo")).stdout
+    equal(number(r"(\d+) succeeded", told), 2000)
+
+
+@case("nghttp: HTTP/2, 20 at once, padding, small windows, no table for headers")
+def _(site):
+    told = run("nghttp", "-nv", "-m20", "--padding=100", "--window-bits=15", "--header-table-size=0",
+               site.url("/files/large")).stdout
+    holds(b"RST_STREAM" not in told and b"error_code=NO_ERROR" in told, told[-2000:])
+
+
 @case("ab: HTTP/1.0, with and without keep-alive")
 def _(site):
     for keep, kept in (["-k"], 4000), ([], None):

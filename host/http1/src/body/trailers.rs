@@ -38,7 +38,7 @@ fn is_announced(head: &HeaderMap, name: &HeaderName) -> bool {
 
 /// Whether it is nothing that a recipient may have acted on before it has read the trailers, or
 /// that is meant for one connection only.
-pub(super) fn may_trail(name: &HeaderName) -> bool {
+pub fn may_trail(name: &HeaderName) -> bool {
     const NOT: [HeaderName; 21] = [
         header::AUTHORIZATION,
         header::CACHE_CONTROL,

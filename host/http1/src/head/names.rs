@@ -86,7 +86,7 @@ const FORWARDED: &[u8] = b"x-forwarded-";
 
 /// Whether a name is, but for a `_`, another that frames the body or says where a request comes
 /// from. To CGI and its heirs it is that other.
-pub(crate) fn is_shadow(name: &[u8]) -> bool {
+pub fn is_shadow(name: &[u8]) -> bool {
     let begins_as = |other: &[u8]| {
         let mut pairs = name.iter().zip(other);
         pairs.all(|(byte, of)| byte.eq_ignore_ascii_case(of) || (*byte, *of) == (b'_', b'-'))

@@ -119,7 +119,7 @@ impl fmt::Display for RequestFault {
             Self::LineEnd => "a line of the head does not end with CR LF",
             Self::Folding => "a line of the head continues the one before",
             Self::FieldName => "a line of the head is not `NAME: VALUE`",
-            Self::FieldValue => "control character in a header field",
+            Self::FieldValue => "control character in a header field, or white space around it",
             Self::ContentLength => "Content-Length is not a number",
             Self::DifferentLengths => "several values of Content-Length",
             Self::LengthAndCoding => "Content-Length beside Transfer-Encoding",

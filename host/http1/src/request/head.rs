@@ -24,7 +24,7 @@ pub struct RequestHead {
     pub method: Method,
     /// Its target, as it came: a path, an absolute URI, or `*` if the method is `OPTIONS`.
     pub target: Uri,
-    /// 1.0 or 1.1.
+    /// 1.0 or 1.1; another one if it was not read here.
     pub version: Version,
     /// Its headers, as they came but for a `Content-Length`, which is there once and as one plain
     /// number, and for shadows, which are not there: names that are, but for a `_`, others that

@@ -42,6 +42,18 @@ impl<B> ClientResponse<B> {
         ClientResponse { status, headers, id, is_handed_on, body: body(own) }
     }
 
+    /// Its parts, with all its fields in the map, and `date` if it has none.
+    pub(crate) fn into_parts(self, date: HeaderValue) -> (StatusCode, HeaderMap, B) {
+        let Self { status, mut headers, id, is_handed_on, body } = self;
+        headers.insert(ID_NAME.clone(), id);
+        if is_handed_on {
+            let (name, via) = headers::via();
+            headers.insert(name, via.clone());
+        }
+        headers.entry(header::DATE).or_insert(date);
+        (status, headers, body)
+    }
+
     /// All its fields, with `date` if it has none.
     pub(crate) fn fields<'a>(
         &'a self,

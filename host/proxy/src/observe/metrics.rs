@@ -36,8 +36,8 @@ use std::sync::Arc;
 use fusebox_resilience::{
     AdaptiveLimiterEvent, AdminEvent, AttemptEvent, CacheEvent, CallEvent, CertificateEvent,
     CircuitBreakerEvent, ComponentEvent, ConnectionEvent, ConnectionLimit, Denial, Event,
-    EventKind, FallbackEvent, HandshakeFailure, HedgeEvent, KeysEvent, Observer, Policy,
-    QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    EventKind, FallbackEvent, HandshakeFailure, HedgeEvent, Http2Fault, KeysEvent, Observer,
+    Policy, QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -99,6 +99,8 @@ pub struct Metrics {
     quarantines: Counters<1>,
     excused: Counters<1>,
     connections_ended: Counters<1>,
+    streams_ended: Counters<1>,
+    connection_faults: Counters<1>,
     connections_delayed: Counter,
     handshakes: Counters<2>,
     handshakes_failed: Counters<1>,
@@ -212,6 +214,12 @@ impl Metrics {
             ),
             connections_ended: new
                 .counters("connections_ended", "Connections of clients that a limit ended"),
+            streams_ended: new
+                .counters("streams_ended", "Streams of clients over HTTP/2 that a limit ended"),
+            connection_faults: new.counters(
+                "connection_faults",
+                "Connections of clients over HTTP/2 that ended for what the client did",
+            ),
             connections_delayed: new.register(
                 "connections_delayed",
                 "Clients that had to wait until a connection ended or became idle",
@@ -254,6 +262,13 @@ impl Metrics {
         for limit in ConnectionLimit::ALL {
             of(&metrics.connections_ended, [("limit", limit.key().into())]);
         }
+        for limit in ConnectionLimit::OF_STREAMS {
+            of(&metrics.streams_ended, [("limit", limit.key().into())]);
+        }
+        for fault in Http2Fault::ALL {
+            of(&metrics.connection_faults, [("fault", fault.name().into())]);
+        }
+        of(&metrics.refused, unread_labels(ConnectionEvent::STREAM_REFUSED));
         for unread in Unread::all() {
             of(&metrics.refused, unread_labels(unread.name()));
         }
@@ -469,6 +484,15 @@ impl Metrics {
             }
             EventKind::Connection(ConnectionEvent::Ended { limit, .. }) => {
                 of(&self.connections_ended, [("limit", limit.key().into())])
+            }
+            EventKind::Connection(ConnectionEvent::StreamRefused { .. }) => {
+                of(&self.refused, unread_labels(ConnectionEvent::STREAM_REFUSED))
+            }
+            EventKind::Connection(ConnectionEvent::StreamEnded { limit, .. }) => {
+                of(&self.streams_ended, [("limit", limit.key().into())])
+            }
+            EventKind::Connection(ConnectionEvent::Http2Failed { fault, .. }) => {
+                of(&self.connection_faults, [("fault", fault.name().into())])
             }
             &EventKind::Connection(ConnectionEvent::Secured { version, is_resumed }) => {
                 of(&self.handshakes, handshake_labels(version, is_resumed))

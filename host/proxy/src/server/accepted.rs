@@ -6,11 +6,14 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use fusebox_resilience::clock;
 
-use super::connection::{Connection, Shared};
+use super::connection::{Connection, ServedAs};
 use super::handshake::{self, Opening};
+use super::http2;
 use super::places::{AddressPlace, ConnectionPlace};
+use super::shared::Shared;
 use super::shutdown::{ShutdownPhase, ShutdownWatch};
 use super::socket::{Socket, Wire};
 use crate::headers::{ForwardedRules, Hop};
@@ -39,9 +42,17 @@ pub(super) async fn serve(accepted: Accepted, shared: Rc<Shared>, rules: &Rc<For
     let hop = Hop::new(client, rules);
     match shared.tls.clone() {
         None => {
-            let mut connection = Connection::new(socket, wire, hop, shared);
-            let mut serving = pin!(connection.serve());
-            poll_fn(|cx| poll_until_cut(&mut shutdown, serving.as_mut(), cx)).await;
+            let mut connection = Connection::new(socket, wire, hop, shared.clone());
+            let served = {
+                let mut serving = pin!(connection.serve());
+                poll_fn(|cx| poll_until_cut(&mut shutdown, serving.as_mut(), cx)).await
+            };
+            if served == Some(ServedAs::Http2)
+                && let Some((stream, ahead, hop)) = connection.into_parts()
+            {
+                let mut serving = Box::pin(http2::serve(stream, ahead, hop, shared));
+                poll_fn(|cx| poll_until_cut(&mut shutdown, serving.as_mut(), cx)).await;
+            }
         }
         Some(tls) => {
             // Boxed: the others need not have its size.
@@ -52,16 +63,16 @@ pub(super) async fn serve(accepted: Accepted, shared: Rc<Shared>, rules: &Rc<For
     }
 }
 
-/// Ready when the connection has ended, or is to be cut.
+/// Ready when the connection has ended, or, with nothing, when it is to be cut.
 fn poll_until_cut<T>(
     shutdown: &mut ShutdownWatch,
     serving: Pin<&mut impl Future<Output = T>>,
     cx: &mut Context<'_>,
-) -> Poll<()> {
+) -> Poll<Option<T>> {
     if shutdown.poll_change(cx) == Some(ShutdownPhase::Ended) {
-        return Poll::Ready(());
+        return Poll::Ready(None);
     }
-    clock::turn(|| serving.poll(cx)).map(drop)
+    clock::turn(|| serving.poll(cx)).map(Some)
 }
 
 /// The same over TLS.
@@ -73,11 +84,21 @@ async fn serve_secured(
     shared: Rc<Shared>,
 ) {
     match handshake::open(socket, tls, &shared, &mut hop).await {
+        Opening::Secured(stream) if stream.is_http2() => {
+            Box::pin(http2::serve(*stream, BytesMut::new(), hop, shared)).await;
+        }
         Opening::Secured(stream) => {
-            let mut connection = Connection::new(*stream, wire, hop, shared);
-            // Where an answer breaks off, the end must not look like one that is meant.
-            if connection.serve().await {
-                connection.close().await;
+            let mut connection = Connection::new(*stream, wire, hop, shared.clone());
+            match connection.serve().await {
+                ServedAs::Whole => connection.close().await,
+                // Where an answer breaks off, the end must not look like one that is meant.
+                ServedAs::Broken => {}
+                // It has not asked for it.
+                ServedAs::Http2 => {
+                    if let Some((stream, ahead, hop)) = connection.into_parts() {
+                        Box::pin(http2::serve(stream, ahead, hop, shared)).await;
+                    }
+                }
             }
         }
         Opening::Plain(socket) => {

@@ -23,11 +23,10 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fusebox_http1::{HttpExchange, RequestHead, RequestHeadParser};
 use fusebox_resilience::{ConnectionLimit, Error, TunnelEnd, clock};
 use futures_util::future::LocalBoxFuture;
@@ -36,30 +35,19 @@ use http_body::Body;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, timeout};
 
-use super::date::Dates;
-use super::idle::{IdlePlace, IdleQueue, WaitEnd};
+use super::idle::{IdlePlace, WaitEnd};
 use super::incoming::{HEAD_READ, Incoming, IncomingBody};
 use super::linger::{drain, linger};
 use super::pace::Pace;
-use super::shutdown::Shutdown;
+use super::preface::begins_as_http2;
+use super::shared::{Shared, TURN};
 use super::socket::{ClientStream, Wire};
-use crate::config::ListenerConfig;
-use crate::handler::{Begun, ClientBody, ClientResponse, OpenTunnel, RequestHandler};
+use crate::handler::{Begun, ClientBody, ClientResponse, OpenTunnel};
 use crate::headers::Hop;
 use crate::interim;
 use crate::reply::Unread;
 use crate::sending::{OutgoingMessage, SendError};
 use crate::stall::Stall;
-use crate::tls::ListenerTls;
-
-/// So many requests of one connection are begun without a look at the others: a client that sends
-/// many at once must not delay its neighbours. The runtime looks for what has come on other
-/// connections after 61 turns, so a neighbour waits for at most 244 such requests.
-const TURN: u32 = 4;
-
-/// The part of `max_age` by which a connection ends earlier at most, so that those that began
-/// together do not end together.
-const AGE_JITTER: f64 = 0.1;
 
 /// A remainder of a request's body up to this length is read, so that its connection can go on; a
 /// longer one is cheaper to cut off.
@@ -73,17 +61,6 @@ const LINGER_REFUSED: Duration = Duration::from_secs(2);
 
 /// How long a client may take to hear that its connection ends.
 const CLOSE: Duration = Duration::from_secs(5);
-
-/// What the connections of a worker share.
-pub(super) struct Shared {
-    pub(super) handler: Rc<RequestHandler>,
-    pub(super) limits: ListenerConfig,
-    pub(super) shutdown: Rc<Shutdown>,
-    pub(super) idle: Rc<IdleQueue>,
-    pub(super) dates: Dates,
-    /// `None`: clients do not speak TLS.
-    pub(super) tls: Option<Arc<ListenerTls>>,
-}
 
 /// A client's connection over a stream.
 pub(super) struct Connection<S> {
@@ -109,6 +86,17 @@ enum NoRequest {
     Refused(Unread),
     /// The client has left or is silent, or the proxy is to end.
     End,
+}
+
+/// How a connection was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ServedAs {
+    /// All that was to be sent has been.
+    Whole,
+    /// It ends within an answer.
+    Broken,
+    /// Not at all: it is one of HTTP/2.
+    Http2,
 }
 
 /// Whether the connection goes on.
@@ -139,20 +127,18 @@ impl<S: ClientStream> Connection<S> {
             idle: shared.idle.join(),
             receiving: Stall::new(of_head.0),
             sending: pace(),
-            old_at: limits.max_age.map(|age| {
-                let part = 1.0 - AGE_JITTER * shared.handler.random().fraction();
-                clock::now() + age.0.mul_f64(part)
-            }),
+            old_at: shared.old_at(),
             turn: 0,
             shared,
         }
     }
 
-    /// Serves requests until the connection ends. Returns whether all that was to be sent has been.
-    pub(super) async fn serve(&mut self) -> bool {
+    /// Serves requests until the connection ends, or the client shows that it speaks HTTP/2.
+    pub(super) async fn serve(&mut self) -> ServedAs {
         loop {
             let after = match poll_fn(|cx| self.poll_next(cx)).await {
                 Ok((begun, exchange)) => self.exchange(begun, exchange).await,
+                Err(NoRequest::Refused(_)) if self.is_http2() => return ServedAs::Http2,
                 Err(NoRequest::Refused(unread)) => self.refuse(unread).await,
                 Err(NoRequest::End) => After::Close,
             };
@@ -163,12 +149,25 @@ impl<S: ClientStream> Connection<S> {
                 After::Next => {}
                 After::Linger(time) => {
                     linger(&self.incoming, time).await;
-                    return true;
+                    return ServedAs::Whole;
                 }
-                After::Close => return true,
-                After::Break => return false,
+                After::Close => return ServedAs::Whole,
+                After::Break => return ServedAs::Broken,
             }
         }
+    }
+
+    /// Whether what is refused is the beginning of HTTP/2. (So nobody else pays for the question.)
+    fn is_http2(&self) -> bool {
+        let incoming = self.incoming.borrow();
+        incoming.requests() == 0 && begins_as_http2(&incoming.buffer)
+    }
+
+    /// Its stream, what has been read of it and not used, and whose it is.
+    pub(super) fn into_parts(self) -> Option<(S, BytesMut, Hop)> {
+        let Self { incoming, hop, .. } = self;
+        let (stream, ahead) = Rc::into_inner(incoming)?.into_inner().into_stream();
+        Some((stream, ahead, hop))
     }
 
     /// Answers that there is no TLS in what came, and reads the rest away.

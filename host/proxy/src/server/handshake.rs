@@ -4,8 +4,8 @@ use fusebox_resilience::HandshakeFailure;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::Shared;
 use super::secured::SecuredSocket;
+use super::shared::Shared;
 use super::socket::Socket;
 use crate::certificate::ShownCertificate;
 use crate::headers::Hop;

@@ -77,6 +77,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         }
     }
 
+    /// The stream, and what was read and not used.
+    pub(super) fn into_stream(self) -> (S, BytesMut) {
+        (self.stream, self.buffer)
+    }
+
     pub(super) fn stream(&mut self) -> Pin<&mut S> {
         Pin::new(&mut self.stream)
     }

@@ -61,6 +61,11 @@ impl Pace {
         self.is_lenient = true;
     }
 
+    /// Until then it was not the client that was waited for.
+    pub(super) fn excuse(&mut self, until: Instant) {
+        self.since = self.since.map(|since| since.max(until));
+    }
+
     /// So many bytes have moved, or nothing is waited for.
     pub(super) fn moved(&mut self, bytes: u64) {
         if let Some(since) = self.since.take() {

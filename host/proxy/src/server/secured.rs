@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::socket::{ClientStream, Socket};
+use crate::tls::HTTP_2;
 
 /// A socket over which TLS is spoken.
 pub(super) struct SecuredSocket(TlsStream<Socket>);
@@ -17,6 +18,11 @@ impl SecuredSocket {
     /// After the handshake.
     pub(super) fn new(stream: TlsStream<Socket>) -> Self {
         Self(stream)
+    }
+
+    /// Whether both sides have agreed on HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.session().alpn_protocol() == Some(HTTP_2)
     }
 
     pub(super) fn session(&self) -> &ServerConnection {

@@ -16,11 +16,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::accepted::{Accepted, serve};
 use super::background::BackgroundTasks;
-use super::connection::Shared;
 use super::date::Dates;
 use super::idle::{IdleQueue, LEAST_WAIT};
 use super::load::{CountedConnection, WorkerLoad};
 use super::pulse::BEAT;
+use super::shared::Shared;
 use super::shutdown::{Shutdown, ShutdownPhase};
 use super::supervisor::{EndNotice, Supervisor};
 use crate::allocator;

@@ -25,7 +25,10 @@ use crate::observe::wall_clock;
 
 /// What a connection may speak above TLS, the preferred one first (RFC 7301). Whatever is added
 /// here is offered to clients; `serve_secured` in `server/accepted.rs` knows what was chosen.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [HTTP_2, b"http/1.1"];
+
+/// HTTP/2's name there.
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// TLS towards clients.
 #[derive(Debug)]

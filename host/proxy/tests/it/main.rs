@@ -19,6 +19,7 @@ mod grpc;
 mod heads;
 mod hedges;
 mod hostile;
+mod http2;
 mod http_components;
 mod kept_connections;
 mod keys;

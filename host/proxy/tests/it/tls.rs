@@ -5,6 +5,7 @@ mod clients;
 mod endings;
 mod files;
 mod handshakes;
+mod http2;
 
 use std::fs;
 use std::sync::Arc;

@@ -11,6 +11,8 @@ pub enum ConnectionLimit {
     BodyTimeout,
     /// It moved too little while it was waited for.
     MinRate,
+    /// It took too long with a head, or to say how it speaks HTTP/2. (In HTTP/1 that is refused.)
+    HeaderTimeout,
     /// It took too long to send a request.
     RequestTimeout,
     /// It has served as many requests as it may.
@@ -25,10 +27,11 @@ pub enum ConnectionLimit {
 
 impl ConnectionLimit {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::IdleTimeout,
         Self::BodyTimeout,
         Self::MinRate,
+        Self::HeaderTimeout,
         Self::RequestTimeout,
         Self::MaxRequests,
         Self::MaxAge,
@@ -36,12 +39,16 @@ impl ConnectionLimit {
         Self::MaxConnectionsPerAddress,
     ];
 
+    /// Those by which a stream may end whose connection goes on.
+    pub const OF_STREAMS: [Self; 3] = [Self::BodyTimeout, Self::MinRate, Self::RequestTimeout];
+
     /// The key that it is configured by.
     pub fn key(self) -> &'static str {
         match self {
             Self::IdleTimeout => "idle_timeout",
             Self::BodyTimeout => "body_timeout",
             Self::MinRate => "min_rate",
+            Self::HeaderTimeout => "header_timeout",
             Self::RequestTimeout => "request_timeout",
             Self::MaxRequests => "max_requests",
             Self::MaxAge => "max_age",
@@ -96,6 +103,71 @@ impl HandshakeFailure {
     }
 }
 
+/// For what a client's connection over HTTP/2 ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2Fault {
+    /// What it sent is not HTTP/2.
+    Protocol,
+    /// It sent more than there was room for, or opened more room than there can be.
+    FlowControl,
+    /// A frame was longer than it may be.
+    FrameSize,
+    /// Its headers can't be read.
+    Compression,
+    /// Too much of anything else than the following.
+    Flood,
+    /// It gave up too many requests.
+    ResetFlood,
+    /// Too many pings.
+    PingFlood,
+    /// Too many settings.
+    SettingsFlood,
+    /// Too many priorities.
+    PriorityFlood,
+    /// It opened room too often.
+    WindowUpdateFlood,
+    /// Too many frames that nobody knows.
+    UnknownFlood,
+    /// It had requests, and did not answer a ping.
+    PingUnanswered,
+}
+
+impl Http2Fault {
+    /// Every one, in the order of their declaration.
+    pub const ALL: [Self; 12] = [
+        Self::Protocol,
+        Self::FlowControl,
+        Self::FrameSize,
+        Self::Compression,
+        Self::Flood,
+        Self::ResetFlood,
+        Self::PingFlood,
+        Self::SettingsFlood,
+        Self::PriorityFlood,
+        Self::WindowUpdateFlood,
+        Self::UnknownFlood,
+        Self::PingUnanswered,
+    ];
+
+    /// Its word in log and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::FlowControl => "flow-control",
+            Self::FrameSize => "frame-size",
+            Self::Compression => "compression",
+            Self::Flood => "flood",
+            Self::ResetFlood => "reset-flood",
+            Self::PingFlood => "ping-flood",
+            Self::SettingsFlood => "settings-flood",
+            Self::PriorityFlood => "priority-flood",
+            Self::WindowUpdateFlood => "window-update-flood",
+            Self::UnknownFlood => "unknown-flood",
+            Self::PingUnanswered => "ping-unanswered",
+        }
+    }
+}
+
 /// Something happened on a client's connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConnectionEvent {
@@ -110,6 +182,31 @@ pub enum ConnectionEvent {
         reason: &'static str,
         /// Why, in words.
         words: String,
+        /// How often that happened since it was last to be told; `None` if that was a moment ago.
+        count: Option<u64>,
+    },
+    /// A request over HTTP/2 was malformed, too large or too many, and its stream was reset.
+    StreamRefused {
+        /// The client's address.
+        client: IpAddr,
+        /// How often that happened since it was last to be told; `None` if that was a moment ago.
+        count: Option<u64>,
+    },
+    /// A limit ended a stream of it; it goes on.
+    StreamEnded {
+        /// The client's address.
+        client: IpAddr,
+        /// Which one.
+        limit: ConnectionLimit,
+        /// How often it did so since that was last to be told; `None` if that was a moment ago.
+        count: Option<u64>,
+    },
+    /// It ended for what its client did in HTTP/2.
+    Http2Failed {
+        /// The client's address.
+        client: IpAddr,
+        /// What that was.
+        fault: Http2Fault,
         /// How often that happened since it was last to be told; `None` if that was a moment ago.
         count: Option<u64>,
     },
@@ -140,4 +237,9 @@ pub enum ConnectionEvent {
         /// How often that happened since it was last to be told; `None` if that was a moment ago.
         count: Option<u64>,
     },
+}
+
+impl ConnectionEvent {
+    /// The reason of [`StreamRefused`](Self::StreamRefused) in log and metrics.
+    pub const STREAM_REFUSED: &'static str = "stream";
 }

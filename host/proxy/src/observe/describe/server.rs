@@ -1,7 +1,7 @@
 //! What happens on connections, to the server and on the admin listener.
 
 use fusebox_resilience::{
-    AdminEvent, CertificateEvent, ConnectionEvent, ConnectionLimit, ServerEvent,
+    AdminEvent, CertificateEvent, ConnectionEvent, ConnectionLimit, Http2Fault, ServerEvent,
 };
 
 use super::say::Say;
@@ -23,6 +23,7 @@ pub(super) fn connection(of: &ConnectionEvent, say: &impl Say) {
                 ConnectionLimit::IdleTimeout => (Level::Debug, "no request came"),
                 ConnectionLimit::BodyTimeout => (Level::Info, "it moved nothing for too long"),
                 ConnectionLimit::MinRate => (Level::Info, "it was too slow"),
+                ConnectionLimit::HeaderTimeout => (Level::Info, "its head took too long"),
                 ConnectionLimit::RequestTimeout => (Level::Info, "its request took too long"),
                 ConnectionLimit::MaxRequests => (Level::Debug, "it has had its requests"),
                 ConnectionLimit::MaxAge => (Level::Debug, "it is old enough"),
@@ -45,8 +46,47 @@ pub(super) fn connection(of: &ConnectionEvent, say: &impl Say) {
                 line.field("reason", reason.name()).field("ip", client).field("count", count);
             });
         }
+        ConnectionEvent::StreamRefused { client, count: Some(count) } => {
+            say.say(Level::Info, "Request refused: its stream was reset", |line| {
+                line.field("reason", ConnectionEvent::STREAM_REFUSED)
+                    .field("ip", client)
+                    .field("count", count);
+            });
+        }
+        ConnectionEvent::StreamEnded { client, limit, count: Some(count) } => {
+            let why = match limit {
+                ConnectionLimit::BodyTimeout => "it moved nothing for too long",
+                ConnectionLimit::RequestTimeout => "its request took too long",
+                _ => "it was too slow",
+            };
+            say.say(Level::Info, format_args!("Stream ended: {why}"), |line| {
+                line.field("limit", limit.key()).field("ip", client).field("count", count);
+            });
+        }
+        ConnectionEvent::Http2Failed { client, fault, count: Some(count) } => {
+            let (level, why) = match fault {
+                Http2Fault::Protocol => (Level::Info, "what came is not HTTP/2"),
+                Http2Fault::FlowControl => (Level::Info, "more came than there was room for"),
+                Http2Fault::FrameSize => (Level::Info, "a frame is too long"),
+                Http2Fault::Compression => (Level::Info, "its headers can't be read"),
+                Http2Fault::Flood => (Level::Warn, "too much came"),
+                Http2Fault::ResetFlood => (Level::Warn, "it gave up too many requests"),
+                Http2Fault::PingFlood => (Level::Warn, "too many pings"),
+                Http2Fault::SettingsFlood => (Level::Warn, "too many settings"),
+                Http2Fault::PriorityFlood => (Level::Warn, "too many priorities"),
+                Http2Fault::WindowUpdateFlood => (Level::Warn, "too many window updates"),
+                Http2Fault::UnknownFlood => (Level::Warn, "too many unknown frames"),
+                Http2Fault::PingUnanswered => (Level::Info, "it does not answer"),
+            };
+            say.say(level, format_args!("Connection ended: {why}"), |line| {
+                line.field("fault", fault.name()).field("ip", client).field("count", count);
+            });
+        }
         // A moment after the last one: counted, and told with the next.
         ConnectionEvent::Refused { count: None, .. }
+        | ConnectionEvent::StreamRefused { count: None, .. }
+        | ConnectionEvent::StreamEnded { count: None, .. }
+        | ConnectionEvent::Http2Failed { count: None, .. }
         | ConnectionEvent::Ended { count: None, .. }
         | ConnectionEvent::HandshakeFailed { count: None, .. } => {}
     }

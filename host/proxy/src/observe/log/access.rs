@@ -7,7 +7,7 @@ use fusebox_resilience::{
     BodyEnd, CallEvent, ClientCertificate, ErrorKind, Event, Failure, GrpcStatus, Origin,
     Provenance, Request,
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Version, header};
 
 use crate::observe::level::Level;
 use crate::observe::line::{Line, SinceEpoch};
@@ -103,6 +103,9 @@ impl<'a> AccessLine<'a> {
         line.piece("\",\"ip\":\"").piece(request.client_address());
         line.piece("\",\"referer\":\"").text_value(said.referer.unwrap_or_default());
         line.piece("\",\"user_agent\":\"").text_value(said.user_agent.unwrap_or_default());
+        if head.version == Version::HTTP_2 {
+            line.piece("\",\"protocol\":\"HTTP/2");
+        }
         line.piece("\",\"length\":").number(said.length() + self.received);
         if let Some(ClientCertificate { subject, names }) = request.certificate() {
             line.open("certificate").text("subject", subject.as_bytes()).field("names", names);

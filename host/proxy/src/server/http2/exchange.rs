@@ -1,0 +1,178 @@
+//! A request and its response on a stream.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use fusebox_resilience::{Error, ResponseBody, clock};
+use h2::Reason;
+use h2::server::SendResponse;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+
+use super::body::{StreamBody, Upload};
+use super::outgoing::{OutgoingBody, SentAs};
+use super::session::Session;
+use super::{request, response};
+use crate::handler::{Begun, ClientBody, ClientResponse};
+use crate::interim;
+use crate::reply::Unread;
+
+/// How many interim responses go on within an exchange.
+const MOST_HINTS: u32 = 8;
+
+/// A stream whose request is taken on.
+pub(super) struct StreamExchange {
+    begun: Result<Begun, ClientResponse<ResponseBody>>,
+    respond: SendResponse<Bytes>,
+    is_head: bool,
+    /// `None`: the request has no body.
+    upload: Option<Rc<Upload>>,
+}
+
+impl StreamExchange {
+    /// Takes a request on, whatever becomes of it.
+    pub(super) fn begin(
+        session: &Rc<Session>,
+        request: Request<h2::RecvStream>,
+        respond: SendResponse<Bytes>,
+    ) -> Self {
+        let (parts, stream) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
+        let handler = &session.shared().handler;
+        let head = match request::head(parts) {
+            Ok(head) => head,
+            Err(fault) => {
+                let answer = handler.refuse(Unread::Malformed(fault), session.hop());
+                return Self { begun: Err(answer), respond, is_head, upload: None };
+            }
+        };
+        let upload = (!stream.is_end_stream()).then(Rc::<Upload>::default);
+        let body = upload.clone().map(|upload| {
+            upload.is_awaited.set(expects_continue(&head.headers));
+            let length = request::length(&head.headers);
+            let limit = session.shared().limits.request_timeout;
+            let end = limit.map(|limit| clock::now() + limit.0);
+            StreamBody::new(stream, session.clone(), upload, length, end)
+        });
+        Self { begun: Ok(handler.begin(head, body, session.hop())), respond, is_head, upload }
+    }
+
+    /// Answers it. Dropping the future cancels the call.
+    pub(super) fn run(self, session: Rc<Session>) -> impl Future<Output = ()> {
+        async move {
+            let Self { begun, mut respond, is_head, upload } = self;
+            let sent = match begun {
+                Ok(begun) => match answer(begun, &mut respond, upload.as_deref(), &session).await {
+                    Some(answer) => send(answer, respond, is_head, &session).await,
+                    None => SentAs::GivenUp,
+                },
+                Err(answer) => send(answer, respond, is_head, &session).await,
+            };
+            if sent == SentAs::GivenUp {
+                session.link().gave_up();
+            }
+        }
+    }
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    let mut said = headers.get_all(header::EXPECT).iter();
+    said.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// `None`: the client no longer wants it.
+async fn answer(
+    begun: Begun,
+    respond: &mut SendResponse<Bytes>,
+    upload: Option<&Upload>,
+    session: &Session,
+) -> Option<ClientResponse<ClientBody>> {
+    let mut answer = pin!(session.shared().handler.answer(begun));
+    let mut hints = 0;
+    poll_fn(|cx| {
+        if !session.take_poll(cx) {
+            return Poll::Pending;
+        }
+        let is_given_up = respond.poll_reset(cx).is_ready();
+        if is_given_up {
+            return Poll::Ready(None);
+        }
+        interim::collect();
+        let polled = answer.as_mut().poll(cx);
+        let heads = interim::collected();
+        if let Some(upload) = upload
+            && upload.is_due.take()
+            && upload.is_awaited.take()
+        {
+            inform(respond, StatusCode::CONTINUE, HeaderMap::new());
+        }
+        for head in heads {
+            if hints < MOST_HINTS && !session.link().is_blocked() {
+                hints += 1;
+                inform(respond, head.status, head.headers);
+            }
+        }
+        polled.map(|answer| {
+            if let Some(upload) = upload {
+                upload.is_answered.set(true);
+            }
+            Some(answer)
+        })
+    })
+    .await
+}
+
+/// Sends an interim response. Nothing depends on it.
+fn inform(respond: &mut SendResponse<Bytes>, status: StatusCode, headers: HeaderMap) {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let mut interim = Response::new(());
+    *interim.status_mut() = status;
+    *interim.headers_mut() = headers;
+    response::strip(interim.headers_mut());
+    interim.headers_mut().remove(header::CONTENT_LENGTH);
+    respond.send_informational(interim).ok();
+}
+
+async fn send<B>(
+    answer: ClientResponse<B>,
+    mut respond: SendResponse<Bytes>,
+    is_head: bool,
+    session: &Session,
+) -> SentAs
+where
+    B: Body<Data = Bytes, Error = Error> + Unpin,
+{
+    // Heads wait, too, as long as the client takes nothing.
+    let mut waits = None;
+    let is_wanted = poll_fn(|cx| {
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        match waits.is_some() || session.link().is_blocked() {
+            true => session.link().poll_flushed(&mut waits, cx).map(|()| true),
+            false => Poll::Ready(true),
+        }
+    });
+    if !is_wanted.await {
+        return SentAs::GivenUp;
+    }
+    let date = session.shared().dates.now();
+    let (head, body, is_whole) = response::head(answer, is_head, date);
+    // Nobody but an upgrade, which there is none of, has another one.
+    if head.status().is_informational() {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+        return SentAs::Broken;
+    }
+    let Ok(stream) = respond.send_response(head, is_whole) else { return SentAs::GivenUp };
+    let mut outgoing = OutgoingBody::new(stream, body, is_whole, session.pace());
+    poll_fn(|cx| match session.take_poll(cx) {
+        true => outgoing.poll_send(session, cx),
+        false => Poll::Pending,
+    })
+    .await
+}
