@@ -1,6 +1,10 @@
 //! Clients over HTTP/2: what they ask for, what goes on, and what they get.
 
 mod client;
+mod conformance;
+mod limits;
+#[cfg(target_os = "linux")]
+mod neighbours;
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
