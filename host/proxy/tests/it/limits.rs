@@ -246,6 +246,7 @@ const TABLES: &[Table] = &[
                 &[("1.5", "must be from 0 to 1, is 1.5"), ("-0.1", "must be from 0 to 1, is -0.1")],
                 &["0", "0.2", "1"],
             ),
+            key("tls", &[("5", "expected a table, found `5`")], &[]),
             // They are cut at once.
             key(
                 "drain_timeout",
