@@ -85,7 +85,7 @@ impl HttpUpstream {
         let id = HeaderValue::from_static("check");
         let request = ClientRequest::new(id, "check".into(), head, wall_clock::now());
         let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into());
-        let attempt = Attempt::detached(&call);
+        let attempt = Attempt::detached(&call, None);
         let outcome = self.endpoints[place].exchange(&call, &attempt, &Scope::new(self)).await;
         attempt.finish(outcome)
     }

@@ -58,9 +58,12 @@ impl<'a> Attempt<'a> {
         Self::begin(call, scope, endpoint)
     }
 
-    /// An attempt that goes to no upstream: for trying out a component.
-    pub fn detached(call: &'a Call) -> Self {
-        Self::new(call, RunId::default(), Role::First, None)
+    /// An attempt that goes to no upstream, as if it had reached this address: for trying out a
+    /// component.
+    pub fn detached(call: &'a Call, address: Option<SocketAddr>) -> Self {
+        let attempt = Self::new(call, RunId::default(), Role::First, None);
+        attempt.address.set(address);
+        attempt
     }
 
     fn new(call: &'a Call, run: RunId, role: Role, policy: Option<&'a Arc<str>>) -> Self {

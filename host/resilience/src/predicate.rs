@@ -7,6 +7,7 @@
 //! predicate answers at once; a responder may take its time ([`Answer`]).
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +138,11 @@ impl Exchange<'_> {
     /// The attempt that the outcome came from, from 1; 0 if none was made.
     pub fn number(&self) -> u32 {
         self.outcome.attempt()
+    }
+
+    /// The address that this attempt reached, or tried last.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.call.past(self.number())?.provenance.address
     }
 
     /// Until the nearest timeout policy around the asking one ends the request.

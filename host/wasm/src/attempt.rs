@@ -9,7 +9,7 @@ use http::header;
 use scoped_tls_hkt::scoped_thread_local;
 
 use crate::bindings::fusebox::policy::{attempt, settings, types};
-use crate::convert::{headers, millis, past_attempt, text, utf8};
+use crate::convert::{headers, millis, past_attempt, protocol, text, utf8};
 use crate::errors::Misuse;
 use crate::store::HostState;
 
@@ -143,6 +143,24 @@ impl attempt::Host for HostState {
     fn response_body_complete(&mut self) -> wasmtime::Result<bool> {
         let limit = self.bounds().peek;
         Ok(self.response(|response| response.body.is_peeked_whole(limit))?.unwrap_or(false))
+    }
+
+    /// Of a body of which it may not see the end it may not see what is behind that.
+    fn response_trailer(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        let limit = self.bounds().peek;
+        let trailer = self.response(|response| {
+            let body = Some(&response.body).filter(|body| body.is_peeked_whole(limit))?;
+            body.trailers()?.get(&name).map(text)
+        })?;
+        Ok(trailer.flatten())
+    }
+
+    fn protocol(&mut self) -> wasmtime::Result<String> {
+        self.head(|head| protocol(head.version).to_owned())
+    }
+
+    fn endpoint(&mut self) -> wasmtime::Result<Option<String>> {
+        self.ask(|seen| seen.address().map(|address| address.to_string()))
     }
 }
 

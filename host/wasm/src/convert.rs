@@ -6,7 +6,7 @@ use fusebox_resilience::{
     AttemptOutcome, ErrorKind, Exchange, Failure, PastAttempt, Response, ResponseBody,
     is_set_by_host,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
 use crate::bindings::fusebox::policy::types;
 use crate::errors::BadAnswer;
@@ -53,6 +53,20 @@ pub(crate) fn past_attempt(past: PastAttempt) -> types::PastAttempt {
         outcome,
         elapsed_ms: millis(past.elapsed),
     }
+}
+
+/// The protocols of requests, and their words.
+const PROTOCOLS: [(Version, &str); 3] =
+    [(Version::HTTP_10, "HTTP/1.0"), (Version::HTTP_11, "HTTP/1.1"), (Version::HTTP_2, "HTTP/2")];
+
+pub(crate) fn protocol(version: Version) -> &'static str {
+    let known = PROTOCOLS.into_iter().find(|(known, _)| *known == version);
+    known.map_or("HTTP/1.1", |(_, word)| word)
+}
+
+/// The protocol of this word.
+pub(crate) fn version(word: &str) -> Option<Version> {
+    PROTOCOLS.into_iter().find(|(_, known)| *known == word).map(|(version, _)| version)
 }
 
 pub(crate) fn millis(duration: Duration) -> u32 {

@@ -1,5 +1,6 @@
 //! A copy of an exchange, for asking about it again on another thread.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,9 +23,19 @@ pub(crate) struct ExchangeCopy {
     history: Vec<PastAttempt>,
     /// The attempt that the outcome came from.
     number: u32,
-    outcome: Result<(StatusCode, HeaderMap, Bytes), ErrorKind>,
+    /// Where that went.
+    address: Option<SocketAddr>,
+    outcome: Result<CopiedResponse, ErrorKind>,
     policy: Arc<str>,
     slot: Slot,
+}
+
+#[derive(Debug)]
+struct CopiedResponse {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    trailers: Option<HeaderMap>,
 }
 
 impl ExchangeCopy {
@@ -43,7 +54,13 @@ impl ExchangeCopy {
                     // Of which it only sees that it is there.
                     body.push(0);
                 }
-                Ok((response.status, response.headers.clone(), body.into()))
+                let whole = Some(&response.body).filter(|body| body.is_peeked_whole(peek));
+                Ok(CopiedResponse {
+                    status: response.status,
+                    headers: response.headers.clone(),
+                    body: body.into(),
+                    trailers: whole.and_then(ResponseBody::trailers).cloned(),
+                })
             }
             Err(error) => Err(error.kind()),
         };
@@ -55,6 +72,7 @@ impl ExchangeCopy {
             attempts: call.attempts(),
             history: call.history(),
             number: seen.number(),
+            address: seen.address(),
             outcome,
             policy: seen.policy.clone(),
             slot: seen.slot,
@@ -63,22 +81,27 @@ impl ExchangeCopy {
 
     /// Calls `ask` with the exchange, as it was.
     pub(crate) fn show<R>(self, ask: impl FnOnce(&Exchange<'_>) -> R) -> R {
-        let Self { head, route, elapsed, remaining, number, policy, slot, .. } = self;
+        let Self { head, route, elapsed, remaining, number, address, policy, slot, .. } = self;
         let id = HeaderValue::from_static("check");
         let request = Request::new(id, route, head, SystemTime::UNIX_EPOCH).arrived(elapsed);
         let mut history = self.history;
         // The attempt of the outcome ends once more.
         history.retain(|past| past.provenance.attempt != number);
         let outcome: Outcome = match self.outcome {
-            Ok((status, headers, body)) => {
-                Ok(Response::new(status, headers, ResponseBody::full(body)))
+            Ok(CopiedResponse { status, headers, body, trailers }) => {
+                let mut body = ResponseBody::full(body);
+                if let Some(trailers) = trailers {
+                    body.put_trailers(trailers);
+                }
+                Ok(Response::new(status, headers, body))
             }
             Err(kind) => Err(Error::new(kind)),
         };
         let begun = if number == 0 { self.attempts } else { number - 1 };
         let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into())
             .resumed(begun, history);
-        let outcome = if number == 0 { outcome } else { Attempt::detached(&call).finish(outcome) };
+        let outcome =
+            if number == 0 { outcome } else { Attempt::detached(&call, address).finish(outcome) };
         let deadline = remaining.and_then(|remaining| Instant::now().checked_add(remaining));
         ask(&Exchange::of(&call, &outcome, &policy, slot).until(deadline))
     }
@@ -94,11 +117,12 @@ mod tests {
     fn visible(seen: &Exchange<'_>, peek: usize) -> String {
         let outcome = match seen.outcome {
             Ok(response) => format!(
-                "{} {:?} {:?} {}",
+                "{} {:?} {:?} {} {:?}",
                 response.status,
                 response.headers,
                 response.body.peeked(peek, 0, peek),
-                response.body.is_peeked_whole(peek)
+                response.body.is_peeked_whole(peek),
+                response.body.trailers().filter(|_| response.body.is_peeked_whole(peek)),
             ),
             Err(error) => error.kind().name().to_owned(),
         };
@@ -106,9 +130,11 @@ mod tests {
         let headers: Vec<_> = call.headers().collect();
         let before: Vec<_> = call.history().iter().map(|past| past.outcome).collect();
         format!(
-            "{} {} {headers:?} {} {} {:?} {} {before:?} {outcome}",
+            "{} {} {:?} {:?} {headers:?} {} {} {:?} {} {before:?} {outcome}",
             call.head().method,
             call.head().uri,
+            call.head().version,
+            seen.address(),
             call.route(),
             seen.policy,
             seen.slot,
@@ -124,11 +150,19 @@ mod tests {
             elapsed = "250ms"
             remaining = "10s"
             expect = { handled = true }
-            request = { method = "PUT", path = "/a?b=c", headers = { x = ["1", "2"], y = "é" } }
+            endpoint = "10.0.0.7:3001"
+            request.method = "PUT"
+            request.protocol = "HTTP/2"
+            request.path = "/a?b=c"
+            request.headers = { x = ["1", "2"], y = "é" }
             "#;
         let past = r#"history = [{ status = 503 }, { failure = "connect" }]"#;
         for (outcome, peeks) in [
-            (r#"response = { status = 500, headers = { z = "3" }, body = "0123456789" }"#, true),
+            (
+                r#"response = { status = 500, headers = { z = "3" }, body = "0123456789",
+                    trailers = { grpc-status = "14" } }"#,
+                true,
+            ),
             (r#"failure = "timeout""#, false),
             ("failure = \"circuit-open\"\nattempt = 0", false),
             (r#"failure = "retries-exceeded""#, false),

@@ -141,7 +141,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
         let call = call("1", Observers::default());
-        let attempt = Attempt::detached(&call);
+        let attempt = Attempt::detached(&call, None);
         let addresses = vec![address(&gone), address(&full), open];
         let begun = Instant::now();
         let made = race(addresses.clone(), Duration::from_secs(60), &attempt).await;

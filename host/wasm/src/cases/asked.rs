@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::case::{ComponentCase, Expect, Headers, kind};
-use crate::convert::header_value;
+use crate::convert::{header_value, version};
 
 /// The names that a guest sees where a case says nothing.
 const ROUTE: &str = "/";
@@ -57,7 +57,11 @@ impl AskedCase {
             .arrived(case.elapsed.map_or(Duration::ZERO, |elapsed| elapsed.0));
         let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into())
             .resumed(begun, history);
-        let outcome = if attempt == 0 { outcome } else { Attempt::detached(&call).finish(outcome) };
+        let outcome = if attempt == 0 {
+            outcome
+        } else {
+            Attempt::detached(&call, case.endpoint).finish(outcome)
+        };
         let slot = match (case.asked, &case.expect) {
             (Some(asked), _) => asked,
             (None, Expect { handled: Some(_), .. }) => Slot::HandleIf,
@@ -95,11 +99,11 @@ fn outcome(case: &ComponentCase) -> Result<Outcome> {
             }
             (None, None) => Vec::new(),
         };
-        return Ok(Ok(Response::new(
-            status,
-            headers(&response.headers)?,
-            ResponseBody::full(body),
-        )));
+        let mut body = ResponseBody::full(body);
+        if !response.trailers.is_empty() {
+            body.put_trailers(headers(&response.trailers)?);
+        }
+        return Ok(Ok(Response::new(status, headers(&response.headers)?, body)));
     }
     let failure = case.failure.unwrap_or(Failure::Other);
     let kind = kind(failure, case.failure_detail.as_deref()).context("no such failure")?;
@@ -125,6 +129,11 @@ fn head(case: &ComponentCase) -> Result<http::request::Parts> {
         .body(())
         .context("request")?;
     let (mut head, ()) = built.into_parts();
+    if let Some(word) = &request.protocol {
+        head.version = version(word).with_context(|| {
+            format!("request.protocol: expected HTTP/1.0, HTTP/1.1 or HTTP/2, found `{word}`")
+        })?;
+    }
     head.headers = headers(&request.headers)?;
     if !head.headers.contains_key(header::HOST) {
         head.headers.insert(header::HOST, authority.try_into().context("request.authority")?);

@@ -1,13 +1,13 @@
 //! A case made of what a component was asked in traffic, and said.
 
-use fusebox_resilience::{AttemptOutcome, Exchange, Response, Slot};
-use http::{HeaderMap, HeaderValue};
+use fusebox_resilience::{AttemptOutcome, Exchange, Response, ResponseBody, Slot};
+use http::{HeaderMap, HeaderValue, Version};
 
 use super::case::{
     CasePast, CaseRequest, CaseResponse, ComponentCase, Expect, ExpectedResponse, Headers, Values,
     millis,
 };
-use crate::convert::{text, text_of};
+use crate::convert::{protocol, text, text_of};
 
 /// Replaces the value of a secret.
 const REDACTED: &str = "(redacted)";
@@ -73,12 +73,14 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
             method: head.method.to_string(),
             scheme: head.uri.scheme_str().map(str::to_owned),
             authority: head.uri.authority().map(ToString::to_string),
+            protocol: (head.version != Version::HTTP_11).then(|| protocol(head.version).to_owned()),
             path: without_secrets(head.uri.path_and_query().map_or("/", |path| path.as_str())),
             headers: headers(
                 &seen.call.headers().map(|(name, value)| (name.clone(), value.clone())).collect(),
             ),
         },
         attempt: Some(seen.number()),
+        endpoint: seen.address(),
         elapsed: Some(millis(seen.call.elapsed())),
         remaining: seen.remaining().map(millis),
         route: Some(seen.call.route().to_string()),
@@ -97,11 +99,14 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
                     (None, Some(error.into_bytes().into_iter().map(char::from).collect()))
                 }
             };
+            let whole = Some(&response.body).filter(|body| body.is_peeked_whole(peeked));
+            let trailers = whole.and_then(ResponseBody::trailers).map(headers);
             case.response = Some(CaseResponse {
                 status,
                 headers: headers(&response.headers),
                 body,
                 body_bytes,
+                trailers: trailers.unwrap_or_default(),
             });
             status.to_string()
         }

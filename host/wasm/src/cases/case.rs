@@ -1,6 +1,7 @@
 //! What a case says: an exchange, and what is expected of the component.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fusebox_resilience::config::ConfigDuration;
@@ -31,6 +32,9 @@ pub(crate) struct ComponentCase {
     /// The attempts before, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) history: Vec<CasePast>,
+    /// The address that it reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoint: Option<SocketAddr>,
     /// Since the request arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) elapsed: Option<ConfigDuration>,
@@ -63,6 +67,9 @@ pub(crate) struct CaseRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) authority: Option<String>,
     pub(crate) path: String,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`; left out: HTTP/1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) protocol: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) headers: Headers,
 }
@@ -74,6 +81,7 @@ impl Default for CaseRequest {
             scheme: None,
             authority: None,
             path: "/".into(),
+            protocol: None,
             headers: Headers::new(),
         }
     }
@@ -91,6 +99,9 @@ pub(crate) struct CaseResponse {
     /// In place of `body`, what is no text: each byte one character, as in the contract's headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) body_bytes: Option<String>,
+    /// Behind the body, where a component may see all of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) trailers: Headers,
 }
 
 /// A header's values.

@@ -11,8 +11,9 @@ peek_body = "16KiB"
 
 [[case]]
 name = "everything that a case can say"
-response = { status = 200, headers = { content-type = "application/json" }, body = "{}" }
+response = { status = 200, headers = { a = "1" }, body = "{}", trailers = { b = "2" } }
 attempt = 3
+endpoint = "10.0.0.7:3001"
 history = [{ status = 503, elapsed = "12ms" }, { failure = "timeout", elapsed = "1s" }]
 elapsed = "2s"
 remaining = "3s"
@@ -26,6 +27,7 @@ method = "POST"
 scheme = "https"
 authority = "b:1"
 path = "/rpc?x=1"
+protocol = "HTTP/2"
 headers = { accept = "a", via = ["1", "2"] }
 
 [[case]]
@@ -38,7 +40,7 @@ expect = { declined = true }
 #[test]
 fn a_file_has_a_configuration_and_cases_with_their_lines() {
     let cases = from_toml(WHOLE).expect("it is right");
-    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 25]);
+    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 27]);
     let config = cases.config(Path::new("a.wasm")).expect("it is possible");
     assert_eq!(
         (config.settings["codes"].as_str(), config.peek().map(|peek| peek.bytes)),
@@ -136,6 +138,14 @@ fn mistakes_are_said_with_their_line() {
         (
             of_response("request = { path = 'x' }\nexpect = { handled = true }"),
             "2: `a`: request.path: expected one that",
+        ),
+        (
+            of_response("request = { protocol = 'h2' }\nexpect = { handled = true }"),
+            "2: `a`: request.protocol: expected HTTP/1.0, HTTP/1.1 or HTTP/2, found `h2`",
+        ),
+        (
+            of_response("endpoint = 'b:1'\nexpect = { handled = true }"),
+            "5: invalid socket address syntax",
         ),
         (
             of_response("attempt = 0\nhistory = [{ status = 503 }]\nexpect = { handled = true }"),

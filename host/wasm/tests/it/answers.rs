@@ -1,18 +1,19 @@
 //! What guests are told, and what becomes of what they say.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fusebox_dev::{handle_if, respond};
 use fusebox_resilience::config::ConfigSize;
 use fusebox_resilience::testing::{call, exchange};
 use fusebox_resilience::{
-    Attempt, Error, ErrorKind, Observers, Peek, Response, ResponseBody, Slot,
+    Answer, Attempt, Error, ErrorKind, Observers, Peek, Response, ResponseBody, Slot,
 };
 use fusebox_wasm::ComponentConfig;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
 use crate::guest::{Exports, guest, predicate, tells};
-use crate::support::{Seen, load, load_with};
+use crate::support::{Seen, body, load, load_with};
 
 /// The body of a guest that takes 5xx for failures.
 const SERVER_ERRORS: &str =
@@ -87,7 +88,7 @@ fn told_header(function: &str, name: &str, seen: Seen) -> String {
     let import = format!(
         r#"(import "attempt" "{function}" (func $ask (param i32 i32 i32))) (data $name "{name}")"#
     );
-    load(&tells(&import, &body)).tells(seen)
+    load_with(&tells(&import, &body), |config| config.peek_body = Some(ConfigSize(8))).tells(seen)
 }
 
 fn request() -> Seen {
@@ -178,6 +179,40 @@ fn a_guest_knows_whether_it_sees_the_whole_body() {
 }
 
 #[test]
+fn a_guest_sees_trailers_behind_a_body_of_which_it_sees_the_end() {
+    let ending = |body: &'static str| {
+        let mut seen = Seen::response(200, HeaderMap::new(), body);
+        let trailer = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("14"));
+        let response = seen.outcome.as_mut().expect("a response");
+        response.body.put_trailers(HeaderMap::from_iter([trailer]));
+        seen
+    };
+    assert_eq!(told_header("response-trailer", "Grpc-Status", ending("01234567")), "14");
+    assert_eq!(told_header("response-trailer", "grpc-message", ending("01234567")), "");
+    assert_eq!(told_header("response-trailer", "grpc-status", ending("012345678")), "");
+    assert_eq!(told_header("response-trailer", "grpc-status", response()), "");
+    assert_eq!(told_header("response-trailer", "grpc-status", ErrorKind::Timeout.into()), "");
+}
+
+#[test]
+fn a_guest_knows_how_the_request_came_and_where_it_went() {
+    let import = r#"(import "attempt" "endpoint" (func $ask (param i32)))"#;
+    let tested = load(&tells(import, "(call $ask (i32.const 12))"));
+    let told = |address: Option<SocketAddr>| {
+        let call = call("1", Observers::default());
+        let outcome = Attempt::detached(&call, address).finish(Err(ErrorKind::Timeout.into()));
+        let seen = exchange(&call, &outcome, Slot::Respond, None);
+        let Answer::Now(Some(response)) = tested.responder().respond(&seen) else {
+            panic!("it answers")
+        };
+        body(response)
+    };
+    assert_eq!(told(Some(SocketAddr::from(([10, 0, 0, 7], 3001)))), "10.0.0.7:3001");
+    assert_eq!(told(None), "");
+    assert_eq!(told_text("protocol", request()), "HTTP/1.1");
+}
+
+#[test]
 fn a_guest_reads_its_settings() {
     let imports =
         r#"(import "settings" "get" (func $get (param i32 i32 i32))) (data $name "busy-status")"#;
@@ -209,9 +244,9 @@ fn a_guest_knows_the_attempts_before() {
     let call = call("1", Observers::default());
     let response =
         Response::new(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new(), ResponseBody::empty());
-    let first = Attempt::detached(&call).finish(Ok(response));
+    let first = Attempt::detached(&call, None).finish(Ok(response));
     assert!(!tested.predicate().judge(&exchange(&call, &first, Slot::HandleIf, None)).is_handled());
-    let second = Attempt::detached(&call).finish(Err(Error::new(ErrorKind::Timeout)));
+    let second = Attempt::detached(&call, None).finish(Err(Error::new(ErrorKind::Timeout)));
     assert!(tested.predicate().judge(&exchange(&call, &second, Slot::HandleIf, None)).is_handled());
 }
 

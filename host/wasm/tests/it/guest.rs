@@ -32,13 +32,16 @@ const IMPORTS: &str = r#"
     (export "response-body" (func (param "offset" u32) (param "length" u32) (result (list u8))))
     (export "response-body-text" (func (result (option string))))
     (export "response-body-complete" (func (result bool)))
+    (export "response-trailer" (func (param "name" string) (result (option string))))
+    (export "protocol" (func (result string)))
+    (export "endpoint" (func (result (option string))))
   ))
   (import "fusebox:policy/settings@0.1.0" (instance $settings
     (export "get" (func (param "name" string) (result (option string))))
   ))
 "#;
 
-const ATTEMPT: [&str; 19] = [
+const ATTEMPT: [&str; 22] = [
     "route",
     "policy",
     "asked",
@@ -58,6 +61,9 @@ const ATTEMPT: [&str; 19] = [
     "response-body",
     "response-body-text",
     "response-body-complete",
+    "response-trailer",
+    "protocol",
+    "endpoint",
 ];
 
 /// Memory and an allocator, in a module of their own because lowered imports need them before the
