@@ -8,8 +8,8 @@ rust-version = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 export CARGO
 
 .DEFAULT_GOAL := help
-.PHONY: help run tour test quick policies policies-all build lint audit fuzz clients counts judges overload \
-	check release package bench clean needs python
+.PHONY: help run tour test quick policies policies-all build lint audit fuzz clients counts judges \
+	overload cache-tests check release package bench clean needs python
 
 help: ## List the targets (0 s)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ fuzz: needs ## Fuzz the HTTP/1.1 codec for twice FUZZ_SECONDS=60 (4 min; install
 judges: build ## How other servers read odd requests: docs/http1.md (8 min, then 2 min; installs)
 	tools/judges/install.sh
 	target/debug/judges
+
+cache-tests: build ## The HTTP Working Group's tests of caches (7 min, then 1 min; needs node, npm)
+	tools/cache-tests/run.sh
 
 clients: needs ## Real clients at work through fusebox (6 min, then 1 min; 1 GB of tools)
 	@tools/clients/install.sh
