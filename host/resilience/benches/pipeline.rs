@@ -1,22 +1,23 @@
 //! What does the seam cost? A call through 0 to 7 policies that do nothing, through each real one
-//! by itself, and through the four together, to an upstream that is ready at once. Everything is
-//! ready at once, so each call is a single poll: no runtime, no timer that fires.
+//! by itself, through the usual four and all eleven together, to an upstream that is ready at once.
+//! Everything is ready at once, so each call is a single poll: no runtime, no timer that fires.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::testing::{self, NoParts};
 use fusebox_resilience::{
-    Attempt, Call, CircuitBreakerConfig, FallbackConfig, Next, Observers, Outcome, Pipeline,
-    Policy, PolicyConfig, RespondConfig, Response, ResponseBody, RetryConfig, Scope, TimeoutConfig,
-    Upstream,
+    AdaptiveLimiterConfig, AdaptiveThrottlerConfig, Attempt, Budget, BulkheadConfig, CacheConfig,
+    Call, CircuitBreakerConfig, FallbackConfig, HedgeConfig, Next, Observers, Outcome, Pipeline,
+    Policy, PolicyConfig, RateLimiterConfig, Response, ResponseBody, RetryConfig, Scope,
+    TimeoutConfig, Upstream, clock,
 };
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
 /// Runs what is inside it, and nothing else.
 #[derive(Debug)]
@@ -37,30 +38,62 @@ impl Policy for Nothing {
 }
 
 /// Answers with this status at once.
-struct Ready(StatusCode);
+struct Ready {
+    status: StatusCode,
+    budget: Budget,
+}
+
+impl Ready {
+    fn with(status: StatusCode) -> Self {
+        Self { status, budget: Budget::of_upstream(Instant::now()) }
+    }
+}
 
 impl Upstream for Ready {
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
         let attempt = Attempt::begin(call, scope, &"service-b".into());
         Box::pin(async move {
-            attempt.finish(Ok(Response::new(self.0, HeaderMap::new(), ResponseBody::empty())))
+            attempt.finish(Ok(Response::new(self.status, HeaderMap::new(), ResponseBody::empty())))
         })
+    }
+
+    fn budget(&self) -> Option<&Budget> {
+        Some(&self.budget)
     }
 }
 
-/// Each with its defaults, from the outermost in.
+/// A policy as the file says it.
+fn policy<C: PolicyConfig>(text: &str) -> Arc<dyn Policy> {
+    let config: C = toml::from_str(text).expect("a configuration");
+    Arc::new(config.build(C::KIND.into(), &NoParts).expect("a sound policy"))
+}
+
+/// Each with its defaults as far as there are some, from the outermost in.
 fn policies() -> [Arc<dyn Policy>; 4] {
-    let respond = RespondConfig { status: Some(200), ..Default::default() };
-    let fallback = FallbackConfig { handle_if: None, respond }.build("fallback".into(), &NoParts);
-    let retry = RetryConfig::default().build("retry".into(), &NoParts);
-    let breaker = CircuitBreakerConfig::default().build("breaker".into(), &NoParts);
-    let timeout = TimeoutConfig { limit: ConfigDuration(Duration::from_secs(10)) }
-        .build("timeout".into(), &NoParts);
     [
-        Arc::new(fallback.expect("a sound fallback")),
-        Arc::new(retry.expect("a sound retry")),
-        Arc::new(breaker.expect("a sound breaker")),
-        Arc::new(timeout.expect("a sound timeout")),
+        policy::<FallbackConfig>("respond = { status = 200 }"),
+        policy::<RetryConfig>(""),
+        policy::<CircuitBreakerConfig>(""),
+        policy::<TimeoutConfig>("limit = \"10s\""),
+    ]
+}
+
+/// All kinds around each other, as they are recommended: ten, and a second timeout. The retries and
+/// hedges are within the upstream's budget.
+fn eleven() -> [Arc<dyn Policy>; 11] {
+    let [fallback, retry, breaker, timeout] = policies();
+    [
+        fallback,
+        policy::<CacheConfig>(""),
+        policy::<TimeoutConfig>("limit = \"60s\""),
+        retry,
+        policy::<HedgeConfig>("delay = \"1s\""),
+        breaker,
+        policy::<AdaptiveThrottlerConfig>(""),
+        policy::<RateLimiterConfig>("limit = 1000000\nper = \"1ms\""),
+        policy::<BulkheadConfig>("max_concurrency = 100"),
+        policy::<AdaptiveLimiterConfig>(""),
+        timeout,
     ]
 }
 
@@ -71,37 +104,47 @@ fn pipeline(criterion: &mut Criterion) {
     let _entered = runtime.enter();
     let call = testing::call("1", Observers::default());
     let mut group = criterion.benchmark_group("pipeline");
-    let mut measure = |id: BenchmarkId, policies: Vec<Arc<dyn Policy>>, status: StatusCode| {
-        let (pipeline, upstream) = (Pipeline::new(policies), Ready(status));
+    let mut measure = |id: BenchmarkId, policies: Vec<Arc<dyn Policy>>, upstream: Ready| {
+        let pipeline = Pipeline::new(policies);
         group.bench_function(id, |bencher| {
             bencher.iter(|| {
-                black_box(
-                    pipeline
-                        .execute(&call, &Scope::new(&upstream))
-                        .now_or_never()
-                        .expect("ready at once"),
-                )
+                // As a worker does it: in a turn, the time is read once.
+                clock::turn(|| {
+                    let outcome = pipeline.execute(&call, &Scope::new(&upstream)).now_or_never();
+                    black_box(outcome.expect("ready at once"))
+                })
             });
         });
     };
     for depth in [0, 1, 3, 5, 7] {
         let policies = (0..depth).map(|_| Arc::new(Nothing("nothing".into())) as _).collect();
-        measure(BenchmarkId::new("no-op policies", depth), policies, StatusCode::OK);
+        measure(BenchmarkId::new("no-op policies", depth), policies, Ready::with(StatusCode::OK));
     }
-    for policy in policies() {
+    for policy in eleven() {
+        // The second timeout costs what the first does.
+        if policy.kind() == "timeout" && policy.outline().limit != Some(Duration::from_secs(10)) {
+            continue;
+        }
         let id = BenchmarkId::new("only", policy.name());
-        measure(id, vec![policy], StatusCode::OK);
+        measure(id, vec![policy], Ready::with(StatusCode::OK));
     }
+    let kept = policy::<CacheConfig>("default_ttl = \"1h\"");
+    measure(BenchmarkId::new("only", "cache, a hit"), vec![kept], Ready::with(StatusCode::OK));
     let [fallback, ..] = policies();
     measure(
         BenchmarkId::new("only", "fallback, that answers a 503"),
         vec![fallback],
-        StatusCode::SERVICE_UNAVAILABLE,
+        Ready::with(StatusCode::SERVICE_UNAVAILABLE),
     );
     measure(
         BenchmarkId::from_parameter("fallback, retry, breaker, timeout"),
         policies().to_vec(),
-        StatusCode::OK,
+        Ready::with(StatusCode::OK),
+    );
+    measure(
+        BenchmarkId::from_parameter("all eleven"),
+        eleven().to_vec(),
+        Ready::with(StatusCode::OK),
     );
     group.finish();
 }
