@@ -47,13 +47,12 @@ use crate::observe::wall_clock;
 use balance::Balance;
 use endpoint::Endpoint;
 use flight::Flight;
-use shared::SharedUpstream;
+use shared::{SharedUpstream, UpstreamHandle};
 
 /// An upstream of one worker. A clone shares its connections.
 #[derive(Clone, Debug)]
 pub struct HttpUpstream {
-    /// The worker's own handle.
-    shared: Rc<Arc<SharedUpstream>>,
+    shared: Rc<UpstreamHandle>,
     /// In the order of the file.
     endpoints: Rc<[Endpoint]>,
     balance: Rc<Balance>,
@@ -68,7 +67,7 @@ impl HttpUpstream {
         Self {
             endpoints: endpoints.collect(),
             balance: Balance::new(config).into(),
-            shared: shared.into(),
+            shared: UpstreamHandle(shared).into(),
         }
     }
 

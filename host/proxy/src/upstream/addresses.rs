@@ -23,13 +23,16 @@ const KEPT: Duration = Duration::from_secs(30);
 /// others use them.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// In order; one at least.
+type AddressList = Arc<[SocketAddr]>;
+
 /// What is known of a name.
 #[derive(Debug, Default)]
 pub(super) struct KnownAddresses(Mutex<Option<LookedUp>>);
 
 #[derive(Debug)]
 struct LookedUp {
-    addresses: Arc<[SocketAddr]>,
+    addresses: AddressList,
     /// When they were looked up.
     at: Instant,
     /// From then on they are looked up again.
@@ -41,7 +44,7 @@ struct LookedUp {
 /// The addresses to try.
 pub(super) struct FoundAddresses {
     /// In order; one at least.
-    pub(super) list: Arc<[SocketAddr]>,
+    pub(super) list: AddressList,
     /// Looking the name up began to fail, or works again.
     pub(super) change: Option<LookupChange>,
 }
@@ -74,7 +77,7 @@ impl KnownAddresses {
         F: Future<Output = Result<Vec<SocketAddr>, Error>>,
     {
         let Some(old) = self.old_or_fresh() else {
-            let list: Arc<[SocketAddr]> = find().await?.into();
+            let list: AddressList = find().await?.into();
             self.keep(list.clone());
             return Ok(FoundAddresses { list, change: None });
         };
@@ -84,7 +87,7 @@ impl KnownAddresses {
         };
         let error = match timeout(PATIENCE, find()).await {
             Ok(Ok(found)) => {
-                let list: Arc<[SocketAddr]> = found.into();
+                let list: AddressList = found.into();
                 let change = self.keep(list.clone()).then_some(LookupChange::Works);
                 return Ok(FoundAddresses { list, change });
             }
@@ -105,7 +108,7 @@ impl KnownAddresses {
 
     /// What is known, if anything is: fresh, or too old, and the caller looks for others, while
     /// everybody else still uses it.
-    fn old_or_fresh(&self) -> Option<Result<Arc<[SocketAddr]>, Arc<[SocketAddr]>>> {
+    fn old_or_fresh(&self) -> Option<Result<AddressList, AddressList>> {
         let now = Instant::now();
         let mut known = self.lock();
         let known = known.as_mut()?;
@@ -117,7 +120,7 @@ impl KnownAddresses {
     }
 
     /// Returns whether looking it up had failed.
-    fn keep(&self, addresses: Arc<[SocketAddr]>) -> bool {
+    fn keep(&self, addresses: AddressList) -> bool {
         let at = Instant::now();
         let new = LookedUp { addresses, at, until: at + KEPT, is_failing: false };
         self.lock().replace(new).is_some_and(|old| old.is_failing)

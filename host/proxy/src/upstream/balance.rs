@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use fusebox_resilience::config::Problems;
-use fusebox_resilience::{Call, CallKey, Request};
+use fusebox_resilience::{Call, CallKey, Random, Request};
 
 use crate::config::{BalanceConfig, EndpointConfig, UpstreamConfig};
 
@@ -48,8 +48,8 @@ impl RoundRobinTurn {
         is_candidate: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         for _ in 0..=self.rounds {
-            for place in self.place.get()..endpoints.len() {
-                if endpoints[place].weight > self.round.get() && is_candidate(place) {
+            for (place, endpoint) in endpoints.iter().enumerate().skip(self.place.get()) {
+                if endpoint.weight > self.round.get() && is_candidate(place) {
                     self.place.set(place + 1);
                     return Some(place);
                 }
@@ -131,9 +131,10 @@ impl Balance {
     pub(super) fn new(config: &UpstreamConfig) -> Self {
         match &config.fleet.balance {
             BalanceConfig::LeastRequest => Self::LeastRequest,
-            BalanceConfig::RoundRobin => {
-                Self::RoundRobin(RoundRobinTurn::new(&config.endpoints, fastrand::f64()))
-            }
+            BalanceConfig::RoundRobin => Self::RoundRobin(RoundRobinTurn::new(
+                &config.endpoints,
+                Random::with_seed(fastrand::u64(..)).fraction(),
+            )),
             // Its problems are those of the file, and have been reported.
             BalanceConfig::Hash(key) => {
                 Self::Hash(key.clone().build("hash", &mut Problems::default()))

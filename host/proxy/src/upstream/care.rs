@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{EndpointEvent, Observers, Outcome};
+use fusebox_resilience::{EndpointEvent, Observers, Outcome, Random};
 use http::uri::PathAndQuery;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -67,7 +67,7 @@ impl EndpointCheck {
     async fn repeat(self, observers: Observers) {
         let config = self.shared.config.fleet.health.clone();
         // Not all at once.
-        sleep(config.interval.0.mul_f64(fastrand::f64())).await;
+        sleep(config.interval.0.mul_f64(Random::with_seed(fastrand::u64(..)).fraction())).await;
         loop {
             let checked = timeout(config.timeout.0, self.upstream.check(self.place, &self.path));
             let passed = match checked.await {

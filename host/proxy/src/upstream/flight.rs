@@ -1,7 +1,6 @@
 //! An attempt under way on one of several endpoints, and what it comes to for the endpoint.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fusebox_resilience::{
@@ -10,7 +9,7 @@ use fusebox_resilience::{
 };
 use tokio::time::Instant;
 
-use super::shared::{EndpointResult, SharedUpstream};
+use super::shared::{EndpointResult, UpstreamHandle};
 
 /// An attempt under way. Dropped before it has landed, it was cut.
 pub(super) struct Flight<'a> {
@@ -24,8 +23,7 @@ pub(super) struct Flight<'a> {
 
 /// Counts at its endpoint until it is dropped.
 struct InFlight {
-    /// The worker's own handle: counting who has the shared one would make workers contend.
-    shared: Rc<Arc<SharedUpstream>>,
+    shared: Rc<UpstreamHandle>,
     place: usize,
 }
 
@@ -36,7 +34,7 @@ impl Drop for InFlight {
 }
 
 impl<'a> Flight<'a> {
-    pub(super) fn begin(shared: &Rc<Arc<SharedUpstream>>, place: usize, call: &'a Call) -> Self {
+    pub(super) fn begin(shared: &Rc<UpstreamHandle>, place: usize, call: &'a Call) -> Self {
         shared.begin(place);
         let at = Some(InFlight { shared: shared.clone(), place });
         Self { call, begun: clock::now(), starved: call.starved().time, at }

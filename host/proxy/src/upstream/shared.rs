@@ -1,5 +1,6 @@
 //! What all workers know of an upstream.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +35,18 @@ pub struct SharedUpstream {
     /// An endpoint was ejected.
     ejected: Notify,
     since: Instant,
+}
+
+/// A worker's own handle: if each attempt counted in the shared one, workers would contend.
+#[derive(Debug)]
+pub(super) struct UpstreamHandle(pub(super) Arc<SharedUpstream>);
+
+impl Deref for UpstreamHandle {
+    type Target = SharedUpstream;
+
+    fn deref(&self) -> &SharedUpstream {
+        &self.0
+    }
 }
 
 /// What is known of an endpoint; what each choice looks at is not behind the lock.

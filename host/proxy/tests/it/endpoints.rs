@@ -5,10 +5,11 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fusebox_dev::{ClosedDoor, Ends, Origin, OriginConnection, Ran, answer, eventually, get, ok};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::cli::{config, directory};
 use crate::support::{Proxy, fusebox, verdict};
