@@ -2,6 +2,7 @@
 
 mod client;
 mod conformance;
+mod floods;
 mod limits;
 #[cfg(target_os = "linux")]
 mod neighbours;

@@ -197,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
     /// All that has come has been looked at: what is missing, `h2` has refused by itself.
     fn count_refused(&mut self) {
         let link = self.session.link();
-        if link.is_blocked() || link.has_more() {
+        if link.is_blocked() {
             return;
         }
         let refused = link.opened().saturating_sub(self.accepted);

@@ -724,6 +724,12 @@ fn header_compression() {
         case("5.1: an index cut off", &[indexed(&[0xff])], broken),
         case("5.2: a string longer than its block", &[indexed(&[0x40, 1, b'a', 9, b'1'])], broken),
         case(
+            "5.2: Huffman: 7 bits of padding",
+            // 1, 3, 4: 00001, 011001, 011010.
+            &[indexed(&[0x40, 1, b'a', 0x83, 0x0b, 0x2d, 0x7f])],
+            Answers(1, 200),
+        ),
+        case(
             "5.2: Huffman: more than 7 bits of padding",
             &[indexed(&[0x40, 1, b'a', 0x82, 0x07, 0xff])],
             broken,

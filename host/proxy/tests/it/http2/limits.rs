@@ -218,6 +218,22 @@ fn a_body_that_comes_too_slowly_is_a_408_and_the_other_streams_go_on() {
     }
 }
 
+#[test]
+fn a_long_frame_that_comes_slowly_enough_is_no_silence() {
+    let origin = Origin::answering([ok("")]);
+    let proxy = limited(&origin, "body_timeout = '600ms'\nmin_rate = 0");
+    let mut wire = begun(&proxy);
+    wire.send(RawFrame::post(1).bytes());
+    // Each byte comes well within the limit, the whole frame does not.
+    let data = RawFrame::data(1, vec![b'x'; 15], true).bytes();
+    wire.send(&data[..9]);
+    for byte in &data[9..] {
+        wire.send([*byte]);
+        pause(Duration::from_millis(100));
+    }
+    assert_eq!(wire.frame_of(kind::HEADERS).status(), 200);
+}
+
 // ===== slow readers =====
 
 #[test]
