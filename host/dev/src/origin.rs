@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use rustls::ServerConfig;
+
 use crate::message::Message;
 use crate::wait::lock;
 use crate::wire::Wire;
@@ -14,6 +16,7 @@ use crate::wire::Wire;
 #[derive(Debug)]
 pub struct Origin {
     address: SocketAddr,
+    is_secured: bool,
     shared: Arc<OriginState>,
 }
 
@@ -73,8 +76,25 @@ impl Origin {
         listener: TcpListener,
         serve: impl Fn(&mut OriginConnection) + Send + Sync + 'static,
     ) -> Self {
-        let origin =
-            Self { address: listener.local_addr().expect("an address"), shared: Arc::default() };
+        Self::listening(listener, None, serve)
+    }
+
+    /// The same over TLS. A connection whose handshake fails is not served.
+    pub fn secured(
+        config: ServerConfig,
+        serve: impl Fn(&mut OriginConnection) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::listening(listener, Some(Arc::new(config)), serve)
+    }
+
+    fn listening(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        serve: impl Fn(&mut OriginConnection) + Send + Sync + 'static,
+    ) -> Self {
+        let address = listener.local_addr().expect("an address");
+        let origin = Self { address, is_secured: tls.is_some(), shared: Arc::default() };
         let (shared, serve) = (origin.shared.clone(), Arc::new(serve));
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
@@ -82,10 +102,17 @@ impl Origin {
                     break;
                 }
                 *lock(&shared.connections) += 1;
-                let mut connection =
-                    OriginConnection { wire: Wire::new(stream), shared: shared.clone() };
-                let serve = serve.clone();
-                thread::spawn(move || serve(&mut connection));
+                let (shared, serve, tls) = (shared.clone(), serve.clone(), tls.clone());
+                thread::spawn(move || {
+                    let wire = Wire::new(stream);
+                    let wire = match &tls {
+                        Some(tls) => wire.secured(tls).ok(),
+                        None => Some(wire),
+                    };
+                    if let Some(wire) = wire {
+                        serve(&mut OriginConnection { wire, shared });
+                    }
+                });
             }
         });
         origin
@@ -131,7 +158,8 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.address)
+        let scheme = if self.is_secured { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.address)
     }
 }
 

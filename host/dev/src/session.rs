@@ -54,6 +54,21 @@ impl Session {
         }
     }
 
+    /// Sends a message of TLS itself that carries nothing.
+    pub(crate) fn refresh(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        match self {
+            Self::Client(session) => {
+                session.refresh_traffic_keys().map_err(io::Error::other)?;
+                session.complete_io(stream)?;
+            }
+            Self::Server(session) => {
+                session.refresh_traffic_keys().map_err(io::Error::other)?;
+                session.complete_io(stream)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn read(&mut self, buffer: &mut [u8], stream: &mut TcpStream) -> io::Result<usize> {
         match self {
             Self::Client(session) => Stream::new(&mut **session, stream).read(buffer),

@@ -70,6 +70,13 @@ impl Wire {
         self.session.as_ref().expect("a connection over TLS")
     }
 
+    /// Sends a message of TLS itself, which is no data.
+    #[track_caller]
+    pub fn refresh(&mut self) {
+        let session = self.session.as_mut().expect("a connection over TLS");
+        session.refresh(&mut self.stream).expect("the other side takes it");
+    }
+
     /// Our end of the connection.
     pub fn address(&self) -> SocketAddr {
         self.stream.local_addr().expect("a socket")

@@ -211,7 +211,7 @@ impl Admin {
             .running
             .budget_uses()
             .map(|(name, status)| BudgetSample { name: name.into(), status });
-        let certificates = self.running.tls.iter().flat_map(|tls| tls.certificates());
+        let certificates = self.running.certificates();
         let certificates = certificates
             .map(|CertificateStatus { file, until, .. }| CertificateSample { file, until });
         let ServerLoad { places, calls, .. } = &self.load;

@@ -26,7 +26,8 @@ use crate::priority::PriorityRules;
 use crate::route::{OtherUpstream, Route, RouteMatch, RouteTable};
 use crate::route_review::{RouteReview, by_remark};
 use crate::running::{PoliciesByName, Running};
-use crate::tls::ListenerTls;
+use crate::tls::{ListenerTls, UpstreamTls};
+use crate::upstream::shared::SharedUpstream;
 
 /// What a token should have at least, in bytes.
 const SHORTEST_TOKEN: usize = 16;
@@ -222,7 +223,7 @@ impl<'a> Compilation<'a> {
         of_policy.peek().is_some() && of_policy.all(|route| route.grpc)
     }
 
-    fn routes(&self, policies: &PoliciesByName) -> RouteTable {
+    fn routes(&mut self, policies: &PoliciesByName) -> RouteTable {
         let config = self.config;
         let mut upstreams: Vec<Arc<UpstreamConfig>> = Vec::new();
         let mut known: HashMap<&UpstreamConfig, usize> = HashMap::new();
@@ -270,6 +271,11 @@ impl<'a> Compilation<'a> {
             Some(OtherUpstream { name: name.into(), pipeline, upstream: place_of(upstream) })
         });
         let others = others.collect();
+        let upstreams = upstreams.into_iter().map(|upstream| {
+            let tls = self.upstream_tls(&upstream);
+            SharedUpstream::new(upstream).with_tls(tls)
+        });
+        let upstreams = upstreams.collect();
         RouteTable::new(routes, upstreams, self.priority()).with_others(others)
     }
 
@@ -407,6 +413,40 @@ impl<'a> Compilation<'a> {
                 self.problems(path, problems);
                 None
             }
+        }
+    }
+
+    /// Reads the certificates of an upstream that speaks TLS.
+    fn upstream_tls(&mut self, upstream: &UpstreamConfig) -> Option<Arc<UpstreamTls>> {
+        if !upstream.is_secure() {
+            return None;
+        }
+        let path = self.place_of(upstream);
+        let config = upstream.settings.tls.clone().unwrap_or_default();
+        match UpstreamTls::load(&config, self.directory) {
+            Ok(tls) => {
+                for Problem { path: key, message } in tls.warnings() {
+                    self.warn(&format!("{path}.tls.{key}"), message);
+                }
+                Some(Arc::new(tls))
+            }
+            Err(problems) => {
+                self.problems(&format!("{path}.tls"), problems);
+                None
+            }
+        }
+    }
+
+    /// Where an upstream is declared: by its name, or by the first route whose own it is.
+    fn place_of(&self, upstream: &UpstreamConfig) -> String {
+        let is_own = |route: &RouteConfig| match &route.upstream {
+            RouteUpstream::Own(own) => **own == *upstream,
+            RouteUpstream::Named(_) => false,
+        };
+        let route = || self.config.routes.iter().find(|(_, route)| is_own(route));
+        match &upstream.name {
+            Some(name) => format!("upstreams.{name}"),
+            None => route().map_or_else(String::new, |(at, _)| format!("routes[{at}].upstream")),
         }
     }
 

@@ -29,7 +29,7 @@ pub use tables::{
     AdminAddress, AdminConfig, CodeCacheConfig, ForwardedHeaders, ListenerConfig, LogConfig,
     PathRule, PriorityConfig,
 };
-pub use tls::{CertificateFiles, ClientAuth, ListenerTlsConfig, TlsVersion};
+pub use tls::{CertificateFiles, ClientAuth, ListenerTlsConfig, TlsVersion, UpstreamTlsConfig};
 pub use upstream::{
     EndpointConfig, EndpointSettings, EndpointUrl, FleetSettings, HostHeader, RouteUpstream,
     UpstreamConfig, UpstreamSettings,

@@ -18,7 +18,7 @@ use crate::read::read;
 use crate::running::Running;
 use crate::server::{Server, WorkerContext, WorkerLost, bind};
 use crate::sockets;
-use crate::tls;
+use crate::tls::{self, Reloads};
 use crate::upstream::care::look_after;
 use crate::watch::watch;
 
@@ -109,9 +109,13 @@ impl Proxy {
                 metrics.announce_policy(&route.name, &**policy);
             }
         }
-        if let Some(tls) = tls {
-            metrics.announce_tls(tls.file_names().iter().map(String::as_str));
+        if tls.is_some() {
+            metrics.announce_handshakes();
         }
+        let files = routes.tls().flat_map(|tls| tls.file_names());
+        tls.iter().flat_map(|tls| tls.file_names()).chain(files).for_each(|file| {
+            metrics.announce_certificate(&file);
+        });
         components.status().iter().for_each(|status| metrics.announce_component(&status.name));
 
         let workers =
@@ -150,7 +154,10 @@ impl Proxy {
             spawn_local(watch(running.components.clone())),
             spawn_local(look_after(upstreams, watching.clone())),
         ];
-        tasks.extend(running.tls.clone().map(|tls| spawn_local(tls::watch(tls, watching))));
+        let listener = running.tls.iter().map(|tls| tls.clone() as Arc<dyn Reloads>);
+        let upstreams = running.routes.tls().map(|tls| tls.clone() as Arc<dyn Reloads>);
+        let certificates = listener.chain(upstreams).collect();
+        tasks.push(spawn_local(tls::watch(certificates, watching)));
         let tasks = Tasks(tasks);
         let is_secure = running.tls.is_some();
         log.line(Level::Info, "listening", |line| {

@@ -14,7 +14,8 @@ use socket2::SockAddr;
 
 use crate::compile;
 use crate::config::{
-    AdminAddress, Config, ConfigError, ConfigFile, Document, PriorityConfig, independent,
+    AdminAddress, Config, ConfigError, ConfigFile, Document, PriorityConfig, RouteUpstream,
+    independent,
 };
 
 /// The largest configuration, in bytes. (Ten thousand routes need less than 2 MiB.)
@@ -92,6 +93,7 @@ fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     let mut errors = compile::policy_errors(file);
     errors.extend(listeners(file));
     errors.extend(client_auth(file));
+    errors.extend(upstream_tls(file));
     errors.extend(priority(file));
     errors.extend(routes(file, wrong));
     errors.extend(fallback_loops(file));
@@ -132,6 +134,28 @@ fn client_auth(file: &ConfigFile) -> Option<ConfigError> {
     };
     let message = "needs `client_ca`: a file with the certificates of those who sign clients'";
     Some(file.places.error(&format!("listener.tls.{key}"), message))
+}
+
+/// Checks that what is said of TLS to an upstream goes together.
+fn upstream_tls(file: &ConfigFile) -> Vec<ConfigError> {
+    let config = &file.config;
+    let named = config.upstreams.iter();
+    let named = named.map(|(name, upstream)| (format!("upstreams.{name}"), upstream));
+    let own = config.routes.iter().filter_map(|(at, route)| match &route.upstream {
+        RouteUpstream::Own(own) => Some((format!("routes[{at}].upstream"), &**own)),
+        RouteUpstream::Named(_) => None,
+    });
+    let wrong = named.chain(own).filter_map(|(path, upstream)| {
+        let tls = upstream.settings.tls.as_ref()?;
+        let (key, message) = match (&tls.cert, &tls.key) {
+            _ if !upstream.is_secure() => ("", "needs a URL that begins with `https://`"),
+            (Some(_), None) => (".cert", "needs `key`: the file with its private key"),
+            (None, Some(_)) => (".key", "needs `cert`: the file with its certificate"),
+            _ => return None,
+        };
+        Some(file.places.error(&format!("{path}.tls{key}"), message))
+    });
+    wrong.collect()
 }
 
 /// Checks that the two listeners have different addresses, and that a Unix socket can have its

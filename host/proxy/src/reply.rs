@@ -138,6 +138,7 @@ impl Refusal {
                 | ErrorKind::Unroutable
                 | ErrorKind::TlsProtocolError
                 | ErrorKind::TlsCertificateError
+                | ErrorKind::TlsAlertReceived
                 | ErrorKind::ConnectionTerminated
                 | ErrorKind::ProtocolError
                 | ErrorKind::RetriesExceeded => StatusCode::BAD_GATEWAY,
@@ -169,6 +170,7 @@ impl Refusal {
                 | ErrorKind::ConnectionTimeout
                 | ErrorKind::TlsProtocolError
                 | ErrorKind::TlsCertificateError
+                | ErrorKind::TlsAlertReceived
                 | ErrorKind::ConnectionTerminated
                 | ErrorKind::CircuitOpen
                 | ErrorKind::BudgetExceeded

@@ -14,8 +14,8 @@ use std::time::Duration;
 use fusebox_resilience::{Pipeline, PriorityClass, ReplayLimit};
 use http::Method;
 
-use crate::config::UpstreamConfig;
 use crate::priority::PriorityRules;
+use crate::tls::UpstreamTls;
 use crate::upstream::shared::SharedUpstream;
 use index::Index;
 
@@ -73,13 +73,13 @@ impl RouteTable {
     /// A table of routes that take different requests.
     pub fn new(
         mut routes: Vec<Route>,
-        upstreams: Vec<Arc<UpstreamConfig>>,
+        upstreams: Vec<SharedUpstream>,
         priority: Option<PriorityRules>,
     ) -> Self {
         routes.sort_by_key(|route| route.matches.rank());
         let index =
             (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
-        let upstreams = upstreams.into_iter().map(|config| Arc::new(SharedUpstream::new(config)));
+        let upstreams = upstreams.into_iter().map(Arc::new);
         let (upstreams, others) = (upstreams.collect(), Box::default());
         Self { routes: routes.into(), index, upstreams, priority, others }
     }
@@ -88,6 +88,11 @@ impl RouteTable {
     #[must_use]
     pub fn with_others(self, others: Vec<OtherUpstream>) -> Self {
         Self { others: others.into(), ..self }
+    }
+
+    /// TLS of each upstream that speaks it.
+    pub fn tls(&self) -> impl Iterator<Item = &Arc<UpstreamTls>> {
+        self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref())
     }
 
     /// The upstreams that fallbacks ask.

@@ -9,7 +9,7 @@ use fusebox_wasm::Components;
 use tokio::time::Instant;
 
 use crate::route::RouteTable;
-use crate::tls::ListenerTls;
+use crate::tls::{CertificateStatus, ListenerTls};
 
 /// Policies by name.
 pub type PoliciesByName = BTreeMap<Arc<str>, Arc<dyn Policy>>;
@@ -30,6 +30,13 @@ pub struct Running {
 }
 
 impl Running {
+    /// The certificates in use: those for clients, and those that upstreams are shown.
+    pub fn certificates(&self) -> impl Iterator<Item = CertificateStatus> {
+        let listener = self.tls.iter().flat_map(|tls| tls.certificates());
+        let upstreams = self.routes.tls();
+        listener.chain(upstreams.filter_map(|tls| tls.certificate()))
+    }
+
     /// The declared budgets by name, and those of upstreams by the upstream's, as they are used
     /// now.
     pub fn budget_uses(&self) -> impl Iterator<Item = (&str, BudgetStatus)> {

@@ -2,11 +2,15 @@
 
 mod failure;
 mod listener;
+mod pair;
 mod pem;
 mod provider;
+mod upstream;
 mod watch;
 
 pub(crate) use failure::TlsFailure;
 pub(crate) use listener::HTTP_2;
-pub use listener::{CertificateStatus, ListenerTls};
-pub(crate) use watch::watch;
+pub use listener::ListenerTls;
+pub use pair::CertificateStatus;
+pub use upstream::UpstreamTls;
+pub(crate) use watch::{Reloads, watch};

@@ -28,6 +28,7 @@ mod load;
 mod message;
 mod pool;
 pub(crate) mod reached;
+mod secured;
 pub(crate) mod shared;
 mod stream;
 

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use crate::route::Route;
 use crate::running::Running;
 use crate::server::ServerLoad;
-use crate::tls::ListenerTls;
 use crate::upstream::shared::{EndpointStanding, EndpointStatus, SharedUpstream};
 
 /// Routes in the order in which they are tried; policies and components by name.
@@ -33,7 +32,7 @@ pub(super) fn of(running: &Running, load: &ServerLoad, is_ready: bool) -> Value 
         "policies": policies(running),
         "budgets": Value::Object(budgets.collect()),
         "components": components(running),
-        "certificates": running.tls.as_ref().map(|tls| certificates(tls)),
+        "certificates": certificates(running),
     })
 }
 
@@ -48,8 +47,8 @@ fn route(running: &Running, route: &Route) -> Value {
     })
 }
 
-fn certificates(tls: &ListenerTls) -> Value {
-    let certificates = tls.certificates().into_iter().map(|certificate| {
+fn certificates(running: &Running) -> Value {
+    let certificates = running.certificates().map(|certificate| {
         json!({
             "file": certificate.file,
             "subject": certificate.subject,

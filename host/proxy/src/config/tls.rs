@@ -1,10 +1,10 @@
-//! `[listener.tls]`.
+//! `[listener.tls]`, and `tls` of an upstream.
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::table::{Keys, table};
+use super::table::{Keys, defaults, table};
 use super::values;
 
 table! {
@@ -40,8 +40,43 @@ table! {
     }
 }
 
+table! {
+    /// `tls` of an upstream: how it is asked over TLS.
+    #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+    pub struct UpstreamTlsConfig {
+        /// The file with the certificates of those who may sign the upstream's. Default: those
+        /// whom the system trusts.
+        pub ca: Option<PathBuf> = parsed(values::file),
+        /// The file with the certificate that the upstream is shown. Default: none.
+        pub cert: Option<PathBuf> = parsed(values::file),
+        /// The file with its private key.
+        pub key: Option<PathBuf> = parsed(values::file),
+        /// The name that the upstream's certificate has to be for, and that it is asked for.
+        /// Default: the host in the URL.
+        pub server_name: Option<String> = parsed(values::server_name),
+        /// Whether the upstream's certificate is looked at.
+        pub verify: bool = or(true),
+        /// The oldest version of TLS: `1.2` or `1.3`.
+        pub min_version: TlsVersion = or(TlsVersion::V12),
+    }
+}
+
+impl Default for UpstreamTlsConfig {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl UpstreamTlsConfig {
+    /// The certificate that the upstream is shown.
+    pub fn certificate(&self) -> Option<CertificateFiles> {
+        let (cert, key) = (self.cert.clone()?, self.key.clone()?);
+        Some(CertificateFiles { cert, key })
+    }
+}
+
 /// A version of TLS.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[serde(rename = "1.2")]

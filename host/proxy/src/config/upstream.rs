@@ -12,6 +12,7 @@ use super::balance::BalanceConfig;
 use super::health::HealthConfig;
 use super::table::{Keys, Reader, Table as _, defaults, is_name, table};
 use super::tables::{HEAD, SHORTEST};
+use super::tls::UpstreamTlsConfig;
 use super::words::found;
 use crate::deadline::DeadlineHeader;
 use crate::headers;
@@ -45,6 +46,9 @@ table! {
         pub max_idle: usize = at_most(1024, 1_000_000),
         /// The largest response head.
         pub max_header: ConfigSize = within(ConfigSize::kib(64), HEAD),
+        /// How endpoints are asked whose URL begins with `https`. Default: their certificates have
+        /// to be for their names, by those whom the system trusts.
+        pub tls: Option<UpstreamTlsConfig> = optional_table(),
     }
 }
 
@@ -126,6 +130,11 @@ impl UpstreamConfig {
             settings: defaults(),
             policies: Vec::new(),
         }
+    }
+
+    /// Whether TLS is spoken by any of its endpoints.
+    pub fn is_secure(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.url.is_secure)
     }
 
     /// Its name, or else its URL.
@@ -232,7 +241,10 @@ impl RouteUpstream {
                 return match found {
                     Ok(()) => Some(Self::Named(text.to_owned())),
                     Err(unknown) => {
-                        reader.error(path, format!("{unknown}; a URL begins with `http://`"));
+                        reader.error(
+                            path,
+                            format!("{unknown}; a URL begins with `http://` or `https://`"),
+                        );
                         None
                     }
                 };
@@ -255,7 +267,7 @@ impl RouteUpstream {
     }
 }
 
-/// The URL of an upstream: `http://host[:port][/base]`.
+/// The URL of an upstream: `http://host[:port][/base]`, or the same with `https`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointUrl {
     /// The URL, as the file has it.
@@ -264,6 +276,8 @@ pub struct EndpointUrl {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Whether TLS is spoken there.
+    pub is_secure: bool,
     /// Host and port, as in a Host header.
     authority: HeaderValue,
     /// The path in front of the paths of requests, without a slash at its end.
@@ -283,18 +297,16 @@ impl EndpointUrl {
     /// It has another form. The message says which one is expected.
     pub fn parse(url: &str) -> Result<Self, String> {
         let wrong =
-            |what: &str| format!("expected `http://host[:port][/base]`, found `{url}`{what}");
+            |what: &str| format!("expected `http[s]://host[:port][/base]`, found `{url}`{what}");
         let uri: Uri = url.parse().map_err(|_| {
             let needs_brackets = url.contains("::") && !url.contains('[');
             wrong(if needs_brackets { ": an IPv6 address needs brackets" } else { "" })
         })?;
-        match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(scheme) if *scheme == Scheme::HTTPS => {
-                return Err(wrong(": TLS to upstreams is not there yet"));
-            }
+        let is_secure = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
             _ => return Err(wrong("")),
-        }
+        };
         let authority = uri.authority().ok_or_else(|| wrong(""))?;
         if authority.as_str().contains('@') {
             return Err("must not contain a user name".to_owned());
@@ -310,7 +322,8 @@ impl EndpointUrl {
         Ok(Self {
             url: url.to_owned(),
             host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 }),
+            is_secure,
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| wrong(""))?,
             base: uri.path().trim_end_matches('/').to_owned(),
         })
@@ -342,10 +355,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_http_url_is_refused() {
+    fn what_is_no_http_url_is_refused() {
         for wrong in [
             "127.0.0.1:3001",
-            "https://b",
             "http://",
             "http://user@b/",
             "http://b/?x",
@@ -359,5 +371,8 @@ mod tests {
             assert!(EndpointUrl::parse(wrong).is_err(), "{wrong}");
         }
         assert_eq!(&*EndpointUrl::parse("http://[::1]:3001").unwrap().host, "::1");
+        let port = |url| EndpointUrl::parse(url).map(|url| (url.port, url.is_secure));
+        assert_eq!(port("http://b"), Ok((80, false)));
+        assert_eq!(port("https://b/base"), Ok((443, true)));
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use http::uri::Authority;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 
 use crate::observe::NO_ROUTE;
 
@@ -101,6 +102,14 @@ pub(super) fn route_name(name: &str) -> Result<String, String> {
         return Err(format!("`{NO_ROUTE}` is the name for requests that no route takes"));
     }
     Ok(name.to_owned())
+}
+
+/// Checks a name that a certificate can be for.
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    let parsed = ServerName::try_from(text);
+    parsed.map(|_| text.to_owned()).map_err(|_| {
+        format!("expected a name or an address, such as \"b.example\", found `{text}`")
+    })
 }
 
 /// Checks the name of a file.

@@ -323,8 +323,8 @@ impl Metrics {
         of(&self.excused, [("component", component.into())]);
     }
 
-    /// Makes the series of handshakes and of certificates' files appear, at 0.
-    pub fn announce_tls<'a>(&self, files: impl IntoIterator<Item = &'a str>) {
+    /// Makes the series of handshakes appear, at 0.
+    pub fn announce_handshakes(&self) {
         for version in TLS_VERSIONS {
             for is_resumed in [false, true] {
                 of(&self.handshakes, handshake_labels(version, is_resumed));
@@ -333,11 +333,13 @@ impl Metrics {
         for reason in HandshakeFailure::ALL {
             of(&self.handshakes_failed, [("reason", reason.name().into())]);
         }
-        for file in files {
-            for result in ["replaced", "rejected"] {
-                let labels = [("file", file.to_owned().into()), ("result", result.into())];
-                of(&self.certificates, labels);
-            }
+    }
+
+    /// Makes the series of a file of certificates appear, at 0.
+    pub fn announce_certificate(&self, file: &str) {
+        for result in ["replaced", "rejected"] {
+            let labels = [("file", file.to_owned().into()), ("result", result.into())];
+            of(&self.certificates, labels);
         }
     }
 

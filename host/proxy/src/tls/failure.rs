@@ -107,10 +107,12 @@ impl fmt::Display for Flaw<'_> {
             CertificateError::BadSignature => f.write_str("has a wrong signature"),
             CertificateError::NotValidForName => f.write_str("is for another name"),
             CertificateError::NotValidForNameContext { expected, presented } => {
-                let names = presented.join(", ");
-                let (expected, names) =
-                    (expected.to_str(), if names.is_empty() { "no name" } else { &names });
-                write!(f, "is not for {expected}, but for {names}")
+                write!(f, "is not for {}, but for ", expected.to_str())?;
+                // As in `DnsName("b.example")`.
+                let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name));
+                let names: Vec<_> = names.collect();
+                f.write_str(if names.is_empty() { "nothing" } else { "" })?;
+                f.write_str(&names.join(", "))
             }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 f.write_str("is for another purpose")

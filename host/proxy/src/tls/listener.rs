@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use fusebox_resilience::config::Problem;
 use rustls::crypto::ring;
@@ -17,11 +16,11 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::pair::{CertificatePair, CertificateStatus};
 use super::pem::PemFile;
 use super::provider::{provider, versions};
-use crate::certificate::CertificateFacts;
-use crate::config::{CertificateFiles, ClientAuth, ListenerTlsConfig, TlsVersion};
-use crate::observe::wall_clock;
+use super::watch::{Rejected, Reloads, Replaced};
+use crate::config::{ClientAuth, ListenerTlsConfig, TlsVersion};
 
 /// What a connection may speak above TLS, the preferred one first (RFC 7301). Whatever is added
 /// here is offered to clients; `serve_secured` in `server/accepted.rs` knows what was chosen.
@@ -61,35 +60,6 @@ struct Loaded {
 struct ClientAuthority {
     file: PathBuf,
     auth: ClientAuth,
-}
-
-/// A certificate with its key.
-#[derive(Debug)]
-struct CertificatePair {
-    files: CertificateFiles,
-    key: Arc<CertifiedKey>,
-    facts: CertificateFacts,
-}
-
-/// A certificate in use, to be shown.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CertificateStatus {
-    /// Its file, as the configuration names it.
-    pub file: String,
-    /// Its subject, as in `CN=b`.
-    pub subject: String,
-    /// The hosts that it is for.
-    pub hosts: Vec<String>,
-    /// Until when it is valid.
-    pub until: SystemTime,
-}
-
-/// Which of the files are read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TlsPart {
-    /// The certificate of this place, and its key.
-    Pair(usize),
-    ClientAuthority,
 }
 
 impl ListenerTls {
@@ -141,12 +111,9 @@ impl ListenerTls {
 
     /// What is valid and probably not intended.
     pub(crate) fn warnings(&self) -> Vec<Problem> {
-        let now = wall_clock::now();
         let loaded = self.loaded();
         let remarks = loaded.pairs.iter().enumerate().filter_map(|(at, pair)| {
-            let remark = pair.facts.remark(now)?;
-            let message = format!("`{}` {remark}", pair.files.cert.display());
-            Some(Problem { path: format!("certificates[{at}].cert"), message })
+            Some(Problem { path: format!("certificates[{at}].cert"), message: pair.remark()? })
         });
         remarks.collect()
     }
@@ -178,47 +145,14 @@ impl ListenerTls {
         certificates.chain(clients).collect()
     }
 
-    /// The files of each part.
-    pub(super) fn files(&self) -> Vec<(TlsPart, Vec<PathBuf>)> {
-        let loaded = self.loaded();
-        let pairs = loaded.pairs.iter().enumerate().map(|(at, pair)| {
-            let CertificateFiles { cert, key } = &pair.files;
-            (TlsPart::Pair(at), vec![self.directory.join(cert), self.directory.join(key)])
-        });
-        let clients = self.clients.iter();
-        let clients =
-            clients.map(|it| (TlsPart::ClientAuthority, vec![self.directory.join(&it.file)]));
-        pairs.chain(clients).collect()
-    }
-
-    /// Reads the files of a part again, and uses what they have from now on. `None`: that is in use
-    /// already.
-    ///
-    /// # Errors
-    /// It can't be used, and what was in use stays: the file, and why.
-    pub(super) fn reload(&self, part: TlsPart) -> Result<Option<Replaced>, Rejected> {
-        match part {
-            TlsPart::Pair(at) => self.reload_pair(at),
-            TlsPart::ClientAuthority => self.reload_authorities(),
-        }
-    }
-
     fn reload_pair(&self, at: usize) -> Result<Option<Replaced>, Rejected> {
-        let files = self.loaded().pairs[at].files.clone();
-        let file = files.cert.display().to_string();
-        let rejected = |reason| Rejected { file: file.clone(), reason };
-        let pair = CertificatePair::load(&files, &self.directory)
-            .map_err(|(_, reason)| rejected(reason))?;
         let mut loaded = self.loaded();
-        if loaded.pairs[at].key.cert == pair.key.cert {
-            return Ok(None);
-        }
-        if pair.facts.is_over(wall_clock::now()) {
-            let remark = pair.facts.remark(wall_clock::now()).unwrap_or_default();
-            return Err(rejected(format!("`{file}` {remark}")));
-        }
-        let until = Some(pair.facts.until);
-        loaded.pairs[at] = pair;
+        let file = loaded.pairs[at].name();
+        let rejected = |reason| Rejected { file: file.clone(), reason };
+        let new = loaded.pairs[at].reload(&self.directory).map_err(rejected)?;
+        let Some(new) = new else { return Ok(None) };
+        let until = Some(new.facts.until);
+        loaded.pairs[at] = new;
         self.renew(&loaded).map_err(rejected)?;
         Ok(Some(Replaced { file: file.clone(), until }))
     }
@@ -249,19 +183,19 @@ impl ListenerTls {
     }
 }
 
-/// A file whose new content is in use.
-#[derive(Debug)]
-pub(super) struct Replaced {
-    pub(super) file: String,
-    /// Until when it is valid, if it is a certificate of our own.
-    pub(super) until: Option<SystemTime>,
-}
+impl Reloads for ListenerTls {
+    /// Each certificate with its key, and those who sign clients' behind them.
+    fn parts(&self) -> Vec<Vec<PathBuf>> {
+        let loaded = self.loaded();
+        let pairs = loaded.pairs.iter().map(|pair| pair.paths(&self.directory));
+        let clients = self.clients.iter();
+        pairs.chain(clients.map(|clients| vec![self.directory.join(&clients.file)])).collect()
+    }
 
-/// A file whose new content is not used.
-#[derive(Debug)]
-pub(super) struct Rejected {
-    pub(super) file: String,
-    pub(super) reason: String,
+    fn reload(&self, part: usize) -> Result<Option<Replaced>, Rejected> {
+        let count = self.loaded().pairs.len();
+        if part < count { self.reload_pair(part) } else { self.reload_authorities() }
+    }
 }
 
 fn new_tickets() -> Result<Arc<dyn ProducesTickets>, String> {
@@ -305,37 +239,6 @@ impl ClientAuthority {
         };
         let verifier = builder.build().map_err(|error| error.to_string())?;
         Ok((certificates, verifier))
-    }
-}
-
-impl CertificatePair {
-    /// The error says which of the two files it is about, by its key in the table.
-    fn load(files: &CertificateFiles, directory: &Path) -> Result<Self, (&'static str, String)> {
-        let of_cert = |message| ("cert", message);
-        let of_key = |message| ("key", message);
-        let (cert, key) = (files.cert.display(), files.key.display());
-        let chain = PemFile::read(directory, &files.cert).map_err(of_cert)?;
-        let chain = chain.certificates().map_err(of_cert)?;
-        let facts = CertificateFacts::of(&chain[0])
-            .map_err(|error| of_cert(format!("the first section of `{cert}` {error}")))?;
-        let private = PemFile::read(directory, &files.key).map_err(of_key)?;
-        let private = private.key().map_err(of_key)?;
-        let private = ring::sign::any_supported_type(&private)
-            .map_err(|error| of_key(format!("the key in `{key}` can't be used: {error}")))?;
-        let certified = CertifiedKey::new(chain, private);
-        certified
-            .keys_match()
-            .map_err(|_| of_key(format!("`{key}` is not the key of `{cert}`")))?;
-        Ok(Self { files: files.clone(), key: Arc::new(certified), facts })
-    }
-
-    fn status(&self) -> CertificateStatus {
-        CertificateStatus {
-            file: self.files.cert.display().to_string(),
-            subject: self.facts.subject.clone(),
-            hosts: self.facts.hosts().collect(),
-            until: self.facts.until,
-        }
     }
 }
 

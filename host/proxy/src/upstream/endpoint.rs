@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fusebox_resilience::{Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Scope, clock};
 use http::{HeaderName, HeaderValue};
+use tokio::time::timeout_at;
 
 use super::addresses::KnownAddresses;
 use super::connection::UpstreamConnection;
@@ -12,11 +13,13 @@ use super::dial::dial;
 use super::http1::talk;
 use super::message::Message;
 use super::pool::{Lease, Pool};
+use super::secured::secure;
 use super::shared::SharedUpstream;
 use super::stream;
 use crate::buffers::Buffers;
 use crate::config::{EndpointUrl, UpstreamConfig, UpstreamSettings};
 use crate::deadline;
+use crate::tls::UpstreamTls;
 
 /// An endpoint of one worker.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Endpoint {
     addresses: Arc<KnownAddresses>,
     /// Its URL; each worker has its own `Arc`.
     label: Arc<str>,
+    /// `None`: TLS is not spoken.
+    tls: Option<Arc<UpstreamTls>>,
     pool: Rc<Pool>,
     buffers: Rc<Buffers>,
 }
@@ -44,6 +49,7 @@ impl Endpoint {
         let pool = Pool::new(idle_timeout, max_idle, buffers.clone());
         Self {
             label: config.endpoints[place].url.url.as_str().into(),
+            tls: shared.tls.clone().filter(|_| config.endpoints[place].url.is_secure),
             config,
             place,
             addresses: shared.addresses(place).clone(),
@@ -103,9 +109,20 @@ impl Endpoint {
 
     async fn connect(&self, attempt: &Attempt<'_>) -> Result<Transport, Error> {
         let limit = self.config.settings.connect_timeout.0;
+        let end = clock::now() + limit;
         let (stream, address) =
             dial((self.config.label(), self.url()), &self.addresses, limit, attempt).await?;
-        Ok(Transport::Http1(UpstreamConnection::new(stream::plain(stream), address)))
+        let halves = match &self.tls {
+            None => stream::plain(stream),
+            Some(tls) => match timeout_at(end, secure(stream, tls, &self.url().host)).await {
+                Ok(stream) => stream::secured(stream?),
+                Err(_) => {
+                    return Err(Error::new(ErrorKind::ConnectionTimeout)
+                        .with_source("the handshake of TLS took too long"));
+                }
+            },
+        };
+        Ok(Transport::Http1(UpstreamConnection::new(halves, address)))
     }
 
     fn message(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Message {

@@ -10,7 +10,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use fusebox_http1::{BodyDecoder, Decoded, ResponseFault, ResponseHead, ResponseHeadParser};
-use fusebox_resilience::{Call, Error, ErrorKind, Outcome, RequestBody, Response, ResponseBody};
+use fusebox_resilience::{
+    Call, Error, ErrorKind, HandshakeFailure, Outcome, RequestBody, Response, ResponseBody,
+};
 use http::{HeaderMap, Method, StatusCode, header};
 
 use super::body::UpstreamBody;
@@ -22,6 +24,7 @@ use crate::config::UpstreamSettings;
 use crate::headers;
 use crate::interim;
 use crate::sending::SendError;
+use crate::tls::TlsFailure;
 use crate::tunnel::SwitchedConnection;
 
 /// The room for a response head at first; most bodies begin in the same read.
@@ -193,10 +196,19 @@ fn failed(lost: NoResponse, sending: SendProgress) -> Error {
         NoResponse::Request(error) => error,
         NoResponse::Response(error) => Error::new(ErrorKind::ProtocolError).with_source(error),
         NoResponse::Connection(read) => {
-            let error = Error::new(ErrorKind::ConnectionTerminated);
-            match (sending, read) {
-                (SendProgress::Broken(cause), _) | (_, Some(cause)) => error.with_source(cause),
-                _ => error.with_source("closed before the response"),
+            // What came tells more than that nothing can be sent any more.
+            let cause = match (sending, read) {
+                (_, Some(cause)) | (SendProgress::Broken(cause), _) => cause,
+                _ => {
+                    return Error::new(ErrorKind::ConnectionTerminated)
+                        .with_source("closed before the response");
+                }
+            };
+            match TlsFailure::of(&cause) {
+                Some(TlsFailure { reason: HandshakeFailure::Alert, words }) => {
+                    Error::new(ErrorKind::TlsAlertReceived).with_source(words)
+                }
+                _ => Error::new(ErrorKind::ConnectionTerminated).with_source(cause),
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::iter;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use fusebox_http1::{BodyEncoder, RequestFraming, encode_request};
 use fusebox_resilience::{AttemptBody, BodyHold, Call, Preconditions, marks};
@@ -95,7 +96,13 @@ impl Message {
         writer: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        self.outgoing.poll_send(writer, cx)
+        let sent = self.outgoing.poll_send(writer, cx);
+        if let Poll::Ready(Err(_)) = sent {
+            return sent;
+        }
+        // TLS may hold back what it has taken.
+        ready!(Pin::new(writer).poll_flush(cx))?;
+        sent
     }
 }
 

@@ -13,6 +13,7 @@ use super::addresses::KnownAddresses;
 use super::health::{FleetHealth, HealthChange};
 use super::load::EndpointLoad;
 use crate::config::UpstreamConfig;
+use crate::tls::UpstreamTls;
 
 /// An endpoint that comes back begins with this part of its share, if there is a `slow_start`.
 const LEAST_SHARE: f64 = 0.1;
@@ -24,6 +25,8 @@ pub struct SharedUpstream {
     pub config: Arc<UpstreamConfig>,
     /// The budget of those who ask it again and name none of their own.
     pub budget: Arc<Budget>,
+    /// `None`: none of its endpoints speaks TLS.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// In the order of the file. With only one, nothing is kept of it: there is no choice to make.
     endpoints: Box<[EndpointState]>,
     /// In the same order.
@@ -153,6 +156,7 @@ impl SharedUpstream {
         let count = config.endpoints.len();
         Self {
             budget: Budget::of_upstream(since).into(),
+            tls: None,
             endpoints: (0..count).map(|_| EndpointState::default()).collect(),
             addresses: (0..count).map(|_| Arc::default()).collect(),
             health: Mutex::new(FleetHealth::new(config.fleet.health.clone(), count)),
@@ -161,6 +165,12 @@ impl SharedUpstream {
             config,
             since,
         }
+    }
+
+    /// The same with TLS for its endpoints that speak it.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<UpstreamTls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Its name, or else its URL.

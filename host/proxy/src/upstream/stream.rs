@@ -12,6 +12,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::client::TlsStream;
+
+use super::secured::{self, SecuredReader, SecuredWriter};
 
 use crate::tunnel::TunnelSide;
 
@@ -19,18 +22,28 @@ use crate::tunnel::TunnelSide;
 pub(super) enum StreamReader {
     /// TCP without anything in between.
     Plain(OwnedReadHalf),
+    /// TLS above TCP.
+    Secured(SecuredReader),
 }
 
 /// What is written to. Dropping it ends the stream in this direction.
 pub(super) enum StreamWriter {
     /// TCP without anything in between.
     Plain(OwnedWriteHalf),
+    /// TLS above TCP.
+    Secured(SecuredWriter),
 }
 
 /// The halves of a plain connection.
 pub(super) fn plain(stream: TcpStream) -> (StreamReader, StreamWriter) {
     let (reader, writer) = stream.into_split();
     (StreamReader::Plain(reader), StreamWriter::Plain(writer))
+}
+
+/// The halves of a connection over TLS.
+pub(super) fn secured(stream: TlsStream<TcpStream>) -> (StreamReader, StreamWriter) {
+    let (reader, writer) = secured::halves(stream);
+    (StreamReader::Secured(reader), StreamWriter::Secured(writer))
 }
 
 impl StreamReader {
@@ -42,6 +55,7 @@ impl StreamReader {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(reader) => pin!(reader.read_buf(buffer)).poll(cx),
+            Self::Secured(reader) => reader.poll_read(buffer, cx),
         }
     }
 
@@ -49,6 +63,7 @@ impl StreamReader {
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(reader) => reader.as_ref().poll_read_ready(cx).map(drop),
+            Self::Secured(reader) => reader.poll_read_ready(cx),
         }
     }
 
@@ -57,6 +72,7 @@ impl StreamReader {
     pub(super) fn looks_silent(&self) -> bool {
         match self {
             Self::Plain(reader) => is_pending(reader.try_read(&mut [0]).map(drop)),
+            Self::Secured(reader) => reader.looks_silent(),
         }
     }
 
@@ -67,6 +83,7 @@ impl StreamReader {
                 let peeked = SockRef::from(reader.as_ref()).peek(&mut [MaybeUninit::uninit()]);
                 is_pending(peeked.map(drop))
             }
+            Self::Secured(reader) => reader.is_silent(),
         }
     }
 }
@@ -98,6 +115,7 @@ impl AsyncWrite for StreamWriter {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(writer) => Pin::new(writer).poll_write(cx, bytes),
+            Self::Secured(writer) => Pin::new(writer).poll_write(cx, bytes),
         }
     }
 
@@ -108,24 +126,28 @@ impl AsyncWrite for StreamWriter {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(writer) => Pin::new(writer).poll_write_vectored(cx, pieces),
+            Self::Secured(writer) => Pin::new(writer).poll_write_vectored(cx, pieces),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(writer) => writer.is_write_vectored(),
+            Self::Secured(writer) => writer.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(writer) => Pin::new(writer).poll_flush(cx),
+            Self::Secured(writer) => Pin::new(writer).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(writer) => Pin::new(writer).poll_shutdown(cx),
+            Self::Secured(writer) => Pin::new(writer).poll_shutdown(cx),
         }
     }
 }

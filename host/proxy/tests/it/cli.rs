@@ -6,7 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use fusebox_dev::{
-    Origin, Ran, eventually, get, handle_if, is_status, ok, predicate, responds, wat_component,
+    Authority, Origin, Ran, eventually, get, handle_if, is_status, ok, predicate, responds,
+    wat_component,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -141,7 +142,7 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
             "fusebox.toml:7: policies.retry.max_retries: must be from 0 to 1000000, or -1 for \
              unlimited, is -2",
             "fusebox.toml:9: routes[0].path: expected a path such as \"/api\", found `x`",
-            "fusebox.toml:10: routes[0].upstream: expected `http://host[:port][/base]`, found \
+            "fusebox.toml:10: routes[0].upstream: expected `http[s]://host[:port][/base]`, found \
              `b:80`",
             "fusebox.toml:11: routes[0].policies[1]: unknown policy `breaker`; expected one of \
              retry",
@@ -514,10 +515,17 @@ fn every_example_is_ok() {
     assert!(built.exists(), "{} is missing: run `make policies`", built.display());
     let examples = fs::read_dir(root.join("examples/configs")).expect("examples");
     let cache = tempfile::tempdir().expect("a directory");
+    let issued = Authority::new("ours").issue("localhost", &["localhost"]);
+    for (name, content) in [("localhost.pem", issued.cert), ("localhost.key", issued.key)] {
+        fs::write(cache.path().join(name), content).expect("a file");
+    }
+    let certificates = cache.path().display().to_string();
+    let variables = [("CERTIFICATES", &*certificates)];
     let mut checked = 0;
     for example in examples.map(|example| example.expect("an example").path()) {
+        let arguments = ["check", &*example.display().to_string()];
         let Ran { code, out, error } =
-            fusebox_elsewhere(&root, cache.path(), &["check", &example.display().to_string()]);
+            fusebox_elsewhere(&root, cache.path(), &arguments, &variables);
         assert_eq!((code, verdict(&out)), (Some(0), &*format!("{}: ok", example.display())));
         let warnings = match example.file_name().and_then(|name| name.to_str()) {
             // It has two faults on purpose.

@@ -34,6 +34,9 @@ unknown = 1
 [upstreams.b]
 endpoints = ["http://b"]
 unknown = 1
+[upstreams.s]
+endpoints = ["https://s"]
+tls = { unknown = 1 }
 [[routes]]
 upstream = "http://b"
 unknown = 1

@@ -6,6 +6,7 @@ mod endings;
 mod files;
 mod handshakes;
 mod http2;
+mod upstreams;
 
 use std::fs;
 use std::sync::Arc;

@@ -58,7 +58,7 @@ fn a_name_that_is_not_declared_is_an_error() {
         (
             route("b"),
             "fusebox.toml:4: routes[0].upstream: unknown upstream `b`; the file has none; \
-             a URL begins with `http://`",
+             a URL begins with `http://` or `https://`",
         ),
         (
             format!(
@@ -67,11 +67,11 @@ fn a_name_that_is_not_declared_is_an_error() {
                 route("c").replace("upstream", "path = '/c'\nupstream")
             ),
             "fusebox.toml:9: routes[1].upstream: unknown upstream `c`; expected one of b; \
-             a URL begins with `http://`",
+             a URL begins with `http://` or `https://`",
         ),
         (
             route("b.example"),
-            "fusebox.toml:4: routes[0].upstream: expected `http://host[:port][/base]`, found \
+            "fusebox.toml:4: routes[0].upstream: expected `http[s]://host[:port][/base]`, found \
              `b.example`",
         ),
     ] {
@@ -148,16 +148,16 @@ fn what_is_declared_wrong_is_said_once_and_where() {
              consecutive, base, max, max_ejection_percent, path, interval, timeout, expect",
         ),
         (
-            "endpoints = ['https://b']",
-            "fusebox.toml:4: upstreams.b.endpoints[0]: expected `http://host[:port][/base]`, \
-             found `https://b`: TLS to upstreams is not there yet",
+            "endpoints = ['ftp://b']",
+            "fusebox.toml:4: upstreams.b.endpoints[0]: expected `http[s]://host[:port][/base]`, \
+             found `ftp://b`",
         ),
         (
             "endpoints = ['http://b']\nurl = 'http://b'",
             "fusebox.toml:5: upstreams.b.url: unknown key `url`; expected one of endpoints, \
              policies, balance, slow_start, health, host, envoy_attempt_count, forward_deadline, \
              deadline_margin, connect_timeout, response_timeout, idle_timeout, body_timeout, \
-             max_idle, max_header",
+             max_idle, max_header, tls",
         ),
     ] {
         let text = format!("[upstreams.b]\n{text}\n[[routes]]\nupstream = 'b'\n");

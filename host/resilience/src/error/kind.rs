@@ -19,6 +19,9 @@ pub enum ErrorKind {
     TlsProtocolError,
     /// The upstream's certificate was not accepted.
     TlsCertificateError,
+    /// The upstream broke off after the TLS handshake, and said so in TLS: it does not take our
+    /// certificate, for one.
+    TlsAlertReceived,
     /// The connection broke before the response, or its part that a predicate asked for, was
     /// complete.
     ConnectionTerminated,
@@ -72,13 +75,14 @@ pub enum Reached {
 
 impl ErrorKind {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::DnsError,
         Self::ConnectionRefused,
         Self::Unroutable,
         Self::ConnectionTimeout,
         Self::TlsProtocolError,
         Self::TlsCertificateError,
+        Self::TlsAlertReceived,
         Self::ConnectionTerminated,
         Self::ProtocolError,
         Self::Timeout,
@@ -114,6 +118,7 @@ impl ErrorKind {
             | Self::ConnectionTimeout
             | Self::TlsProtocolError
             | Self::TlsCertificateError
+            | Self::TlsAlertReceived
             | Self::ConnectionTerminated
             | Self::ProtocolError
             | Self::Timeout
@@ -165,6 +170,7 @@ impl ErrorKind {
             Self::ConnectionTimeout => "connection_timeout",
             Self::TlsProtocolError => "tls_protocol_error",
             Self::TlsCertificateError => "tls_certificate_error",
+            Self::TlsAlertReceived => "tls_alert_received",
             Self::ConnectionTerminated => "connection_terminated",
             Self::ProtocolError => "http_protocol_error",
             Self::Timeout => "http_response_timeout",
@@ -187,7 +193,9 @@ impl ErrorKind {
             Self::ConnectionRefused | Self::Unroutable | Self::ConnectionTimeout => {
                 Failure::Connect
             }
-            Self::TlsProtocolError | Self::TlsCertificateError => Failure::Tls,
+            Self::TlsProtocolError | Self::TlsCertificateError | Self::TlsAlertReceived => {
+                Failure::Tls
+            }
             Self::ConnectionTerminated => Failure::ConnectionLost,
             Self::ProtocolError => Failure::Protocol,
             Self::Timeout => Failure::Timeout,
@@ -215,6 +223,7 @@ impl fmt::Display for ErrorKind {
             Self::ConnectionTimeout => "connecting timed out",
             Self::TlsProtocolError => "tls handshake failed",
             Self::TlsCertificateError => "upstream certificate not accepted",
+            Self::TlsAlertReceived => "upstream ended tls",
             Self::ConnectionTerminated => "connection lost",
             Self::ProtocolError => "upstream sent invalid http",
             Self::Timeout => "timeout exceeded",

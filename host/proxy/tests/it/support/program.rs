@@ -8,7 +8,7 @@ use fusebox_dev::{LIMIT, Ran, run};
 /// Runs the program to its end, in a directory of the test's own.
 #[track_caller]
 pub(crate) fn fusebox(directory: &Path, arguments: &[&str]) -> Ran {
-    fusebox_elsewhere(directory, &directory.join("cache"), arguments)
+    fusebox_elsewhere(directory, &directory.join("cache"), arguments, &[])
 }
 
 /// Likewise, with the notes on changed defaults, which the others leave out of what it complains
@@ -28,10 +28,15 @@ pub(crate) fn fusebox_with(
     ran(directory, &directory.join("cache"), arguments, variables)
 }
 
-/// Likewise in any other, with a cache that is the test's own.
+/// Likewise in any other, with a cache that is the test's own, and with these variables.
 #[track_caller]
-pub(crate) fn fusebox_elsewhere(directory: &Path, cache: &Path, arguments: &[&str]) -> Ran {
-    ran(directory, cache, arguments, &[])
+pub(crate) fn fusebox_elsewhere(
+    directory: &Path,
+    cache: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Ran {
+    ran(directory, cache, arguments, variables)
 }
 
 /// The last line, which says how it went.
