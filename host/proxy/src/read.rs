@@ -93,6 +93,7 @@ fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     let mut errors = compile::policy_errors(file);
     errors.extend(listeners(file));
     errors.extend(client_auth(file));
+    errors.extend(proxy_protocol(file));
     errors.extend(upstream_tls(file));
     errors.extend(priority(file));
     errors.extend(routes(file, wrong));
@@ -122,6 +123,14 @@ fn fallback_loops(file: &ConfigFile) -> Vec<ConfigError> {
         }
     }
     errors
+}
+
+/// Checks that somebody is believed who says whose connections he hands on.
+fn proxy_protocol(file: &ConfigFile) -> Option<ConfigError> {
+    let listener = &file.config.listener;
+    let message = "needs `trusted`: the networks of those who are believed";
+    (listener.proxy_protocol && listener.trusted.is_empty())
+        .then(|| file.places.error("listener.proxy_protocol", message))
 }
 
 /// Checks that it is known who signs the certificates that clients are asked for.

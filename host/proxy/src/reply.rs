@@ -52,12 +52,18 @@ pub enum Unread {
     Slow,
     /// It is no TLS, which is spoken here.
     Plain,
+    /// It does not begin with a header of the PROXY protocol, as it has to here.
+    NotProxied,
 }
 
 impl Unread {
     /// Every one.
     pub fn all() -> impl Iterator<Item = Self> {
-        RequestFault::ALL.map(Self::Malformed).into_iter().chain([Self::Slow, Self::Plain])
+        RequestFault::ALL.map(Self::Malformed).into_iter().chain([
+            Self::Slow,
+            Self::Plain,
+            Self::NotProxied,
+        ])
     }
 
     /// Its word in log and metrics.
@@ -66,6 +72,7 @@ impl Unread {
             Self::Malformed(fault) => fault.name(),
             Self::Slow => "slow-head",
             Self::Plain => "plain-http",
+            Self::NotProxied => "proxy-header",
         }
     }
 
@@ -73,7 +80,7 @@ impl Unread {
         match self {
             Self::Malformed(fault) => fault.status(),
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Plain => StatusCode::BAD_REQUEST,
+            Self::Plain | Self::NotProxied => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -84,6 +91,7 @@ impl fmt::Display for Unread {
             Self::Malformed(fault) => fault.fmt(f),
             Self::Slow => f.write_str("request head incomplete"),
             Self::Plain => f.write_str("plain HTTP where TLS is spoken"),
+            Self::NotProxied => f.write_str("no valid header of the PROXY protocol"),
         }
     }
 }

@@ -23,6 +23,7 @@ mod load;
 mod pace;
 mod places;
 mod preface;
+mod proxied;
 mod pulse;
 mod secured;
 mod shared;

@@ -80,6 +80,9 @@ table! {
         pub retry_after_jitter: f64 = within(0.2, 0.0..=1.0),
         /// How long calls in flight may take to end after SIGTERM. 0: they are cut at once.
         pub drain_timeout: ConfigDuration = or(ConfigDuration::from_secs(30)),
+        /// Whether every connection begins with a header of the PROXY protocol. It is believed if
+        /// it comes from a trusted client.
+        pub proxy_protocol: bool = or(false),
         /// Clients speak TLS. Default: they do not.
         pub tls: Option<ListenerTlsConfig> = optional_table(),
     }

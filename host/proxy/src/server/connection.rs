@@ -170,9 +170,9 @@ impl<S: ClientStream> Connection<S> {
         Some((stream, ahead, hop))
     }
 
-    /// Answers that there is no TLS in what came, and reads the rest away.
-    pub(super) async fn refuse_plain(&mut self) {
-        if let After::Linger(time) = self.refuse(Unread::Plain).await {
+    /// Answers that what came is no request, and reads the rest away.
+    pub(super) async fn refuse_all(&mut self, unread: Unread) {
+        if let After::Linger(time) = self.refuse(unread).await {
             linger(&self.incoming, time).await;
         }
     }

@@ -24,14 +24,14 @@ pub(super) enum Opening {
     End,
 }
 
-/// Makes the handshake.
+/// Makes the handshake, until `end` at the latest.
 pub(super) async fn open(
     mut socket: Socket,
     tls: &ListenerTls,
     shared: &Shared,
     hop: &mut Hop,
+    end: Instant,
 ) -> Opening {
-    let end = Instant::now() + shared.limits.header_timeout.0;
     let failed = |failure: TlsFailure, hop: &Hop| {
         shared.handler.fail_handshake(failure.reason, failure.words, hop);
         Opening::End

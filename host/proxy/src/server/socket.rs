@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -42,6 +42,22 @@ impl Socket {
             Ok(1..) => Some(first[0]),
             _ => None,
         }
+    }
+
+    /// Waits for more, and looks at it: at most `most` bytes, which are still to be read then, go
+    /// behind `bytes`. Returns their number. 0: the client has left.
+    pub(super) async fn look(&mut self, bytes: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        let known = bytes.len();
+        bytes.resize(known + most, 0);
+        let seen = self.reader.peek(&mut bytes[known..]).await;
+        bytes.truncate(known + seen.as_ref().map_or(0, |seen| *seen));
+        seen
+    }
+
+    /// Reads away what has been looked at.
+    pub(super) async fn skip(&mut self, length: usize) -> io::Result<()> {
+        let mut seen = vec![0; length];
+        self.reader.read_exact(&mut seen).await.map(drop)
     }
 
     fn poll_writing(

@@ -35,6 +35,7 @@ mod overload_live;
 mod overtaking;
 mod places;
 mod policies;
+mod proxied;
 mod queues;
 mod regressions;
 mod routing;
