@@ -2,6 +2,8 @@
 //!
 //! This module knows all others. It is straight-line code.
 
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::fs;
@@ -26,7 +28,6 @@ use crate::priority::PriorityRules;
 use crate::route::{OtherUpstream, Route, RouteMatch, RouteTable};
 use crate::route_review::{RouteReview, by_remark};
 use crate::running::{PoliciesByName, Running};
-use crate::tls::{ListenerTls, UpstreamTls};
 use crate::upstream::shared::SharedUpstream;
 
 /// What a token should have at least, in bytes.
@@ -395,58 +396,6 @@ impl<'a> Compilation<'a> {
             && whole < limits.header_timeout
         {
             never("header_timeout", "request_timeout", &whole);
-        }
-    }
-
-    /// Reads the certificates of the listener.
-    fn listener_tls(&mut self) -> Option<Arc<ListenerTls>> {
-        let config = self.config.listener.tls.as_ref()?;
-        let path = "listener.tls";
-        match ListenerTls::load(config, self.directory) {
-            Ok(tls) => {
-                for Problem { path: key, message } in tls.warnings() {
-                    self.warn(&format!("{path}.{key}"), message);
-                }
-                Some(Arc::new(tls))
-            }
-            Err(problems) => {
-                self.problems(path, problems);
-                None
-            }
-        }
-    }
-
-    /// Reads the certificates of an upstream that speaks TLS.
-    fn upstream_tls(&mut self, upstream: &UpstreamConfig) -> Option<Arc<UpstreamTls>> {
-        if !upstream.is_secure() {
-            return None;
-        }
-        let path = self.place_of(upstream);
-        let config = upstream.settings.tls.clone().unwrap_or_default();
-        match UpstreamTls::load(&config, self.directory) {
-            Ok(tls) => {
-                for Problem { path: key, message } in tls.warnings() {
-                    self.warn(&format!("{path}.tls.{key}"), message);
-                }
-                Some(Arc::new(tls))
-            }
-            Err(problems) => {
-                self.problems(&format!("{path}.tls"), problems);
-                None
-            }
-        }
-    }
-
-    /// Where an upstream is declared: by its name, or by the first route whose own it is.
-    fn place_of(&self, upstream: &UpstreamConfig) -> String {
-        let is_own = |route: &RouteConfig| match &route.upstream {
-            RouteUpstream::Own(own) => **own == *upstream,
-            RouteUpstream::Named(_) => false,
-        };
-        let route = || self.config.routes.iter().find(|(_, route)| is_own(route));
-        match &upstream.name {
-            Some(name) => format!("upstreams.{name}"),
-            None => route().map_or_else(String::new, |(at, _)| format!("routes[{at}].upstream")),
         }
     }
 

@@ -24,6 +24,7 @@ mod faults;
 mod process;
 mod requests;
 mod scrape;
+mod tls;
 mod tunnels;
 
 pub use endpoints::EndpointSample;
@@ -34,10 +35,10 @@ pub use scrape::{
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    AdaptiveLimiterEvent, AdminEvent, AttemptEvent, CacheEvent, CallEvent, CertificateEvent,
-    CircuitBreakerEvent, ComponentEvent, ConnectionEvent, ConnectionLimit, Denial, Event,
-    EventKind, FallbackEvent, HandshakeFailure, HedgeEvent, Http2Fault, KeysEvent, Observer,
-    Policy, QueueEvent, Request, RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
+    AdaptiveLimiterEvent, AdminEvent, AttemptEvent, CacheEvent, CallEvent, CircuitBreakerEvent,
+    ComponentEvent, ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent,
+    HedgeEvent, Http2Fault, KeysEvent, Observer, Policy, QueueEvent, Request, RequestFlaw,
+    RetryEvent, ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -50,6 +51,7 @@ use crate::reply::Unread;
 use self::family::{Counters, Families, Histograms, Label, Labels, of};
 use self::faults::Faults;
 use self::requests::Requests;
+use self::tls::TlsCounters;
 use self::tunnels::Tunnels;
 
 /// The `Content-Type` of [`Metrics::render`].
@@ -57,9 +59,6 @@ pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 /// Why a call is refused for which there is no place.
 const IN_FLIGHT: &str = "in-flight";
-
-/// The versions of TLS that clients may speak.
-const TLS_VERSIONS: [&str; 2] = ["1.2", "1.3"];
 
 /// Counts events. Shared by everybody who emits.
 #[derive(Debug)]
@@ -102,10 +101,7 @@ pub struct Metrics {
     streams_ended: Counters<1>,
     connection_faults: Counters<1>,
     connections_delayed: Counter,
-    handshakes: Counters<2>,
-    handshakes_failed: Counters<1>,
-    handshakes_delayed: Counter,
-    certificates: Counters<2>,
+    tls: TlsCounters,
     worker_stalls: Counter,
     admin_denied: Counters<1>,
     admin_changes: Counter,
@@ -225,18 +221,7 @@ impl Metrics {
                 "Clients that had to wait until a connection ended or became idle",
                 Counter::default(),
             ),
-            handshakes: new.counters("tls_handshakes", "Handshakes of TLS that ended well"),
-            handshakes_failed: new
-                .counters("tls_handshakes_failed", "Handshakes of TLS that failed, by the reason"),
-            handshakes_delayed: new.register(
-                "tls_handshakes_delayed",
-                "Clients that had to wait until another's handshake of TLS ended",
-                Counter::default(),
-            ),
-            certificates: new.counters(
-                "certificate_loads",
-                "Times that a changed file of certificates was read, and taken or rejected",
-            ),
+            tls: TlsCounters::new(&mut new),
             worker_stalls: new.register(
                 "worker_stalls",
                 "Times that a worker was blocked for too long",
@@ -325,22 +310,12 @@ impl Metrics {
 
     /// Makes the series of handshakes appear, at 0.
     pub fn announce_handshakes(&self) {
-        for version in TLS_VERSIONS {
-            for is_resumed in [false, true] {
-                of(&self.handshakes, handshake_labels(version, is_resumed));
-            }
-        }
-        for reason in HandshakeFailure::ALL {
-            of(&self.handshakes_failed, [("reason", reason.name().into())]);
-        }
+        self.tls.announce_handshakes();
     }
 
     /// Makes the series of a file of certificates appear, at 0.
     pub fn announce_certificate(&self, file: &str) {
-        for result in ["replaced", "rejected"] {
-            let labels = [("file", file.to_owned().into()), ("result", result.into())];
-            of(&self.certificates, labels);
-        }
+        self.tls.announce_certificate(file);
     }
 
     /// Everything, for Prometheus: the body that goes with [`CONTENT_TYPE`].
@@ -496,23 +471,14 @@ impl Metrics {
             EventKind::Connection(ConnectionEvent::Http2Failed { fault, .. }) => {
                 of(&self.connection_faults, [("fault", fault.name().into())])
             }
-            &EventKind::Connection(ConnectionEvent::Secured { version, is_resumed }) => {
-                of(&self.handshakes, handshake_labels(version, is_resumed))
-            }
-            EventKind::Connection(ConnectionEvent::HandshakeFailed { reason, .. }) => {
-                of(&self.handshakes_failed, [("reason", reason.name().into())])
-            }
-            EventKind::Certificate(event) => {
-                let (file, result) = match event {
-                    CertificateEvent::Replaced { file, .. } => (file, "replaced"),
-                    CertificateEvent::Rejected { file, .. } => (file, "rejected"),
-                };
-                of(&self.certificates, [("file", file.clone().into()), ("result", result.into())])
+            EventKind::Connection(
+                ConnectionEvent::Secured { .. } | ConnectionEvent::HandshakeFailed { .. },
+            )
+            | EventKind::Certificate(_)
+            | EventKind::Server(ServerEvent::HandshakesFull { .. }) => {
+                return self.tls.counter(kind);
             }
             EventKind::Server(ServerEvent::Full { .. }) => self.connections_delayed.clone(),
-            EventKind::Server(ServerEvent::HandshakesFull { .. }) => {
-                self.handshakes_delayed.clone()
-            }
             EventKind::Server(ServerEvent::WorkerStalled { .. }) => self.worker_stalls.clone(),
             // The state shows who is back; nobody is asked after a loss.
             EventKind::Server(
@@ -591,11 +557,6 @@ fn of_policy(route: Option<&Arc<str>>, policy: Option<&Arc<str>>) -> Labels<2> {
 
 fn unread_labels(reason: &'static str) -> Labels<2> {
     [("route", NO_ROUTE.into()), ("reason", reason.into())]
-}
-
-fn handshake_labels(version: &'static str, is_resumed: bool) -> Labels<2> {
-    let resumed = if is_resumed { "true" } else { "false" };
-    [("version", version.into()), ("resumed", resumed.into())]
 }
 
 fn load(component: &Arc<str>, result: &'static str) -> Labels<2> {
