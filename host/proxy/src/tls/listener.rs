@@ -24,7 +24,7 @@ use crate::config::{ClientAuth, ListenerTlsConfig, TlsVersion};
 
 /// What a connection may speak above TLS, the preferred one first (RFC 7301). Whatever is added
 /// here is offered to clients; `serve_secured` in `server/accepted.rs` knows what was chosen.
-const PROTOCOLS: [&[u8]; 2] = [HTTP_2, b"http/1.1"];
+const PROTOCOLS: [&[u8]; 3] = [HTTP_2, b"http/1.1", b"http/1.0"];
 
 /// HTTP/2's name there.
 pub(crate) const HTTP_2: &[u8] = b"h2";
@@ -213,6 +213,8 @@ impl Loaded {
         };
         let mut config = builder.with_cert_resolver(Arc::new(ByName::new(&self.pairs)));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        // All suites are strong; auditors ask for an order of the server's all the same.
+        config.ignore_client_order = true;
         // All that a session needs is in the client's ticket: it holds no memory here.
         config.ticketer = self.tickets.clone();
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -34,9 +34,15 @@ fn what_is_spoken_above_tls_is_agreed_on() {
         client.alpn_protocols = names.iter().map(|name| name.as_bytes().to_vec()).collect();
         site.proxy.connect().securing(&client.into(), "b.example")
     };
-    let mut client = offering(&["spdy/3", "http/1.1"]).expect("a handshake");
-    assert_eq!(client.session().state().alpn_protocol(), Some(&b"http/1.1"[..]));
-    assert_eq!(client.ask(get("/", "1")).status(), 200);
+    for (offered, chosen) in [
+        (&["spdy/3", "http/1.1"][..], "http/1.1"),
+        (&["http/1.0", "http/1.1"], "http/1.1"),
+        (&["http/1.0"], "http/1.0"),
+    ] {
+        let mut client = offering(offered).expect("a handshake");
+        assert_eq!(client.session().state().alpn_protocol(), Some(chosen.as_bytes()));
+        assert_eq!(client.ask(get("/", "1")).status(), 200);
+    }
     offering(&["spdy/3"]).expect_err("nothing in common");
     let line = site.proxy.line("TLS handshake failed: it speaks none of our protocols above TLS");
     assert_eq!(line["reason"], "incompatible");
