@@ -4,7 +4,7 @@ set -euo pipefail
 PATH=$PATH:/usr/sbin
 
 packages=()
-for pair in curl:curl wrk:wrk h2load:nghttp2-client ab:apache2-utils git:git litmus:litmus \
+for pair in curl:curl openssl:openssl wrk:wrk h2load:nghttp2-client ab:apache2-utils git:git litmus:litmus \
     chromium:chromium go:golang-go node:nodejs nginx:nginx haproxy:haproxy apache2:apache2; do
     command -v "${pair%%:*}" > /dev/null || packages+=("${pair##*:}")
 done

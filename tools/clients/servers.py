@@ -60,6 +60,19 @@ upstream = "http://127.0.0.1:{origin}"
 policies = ["retry"]
 """
 
+# The same over TLS: in front of the other one, which keeps the log.
+SECURED = """
+listen = "127.0.0.1:0"
+listener.max_body = "100MiB"
+admin.listen = "127.0.0.1:0"
+
+[listener.tls]
+certificates = [{{ cert = "localhost.pem", key = "localhost.key" }}]
+
+[[routes]]
+upstream = "http://127.0.0.1:{fusebox}"
+"""
+
 NGINX = """
 daemon off;
 pid {root}/nginx.pid;
@@ -121,6 +134,7 @@ class Site:
             self._start_nginx()
             self._start_apache()
             self._start_fusebox()
+            self._start_secured()
         except BaseException:
             self.__exit__()
             raise
@@ -140,9 +154,13 @@ class Site:
         """Of fusebox."""
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def log(self) -> list[dict]:
+    def secured(self, path: str) -> str:
+        """Of fusebox that speaks TLS, with a certificate that is `site.authority`."""
+        return f"https://localhost:{self.secured_port}{path}"
+
+    def log(self, name: str = "fusebox") -> list[dict]:
         """fusebox's lines so far."""
-        text = (self.root / "fusebox.log").read_text("utf-8")
+        text = (self.root / f"{name}.log").read_text("utf-8")
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def access(self) -> list[dict]:
@@ -193,19 +211,31 @@ class Site:
         wait_for("apache2", self.apache)
 
     def _start_fusebox(self) -> None:
-        config = self.root / "fusebox.toml"
-        config.write_text(FUSEBOX.format(nginx=self.nginx, apache=self.apache,
-                                         chat=self.chat.port, origin=self.origin.port))
-        with open(self.root / "fusebox.log", "wb") as log:
-            self.start(self.fusebox, "run", config, stdout=log)
-        listening = until("fusebox listens", self._listening)
+        listening = self._start("fusebox", FUSEBOX.format(
+            nginx=self.nginx, apache=self.apache, chat=self.chat.port, origin=self.origin.port))
         self.port, self.admin = int(listening["listen"].rpartition(":")[2]), listening["admin"]
 
-    def _listening(self) -> dict | None:
+    def _start_secured(self) -> None:
+        self.authority = self.root / "localhost.pem"
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+            "-nodes", "-days", "1000", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost",
+            "-keyout", self.root / "localhost.key", "-out", self.authority)
+        listening = self._start("secured", SECURED.format(fusebox=self.port))
+        self.secured_port = int(listening["listen"].rpartition(":")[2])
+
+    def _start(self, name: str, configuration: str) -> dict:
+        config = self.root / f"{name}.toml"
+        config.write_text(configuration)
+        with open(self.root / f"{name}.log", "wb") as log:
+            self.start(self.fusebox, "run", config, stdout=log)
+        return until("fusebox listens", lambda: self._listening(name))
+
+    def _listening(self, name: str) -> dict | None:
         if self.processes[-1].poll() is not None:
-            told = (self.root / "fusebox.log").read_text("utf-8", "replace")
+            told = (self.root / f"{name}.log").read_text("utf-8", "replace")
             raise AssertionError(f"fusebox has ended: {told}")
-        return next((line for line in self.log() if line["msg"] == "listening"), None)
+        return next((line for line in self.log(name) if line["msg"] == "listening"), None)
 
 
 def program(name: str) -> str:
