@@ -25,27 +25,33 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const REJECTIONS: [&str; 3] =
     ["destination_unavailable", "connection_limit_reached", "http_request_denied"];
 
-/// The marks that an attempt carries: the larger of the one that its request came with and its own
-/// number. What they do not name is passed on as the request came with it. `for_envoy`: its
-/// upstream wants the number in Envoy's header too, from the first attempt on.
-///
-/// Hardly any attempt carries one, and an empty `Vec` is small.
-pub fn marks(call: &Call, attempt: u32, for_envoy: bool) -> Vec<(HeaderName, HeaderValue)> {
-    let mut marks = Vec::new();
-    if attempt > 1 || for_envoy {
+/// The marks that an attempt carries, by the order of their names. What they do not name is passed
+/// on as the request came with it.
+#[derive(Debug)]
+pub struct Marks([Option<HeaderValue>; 3]);
+
+/// What lives for as long as marks do.
+static NAMES: [HeaderName; 3] = [ATTEMPT, ENVOY_ATTEMPT_COUNT, GRPC_PREVIOUS];
+
+impl Marks {
+    /// Those of the attempt of this number: the larger of it and of the mark that its request came
+    /// with. `for_envoy`: its upstream wants the number in Envoy's header too, from the first
+    /// attempt on.
+    pub fn of(call: &Call, attempt: u32, for_envoy: bool) -> Self {
+        if attempt == 1 && !for_envoy {
+            return Self([None, None, None]);
+        }
+        let is_further = attempt > 1;
         let number = number(attempt.max(received(call)));
-        if attempt > 1 {
-            marks.push((ATTEMPT, number.clone()));
-        }
-        if for_envoy {
-            marks.push((ENVOY_ATTEMPT_COUNT, number));
-        }
+        let previous = (is_further && call.request().is_grpc())
+            .then(|| HeaderValue::from(said(call, &GRPC_PREVIOUS).saturating_add(attempt - 1)));
+        Self([is_further.then(|| number.clone()), for_envoy.then_some(number), previous])
     }
-    if attempt > 1 && call.request().is_grpc() {
-        let previous = said(call, &GRPC_PREVIOUS).saturating_add(attempt - 1);
-        marks.push((GRPC_PREVIOUS, HeaderValue::from(previous)));
+
+    /// The headers that they are.
+    pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> + Clone {
+        NAMES.iter().zip(&self.0).filter_map(|(name, mark)| Some((name, mark.as_ref()?)))
     }
-    marks
 }
 
 fn number(attempt: u32) -> HeaderValue {
@@ -174,8 +180,10 @@ mod tests {
             let body = crate::body::RequestBody::empty();
             let call = testing::call_with("1", request, body, Observers::default());
             let marks = |for_envoy| {
-                let marks = marks(&call, attempt, for_envoy).into_iter();
-                marks.map(|(name, mark)| format!("{name}: {}", mark.to_str().unwrap())).collect()
+                let marks = Marks::of(&call, attempt, for_envoy);
+                let text =
+                    |(name, mark): (_, &HeaderValue)| format!("{name}: {}", mark.to_str().unwrap());
+                marks.fields().map(text).collect()
             };
             let mark = sent.map(|sent| format!("x-fusebox-attempt: {sent}"));
             let count = format!("x-envoy-attempt-count: {}", sent.or(received).unwrap_or("1"));

@@ -96,7 +96,7 @@ pub use event::{
 pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;
 pub use key::{CallKey, KeyConfig, KeySourceConfig, query_values};
-pub use layers::{ATTEMPT, marks};
+pub use layers::{ATTEMPT, Marks};
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};
 pub use outline::{Acts, ActsResult, Outline};

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use fusebox_http1::{BodyEncoder, RequestFraming, encode_request};
-use fusebox_resilience::{AttemptBody, BodyHold, Call, Preconditions, marks};
+use fusebox_resilience::{AttemptBody, BodyHold, Call, Marks, Preconditions};
 use http::{HeaderName, HeaderValue, header};
 use http_body::Body;
 use tokio::io::AsyncWrite;
@@ -36,7 +36,7 @@ impl Message {
     pub(super) fn new(
         call: &Call,
         attempt: u32,
-        mut told: Vec<(HeaderName, HeaderValue)>,
+        told: Vec<(HeaderName, HeaderValue)>,
         preconditions: Option<&Preconditions>,
         (upstream, endpoint): (&UpstreamConfig, &EndpointUrl),
         buffers: &Rc<Buffers>,
@@ -50,16 +50,16 @@ impl Message {
         let head = call.head();
         let mut encoded = buffers.take_write();
         let host = (&header::HOST, upstream.host(endpoint, &head.headers));
-        let mut marks = marks(call, attempt, upstream.settings.envoy_attempt_count);
-        marks.append(&mut told);
-        let is_mark = |name| marks.iter().any(|(mark, _)| mark == name);
+        let marks = Marks::of(call, attempt, upstream.settings.envoy_attempt_count);
+        let own = marks.fields().chain(told.iter().map(|(name, value)| (name, value)));
+        let has_own = own.clone().next().is_some();
+        let is_own = |name| has_own && own.clone().any(|(other, _)| other == name);
         let is_replaced = |name| preconditions.is_some() && Preconditions::replace(name);
         let others = call
             .headers()
-            .filter(|(name, _)| **name != header::HOST && !is_mark(*name) && !is_replaced(name));
-        let marks = marks.iter().map(|(name, mark)| (name, mark));
+            .filter(|(name, _)| **name != header::HOST && !is_own(*name) && !is_replaced(name));
         let conditions = preconditions.into_iter().flat_map(Preconditions::fields);
-        let headers = iter::once(host).chain(others).chain(marks).chain(conditions);
+        let headers = iter::once(host).chain(others).chain(own.clone()).chain(conditions);
         let encoder =
             encode_request(&mut encoded, &head.method, &endpoint.path(&head.uri), headers, framing);
         let outgoing = OutgoingMessage::new(encoded, encoder, body);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
     Behind, Call, CircuitBreakerEvent, CircuitState, ErrorKind, EventKind, GrpcStatus,
-    LateFailureCause, NoRetry, Outcome, Policy, RequestBody, ResponseBody, RetryEvent, Upstream,
-    WindowCounts, marks,
+    LateFailureCause, Marks, NoRetry, Outcome, Policy, RequestBody, ResponseBody, RetryEvent,
+    Upstream, WindowCounts,
 };
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -269,7 +269,8 @@ fn kinds<U: Upstream>(rig: &Rig<U>) -> Vec<EventKind> {
 async fn attempts_say_how_many_were_before_with_those_of_the_client() {
     let rig = Rig::around(Answers(|_| head_only("0", &[])), []);
     let marks = |call: &Call, attempt| -> Vec<String> {
-        let marks = marks(call, attempt, false).into_iter();
+        let marks = Marks::of(call, attempt, false);
+        let marks = marks.fields();
         marks.map(|(name, mark)| format!("{name}: {}", mark.to_str().unwrap())).collect()
     };
     let first = call(&rig);

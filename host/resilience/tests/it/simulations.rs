@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fusebox_resilience::{
-    ATTEMPT, Attempt, Budget, Call, Observers, Outcome, Pipeline, Policy, Random, Request,
-    RequestBody, Response, ResponseBody, Scope, Upstream, Worker, marks,
+    ATTEMPT, Attempt, Budget, Call, Marks, Observers, Outcome, Pipeline, Policy, Random, Request,
+    RequestBody, Response, ResponseBody, Scope, Upstream, Worker,
 };
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, StatusCode};
@@ -160,7 +160,8 @@ impl Upstream for Layer {
         Box::pin(async move {
             let attempt = Attempt::begin(call, scope, &"layer".into());
             let received = call.header(ATTEMPT.as_str()).cloned();
-            let mark = marks(call, attempt.number(), false).pop().map(|(_, mark)| mark);
+            let marks = Marks::of(call, attempt.number(), false);
+            let mark = marks.fields().next().map(|(_, mark)| mark.clone());
             let marked = mark.or(received);
             self.sent.borrow_mut().push(attempt.number());
             let outcome = self.next.call(marked).await;
