@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fusebox_resilience::ComponentId;
@@ -20,7 +21,7 @@ pub(crate) const MAX_TEXT: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Line<'a> {
     buffer: &'a mut Vec<u8>,
-    days: &'a mut Days,
+    last_time: &'a mut LastTime,
 }
 
 impl Line<'_> {
@@ -56,6 +57,9 @@ impl Line<'_> {
 
     /// Adds what somebody else wrote, without quotes around it.
     pub(crate) fn text_value(&mut self, bytes: &[u8]) -> &mut Self {
+        if bytes.is_empty() {
+            return self;
+        }
         // Nearly all of it needs no escape.
         if bytes.len() <= MAX_TEXT && is_plain(bytes) {
             self.buffer.extend_from_slice(bytes);
@@ -124,7 +128,20 @@ impl Line<'_> {
 
     /// Adds a time with its quotes.
     pub(crate) fn time(&mut self, since: SinceEpoch) -> &mut Self {
-        self.days.write(since, self.buffer);
+        self.last_time.write(since, self.buffer);
+        self
+    }
+
+    /// What `add` adds, to be added again.
+    pub(crate) fn noting(&mut self, add: impl FnOnce(&mut Self) -> &mut Self) -> Range<usize> {
+        let start = self.buffer.len();
+        add(self);
+        start..self.buffer.len()
+    }
+
+    /// Adds a part of this line again.
+    pub(crate) fn again(&mut self, part: Range<usize>) -> &mut Self {
+        self.buffer.extend_from_within(part);
         self
     }
 
@@ -209,8 +226,17 @@ pub(crate) fn is_plain(bytes: &[u8]) -> bool {
         let (words, _) = bytes.as_chunks();
         return words.iter().chain([last]).fold(0, |odd, word| odd | odd_bytes(*word)) == 0;
     }
-    let mut word = [b' '; 8];
-    word.iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
+    let word = match *bytes {
+        [] => return true,
+        [a] => [a; 8],
+        [a, b] => [a, b, a, b, a, b, a, b],
+        [a, b, c] => [a, b, c, a, b, c, b, c],
+        // Four from the front and four from the back.
+        [a, b, c, d, ..] => {
+            let [.., e, f, g, h] = *bytes else { return true };
+            [a, b, c, d, e, f, g, h]
+        }
+    };
     odd_bytes(word) == 0
 }
 
@@ -230,14 +256,14 @@ fn odd_bytes(word: [u8; 8]) -> u64 {
 #[derive(Default)]
 pub(crate) struct Scratch {
     buffer: Vec<u8>,
-    days: Days,
+    last_time: LastTime,
 }
 
 impl Scratch {
     pub(crate) fn with(use_it: impl FnOnce(&mut Self)) {
         thread_local! {
             static SCRATCH: RefCell<Scratch> = const {
-                RefCell::new(Scratch { buffer: Vec::new(), days: Days::NONE })
+                RefCell::new(Scratch { buffer: Vec::new(), last_time: LastTime::NONE })
             };
         }
         let mut use_it = Some(use_it);
@@ -278,7 +304,7 @@ impl Scratch {
     pub(crate) fn written(&mut self, write: impl FnOnce(&mut Line<'_>)) -> &[u8] {
         self.buffer.clear();
         self.buffer.push(b'{');
-        write(&mut Line { buffer: &mut self.buffer, days: &mut self.days });
+        write(&mut Line { buffer: &mut self.buffer, last_time: &mut self.last_time });
         self.buffer.extend_from_slice(b"}\n");
         &self.buffer
     }
@@ -301,58 +327,66 @@ impl SinceEpoch {
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// The last day that was formatted: nearly all lines are of the same as the line before.
+/// The last second that was formatted, and its day: nearly all lines are of the same as the line
+/// before.
 #[derive(Debug)]
-pub(crate) struct Days {
+pub(crate) struct LastTime {
     day: u64,
-    /// As in `"2024-08-20T`.
-    text: [u8; 12],
+    second: u64,
+    /// As in `"2024-08-20T11:37:36.000000Z"`.
+    text: [u8; 29],
 }
 
-impl Default for Days {
+impl Default for LastTime {
     fn default() -> Self {
         Self::NONE
     }
 }
 
-impl Days {
-    const NONE: Self = Self { day: u64::MAX, text: [0; 12] };
+impl LastTime {
+    const NONE: Self =
+        Self { day: u64::MAX, second: u64::MAX, text: *b"\"0000-00-00T00:00:00.000000Z\"" };
 
     /// Appends it with its quotes, in microseconds.
     pub(crate) fn write(&mut self, time: SinceEpoch, buffer: &mut Vec<u8>) {
         let SinceEpoch(since) = time;
-        let seconds = since.as_secs().min(jiff::Timestamp::MAX.as_second().unsigned_abs());
-        let day = seconds / DAY;
-        if self.day != day {
-            self.turn(day);
+        if self.second != since.as_secs() {
+            self.turn(since.as_secs());
         }
-        let mut text = *b"\"0000-00-00T00:00:00.000000Z\"";
-        text[..12].copy_from_slice(&self.text);
-        // Less than a day's seconds and a second's microseconds fit.
-        let (second, micros) = ((seconds % DAY) as u32, since.subsec_micros());
-        for (at, number) in [
-            (12, second / 3600),
-            (15, second / 60 % 60),
-            (18, second % 60),
-            (21, micros / 10_000),
-            (23, micros / 100 % 100),
-            (25, micros % 100),
-        ] {
-            text[at] += (number / 10) as u8;
-            text[at + 1] += (number % 10) as u8;
-        }
+        let micros = since.subsec_micros();
+        let mut text = self.text;
+        put_pair(&mut text, 21, micros / 10_000);
+        put_pair(&mut text, 23, micros / 100 % 100);
+        put_pair(&mut text, 25, micros % 100);
         buffer.extend_from_slice(&text);
     }
 
     #[cold]
-    fn turn(&mut self, day: u64) {
-        let second = i64::try_from(day * DAY).unwrap_or(i64::MAX);
-        let timestamp = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::MAX);
-        let text = format!("\"{timestamp:.0}");
-        if let Some(start) = text.as_bytes().first_chunk() {
-            *self = Self { day, text: *start };
+    fn turn(&mut self, second: u64) {
+        let shown = second.min(jiff::Timestamp::MAX.as_second().unsigned_abs());
+        let (day, of_day) = (shown / DAY, shown % DAY);
+        if self.day != day {
+            let midnight = i64::try_from(day * DAY).unwrap_or(i64::MAX);
+            let timestamp = jiff::Timestamp::from_second(midnight).unwrap_or(jiff::Timestamp::MAX);
+            let text = format!("\"{timestamp:.0}");
+            if let Some(start) = text.as_bytes().first_chunk::<12>() {
+                self.text[..12].copy_from_slice(start);
+                self.day = day;
+            }
         }
+        // Less than a day's seconds fit.
+        let of_day = of_day as u32;
+        put_pair(&mut self.text, 12, of_day / 3600);
+        put_pair(&mut self.text, 15, of_day / 60 % 60);
+        put_pair(&mut self.text, 18, of_day % 60);
+        self.second = second;
     }
+}
+
+/// Two digits.
+fn put_pair(text: &mut [u8; 29], at: usize, number: u32) {
+    text[at] = b'0' + (number / 10) as u8;
+    text[at + 1] = b'0' + (number % 10) as u8;
 }
 
 #[cfg(test)]

@@ -19,14 +19,17 @@ fn a_byte_that_needs_an_escape_is_found_wherever_it_is() {
 
 #[test]
 fn times_are_utc_with_microseconds() {
-    let mut days = Days::default();
+    let mut last = LastTime::default();
     let mut format = |time| {
         let mut buffer = Vec::new();
-        days.write(SinceEpoch::of(time), &mut buffer);
+        last.write(SinceEpoch::of(time), &mut buffer);
         String::from_utf8(buffer).unwrap()
     };
     let at = |seconds, nanoseconds| UNIX_EPOCH + Duration::new(seconds, nanoseconds);
     assert_eq!(format(at(0, 0)), r#""1970-01-01T00:00:00.000000Z""#);
+    assert_eq!(format(at(0, 1_000)), r#""1970-01-01T00:00:00.000001Z""#);
+    assert_eq!(format(at(86_399, 0)), r#""1970-01-01T23:59:59.000000Z""#);
+    assert_eq!(format(at(86_400, 0)), r#""1970-01-02T00:00:00.000000Z""#);
     assert_eq!(format(at(0, 999_999_999)), r#""1970-01-01T00:00:00.999999Z""#);
     assert_eq!(format(at(1_724_153_856, 852_886_000)), r#""2024-08-20T11:37:36.852886Z""#);
     assert_eq!(format(at(951_782_400, 1_000)), r#""2000-02-29T00:00:00.000001Z""#);
