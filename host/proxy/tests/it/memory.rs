@@ -161,3 +161,28 @@ fn a_stream_holds_little_while_it_waits_and_not_much_while_its_client_takes_noth
     a_stream_takes_less(32 << 10, "/waits", 4);
     a_stream_takes_less(128 << 10, "/endless", 0);
 }
+
+#[test]
+fn an_upload_holds_little_while_it_pauses_though_its_head_and_body_came_in_one_write() {
+    let origin = Origin::start(|connection| {
+        while connection.head().is_some() {
+            connection.wire.rest();
+        }
+    });
+    let proxy = Proxy::before(&origin, &format!("workers = 2\n{ROUTE}"));
+    let begin = || {
+        let mut client = proxy.connect();
+        let head = "POST / HTTP/1.1\r\nhost: b\r\ncontent-length: 1000000\r\n\r\n";
+        client.send(format!("{head}{}", "x".repeat(PIECE)));
+        client
+    };
+    let idle = proxy.private_memory();
+    // The buffers that bodies were read into are used again.
+    drop((0..STREAMS).map(|_| begin()).collect::<Vec<_>>());
+    proxy.counts(&[("fusebox_connections", 0.0)]);
+    let uploads: Vec<Wire> = (0..STREAMS).map(|_| begin()).collect();
+    proxy.counts(&[("fusebox_connections", STREAMS as f64)]);
+    let taken = || proxy.private_memory().saturating_sub(idle) / STREAMS as u64;
+    eventually("less than 32 KiB", || (taken() < 32 << 10).then_some(()));
+    drop(uploads);
+}
