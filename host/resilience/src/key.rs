@@ -7,7 +7,14 @@ mod sources;
 pub use config::{KeyConfig, KeySourceConfig};
 pub use sources::query_values;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
 use crate::config::Problems;
+use crate::keyer::{KeyQuestion, Keyer};
+use crate::parts::Parts;
 use crate::request::Request;
 use sources::KeySource;
 
@@ -19,20 +26,35 @@ const SHOWN: usize = 64;
 
 impl KeyConfig {
     /// The key. Problems go to `problems`, under `path`.
-    pub fn build(self, path: &str, problems: &mut Problems) -> CallKey {
+    pub(crate) fn build(self, path: &str, parts: &dyn Parts, problems: &mut Problems) -> CallKey {
+        self.with(path, &|component| parts.keyer(component), problems)
+    }
+
+    /// The same of parts of the request alone: no component can be asked.
+    pub fn of_request(self, path: &str, problems: &mut Problems) -> CallKey {
+        let none = |_: &str| Err("a component can't be asked here".to_owned());
+        self.with(path, &none, problems)
+    }
+
+    fn with(
+        self,
+        path: &str,
+        keyer: &dyn Fn(&str) -> Result<Arc<dyn Keyer>, String>,
+        problems: &mut Problems,
+    ) -> CallKey {
         let Self(sources) = self;
         problems.require((1..=MAX_SOURCES).contains(&sources.len()), path, || {
             format!("must have from 1 to {MAX_SOURCES} sources, has {}", sources.len())
         });
         let sources = sources.into_iter().filter_map(|source| {
-            KeySource::build(source).map_err(|message| problems.add(path, message)).ok()
+            KeySource::build(source, keyer).map_err(|message| problems.add(path, message)).ok()
         });
         CallKey(sources.collect())
     }
 }
 
 /// Where the value comes from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct CallKey(Box<[KeySource]>);
 
 impl CallKey {
@@ -41,16 +63,37 @@ impl CallKey {
         self.0.len()
     }
 
-    /// Hands each source's value of this request to `take`, in their order. False: there is none of
-    /// any.
-    pub fn values(&self, request: &Request, mut take: impl FnMut(Option<&[u8]>)) -> bool {
+    /// The values of this call. A component among the sources is asked, so this is done once for
+    /// each call and policy.
+    pub(crate) fn values<'a>(&'a self, seen: &KeyQuestion<'a>) -> KeyValues<'a> {
+        KeyValues(self.0.iter().map(|source| source.value(seen)).collect())
+    }
+
+    /// Hands each source's value of this request to `take`, in their order, without asking a
+    /// component. False: there is none of any.
+    pub fn values_of(&self, request: &Request, mut take: impl FnMut(Option<&[u8]>)) -> bool {
         let mut is_there = false;
         for source in &self.0 {
-            let value = source.value(request);
+            let value = source.value_of(request);
             is_there |= value.is_some();
             take(value.as_deref());
         }
         is_there
+    }
+}
+
+/// The values of a call, one for each source of the key, in their order. Without a key: none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyValues<'a>(SmallVec<[Option<Cow<'a, [u8]>>; 1]>);
+
+impl KeyValues<'_> {
+    /// Whether there is one of any source.
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.iter().any(Option::is_some)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        self.0.iter().map(Option::as_deref)
     }
 }
 

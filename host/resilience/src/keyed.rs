@@ -25,11 +25,13 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::clock;
+use crate::condition::Asker;
 use crate::config::{ConfigDuration, Problems};
 use crate::event::{EventKind, KeysEvent};
-use crate::key::{CallKey, KeyConfig, ShownValues};
+use crate::key::{CallKey, KeyConfig, KeyValues, ShownValues};
+use crate::keyer::KeyQuestion;
+use crate::parts::Parts;
 use crate::policy::{Shown, ShownKey, ShownKeys};
-use crate::request::Request;
 use recent::RecentMap;
 
 /// So many states are looked at for one that may go, so that a flood of newcomers costs little.
@@ -69,14 +71,14 @@ pub(crate) struct KeysSettings {
 
 impl KeysConfig {
     /// `None`: there is one state for all calls.
-    pub(crate) fn build(self, problems: &mut Problems) -> Option<KeysSettings> {
+    pub(crate) fn build(self, parts: &dyn Parts, problems: &mut Problems) -> Option<KeysSettings> {
         let Self { key, max_keys, idle } = self;
         let Some(key) = key else {
             problems.require(max_keys.is_none(), "max_keys", || "needs a `key`".into());
             problems.require(idle.is_none(), "idle", || "needs a `key`".into());
             return None;
         };
-        let key = key.build("key", problems);
+        let key = key.build("key", parts, problems);
         let max_keys = max_keys.unwrap_or(10_000);
         problems.require_within(max_keys, 1..=MAX_KEYS, "max_keys");
         let idle = idle.unwrap_or(ConfigDuration::from_secs(600));
@@ -153,17 +155,50 @@ impl CallCount {
 pub(crate) enum StateOf<'a, S> {
     /// There is one for all calls.
     Only(&'a Arc<S>),
-    /// One of several: as long as somebody has it, it stays.
-    Held(Arc<S>),
+    /// One of several.
+    Held(HeldState<S>),
+}
+
+/// A state of several: as long as somebody has it, it stays.
+#[derive(Debug)]
+pub(crate) struct HeldState<S> {
+    state: Arc<S>,
+    /// The beginning of its key's values. `None`: it is of calls without one, or of newcomers.
+    key: Option<Arc<str>>,
 }
 
 impl<S> StateOf<'_, S> {
     /// For what outlives the call. `None`: it is the only one, which the policy has.
-    pub(crate) fn to_held(&self) -> Option<Arc<S>> {
+    pub(crate) fn to_held(&self) -> Option<HeldState<S>> {
         match self {
             Self::Only(_) => None,
-            Self::Held(state) => Some(state.clone()),
+            Self::Held(held) => Some(held.clone()),
         }
+    }
+
+    /// Whose it is, for people. `None`: everybody's, or nobody's by name.
+    pub(crate) fn key(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Only(_) => None,
+            Self::Held(held) => held.key(),
+        }
+    }
+}
+
+impl<S> HeldState<S> {
+    pub(crate) fn state(&self) -> &Arc<S> {
+        &self.state
+    }
+
+    /// Whose it is, for people.
+    pub(crate) fn key(&self) -> Option<&Arc<str>> {
+        self.key.as_ref()
+    }
+}
+
+impl<S> Clone for HeldState<S> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone(), key: self.key.clone() }
     }
 }
 
@@ -173,7 +208,7 @@ impl<S> Deref for StateOf<'_, S> {
     fn deref(&self) -> &Arc<S> {
         match self {
             Self::Only(state) => state,
-            Self::Held(state) => state,
+            Self::Held(held) => &held.state,
         }
     }
 }
@@ -188,16 +223,20 @@ impl<S: KeyedState> Keyed<S> {
         Self { one, each }
     }
 
-    /// The state of a call to the policy of this name.
+    /// The state of a call.
     #[inline]
-    pub(crate) fn of(&self, call: &Call, policy: &Arc<str>) -> StateOf<'_, S> {
+    pub(crate) fn of(&self, call: &Call, asker: Asker<'_>) -> StateOf<'_, S> {
         match &self.each {
             None => StateOf::Only(&self.one),
             Some(each) => {
-                let state = each.of_call(call, policy);
-                StateOf::Held(state.unwrap_or_else(|| self.one.clone()))
+                let held = each.of_call(call, asker);
+                StateOf::Held(held.unwrap_or_else(|| self.of_nobody()))
             }
         }
+    }
+
+    fn of_nobody(&self) -> HeldState<S> {
+        HeldState { state: self.one.clone(), key: None }
     }
 
     /// The state of all calls, or of those without a value.
@@ -234,13 +273,6 @@ impl<S: KeyedState> Keyed<S> {
         };
         let state = each.lock().find_or_add(each, name, shown, clock::now());
         state.map(StateOf::Held).map_err(|_| "there are too many keys".to_owned())
-    }
-
-    /// The key of a request, for people. `None`: it has none, or there is one state for all calls.
-    pub(crate) fn key_of(&self, request: &Request) -> Option<Arc<str>> {
-        let mut shown = ShownValues::default();
-        let key = &self.each.as_ref()?.settings.key;
-        key.values(request, |value| shown.push(value)).then(|| shown.into_text().into())
     }
 
     /// All states, one after the other, in `init` and what `fold` makes of it.
@@ -297,25 +329,20 @@ impl<S: KeyedState> KeyedStates<S> {
     }
 
     /// `None`: the call has no value.
-    fn of_call(&self, call: &Call, policy: &Arc<str>) -> Option<Arc<S>> {
-        let (key, request) = (&self.settings.key, call.request());
-        let mut name = self.hashers();
-        if !key.values(request, |value| name.add(value)) {
+    fn of_call(&self, call: &Call, asker: Asker<'_>) -> Option<HeldState<S>> {
+        let seen = KeyQuestion::of(call, asker.policy, asker.scope.deadline(call));
+        // Before the lock: a component may have to be asked.
+        let values = self.settings.key.values(&seen);
+        if !values.is_any() {
             return None;
         }
-        let shown = || {
-            let mut shown = ShownValues::default();
-            key.values(request, |value| shown.push(value));
-            shown
-        };
-        let state = self.lock().find_or_add(self, name.finish(), shown, clock::now());
-        Some(match state {
-            Ok(state) => state,
-            Err(TooManyKeys { count }) => {
-                call.emit(policy, KeysEvent::Overflowed { count });
-                self.overflow.get_or_init(|| Arc::new((self.make)())).clone()
-            }
-        })
+        let (name, now) = (self.name(values.iter()), clock::now());
+        let held = self.lock().find_or_add(self, name, || shown(&values), now);
+        Some(held.unwrap_or_else(|TooManyKeys { count }| {
+            call.emit(asker.policy, KeysEvent::Overflowed { count });
+            let state = self.overflow.get_or_init(|| Arc::new((self.make)())).clone();
+            HeldState { state, key: None }
+        }))
     }
 
     fn name<'a>(&self, values: impl Iterator<Item = Option<&'a [u8]>>) -> u128 {
@@ -375,21 +402,21 @@ impl<S: KeyedState> KnownKeys<S> {
         name: u128,
         shown: impl FnOnce() -> ShownValues,
         now: Instant,
-    ) -> Result<Arc<S>, TooManyKeys> {
+    ) -> Result<HeldState<S>, TooManyKeys> {
         let minute = self.minute(now);
         if let Some(known) = self.states.get(name) {
             known.used = now;
             known.calls.add(minute);
-            return Ok(known.state.clone());
+            return Ok(known.held());
         }
         self.make_room(&of.settings, now)?;
         let mut calls = CallCount::default();
         calls.add(minute);
         let shown = shown().into_text().into();
         let known = KnownKey { state: Arc::new((of.make)()), shown, used: now, calls };
-        let state = known.state.clone();
+        let held = known.held();
         self.states.insert(name, known);
-        Ok(state)
+        Ok(held)
     }
 
     fn make_room(&mut self, settings: &KeysSettings, now: Instant) -> Result<(), TooManyKeys> {
@@ -421,10 +448,20 @@ impl<S: KeyedState> KnownKeys<S> {
 }
 
 impl<S: KeyedState> KnownKey<S> {
+    fn held(&self) -> HeldState<S> {
+        HeldState { state: self.state.clone(), key: Some(self.shown.clone()) }
+    }
+
     /// Nobody has it, and nobody would miss it. (Whoever gets it gets it under the lock.)
     fn may_go(&self, now: Instant) -> bool {
         Arc::strong_count(&self.state) == 1 && self.state.is_at_rest(now)
     }
+}
+
+fn shown(values: &KeyValues<'_>) -> ShownValues {
+    let mut shown = ShownValues::default();
+    values.iter().for_each(|value| shown.push(value));
+    shown
 }
 
 /// There is no place for a further one.

@@ -40,12 +40,15 @@ mod client_waits;
 pub mod clock;
 mod condition;
 pub mod config;
+mod delay;
+mod delayer;
 mod error;
 mod event;
 mod grpc;
 mod held_until;
 mod key;
 mod keyed;
+mod keyer;
 mod layers;
 mod levels;
 mod native;
@@ -83,6 +86,8 @@ pub use boxed::boxed;
 pub use budget::{Budget, BudgetConfig, BudgetStatus};
 pub use call::{Call, PastAttempt, Reporter};
 pub use condition::{AttemptsConfig, Condition, ConditionConfig, OnlyConfig, WordsConfig};
+pub use delay::DelayConfig;
+pub use delayer::{DelayDecision, Delayer};
 pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome,
@@ -96,6 +101,7 @@ pub use event::{
 pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;
 pub use key::{CallKey, KeyConfig, KeySourceConfig, query_values};
+pub use keyer::{KeyQuestion, Keyer};
 pub use layers::{ATTEMPT, Marks};
 pub use native::{Native, StatusConfig};
 pub use outcome::{Outcome, OutcomeExt, Response};

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::budget::Budget;
+use crate::delayer::Delayer;
+use crate::keyer::Keyer;
 use crate::predicate::{Predicate, Responder};
 
 /// What a policy may ask its surroundings for while it is built. Errors say what is missing.
@@ -18,6 +20,22 @@ pub trait Parts {
     /// # Errors
     /// There is none, or it exports no `fallback`.
     fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String>;
+
+    /// The component of this name as one who knows how long to wait.
+    ///
+    /// # Errors
+    /// There is none, or it exports no `delay`.
+    fn delayer(&self, component: &str) -> Result<Arc<dyn Delayer>, String> {
+        Err(format!("no component `{component}`"))
+    }
+
+    /// The component of this name as one who knows whose call it is.
+    ///
+    /// # Errors
+    /// There is none, or it exports no `key`.
+    fn keyer(&self, component: &str) -> Result<Arc<dyn Keyer>, String> {
+        Err(format!("no component `{component}`"))
+    }
 
     /// There is an upstream of this name, for a fallback to ask.
     ///

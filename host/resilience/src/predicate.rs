@@ -145,7 +145,12 @@ impl Exchange<'_> {
         self.call.past(self.number())?.provenance.address
     }
 
-    /// Until the nearest timeout policy around the asking one ends the request.
+    /// When the nearest timeout policy around the asking one ends the request.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Until then.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
     }

@@ -16,6 +16,10 @@ pub enum Slot {
     IgnoreIf,
     /// What to answer instead?
     Respond,
+    /// How long to wait?
+    Delay,
+    /// Whose call is it?
+    Key,
 }
 
 impl Slot {
@@ -27,6 +31,8 @@ impl Slot {
             Self::CancelIf => "cancel-if",
             Self::IgnoreIf => "ignore-if",
             Self::Respond => "respond",
+            Self::Delay => "delay",
+            Self::Key => "key",
         }
     }
 }

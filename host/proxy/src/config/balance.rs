@@ -50,7 +50,7 @@ impl BalanceConfig {
         reader.known_keys(path, &["hash"]);
         let Some(key) = reader.value::<KeyConfig>(&hash) else { return Self::default() };
         let mut problems = Problems::default();
-        key.clone().build(&hash, &mut problems);
+        key.clone().of_request(&hash, &mut problems);
         for Problem { path, message } in problems.into_result(()).err().unwrap_or_default() {
             reader.error(&path, message);
         }

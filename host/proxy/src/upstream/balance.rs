@@ -115,7 +115,7 @@ fn by_hash(
 /// The hash of what a request has of a key. `None`: it has nothing of it.
 fn key_hash(key: &CallKey, request: &Request) -> Option<u64> {
     let mut is_there = false;
-    let hash = hash_of(|to| is_there = key.values(request, |value| value.hash(to)));
+    let hash = hash_of(|to| is_there = key.values_of(request, |value| value.hash(to)));
     is_there.then_some(hash)
 }
 
@@ -137,7 +137,7 @@ impl Balance {
             )),
             // Its problems are those of the file, and have been reported.
             BalanceConfig::Hash(key) => {
-                Self::Hash(key.clone().build("hash", &mut Problems::default()))
+                Self::Hash(key.clone().of_request("hash", &mut Problems::default()))
             }
         }
     }

@@ -61,11 +61,13 @@ pub enum NoRetry {
     CircuitOpen,
     /// The retry budget is spent.
     Budget,
+    /// The component that was asked how long to wait gives up, or asks for too long a wait.
+    Component,
 }
 
 impl NoRetry {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Method,
         Self::Body,
         Self::Memory,
@@ -75,6 +77,7 @@ impl NoRetry {
         Self::Deadline,
         Self::CircuitOpen,
         Self::Budget,
+        Self::Component,
     ];
 
     /// Its word in log and metrics.
@@ -89,6 +92,7 @@ impl NoRetry {
             Self::Deadline => "deadline",
             Self::CircuitOpen => "circuit-open",
             Self::Budget => "budget",
+            Self::Component => "component",
         }
     }
 }

@@ -23,6 +23,8 @@ pub enum KeySourceConfig {
     Query(String),
     /// The first cookie of this name.
     Cookie(String),
+    /// What the component of this name answers.
+    Component(String),
 }
 
 /// A source as the file says it.
@@ -34,25 +36,27 @@ struct KeySourceTable {
     path_segment: Option<usize>,
     query: Option<String>,
     cookie: Option<String>,
+    component: Option<String>,
 }
 
 impl TryFrom<KeySourceTable> for KeySourceConfig {
     type Error = &'static str;
 
     fn try_from(table: KeySourceTable) -> Result<Self, &'static str> {
-        let KeySourceTable { header, client, path_segment, query, cookie } = table;
+        let KeySourceTable { header, client, path_segment, query, cookie, component } = table;
         let given = [
             header.map(Self::Header),
             client.map(Self::Client),
             path_segment.map(Self::PathSegment),
             query.map(Self::Query),
             cookie.map(Self::Cookie),
+            component.map(Self::Component),
         ];
         let mut given = given.into_iter().flatten();
         match (given.next(), given.next()) {
             (Some(source), None) => Ok(source),
-            _ => Err("expected one of header, client, path_segment, query, cookie; several are a \
-                      list: [{ header = \"a\" }, { client = true }]"),
+            _ => Err("expected one of header, client, path_segment, query, cookie, component; \
+                      several are a list: [{ header = \"a\" }, { client = true }]"),
         }
     }
 }

@@ -1,26 +1,32 @@
 //! The parts of a request that may make a key.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderName, header};
 
 use super::config::KeySourceConfig;
+use crate::keyer::{KeyQuestion, Keyer};
 use crate::request::Request;
 
-/// A part of the request. (A component, which is asked for a value, would be one more.)
-#[derive(Clone, Debug, PartialEq)]
+/// A part of the request, or a component that looks at it.
+#[derive(Clone, Debug)]
 pub(super) enum KeySource {
     Header(HeaderName),
     Client,
     PathSegment(usize),
     Query(String),
     Cookie(String),
+    Component(Arc<dyn Keyer>),
 }
 
 impl KeySource {
     /// # Errors
-    /// There can be no such part.
-    pub(super) fn build(config: KeySourceConfig) -> Result<Self, String> {
+    /// There can be no such part, or there is no such component.
+    pub(super) fn build(
+        config: KeySourceConfig,
+        keyer: &dyn Fn(&str) -> Result<Arc<dyn Keyer>, String>,
+    ) -> Result<Self, String> {
         let named = |name: String, what: &str| {
             if name.is_empty() { Err(format!("needs the name of a {what}")) } else { Ok(name) }
         };
@@ -36,11 +42,24 @@ impl KeySource {
             KeySourceConfig::PathSegment(number) => Self::PathSegment(number),
             KeySourceConfig::Query(name) => Self::Query(named(name, "parameter")?),
             KeySourceConfig::Cookie(name) => Self::Cookie(named(name, "cookie")?),
+            KeySourceConfig::Component(name) => Self::Component(keyer(&name)?),
         })
     }
 
-    /// Its value in this request. `None`: there is none, or it is empty.
-    pub(super) fn value<'a>(&'a self, request: &'a Request) -> Option<Cow<'a, [u8]>> {
+    /// Its value for this call. `None`: there is none, or it is empty.
+    pub(super) fn value<'a>(&'a self, seen: &KeyQuestion<'a>) -> Option<Cow<'a, [u8]>> {
+        if let Self::Component(keyer) = self {
+            return keyer
+                .key(seen)
+                .filter(|key| !key.is_empty())
+                .map(|key| key.into_bytes().into());
+        }
+        self.value_of(seen.call.request())
+    }
+
+    /// Its value in this request. `None`: there is none, or it is empty, or a component would have
+    /// to be asked.
+    pub(super) fn value_of<'a>(&'a self, request: &'a Request) -> Option<Cow<'a, [u8]>> {
         let value = match self {
             Self::Header(name) => Cow::from(request.header(name.as_str())?.as_bytes()),
             Self::Client => Cow::from(request.client_address().as_bytes()),
@@ -50,6 +69,7 @@ impl KeySource {
             }
             Self::Query(name) => query_values(request.head().uri.query()?, name).next()?,
             Self::Cookie(name) => Cow::from(cookie(request, name)?),
+            Self::Component(_) => return None,
         };
         (!value.is_empty()).then_some(value)
     }

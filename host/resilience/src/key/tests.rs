@@ -6,6 +6,11 @@ use http::HeaderValue;
 use serde::Deserialize;
 
 use super::*;
+use crate::body::RequestBody;
+use crate::call::Call;
+use crate::request::Request;
+use crate::testing::NoParts;
+use crate::worker::Worker;
 
 fn key(text: &str) -> Result<CallKey, String> {
     #[derive(Deserialize)]
@@ -14,7 +19,7 @@ fn key(text: &str) -> Result<CallKey, String> {
     }
     let table: Table = toml::from_str(text).map_err(|error| error.message().to_owned())?;
     let mut problems = Problems::default();
-    let key = table.key.build("key", &mut problems);
+    let key = table.key.build("key", &NoParts, &mut problems);
     problems.into_result(key).map_err(|problems| {
         let problems = problems.into_iter();
         problems.map(|it| format!("{}: {}", it.path, it.message)).collect::<Vec<_>>().join("; ")
@@ -22,7 +27,7 @@ fn key(text: &str) -> Result<CallKey, String> {
 }
 
 /// A request for this target with these headers, of a client at 192.0.2.1.
-fn request(target: &str, headers: &[(&'static str, &str)]) -> Request {
+fn request(target: &str, headers: &[(&'static str, &str)]) -> Call {
     let mut head = http::Request::get(target);
     for (name, value) in headers {
         head = head.header(*name, *value);
@@ -31,14 +36,16 @@ fn request(target: &str, headers: &[(&'static str, &str)]) -> Request {
     let id = HeaderValue::from_static("1");
     let mut request = Request::new(id, "test".into(), head, SystemTime::UNIX_EPOCH);
     request.set_client("192.0.2.1".into());
-    request
+    Call::new(request, RequestBody::empty(), Worker::unobserved().into())
 }
 
 /// The values as they are shown; `None`: there is none.
-fn value(text: &str, request: &Request) -> Option<String> {
+fn value(text: &str, call: &Call) -> Option<String> {
     let key = key(text).expect(text);
+    let values = key.values(&KeyQuestion::of(call, call.route(), None));
     let mut shown = ShownValues::default();
-    key.values(request, |value| shown.push(value)).then(|| shown.into_text())
+    values.iter().for_each(|value| shown.push(value));
+    values.is_any().then(|| shown.into_text())
 }
 
 #[test]
@@ -100,7 +107,7 @@ fn what_can_be_no_key_is_refused() {
             "unknown field `tenant`, expected one of `header`, `client`, ",
         ),
         ("key = { header = \"a\", client = true }", "expected one of header, client, "),
-        ("key = {}", "expected one of header, client, path_segment, query, cookie"),
+        ("key = {}", "expected one of header, client, path_segment, query, cookie, component"),
         ("key = \"header\"", "expected a source such as { header = \"x-tenant\" }, or a list"),
         ("key = []", "key: must have from 1 to 8 sources, has 0"),
         ("key = { header = \"a b\" }", "key: `a b` is no header's name"),
@@ -108,6 +115,7 @@ fn what_can_be_no_key_is_refused() {
         ("key = { path_segment = 0 }", "key: `path_segment` must be at least 1, is 0"),
         ("key = { path_segment = -1 }", "invalid value: integer `-1`"),
         ("key = { query = \"\" }", "key: needs the name of a parameter"),
+        ("key = { component = \"a\" }", "key: no component `a`"),
         ("key = [{ cookie = \"\" }, { header = \"\" }]", "needs the name of a cookie; key: ``"),
     ] {
         let said = key(text).map(drop).expect_err(text);

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use super::*;
 use crate::event::{EventKind, Observers};
 use crate::key::KeySourceConfig;
-use crate::testing::{Recorder, call_with};
+use crate::scope::Scope;
+use crate::testing::{NoParts, Recorder, Script, call_with};
 
 /// A state that is at rest, or not, as the test says.
 #[derive(Debug, Default)]
@@ -39,7 +40,7 @@ fn keyed(text: &str) -> Keyed<Fake> {
     let text = format!("key = {{ header = \"x-tenant\" }}\n{text}");
     let Table { key, max_keys, idle } = toml::from_str(&text).unwrap();
     let mut problems = Problems::default();
-    let settings = KeysConfig { key, max_keys, idle }.build(&mut problems);
+    let settings = KeysConfig { key, max_keys, idle }.build(&NoParts, &mut problems);
     problems.into_result(()).unwrap();
     let made = AtomicUsize::new(0);
     Keyed::new(settings, move || Fake {
@@ -54,7 +55,12 @@ fn call(tenant: &str, observers: Observers) -> Call {
 }
 
 fn of<'a>(keyed: &'a Keyed<Fake>, tenant: &str) -> StateOf<'a, Fake> {
-    keyed.of(&call(tenant, Observers::default()), &"policy".into())
+    of_call(keyed, &call(tenant, Observers::default()))
+}
+
+fn of_call<'a>(keyed: &'a Keyed<Fake>, call: &Call) -> StateOf<'a, Fake> {
+    let (policy, upstream) = ("policy".into(), Script::new(""));
+    keyed.of(call, Asker { policy: &policy, scope: &Scope::new(&upstream) })
 }
 
 fn busy(state: &Fake, is_busy: bool) {
@@ -77,14 +83,14 @@ fn each_value_has_its_own_state_and_those_without_share_one() {
 fn values_of_several_sources_do_not_run_together() {
     let settings = |sources: Vec<KeySourceConfig>| {
         let key = Some(KeyConfig(sources));
-        KeysConfig { key, ..KeysConfig::default() }.build(&mut Problems::default())
+        KeysConfig { key, ..KeysConfig::default() }.build(&NoParts, &mut Problems::default())
     };
     let header = |name: &str| KeySourceConfig::Header(name.into());
     let keyed = Keyed::new(settings(vec![header("a"), header("b")]), Fake::default);
     let of = |a: &str, b: &str| {
         let head = http::Request::get("/").header("a", a).header("b", b);
         let body = crate::body::RequestBody::empty();
-        Arc::as_ptr(&keyed.of(&call_with("1", head, body, Observers::default()), &"policy".into()))
+        Arc::as_ptr(&of_call(&keyed, &call_with("1", head, body, Observers::default())))
     };
     let all = [of("x", "yz"), of("xy", "z"), of("xyz", ""), of("", "xyz"), of("yz", "x")];
     for (index, one) in all.iter().enumerate() {
@@ -97,8 +103,7 @@ fn values_of_several_sources_do_not_run_together() {
 fn the_longest_unused_that_nobody_misses_goes_or_newcomers_share_one() {
     let keyed = keyed("max_keys = 3");
     let recorder = Recorder::default();
-    let number =
-        |tenant: &str| keyed.of(&call(tenant, recorder.observers()), &"policy".into()).number;
+    let number = |tenant: &str| of_call(&keyed, &call(tenant, recorder.observers())).number;
     let held = of(&keyed, "held");
     busy(&of(&keyed, "busy"), true);
     assert_eq!((held.number, number("rests"), number("newcomer")), (1, 3, 4));
@@ -191,14 +196,9 @@ fn a_million_keys_and_one_of_a_megabyte_cost_what_is_allowed() {
     assert_eq!(of(&keyed, &long).number, of(&keyed, &long).number);
     assert_ne!(of(&keyed, &long).number, of(&keyed, &long[1..]).number);
     let each = keyed.each.as_ref().unwrap();
-    let (key, request) = (&each.settings.key, call("", Observers::default()));
     for number in 0..1_000_000_u32 {
         let name = each.name([Some(&number.to_le_bytes()[..])].into_iter());
-        let shown = || {
-            let mut shown = ShownValues::default();
-            key.values(request.request(), |value| shown.push(value));
-            shown
-        };
+        let shown = ShownValues::default;
         assert!(each.lock().find_or_add(each, name, shown, Instant::now()).is_ok());
     }
     assert_eq!(keyed.count(), Some(1000));

@@ -32,7 +32,7 @@ use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{AdaptiveThrottlerEvent, CallEvent, EventKind};
 use crate::key::KeyConfig;
-use crate::keyed::{Keyed, KeyedState, KeysConfig, StateOf};
+use crate::keyed::{HeldState, Keyed, KeyedState, KeysConfig, StateOf};
 use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::outline::{Acts, ActsResult, Outline};
@@ -118,7 +118,7 @@ impl PolicyConfig for AdaptiveThrottlerConfig {
             max_rejection_rate: self.max_rejection_rate,
         };
         let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
-        let keys = keys.build(&mut problems);
+        let keys = keys.build(parts, &mut problems);
         problems.into_result(())?;
         let states = Keyed::new(keys, move || SharedThrottle::new(settings, Instant::now()));
         Ok(AdaptiveThrottler(Throttler { name, handle_if, states }.into()))
@@ -145,7 +145,7 @@ impl AdaptiveThrottler {
 
     fn admit(&self, call: &Call, scope: &Scope<'_>) -> Result<StateOf<'_, SharedThrottle>, Error> {
         let Throttler { name, states, .. } = &*self.0;
-        let shared = states.of(call, name);
+        let shared = states.of(call, Asker { policy: name, scope });
         let level = scope.level(call);
         let (admitted, change) = shared.admit(level, || call.random().fraction(), clock::now());
         if let Some(change) = change {
@@ -244,14 +244,16 @@ impl Policy for AdaptiveThrottler {
 
 impl CountsLate for Throttler {
     /// `None`: there is one for all calls.
-    type Held = Option<Arc<SharedThrottle>>;
+    type Held = Option<HeldState<SharedThrottle>>;
 
     fn handle_if(&self) -> &Condition {
         &self.handle_if
     }
 
     fn failed_late(&self, held: &Self::Held, attempt: u32, reporter: &Reporter) {
-        let Some(shared) = held.as_ref().or(self.states.only()) else { return };
+        let Some(shared) = held.as_ref().map(HeldState::state).or(self.states.only()) else {
+            return;
+        };
         if let Some(change) = shared.record(true, clock::now()) {
             reporter.emit_about(attempt, &self.name, None, change);
         }

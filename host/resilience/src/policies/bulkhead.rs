@@ -28,6 +28,7 @@ use crate::boxed::boxed;
 use crate::call::Call;
 use crate::client_waits::ClientWaits;
 use crate::clock;
+use crate::condition::Asker;
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{CallEvent, EventKind, QueueEvent};
@@ -39,6 +40,7 @@ use crate::outline::Outline;
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
 use crate::room::{Entry, Place, Room};
+use crate::scope::Scope;
 
 /// More are as good as unlimited.
 const MAX_PLACES: usize = 1_000_000;
@@ -71,7 +73,7 @@ impl PolicyConfig for BulkheadConfig {
 
     type Policy = Bulkhead;
 
-    fn build(self, name: Arc<str>, _: &dyn Parts) -> Result<Bulkhead, Vec<Problem>> {
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<Bulkhead, Vec<Problem>> {
         let mut problems = Problems::default();
         problems.require_within(self.max_concurrency, 1..=MAX_PLACES, "max_concurrency");
         problems.require_time_or_zero(self.max_wait, "max_wait");
@@ -80,7 +82,7 @@ impl PolicyConfig for BulkheadConfig {
             .unwrap_or_else(|| self.max_concurrency.saturating_mul(10).clamp(100, MAX_PLACES));
         problems.require_within(max_queue, 0..=MAX_PLACES, "max_queue");
         let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
-        let keys = keys.build(&mut problems);
+        let keys = keys.build(parts, &mut problems);
         let places = self.max_concurrency;
         problems.into_result(Bulkhead {
             name,
@@ -121,10 +123,11 @@ pub struct Bulkhead {
 }
 
 impl Bulkhead {
-    async fn enter(&self, call: &Call, deadline: Option<Instant>) -> Result<Place, Error> {
-        let room = self.rooms.of(call, &self.name);
+    async fn enter(&self, call: &Call, scope: &Scope<'_>) -> Result<Place, Error> {
+        let room = self.rooms.of(call, Asker { policy: &self.name, scope });
         let now = clock::now();
-        let left = deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(now));
+        let left =
+            scope.deadline(call).map_or(Duration::MAX, |end| end.saturating_duration_since(now));
         let longest = self.max_wait.min(left);
         let max_queue = if longest.is_zero() { 0 } else { self.max_queue };
         let place = match room.enter(max_queue) {
@@ -191,7 +194,7 @@ impl Policy for Bulkhead {
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         boxed(|| async move {
             self.client_waits.gather(call).await?;
-            let place = self.enter(call, next.deadline(call)).await?;
+            let place = self.enter(call, next.scope()).await?;
             let mut outcome = next.run(call).await;
             self.until.keep(place, &mut outcome);
             outcome

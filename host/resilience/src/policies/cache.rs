@@ -49,7 +49,7 @@ use crate::native::Native;
 use crate::outcome::{Outcome, Response};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
-use crate::request::Request;
+use crate::scope::Scope;
 use crate::slot::Slot;
 use control::Directives;
 use rules::Defaults;
@@ -114,7 +114,7 @@ impl PolicyConfig for CacheConfig {
             parts,
             &mut problems,
         );
-        let key = self.key.map(|key| key.build("key", &mut problems));
+        let key = self.key.map(|key| key.build("key", parts, &mut problems));
         problems.require_least(self.max_entry, LEAST_ENTRY, "max_entry");
         let least = ConfigSize(self.max_entry.0.max(LEAST_ENTRY.0).saturating_mul(2));
         problems.require(self.max_size >= least, "max_size", || {
@@ -159,8 +159,8 @@ impl ResponseCache {
         if let Ok(response) = &mut outcome {
             let is_of_cache = matches!(call.head().method, Method::GET | Method::HEAD);
             let why = if is_of_cache { Forwarded::Bypass } else { Forwarded::Method };
-            let is_changed =
-                rules::is_unsafe(&call.head().method) && self.invalidate(call.request(), response);
+            let is_changed = rules::is_unsafe(&call.head().method)
+                && self.invalidate(call, next.scope(), response);
             if is_changed && call.reporter().wants_details() {
                 call.emit(name, CacheEvent::Invalidated);
             }
@@ -170,12 +170,12 @@ impl ResponseCache {
     }
 
     /// Forgets what a request has changed that succeeded (RFC 9111, section 4.4).
-    fn invalidate(&self, request: &Request, response: &Response) -> bool {
+    fn invalidate(&self, call: &Call, scope: &Scope<'_>, response: &Response) -> bool {
         let is_success = response.status.is_success() || response.status.is_redirection();
         if !is_success || response.is_stand_in() {
             return false;
         }
-        let by = self.0.key.as_ref();
+        let (request, by) = (call.request(), &self.0.key_values(call, scope));
         let references = [header::LOCATION, header::CONTENT_LOCATION].into_iter();
         let references = references.filter_map(|name| response.headers.get(name)?.to_str().ok());
         let also = references.filter_map(|reference| key::referred(request, reference, by));
@@ -263,7 +263,7 @@ impl Policy for ResponseCache {
                 call,
                 next,
                 asked: Directives::of_request(&call.head().headers),
-                first: key::first(call.request(), self.0.key.as_ref()),
+                first: key::first(call.request(), &self.0.key_values(call, next.scope())),
                 is_head: call.head().method == Method::HEAD,
             };
             visit.answer().await

@@ -47,6 +47,7 @@ use crate::call::Call;
 use crate::clock;
 use crate::condition::{Asker, ConditionConfig};
 use crate::config::{ChangedDefault, Problem, Problems};
+use crate::delay::{ComponentDelay, DelayConfig};
 use crate::error::{ErrorKind, Failure};
 use crate::event::{CallEvent, CircuitBreakerEvent, CircuitState, EventKind, Observers};
 use crate::key::ShownValues;
@@ -60,7 +61,6 @@ use crate::slot::Slot;
 use admission::Admission;
 use breaker::{Breaker, BreakerSettings};
 use config::CHANGED_DEFAULTS;
-use machine::CircuitTransition;
 use settings::CircuitSettings;
 use shared::SharedCircuit;
 
@@ -99,9 +99,11 @@ impl PolicyConfig for CircuitBreakerConfig {
             slow_call: self.slow_call.map(|limit| limit.0),
             are_slow_apart: self.slow_call_rate.is_some(),
             retry_after: self.retry_after,
+            delay: DelayConfig::build(self.delay, parts, &mut problems),
+            max_delay: thresholds.max_delay,
         };
         let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
-        let keys = keys.build(&mut problems);
+        let keys = keys.build(parts, &mut problems);
         // Only then has a circuit a size that can be had.
         problems.into_result(())?;
         let circuits = Keyed::new(keys, move || {
@@ -140,9 +142,7 @@ impl CircuitBreaker {
         observers: &Observers,
     ) {
         if let Some(transition) = circuit.force(state, Instant::now()) {
-            let CircuitTransition { from, to, delay } = transition;
-            let changed = CircuitBreakerEvent::StateChanged { from, to, delay, key };
-            observers.emit_for_policy(Some(&self.0.name), &changed.into());
+            observers.emit_for_policy(Some(&self.0.name), &transition.event(key).into());
         }
     }
 
@@ -252,6 +252,9 @@ impl Policy for CircuitBreaker {
 
     fn outline(&self) -> Outline<'_> {
         let settings = &self.0.settings;
+        let delay = settings.delay.as_ref();
+        let words = delay.map_or(String::new(), ToString::to_string);
+        let peeked = settings.handle_if.peeked().max(settings.ignore_if.peeked());
         Outline {
             acts: Some(Acts {
                 on: &settings.handle_if,
@@ -260,8 +263,8 @@ impl Policy for CircuitBreaker {
                 result: ActsResult::Counted { slow_calls: settings.slow_call.is_some() },
             }),
             makes: &[Failure::CircuitOpen],
-            peeked: settings.handle_if.peeked().max(settings.ignore_if.peeked()),
-            ..Outline::passing(&*settings.words)
+            peeked: peeked.max(delay.map_or(0, ComponentDelay::peeked)),
+            ..Outline::passing(format!("{}{words}", settings.words))
         }
     }
 
@@ -277,8 +280,12 @@ impl Policy for CircuitBreaker {
             };
             // Before it is judged: a component's peek is not the upstream's slowness.
             let ended = clock::now();
-            let judgement = admission.judge(asker, &mut outcome).await;
-            admission.answer(&mut outcome, judgement, ended);
+            let judgement = match &self.0.settings.delay {
+                None => admission.judge(asker, &mut outcome).await,
+                // Boxed to keep the common path's future small.
+                Some(delay) => Box::pin(admission.judge_ahead(delay, asker, &mut outcome)).await,
+            };
+            admission.answer(asker, &mut outcome, judgement, ended);
             outcome
         })
     }

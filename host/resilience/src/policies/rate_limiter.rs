@@ -28,6 +28,7 @@ use crate::boxed::boxed;
 use crate::call::Call;
 use crate::client_waits::ClientWaits;
 use crate::clock;
+use crate::condition::Asker;
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{CallEvent, EventKind, QueueEvent};
@@ -76,7 +77,7 @@ impl PolicyConfig for RateLimiterConfig {
 
     type Policy = RateLimiter;
 
-    fn build(self, name: Arc<str>, _: &dyn Parts) -> Result<RateLimiter, Vec<Problem>> {
+    fn build(self, name: Arc<str>, parts: &dyn Parts) -> Result<RateLimiter, Vec<Problem>> {
         let mut problems = Problems::default();
         problems.require_within(self.limit, 1..=MAX_LIMIT, "limit");
         problems.require_time(self.per, "per");
@@ -93,7 +94,7 @@ impl PolicyConfig for RateLimiterConfig {
             "need a policy whose name is of printable ASCII characters".into()
         });
         let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
-        let keys = keys.build(&mut problems);
+        let keys = keys.build(parts, &mut problems);
         problems.into_result(())?;
         Ok(RateLimiter {
             name,
@@ -230,7 +231,8 @@ impl Policy for RateLimiter {
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         boxed(|| async move {
             self.client_waits.gather(call).await?;
-            let bucket = self.buckets.of(call, &self.name);
+            let asker = Asker { policy: &self.name, scope: next.scope() };
+            let bucket = self.buckets.of(call, asker);
             let mut outcome = match self.enter(call, &bucket, next.deadline(call)).await {
                 Ok(()) => next.run(call).await,
                 Err(rejection) => Err(rejection),

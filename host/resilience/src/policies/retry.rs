@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use tokio::time::{self, Instant};
+use tokio::time;
 
 use super::extra_budget::ExtraBudget;
 use super::methods::Methods;
@@ -41,8 +41,10 @@ use crate::call::Call;
 use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
 use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
+use crate::delay::{ComponentDelay, DelayConfig};
+use crate::delayer::DelayDecision;
 use crate::error::{Error, ErrorKind, Failure, Reached};
-use crate::event::{EventKind, NoRetry, RetryEvent};
+use crate::event::{ComponentId, EventKind, NoRetry, RetryEvent};
 use crate::layers;
 use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
@@ -73,11 +75,13 @@ impl PolicyConfig for RetryConfig {
             problems.require_time(limit, "max_duration");
         }
         problems.require_time_or_zero(self.max_retry_after, "max_retry_after");
-        let delays = Delays::build(self.delay, self.backoff, self.random_delay, &mut problems);
+        let delay = DelayConfig::own(self.delay.as_ref());
+        let delays = Delays::build(delay, self.backoff, self.random_delay, &mut problems);
         let jitter = match self.jitter {
             Some(jitter) => jitter.build(&mut problems),
             None => Jitter::default_of(delays),
         };
+        let component_delay = DelayConfig::build(self.delay, parts, &mut problems);
         let budget = ExtraBudget::build(self.budget.as_deref(), parts, &mut problems);
         let handle_if = ConditionConfig::build(
             self.handle_if,
@@ -110,33 +114,13 @@ impl PolicyConfig for RetryConfig {
             methods,
             retry_retried: self.retry_retried,
             budget,
+            delay: component_delay,
             waiting: AtomicUsize::new(0),
         })
     }
 
     fn warnings(&self) -> Vec<Problem> {
-        let mut problems = Problems::default();
-        let has_budget = !ExtraBudget::is_none(self.budget.as_deref());
-        let is_bounded = self.max_retries != -1 || self.max_duration.is_some() || has_budget;
-        problems.require(is_bounded, "max_retries", || {
-            "unlimited retries without `max_duration` or a `budget`".into()
-        });
-        problems.require(has_budget, "budget", || {
-            "without one, nothing keeps retries from multiplying an overload".into()
-        });
-        let changing = |name: &&String| ["*", "POST", "PATCH"].contains(&name.as_str());
-        let changing = self.methods.iter().find(changing);
-        problems.require(changing.is_none(), "methods", || {
-            "has some that may change something each time they are repeated; without them, those \
-             that carry an `Idempotency-Key` are retried"
-                .into()
-        });
-        problems.require(!self.methods.is_empty(), "methods", || {
-            "an empty list: only what has an `Idempotency-Key`, or never reached the upstream, is \
-             retried"
-                .into()
-        });
-        problems.into_result(()).err().unwrap_or_default()
+        self.remarks()
     }
 }
 
@@ -157,8 +141,28 @@ pub struct Retry {
     methods: Methods,
     retry_retried: bool,
     budget: ExtraBudget,
+    /// Who may say how long to wait.
+    delay: Option<ComponentDelay>,
     /// Calls that wait for their next attempt.
     waiting: AtomicUsize,
+}
+
+/// How long to wait, and which component says so, if one does.
+struct RetryWait {
+    time: Duration,
+    by: Option<ComponentId>,
+}
+
+/// Why not to wait, and which component says so, if one does.
+struct NoWait {
+    reason: NoRetry,
+    by: Option<ComponentId>,
+}
+
+impl From<NoRetry> for NoWait {
+    fn from(reason: NoRetry) -> Self {
+        Self { reason, by: None }
+    }
 }
 
 impl Retry {
@@ -192,40 +196,89 @@ impl Retry {
         Ok(())
     }
 
-    /// How long to wait, or why not to. `step` counts the delays of the policy's own sequence,
-    /// which a wait that was asked for does not advance.
+    /// How long to wait before the retry of this number, or why not to. `step` counts the delays of
+    /// the policy's own sequence, which a wait that was asked for does not advance.
     fn wait(
         &self,
         call: &Call,
-        deadline: Option<Instant>,
+        asker: Asker<'_>,
         outcome: &Outcome,
+        retry: u32,
         step: &mut u32,
-    ) -> Result<Duration, NoRetry> {
+    ) -> Result<RetryWait, NoWait> {
         let chance = || call.random().fraction();
         let left = self.max_duration.map(|max| max.saturating_sub(call.elapsed()));
         let own = self.jitter.spread(self.delays.delay(*step, chance()), chance());
         let own = left.map_or(own, |left| own.min(left));
-        let (shortest, wish) = match self.asked(call, outcome)? {
-            None => {
-                *step += 1;
-                (own, own)
+        let is_too_long =
+            |wait| wait > self.max_retry_after || left.is_some_and(|left| wait > left);
+        let asked = self.asked(call, outcome)?;
+        if let Some((_, reason)) = asked.filter(|(asked, _)| is_too_long(*asked)) {
+            return Err(reason.into());
+        }
+        let asked = asked.map(|(asked, _)| asked);
+        let (base, by) = match self.component_says(call, asker, outcome, own, retry) {
+            DelayDecision::Own => {
+                *step += u32::from(asked.is_none());
+                (own, None)
             }
-            Some((asked, too_long)) => {
-                if asked > self.max_retry_after || left.is_some_and(|left| asked > left) {
-                    return Err(too_long);
-                }
-                (own.max(asked), own.max(self.jitter.lengthen(asked, chance())))
+            DelayDecision::Wait { time, by } if !is_too_long(time) => (time, Some(by)),
+            DelayDecision::Wait { by, .. } | DelayDecision::GiveUp { by } => {
+                return Err(NoWait { reason: NoRetry::Component, by: Some(by) });
             }
         };
+        let (shortest, wish) = match asked {
+            None => (base, base),
+            Some(asked) => (base.max(asked), base.max(self.jitter.lengthen(asked, chance()))),
+        };
+        let deadline = asker.scope.deadline(call);
         let ends_in_time = |wait: Duration| {
             deadline.is_none_or(|end| wait < end.saturating_duration_since(clock::now()))
         };
         if !ends_in_time(shortest) {
-            return Err(NoRetry::Deadline);
+            return Err(NoWait { reason: NoRetry::Deadline, by });
         }
         // What is added to a wait that was asked for is only a wish.
         let fits = ends_in_time(wish) && left.is_none_or(|left| wish <= left);
-        Ok(if fits { wish } else { shortest })
+        Ok(RetryWait { time: if fits { wish } else { shortest }, by })
+    }
+
+    /// Decides when the retry of this number is made, or why it is not, and tells it. `by` is the
+    /// component that took the outcome for a failure.
+    #[expect(clippy::too_many_arguments, reason = "the state of a loop that must stay small")]
+    fn schedule(
+        &self,
+        call: &Call,
+        asker: Asker<'_>,
+        outcome: &Outcome,
+        retry: u32,
+        step: &mut u32,
+        by: Option<ComponentId>,
+        take_extra: impl FnOnce() -> bool,
+    ) -> Result<Duration, NoRetry> {
+        let (scheduled, decided_by) = match self.wait(call, asker, outcome, retry, step) {
+            Ok(RetryWait { time, by }) if take_extra() => (Ok(time), by),
+            Ok(_) => (Err(NoRetry::Budget), None),
+            Err(NoWait { reason, by }) => (Err(reason), by),
+        };
+        let event = match scheduled {
+            Ok(delay) => RetryEvent::Scheduled { retry, delay },
+            Err(reason) => RetryEvent::Skipped { reason },
+        };
+        self.tell(call, outcome.attempt(), decided_by.or(by).as_ref(), event);
+        scheduled
+    }
+
+    fn component_says(
+        &self,
+        call: &Call,
+        asker: Asker<'_>,
+        outcome: &Outcome,
+        own: Duration,
+        retry: u32,
+    ) -> DelayDecision {
+        let delay = self.delay.as_ref();
+        delay.map_or(DelayDecision::Own, |delay| delay.after(call, asker, outcome, own, retry))
     }
 
     /// The wait that the upstream or an open breaker asks for, not 0, and what to say if it is too
@@ -265,6 +318,20 @@ impl Retry {
     async fn sleep(&self, delay: Duration) {
         let _waiting = Waiting::begin(&self.waiting);
         time::sleep(delay).await;
+    }
+
+    fn tell(&self, call: &Call, attempt: u32, by: Option<&ComponentId>, event: RetryEvent) {
+        call.emit_about(attempt, &self.name, by, event);
+    }
+
+    /// What goes out where no further retry is made for this reason.
+    fn not_scheduled(&self, call: &Call, reason: NoRetry, outcome: Outcome) -> Outcome {
+        if reason == NoRetry::Budget && !self.return_last_failure {
+            let error = Error::new(ErrorKind::BudgetExceeded).of_attempt(outcome.attempt());
+            return Err(error.with_behind(outcome.last_word()));
+        }
+        let is_rejection = outcome.error_kind().is_some_and(ErrorKind::is_rejection);
+        if is_rejection { outcome } else { self.give_up(call, outcome) }
     }
 
     fn give_up(&self, call: &Call, outcome: Outcome) -> Outcome {
@@ -322,6 +389,9 @@ impl Policy for Retry {
             (first, last) => format!("{first} to {last}"),
         };
         let result = if self.return_last_failure { ActsResult::Same } else { ActsResult::Failure };
+        let delay = self.delay.as_ref();
+        let says = delay.map_or(String::new(), ToString::to_string);
+        let peeked = self.handle_if.peeked().max(self.abort_if.peeked());
         Outline {
             acts: Some(Acts {
                 on: &self.handle_if,
@@ -331,15 +401,18 @@ impl Policy for Retry {
             }),
             runs: self.max_retries.map(|retries| u64::from(retries) + 1),
             last_run: self.max_duration,
-            waits: self.waits(self.retry_after),
+            waits: self.waits(self.retry_after || self.delay.is_some()),
             waits_for_breaker: self.waits(true),
             makes: if self.return_last_failure {
                 &[]
             } else {
                 &[Failure::RetriesExceeded, Failure::BudgetExceeded]
             },
-            peeked: self.handle_if.peeked().max(self.abort_if.peeked()),
-            ..Outline::passing(format!("{retries} retries of {}, after {delays}", self.handle_if))
+            peeked: peeked.max(delay.map_or(0, ComponentDelay::peeked)),
+            ..Outline::passing(format!(
+                "{retries} retries of {}, after {delays}{says}",
+                self.handle_if
+            ))
         }
     }
 
@@ -373,42 +446,36 @@ impl Policy for Retry {
                 }
                 let attempt = outcome.attempt();
                 if let Verdict::Handled(by) = self.abort_if.takes(call, asker, &mut outcome).await {
-                    call.emit_about(attempt, &self.name, by.as_ref(), RetryEvent::Aborted);
+                    self.tell(call, attempt, by.as_ref(), RetryEvent::Aborted);
                     break outcome;
                 }
-                let tell = |event| call.emit_about(attempt, &self.name, by.as_ref(), event);
                 if self.is_exhausted(call, retries) {
-                    tell(RetryEvent::Exhausted { retries });
+                    self.tell(call, attempt, by.as_ref(), RetryEvent::Exhausted { retries });
                     break self.give_up(call, outcome);
                 }
                 if let Err(reason) = self.may_repeat(call, &scope, &outcome) {
-                    tell(RetryEvent::Skipped { reason });
+                    self.tell(call, attempt, by.as_ref(), RetryEvent::Skipped { reason });
                     break outcome;
                 }
-                let delay = match self.wait(call, next.deadline(call), &outcome, &mut step) {
-                    Ok(delay) => delay,
-                    Err(reason) => {
-                        tell(RetryEvent::Skipped { reason });
-                        let is_rejection =
-                            outcome.error_kind().is_some_and(ErrorKind::is_rejection);
-                        break if is_rejection { outcome } else { self.give_up(call, outcome) };
-                    }
-                };
-                if let Some(budget) = self.budget.of(next.scope()) {
+                if let Some(delay) = &self.delay {
+                    // Boxed to keep the common path's future small.
+                    Box::pin(delay.peek(call, &mut outcome)).await;
+                }
+                let take_extra = || {
+                    let Some(budget) = self.budget.of(next.scope()) else { return true };
                     // Before the next: the one that has just failed is over.
                     drop(extra.take());
                     extra = budget.try_extra(clock::now());
-                    if extra.is_none() {
-                        tell(RetryEvent::Skipped { reason: NoRetry::Budget });
-                        if self.return_last_failure {
-                            break outcome;
-                        }
-                        let error = Error::new(ErrorKind::BudgetExceeded).of_attempt(attempt);
-                        break Err(error.with_behind(outcome.last_word()));
-                    }
-                }
-                retries += 1;
-                tell(RetryEvent::Scheduled { retry: retries, delay });
+                    extra.is_some()
+                };
+                let retry = retries + 1;
+                let scheduled =
+                    self.schedule(call, asker, &outcome, retry, &mut step, by, take_extra);
+                let delay = match scheduled {
+                    Ok(delay) => delay,
+                    Err(reason) => break self.not_scheduled(call, reason, outcome),
+                };
+                retries = retry;
                 behind = outcome.last_word().or(behind);
                 // Before the wait: its connection goes back, and so do the guards that its body
                 // holds.

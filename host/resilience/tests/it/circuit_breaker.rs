@@ -569,7 +569,11 @@ fn configuration_errors_name_the_key() {
         ),
         ("ignore_if = { component = \"none\" }", "ignore_if.component: no component `none`"),
         ("failure_threshold = -1", "invalid value: integer `-1`, expected usize"),
-        ("delay = 60", "invalid type: integer `60`, expected a duration such as \"250ms\""),
+        (
+            "delay = 60",
+            "invalid type: integer `60`, expected a duration such as \"250ms\", or { component = \
+             \"NAME\" }",
+        ),
     ] {
         let found = problems(text, |config: CircuitBreakerConfig| {
             config.build("b".into(), &Surroundings::default())

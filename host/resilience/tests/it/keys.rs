@@ -11,8 +11,8 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::support::{
-    Answers, Ended, Piece, Rig, Surroundings, breaker, bulkhead, ms, problems, rate_limiter,
-    response, response_body, shown,
+    Answers, Ended, FakeKey, Piece, Rig, Surroundings, breaker, breaker_among, bulkhead,
+    cache_among, ms, problems, rate_limiter, response, response_body, shown,
 };
 
 const KEY: &str = "key = { header = \"x-tenant\" }";
@@ -165,6 +165,34 @@ async fn a_run_that_is_cut_off_leaves_its_key_at_rest() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_component_says_whose_call_it_is_once_for_each_call_and_policy() {
+    let keyer = FakeKey::new(|seen| {
+        let tenant = seen.call.header("x-tenant")?.to_str().ok()?;
+        Some(tenant.split('-').next()?.to_owned())
+    });
+    let parts = Surroundings::default().keyer("tenant", &keyer);
+    let key = "key = { component = \"tenant\" }";
+    let breaker = breaker_among(&format!("failure_threshold = 1\n{key}"), &parts);
+    let cache = cache_among(&format!("default_ttl = \"1m\"\n{key}"), &parts);
+    let rig = Rig::new("503,200", [breaker.clone() as Arc<dyn Policy>, cache]);
+    assert_eq!(get(&rig, "red-1").await.1, Ok(503));
+    assert_eq!(keyer.asked(), 2, "once by each, its event included");
+    let key = |kind| match kind {
+        EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged { key, .. }) => key,
+        _ => None,
+    };
+    let opened: Vec<_> = rig.recorder.kinds().into_iter().filter_map(key).collect();
+    assert_eq!(opened, ["red".into()]);
+    assert_eq!(get(&rig, "red-2").await.1, Err(ErrorKind::CircuitOpen));
+    assert_eq!(get(&rig, "blue-1").await.1, Ok(200));
+    assert_eq!(get(&rig, "blue-2").await.1, Ok(200), "of the same, from what is kept");
+    assert_eq!(rig.attempts().len(), 2);
+    // An empty answer is none.
+    assert_eq!(get(&rig, "-1").await.1, Ok(200));
+    assert_eq!(shown(&*breaker, "keys"), 2);
+}
+
 #[test]
 fn keys_that_make_no_sense_are_refused_by_each_kind() {
     fn build<C: PolicyConfig>(text: &str) -> Vec<String> {
@@ -189,5 +217,6 @@ fn keys_that_make_no_sense_are_refused_by_each_kind() {
         );
         assert_eq!(of("key = { client = false }"), ["key: `client` must be true"]);
         assert!(of("key = { tenant = \"a\" }")[0].contains("unknown field `tenant`"));
+        assert_eq!(of("key = { component = \"a\" }"), ["key: no component `a`"]);
     }
 }

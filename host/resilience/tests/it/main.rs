@@ -12,6 +12,7 @@ mod circuit_breaker;
 mod composition;
 mod conditions;
 mod deadline;
+mod delays;
 mod fallback;
 mod grpc;
 mod hedge;

@@ -9,10 +9,10 @@ mod time;
 
 pub(crate) use bodies::{Piece, pieces, request_body, response_body};
 pub(crate) use policies::{
-    adaptive, breaker, breaker_among, budget, bulkhead, fallback, fallback_among, hedge,
-    hedge_among, problems, rate_limiter, retry, retry_among, shown, spread_retry, throttler,
+    adaptive, breaker, breaker_among, budget, bulkhead, cache_among, fallback, fallback_among,
+    hedge, hedge_among, problems, rate_limiter, retry, retry_among, shown, spread_retry, throttler,
     timeout,
 };
 pub(crate) use rig::{Answers, Ended, Rig, response};
-pub(crate) use surroundings::{Answer, Fake, Surroundings};
+pub(crate) use surroundings::{Answer, Fake, FakeDelay, FakeKey, Surroundings, version};
 pub(crate) use time::ms;

@@ -45,6 +45,7 @@ pub(super) fn retry(of: &RetryEvent, say: &impl Say) {
                 NoRetry::Deadline => "Not retried: the wait would end past the deadline",
                 NoRetry::CircuitOpen => "Not retried: the circuit breaker stays open for too long",
                 NoRetry::Budget => "Not retried: the retry budget is spent",
+                NoRetry::Component => "Not retried: the component says not to, or too late",
             };
             say.say(Level::Info, message, |line| {
                 line.field("reason", reason.name());

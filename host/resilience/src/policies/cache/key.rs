@@ -10,24 +10,20 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Uri, header};
 
-use crate::key::CallKey;
+use crate::key::KeyValues;
 use crate::request::Request;
 
 /// A key. Header values may have any bytes but the line feeds between the parts.
 pub(super) type CacheKey = Arc<[u8]>;
 
 /// The key of what a request asks for; `by` is what the configuration adds.
-pub(super) fn first(request: &Request, by: Option<&CallKey>) -> CacheKey {
+pub(super) fn first(request: &Request, by: &KeyValues<'_>) -> CacheKey {
     of_target(request, &request.head().uri, by)
 }
 
 /// The key of what else a response concerns (RFC 9111, section 4.4): a reference of it, within the
 /// same host.
-pub(super) fn referred(
-    request: &Request,
-    reference: &str,
-    by: Option<&CallKey>,
-) -> Option<CacheKey> {
+pub(super) fn referred(request: &Request, reference: &str, by: &KeyValues<'_>) -> Option<CacheKey> {
     let uri: Uri = reference.parse().ok()?;
     let is_own = |authority: &str| authority.as_bytes().eq_ignore_ascii_case(host(request));
     let is_within = uri.authority().is_none_or(|authority| is_own(authority.as_str()));
@@ -38,22 +34,20 @@ fn host(request: &Request) -> &[u8] {
     request.head().headers.get(header::HOST).map_or(b"", |host| host.as_bytes())
 }
 
-fn of_target(request: &Request, uri: &Uri, by: Option<&CallKey>) -> CacheKey {
+fn of_target(request: &Request, uri: &Uri, by: &KeyValues<'_>) -> CacheKey {
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let mut key = host(request).to_ascii_lowercase();
     key.push(b'\n');
     key.extend_from_slice(target.as_bytes());
-    if let Some(by) = by {
-        by.values(request, |value| {
-            // With its length: it may have line feeds. None is another one than an empty one.
-            match value {
-                Some(value) => {
-                    key.extend_from_slice(format!("\n{}:", value.len()).as_bytes());
-                    key.extend_from_slice(value);
-                }
-                None => key.extend_from_slice(b"\n-"),
+    for value in by.iter() {
+        // With its length: it may have line feeds. None is another one than an empty one.
+        match value {
+            Some(value) => {
+                key.extend_from_slice(format!("\n{}:", value.len()).as_bytes());
+                key.extend_from_slice(value);
             }
-        });
+            None => key.extend_from_slice(b"\n-"),
+        }
     }
     key.into()
 }
@@ -129,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_first_key_is_host_path_and_query() {
-        let key = |uri, host| first(&request(uri, &[("host", host)]), None);
+        let key = |uri, host| first(&request(uri, &[("host", host)]), &KeyValues::default());
         assert_eq!(key("/a?b=c", "B.example"), key("http://x/a?b=c", "b.example"));
         for other in [("/a", "b.example"), ("/a?b=d", "b.example"), ("/a?b=c", "c.example")] {
             assert_ne!(key("/a?b=c", "b.example"), key(other.0, other.1), "{other:?}");
@@ -139,12 +133,17 @@ mod tests {
     #[test]
     fn a_reference_counts_within_the_same_host_only() {
         let request = request("/a", &[("host", "b.example")]);
-        let own = first(&super::tests::request("/c", &[("host", "b.example")]), None);
+        let own =
+            first(&super::tests::request("/c", &[("host", "b.example")]), &KeyValues::default());
         for same in ["/c", "http://b.example/c", "http://B.EXAMPLE/c"] {
-            assert_eq!(referred(&request, same, None).as_ref(), Some(&own), "{same}");
+            assert_eq!(
+                referred(&request, same, &KeyValues::default()).as_ref(),
+                Some(&own),
+                "{same}"
+            );
         }
         for other in ["http://c.example/c", "c", ""] {
-            assert_eq!(referred(&request, other, None), None, "{other}");
+            assert_eq!(referred(&request, other, &KeyValues::default()), None, "{other}");
         }
     }
 
@@ -155,7 +154,7 @@ mod tests {
         assert_eq!(vary(" , "), None);
         let key = |fields: &[(&'static str, &'static str)]| {
             let request = request("/", fields);
-            names.second(&first(&request, None), &request)
+            names.second(&first(&request, &KeyValues::default()), &request)
         };
         let one = key(&[("accept", "a, b"), ("x", "1")]);
         assert_eq!(one, key(&[("accept", "a"), ("accept", "b")]));

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use super::rules::Defaults;
 use super::store::CacheStore;
+use crate::call::Call;
 use crate::condition::Condition;
-use crate::key::CallKey;
+use crate::key::{CallKey, KeyValues};
+use crate::keyer::KeyQuestion;
+use crate::scope::Scope;
 use crate::worker::WorkerHandle;
 
 /// A worker's own handle of it.
@@ -23,4 +26,13 @@ pub(super) struct SharedCache {
     pub(super) max_entry: usize,
     pub(super) collapse_wait: Duration,
     pub(super) store: CacheStore,
+}
+
+impl SharedCache {
+    /// What this call's keys have beside host, path and query.
+    pub(super) fn key_values<'a>(&'a self, call: &'a Call, scope: &Scope<'_>) -> KeyValues<'a> {
+        let of =
+            |key: &'a CallKey| key.values(&KeyQuestion::of(call, &self.name, scope.deadline(call)));
+        self.key.as_ref().map(of).unwrap_or_default()
+    }
 }

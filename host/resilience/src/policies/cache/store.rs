@@ -259,7 +259,7 @@ mod tests {
         let store = CacheStore::new(1 << 20, 1 << 10);
         let call = call("1", crate::event::Observers::default());
         let (request, now) = (call.request(), Instant::now());
-        let first = super::super::key::first(request, None);
+        let first = super::super::key::first(request, &Default::default());
         let late = store.find(&first, request, now);
         let Joined::First(fill) = store.join(&late) else { panic!("nobody fills it yet") };
         let headers = [(http::header::VARY, HeaderValue::from_static("accept"))].into_iter();

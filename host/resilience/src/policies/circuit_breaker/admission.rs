@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::late;
+use super::machine::CircuitTransition;
 use super::permit::CircuitPermit;
 use super::result::CircuitResult;
 use super::shared::SharedCircuit;
@@ -17,6 +18,8 @@ use crate::blame::{concerns_nobody, was_given_up_for_its_client};
 use crate::call::{Call, PastAttempt};
 use crate::clock;
 use crate::condition::Asker;
+use crate::delay::ComponentDelay;
+use crate::delayer::DelayDecision;
 use crate::error::{Error, ErrorKind};
 use crate::event::{CallEvent, ComponentId};
 use crate::keyed::StateOf;
@@ -64,11 +67,12 @@ impl<'a> Admission<'a> {
         call: &'a Call,
         next: Next<'a>,
     ) -> Result<Self, Error> {
-        let circuit = breaker.circuits.of(call, &breaker.name);
+        let asker = Asker { policy: &breaker.name, scope: next.scope() };
+        let circuit = breaker.circuits.of(call, asker);
         let level = || next.scope().level(call);
         let (permit, transition) = circuit.admit_call(level, clock::now());
         if let Some(transition) = transition {
-            call.emit(&breaker.name, breaker.changed(transition, call.request()));
+            call.emit(&breaker.name, transition.event(circuit.key().cloned()));
         }
         match permit {
             Ok(permit) => {
@@ -98,6 +102,20 @@ impl<'a> Admission<'a> {
     pub(super) async fn attend(&mut self) -> Outcome {
         let Self { circuit, call, permit, inside, .. } = self;
         call.attend(inside, || release(circuit, permit)).await
+    }
+
+    /// The same, and what a component wants to see of a failure that may open the circuit.
+    pub(super) async fn judge_ahead(
+        &self,
+        delay: &ComponentDelay,
+        asker: Asker<'_>,
+        outcome: &mut Outcome,
+    ) -> Judgement {
+        let judgement = self.judge(asker, outcome).await;
+        if matches!(judgement, Judgement::Failure { .. }) {
+            delay.peek(self.call, outcome).await;
+        }
+        judgement
     }
 
     pub(super) async fn judge(&self, asker: Asker<'_>, outcome: &mut Outcome) -> Judgement {
@@ -137,24 +155,38 @@ impl<'a> Admission<'a> {
     }
 
     /// Records what came of it.
-    pub(super) fn answer(mut self, outcome: &mut Outcome, judgement: Judgement, now: Instant) {
+    pub(super) fn answer(
+        mut self,
+        asker: Asker<'_>,
+        outcome: &mut Outcome,
+        judgement: Judgement,
+        now: Instant,
+    ) {
         let attempt = outcome.attempt();
         let is_stand_in = outcome.as_ref().is_ok_and(Response::is_stand_in);
         let slow = self.breaker.settings.are_slow_apart
             && !is_stand_in
             && self.is_slow(self.call.asked(attempt));
         match judgement {
-            Judgement::Success => self.succeed(outcome, slow, now),
+            Judgement::Success => {
+                self.succeed(outcome, slow, now);
+                let result = CircuitResult { failed: false, slow };
+                if let Some(transition) = self.record(result, None, now) {
+                    self.changed(asker, outcome, transition, None, None);
+                }
+            }
             Judgement::Failure { requested, by } => {
                 let result = CircuitResult { failed: true, slow };
-                self.record(attempt, by.as_ref(), result, requested, now);
+                if let Some(transition) = self.record(result, requested, now) {
+                    self.changed(asker, outcome, transition, requested, by);
+                }
             }
             Judgement::Neutral => self.release(),
         }
     }
 
+    /// Waits for the end of a good response's body.
     fn succeed(&mut self, outcome: &mut Outcome, slow: bool, now: Instant) {
-        let attempt = outcome.attempt();
         if let (Ok(response), Some(permit)) = (outcome, self.permit)
             && !response.is_stand_in()
             && !response.body.has_come()
@@ -165,23 +197,45 @@ impl<'a> Admission<'a> {
                 self.permit = None;
             }
         }
-        self.record(attempt, None, CircuitResult { failed: false, slow }, None, now);
     }
 
     fn record(
         &mut self,
-        attempt: u32,
-        by: Option<&ComponentId>,
         result: CircuitResult,
         requested: Option<Duration>,
         now: Instant,
+    ) -> Option<CircuitTransition> {
+        self.circuit.record(self.permit.take()?, result, requested, now)
+    }
+
+    /// The outcome has changed the circuit. If it has opened, a component may say for how long: it
+    /// is asked without the lock, so meanwhile the circuit's own delay holds.
+    #[cold]
+    fn changed(
+        &self,
+        asker: Asker<'_>,
+        outcome: &Outcome,
+        mut transition: CircuitTransition,
+        requested: Option<Duration>,
+        mut by: Option<ComponentId>,
     ) {
-        let Some(permit) = self.permit.take() else { return };
-        let transition = self.circuit.record(permit, result, requested, now);
-        if let Some(transition) = transition {
-            let changed = self.breaker.changed(transition, self.call.request());
-            self.call.emit_about(attempt, &self.breaker.name, by, changed);
+        let settings = &self.breaker.settings;
+        if let (Some(delay), Some(own)) = (&settings.delay, transition.delay)
+            && let DelayDecision::Wait { time, by: delayer } =
+                delay.after(self.call, asker, outcome, own, transition.openings)
+        {
+            let time = time.max(requested.unwrap_or_default()).min(settings.max_delay);
+            if self.circuit.stay_open(transition.generation, time) {
+                transition.delay = Some(time);
+                by = Some(delayer);
+            }
         }
+        self.tell(outcome.attempt(), by.as_ref(), transition);
+    }
+
+    fn tell(&self, attempt: u32, by: Option<&ComponentId>, transition: CircuitTransition) {
+        let changed = transition.event(self.circuit.key().cloned());
+        self.call.emit_about(attempt, &self.breaker.name, by, changed);
     }
 
     fn release(&mut self) {
@@ -215,7 +269,9 @@ impl Drop for Admission<'_> {
         {
             let slow = self.breaker.settings.are_slow_apart;
             let result = CircuitResult { failed: !slow, slow };
-            self.record(cut.provenance.attempt, None, result, None, clock::now());
+            if let Some(transition) = self.record(result, None, clock::now()) {
+                self.tell(cut.provenance.attempt, None, transition);
+            }
         } else {
             self.release();
         }

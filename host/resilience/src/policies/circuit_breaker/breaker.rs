@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::machine::CircuitTransition;
 use super::shared::SharedCircuit;
 use crate::condition::Condition;
-use crate::event::CircuitBreakerEvent;
+use crate::delay::ComponentDelay;
 use crate::keyed::Keyed;
-use crate::request::Request;
 
 #[derive(Debug)]
 pub(super) struct Breaker {
@@ -16,17 +14,6 @@ pub(super) struct Breaker {
     pub(super) settings: BreakerSettings,
     /// What outlives the settings: the states, and the results that they are judged by.
     pub(super) circuits: Keyed<SharedCircuit>,
-}
-
-impl Breaker {
-    /// The circuit of this request has changed.
-    pub(super) fn changed(
-        &self,
-        CircuitTransition { from, to, delay }: CircuitTransition,
-        request: &Request,
-    ) -> CircuitBreakerEvent {
-        CircuitBreakerEvent::StateChanged { from, to, delay, key: self.circuits.key_of(request) }
-    }
 }
 
 /// How outcomes are judged.
@@ -40,4 +27,8 @@ pub(super) struct BreakerSettings {
     /// Slow calls are no failures, but counted apart.
     pub(super) are_slow_apart: bool,
     pub(super) retry_after: bool,
+    /// Who may say for how long it stays open,
+    pub(super) delay: Option<ComponentDelay>,
+    /// which is at most so long.
+    pub(super) max_delay: Duration,
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::settings::{CircuitSettings, FailureThreshold, SlowThreshold, SuccessThreshold};
 use crate::condition::ConditionConfig;
 use crate::config::{ChangedDefault, ConfigDuration, Problems};
+use crate::delay::DelayConfig;
 use crate::key::KeyConfig;
 
 /// How many results a window may hold.
@@ -70,8 +71,9 @@ pub struct CircuitBreakerConfig {
     pub success_threshold: Option<usize>,
     /// Among so many trials. Default: as many as `success_threshold`.
     pub success_capacity: Option<usize>,
-    /// How long it stays open. Default 60 s; 5 s if no threshold is given.
-    pub delay: Option<ConfigDuration>,
+    /// How long it stays open. Default 60 s; 5 s if no threshold is given. A component may say
+    /// otherwise: `{ component = "NAME" }`, with an `own` beside it for when it does not.
+    pub delay: Option<DelayConfig>,
     /// By how much the delay grows with each opening in a row; at least 1. Default 1; 2 if no
     /// threshold is given.
     pub delay_factor: Option<f64>,
@@ -130,8 +132,9 @@ impl CircuitBreakerConfig {
     pub(super) fn thresholds(&self, problems: &mut Problems) -> CircuitSettings {
         let failure = self.failure(problems);
         let success = self.success(problems);
-        let (delay, factor) = if self.has_threshold() { (60, 1.0) } else { (5, 2.0) };
-        let delay = self.delay.unwrap_or(ConfigDuration::from_secs(delay));
+        let (default, factor) = if self.has_threshold() { (60, 1.0) } else { (5, 2.0) };
+        let delay = DelayConfig::own(self.delay.as_ref());
+        let delay = delay.unwrap_or(ConfigDuration::from_secs(default));
         problems.require_time_or_zero(delay, "delay");
         let ConfigDuration(delay) = delay;
         // One of 0 has nothing to grow.

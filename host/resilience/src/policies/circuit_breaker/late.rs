@@ -24,7 +24,7 @@ use crate::clock;
 use crate::condition::Condition;
 use crate::error::Error;
 use crate::event::{CircuitBreakerEvent, EventKind};
-use crate::keyed::StateOf;
+use crate::keyed::{HeldState, StateOf};
 use crate::outcome::Response;
 use crate::worker::WorkerHandle;
 
@@ -65,7 +65,7 @@ pub(super) fn follow(
 struct LateResult {
     breaker: Rc<WorkerHandle<Breaker>>,
     /// `None`: its only one.
-    circuit: Option<Arc<SharedCircuit>>,
+    circuit: Option<HeldState<SharedCircuit>>,
     /// `None`: it is decided.
     permit: Option<CircuitPermit>,
     /// Whether the head was slow, where that is counted apart.
@@ -104,7 +104,8 @@ impl LateResult {
 
     fn decide(&mut self, judgement: &LateJudgement) {
         let Some(permit) = self.permit.take() else { return };
-        let circuit = self.circuit.as_ref().or(self.breaker.circuits.only());
+        let held = self.circuit.as_ref();
+        let circuit = held.map(HeldState::state).or(self.breaker.circuits.only());
         let Some(circuit) = circuit else { return };
         match judgement {
             &LateJudgement::Failure(cause) => {
@@ -128,7 +129,8 @@ impl LateResult {
 
     fn tell_of(&self, transition: Option<CircuitTransition>) {
         if let Some(transition) = transition {
-            self.tell(self.breaker.changed(transition, self.reporter.request()));
+            let key = self.circuit.as_ref().and_then(HeldState::key).cloned();
+            self.tell(transition.event(key));
         }
     }
 }

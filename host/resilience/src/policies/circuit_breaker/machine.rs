@@ -30,7 +30,7 @@ use super::settings::{CircuitSettings, FailureThreshold, TrialVerdict};
 use super::status::{CircuitStanding, CircuitStatus};
 use super::trials::{TrialBody, Trials};
 use super::window::{ResultWindow, TimeSlices, WindowCounts};
-use crate::event::CircuitState;
+use crate::event::{CircuitBreakerEvent, CircuitState};
 use crate::levels::LevelWindow;
 use crate::priority::PriorityLevel;
 use crate::random::Random;
@@ -42,6 +42,18 @@ pub(super) struct CircuitTransition {
     pub(super) to: CircuitState,
     /// How long it stays open, if it opened.
     pub(super) delay: Option<Duration>,
+    /// How many openings in a row there were, with this one.
+    pub(super) openings: u32,
+    /// Of the state that it has changed to.
+    pub(super) generation: u64,
+}
+
+impl CircuitTransition {
+    /// It as an event of the circuit of this key.
+    pub(super) fn event(self, key: Option<Arc<str>>) -> CircuitBreakerEvent {
+        let Self { from, to, delay, .. } = self;
+        CircuitBreakerEvent::StateChanged { from, to, delay, key }
+    }
 }
 
 /// Half-open with all trials under way, it may be closed as soon as they have ended.
@@ -417,6 +429,19 @@ impl CircuitMachine {
         self.change(CircuitPhase::Open { since: now, delay, counts }, Some(delay))
     }
 
+    /// It stays open for so long, from when it opened as this generation. False: it has changed
+    /// since.
+    pub(super) fn stay_open(&mut self, generation: u64, time: Duration) -> bool {
+        match &mut self.phase {
+            CircuitPhase::Open { delay, .. } if self.generation == generation => {
+                *delay = time;
+                self.last_delay = time;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// How many openings in a row there were.
     fn openings(&self, now: Instant) -> u32 {
         match self.phase {
@@ -451,10 +476,16 @@ impl CircuitMachine {
     }
 
     fn change(&mut self, phase: CircuitPhase, delay: Option<Duration>) -> CircuitTransition {
-        let transition = CircuitTransition { from: self.phase.state(), to: phase.state(), delay };
+        let from = self.phase.state();
         self.phase = phase;
         self.generation += 1;
-        transition
+        CircuitTransition {
+            from,
+            to: self.phase.state(),
+            delay,
+            openings: self.openings,
+            generation: self.generation,
+        }
     }
 }
 

@@ -269,6 +269,14 @@ impl SharedCircuit {
         transition
     }
 
+    /// See [`CircuitMachine::stay_open`].
+    pub(super) fn stay_open(&self, generation: u64, time: Duration) -> bool {
+        let Locked { machine, .. } = &mut *self.lock();
+        let is_open = machine.stay_open(generation, time);
+        self.publish(machine);
+        is_open
+    }
+
     pub(super) fn status(&self, now: Instant) -> CircuitStatus {
         let locked = &mut *self.lock();
         self.close_shards(locked);

@@ -4,7 +4,9 @@ use serde::Deserialize;
 
 use super::backoff::{BackoffConfig, JitterConfig, RandomDelayConfig};
 use crate::condition::ConditionConfig;
-use crate::config::{ChangedDefault, ConfigDuration};
+use crate::config::{ChangedDefault, ConfigDuration, Problem, Problems};
+use crate::delay::DelayConfig;
+use crate::policies::extra_budget::ExtraBudget;
 use crate::policies::methods::Methods;
 
 /// More are as good as unlimited.
@@ -52,8 +54,9 @@ pub struct RetryConfig {
     pub handle_if: Option<ConditionConfig>,
     /// After the first attempt; 0 is allowed, -1 is unlimited. Default 2.
     pub max_retries: i64,
-    /// A fixed delay before each retry.
-    pub delay: Option<ConfigDuration>,
+    /// A fixed delay before each retry. Or `{ component = "NAME" }`, which may say how long to
+    /// wait in place of the policy's own delay: `own` beside it, or one of the next two.
+    pub delay: Option<DelayConfig>,
     /// A growing delay. Default, if none of the three is given: 100 ms, doubled up to 5 s.
     pub backoff: Option<BackoffConfig>,
     /// A delay drawn anew for each retry.
@@ -81,6 +84,34 @@ pub struct RetryConfig {
     pub retry_retried: bool,
     /// The name of a `[budgets.NAME]`; `"none"` goes without. Default: the upstream's own.
     pub budget: Option<String>,
+}
+
+impl RetryConfig {
+    /// What is allowed but hardly meant.
+    pub(super) fn remarks(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        let has_budget = !ExtraBudget::is_none(self.budget.as_deref());
+        let is_bounded = self.max_retries != -1 || self.max_duration.is_some() || has_budget;
+        problems.require(is_bounded, "max_retries", || {
+            "unlimited retries without `max_duration` or a `budget`".into()
+        });
+        problems.require(has_budget, "budget", || {
+            "without one, nothing keeps retries from multiplying an overload".into()
+        });
+        let changing = |name: &&String| ["*", "POST", "PATCH"].contains(&name.as_str());
+        let changing = self.methods.iter().find(changing);
+        problems.require(changing.is_none(), "methods", || {
+            "has some that may change something each time they are repeated; without them, those \
+             that carry an `Idempotency-Key` are retried"
+                .into()
+        });
+        problems.require(!self.methods.is_empty(), "methods", || {
+            "an empty list: only what has an `Idempotency-Key`, or never reached the upstream, is \
+             retried"
+                .into()
+        });
+        problems.into_result(()).err().unwrap_or_default()
+    }
 }
 
 impl Default for RetryConfig {

@@ -321,7 +321,8 @@ fn retry_config(retry: &Retry) -> RetryConfig {
         abort_if: Some(abort_if),
         max_retries: retry.max_retries.unwrap_or(2),
         delay: duration(retry.delay_ms)
-            .or_else(|| backoff.is_none().then_some(ConfigDuration::from_millis(0))),
+            .or_else(|| backoff.is_none().then_some(ConfigDuration::from_millis(0)))
+            .map(Into::into),
         backoff,
         random_delay: None,
         jitter: Some(JitterConfig::Factor(0.0)),
@@ -349,7 +350,7 @@ fn breaker_config(breaker: &Breaker) -> CircuitBreakerConfig {
         slow_call: None,
         success_threshold: breaker.success_threshold,
         success_capacity: breaker.success_capacity,
-        delay: duration(breaker.delay_ms),
+        delay: duration(breaker.delay_ms).map(Into::into),
         delay_jitter: 0.0,
         retry_after: breaker.retry_after,
         ..Default::default()

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use fusebox_resilience::config::Problem;
 use fusebox_resilience::{
     AdaptiveLimiter, AdaptiveLimiterConfig, AdaptiveThrottler, AdaptiveThrottlerConfig, Budget,
-    BudgetConfig, Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, FallbackConfig,
-    HedgeConfig, JitterConfig, Policy, PolicyConfig, RateLimiter, RateLimiterConfig, RetryConfig,
-    Shown, TimeoutConfig,
+    BudgetConfig, Bulkhead, BulkheadConfig, CacheConfig, CircuitBreaker, CircuitBreakerConfig,
+    FallbackConfig, HedgeConfig, JitterConfig, Policy, PolicyConfig, RateLimiter,
+    RateLimiterConfig, RetryConfig, Shown, TimeoutConfig,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -56,6 +56,11 @@ pub(crate) fn breaker_among(text: &str, parts: &Surroundings) -> Arc<CircuitBrea
         config.delay_jitter = 0.0;
     }
     Arc::new(sound(config.build("breaker".into(), parts)))
+}
+
+#[track_caller]
+pub(crate) fn cache_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy> {
+    Arc::new(sound(parse::<CacheConfig>(text).build("cache".into(), parts)))
 }
 
 #[track_caller]

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use fusebox_resilience::{Budget, Exchange, Parts, Peek, Predicate, Responder, Response, Verdict};
+use fusebox_resilience::{
+    Budget, ComponentId, DelayDecision, Delayer, Exchange, KeyQuestion, Keyer, Parts, Peek,
+    Predicate, Responder, Response, Verdict,
+};
 
 use crate::support::time::ms;
 
@@ -13,6 +18,8 @@ use crate::support::time::ms;
 pub(crate) struct Surroundings {
     predicates: BTreeMap<&'static str, Arc<Fake>>,
     responders: BTreeMap<&'static str, Arc<Answer>>,
+    delayers: BTreeMap<&'static str, Arc<FakeDelay>>,
+    keyers: BTreeMap<&'static str, Arc<FakeKey>>,
     budgets: BTreeMap<&'static str, Arc<Budget>>,
     upstreams: Vec<&'static str>,
 }
@@ -25,6 +32,16 @@ impl Surroundings {
 
     pub(crate) fn responder(mut self, name: &'static str, responder: Answer) -> Self {
         self.responders.insert(name, Arc::new(responder));
+        self
+    }
+
+    pub(crate) fn delayer(mut self, name: &'static str, delayer: &Arc<FakeDelay>) -> Self {
+        self.delayers.insert(name, delayer.clone());
+        self
+    }
+
+    pub(crate) fn keyer(mut self, name: &'static str, keyer: &Arc<FakeKey>) -> Self {
+        self.keyers.insert(name, keyer.clone());
         self
     }
 
@@ -49,6 +66,18 @@ impl Parts for Surroundings {
     fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String> {
         let found =
             self.responders.get(component).ok_or_else(|| format!("no component `{component}`"))?;
+        Ok(found.clone())
+    }
+
+    fn delayer(&self, component: &str) -> Result<Arc<dyn Delayer>, String> {
+        let found =
+            self.delayers.get(component).ok_or_else(|| format!("no component `{component}`"))?;
+        Ok(found.clone())
+    }
+
+    fn keyer(&self, component: &str) -> Result<Arc<dyn Keyer>, String> {
+        let found =
+            self.keyers.get(component).ok_or_else(|| format!("no component `{component}`"))?;
         Ok(found.clone())
     }
 
@@ -140,5 +169,77 @@ impl Responder for Answer {
 
     fn peek(&self) -> Option<Peek> {
         self.peek
+    }
+}
+
+/// The version of a component that decides.
+pub(crate) fn version() -> ComponentId {
+    ComponentId { name: "asked".into(), digest: "d".into(), generation: 1 }
+}
+
+/// A component that says how long to wait: answers by a function, and keeps what it was asked.
+#[derive(Debug)]
+pub(crate) struct FakeDelay {
+    answer: fn(&Exchange<'_>, u32) -> DelayDecision,
+    peek: Option<Peek>,
+    seen: Mutex<Vec<String>>,
+}
+
+impl FakeDelay {
+    pub(crate) fn new(answer: fn(&Exchange<'_>, u32) -> DelayDecision) -> Arc<Self> {
+        Arc::new(Self { answer, peek: None, seen: Mutex::default() })
+    }
+
+    pub(crate) fn peeking(
+        bytes: usize,
+        answer: fn(&Exchange<'_>, u32) -> DelayDecision,
+    ) -> Arc<Self> {
+        let peek = Some(Peek { bytes, timeout: ms(1000) });
+        Arc::new(Self { answer, peek, seen: Mutex::default() })
+    }
+
+    /// A line for each question: `retry 1 for 503, own 100 ms`.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Delayer for FakeDelay {
+    fn after(&self, seen: &Exchange<'_>, own: Duration, count: u32) -> DelayDecision {
+        let outcome = match seen.outcome {
+            Ok(response) => response.status.as_u16().to_string(),
+            Err(error) => error.kind().failure().name().to_owned(),
+        };
+        let line = format!("{} {count} for {outcome}, own {} ms", seen.policy, own.as_millis());
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        (self.answer)(seen, count)
+    }
+
+    fn peek(&self) -> Option<Peek> {
+        self.peek
+    }
+}
+
+/// A component that says whose call it is: by a function, and counts its questions.
+#[derive(Debug)]
+pub(crate) struct FakeKey {
+    answer: fn(&KeyQuestion<'_>) -> Option<String>,
+    asked: AtomicUsize,
+}
+
+impl FakeKey {
+    pub(crate) fn new(answer: fn(&KeyQuestion<'_>) -> Option<String>) -> Arc<Self> {
+        Arc::new(Self { answer, asked: AtomicUsize::new(0) })
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Keyer for FakeKey {
+    fn key(&self, seen: &KeyQuestion<'_>) -> Option<String> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        (self.answer)(seen)
     }
 }
