@@ -13,7 +13,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-guests=(graphql-errors grpc-web-errors http-hostile openai-errors service-b status-page)
+guests=(graphql-errors grpc-web-errors http-hostile jwt-tenant openai-errors rate-limit-reset service-b status-page)
 others=(deploy-window json-rpc-errors maintenance-page overload-codes)
 # Which tools they share, since each installation takes hundreds of megabytes.
 hostile=(javascript:maintenance-page/node_modules python:json-rpc-errors/.venv c:overload-codes/.venv)

@@ -1,9 +1,10 @@
 //! Components as text: [`wat_component`], and the parts that other texts of components share.
 
 /// A component around these fields of a core module. It exports the predicate if they export
-/// `handle-if`, the fallback if they export `respond`, and the standard handler of requests if they
-/// export `handle`. They find an imported memory of four pages, whose second page the host writes
-/// lists to, and may import `response-body` and, from `wasi`, `stderr` and `write`.
+/// `handle-if`, the fallback if they export `respond`, the delay if they export `after`, the key if
+/// they export `key`, and the standard handler of requests if they export `handle`. They find an
+/// imported memory of four pages, whose second page the host writes lists to, and may import
+/// `response-body` and, from `wasi`, `stderr` and `write`.
 #[track_caller]
 pub fn wat_component(fields: &str) -> Vec<u8> {
     let exports = |name: &str| fields.contains(&format!(r#"(export "{name}")"#));
@@ -12,6 +13,8 @@ pub fn wat_component(fields: &str) -> Vec<u8> {
     let (stderr, with_stderr) = (part(has_wasi, STDERR), part(has_wasi, WITH_STDERR));
     let predicate = part(exports("handle-if"), PREDICATE);
     let fallback = part(exports("respond"), FALLBACK);
+    let delay = part(exports("after"), DELAY);
+    let key = part(exports("key"), KEY);
     let has_http = exports("handle");
     let (http, handler) = (part(has_http, HTTP), part(has_http, HANDLER));
     encode(&format!(
@@ -23,7 +26,7 @@ pub fn wat_component(fields: &str) -> Vec<u8> {
             (with "memory" (instance $allocator))
             (with "attempt" (instance (export "response-body" (func $response-body))))
             {with_stderr}))
-          {predicate} {fallback} {handler})"#
+          {predicate} {fallback} {delay} {key} {handler})"#
     ))
 }
 
@@ -74,6 +77,24 @@ pub const FALLBACK: &str = r#"
     (canon lift (core func $guest "respond") (memory $memory) (realloc (core func $realloc))))
   (instance $fallback (export "respond" (func $respond)))
   (export "fusebox:policy/fallback@0.1.0" (instance $fallback))
+"#;
+
+/// Lifts the delay of the core instance `$guest` and exports it.
+pub const DELAY: &str = r#"
+  (type $decision (variant (case "own") (case "wait" u32) (case "give-up")))
+  (func $after (param "outcome" $outcome) (param "own-ms" u32) (param "count" u32)
+    (result $decision)
+    (canon lift (core func $guest "after") (memory $memory)))
+  (instance $delay (export "decision" (type $decision)) (export "after" (func $after)))
+  (export "fusebox:policy/delay@0.1.0" (instance $delay))
+"#;
+
+/// Lifts the key of the core instance `$guest` and exports it.
+pub const KEY: &str = r#"
+  (func $key (result (option string))
+    (canon lift (core func $guest "key") (memory $memory) (realloc (core func $realloc))))
+  (instance $key (export "key" (func $key)))
+  (export "fusebox:policy/key@0.1.0" (instance $key))
 "#;
 
 /// Imports of stderr and the core functions `$get-stderr` and `$write`.
@@ -143,6 +164,29 @@ pub fn handle_if(body: &str) -> String {
 /// The field for a `respond` with this body, which returns the address of an `option<response>`.
 pub fn respond(body: &str) -> String {
     function("respond", body)
+}
+
+/// The field for an `after` with this body, which returns the address of a decision: what the
+/// policy would wait is in `$own`, in milliseconds, and the number of the retry or opening in
+/// `$count`.
+pub fn after(body: &str) -> String {
+    format!(
+        r#"(func (export "after") (param $case i32) (param $value i32) (param $own i32)
+          (param $count i32) (result i32) {body})"#
+    )
+}
+
+/// The field for an `after` that waits for what `body` leaves, in milliseconds.
+pub fn waits(body: &str) -> String {
+    after(&format!(
+        "(i32.store8 (i32.const 96) (i32.const 1)) (i32.store (i32.const 100) {body})
+         (i32.const 96)"
+    ))
+}
+
+/// The field for a `key` with this body, which returns the address of an `option<string>`.
+pub fn key(body: &str) -> String {
+    format!(r#"(func (export "key") (result i32) {body})"#)
 }
 
 fn function(name: &str, body: &str) -> String {

@@ -32,8 +32,8 @@ pub use daemon::Daemon;
 #[cfg(target_os = "linux")]
 pub use frozen::FrozenThread;
 pub use guest::{
-    FALLBACK, PREDICATE, STDERR, TYPES, encode, handle_if, is_status, predicate, respond, responds,
-    wat_component,
+    DELAY, FALLBACK, KEY, PREDICATE, STDERR, TYPES, after, encode, handle_if, is_status, key,
+    predicate, respond, responds, waits, wat_component,
 };
 pub use message::{Message, answer, get, ok, post};
 pub use origin::{Origin, OriginConnection, Seen};

@@ -2,6 +2,7 @@
 //!
 //! This module knows all others. It is straight-line code.
 
+mod surroundings;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,10 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fusebox_resilience::config::{ChangedDefault, Problem};
-use fusebox_resilience::{
-    Answer, Budget, Exchange, Observers, Parts, Pipeline, Predicate, ReplayLimit, Responder,
-    Verdict,
-};
+use fusebox_resilience::{Budget, Observers, Pipeline, ReplayLimit};
 use fusebox_wasm::{Compiler as ComponentCompiler, ComponentMemory, ComponentStatus, Components};
 use tokio::time::Instant;
 
@@ -29,6 +27,7 @@ use crate::route::{OtherUpstream, Route, RouteMatch, RouteTable};
 use crate::route_review::{RouteReview, by_remark};
 use crate::running::{PoliciesByName, Running};
 use crate::upstream::shared::SharedUpstream;
+use surroundings::Surroundings;
 
 /// What a token should have at least, in bytes.
 const SHORTEST_TOKEN: usize = 16;
@@ -431,63 +430,5 @@ impl<'a> Compilation<'a> {
                 }
             }
         }
-    }
-}
-
-/// What policies may look up while they are built.
-struct Surroundings<'a> {
-    places: &'a Places,
-    /// `None`: some can't be loaded.
-    components: Option<&'a Components>,
-    budgets: BTreeMap<String, Arc<Budget>>,
-}
-
-impl Surroundings<'_> {
-    /// `None`: declared, but wrong or failed to load; its error has been reported.
-    fn component(&self, name: &str) -> Result<Option<&Components>, String> {
-        self.places.look_up("components", "component", name)?;
-        let is_loaded =
-            |components: &&Components| components.files().any(|(loaded, _)| loaded == name);
-        Ok(self.components.filter(is_loaded))
-    }
-}
-
-impl Parts for Surroundings<'_> {
-    fn predicate(&self, component: &str) -> Result<Arc<dyn Predicate>, String> {
-        self.component(component)?
-            .map_or(Ok(Arc::new(NotLoaded)), |components| components.predicate(component))
-    }
-
-    fn responder(&self, component: &str) -> Result<Arc<dyn Responder>, String> {
-        self.component(component)?
-            .map_or(Ok(Arc::new(NotLoaded)), |components| components.responder(component))
-    }
-
-    fn upstream(&self, name: &str) -> Result<(), String> {
-        self.places.look_up("upstreams", "upstream", name)
-    }
-
-    fn budget(&self, name: &str) -> Result<Arc<Budget>, String> {
-        self.places.look_up("budgets", "budget", name)?;
-        // A budget that is wrong has been reported; the default one takes its place.
-        let another = || Arc::new(Budget::of_upstream(Instant::now()));
-        Ok(self.budgets.get(name).cloned().unwrap_or_else(another))
-    }
-}
-
-/// A placeholder for a component that can't be loaded, so that the rest of the file is checked,
-/// too. It is never asked: its error stops the start.
-#[derive(Debug)]
-struct NotLoaded;
-
-impl Predicate for NotLoaded {
-    fn judge(&self, seen: &Exchange<'_>) -> Verdict {
-        Verdict::native(seen.default_answer())
-    }
-}
-
-impl Responder for NotLoaded {
-    fn respond<'a>(&'a self, _: &'a Exchange<'a>) -> Answer<'a> {
-        Answer::Now(None)
     }
 }

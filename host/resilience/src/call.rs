@@ -321,7 +321,7 @@ impl Call {
     }
 
     /// The attempt of this number, if it has ended and is remembered.
-    pub(crate) fn past(&self, attempt: u32) -> Option<PastAttempt> {
+    pub fn past(&self, attempt: u32) -> Option<PastAttempt> {
         let history = self.record().history.borrow();
         history.iter().rev().find(|past| past.provenance.attempt == attempt).copied()
     }

@@ -1,33 +1,41 @@
 //! The host functions by which a guest asks about the attempt.
 //!
-//! The exchange is lent to the host functions for the time of one call ([`lend`]) through the
+//! The question is lent to the host functions for the time of one call ([`lend`]) through the
 //! thread that runs it, since a store can own things but not borrow them. Outside of a call nothing
 //! is lent, and asking is a fault of the guest.
 
-use fusebox_resilience::{Exchange, Response, Slot};
+use fusebox_resilience::{Outcome, OutcomeExt as _, Response, Slot};
 use http::header;
 use scoped_tls_hkt::scoped_thread_local;
 
 use crate::bindings::fusebox::policy::{attempt, settings, types};
 use crate::convert::{headers, millis, past_attempt, protocol, text, utf8};
 use crate::errors::Misuse;
+use crate::question::GuestQuestion;
 use crate::store::HostState;
 
-scoped_thread_local!(static EXCHANGE: for<'a> &'a Exchange<'a>);
+scoped_thread_local!(static QUESTION: for<'a> &'a GuestQuestion<'a>);
 
 /// Lends `seen` to the host functions while `call` runs.
-pub(crate) fn lend<R>(seen: &Exchange<'_>, call: impl FnOnce() -> R) -> R {
-    EXCHANGE.set(seen, call)
+pub(crate) fn lend<R>(seen: &GuestQuestion<'_>, call: impl FnOnce() -> R) -> R {
+    QUESTION.set(seen, call)
 }
 
+/// What is asked before there is an outcome is asked about none.
+const NO_OUTCOME: Misuse = Misuse("asked about an outcome, and there is none yet");
+
 impl HostState {
-    fn ask<R>(&mut self, question: impl FnOnce(&Exchange<'_>) -> R) -> wasmtime::Result<R> {
+    fn ask<R>(&mut self, question: impl FnOnce(&GuestQuestion<'_>) -> R) -> wasmtime::Result<R> {
         self.count_call()?;
-        if EXCHANGE.is_set() {
-            Ok(EXCHANGE.with(question))
+        if QUESTION.is_set() {
+            Ok(QUESTION.with(question))
         } else {
             Err(Misuse("asked about an attempt outside of a call").into())
         }
+    }
+
+    fn outcome<R>(&mut self, question: impl FnOnce(&Outcome) -> R) -> wasmtime::Result<R> {
+        Ok(self.ask(|seen| seen.outcome().map(question).ok_or(NO_OUTCOME))??)
     }
 
     fn head<R>(
@@ -41,7 +49,7 @@ impl HostState {
         &mut self,
         question: impl FnOnce(&Response) -> R,
     ) -> wasmtime::Result<Option<R>> {
-        self.ask(|seen| seen.outcome.as_ref().ok().map(question))
+        self.outcome(|outcome| outcome.as_ref().ok().map(question))
     }
 }
 
@@ -55,17 +63,20 @@ impl attempt::Host for HostState {
     }
 
     fn asked(&mut self) -> wasmtime::Result<types::Slot> {
-        self.ask(|seen| match seen.slot {
-            Slot::HandleIf => types::Slot::HandleIf,
-            Slot::AbortIf => types::Slot::AbortIf,
-            Slot::CancelIf => types::Slot::CancelIf,
-            Slot::IgnoreIf => types::Slot::IgnoreIf,
-            Slot::Respond => types::Slot::Respond,
-        })
+        let slot = self.ask(|seen| match seen.slot() {
+            // The contract's list is closed: it has no word for a delay.
+            Slot::HandleIf | Slot::Delay => Ok(types::Slot::HandleIf),
+            Slot::AbortIf => Ok(types::Slot::AbortIf),
+            Slot::CancelIf => Ok(types::Slot::CancelIf),
+            Slot::IgnoreIf => Ok(types::Slot::IgnoreIf),
+            Slot::Respond => Ok(types::Slot::Respond),
+            Slot::Key => Err(NO_OUTCOME),
+        })?;
+        Ok(slot?)
     }
 
     fn number(&mut self) -> wasmtime::Result<u32> {
-        self.ask(|seen| seen.number())
+        self.outcome(|outcome| outcome.attempt())
     }
 
     fn history(&mut self) -> wasmtime::Result<Vec<types::PastAttempt>> {
@@ -109,7 +120,7 @@ impl attempt::Host for HostState {
     }
 
     fn failure_detail(&mut self) -> wasmtime::Result<Option<String>> {
-        self.ask(|seen| seen.outcome.as_ref().err().map(|error| error.name().to_owned()))
+        self.outcome(|outcome| outcome.as_ref().err().map(|error| error.name().to_owned()))
     }
 
     fn response_header(&mut self, name: String) -> wasmtime::Result<Option<String>> {
@@ -132,7 +143,7 @@ impl attempt::Host for HostState {
     fn response_body_text(&mut self) -> wasmtime::Result<Option<String>> {
         let limit = self.bounds().peek;
         if limit == 0 {
-            return self.ask(|_| None);
+            return self.outcome(|_| None);
         }
         let seen = self.response(|response| {
             (response.body.peeked(limit, 0, limit), response.body.is_peeked_whole(limit))
@@ -160,7 +171,10 @@ impl attempt::Host for HostState {
     }
 
     fn endpoint(&mut self) -> wasmtime::Result<Option<String>> {
-        self.ask(|seen| seen.address().map(|address| address.to_string()))
+        Ok(self.ask(|seen| {
+            let address = seen.address().map(|address| address.to_string());
+            seen.outcome().map(|_| address).ok_or(NO_OUTCOME)
+        })??)
     }
 }
 

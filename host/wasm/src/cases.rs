@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
-use self::asked::AskedCase;
+use self::asked::{AskedCase, asks_for_delay, has_no_outcome};
 use self::case::{ComponentCase, Expect, kind};
 use crate::artifact::read_regular;
 use crate::config::ComponentConfig;
@@ -168,10 +168,21 @@ fn check(case: &ComponentCase) -> Result<()> {
     ensure!(!name.trim().is_empty(), "a case needs a `name`");
     ensure!(!name.contains(char::is_control), "the name {name:?} has a control character");
     let place = |what: &str| format!("`{name}`: {what}");
-    ensure!(
-        response.is_some() != failure.is_some(),
-        place("expected either a `response` or a `failure`")
-    );
+    if has_no_outcome(case) {
+        ensure!(
+            response.is_none() && failure.is_none() && history.is_empty() && attempt.is_none(),
+            place("whose call it is is asked first: there is no outcome and no attempt yet")
+        );
+    } else {
+        ensure!(
+            response.is_some() != failure.is_some(),
+            place("expected either a `response` or a `failure`")
+        );
+    }
+    let is_delay = asks_for_delay(case);
+    for (key, is_given) in [("own", case.own.is_some()), ("count", case.count.is_some())] {
+        ensure!(!is_given || is_delay, place(&format!("`{key}` is of what asks for a delay")));
+    }
     ensure!(
         failure.is_some() || failure_detail.is_none(),
         place("`failure_detail` needs a `failure`")
@@ -212,12 +223,21 @@ fn check(case: &ComponentCase) -> Result<()> {
             place("`history`: either a `status` or a `failure`")
         );
     }
-    let Expect { handled, response, declined, fault, detail } = expect;
-    let said = [handled.is_some(), response.is_some(), declined.is_some(), fault.is_some()];
+    let Expect { handled, response, declined, delay, key, fault, detail } = expect;
+    let said = [
+        handled.is_some(),
+        response.is_some(),
+        declined.is_some(),
+        delay.is_some(),
+        key.is_some(),
+        fault.is_some(),
+    ];
     let count = said.into_iter().filter(|said| *said).count();
     ensure!(
         count == 1,
-        place("`expect` needs one of `handled`, `response`, `declined` and `fault`")
+        place(
+            "`expect` needs one of `handled`, `response`, `declined`, `delay`, `key` and `fault`"
+        )
     );
     ensure!(
         *declined != Some(false),

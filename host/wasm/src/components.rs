@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use fusebox_resilience::{Observers, Predicate, Responder};
+use fusebox_resilience::{Delayer, Keyer, Observers, Predicate, Responder};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::compiler::Compiler;
 use crate::config::ComponentConfig;
+use crate::contract::ContractExport;
 use crate::cross_check::CrossChecks;
+use crate::delayer::ComponentDelayer;
+use crate::keyer::ComponentKeyer;
 use crate::memory::ComponentMemory;
 use crate::pool;
 use crate::predicate::ComponentPredicate;
@@ -94,7 +97,7 @@ impl Components {
     /// There is no such component, or it exports no `predicate`.
     pub fn predicate(&self, name: &str) -> Result<Arc<dyn Predicate>, String> {
         let seat = self.seat(name)?;
-        seat.ledger().need_predicate()?;
+        seat.ledger().need(ContractExport::Predicate)?;
         Ok(Arc::new(ComponentPredicate(Caller::new(seat.ledger().clone()))))
     }
 
@@ -105,8 +108,28 @@ impl Components {
     /// HTTP requests.
     pub fn responder(&self, name: &str) -> Result<Arc<dyn Responder>, String> {
         let seat = self.seat(name)?;
-        seat.ledger().need_fallback()?;
+        seat.ledger().need(ContractExport::Fallback)?;
         Ok(Arc::new(ComponentResponder(Caller::new(seat.ledger().clone()))))
+    }
+
+    /// The component of this name as one who knows how long to wait.
+    ///
+    /// # Errors
+    /// There is no such component, or it exports no `delay`.
+    pub fn delayer(&self, name: &str) -> Result<Arc<dyn Delayer>, String> {
+        let seat = self.seat(name)?;
+        seat.ledger().need(ContractExport::Delay)?;
+        Ok(Arc::new(ComponentDelayer(Caller::new(seat.ledger().clone()))))
+    }
+
+    /// The component of this name as one who knows whose call it is.
+    ///
+    /// # Errors
+    /// There is no such component, or it exports no `key`.
+    pub fn keyer(&self, name: &str) -> Result<Arc<dyn Keyer>, String> {
+        let seat = self.seat(name)?;
+        seat.ledger().need(ContractExport::Key)?;
+        Ok(Arc::new(ComponentKeyer(Caller::new(seat.ledger().clone()))))
     }
 
     /// Whether there is a component of this name.

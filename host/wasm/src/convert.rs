@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fusebox_resilience::{
-    AttemptOutcome, ErrorKind, Exchange, Failure, PastAttempt, Response, ResponseBody,
+    AttemptOutcome, ErrorKind, Failure, Outcome, PastAttempt, Response, ResponseBody,
     is_set_by_host,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
@@ -15,8 +15,8 @@ use crate::wasi::console::Console;
 // ===== ours to the contract's =====
 
 /// How what the policy judges ended.
-pub(crate) fn outcome(seen: &Exchange<'_>) -> types::Outcome {
-    match seen.outcome {
+pub(crate) fn outcome(outcome: &Outcome) -> types::Outcome {
+    match outcome {
         Ok(response) => types::Outcome::Response(response.status.as_u16()),
         Err(error) => types::Outcome::Failure(failure(error.kind())),
     }
@@ -109,6 +109,23 @@ pub(crate) fn text_of(response: &Response) -> String {
 }
 
 // ===== the contract's to ours =====
+
+/// A key in bytes: as long as all that the other sources of keys can give by default.
+const MAX_KEY: usize = 64 << 10;
+
+/// The key that a guest gives.
+///
+/// # Errors
+/// It is too long.
+pub(crate) fn key(answer: Option<String>) -> Result<Option<String>, BadAnswer> {
+    match answer {
+        Some(key) if key.len() > MAX_KEY => Err(BadAnswer(format!(
+            "answered with a key of {} bytes, expected at most {MAX_KEY}",
+            key.len()
+        ))),
+        answer => Ok(answer),
+    }
+}
 
 /// Headers of a response: as many as most clients take.
 pub(crate) const MAX_HEADERS: usize = 100;

@@ -10,17 +10,16 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use fusebox_resilience::Exchange;
-
 use crate::exchange_copy::ExchangeCopy;
 use crate::life::Checked;
+use crate::question::GuestQuestion;
 use crate::version::Version;
 
 /// How many may wait; more are skipped.
 const WAITING: usize = 32;
 
 /// Asks a version about an exchange.
-pub(crate) type Put = fn(&Exchange<'_>, &Arc<Version>) -> Checked;
+pub(crate) type Put = fn(&GuestQuestion<'_>, &Arc<Version>) -> Checked;
 
 /// Puts exchanges to versions of a component.
 pub(crate) struct CrossChecks {

@@ -1,4 +1,5 @@
-//! A copy of an exchange, for asking about it again on another thread.
+//! A copy of a question, with the exchange that it is about, for asking it again on another
+//! thread.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,11 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use fusebox_resilience::{
-    Attempt, Call, Error, ErrorKind, Exchange, Outcome, PastAttempt, Request, RequestBody,
-    Response, ResponseBody, Slot, Worker,
+    Attempt, Call, Error, ErrorKind, Outcome, PastAttempt, Request, RequestBody, Response,
+    ResponseBody, Worker,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, request};
 use tokio::time::Instant;
+
+use crate::question::{Asks, GuestQuestion};
 
 /// All of an exchange that a guest can ask about. Of bodies it has what the guest could see.
 #[derive(Debug)]
@@ -25,9 +28,8 @@ pub(crate) struct ExchangeCopy {
     number: u32,
     /// Where that went.
     address: Option<SocketAddr>,
-    outcome: Result<CopiedResponse, ErrorKind>,
+    asks: Asks<Result<CopiedResponse, ErrorKind>>,
     policy: Arc<str>,
-    slot: Slot,
 }
 
 #[derive(Debug)]
@@ -40,14 +42,14 @@ struct CopiedResponse {
 
 impl ExchangeCopy {
     /// Of a body it takes what a guest that may look at `peek` bytes can tell apart.
-    pub(crate) fn of(seen: &Exchange<'_>, peek: usize) -> Self {
+    pub(crate) fn of(seen: &GuestQuestion<'_>, peek: usize) -> Self {
         let call = seen.call;
         let (mut head, ()) = http::Request::new(()).into_parts();
         head.method = call.head().method.clone();
         head.uri = call.head().uri.clone();
         head.version = call.head().version;
         head.headers = call.headers().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let outcome = match seen.outcome {
+        let asks = seen.asks.map(|outcome| match outcome {
             Ok(response) => {
                 let mut body = response.body.peeked(peek, 0, peek);
                 if body.len() == peek && !response.body.is_peeked_whole(peek) {
@@ -63,7 +65,7 @@ impl ExchangeCopy {
                 })
             }
             Err(error) => Err(error.kind()),
-        };
+        });
         Self {
             head,
             route: call.route().clone(),
@@ -73,37 +75,37 @@ impl ExchangeCopy {
             history: call.history(),
             number: seen.number(),
             address: seen.address(),
-            outcome,
+            asks,
             policy: seen.policy.clone(),
-            slot: seen.slot,
         }
     }
 
     /// Calls `ask` with the exchange, as it was.
-    pub(crate) fn show<R>(self, ask: impl FnOnce(&Exchange<'_>) -> R) -> R {
-        let Self { head, route, elapsed, remaining, number, address, policy, slot, .. } = self;
+    pub(crate) fn show<R>(self, ask: impl FnOnce(&GuestQuestion<'_>) -> R) -> R {
+        let Self { head, route, elapsed, remaining, number, address, policy, asks, .. } = self;
         let id = HeaderValue::from_static("check");
         let request = Request::new(id, route, head, SystemTime::UNIX_EPOCH).arrived(elapsed);
         let mut history = self.history;
         // The attempt of the outcome ends once more.
         history.retain(|past| past.provenance.attempt != number);
-        let outcome: Outcome = match self.outcome {
-            Ok(CopiedResponse { status, headers, body, trailers }) => {
-                let mut body = ResponseBody::full(body);
-                if let Some(trailers) = trailers {
-                    body.put_trailers(trailers);
-                }
-                Ok(Response::new(status, headers, body))
-            }
-            Err(kind) => Err(Error::new(kind)),
-        };
         let begun = if number == 0 { self.attempts } else { number - 1 };
         let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into())
             .resumed(begun, history);
-        let outcome =
-            if number == 0 { outcome } else { Attempt::detached(&call, address).finish(outcome) };
+        let asks = asks.map(|outcome| {
+            let outcome: Outcome = match outcome {
+                Ok(CopiedResponse { status, headers, body, trailers }) => {
+                    let mut body = ResponseBody::full(body);
+                    if let Some(trailers) = trailers {
+                        body.put_trailers(trailers);
+                    }
+                    Ok(Response::new(status, headers, body))
+                }
+                Err(kind) => Err(Error::new(kind)),
+            };
+            if number == 0 { outcome } else { Attempt::detached(&call, address).finish(outcome) }
+        });
         let deadline = remaining.and_then(|remaining| Instant::now().checked_add(remaining));
-        ask(&Exchange::of(&call, &outcome, &policy, slot).until(deadline))
+        ask(&GuestQuestion { call: &call, policy: &policy, asks: asks.as_ref(), deadline })
     }
 }
 
@@ -114,9 +116,10 @@ mod tests {
     use crate::cases::case::ComponentCase;
 
     /// What a guest may see of an exchange, but for times.
-    fn visible(seen: &Exchange<'_>, peek: usize) -> String {
-        let outcome = match seen.outcome {
-            Ok(response) => format!(
+    fn visible(seen: &GuestQuestion<'_>, peek: usize) -> String {
+        let outcome = match seen.outcome() {
+            None => "none".to_owned(),
+            Some(Ok(response)) => format!(
                 "{} {:?} {:?} {} {:?}",
                 response.status,
                 response.headers,
@@ -124,22 +127,29 @@ mod tests {
                 response.body.is_peeked_whole(peek),
                 response.body.trailers().filter(|_| response.body.is_peeked_whole(peek)),
             ),
-            Err(error) => error.kind().name().to_owned(),
+            Some(Err(error)) => error.kind().name().to_owned(),
         };
         let call = seen.call;
         let headers: Vec<_> = call.headers().collect();
         let before: Vec<_> = call.history().iter().map(|past| past.outcome).collect();
         format!(
-            "{} {} {:?} {:?} {headers:?} {} {} {:?} {} {before:?} {outcome}",
+            "{} {} {:?} {:?} {headers:?} {} {} {} {} {before:?} {outcome}",
             call.head().method,
             call.head().uri,
             call.head().version,
             seen.address(),
             call.route(),
             seen.policy,
-            seen.slot,
+            shown(seen),
             seen.number(),
         )
+    }
+
+    fn shown(seen: &GuestQuestion<'_>) -> String {
+        match seen.asks {
+            Asks::Delay { own, count, .. } => format!("delay {own:?} {count}"),
+            Asks::Condition(..) | Asks::Response(_) | Asks::Key => seen.slot().name().to_owned(),
+        }
     }
 
     #[test]
@@ -166,13 +176,14 @@ mod tests {
             (r#"failure = "timeout""#, false),
             ("failure = \"circuit-open\"\nattempt = 0", false),
             (r#"failure = "retries-exceeded""#, false),
+            ("failure = \"timeout\"\nown = \"1s\"\ncount = 3\nasked = \"delay\"", false),
         ] {
             let past = if outcome.contains("attempt") { "" } else { past };
             let case = toml::from_str::<ComponentCase>(&format!("{request}{past}\n{outcome}"));
             let asked = AskedCase::of(&case.expect("a case")).expect("it can be asked");
             for peek in if peeks { vec![0, 4, 10, 100] } else { vec![0] } {
-                let (copy, seen) =
-                    asked.show(true, |seen| (ExchangeCopy::of(seen, peek), visible(seen, peek)));
+                let (copy, seen) = asked
+                    .show(|_| true, |seen| (ExchangeCopy::of(seen, peek), visible(seen, peek)));
                 let shown = thread_shown(copy, peek);
                 assert_eq!(shown, seen, "{outcome} {peek}");
             }

@@ -5,10 +5,9 @@
 //! 1. [`Components::load`] reads each file, compiles it, checks its imports and exports, starts it
 //!    once and makes trial calls. A component that passes takes the seat of its name, as generation
 //!    1.
-//! 2. A policy is built with [`Components::predicate`] or [`Components::responder`], which hold the
-//!    seat's ledger.
+//! 2. A policy is built with [`Components::predicate`] and its like, which hold the seat's ledger.
 //! 3. When the policy asks, the worker takes its own instance of the current version (or starts
-//!    one), lends it the exchange, and calls it: synchronously, for as long as `timeout` allows.
+//!    one), lends it the question, and calls it: synchronously, for as long as `timeout` allows.
 //!    The guest asks for the data that it needs; nothing is copied before. The instance stays with
 //!    the worker for the next call.
 //! 4. A call that traps, overruns, exceeds a limit or gives an invalid answer fails alone: its
@@ -52,6 +51,7 @@ mod config;
 mod contract;
 mod convert;
 mod cross_check;
+mod delayer;
 mod engine;
 mod errors;
 mod exchange_copy;
@@ -60,6 +60,7 @@ mod fault;
 mod grants;
 mod http;
 mod instance;
+mod keyer;
 mod life;
 mod limits;
 mod memory;
@@ -68,6 +69,7 @@ mod overtaken;
 mod pool;
 mod predicate;
 mod probe;
+mod question;
 mod responder;
 mod runtime;
 mod seat;

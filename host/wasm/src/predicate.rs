@@ -7,6 +7,7 @@ use fusebox_resilience::{Exchange, Peek, Predicate, Verdict};
 use crate::cases::capture::Said;
 use crate::config::OnError;
 use crate::convert;
+use crate::question::GuestQuestion;
 use crate::seat::caller::Caller;
 
 /// Asks the component in a seat whether an outcome is a failure. If the guest fails, `on_error`
@@ -16,9 +17,9 @@ pub(crate) struct ComponentPredicate(pub(crate) Caller);
 
 impl Predicate for ComponentPredicate {
     fn judge(&self, seen: &Exchange<'_>) -> Verdict {
-        let outcome = convert::outcome(seen);
+        let (question, outcome) = (GuestQuestion::condition(seen), convert::outcome(seen.outcome));
         let answer = self.0.ask(
-            seen,
+            &question,
             || self.0.ledger().current(),
             |guest, store| {
                 let is_handled = guest.predicate().call_handle_if(&mut *store, outcome)?;
@@ -30,7 +31,7 @@ impl Predicate for ComponentPredicate {
             },
         );
         if let Some(verdict) = &answer {
-            self.0.ledger().capture(seen, &Said::Handled(verdict.is_handled()));
+            self.0.ledger().capture(&question, &Said::Handled(verdict.is_handled()));
         }
         answer.unwrap_or_else(|| {
             Verdict::native(match self.0.ledger().config().on_error {

@@ -25,6 +25,7 @@ use crate::http::{start, try_handle};
 use crate::instance::Instance;
 use crate::life::Checked;
 use crate::overtaken::LOOK;
+use crate::question::{Asks, GuestQuestion};
 use crate::shortage::Shortage;
 use crate::version::Version;
 
@@ -61,17 +62,24 @@ fn try_questions(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
     if !version.config().probe {
         return Ok(printed);
     }
-    for (what, outcome) in outcomes() {
-        for slot in [Slot::HandleIf, Slot::Respond] {
-            for limit in [patience, timeout] {
-                let call = call();
-                let seen = Exchange::of(&call, &outcome, call.route(), slot);
-                // `ask` skips what it does not export.
-                let function = if slot == Slot::Respond { "respond" } else { "handle-if" };
-                ask(&mut instance, &seen, limit)
-                    .map_err(|failure| not_answered(function, what, failure))?;
-                printed.extend(instance.printed());
-            }
+    let own = Duration::from_millis(100);
+    let mut asked = vec![("key", "a request", Asks::Key)];
+    let outcomes = outcomes();
+    for (what, outcome) in &outcomes {
+        asked.extend([
+            ("handle-if", *what, Asks::Condition(Slot::HandleIf, outcome)),
+            ("respond", *what, Asks::Response(outcome)),
+            ("after", *what, Asks::Delay { outcome, own, count: 1 }),
+        ]);
+    }
+    for (function, what, asks) in asked {
+        for limit in [patience, timeout] {
+            let call = call();
+            let seen = GuestQuestion { call: &call, policy: call.route(), asks, deadline: None };
+            // It skips what is not exported.
+            ask(&mut instance, &seen, limit)
+                .map_err(|failure| not_answered(function, what, failure))?;
+            printed.extend(instance.printed());
         }
     }
     Ok(printed)
@@ -114,14 +122,16 @@ async fn try_requests(version: &Arc<Version>) -> anyhow::Result<Vec<String>> {
 }
 
 /// What a version makes of an exchange that another one has faulted on, within its usual limits.
-pub(crate) fn put(seen: &Exchange<'_>, version: &Arc<Version>) -> Checked {
+pub(crate) fn put(seen: &GuestQuestion<'_>, version: &Arc<Version>) -> Checked {
     let config = version.config();
-    let failure = if seen.slot == Slot::Respond && version.handler().is_some() {
+    let failure = if let (Asks::Response(outcome), Some(_)) = (seen.asks, version.handler()) {
+        let seen =
+            Exchange::of(seen.call, outcome, seen.policy, Slot::Respond).until(seen.deadline);
         let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
             return Checked::Skipped;
         };
         let (processor_time, time) = (config.timeout.0, config.response_timeout.0);
-        match runtime.block_on(try_handle(version, seen, processor_time, time)) {
+        match runtime.block_on(try_handle(version, &seen, processor_time, time)) {
             Ok(Some(_)) => return Checked::Answers,
             Ok(None) => return Checked::Skipped,
             Err(failure) => failure,

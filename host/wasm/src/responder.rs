@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fusebox_resilience::{Answer, Exchange, Peek, Responder, Response};
 
 use crate::cases::capture::Said;
+use crate::question::GuestQuestion;
 use crate::seat::caller::Caller;
 use crate::version::Version;
 use crate::{convert, http};
@@ -16,9 +17,9 @@ pub(crate) struct ComponentResponder(pub(crate) Caller);
 
 impl ComponentResponder {
     fn ask(&self, seen: &Exchange<'_>, version: Option<Arc<Version>>) -> Option<Response> {
-        let outcome = convert::outcome(seen);
+        let (question, outcome) = (GuestQuestion::response(seen), convert::outcome(seen.outcome));
         let version = || version;
-        let answer = self.0.ask(seen, version, |guest, store| {
+        let answer = self.0.ask(&question, version, |guest, store| {
             let answer = guest.fallback().call_respond(&mut *store, outcome)?;
             // Converted within the call, so that an invalid answer is a fault like any other.
             let answer = answer
@@ -27,7 +28,7 @@ impl ComponentResponder {
             Ok(answer.map(|answer| answer.made_by(store.data().bounds().component.clone())))
         });
         if let Some(answer) = &answer {
-            self.0.ledger().capture(seen, &Said::Responded(answer.as_ref()));
+            self.0.ledger().capture(&question, &Said::Responded(answer.as_ref()));
         }
         answer.flatten()
     }

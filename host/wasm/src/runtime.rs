@@ -98,7 +98,7 @@ fn linker(
     add_wasi: impl FnOnce(&mut Linker<HostState>) -> wasmtime::Result<()>,
 ) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
-    bindings::Policy::add_to_linker::<HostState, HasSelf<HostState>>(&mut linker, |state| state)?;
+    bindings::Every::add_to_linker::<HostState, HasSelf<HostState>>(&mut linker, |state| state)?;
     add_wasi(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| {
         WasiConfig::new(&state.bounds().wasi_settings)

@@ -292,7 +292,7 @@ impl Seat {
                 line: line.into(),
             }));
         }
-        check_exports(&version, self.ledger.record().needs)?;
+        check_exports(&version, &self.ledger.record().needs)?;
         if let Some(file) = &self.config().cases {
             pass(&version, file)?;
         }

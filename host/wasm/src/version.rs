@@ -3,7 +3,7 @@
 //! A version never changes, and its holders can keep using it. When another version replaces it, it
 //! is *retired*, which tells workers to drop the instances that they keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::bounds::Bounds;
 use crate::config::ComponentConfig;
-use crate::contract::{FALLBACK, HANDLER, PREDICATE, is_handler};
+use crate::contract::{ContractExport, HANDLER, is_handler};
 use crate::engine::anyhow_of;
 use crate::exports::Exports;
 use crate::grants;
@@ -48,11 +48,12 @@ fn link(runtime: &Runtime, component: &Component) -> anyhow::Result<Linked> {
         .map_err(anyhow_of)
         .context("an import has a wrong type")?;
     let exports = Exports::find(&pre)?;
+    let [predicate, fallback, delay, key] = ContractExport::ALL.map(ContractExport::name);
     ensure!(
         exports.are_any() || is_handler,
-        "missing export `{PREDICATE}` or `{FALLBACK}`, or `{HANDLER}`"
+        "missing export `{predicate}` or `{fallback}`, `{delay}`, `{key}`, or `{HANDLER}`"
     );
-    let handler = (is_handler && !exports.has_fallback())
+    let handler = (is_handler && !exports.has(ContractExport::Fallback))
         .then(|| HttpHandler::link(runtime, component))
         .transpose()?;
     Ok(Linked { pre, exports, handler })
@@ -144,9 +145,9 @@ impl Version {
         self.handler.as_ref()
     }
 
-    /// Whether it makes fallback responses in either way.
-    pub(crate) fn can_respond(&self) -> bool {
-        self.exports.has_fallback() || self.handler.is_some()
+    /// Whether it has what answers such questions; a standard HTTP component responds, too.
+    pub(crate) fn has(&self, export: ContractExport) -> bool {
+        self.exports.has(export) || export == ContractExport::Fallback && self.handler.is_some()
     }
 
     pub(crate) fn bounds(&self) -> &Arc<Bounds> {
@@ -183,21 +184,12 @@ impl Version {
 }
 
 /// Checks that `version` has the exports in use.
-pub(crate) fn check_exports(version: &Version, needs: Needs) -> anyhow::Result<()> {
-    for (needed, has, name) in [
-        (needs.predicate, version.exports().has_predicate(), PREDICATE),
-        (needs.fallback, version.can_respond(), FALLBACK),
-    ] {
-        if needed && !has {
-            return Err(anyhow!("missing export `{name}`, which is in use"));
-        }
+pub(crate) fn check_exports(
+    version: &Version,
+    needs: &BTreeSet<ContractExport>,
+) -> anyhow::Result<()> {
+    match needs.iter().find(|needed| !version.has(**needed)) {
+        Some(missing) => Err(anyhow!("missing export `{}`, which is in use", missing.name())),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-/// Which exports policies rely on.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Needs {
-    pub(crate) predicate: bool,
-    pub(crate) fallback: bool,
 }

@@ -24,14 +24,22 @@ pub(super) enum ComponentKind {
     Fallback,
     /// Both
     Both,
+    /// Says how long to wait
+    Delay,
+    /// Says whose call it is
+    Key,
 }
 
 impl ComponentKind {
+    const ALL: [Self; 5] = [Self::Predicate, Self::Fallback, Self::Both, Self::Delay, Self::Key];
+
     fn name(self) -> &'static str {
         match self {
             Self::Predicate => "predicate",
             Self::Fallback => "fallback",
             Self::Both => "both",
+            Self::Delay => "delay",
+            Self::Key => "key",
         }
     }
 
@@ -40,6 +48,8 @@ impl ComponentKind {
             Self::Predicate => World::PredicatePolicy,
             Self::Fallback => World::FallbackPolicy,
             Self::Both => World::Policy,
+            Self::Delay => World::DelayPolicy,
+            Self::Key => World::KeyPolicy,
         }
     }
 }
@@ -122,7 +132,7 @@ pub(super) fn new(
 
 /// Where a template goes; none if it is for another kind.
 fn name_of(path: &str, kind: ComponentKind) -> Option<String> {
-    for other in [ComponentKind::Predicate, ComponentKind::Fallback, ComponentKind::Both] {
+    for other in ComponentKind::ALL {
         let mark = format!(".{}.", other.name());
         if path.contains(&mark) {
             return (other == kind).then(|| path.replace(&mark, "."));

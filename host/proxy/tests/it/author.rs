@@ -44,9 +44,13 @@ const LANGUAGES: [&str; 4] = ["rust", "javascript", "python", "c"];
 #[test]
 fn a_new_component_is_whole_in_each_language_and_kind() {
     for language in LANGUAGES {
-        for (kind, world) in
-            [("predicate", "predicate-policy"), ("fallback", "fallback-policy"), ("both", "policy")]
-        {
+        for (kind, world) in [
+            ("predicate", "predicate-policy"),
+            ("fallback", "fallback-policy"),
+            ("both", "policy"),
+            ("delay", "delay-policy"),
+            ("key", "key-policy"),
+        ] {
             let here = here();
             let ran = fusebox(
                 here.path(),

@@ -169,8 +169,8 @@ fn a_table_of_a_wrong_shape_hides_nothing_and_causes_nothing() {
         [
             "fusebox.toml:5: components.c.memory: must be from 64KiB to 4GiB, is 1B",
             "fusebox.toml:7: budgets.b.max_rate: expected a number, found `all`",
-            "fusebox.toml:12: policies.retry.delay: expected a duration such as \"250ms\", found \
-             `1`",
+            "fusebox.toml:12: policies.retry.delay: expected a duration such as \"250ms\", or { \
+             component = \"NAME\" }, found `1`",
             "fusebox.toml:17: policies.other.abort_if.component: unknown component `d`; expected \
              one of c",
             "fusebox.toml:19: routes[0].path: expected a string, found `3`",
@@ -207,8 +207,8 @@ fn all_that_is_wrong_in_a_table_is_said_at_once() {
             "fusebox.toml:5: policies.wait.tim: unknown key `tim`, expected `limit`",
             "fusebox.toml:6: policies.wait.time: unknown key `time`, expected `limit`",
             "fusebox.toml:9: policies.again.retries: unknown key `retries`",
-            "fusebox.toml:10: policies.again.delay: expected a duration such as \"250ms\", found \
-             `5`",
+            "fusebox.toml:10: policies.again.delay: expected a duration such as \"250ms\", or { \
+             component = \"NAME\" }, found `5`",
             "fusebox.toml:11: policies.again.max_duration: must be at least 1ms, is 0s",
             "fusebox.toml:12: policies.again.methods[0]: expected a string, found `1`",
             "fusebox.toml:12: policies.again.methods[2]: expected a string, found `2`",

@@ -10,6 +10,7 @@ mod cli;
 mod compiling;
 mod components;
 mod deadlines;
+mod delays_and_keys;
 mod departures;
 mod documents;
 mod endpoints;

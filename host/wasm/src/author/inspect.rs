@@ -13,7 +13,7 @@ use wasmtime::component::Component;
 use crate::artifact::Artifact;
 use crate::compiler::Compiler;
 use crate::config::ComponentConfig;
-use crate::contract::{FALLBACK, PREDICATE, is_handler};
+use crate::contract::{ContractExport, is_handler};
 use crate::grants;
 use crate::memory::ComponentMemory;
 use crate::meters::Meters;
@@ -134,17 +134,22 @@ impl Inspection {
     /// The world that it is built for: one of the contract's, or the standard one for HTTP
     /// components.
     pub fn world(&self) -> Option<&'static str> {
-        match (self.has(PREDICATE), self.has(FALLBACK), self.handles_requests()) {
-            (true, true, _) => Some("fusebox:policy/policy@0.1.0"),
-            (true, false, _) => Some("fusebox:policy/predicate-policy@0.1.0"),
-            (false, true, _) => Some("fusebox:policy/fallback-policy@0.1.0"),
-            (false, false, true) => Some("wasi:http/proxy@0.2"),
-            (false, false, false) => None,
+        match ContractExport::ALL.map(|export| self.has(export)) {
+            [true, true, false, false] => Some("fusebox:policy/policy@0.1.0"),
+            [true, false, false, false] => Some("fusebox:policy/predicate-policy@0.1.0"),
+            [false, true, false, false] => Some("fusebox:policy/fallback-policy@0.1.0"),
+            [false, false, true, false] => Some("fusebox:policy/delay-policy@0.1.0"),
+            [false, false, false, true] => Some("fusebox:policy/key-policy@0.1.0"),
+            [true, false, true, false] => Some("fusebox:policy/retry-policy@0.1.0"),
+            [false, false, false, false] => {
+                self.handles_requests().then_some("wasi:http/proxy@0.2")
+            }
+            _ => Some("one of its own, with exports of `fusebox:policy@0.1.0`"),
         }
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.exports.iter().any(|export| export == name)
+    fn has(&self, export: ContractExport) -> bool {
+        self.exports.iter().any(|name| name == export.name())
     }
 
     fn handles_requests(&self) -> bool {
@@ -167,9 +172,15 @@ impl Inspection {
     pub fn serves(&self) -> Vec<&'static str> {
         let conditions = ["handle_if", "abort_if", "cancel_if", "ignore_if"]
             .iter()
-            .filter(|_| self.has(PREDICATE));
-        let can_respond = self.has(FALLBACK) || self.handles_requests();
-        conditions.chain(["respond"].iter().filter(|_| can_respond)).copied().collect()
+            .filter(|_| self.has(ContractExport::Predicate));
+        let can_respond = self.has(ContractExport::Fallback) || self.handles_requests();
+        let others = [
+            ("respond", can_respond),
+            ("delay", self.has(ContractExport::Delay)),
+            ("key", self.has(ContractExport::Key)),
+        ];
+        let others = others.into_iter().filter(|(_, serves)| *serves).map(|(key, _)| key);
+        conditions.copied().chain(others).collect()
     }
 }
 

@@ -24,11 +24,27 @@ pub enum World {
     /// Only a source of fallback responses.
     #[serde(rename = "fallback-policy")]
     FallbackPolicy,
+    /// Only what knows how long to wait.
+    #[serde(rename = "delay-policy")]
+    DelayPolicy,
+    /// Only what knows whose call it is.
+    #[serde(rename = "key-policy")]
+    KeyPolicy,
+    /// A condition, and what knows how long to wait.
+    #[serde(rename = "retry-policy")]
+    RetryPolicy,
 }
 
 impl World {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Policy, Self::PredicatePolicy, Self::FallbackPolicy];
+    pub const ALL: [Self; 6] = [
+        Self::Policy,
+        Self::PredicatePolicy,
+        Self::FallbackPolicy,
+        Self::DelayPolicy,
+        Self::KeyPolicy,
+        Self::RetryPolicy,
+    ];
 
     /// Its name in the contract.
     pub fn name(self) -> &'static str {
@@ -36,6 +52,9 @@ impl World {
             Self::Policy => "policy",
             Self::PredicatePolicy => "predicate-policy",
             Self::FallbackPolicy => "fallback-policy",
+            Self::DelayPolicy => "delay-policy",
+            Self::KeyPolicy => "key-policy",
+            Self::RetryPolicy => "retry-policy",
         }
     }
 

@@ -5,26 +5,31 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use fusebox_resilience::{
-    Attempt, AttemptOutcome, Call, Error, Exchange, Failure, Outcome, PastAttempt, Provenance,
-    Request, RequestBody, Response, ResponseBody, Slot, Worker,
+    Attempt, AttemptOutcome, Call, Error, Failure, Outcome, PastAttempt, Provenance, Request,
+    RequestBody, Response, ResponseBody, Slot, Worker,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::case::{ComponentCase, Expect, Headers, kind};
+use crate::contract::ContractExport;
 use crate::convert::{header_value, version};
+use crate::question::{Asks, GuestQuestion};
 
 /// The names that a guest sees where a case says nothing.
 const ROUTE: &str = "/";
 const POLICY: &str = "policy";
 const AUTHORITY: &str = "localhost";
+/// What a policy would wait where a case says nothing.
+const OWN: Duration = Duration::from_millis(100);
 
 /// Everything of an exchange but the time that remains.
 pub(crate) struct AskedCase {
     call: Call,
-    outcome: Outcome,
+    asks: Asks<Outcome>,
     policy: Arc<str>,
-    slot: Slot,
+    /// It does not say what is asked, only that the call fails.
+    is_any: bool,
     remaining: Option<Duration>,
 }
 
@@ -33,6 +38,7 @@ impl AskedCase {
     /// The case holds what no request or response can.
     pub(crate) fn of(case: &ComponentCase) -> Result<Self> {
         let outcome = outcome(case)?;
+        let slot = slot(case);
         let past = case.history.iter().zip(1..).map(|(past, number)| PastAttempt {
             provenance: Provenance { attempt: number, ..Provenance::default() },
             outcome: match (past.status, past.failure) {
@@ -62,31 +68,69 @@ impl AskedCase {
         } else {
             Attempt::detached(&call, case.endpoint).finish(outcome)
         };
-        let slot = match (case.asked, &case.expect) {
-            (Some(asked), _) => asked,
-            (None, Expect { handled: Some(_), .. }) => Slot::HandleIf,
-            (None, Expect { response: Some(_), .. } | Expect { declined: Some(_), .. }) => {
-                Slot::Respond
+        let asks = match slot {
+            Slot::HandleIf | Slot::AbortIf | Slot::CancelIf | Slot::IgnoreIf => {
+                Asks::Condition(slot, outcome)
             }
-            (None, _) => Slot::HandleIf,
+            Slot::Respond => Asks::Response(outcome),
+            Slot::Delay => {
+                let own = case.own.map_or(OWN, |own| own.0);
+                Asks::Delay { outcome, own, count: case.count.unwrap_or(1) }
+            }
+            Slot::Key => Asks::Key,
         };
         let policy = case.policy.as_deref().unwrap_or(POLICY).into();
         Ok(Self {
             call,
-            outcome,
+            asks,
             policy,
-            slot,
+            is_any: case.asked.is_none() && case.expect.fault.is_some(),
             remaining: case.remaining.map(|remaining| remaining.0),
         })
     }
 
-    /// Calls `ask` with the exchange, as it is now. A component without a predicate is asked for a
-    /// response: a case of a fault may be about one that only responds.
-    pub(crate) fn show<R>(&self, has_predicate: bool, ask: impl FnOnce(&Exchange<'_>) -> R) -> R {
-        let slot = if has_predicate { self.slot } else { Slot::Respond };
+    /// Calls `ask` with the question, as it is now. A case of a fault that does not say what is
+    /// asked is about the first thing that can be asked of what has these exports.
+    pub(crate) fn show<R>(
+        &self,
+        has: impl Fn(ContractExport) -> bool,
+        ask: impl FnOnce(&GuestQuestion<'_>) -> R,
+    ) -> R {
         let deadline = self.remaining.and_then(|remaining| Instant::now().checked_add(remaining));
-        ask(&Exchange::of(&self.call, &self.outcome, &self.policy, slot).until(deadline))
+        let asks = match self.asks.as_ref() {
+            Asks::Condition(_, outcome) if self.is_any && !has(ContractExport::Predicate) => {
+                if has(ContractExport::Fallback) {
+                    Asks::Response(outcome)
+                } else {
+                    Asks::Delay { outcome, own: OWN, count: 1 }
+                }
+            }
+            asks => asks,
+        };
+        ask(&GuestQuestion { call: &self.call, policy: &self.policy, asks, deadline })
     }
+}
+
+/// What is asked.
+fn slot(case: &ComponentCase) -> Slot {
+    let Expect { response, declined, delay, key, .. } = &case.expect;
+    match case.asked {
+        Some(asked) => asked,
+        None if response.is_some() || declined.is_some() => Slot::Respond,
+        None if delay.is_some() => Slot::Delay,
+        None if key.is_some() => Slot::Key,
+        None => Slot::HandleIf,
+    }
+}
+
+/// Whether it is asked how long to wait.
+pub(super) fn asks_for_delay(case: &ComponentCase) -> bool {
+    slot(case) == Slot::Delay
+}
+
+/// Whether it is asked before there is an outcome.
+pub(super) fn has_no_outcome(case: &ComponentCase) -> bool {
+    slot(case) == Slot::Key
 }
 
 fn outcome(case: &ComponentCase) -> Result<Outcome> {

@@ -1,13 +1,15 @@
 //! A case made of what a component was asked in traffic, and said.
 
-use fusebox_resilience::{AttemptOutcome, Exchange, Response, ResponseBody, Slot};
+use fusebox_resilience::{AttemptOutcome, Response, ResponseBody, Slot};
 use http::{HeaderMap, HeaderValue, Version};
 
 use super::case::{
     CasePast, CaseRequest, CaseResponse, ComponentCase, Expect, ExpectedResponse, Headers, Values,
     millis,
 };
+use crate::bindings::exports::fusebox::policy::delay::Decision;
 use crate::convert::{protocol, text, text_of};
+use crate::question::{Asks, GuestQuestion};
 
 /// Replaces the value of a secret.
 const REDACTED: &str = "(redacted)";
@@ -63,10 +65,12 @@ const BODY: usize = 16 << 10;
 pub(crate) enum Said<'a> {
     Handled(bool),
     Responded(Option<&'a Response>),
+    Delay(Decision),
+    Key(Option<&'a str>),
 }
 
 /// The case as JSON. Of the response's body it has what the component could see.
-pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> String {
+pub(crate) fn captured(seen: &GuestQuestion<'_>, peeked: usize, said: &Said<'_>) -> String {
     let head = seen.call.head();
     let mut case = ComponentCase {
         request: CaseRequest {
@@ -79,18 +83,23 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
                 &seen.call.headers().map(|(name, value)| (name.clone(), value.clone())).collect(),
             ),
         },
-        attempt: Some(seen.number()),
+        attempt: seen.outcome().map(|_| seen.number()),
         endpoint: seen.address(),
         elapsed: Some(millis(seen.call.elapsed())),
         remaining: seen.remaining().map(millis),
         route: Some(seen.call.route().to_string()),
         policy: Some(seen.policy.to_string()),
-        asked: Some(seen.slot).filter(|slot| ![Slot::HandleIf, Slot::Respond].contains(slot)),
+        // Of the others `expect` tells.
+        asked: Some(seen.slot())
+            .filter(|slot| [Slot::AbortIf, Slot::CancelIf, Slot::IgnoreIf].contains(slot)),
         ..ComponentCase::default()
     };
-    case.history = history(seen);
-    let came = match seen.outcome {
-        Ok(response) => {
+    if let Asks::Delay { own, count, .. } = seen.asks {
+        (case.own, case.count) = (Some(millis(own)), Some(count));
+    }
+    let came = match seen.outcome() {
+        None => seen.slot().name().to_owned(),
+        Some(Ok(response)) => {
             let status = response.status.as_u16();
             let bytes = response.body.peeked(peeked.min(BODY), 0, BODY);
             let (body, body_bytes) = match String::from_utf8(bytes) {
@@ -110,13 +119,16 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
             });
             status.to_string()
         }
-        Err(error) => {
+        Some(Err(error)) => {
             let failure = error.kind().failure();
             case.failure = Some(failure);
             case.failure_detail = Some(error.kind().name().to_owned());
             failure.name().to_owned()
         }
     };
+    if seen.outcome().is_some() {
+        case.history = history(seen);
+    }
     case.name = format!("captured: {} {}, {came}", case.request.method, head.uri.path());
     case.expect = match said {
         Said::Handled(handled) => Expect { handled: Some(*handled), ..Expect::default() },
@@ -124,12 +136,32 @@ pub(crate) fn captured(seen: &Exchange<'_>, peeked: usize, said: &Said<'_>) -> S
         Said::Responded(Some(response)) => {
             Expect { response: Some(expected(response)), ..Expect::default() }
         }
+        Said::Delay(decision) => Expect { delay: Some((*decision).into()), ..Expect::default() },
+        Said::Key(key) => Expect { key: Some(shown_key(seen, *key)), ..Expect::default() },
     };
     serde_json::to_string(&case).unwrap_or_default()
 }
 
+/// A key that is made of a secret is one.
+fn shown_key(seen: &GuestQuestion<'_>, key: Option<&str>) -> String {
+    let key = key.unwrap_or_default();
+    let is_of = |value: &str| value.contains(key) || key.contains(value);
+    let mut secrets = seen
+        .call
+        .headers()
+        .filter(|(name, value)| is_secret(name.as_str()) || value.is_sensitive());
+    let query = seen.call.head().uri.query().unwrap_or_default();
+    let is_secret = !key.is_empty()
+        && (secrets.any(|(_, value)| is_of(&text(value)))
+            || query
+                .split('&')
+                .filter_map(|parameter| parameter.split_once('='))
+                .any(|(name, value)| is_secret(name) && !value.is_empty() && is_of(value)));
+    if is_secret { REDACTED.to_owned() } else { key.to_owned() }
+}
+
 /// The attempts before the one that is judged.
-fn history(seen: &Exchange<'_>) -> Vec<CasePast> {
+fn history(seen: &GuestQuestion<'_>) -> Vec<CasePast> {
     let before =
         seen.call.history().into_iter().filter(|past| past.provenance.attempt != seen.number());
     let past = before.map(|past| {

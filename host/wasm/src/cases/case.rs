@@ -1,12 +1,16 @@
 //! What a case says: an exchange, and what is expected of the component.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use fusebox_resilience::config::ConfigDuration;
 use fusebox_resilience::{ErrorKind, Failure, Fault, Slot};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, IntoDeserializer as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::bindings::exports::fusebox::policy::delay::Decision;
 
 /// An exchange, and what is expected.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -45,9 +49,15 @@ pub(crate) struct ComponentCase {
     pub(crate) route: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) policy: Option<String>,
-    /// What a condition is asked for; left out: `handle-if`.
+    /// What the component is asked for; left out: what `expect` is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) asked: Option<Slot>,
+    /// Asked for a delay: what the policy would wait by itself; left out: 100 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) own: Option<ConfigDuration>,
+    /// Asked for a delay: the number of the retry or opening; left out: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<u32>,
     /// In place of the settings that the component has otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) settings: Option<BTreeMap<String, String>>,
@@ -149,12 +159,68 @@ pub(crate) struct Expect {
     /// True: the fallback leaves the outcome as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) declined: Option<bool>,
+    /// How long to wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) delay: Option<CaseDelay>,
+    /// Whose call it is; empty: nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
     /// How the call fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<Fault>,
     /// A part of what is said of the fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
+}
+
+/// What a component says of a delay: `"own"`, `"give-up"`, or a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CaseDelay {
+    Own,
+    Wait(ConfigDuration),
+    GiveUp,
+}
+
+impl fmt::Display for CaseDelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => f.write_str("own"),
+            Self::Wait(time) => time.fmt(f),
+            Self::GiveUp => f.write_str("give-up"),
+        }
+    }
+}
+
+impl Serialize for CaseDelay {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CaseDelay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "own" => Ok(Self::Own),
+            "give-up" => Ok(Self::GiveUp),
+            time => {
+                let time = ConfigDuration::deserialize(time.into_deserializer());
+                time.map(Self::Wait).map_err(|error: de::value::Error| {
+                    de::Error::custom(format!("{error}; or \"own\" or \"give-up\""))
+                })
+            }
+        }
+    }
+}
+
+impl From<Decision> for CaseDelay {
+    fn from(decision: Decision) -> Self {
+        match decision {
+            Decision::Own => Self::Own,
+            Decision::Wait(time) => Self::Wait(ConfigDuration(Duration::from_millis(time.into()))),
+            Decision::GiveUp => Self::GiveUp,
+        }
+    }
 }
 
 /// What of a fallback's response is looked at: what is named.

@@ -5,7 +5,8 @@ use std::fmt;
 use fusebox_resilience::{Fault, Response};
 use http::HeaderValue;
 
-use super::case::{Expect, ExpectedResponse};
+use super::case::{CaseDelay, Expect, ExpectedResponse};
+use crate::contract::ContractExport;
 use crate::convert::text_of;
 use crate::fault::GuestFailure;
 
@@ -72,12 +73,15 @@ pub(crate) enum CaseAnswer {
     Handled(bool),
     Response(Box<Response>),
     Declined,
+    Delay(CaseDelay),
+    /// Empty: it gives none.
+    Key(String),
     Fault {
         fault: Fault,
         detail: String,
     },
     /// It does not export what was asked.
-    Missing(&'static str),
+    Missing(ContractExport),
 }
 
 impl CaseAnswer {
@@ -93,8 +97,10 @@ impl CaseAnswer {
                 format!("a response with status {}", response.status.as_u16())
             }
             Self::Declined => "declined".into(),
+            Self::Delay(delay) => format!("delay = {delay}"),
+            Self::Key(key) => format!("key = {key:?}"),
             Self::Fault { fault, detail } => format!("the fault `{}`: {detail}", fault.name()),
-            Self::Missing(export) => format!("no export `fusebox:policy/{export}@0.1.0`"),
+            Self::Missing(export) => format!("no export `{}`", export.name()),
         }
     }
 }
@@ -108,6 +114,8 @@ impl Expect {
             }
             Self { response: Some(_), .. } => "a response".into(),
             Self { declined: Some(_), .. } => "declined".into(),
+            Self { delay: Some(delay), .. } => format!("delay = {delay}"),
+            Self { key: Some(key), .. } => format!("key = {key:?}"),
             Self { fault: Some(fault), detail: Some(detail), .. } => {
                 format!("the fault `{}`: …{detail}…", fault.name())
             }
@@ -123,6 +131,8 @@ impl Expect {
             }
             (Self { handled, .. }, CaseAnswer::Handled(found)) => *handled == Some(*found),
             (Self { declined, .. }, CaseAnswer::Declined) => *declined == Some(true),
+            (Self { delay, .. }, CaseAnswer::Delay(found)) => *delay == Some(*found),
+            (Self { key, .. }, CaseAnswer::Key(found)) => key.as_ref() == Some(found),
             (
                 Self { fault: Some(expected), detail, .. },
                 CaseAnswer::Fault { fault, detail: found },

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use fusebox_resilience::{Exchange, Slot};
 
 use super::asked::AskedCase;
 use super::case::ComponentCase;
 use super::compare::{CaseAnswer, CaseReport};
+use crate::contract::ContractExport;
 use crate::fault::GuestFailure;
 use crate::instance::Instance;
+use crate::question::{Asks, GuestQuestion};
 use crate::thread_time::thread_time;
 use crate::version::Version;
 use crate::{attempt, convert};
@@ -77,8 +78,8 @@ pub(crate) fn ask_case(
     instance: &mut Instance,
     limit: Duration,
 ) -> Result<CaseAnswer, GuestFailure> {
-    let has_predicate = instance.version().exports().has_predicate();
-    case.show(has_predicate, |seen| ask(instance, seen, limit))
+    let version = instance.version().clone();
+    case.show(|export| version.exports().has(export), |seen| ask(instance, seen, limit))
 }
 
 /// Asks with this patience, but repeats a slow call within the component's own timeout: the first
@@ -96,36 +97,48 @@ pub(crate) fn ask_in_time(
     if is_slow { ask(instance, timeout) } else { Ok(answer) }
 }
 
-/// Asks an instance what the slot of `seen` asks for.
+/// Asks an instance.
 ///
 /// # Errors
 /// The call failed; the instance must not be used again.
 pub(crate) fn ask(
     instance: &mut Instance,
-    seen: &Exchange<'_>,
+    seen: &GuestQuestion<'_>,
     limit: Duration,
 ) -> Result<CaseAnswer, GuestFailure> {
-    let outcome = convert::outcome(seen);
-    let exports = instance.version().exports();
-    match seen.slot {
-        Slot::Respond if !exports.has_fallback() => return Ok(CaseAnswer::Missing("fallback")),
-        Slot::Respond => {}
-        _ if !exports.has_predicate() => return Ok(CaseAnswer::Missing("predicate")),
-        _ => {}
+    let export = ContractExport::of(seen.slot());
+    if !instance.version().exports().has(export) {
+        return Ok(CaseAnswer::Missing(export));
     }
-    attempt::lend(seen, || {
-        if seen.slot != Slot::Respond {
+    attempt::lend(seen, || match seen.asks {
+        Asks::Condition(_, outcome) => {
+            let outcome = convert::outcome(outcome);
             let asked = instance.call_within(limit, |guest, store| {
                 guest.predicate().call_handle_if(store, outcome)
             });
-            return asked.map(CaseAnswer::Handled);
+            asked.map(CaseAnswer::Handled)
         }
-        let answer = instance.call_within(limit, |guest, store| {
-            let answer = guest.fallback().call_respond(&mut *store, outcome)?;
-            Ok(answer
-                .map(|answer| convert::into_response(answer, store.data().console()))
-                .transpose()?)
-        })?;
-        Ok(answer.map_or(CaseAnswer::Declined, |answer| CaseAnswer::Response(answer.into())))
+        Asks::Response(outcome) => {
+            let outcome = convert::outcome(outcome);
+            let answer = instance.call_within(limit, |guest, store| {
+                let answer = guest.fallback().call_respond(&mut *store, outcome)?;
+                Ok(answer
+                    .map(|answer| convert::into_response(answer, store.data().console()))
+                    .transpose()?)
+            })?;
+            Ok(answer.map_or(CaseAnswer::Declined, |answer| CaseAnswer::Response(answer.into())))
+        }
+        Asks::Delay { outcome, own, count } => {
+            let (outcome, own) = (convert::outcome(outcome), convert::millis(own));
+            let asked = instance.call_within(limit, |guest, store| {
+                guest.delay().call_after(store, outcome, own, count)
+            });
+            asked.map(|decision| CaseAnswer::Delay(decision.into()))
+        }
+        Asks::Key => {
+            let asked = instance
+                .call_within(limit, |guest, store| Ok(convert::key(guest.key().call_key(store)?)?));
+            asked.map(|key| CaseAnswer::Key(key.unwrap_or_default()))
+        }
     })
 }

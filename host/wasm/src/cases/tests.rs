@@ -74,7 +74,8 @@ fn mistakes_are_said_with_their_line() {
         (of_response(""), "2: missing field `expect`"),
         (
             of_response("expect = {}"),
-            "2: `a`: `expect` needs one of `handled`, `response`, `declined` and `fault`",
+            "2: `a`: `expect` needs one of `handled`, `response`, `declined`, `delay`, `key` and \
+             `fault`",
         ),
         (
             of_response("expect = { handled = true, declined = true }"),
@@ -154,6 +155,22 @@ fn mistakes_are_said_with_their_line() {
         (
             of_response("history = [{ status = 7 }]\nexpect = { handled = true }"),
             "2: `a`: `history`: status within",
+        ),
+        (
+            of_response("expect = { delay = '5' }"),
+            "5: expected a duration such as \"250ms\", found `5`; or \"own\" or \"give-up\"",
+        ),
+        (
+            of_response("own = '1s'\nexpect = { handled = true }"),
+            "2: `a`: `own` is of what asks for a delay",
+        ),
+        (
+            of_response("count = 1\nexpect = { declined = true }"),
+            "2: `a`: `count` is of what asks for a delay",
+        ),
+        (
+            of_response("expect = { key = 'a' }"),
+            "2: `a`: whose call it is is asked first: there is no outcome and no attempt yet",
         ),
         (case("x = 1").replace("'a'", "'a\\u0007'").replace('\'', "\""), "4: unknown field `x`"),
         (

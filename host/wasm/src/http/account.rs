@@ -10,6 +10,7 @@ use super::time::ProcessorTime;
 use crate::config::grant::Grant;
 use crate::exchange_copy::ExchangeCopy;
 use crate::fault::GuestFailure;
+use crate::question::GuestQuestion;
 use crate::seat::ledger::Ledger;
 use crate::version::Version;
 use crate::wasi::console::Console;
@@ -44,7 +45,11 @@ impl Account {
     ) -> Self {
         let may_ask_others =
             version.config().grant.iter().any(|grant| matches!(grant, Grant::Http(_)));
-        let exchange = if may_ask_others { None } else { ledger.copy_to_check(seen, &version) };
+        let exchange = if may_ask_others {
+            None
+        } else {
+            ledger.copy_to_check(&GuestQuestion::response(seen), &version)
+        };
         Self {
             ledger,
             version,

@@ -24,6 +24,7 @@ use crate::attempt;
 use crate::bounds::Bounds;
 use crate::fault::GuestFailure;
 use crate::meters::Meters;
+use crate::question::GuestQuestion;
 use crate::store::{HostState, new_store};
 use crate::thread_time::CallClock;
 use crate::version::Version;
@@ -171,8 +172,9 @@ impl GuestRun {
         seen: &Exchange<'_>,
         limit: ConfigDuration,
     ) -> Result<Answered, GuestFailure> {
+        let question = GuestQuestion::response(seen);
         let deadline = Instant::now() + limit.0;
-        let head = poll_fn(|cx| attempt::lend(seen, || self.poll_head(cx)));
+        let head = poll_fn(|cx| attempt::lend(&question, || self.poll_head(cx)));
         let Ok(head) = timeout_at(deadline, head).await else {
             return Err(self.failure(Fault::Timeout, format!("gave no answer within {limit}")));
         };
@@ -181,7 +183,7 @@ impl GuestRun {
             return answered.map_err(|reason| self.failure(Fault::BadAnswer, reason));
         }
         // The answer is complete. If time runs out while the guest still runs, the answer counts.
-        let rest = poll_fn(|cx| attempt::lend(seen, || self.poll_to_rest(cx)));
+        let rest = poll_fn(|cx| attempt::lend(&question, || self.poll_to_rest(cx)));
         timeout_at(deadline, rest).await.unwrap_or(Ok(()))?;
         answered.map_err(|reason| self.failure(Fault::BadAnswer, reason))
     }

@@ -1,9 +1,9 @@
-//! Asking a component: an instance is taken or started, lent the exchange, called and put back.
+//! Asking a component: an instance is taken or started, lent the question, called and put back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use fusebox_resilience::{Exchange, clock};
+use fusebox_resilience::clock;
 use tokio::time::Instant;
 use wasmtime::Store;
 
@@ -12,6 +12,7 @@ use crate::config::Isolation;
 use crate::exports::ContractGuest;
 use crate::fault::GuestFailure;
 use crate::instance::Instance;
+use crate::question::GuestQuestion;
 use crate::store::HostState;
 use crate::version::Version;
 use crate::{attempt, pool};
@@ -34,11 +35,11 @@ impl Caller {
         &self.ledger
     }
 
-    /// Asks the component about the exchange, on a new instance of `version` if the worker has
+    /// Asks the component, on a new instance of `version` if the worker has
     /// none. `None`: there is no version, or the call failed; the failure has been reported.
     pub(crate) fn ask<A>(
         &self,
-        seen: &Exchange<'_>,
+        seen: &GuestQuestion<'_>,
         version: impl FnOnce() -> Option<Arc<Version>>,
         question: impl FnOnce(&ContractGuest, &mut Store<HostState>) -> wasmtime::Result<A>,
     ) -> Option<A> {
@@ -87,7 +88,7 @@ impl Caller {
         }
     }
 
-    fn failed(&self, seen: &Exchange<'_>, version: &Version, failure: GuestFailure) {
+    fn failed(&self, seen: &GuestQuestion<'_>, version: &Version, failure: GuestFailure) {
         let copy = self.ledger.copy_to_check(seen, version);
         self.ledger.failed(seen.call.reporter(), seen.policy, version, failure, copy);
     }

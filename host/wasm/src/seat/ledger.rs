@@ -9,21 +9,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Exchange, Observers, Reporter};
+use fusebox_resilience::{ComponentEvent, ComponentId, EventKind, Observers, Reporter};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cases::capture::{Said, captured};
 use crate::config::ComponentConfig;
-use crate::contract::{FALLBACK, PREDICATE};
+use crate::contract::ContractExport;
 use crate::cross_check::{CrossCheck, CrossChecks, Tell};
 use crate::exchange_copy::ExchangeCopy;
 use crate::fault::GuestFailure;
 use crate::life::{Check, Checked, Consequence, Life, Rules};
 use crate::meters::Meters;
+use crate::question::GuestQuestion;
 use crate::status::{ComponentRejection, ComponentStatus};
 use crate::throttle::{Passage, Throttle};
-use crate::version::{Needs, Version};
+use crate::version::Version;
 
 /// Exchanges that are put to the version before, in a second.
 const CHECKS: u32 = 10;
@@ -50,7 +51,8 @@ pub(crate) struct Ledger {
 
 pub(super) struct LedgerRecord {
     pub(super) life: Life<Arc<Version>>,
-    pub(super) needs: Needs,
+    /// What policies ask for.
+    pub(super) needs: BTreeSet<ContractExport>,
     /// The digests that were rolled back since the file last had other content. They are not
     /// loaded from the file again, but may be pushed.
     pub(super) rolled_back: BTreeSet<Arc<str>>,
@@ -74,7 +76,7 @@ impl Ledger {
     ) -> Self {
         let record = LedgerRecord {
             life: Life::new(Rules::of(&config)),
-            needs: Needs::default(),
+            needs: BTreeSet::new(),
             rolled_back: BTreeSet::new(),
             rejection: None,
             pushed: None,
@@ -113,30 +115,18 @@ impl Ledger {
         &self.meters
     }
 
-    /// From now on only versions that answer `handle-if` are accepted.
+    /// From now on only versions with this export are accepted.
     ///
     /// # Errors
-    /// The version in use does not.
-    pub(crate) fn need_predicate(&self) -> Result<(), String> {
+    /// The version in use has none.
+    pub(crate) fn need(&self, export: ContractExport) -> Result<(), String> {
         let mut record = self.record();
-        let has = record.life.current().is_none_or(|version| version.exports().has_predicate());
-        record.needs.predicate |= has;
-        if has { Ok(()) } else { Err(self.missing(PREDICATE)) }
-    }
-
-    /// From now on only versions that make fallback responses are accepted.
-    ///
-    /// # Errors
-    /// The version in use does not.
-    pub(crate) fn need_fallback(&self) -> Result<(), String> {
-        let mut record = self.record();
-        let has = record.life.current().is_none_or(|version| version.can_respond());
-        record.needs.fallback |= has;
-        if has { Ok(()) } else { Err(self.missing(FALLBACK)) }
-    }
-
-    fn missing(&self, export: &str) -> String {
-        format!("component `{}` ({}): missing export `{export}`", self.name, self.file.display())
+        if record.life.current().is_none_or(|version| version.has(export)) {
+            record.needs.insert(export);
+            return Ok(());
+        }
+        let (name, file, export) = (&self.name, self.file.display(), export.name());
+        Err(format!("component `{name}` ({file}): missing export `{export}`"))
     }
 
     /// Whether the component may be called now. A refusal is counted.
@@ -152,7 +142,7 @@ impl Ledger {
     /// A copy of the exchange, if a fault of `version` on it would be checked.
     pub(crate) fn copy_to_check(
         &self,
-        seen: &Exchange<'_>,
+        seen: &GuestQuestion<'_>,
         version: &Version,
     ) -> Option<ExchangeCopy> {
         if !self.may_check.load(Ordering::Relaxed) {
@@ -321,7 +311,7 @@ impl Ledger {
     }
 
     /// Emits the exchange as a case, if `capture` is set and its rate allows it.
-    pub(crate) fn capture(&self, seen: &Exchange<'_>, said: &Said<'_>) {
+    pub(crate) fn capture(&self, seen: &GuestQuestion<'_>, said: &Said<'_>) {
         if self.config.capture == 0 || self.captured.line(Instant::now()) == Passage::Dropped {
             return;
         }
@@ -347,8 +337,8 @@ impl Ledger {
             file: self.file.clone(),
             version: version.map(|version| version.id().clone()),
             standing: record.life.standing(now, calls),
-            is_predicate: version.is_some_and(|version| version.exports().has_predicate()),
-            is_fallback: version.is_some_and(|version| version.can_respond()),
+            is_predicate: version.is_some_and(|version| version.has(ContractExport::Predicate)),
+            is_fallback: version.is_some_and(|version| version.has(ContractExport::Fallback)),
             kept: record.life.kept().map(|version| version.id().clone()).collect(),
             rejection: record.rejection.clone(),
             calls,

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use fusebox_dev::{handle_if, respond};
+use fusebox_dev::{handle_if, key, respond, waits, wat_component};
 use fusebox_resilience::{ComponentEvent, EventKind};
 use fusebox_wasm::author::{Cases, ComponentTrial, Difference};
 use fusebox_wasm::{Compiler, Reload};
@@ -67,6 +67,47 @@ fn a_condition_is_held_against_its_cases() {
             "no fault",
             vec!["answer: expected the fault `trap`: …x…, found handled = false".to_owned()],
         ),
+    ];
+    assert_eq!(reports, expected);
+}
+
+#[test]
+fn a_delay_and_a_key_are_held_against_their_cases() {
+    let reports = tested(
+        &wat_component(&waits("(i32.add (local.get $own) (local.get $count))")),
+        "[[case]]\nname = 'right'\nresponse = { status = 503 }\nown = '1s'\ncount = 2\n\
+         expect = { delay = '1002ms' }\n\
+         [[case]]\nname = 'defaults'\nfailure = 'dns'\nexpect = { delay = '101ms' }\n\
+         [[case]]\nname = 'wrong'\nfailure = 'dns'\nexpect = { delay = 'give-up' }\n\
+         [[case]]\nname = 'no key'\nexpect = { key = 'red' }\n\
+         [[case]]\nname = 'no fault'\nfailure = 'dns'\nexpect = { fault = 'trap' }\n",
+    );
+    let reports: Vec<_> = reports.iter().flat_map(|(_, differences)| said(differences)).collect();
+    let expected = [
+        "answer: expected delay = give-up, found delay = 101ms",
+        "answer: expected key = \"red\", found no export `fusebox:policy/key@0.1.0`",
+        "answer: expected the fault `trap`, found delay = 101ms",
+    ];
+    assert_eq!(reports, expected);
+
+    let reports = tested(
+        &guest(
+            Exports::Key,
+            &format!(
+                "{} {}",
+                r#"(import "attempt" "path-with-query" (func $path (param i32)))"#,
+                key("(i32.store8 (i32.const 96) (i32.const 1)) (call $path (i32.const 100))
+                     (i32.const 96)")
+            ),
+        ),
+        "[[case]]\nname = 'right'\nrequest = { path = '/red' }\nexpect = { key = '/red' }\n\
+         [[case]]\nname = 'wrong'\nexpect = { key = '' }\n\
+         [[case]]\nname = 'no fault'\nasked = 'key'\nexpect = { fault = 'trap' }\n",
+    );
+    let reports: Vec<_> = reports.iter().flat_map(|(_, differences)| said(differences)).collect();
+    let expected = [
+        "answer: expected key = \"\", found key = \"/\"",
+        "answer: expected the fault `trap`, found key = \"/\"",
     ];
     assert_eq!(reports, expected);
 }

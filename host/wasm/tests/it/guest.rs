@@ -3,9 +3,10 @@
 //! [`guest`] makes a component of a core module's fields. They may import any function of `attempt`
 //! and `settings` (module names `attempt` and `settings`, lowered) and find a memory of one page
 //! with a bump allocator from 4096 up, `$alloc`. They define what they export: `$handle-if (param
-//! i32 i32) (result i32)`, `$respond (param i32 i32) (result i32)`.
+//! i32 i32) (result i32)`, `$respond (param i32 i32) (result i32)`, `$after (param i32 i32 i32 i32)
+//! (result i32)`, `$key (result i32)`.
 
-use fusebox_dev::{FALLBACK, PREDICATE, TYPES, encode, handle_if, respond};
+use fusebox_dev::{DELAY, FALLBACK, KEY, PREDICATE, TYPES, encode, handle_if, respond};
 
 /// The functions of the contract as a component imports them.
 const IMPORTS: &str = r#"
@@ -91,6 +92,9 @@ pub(crate) enum Exports {
     Predicate,
     Fallback,
     Both,
+    Delay,
+    Key,
+    None,
 }
 
 /// A component around these fields of a core module.
@@ -145,6 +149,9 @@ pub(crate) fn text(exports: Exports, outer: &str, arguments: &str, fields: &str)
         Exports::Predicate => PREDICATE.to_owned(),
         Exports::Fallback => FALLBACK.to_owned(),
         Exports::Both => format!("{PREDICATE} {FALLBACK}"),
+        Exports::Delay => DELAY.to_owned(),
+        Exports::Key => KEY.to_owned(),
+        Exports::None => String::new(),
     };
     // The allocator's memory is imported first, so that every guest can name its functions' imports
     // after it.

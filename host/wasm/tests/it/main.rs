@@ -5,6 +5,7 @@ mod answers;
 mod cases;
 mod compiling;
 mod contract;
+mod delays_and_keys;
 mod faults;
 mod guest;
 mod life;
