@@ -47,6 +47,7 @@ use crate::event::{CacheEvent, CacheResult, EventKind, Observers, StaleReason};
 use crate::key::KeyConfig;
 use crate::native::Native;
 use crate::outcome::{Outcome, Response};
+use crate::outline::{Acts, ActsResult, Outline};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::scope::Scope;
@@ -139,6 +140,7 @@ impl PolicyConfig for CacheConfig {
                 stale_if_error: self.stale_if_error.0,
                 stale_while_revalidate: self.stale_while_revalidate.0,
             },
+            max_size: self.max_size,
             max_entry,
             collapse_wait: self.collapse_wait.0,
             store: CacheStore::new(max_size, max_entry),
@@ -250,6 +252,23 @@ impl Policy for ResponseCache {
         let entries = self.0.store.purge();
         observers.emit_for_policy(Some(&self.0.name), &CacheEvent::Purged { entries }.into());
         Ok("purged")
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        let SharedCache { handle_if, defaults, collapse_wait, max_size, .. } = &*self.0;
+        // What responses themselves allow is not known before they come.
+        let never = "nothing stale ever stands for a failure";
+        let acts = Acts { on: handle_if, but_on: None, never, result: ActsResult::Same };
+        let wait = ConfigDuration(*collapse_wait);
+        Outline {
+            acts: (!defaults.stale_if_error.is_zero()).then_some(acts),
+            waits: *collapse_wait,
+            waits_for_breaker: *collapse_wait,
+            peeked: handle_if.peeked(),
+            ..Outline::passing(format!(
+                "keeps {max_size}, waiting up to {wait} for others' answers"
+            ))
+        }
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {

@@ -10,14 +10,16 @@ use std::task::Poll;
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
     AdaptiveLimiter, AdaptiveThrottler, Budget, Bulkhead, Call, CircuitBreaker, CircuitState,
-    Outcome, Peek, Policy, RateLimiter,
+    Outcome, Peek, Policy, RateLimiter, RequestBody,
 };
 use futures_util::future::LocalBoxFuture;
+use http::Method;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    Answer, Fake, Piece, Rig, Surroundings, adaptive, breaker, budget, bulkhead, fallback_among,
-    hedge_among, ms, rate_limiter, request_body, retry_among, shown, throttler, timeout as limit,
+    Answer, Fake, Piece, Rig, Surroundings, adaptive, breaker, budget, bulkhead, cache_among,
+    fallback_among, hedge_among, ms, rate_limiter, request_body, retry_among, shown, throttler,
+    timeout as limit,
 };
 
 /// The run: a body that arrives in parts and is waited for, a slow body that is peeked at and
@@ -27,6 +29,8 @@ use crate::support::{
 const SCRIPT: &str = "503:bodydelay=5:body=busy,close,200:delay=15:bodydelay=9:body=busy,hang,\
                       200:delay=25:bodydelay=20:body=well,200:delay=3:bodydelay=20:body=well";
 const LIMIT: u64 = 30;
+/// A POST, whose body arrives in parts, and a GET, whose answer is kept.
+const METHODS: [Method; 2] = [Method::POST, Method::GET];
 
 struct Sweep {
     rig: Rig,
@@ -36,12 +40,16 @@ struct Sweep {
     bulkhead: Arc<Bulkhead>,
     adaptive: Arc<AdaptiveLimiter>,
     hedge: Arc<dyn Policy>,
+    cache: Arc<dyn Policy>,
     budget: Arc<Budget>,
     call: Call,
+    /// What is sent with it.
+    body: &'static str,
 }
 
 impl Sweep {
-    fn new() -> Self {
+    /// Of a POST that passes the cache, or of a GET that fills it.
+    fn of(method: Method) -> Self {
         let budget = budget(1.0, 2);
         let busy = Fake::peeking(64, 50, |seen| match seen.outcome {
             Ok(response) => response.body.peeked(64, 0, 4) == b"busy",
@@ -67,9 +75,11 @@ impl Sweep {
         let limiter = rate_limiter("limit = 1\nper = \"20ms\"\nmax_wait = \"1s\"");
         let bulkhead = bulkhead("max_concurrency = 2");
         let adaptive = adaptive("initial_limit = 2\nuntil = \"body\"");
+        let cache = cache_among("default_ttl = \"1m\"", &parts);
         let rig = Rig::new(
             SCRIPT,
             [
+                cache.clone(),
                 fallback_among(
                     "handle_if = { component = \"busy\" }\nrespond = { component = \"declines\" }",
                     &parts,
@@ -91,12 +101,28 @@ impl Sweep {
             ],
         );
         breaker.force(CircuitState::HalfOpen, &rig.recorder.observers());
-        let body = request_body(
-            100,
-            [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")],
-        );
-        let call = rig.call_of(http::Request::post("http://service-b/"), body);
-        Self { rig, breaker, throttler, limiter, bulkhead, adaptive, hedge, budget, call }
+        let (sent, body) = if method == Method::POST {
+            let pieces =
+                [Piece::Data("abc"), Piece::Wait(3), Piece::Data("def"), Piece::Trailer("x", "y")];
+            (request_body(100, pieces), "abcdef")
+        } else {
+            (RequestBody::empty(), "")
+        };
+        let request = http::Request::builder().method(method).uri("http://service-b/");
+        let call = rig.call_of(request, sent);
+        Self {
+            rig,
+            breaker,
+            throttler,
+            limiter,
+            bulkhead,
+            adaptive,
+            hedge,
+            cache,
+            budget,
+            call,
+            body,
+        }
     }
 
     /// The call with its response body, as the client sees it.
@@ -140,14 +166,22 @@ impl Sweep {
         assert_eq!(self.places(), (0, 0), "a place is held: {when}");
         assert_eq!(shown(&*self.limiter, "waiting"), 0, "somebody is in the line: {when}");
         assert_eq!(self.used(), (0, 0), "the budget is held: {when}");
+        assert_eq!(shown(&*self.cache, "fills"), 0, "a fill is under way: {when}");
+        // Nobody is left who could read the rest of the body.
+        assert_eq!(shown(&*self.cache, "entries"), 0, "a part is kept: {when}");
         assert!(self.call.body().can_repeat(), "{when}");
-        assert_eq!(read(self.call.body().for_attempt()).await.unwrap(), "abcdef", "{when}");
+        assert_eq!(read(self.call.body().for_attempt()).await.unwrap(), self.body, "{when}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_run_goes_through_every_kind_of_wait() {
-    let sweep = Sweep::new();
+    for method in METHODS {
+        goes_through_every_kind_of_wait(&Sweep::of(method)).await;
+    }
+}
+
+async fn goes_through_every_kind_of_wait(sweep: &Sweep) {
     assert_eq!(sweep.run().await, (200, "well".to_owned()));
     let seen: Vec<_> =
         sweep.rig.events().into_iter().map(|(_, kind)| format!("{kind:?}")).collect();
@@ -165,19 +199,28 @@ async fn the_run_goes_through_every_kind_of_wait() {
     }
     let during: Vec<_> =
         sweep.rig.upstream.arrivals().iter().map(|arrival| arrival.body.clone()).collect();
-    assert_eq!(during, ["abcdef"; 6]);
+    assert_eq!(during, [sweep.body; 6]);
     assert_eq!((sweep.used(), sweep.places()), ((0, 0), (0, 0)));
+    let is_kept = sweep.call.head().method == Method::GET;
+    let left = ["fills", "entries"].map(|name| shown(&*sweep.cache, name));
+    assert_eq!(left, [0, u64::from(is_kept)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn dropped_at_any_millisecond_nothing_stays_alive_held_or_counted() {
-    let whole = Sweep::new();
+    for method in METHODS {
+        dropped_at_any_millisecond(&method).await;
+    }
+}
+
+async fn dropped_at_any_millisecond(method: &Method) {
+    let whole = Sweep::of(method.clone());
     whole.run().await;
     let length = whole.rig.now();
     assert!(length > 100, "a run of {length} ms is too short to mean anything");
-    let (mut held, mut taken) = (0, [0, 0, 0]);
+    let (mut held, mut taken, mut filled) = (0, [0, 0, 0], 0);
     for instant in 0..length {
-        let sweep = Sweep::new();
+        let sweep = Sweep::of(method.clone());
         let mut run = sweep.run();
         assert!(
             timeout(ms(instant), &mut run).await.is_err(),
@@ -187,10 +230,13 @@ async fn dropped_at_any_millisecond_nothing_stays_alive_held_or_counted() {
         let (in_use, waiting) = sweep.places();
         let in_line = shown(&*sweep.limiter, "waiting");
         taken = [taken[0] + in_use, taken[1] + waiting, taken[2] + in_line];
-        sweep.drop_and_check(run, &format!("at {instant} ms")).await;
+        filled += shown(&*sweep.cache, "fills");
+        sweep.drop_and_check(run, &format!("{method} at {instant} ms")).await;
     }
     assert!(held as u64 > length, "there was little to give back");
-    assert!(taken[0] > length / 3 && taken[1] > 0 && taken[2] > 0, "{taken:?} in {length} ms");
+    let is_get = *method == Method::GET;
+    assert!(taken[0] > length / 3 && taken[2] > 0, "{taken:?} in {length} ms");
+    assert_eq!((taken[1] > 0, filled > length / 2), (!is_get, is_get), "{taken:?} {filled}");
 }
 
 /// Polls `future` at most so many times; false: it is not over then.
@@ -208,15 +254,17 @@ async fn polls<F: Future + Unpin>(future: &mut F, most: usize) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn dropped_after_any_number_of_polls_nothing_stays_alive_held_or_counted() {
-    let mut most = 0;
-    loop {
-        let sweep = Sweep::new();
-        let mut run = sweep.run();
-        if polls(&mut run, most).await {
-            break;
+    for method in METHODS {
+        let mut most = 0;
+        loop {
+            let sweep = Sweep::of(method.clone());
+            let mut run = sweep.run();
+            if polls(&mut run, most).await {
+                break;
+            }
+            sweep.drop_and_check(run, &format!("{method} after {most} polls")).await;
+            most += 1;
         }
-        sweep.drop_and_check(run, &format!("after {most} polls")).await;
-        most += 1;
+        assert!(most > 15, "a run of {most} polls is too short to mean anything");
     }
-    assert!(most > 15, "a run of {most} polls is too short to mean anything");
 }

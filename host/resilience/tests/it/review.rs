@@ -6,8 +6,8 @@ use std::time::Duration;
 use fusebox_resilience::{Policy, Review, Worst};
 
 use crate::support::{
-    Fake, Surroundings, breaker, bulkhead, fallback, hedge, ms, retry, retry_among, spread_retry,
-    throttler, timeout,
+    Fake, Surroundings, breaker, bulkhead, cache_among, fallback, hedge, ms, retry, retry_among,
+    spread_retry, throttler, timeout,
 };
 
 /// How long an attempt takes at most.
@@ -202,6 +202,23 @@ fn a_hedge_within_a_retry_is_usual() {
         [retry("max_retries = 5"), hedge(), timeout(1000)],
         "retry.max_retries: multiplies what `hedge` inside repeats: up to 12 requests for one; \
          leave it to one of them",
+    );
+}
+
+#[test]
+fn a_cache_may_wait_for_another_call_and_hides_no_failure() {
+    let cache = |text: &str| cache_among(text, &Surroundings::default());
+    let none: [&str; 0] = [];
+    let usual = || [cache("stale_if_error = \"1h\""), retry(""), timeout(1000)];
+    assert_eq!(remarks(usual()), none);
+    assert_eq!(worst([cache("collapse_wait = \"2s\""), timeout(1000)]), (Some(1), Some(ms(3000))));
+    let row = &review(usual()).rows[0];
+    assert_eq!(row.words, "keeps 64MiB, waiting up to 5s for others' answers");
+    assert_eq!(remarks([retry(""), cache("stale_if_error = \"1h\""), timeout(1000)]), none);
+    only(
+        [cache("stale_if_error = \"1h\""), fallback(ANSWER), timeout(1000)],
+        "cache.handle_if: nothing stale ever stands for a failure: `fallback` inside it answers \
+         429, 500, 502-599, dns, connect, tls, connection-lost, protocol, timeout, other by itself",
     );
 }
 

@@ -7,6 +7,7 @@ use super::rules::Defaults;
 use super::store::CacheStore;
 use crate::call::Call;
 use crate::condition::Condition;
+use crate::config::ConfigSize;
 use crate::key::{CallKey, KeyValues};
 use crate::keyer::KeyQuestion;
 use crate::scope::Scope;
@@ -23,6 +24,8 @@ pub(super) struct SharedCache {
     pub(super) key: Option<CallKey>,
     pub(super) handle_if: Condition,
     pub(super) defaults: Defaults,
+    /// What it takes in all, and for one response.
+    pub(super) max_size: ConfigSize,
     pub(super) max_entry: usize,
     pub(super) collapse_wait: Duration,
     pub(super) store: CacheStore,
