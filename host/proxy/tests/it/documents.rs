@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fusebox_dev::{Origin, Ran, answer, get, handle_if, is_status, responds, wat_component};
+use fusebox_dev::{
+    Origin, Ran, answer, get, handle_if, is_status, key, responds, waits, wat_component,
+};
 
 use crate::cli::{complaints, directory};
 use crate::support::{Proxy, fusebox, verdict};
@@ -83,6 +85,9 @@ key = { client = true }
 [policies.keyed-throttler]
 kind = "adaptive-throttler"
 key = { client = true }
+[policies.keyed-limiter]
+kind = "adaptive-limiter"
+key = { client = true }
 [policies.keyed-places]
 kind = "bulkhead"
 max_concurrency = 10
@@ -97,7 +102,8 @@ kind = "cache"
 [[routes]]
 upstream = "ORIGIN"
 policies = ["cache", "fallback", "retry", "hedge", "breaker", "throttler", "limiter", "rate",
-            "places", "limit", "keyed-breaker", "keyed-places", "keyed-rate", "keyed-throttler"]
+            "places", "limit", "keyed-breaker", "keyed-places", "keyed-rate", "keyed-throttler",
+            "keyed-limiter"]
 "#;
 
 fn root() -> PathBuf {
@@ -116,8 +122,14 @@ fn configurations(page: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_configuration_is_ok() {
-    let component =
-        wat_component(&format!("{} {}", handle_if(&is_status(503)), responds(200, "later")));
+    // It answers all that policies ask.
+    let fields = [
+        handle_if(&is_status(503)),
+        responds(200, "later"),
+        waits("(i32.const 5)"),
+        key("(i32.const 96)"),
+    ];
+    let component = wat_component(&fields.concat());
     let policies = fs::read_dir(root().join("docs/policies")).expect("the pages");
     let mut pages: Vec<_> = policies
         .map(|page| {

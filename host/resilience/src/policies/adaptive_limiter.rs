@@ -43,18 +43,18 @@ use crate::condition::{Asker, ConditionConfig};
 use crate::config::{Problem, Problems};
 use crate::error::{ErrorKind, Failure};
 use crate::event::{CallEvent, EventKind, LimitChangeKind, QueueEvent};
+use crate::keyed::{Keyed, KeysConfig};
 use crate::native::Native;
 use crate::outcome::Outcome;
 use crate::outline::Outline;
 use crate::parts::Parts;
-use crate::policy::{Next, Policy, PolicyConfig, Shown};
-use crate::room::Room;
+use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
 use crate::slot::Slot;
 use admission::LimitedCall;
-use limiter::{Limiter, RETRY_AFTER};
+use limiter::{Limiter, LimiterState, RETRY_AFTER};
 use line::LimiterLine;
-use machine::LimitChange;
-use shared::{LimiterStatus, SharedLimiter};
+use machine::{LimitChange, LimiterSettings};
+use shared::LimiterStatus;
 
 /// Lets as many calls go on at once as the upstream has use for.
 #[derive(Debug)]
@@ -76,25 +76,28 @@ impl PolicyConfig for AdaptiveLimiterConfig {
             parts,
             &mut problems,
         );
+        let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
+        let keys = keys.build(parts, &mut problems);
         problems.into_result(())?;
-        let shared = SharedLimiter::new(settings, Instant::now());
-        let room = Arc::new(Room::new(shared.status().limit));
+        let (queue, max_wait) = (self.queue, self.max_wait.map(|wait| wait.0));
+        let states = Keyed::new(keys, move || {
+            let settings = LimiterSettings { seed: fastrand::u64(..), ..settings };
+            LimiterState::new(settings, LimiterLine::new(queue, max_wait), Instant::now())
+        });
         Ok(AdaptiveLimiter(Arc::new(Limiter {
             name,
             overload_if,
             until: self.until,
-            shared,
-            room,
-            line: LimiterLine::new(self.queue, self.max_wait.map(|wait| wait.0)),
+            states,
             client_waits: ClientWaits::default(),
         })))
     }
 }
 
 impl AdaptiveLimiter {
-    /// How many calls may be in flight.
+    /// How many calls may be in flight, of those without a key.
     pub fn limit(&self) -> usize {
-        self.0.shared.status().limit
+        self.0.states.one().shared.status().limit
     }
 }
 
@@ -108,14 +111,29 @@ impl Policy for AdaptiveLimiter {
     }
 
     fn show(&self) -> Vec<(&'static str, Shown)> {
-        let LimiterStatus { limit, baseline } = self.0.shared.status();
-        vec![
-            ("limit", Shown::Gauge(limit as u64)),
-            ("in_use", Shown::Gauge(self.0.room.taken() as u64)),
-            ("waiting", Shown::Gauge(self.0.room.waiting() as u64)),
+        let states = &self.0.states;
+        let add = |(taken, waiting), state: &LimiterState| {
+            (taken + state.room.taken(), waiting + state.room.waiting())
+        };
+        let (taken, waiting) = states.fold((0, 0), add);
+        let mut shown = vec![
+            ("in_use", Shown::Gauge(taken as u64)),
+            ("waiting", Shown::Gauge(waiting as u64)),
             ("waiting_for_clients", Shown::Gauge(self.0.client_waits.count() as u64)),
-            ("baseline", Shown::Time(baseline.unwrap_or_default())),
-        ]
+        ];
+        match states.count() {
+            None => {
+                let LimiterStatus { limit, baseline } = states.one().shared.status();
+                shown.insert(0, ("limit", Shown::Gauge(limit as u64)));
+                shown.push(("baseline", Shown::Time(baseline.unwrap_or_default())));
+            }
+            Some(count) => shown.push(("keys", Shown::Gauge(count as u64))),
+        }
+        shown
+    }
+
+    fn keys(&self) -> Option<ShownKeys> {
+        self.0.states.show()
     }
 
     fn announces(&self) -> Vec<EventKind> {
@@ -123,11 +141,12 @@ impl Policy for AdaptiveLimiter {
         let changes = LimitChangeKind::ALL.map(|kind| LimitChange { from: 0, to: 0, kind }.into());
         let rejected = CallEvent::Rejected { kind, retry_after: Some(RETRY_AFTER) };
         let admitted = QueueEvent::Admitted { waited: Duration::ZERO };
-        changes.into_iter().chain([rejected.into(), admitted.into()]).collect()
+        let events = changes.into_iter().chain([rejected.into(), admitted.into()]);
+        events.chain(self.0.states.announces()).collect()
     }
 
     fn outline(&self) -> Outline<'_> {
-        let waits = self.0.line.max_wait().unwrap_or_default();
+        let waits = self.0.states.one().line.max_wait().unwrap_or_default();
         Outline {
             // That nothing says so does not keep it from finding out.
             acts: None,

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
-    BulkheadConfig, CircuitBreakerConfig, CircuitBreakerEvent, CircuitState, ErrorKind, EventKind,
-    KeysEvent, Observers, Outcome, Policy, PolicyConfig, RateLimiterConfig, RequestBody, Upstream,
+    AdaptiveLimiterConfig, AdaptiveThrottlerConfig, BulkheadConfig, CircuitBreakerConfig,
+    CircuitBreakerEvent, CircuitState, ErrorKind, EventKind, KeysEvent, Observers, Outcome, Policy,
+    PolicyConfig, RateLimiterConfig, RequestBody, Upstream,
 };
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::support::{
-    Answers, Ended, FakeKey, Piece, Rig, Surroundings, breaker, breaker_among, bulkhead,
+    Answers, Ended, FakeKey, Piece, Rig, Surroundings, adaptive, breaker, breaker_among, bulkhead,
     cache_among, ms, problems, rate_limiter, response, response_body, shown,
 };
 
@@ -58,6 +59,35 @@ async fn each_tenant_has_places_of_its_own_and_a_line() {
     );
     let left = ["in_use", "waiting", "keys"].map(|name| shown(&*bulkhead, name));
     assert_eq!(left, [0, 0, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_tenant_has_a_limit_of_its_own_that_it_keeps_while_it_is_low() {
+    let text = format!(
+        "initial_limit = 2\nmax_limit = 2\nmin_samples = 1\nmax_keys = 2\n\
+         window = {{ min = \"1ms\" }}\n{KEY}"
+    );
+    let limiter = adaptive(&text);
+    let rig = Rig::new("503*2,200:delay=99*9", [limiter.clone() as Arc<dyn Policy>]);
+    let statuses =
+        |ended: Vec<Ended>| ended.into_iter().map(|(_, ended)| ended).collect::<Vec<_>>();
+    // Red is told twice that there is too much to do, so it may do less; blue may as before.
+    for _ in 0..2 {
+        assert_eq!(get(&rig, "red").await.1, Ok(503));
+        rig.until(rig.now() + 10).await;
+    }
+    let ended = join_all(["red", "red", "blue", "blue", "blue"].map(|tenant| get(&rig, tenant)));
+    let overloaded = Err(ErrorKind::Overloaded);
+    assert_eq!(statuses(ended.await), [Ok(200), overloaded, Ok(200), Ok(200), overloaded]);
+    assert_eq!(["in_use", "keys"].map(|name| shown(&*limiter, name)), [0, 2]);
+    // Green goes for blue, which is as a new one would be, and not for red.
+    assert_eq!(get(&rig, "green").await.1, Ok(200));
+    let keys = limiter.keys().expect("there are some");
+    let limits: Vec<_> =
+        (keys.busiest.iter()).map(|key| (key.key.to_string(), key.shown[0].1)).collect();
+    let of = |name: &str, limit| (name.to_owned(), fusebox_resilience::Shown::Count(limit));
+    assert_eq!(limits, [of("red", 1), of("green", 2)]);
+    assert_eq!((limiter.limit(), keys.overflow), (2, None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,10 +229,12 @@ fn keys_that_make_no_sense_are_refused_by_each_kind() {
         problems(text, |config: C| config.build("p".into(), &Surroundings::default()))
     }
     type Build = fn(&str) -> Vec<String>;
-    let kinds: [(Build, &str); 3] = [
+    let kinds: [(Build, &str); 5] = [
         (build::<BulkheadConfig>, "max_concurrency = 1"),
         (build::<RateLimiterConfig>, "limit = 1\nper = \"1s\""),
         (build::<CircuitBreakerConfig>, ""),
+        (build::<AdaptiveLimiterConfig>, ""),
+        (build::<AdaptiveThrottlerConfig>, ""),
     ];
     for (build, required) in kinds {
         let of = |text: &str| build(&format!("{required}\n{text}"));

@@ -94,6 +94,9 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "queue = { initial = 2, max = 3 }",
             "max_wait = '7s'",
             "until = 'body'",
+            "key = { client = true }",
+            "max_keys = 7",
+            "idle = '7s'",
         ],
     ),
     (

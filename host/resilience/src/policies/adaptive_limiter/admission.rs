@@ -7,24 +7,26 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
-use super::limiter::{Limiter, RETRY_AFTER};
+use super::limiter::{Limiter, LimiterState, RETRY_AFTER};
 use super::window::LimiterSample;
 use crate::blame::{self, Blame};
 use crate::call::Call;
 use crate::clock;
+use crate::condition::Asker;
 use crate::error::{Error, ErrorKind};
 use crate::event::{AttemptOutcome, CallEvent, ComponentId};
+use crate::keyed::StateOf;
 use crate::outcome::{Outcome, OutcomeExt};
 use crate::policies::waiting::wait_for_place;
 use crate::policy::Next;
 use crate::priority::PriorityLevel;
 use crate::room::{Entry, Place};
-use crate::scope::Scope;
 
 /// A call with a place. Dropped unanswered, it gives its place back, and is a sample if it was cut
 /// off after far too long.
 pub(super) struct LimitedCall<'a> {
     limiter: &'a Arc<Limiter>,
+    state: StateOf<'a, LimiterState>,
     call: &'a Call,
     /// The attempts that the call made before: none of them was made in this place.
     attempts: u32,
@@ -43,10 +45,12 @@ impl<'a> LimitedCall<'a> {
         call: &'a Call,
         next: Next<'a>,
     ) -> Result<Self, Error> {
-        let place = match limiter.room.enter(0) {
+        let asker = Asker { policy: &limiter.name, scope: next.scope() };
+        let state = limiter.states.of(call, asker);
+        let place = match state.room.enter(0) {
             Entry::Place(place) => Some(place),
             // Boxed to keep the common path's future small.
-            _ => Box::pin(wait(limiter, call, next.scope())).await,
+            _ => Box::pin(wait(&state, call, asker)).await,
         };
         let Some(place) = place else {
             let (kind, retry_after) = (ErrorKind::Overloaded, Some(RETRY_AFTER));
@@ -55,7 +59,7 @@ impl<'a> LimitedCall<'a> {
         };
         let (attempts, began) = (call.attempts(), clock::now());
         let inside = Some(next.run(call));
-        Ok(Self { limiter, call, attempts, began, place: Some(place), inside })
+        Ok(Self { limiter, state, call, attempts, began, place: Some(place), inside })
     }
 
     /// Runs what it has its place for.
@@ -78,7 +82,7 @@ impl<'a> LimitedCall<'a> {
         let asked = self.call.asked(attempt).filter(|_| attempt > self.attempts);
         if let Some(asked) = asked.filter(|_| !matches!(blame, Blame::Nothing)) {
             if matches!(blame, Blame::Success) {
-                blame::follow(self.limiter, || (), self.call, outcome);
+                blame::follow(self.limiter, || self.state.to_held(), self.call, outcome);
             }
             self.learn(&place, attempt, by, asked, is_drop, ended);
         }
@@ -96,24 +100,24 @@ impl<'a> LimitedCall<'a> {
     ) {
         let (began, in_flight) = (self.began, place.among());
         let sample = LimiterSample { began, ended, asked, in_flight, is_drop };
-        if let Some(change) = self.limiter.record(&sample) {
+        if let Some(change) = self.state.record(&sample) {
             self.call.emit_about(attempt, &self.limiter.name, by, change);
         }
     }
 }
 
 /// Waits for a place. `None`: it may not, or there was none by then.
-async fn wait(limiter: &Limiter, call: &Call, scope: &Scope<'_>) -> Option<Place> {
+async fn wait(state: &LimiterState, call: &Call, asker: Asker<'_>) -> Option<Place> {
     let now = clock::now();
-    let longest = limiter.line.longest(scope.deadline(call), now);
-    let level = scope.level(call);
-    let (waiting, limit) = (limiter.room.waiting(), limiter.room.places());
-    let most = limiter.line.most(level, waiting, limit, || call.random().fraction(), now);
+    let longest = state.line.longest(asker.scope.deadline(call), now);
+    let level = asker.scope.level(call);
+    let (waiting, limit) = (state.room.waiting(), state.room.places());
+    let most = state.line.most(level, waiting, limit, || call.random().fraction(), now);
     let most = if longest.is_zero() { 0 } else { most };
     let rank = level.map_or(0, PriorityLevel::number);
-    match limiter.room.enter_as(rank, most) {
+    match state.room.enter_as(rank, most) {
         Entry::Place(place) => Some(place),
-        Entry::Line(line) => wait_for_place(call, &limiter.name, line, longest).await,
+        Entry::Line(line) => wait_for_place(call, asker.policy, line, longest).await,
         Entry::Full => None,
     }
 }
@@ -127,7 +131,7 @@ impl Drop for LimitedCall<'_> {
         let cut = self.call.ended_after(before).into_iter();
         let cut = cut.filter(|cut| cut.outcome == AttemptOutcome::Cancelled);
         if let Some(cut) = cut.max_by_key(|cut| cut.asked)
-            && self.limiter.shared.is_drop_if_cut(cut.asked)
+            && self.state.shared.is_drop_if_cut(cut.asked)
         {
             self.learn(&place, cut.provenance.attempt, None, cut.asked, true, clock::now());
         }

@@ -6,6 +6,7 @@ use super::machine::LimiterSettings;
 use crate::condition::ConditionConfig;
 use crate::config::{ConfigDuration, Problems};
 use crate::held_until::HeldUntil;
+use crate::key::KeyConfig;
 
 /// More are as good as unlimited.
 const MAX_LIMIT: usize = 1_000_000;
@@ -41,6 +42,12 @@ pub struct AdaptiveLimiterConfig {
     /// Until when a call keeps its place. Default `"head"`: a slow client's download is not the
     /// upstream's load.
     pub until: HeldUntil,
+    /// By which calls are told apart; each value has a limit of its own. Default: none.
+    pub key: Option<KeyConfig>,
+    /// So many keys, up to 1,000,000. Default 10,000.
+    pub max_keys: Option<usize>,
+    /// For so long a key that is not used is remembered. Default 10 min.
+    pub idle: Option<ConfigDuration>,
 }
 
 /// A window is twice as long as the shortest time that the upstream took, within these.
@@ -76,6 +83,9 @@ impl Default for AdaptiveLimiterConfig {
             queue: None,
             max_wait: None,
             until: HeldUntil::Head,
+            key: None,
+            max_keys: None,
+            idle: None,
         }
     }
 }
@@ -116,7 +126,8 @@ impl AdaptiveLimiterConfig {
             shortest_window: min.0,
             longest_window: max.0,
             min_samples: self.min_samples,
-            seed: fastrand::u64(..),
+            // Each limit gets its own.
+            seed: 0,
         }
     }
 }
