@@ -3,6 +3,7 @@
 
 mod adaptive_limiter;
 mod adaptive_throttler;
+mod bad_input;
 mod blame;
 mod bodies;
 mod bulkhead;
