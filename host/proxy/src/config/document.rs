@@ -253,9 +253,14 @@ impl<'t> Document<'t> {
                 Err(error) => error,
             };
             let found = self.toml_error(&error, path);
-            // A key that was taken out is not missing.
+            // A key that was taken out is not missing, and a table without it is not whole.
             let was_there = |key: &str| wrong.contains(&join(&found.path, key));
-            if !missing_key(&error).is_some_and(was_there) {
+            let inside = join(&found.path, "");
+            let is_consequence = match missing_key(&error) {
+                Some(key) => was_there(key),
+                None => wrong.iter().any(|wrong: &String| wrong.starts_with(&inside)),
+            };
+            if !is_consequence {
                 report(found.clone());
             }
             for key in also_missing::<T>(&rest, &error).iter().filter(|key| !was_there(key)) {

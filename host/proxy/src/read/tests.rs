@@ -75,6 +75,34 @@ fn an_upstream_is_a_url_or_a_table() {
 }
 
 #[test]
+fn what_is_left_of_a_table_without_its_mistyped_key_is_not_told_of_too() {
+    let listen = "listen = \"127.0.0.1:0\"\n[[routes]]\nupstream = \"http://b\"\n";
+    let of = |kind: &str, rest: &str| format!("{listen}[policies.p]\nkind = \"{kind}\"\n{rest}\n");
+    refused(
+        &of("circuit-breaker", "key = { tenant = \"a\" }"),
+        &["x.toml:6: policies.p.key.tenant: unknown key `tenant`; expected one of header, \
+             client, path_segment, query, cookie, component"],
+    );
+    refused(
+        &of("circuit-breaker", "key = { header = \"a\", tenant = \"a\", client = 3 }"),
+        &[
+            "x.toml:6: policies.p.key.tenant: unknown key `tenant`; expected one of header, \
+             client, path_segment, query, cookie, component",
+            "x.toml:6: policies.p.key.client: expected true or false, found `3`",
+        ],
+    );
+    // What is missing beside it is.
+    refused(
+        &of("retry", "delay = { componnet = \"a\" }"),
+        &[
+            "x.toml:6: policies.p.delay.componnet: unknown key `componnet`, expected `component` \
+             or `own`",
+            "x.toml:6: policies.p.delay: missing key `component`",
+        ],
+    );
+}
+
+#[test]
 fn every_table_of_a_wrong_shape_is_named() {
     let text = "workers = \"two\"\n[policies.a]\nkind = \"timeout\"\nlimit = 3\n[policies.b]\n\
                 kind = \"retry\"\nmax = 1\n\
