@@ -61,6 +61,10 @@ impl StreamExchange {
     }
 
     /// Answers it. Dropping the future cancels the call.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "what an `async fn` is given has room in its future twice"
+    )]
     pub(super) fn run(self, session: Rc<Session>) -> impl Future<Output = ()> {
         async move {
             let Self { begun, mut respond, is_head, upload } = self;
