@@ -122,6 +122,12 @@ impl EndpointLoad {
         self.observe(asked.max(penalty), now, since);
     }
 
+    /// It is well again: what it took while it was ill says nothing of it now. Its first attempt
+    /// is alone until it is known how long it takes.
+    pub(super) fn forget(&self) {
+        self.asked.store(0, Relaxed);
+    }
+
     /// How long it takes; `None`: nothing is known.
     pub(super) fn asked(&self, now: Instant, since: Instant) -> Option<Duration> {
         let asked = PeakEwma::unpack(self.asked.load(Relaxed));
@@ -182,6 +188,15 @@ mod tests {
         assert_eq!(load.asked(now, now), Some(PENALTY));
         load.penalize(MS, Some(Duration::from_secs(300)), now, now);
         assert_eq!(load.asked(now, now), Some(MAX_PENALTY));
+    }
+
+    #[test]
+    fn one_that_is_well_again_is_tried_as_a_new_one() {
+        let now = Instant::now();
+        let load = EndpointLoad::default();
+        load.penalize(MS, None, now, now);
+        load.forget();
+        assert_eq!((load.asked(now, now), load.cost(now, now)), (None, 0.0));
     }
 
     proptest! {

@@ -346,6 +346,7 @@ impl SharedUpstream {
         if was_out && !health.is_out(place) {
             let millis = now.saturating_duration_since(self.since).as_millis();
             state.came_back.store(u64::try_from(millis).unwrap_or(u64::MAX).max(1), Relaxed);
+            state.load.forget();
         }
         let upstream: Arc<str> = self.label().into();
         let endpoint = self.config.endpoints[place].url.url.as_str().into();

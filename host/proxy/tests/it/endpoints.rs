@@ -360,7 +360,7 @@ fn a_rolling_restart_of_all_endpoints_fails_no_request() {
     };
     let mut endpoints: Vec<(Origin, Arc<AtomicBool>)> = (0..3).map(start).collect();
     let urls: Vec<String> = endpoints.iter().map(|(origin, _)| origin.to_string()).collect();
-    let upstream = "health = { base = '50ms', max = '100ms' }";
+    let upstream = "health = { consecutive = 1, base = '50ms', max = '100ms' }";
     let proxy = before(&[&urls[0], &urls[1], &urls[2]], upstream, RETRIES);
     let is_over = AtomicBool::new(false);
     let client = || {
