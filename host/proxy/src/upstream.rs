@@ -173,6 +173,6 @@ mod tests {
         let upstream = HttpUpstream::new(shared.into(), &Rc::default());
         let call = call("1", Observers::default());
         let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
-        assert!(size <= 752, "{size}");
+        assert!(size <= 760, "{size}");
     }
 }

@@ -86,9 +86,9 @@ fn what_is_left_of_a_table_without_its_mistyped_key_is_not_told_of_too() {
     refused(
         &of("circuit-breaker", "key = { header = \"a\", tenant = \"a\", client = 3 }"),
         &[
+            "x.toml:6: policies.p.key.client: expected true or false, found `3`",
             "x.toml:6: policies.p.key.tenant: unknown key `tenant`; expected one of header, \
              client, path_segment, query, cookie, component",
-            "x.toml:6: policies.p.key.client: expected true or false, found `3`",
         ],
     );
     // What is missing beside it is.

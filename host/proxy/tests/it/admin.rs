@@ -125,6 +125,7 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "body_timeout": "1m",
                     "max_idle": 1024,
                     "max_header": "64KiB",
+                    "tls": null,
                 },
                 "budget": {
                     "calls_in_flight": 0,
@@ -150,6 +151,7 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                 "retry": { "kind": "retry", "waiting": 0 },
             },
             "budgets": {},
+            "certificates": [],
             "connections": { "taken": 0, "places": 10_000 },
             "calls": null,
             "components": {

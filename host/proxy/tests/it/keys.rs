@@ -60,7 +60,7 @@ fn a_tenant_that_floods_gets_429_and_the_others_their_answers() {
         (r#"fusebox_key_overflows_total{route="/",policy="rate"}"#, 3.0),
     ]);
     let metrics = proxy.admin("GET /metrics");
-    assert!(!metrics.text().contains("red\""), "no series of a client's making");
+    assert!(!metrics.text().contains("\"red\""), "no series of a client's making");
 }
 
 #[test]

@@ -81,7 +81,7 @@ const CLASS: &[(&str, &str)] = &[
     ("-1", "expected one of very-low, low, medium, high, very-high, or 0 to 4, found `-1`"),
 ];
 
-const UPSTREAM: [Key; 10] = [
+const UPSTREAM: [Key; 11] = [
     key(
         "forward_deadline",
         &[("'prefer'", "expected a list, found `prefer`")],
@@ -108,11 +108,13 @@ const UPSTREAM: [Key; 10] = [
         &["0", "1000000"],
     ),
     HEAD,
+    // What is in it has tests of its own.
+    key("tls", &[("5", "expected a table, found `5`")], &[]),
 ];
 
 /// One with a name has policies, too, and may have several endpoints.
-const NAMED_UPSTREAM: [Key; 14] = {
-    let [a, b, c, d, e, f, g, h, i, j] = UPSTREAM;
+const NAMED_UPSTREAM: [Key; 15] = {
+    let [a, b, c, d, e, f, g, h, i, j, k] = UPSTREAM;
     let policies = key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]);
     let balance = key(
         "balance",
@@ -131,7 +133,7 @@ const NAMED_UPSTREAM: [Key; 14] = {
         &["'least-request'", "'round-robin'", "{ hash = { client = true } }"],
     );
     let health = key("health", &[("5", "expected a table, found `5`")], &["{}"]);
-    [a, b, c, d, e, f, g, h, i, j, policies, balance, time("slow_start"), health]
+    [a, b, c, d, e, f, g, h, i, j, k, policies, balance, time("slow_start"), health]
 };
 
 const HEALTH: &[Key] = &[
@@ -247,6 +249,7 @@ const TABLES: &[Table] = &[
                 &["0", "0.2", "1"],
             ),
             key("tls", &[("5", "expected a table, found `5`")], &[]),
+            key("proxy_protocol", &[("1", "expected true or false, found `1`")], &["false"]),
             // They are cut at once.
             key(
                 "drain_timeout",
