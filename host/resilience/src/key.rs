@@ -8,15 +8,14 @@ pub use config::{KeyConfig, KeySourceConfig};
 pub use sources::query_values;
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::config::Problems;
-use crate::keyer::{KeyQuestion, Keyer};
+use crate::keyer::KeyQuestion;
 use crate::parts::Parts;
 use crate::request::Request;
-use sources::KeySource;
+use sources::{FindKeyer, KeySource};
 
 /// So many sources may make one key.
 const MAX_SOURCES: usize = 8;
@@ -36,12 +35,7 @@ impl KeyConfig {
         self.with(path, &none, problems)
     }
 
-    fn with(
-        self,
-        path: &str,
-        keyer: &dyn Fn(&str) -> Result<Arc<dyn Keyer>, String>,
-        problems: &mut Problems,
-    ) -> CallKey {
+    fn with(self, path: &str, keyer: &FindKeyer<'_>, problems: &mut Problems) -> CallKey {
         let Self(sources) = self;
         problems.require((1..=MAX_SOURCES).contains(&sources.len()), path, || {
             format!("must have from 1 to {MAX_SOURCES} sources, has {}", sources.len())

@@ -20,13 +20,13 @@ pub(super) enum KeySource {
     Component(Arc<dyn Keyer>),
 }
 
+/// Finds the component of a name that may be asked for a key.
+pub(super) type FindKeyer<'a> = dyn Fn(&str) -> Result<Arc<dyn Keyer>, String> + 'a;
+
 impl KeySource {
     /// # Errors
     /// There can be no such part, or there is no such component.
-    pub(super) fn build(
-        config: KeySourceConfig,
-        keyer: &dyn Fn(&str) -> Result<Arc<dyn Keyer>, String>,
-    ) -> Result<Self, String> {
+    pub(super) fn build(config: KeySourceConfig, keyer: &FindKeyer<'_>) -> Result<Self, String> {
         let named = |name: String, what: &str| {
             if name.is_empty() { Err(format!("needs the name of a {what}")) } else { Ok(name) }
         };

@@ -237,7 +237,7 @@ fn section_5_streams() {
     many.truncate(100);
     hold(vec![
         case("5.1: idle, data", &[RawFrame::data(1, "x", true)], Ends(PROTOCOL_ERROR)),
-        case("5.1: idle, a reset", &[cancel.clone()], Ends(PROTOCOL_ERROR)),
+        case("5.1: idle, a reset", std::slice::from_ref(&cancel), Ends(PROTOCOL_ERROR)),
         case("5.1: idle, a window update", &[RawFrame::window_update(1, 1)], Ends(PROTOCOL_ERROR)),
         case(
             "5.1: idle, a continuation",
