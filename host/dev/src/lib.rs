@@ -2,6 +2,7 @@
 //!
 //! - [`Origin`], an upstream that sends exactly what it is told and remembers what it got, and
 //!   [`ClosedDoor`], one that accepts no connection;
+//! - [`H2Origin`], the same over HTTP/2, and [`FramedConnection`], of one that keeps to no rule;
 //! - [`Wire`], HTTP/1 over a socket as bytes, for both sides, and [`Message`], what came over it;
 //! - [`Authority`], certificates, for [`Wire`] over TLS;
 //! - [`RawFrame`], HTTP/2 over a [`Wire`], frame by frame, valid or not;
@@ -15,9 +16,11 @@
 mod authority;
 mod closed_door;
 mod daemon;
+mod framed;
 #[cfg(target_os = "linux")]
 mod frozen;
 mod guest;
+mod h2_origin;
 mod message;
 mod origin;
 mod raw_frame;
@@ -29,12 +32,14 @@ mod wire;
 pub use authority::{Authority, Issued};
 pub use closed_door::ClosedDoor;
 pub use daemon::Daemon;
+pub use framed::FramedConnection;
 #[cfg(target_os = "linux")]
 pub use frozen::FrozenThread;
 pub use guest::{
     DELAY, FALLBACK, KEY, PREDICATE, STDERR, TYPES, after, encode, handle_if, is_status, key,
     predicate, respond, responds, waits, wat_component,
 };
+pub use h2_origin::{H2Exchange, H2Origin, H2Seen};
 pub use message::{Message, answer, get, ok, post};
 pub use origin::{Origin, OriginConnection, Seen};
 pub use raw_frame::{GET, POST, PREFACE, RawFrame, flag, header_block, kind};

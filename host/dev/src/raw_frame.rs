@@ -100,6 +100,11 @@ impl RawFrame {
         Self::new(kind::RESET, 0, stream, code.to_be_bytes())
     }
 
+    /// Streams after the last one were not processed.
+    pub fn go_away(last: u32, code: u32) -> Self {
+        Self::new(kind::GOAWAY, 0, 0, [last.to_be_bytes(), code.to_be_bytes()].concat())
+    }
+
     /// A ping.
     pub fn ping(content: [u8; 8]) -> Self {
         Self::new(kind::PING, 0, 0, content)

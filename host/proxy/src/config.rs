@@ -32,7 +32,7 @@ pub use tables::{
 pub use tls::{CertificateFiles, ClientAuth, ListenerTlsConfig, TlsVersion, UpstreamTlsConfig};
 pub use upstream::{
     EndpointConfig, EndpointSettings, EndpointUrl, FleetSettings, HostHeader, RouteUpstream,
-    UpstreamConfig, UpstreamSettings,
+    UpstreamConfig, UpstreamProtocol, UpstreamSettings,
 };
 
 use std::collections::BTreeMap;

@@ -32,7 +32,7 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 use crate::buffers::Buffers;
 use crate::config::{ListenerConfig, PathRule};
 use crate::deadline::{ClientDeadline, DeadlineHeader};
-use crate::headers::{self, Forwarding, Hop};
+use crate::headers::{self, Forwarding, Hop, TakesTrailers};
 use crate::observe::{NO_ROUTE, wall_clock};
 use crate::reply::{Refusal, Unread};
 use crate::route::RouteTable;
@@ -180,10 +180,13 @@ impl RequestHandler {
             .and_then(|route| headers::wanted_upgrade(&head, &route.upgrades));
         let last_hop = LastHop::reached(&mut head);
 
-        let Forwarding { added, client, flaw, is_first_claim } =
+        let Forwarding { added, client, flaw, takes_trailers, is_first_claim } =
             headers::forward_request(&mut head.headers, head.version, hop);
         if let Some(wanted) = upgrade {
             headers::ask_for_upgrade(&mut head.headers, wanted);
+        }
+        if takes_trailers {
+            head.extensions.insert(TakesTrailers);
         }
         let level = self.routes.priority().map(|priority| {
             let of_route = route.and_then(|route| route.priority);

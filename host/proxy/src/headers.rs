@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use fusebox_http1::may_trail;
 use fusebox_resilience::{Added, ClientCertificate, RequestFlaw};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
@@ -99,12 +100,24 @@ pub fn host(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.iter().find(|(name, _)| **name == header::HOST).map(|(_, host)| host)
 }
 
+/// Whether the sender of a request takes trailers: `TE: trailers` goes on where it can.
+#[derive(Clone, Copy, Debug)]
+pub struct TakesTrailers;
+
 /// Removes the headers that end here.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Comparing each name costs less than a lookup for each header that ends here.
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        return;
+    if ends_some(headers) {
+        strip(headers);
     }
+}
+
+/// Whether any header ends here.
+fn ends_some(headers: &HeaderMap) -> bool {
+    // Comparing each name costs less than a lookup for each header that ends here.
+    headers.keys().any(|name| HOP_BY_HOP.contains(name))
+}
+
+fn strip(headers: &mut HeaderMap) {
     if let Some(named) = connection_options(headers) {
         for name in named.iter().filter(|name| !END_TO_END.contains(name)) {
             headers.remove(name);
@@ -113,6 +126,21 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+/// Removes what no trailer may be.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    let unfit: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+    for name in unfit {
+        trailers.remove(name);
+    }
+}
+
+/// Whether a request says that its sender takes trailers.
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::TE).iter();
+    let mut codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The headers that `Connection` names. `None`: it is absent, or only says `keep-alive` or `close`,
@@ -241,13 +269,19 @@ pub struct Forwarding {
     pub client: Rc<str>,
     /// Why the request can't go on.
     pub flaw: Option<RequestFlaw>,
+    /// Whether the client takes trailers.
+    pub takes_trailers: bool,
     /// Whether what the client said of its way was replaced, for the first time on its connection.
     pub is_first_claim: bool,
 }
 
 /// Turns the headers of a client's request into those for the upstream.
 pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> Forwarding {
-    strip_hop_by_hop(headers);
+    let ends_some = ends_some(headers);
+    let takes_trailers = ends_some && takes_trailers(headers);
+    if ends_some {
+        strip(headers);
+    }
     // Room for all additions, so that the map grows once at most.
     headers.reserve(5);
     let (mut via, mut forwarded, mut expect) = (false, false, false);
@@ -274,11 +308,11 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
     };
     if !(via || is_believed) && version == hop.version {
         let added = Some(hop.usual(host(headers)));
-        return Forwarding { added, client, flaw, is_first_claim };
+        return Forwarding { added, client, flaw, takes_trailers, is_first_claim };
     }
     append(headers, header::VIA, own_via(version));
     add_hop(headers, hop, is_believed);
-    Forwarding { added: None, client, flaw, is_first_claim }
+    Forwarding { added: None, client, flaw, takes_trailers, is_first_claim }
 }
 
 /// Adds the hop to what is said of the way so far.

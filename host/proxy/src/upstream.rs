@@ -21,9 +21,11 @@ pub(crate) mod care;
 mod connection;
 mod dial;
 mod endpoint;
+mod fields;
 mod flight;
 mod health;
 mod http1;
+mod http2;
 mod load;
 mod message;
 mod pool;
@@ -173,6 +175,6 @@ mod tests {
         let upstream = HttpUpstream::new(shared.into(), &Rc::default());
         let call = call("1", Observers::default());
         let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
-        assert!(size <= 760, "{size}");
+        assert!(size <= 728, "{size}");
     }
 }

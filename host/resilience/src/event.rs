@@ -17,7 +17,9 @@ mod tunnel;
 
 pub use admin::{AdminEvent, Denial};
 pub use cache::{CacheEvent, CacheResult, NotStored, StaleReason};
-pub use call::{AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw};
+pub use call::{
+    AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, RequestFlaw, SentAgainCause,
+};
 pub use certificate::CertificateEvent;
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit, HandshakeFailure, Http2Fault};

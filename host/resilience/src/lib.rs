@@ -95,8 +95,8 @@ pub use event::{
     ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial,
     EndpointEvent, EndpointName, Event, EventKind, FallbackEvent, Fault, HandshakeFailure,
     HedgeEvent, Http2Fault, KeysEvent, LimitChangeKind, NoHedge, NoRetry, NotStored, Observer,
-    Observers, QueueEvent, RequestFlaw, RetryEvent, ServerEvent, StaleReason, TimeoutEvent,
-    TunnelEnd, TunnelEvent,
+    Observers, QueueEvent, RequestFlaw, RetryEvent, SentAgainCause, ServerEvent, StaleReason,
+    TimeoutEvent, TunnelEnd, TunnelEvent,
 };
 pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;

@@ -34,7 +34,7 @@ impl Compilation<'_> {
         }
         let path = self.place_of(upstream);
         let config = upstream.settings.tls.clone().unwrap_or_default();
-        match UpstreamTls::load(&config, self.directory) {
+        match UpstreamTls::load(&config, upstream.settings.protocol, self.directory) {
             Ok(tls) => {
                 for Problem { path: key, message } in tls.warnings() {
                     self.warn(&format!("{path}.tls.{key}"), message);

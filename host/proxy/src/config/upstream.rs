@@ -24,6 +24,8 @@ table! {
     /// The settings of an upstream.
     #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
     pub struct UpstreamSettings {
+        /// What is spoken with the upstream.
+        pub protocol: UpstreamProtocol = or(UpstreamProtocol::Auto),
         /// Which Host header the upstream gets.
         pub host: HostHeader = or(HostHeader::Client),
         /// Whether each attempt tells its number in `x-envoy-attempt-count`, as Envoy's do.
@@ -50,6 +52,18 @@ table! {
         /// to be for their names, by those whom the system trusts.
         pub tls: Option<UpstreamTlsConfig> = optional_table(),
     }
+}
+
+/// What is spoken with an upstream.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, which the upstream is known to speak: from the first byte on, or above TLS.
+    Http2,
 }
 
 /// Which Host header the upstream gets.
@@ -327,6 +341,11 @@ impl EndpointUrl {
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| wrong(""))?,
             base: uri.path().trim_end_matches('/').to_owned(),
         })
+    }
+
+    /// Host and port, as in a Host header.
+    pub fn authority(&self) -> &HeaderValue {
+        &self.authority
     }
 
     /// The target of a request in origin form, below the base path, in parts.

@@ -16,16 +16,19 @@ use super::pair::{CertificatePair, CertificateStatus};
 use super::pem::PemFile;
 use super::provider::{provider, versions};
 use super::watch::{Rejected, Reloads, Replaced};
-use crate::config::{TlsVersion, UpstreamTlsConfig};
+use crate::config::{TlsVersion, UpstreamProtocol, UpstreamTlsConfig};
 
-/// What may be spoken above TLS, the preferred one first (RFC 7301).
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+/// What may be spoken above TLS, by its name in ALPN (RFC 7301).
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
 
 /// TLS to an upstream.
 #[derive(Debug)]
 pub struct UpstreamTls {
     directory: PathBuf,
     versions: TlsVersion,
+    /// What is spoken above it.
+    above: &'static [u8],
     /// In place of the name in the URL.
     name: Option<ServerName<'static>>,
     is_verified: bool,
@@ -45,11 +48,19 @@ struct LoadedUpstream {
 }
 
 impl UpstreamTls {
-    /// Reads all files; relative names are relative to `directory`.
+    /// Reads all files; relative names are relative to `directory`. Above it this is spoken.
     ///
     /// # Errors
     /// All problems, by their key.
-    pub(crate) fn load(config: &UpstreamTlsConfig, directory: &Path) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn load(
+        config: &UpstreamTlsConfig,
+        protocol: UpstreamProtocol,
+        directory: &Path,
+    ) -> Result<Self, Vec<Problem>> {
+        let above = match protocol {
+            UpstreamProtocol::Auto | UpstreamProtocol::Http1 => HTTP1,
+            UpstreamProtocol::Http2 => HTTP2,
+        };
         let mut problems = Vec::new();
         let mut problem = |path: &str, message| {
             problems.push(Problem { path: path.to_owned(), message });
@@ -65,11 +76,12 @@ impl UpstreamTls {
             None
         });
         let loaded = LoadedUpstream { authorities, own };
-        let current = loaded.config(config.min_version, config.verify);
+        let current = loaded.config(config.min_version, config.verify, above);
         match current {
             Ok(current) if problems.is_empty() => Ok(Self {
                 directory: directory.to_owned(),
                 versions: config.min_version,
+                above,
                 name: config.server_name.clone().and_then(|name| ServerName::try_from(name).ok()),
                 is_verified: config.verify,
                 ca: config.ca.clone(),
@@ -110,6 +122,12 @@ impl UpstreamTls {
         self.name.clone().or_else(|| ServerName::try_from(host.to_owned()).ok())
     }
 
+    /// Whether that can go on with which a handshake ended: what was agreed on above TLS, if
+    /// anything was. HTTP/1.1 needs no agreement.
+    pub(crate) fn takes(&self, agreed: Option<&[u8]>) -> bool {
+        self.above == HTTP1 || agreed == Some(self.above)
+    }
+
     /// The files that events name: of the certificate that it shows, and of `ca`.
     pub fn file_names(&self) -> Vec<String> {
         let own = self.certificate().map(|certificate| certificate.file);
@@ -122,7 +140,7 @@ impl UpstreamTls {
     }
 
     fn renew(&self, loaded: &LoadedUpstream) -> Result<(), String> {
-        let config = loaded.config(self.versions, self.is_verified)?;
+        let config = loaded.config(self.versions, self.is_verified, self.above)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
@@ -175,7 +193,12 @@ impl Reloads for UpstreamTls {
 }
 
 impl LoadedUpstream {
-    fn config(&self, least: TlsVersion, is_verified: bool) -> Result<Arc<ClientConfig>, String> {
+    fn config(
+        &self,
+        least: TlsVersion,
+        is_verified: bool,
+        above: &[u8],
+    ) -> Result<Arc<ClientConfig>, String> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(least))
             .map_err(|error| error.to_string())?
@@ -194,7 +217,7 @@ impl LoadedUpstream {
             }
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        config.alpn_protocols = vec![above.to_vec()];
         Ok(Arc::new(config))
     }
 

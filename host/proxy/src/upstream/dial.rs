@@ -16,6 +16,25 @@ use crate::sockets;
 /// After so long without a connection the next address is tried beside it: RFC 8305, section 5.
 const STAGGER: Duration = Duration::from_millis(250);
 
+/// Who wants a connection, and is told on the way.
+pub(super) trait Dialler {
+    /// This address is reached for.
+    fn reaches(&self, address: SocketAddr);
+
+    /// Something happened to the endpoint.
+    fn emit(&self, event: EndpointEvent);
+}
+
+impl Dialler for Attempt<'_> {
+    fn reaches(&self, address: SocketAddr) {
+        self.reaches(address);
+    }
+
+    fn emit(&self, event: EndpointEvent) {
+        self.emit(event);
+    }
+}
+
 /// A connection to one of the endpoint's addresses.
 ///
 /// # Errors
@@ -24,7 +43,7 @@ pub(super) async fn dial(
     (upstream, endpoint): (&str, &EndpointUrl),
     known: &KnownAddresses,
     limit: Duration,
-    attempt: &Attempt<'_>,
+    attempt: &impl Dialler,
 ) -> Result<(TcpStream, SocketAddr), Error> {
     let dialled = async {
         let addresses = known.get(endpoint).await?;
@@ -68,7 +87,7 @@ fn in_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 async fn race(
     addresses: Vec<SocketAddr>,
     limit: Duration,
-    attempt: &Attempt<'_>,
+    attempt: &impl Dialler,
 ) -> Result<(TcpStream, SocketAddr), Error> {
     // All have a chance within the limit.
     let stagger = STAGGER.min(limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1));

@@ -3,21 +3,25 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Scope, clock};
+use fusebox_resilience::{
+    Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Scope, SentAgainCause, clock,
+};
 use http::{HeaderName, HeaderValue};
 use tokio::time::timeout_at;
 
 use super::addresses::KnownAddresses;
 use super::connection::UpstreamConnection;
 use super::dial::dial;
+use super::fields::Fields;
 use super::http1::talk;
+use super::http2::Http2;
 use super::message::Message;
 use super::pool::{Lease, Pool};
 use super::secured::secure;
 use super::shared::SharedUpstream;
 use super::stream;
 use crate::buffers::Buffers;
-use crate::config::{EndpointUrl, UpstreamConfig, UpstreamSettings};
+use crate::config::{EndpointUrl, UpstreamConfig, UpstreamProtocol, UpstreamSettings};
 use crate::deadline;
 use crate::tls::UpstreamTls;
 
@@ -33,12 +37,9 @@ pub(super) struct Endpoint {
     /// `None`: TLS is not spoken.
     tls: Option<Arc<UpstreamTls>>,
     pool: Rc<Pool>,
+    /// If that is what is spoken. In a box: most have none.
+    http2: Option<Box<Http2>>,
     buffers: Rc<Buffers>,
-}
-
-/// A connection for an exchange, by what is spoken on it.
-enum Transport {
-    Http1(UpstreamConnection),
 }
 
 impl Endpoint {
@@ -47,9 +48,11 @@ impl Endpoint {
         let config = shared.config.clone();
         let (idle_timeout, max_idle) = (config.settings.idle_timeout.0, config.settings.max_idle);
         let pool = Pool::new(idle_timeout, max_idle, buffers.clone());
+        let is_http2 = config.settings.protocol == UpstreamProtocol::Http2;
         Self {
             label: config.endpoints[place].url.url.as_str().into(),
-            tls: shared.tls.clone().filter(|_| config.endpoints[place].url.is_secure),
+            http2: is_http2.then(|| Http2::new(shared, place).into()),
+            tls: shared.tls_at(place).cloned(),
             config,
             place,
             addresses: shared.addresses(place).clone(),
@@ -70,44 +73,56 @@ impl Endpoint {
     /// Closes connections that have been unused for too long or that the endpoint has closed.
     pub(super) fn reap(&self) {
         self.pool.reap();
+        if let Some(http2) = &self.http2 {
+            http2.reap();
+        }
     }
 
     /// Dropped before the response head, it closes the connection.
-    pub(super) async fn exchange(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "what an `async fn` is given has room in its future twice"
+    )]
+    pub(super) fn exchange(
         &self,
         call: &Call,
         attempt: &Attempt<'_>,
         scope: &Scope<'_>,
-    ) -> Outcome {
-        let mut message = self.message(call, attempt, scope);
-        if let Some(Transport::Http1(connection)) = self.kept() {
-            attempt.reaches(connection.address);
-            let lease = Lease::kept(connection, &self.pool);
-            let hold = call.request().is_idempotent().then(|| call.body().hold());
-            if let Some(outcome) = talk(lease, &mut message, call, &self.config.settings).await {
-                return outcome;
+    ) -> impl Future<Output = Outcome> {
+        async move {
+            if let Some(http2) = &self.http2 {
+                let fields = || self.fields(call, attempt, scope);
+                // Boxed, so that an attempt over HTTP/1 is not larger for it.
+                return Box::pin(http2.exchange(call, attempt, fields)).await;
             }
-            if !message.is_untouched() {
-                message = self.message(call, attempt, scope).holding(hold);
-                let attempt = attempt.number();
-                call.reporter().emit_own(AttemptEvent::SentAgain { attempt });
+            let mut message = self.message(call, attempt, scope);
+            if let Some(connection) = self.pool.take() {
+                attempt.reaches(connection.address);
+                let lease = Lease::kept(connection, &self.pool);
+                let hold = call.request().is_idempotent().then(|| call.body().hold());
+                if let Some(outcome) = talk(lease, &mut message, call, &self.config.settings).await
+                {
+                    return outcome;
+                }
+                if !message.is_untouched() {
+                    message = self.message(call, attempt, scope).holding(hold);
+                    let attempt = attempt.number();
+                    let cause = SentAgainCause::Died;
+                    call.reporter().emit_own(AttemptEvent::SentAgain { attempt, cause });
+                }
             }
+            // Boxed to keep the future small: most calls find a connection in the pool.
+            let connection = Box::pin(self.connect(attempt)).await?;
+            let lease = Lease::new(connection, &self.pool);
+            talk(lease, &mut message, call, &self.config.settings).await.unwrap_or_else(|| {
+                // The upstream closed a new connection at once: the same as a refused one.
+                Err(Error::new(ErrorKind::ConnectionRefused)
+                    .with_source("closed before anything was sent"))
+            })
         }
-        // Boxed to keep the future small: most calls find a connection in the pool.
-        let Transport::Http1(connection) = Box::pin(self.connect(attempt)).await?;
-        let lease = Lease::new(connection, &self.pool);
-        talk(lease, &mut message, call, &self.config.settings).await.unwrap_or_else(|| {
-            // The upstream closed a new connection at once: the same as a refused one.
-            Err(Error::new(ErrorKind::ConnectionRefused)
-                .with_source("closed before anything was sent"))
-        })
     }
 
-    fn kept(&self) -> Option<Transport> {
-        self.pool.take().map(Transport::Http1)
-    }
-
-    async fn connect(&self, attempt: &Attempt<'_>) -> Result<Transport, Error> {
+    async fn connect(&self, attempt: &Attempt<'_>) -> Result<UpstreamConnection, Error> {
         let limit = self.config.settings.connect_timeout.0;
         let end = clock::now() + limit;
         let (stream, address) =
@@ -122,13 +137,21 @@ impl Endpoint {
                 }
             },
         };
-        Ok(Transport::Http1(UpstreamConnection::new(halves, address)))
+        Ok(UpstreamConnection::new(halves, address))
     }
 
     fn message(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Message {
+        Message::new(call, &self.fields(call, attempt, scope), self.url(), &self.buffers)
+    }
+
+    fn fields<'a>(
+        &'a self,
+        call: &'a Call,
+        attempt: &Attempt<'_>,
+        scope: &Scope<'a>,
+    ) -> Fields<'a> {
         let (told, conditions) = (self.told(call, scope), scope.preconditions());
-        let addressed = (&*self.config, self.url());
-        Message::new(call, attempt.number(), told, conditions, addressed, &self.buffers)
+        Fields::new(call, attempt.number(), told, conditions, (&self.config, self.url()))
     }
 
     /// What the upstream is told of the time that it is waited for.

@@ -1,19 +1,18 @@
 //! A request on its way to the upstream.
 
 use std::fmt;
-use std::iter;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use fusebox_http1::{BodyEncoder, RequestFraming, encode_request};
-use fusebox_resilience::{AttemptBody, BodyHold, Call, Marks, Preconditions};
-use http::{HeaderName, HeaderValue, header};
+use fusebox_resilience::{AttemptBody, BodyHold, Call};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
+use super::fields::Fields;
 use crate::buffers::Buffers;
-use crate::config::{EndpointUrl, UpstreamConfig};
+use crate::config::EndpointUrl;
 use crate::sending::{OutgoingMessage, SendError};
 
 /// The part of a request that is not sent yet.
@@ -31,14 +30,11 @@ impl Drop for Message {
 }
 
 impl Message {
-    /// The request of the attempt of this number to this endpoint, with these headers in place of
-    /// what it says there itself, and these preconditions, if there are any, in place of its own.
+    /// The request with these fields.
     pub(super) fn new(
         call: &Call,
-        attempt: u32,
-        told: Vec<(HeaderName, HeaderValue)>,
-        preconditions: Option<&Preconditions>,
-        (upstream, endpoint): (&UpstreamConfig, &EndpointUrl),
+        fields: &Fields<'_>,
+        endpoint: &EndpointUrl,
         buffers: &Rc<Buffers>,
     ) -> Self {
         let body = call.body().for_attempt();
@@ -49,19 +45,8 @@ impl Message {
         };
         let head = call.head();
         let mut encoded = buffers.take_write();
-        let host = (&header::HOST, upstream.host(endpoint, &head.headers));
-        let marks = Marks::of(call, attempt, upstream.settings.envoy_attempt_count);
-        let own = marks.fields().chain(told.iter().map(|(name, value)| (name, value)));
-        let has_own = own.clone().next().is_some();
-        let is_own = |name| has_own && own.clone().any(|(other, _)| other == name);
-        let is_replaced = |name| preconditions.is_some() && Preconditions::replace(name);
-        let others = call
-            .headers()
-            .filter(|(name, _)| **name != header::HOST && !is_own(*name) && !is_replaced(name));
-        let conditions = preconditions.into_iter().flat_map(Preconditions::fields);
-        let headers = iter::once(host).chain(others).chain(own.clone()).chain(conditions);
-        let encoder =
-            encode_request(&mut encoded, &head.method, &endpoint.path(&head.uri), headers, framing);
+        let target = endpoint.path(&head.uri);
+        let encoder = encode_request(&mut encoded, &head.method, &target, fields.all(), framing);
         let outgoing = OutgoingMessage::new(encoded, encoder, body);
         Self { outgoing, buffers: buffers.clone(), hold: None }
     }

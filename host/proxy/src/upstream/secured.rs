@@ -40,14 +40,19 @@ pub(super) async fn secure(
             .with_source("the host of the URL is no name that a certificate can be for")
     })?;
     let connecting = TlsConnector::from(tls.current()).connect(name, stream);
-    connecting.await.map_err(|error| {
+    let stream = connecting.await.map_err(|error| {
         let TlsFailure { reason, words } = TlsFailure::of_handshake(&error);
         let kind = match reason {
             HandshakeFailure::Certificate => ErrorKind::TlsCertificateError,
             _ => ErrorKind::TlsProtocolError,
         };
         Error::new(kind).with_source(words)
-    })
+    })?;
+    if !tls.takes(stream.get_ref().1.alpn_protocol()) {
+        return Err(Error::new(ErrorKind::TlsProtocolError)
+            .with_source("it does not say that it speaks HTTP/2 (h2 by ALPN)"));
+    }
+    Ok(stream)
 }
 
 /// The halves of a connection whose handshake has ended.

@@ -208,6 +208,11 @@ impl SharedUpstream {
         status.collect()
     }
 
+    /// What an endpoint is asked with over TLS, if it speaks it.
+    pub(super) fn tls_at(&self, place: usize) -> Option<&Arc<UpstreamTls>> {
+        self.tls.as_ref().filter(|_| self.config.endpoints[place].url.is_secure)
+    }
+
     /// The addresses of an endpoint.
     pub(super) fn addresses(&self, place: usize) -> &Arc<KnownAddresses> {
         &self.addresses[place]

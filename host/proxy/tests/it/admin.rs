@@ -115,6 +115,7 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                 "name": null,
                 "endpoints": [{ "url": origin.to_string() }],
                 "settings": {
+                    "protocol": "auto",
                     "host": "client",
                     "envoy_attempt_count": false,
                     "forward_deadline": [],

@@ -1,6 +1,6 @@
 //! Clients over HTTP/2: what they ask for, what goes on, and what they get.
 
-mod client;
+pub(crate) mod client;
 mod conformance;
 mod floods;
 mod limits;

@@ -81,7 +81,12 @@ const CLASS: &[(&str, &str)] = &[
     ("-1", "expected one of very-low, low, medium, high, very-high, or 0 to 4, found `-1`"),
 ];
 
-const UPSTREAM: [Key; 11] = [
+const UPSTREAM: [Key; 12] = [
+    key(
+        "protocol",
+        &[("'http3'", "unknown value `http3`; expected one of auto, http1, http2")],
+        &["'auto'", "'http1'", "'http2'"],
+    ),
     key(
         "forward_deadline",
         &[("'prefer'", "expected a list, found `prefer`")],
@@ -113,8 +118,8 @@ const UPSTREAM: [Key; 11] = [
 ];
 
 /// One with a name has policies, too, and may have several endpoints.
-const NAMED_UPSTREAM: [Key; 15] = {
-    let [a, b, c, d, e, f, g, h, i, j, k] = UPSTREAM;
+const NAMED_UPSTREAM: [Key; 16] = {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = UPSTREAM;
     let policies = key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]);
     let balance = key(
         "balance",
@@ -133,7 +138,7 @@ const NAMED_UPSTREAM: [Key; 15] = {
         &["'least-request'", "'round-robin'", "{ hash = { client = true } }"],
     );
     let health = key("health", &[("5", "expected a table, found `5`")], &["{}"]);
-    [a, b, c, d, e, f, g, h, i, j, k, policies, balance, time("slow_start"), health]
+    [a, b, c, d, e, f, g, h, i, j, k, l, policies, balance, time("slow_start"), health]
 };
 
 const HEALTH: &[Key] = &[

@@ -155,7 +155,8 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         (
             "endpoints = ['http://b']\nurl = 'http://b'",
             "fusebox.toml:5: upstreams.b.url: unknown key `url`; expected one of endpoints, \
-             policies, balance, slow_start, health, host, envoy_attempt_count, forward_deadline, \
+             policies, balance, slow_start, health, protocol, host, envoy_attempt_count, \
+             forward_deadline, \
              deadline_margin, connect_timeout, response_timeout, idle_timeout, body_timeout, \
              max_idle, max_header, tls",
         ),

@@ -20,6 +20,16 @@ pub enum AttemptOutcome {
     Cancelled,
 }
 
+/// Why an attempt goes once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentAgainCause {
+    /// The kept connection that it was sent on died before any byte of an answer, and it is safe to
+    /// repeat.
+    Died,
+    /// The upstream said that it has not processed it.
+    NotProcessed,
+}
+
 /// Why the head of a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestFlaw {
@@ -159,11 +169,12 @@ pub enum AttemptEvent {
         /// The time until the nearest timeout around it.
         remaining: Option<Duration>,
     },
-    /// The kept connection that it was sent on died before any byte of an answer, and it is safe to
-    /// repeat: it goes once more, on a fresh one.
+    /// It goes once more, on another connection.
     SentAgain {
         /// Its number, from 1.
         attempt: u32,
+        /// Why.
+        cause: SentAgainCause,
     },
     /// An attempt ended.
     Finished {

@@ -2,7 +2,7 @@
 
 use fusebox_resilience::{
     AttemptEvent, AttemptOutcome, CallEvent, ConditionEvent, Event, PriorityLevel, Request, Role,
-    TunnelEnd, TunnelEvent,
+    SentAgainCause, TunnelEnd, TunnelEvent,
 };
 
 use super::say::Say;
@@ -97,9 +97,12 @@ pub(super) fn attempt(event: &Event<'_>, of: &AttemptEvent, say: &impl Say) {
                 line.maybe("remaining_ms", remaining.map(milliseconds));
             });
         }
-        AttemptEvent::SentAgain { attempt } => {
-            let message = format_args!("Attempt {attempt} sent again: its connection had died");
-            say.say(Level::Debug, message, |line| {
+        AttemptEvent::SentAgain { attempt, cause } => {
+            let cause = match cause {
+                SentAgainCause::Died => "its connection had died",
+                SentAgainCause::NotProcessed => "it was not processed",
+            };
+            say.say(Level::Debug, format_args!("Attempt {attempt} sent again: {cause}"), |line| {
                 line.field("attempt", *attempt);
             });
         }

@@ -1,0 +1,154 @@
+//! A worker's HTTP/2 connections to one endpoint.
+//!
+//! A call gets a stream on the first connection that has room. If none has, a connection is made,
+//! which all who need one wait for together; whoever finds it full waits for the next. It is given
+//! up if nobody waits for it any more.
+
+use std::cell::RefCell;
+use std::error;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fusebox_resilience::{Error, ErrorKind};
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, Shared, WeakShared};
+
+use super::connection::{SharedConnection, StreamPlace};
+
+/// What making a connection comes to, for all who wait for it.
+type Made = Result<Rc<SharedConnection>, Arc<Error>>;
+
+/// A connection that is being made.
+type Making = LocalBoxFuture<'static, Made>;
+
+/// A worker's connections to one endpoint.
+pub(super) struct Http2Pool {
+    /// For so long connections without a stream are kept.
+    idle_timeout: Duration,
+    connections: RefCell<Vec<Rc<SharedConnection>>>,
+    /// The one that is being made, if somebody waits for it.
+    making: RefCell<Option<WeakShared<Making>>>,
+}
+
+impl Http2Pool {
+    pub(super) fn new(idle_timeout: Duration) -> Self {
+        Self { idle_timeout, connections: RefCell::default(), making: RefCell::default() }
+    }
+
+    /// A place on a connection that has room, but for this one.
+    pub(super) fn take(&self, not: Option<&Rc<SharedConnection>>) -> Option<StreamPlace> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| self.is_usable(connection));
+        let is_other = |connection: &&Rc<_>| not.is_none_or(|not| !Rc::ptr_eq(not, connection));
+        let mut others = connections.iter().filter(is_other);
+        let connection = others.find(|connection| connection.has_room())?;
+        Some(StreamPlace::take(connection.clone()))
+    }
+
+    /// The same; if none has room, `make` makes one that has.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    pub(super) async fn lease(
+        self: &Rc<Self>,
+        not: Option<&Rc<SharedConnection>>,
+        make: impl Fn() -> LocalBoxFuture<'static, Result<Rc<SharedConnection>, Error>>,
+    ) -> Result<StreamPlace, Error> {
+        loop {
+            if let Some(place) = self.take(not) {
+                return Ok(place);
+            }
+            let made = self.making(&make).await.map_err(|error| shared(&error))?;
+            if made.has_room() {
+                return Ok(StreamPlace::take(made));
+            }
+            // Others may have been faster, which is no reason to give up.
+            if !made.is_open() || made.is_unused_for(Duration::ZERO) {
+                return Err(Error::new(ErrorKind::ConnectionRefused)
+                    .with_source("no streams allowed on a new connection"));
+            }
+        }
+    }
+
+    /// The connection that is being made.
+    fn making(
+        self: &Rc<Self>,
+        make: impl Fn() -> LocalBoxFuture<'static, Result<Rc<SharedConnection>, Error>>,
+    ) -> Shared<Making> {
+        let mut making = self.making.borrow_mut();
+        let under_way = making.as_ref().and_then(WeakShared::upgrade);
+        // One that has been made is in use.
+        if let Some(under_way) = under_way.filter(|under_way| under_way.peek().is_none()) {
+            return under_way;
+        }
+        let (pool, made) = (self.clone(), make());
+        let new = async move {
+            let made = made.await.map_err(Arc::new)?;
+            pool.connections.borrow_mut().push(made.clone());
+            Ok(made)
+        };
+        let new = new.boxed_local().shared();
+        *making = new.downgrade();
+        new
+    }
+
+    fn is_usable(&self, connection: &SharedConnection) -> bool {
+        let is_usable = connection.is_open() && !connection.is_unused_for(self.idle_timeout);
+        if !is_usable {
+            connection.retire();
+        }
+        is_usable
+    }
+
+    /// Closes connections that have been unused for too long.
+    pub(super) fn reap(&self) {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| self.is_usable(connection));
+        let room = 2 * connections.len();
+        connections.shrink_to(room);
+    }
+}
+
+impl Drop for Http2Pool {
+    fn drop(&mut self) {
+        self.connections.borrow().iter().for_each(|connection| connection.retire());
+    }
+}
+
+impl fmt::Debug for Http2Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http2Pool")
+            .field("connections", &self.connections.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One of several errors for the same failure.
+fn shared(error: &Arc<Error>) -> Error {
+    let own = Error::new(error.kind()).with_retry_after(error.retry_after());
+    match error::Error::source(error) {
+        Some(_) => own.with_source(SharedCause(error.clone())),
+        None => own,
+    }
+}
+
+/// The cause of an error that several have.
+#[derive(Debug)]
+struct SharedCause(Arc<Error>);
+
+impl fmt::Display for SharedCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match error::Error::source(&*self.0) {
+            Some(cause) => fmt::Display::fmt(cause, f),
+            None => fmt::Display::fmt(&self.0, f),
+        }
+    }
+}
+
+impl error::Error for SharedCause {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        error::Error::source(&*self.0)?.source()
+    }
+}

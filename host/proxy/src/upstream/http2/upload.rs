@@ -1,0 +1,116 @@
+//! A request's body on its way, as far as the upstream's windows let it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use fusebox_resilience::{AttemptBody, BodyHold, Error};
+use h2::SendStream;
+use http_body::{Body, Frame};
+use tokio::task::{JoinHandle, spawn_local};
+
+use crate::headers;
+
+/// The part of a request's body that is not sent yet. Dropped before the end, it resets the stream.
+pub(super) struct StreamUpload {
+    stream: SendStream<Bytes>,
+    body: AttemptBody,
+    /// What has come of it and waits for a window. Nothing more is taken until it has gone.
+    piece: Bytes,
+    has_ended: bool,
+    /// Of what is sent again, nothing is forgotten before.
+    _hold: Option<BodyHold>,
+}
+
+impl StreamUpload {
+    pub(super) fn new(
+        stream: SendStream<Bytes>,
+        body: AttemptBody,
+        hold: Option<BodyHold>,
+    ) -> Self {
+        let has_ended = body.is_end_stream();
+        Self { stream, body, piece: Bytes::new(), has_ended, _hold: hold }
+    }
+
+    /// Sends the rest, or as much as the upstream takes: it may answer without.
+    ///
+    /// # Errors
+    /// The body failed.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            if !self.piece.is_empty() && !ready!(self.poll_piece(cx)) {
+                // What ended the stream is told to those who wait for the response.
+                return Poll::Ready(Ok(()));
+            }
+            if self.has_ended {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?.map(Frame::into_data)
+            {
+                None => self.end(),
+                Some(Ok(data)) => self.piece = data,
+                Some(Err(frame)) => {
+                    if let Ok(mut trailers) = frame.into_trailers() {
+                        headers::strip_trailers(&mut trailers);
+                        self.has_ended = self.stream.send_trailers(trailers).is_ok();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what there is a window for, until the piece has gone. `false`: the stream has ended.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        while !self.piece.is_empty() {
+            self.stream.reserve_capacity(self.piece.len());
+            let room = self.stream.capacity();
+            if room == 0 {
+                match ready!(self.stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => continue,
+                    Some(Err(_)) | None => return Poll::Ready(false),
+                }
+            }
+            let part = self.piece.split_to(room.min(self.piece.len()));
+            if self.piece.is_empty() {
+                // It would hold the memory of what was sent.
+                self.piece = Bytes::new();
+                self.has_ended = self.body.is_end_stream();
+            }
+            if self.stream.send_data(part, self.has_ended).is_err() {
+                return Poll::Ready(false);
+            }
+        }
+        Poll::Ready(true)
+    }
+
+    fn end(&mut self) {
+        self.has_ended = true;
+        // An error: the stream has ended.
+        self.stream.send_data(Bytes::new(), true).ok();
+    }
+
+    /// Lets a task send the rest. (It must not wait for the client to take the response: a client
+    /// that first sends its whole request would never get there.)
+    pub(super) fn by_task(mut self) -> UploadRest {
+        UploadRest(spawn_local(async move { poll_fn(|cx| self.poll_send(cx)).await }))
+    }
+}
+
+/// A task that sends the rest. Dropping this ends it, and with it the request.
+#[derive(Debug)]
+pub(super) struct UploadRest(JoinHandle<Result<(), Error>>);
+
+impl UploadRest {
+    /// Whether the body has failed. Not asked again after it has ended.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // A task that is lost ends like one that the upstream took no more from.
+        Pin::new(&mut self.0).poll(cx).map(|ended| ended.unwrap_or(Ok(())))
+    }
+}
+
+impl Drop for UploadRest {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
