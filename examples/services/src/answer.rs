@@ -1,4 +1,5 @@
-//! The body of an answer: one piece, perhaps delayed, that owns the request's access line.
+//! The body of an answer: one piece, perhaps delayed, and perhaps trailers, that owns the request's
+//! access line.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -6,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
@@ -15,6 +17,7 @@ use crate::log::Access;
 #[derive(Debug, Default)]
 pub struct AnswerBody {
     data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
     after: Option<Pin<Box<Sleep>>>,
     access: Option<Access>,
 }
@@ -29,6 +32,14 @@ impl AnswerBody {
     #[must_use]
     pub fn late(self, delay: Duration) -> Self {
         Self { after: Some(Box::pin(sleep(delay))).filter(|_| !delay.is_zero()), ..self }
+    }
+
+    pub(crate) fn with_trailers(self, trailers: HeaderMap) -> Self {
+        Self { trailers: Some(trailers), ..self }
+    }
+
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
     }
 
     pub(crate) fn with_access(self, access: Option<Access>) -> Self {
@@ -48,18 +59,24 @@ impl Body for AnswerBody {
             ready!(after.as_mut().poll(cx));
             self.after = None;
         }
-        let data = self.data.take();
-        if let (Some(data), Some(access)) = (&data, &mut self.access) {
+        let Some(data) = self.data.take() else {
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+        };
+        if let Some(access) = &mut self.access {
             access.sent(data.len());
         }
-        Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data.is_none()
+        self.data.is_none() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
+        // What trailers follow has no length in its head.
+        if self.trailers.is_some() {
+            return SizeHint::default();
+        }
         SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
     }
 }

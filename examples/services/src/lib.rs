@@ -5,6 +5,7 @@
 //! which accepts, drains and writes a line for each request. [`tour`] runs all three as processes.
 
 mod answer;
+mod grpc;
 mod log;
 mod server;
 mod service_a;

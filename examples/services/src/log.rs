@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use fusebox_resilience::{GrpcStatus, is_grpc};
 use http::{HeaderMap, HeaderName, StatusCode, header, request};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -80,6 +81,7 @@ enum End {
     ClientGone,
     Closed,
     Answered(StatusCode),
+    AnsweredByGrpc(GrpcStatus),
 }
 
 impl Access {
@@ -90,7 +92,7 @@ impl Access {
             request: LoggedRequest {
                 time: Timestamp::now().to_string(),
                 method: head.method.to_string(),
-                host: text(&head.headers, header::HOST),
+                host: host(head),
                 path: head.uri.path().to_owned(),
                 query: head.uri.query().unwrap_or_default().to_owned(),
                 route,
@@ -109,9 +111,19 @@ impl Access {
         self.request.length += bytes;
     }
 
-    /// Records the head of the answer; its request id counts if the request had none.
-    pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
-        self.end = End::Answered(status);
+    /// Records the head of the answer, and the trailers that it will have. Its request id counts if
+    /// the request had none.
+    pub(crate) fn answered(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        trailers: Option<&HeaderMap>,
+    ) {
+        let said = || GrpcStatus::said(trailers.unwrap_or(headers));
+        self.end = match is_grpc(headers).then(said).flatten() {
+            Some(said) => End::AnsweredByGrpc(said),
+            None => End::Answered(status),
+        };
         if self.request_id.is_empty() {
             self.request_id = text(headers, REQUEST_ID);
         }
@@ -133,11 +145,11 @@ impl Drop for Access {
         #[derive(Serialize)]
         struct Groups<'a> {
             request: &'a LoggedRequest,
-            response: Response,
+            response: LoggedResponse,
             request_id: &'a str,
         }
         #[derive(Serialize)]
-        struct Response {
+        struct LoggedResponse {
             time: String,
             /// In nanoseconds, as a `time.Duration` of Go.
             latency: u128,
@@ -157,8 +169,17 @@ impl Drop for Access {
                 let reason = status.canonical_reason().unwrap_or("unknown status");
                 (level, format!("{}: {reason}", status.as_u16()), Some(status.as_u16()))
             }
+            End::AnsweredByGrpc(status) => {
+                let level = match status {
+                    GrpcStatus::Ok => LineLevel::Info,
+                    GrpcStatus::Unimplemented | GrpcStatus::ResourceExhausted => LineLevel::Warn,
+                    _ => LineLevel::Error,
+                };
+                let msg = format!("grpc {}: {}", status.number(), status.name());
+                (level, msg, Some(StatusCode::OK.as_u16()))
+            }
         };
-        let response = Response {
+        let response = LoggedResponse {
             time: Timestamp::now().to_string(),
             latency: self.since.elapsed().as_nanos(),
             status,
@@ -170,6 +191,12 @@ impl Drop for Access {
             Groups { request: &self.request, response, request_id: &self.request_id },
         );
     }
+}
+
+/// The host that is asked, which HTTP/2 has in the target.
+fn host(head: &request::Parts) -> String {
+    let target = head.uri.authority().map(|authority| authority.to_string());
+    target.unwrap_or_else(|| text(&head.headers, header::HOST))
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> String {

@@ -11,9 +11,9 @@ use anyhow::Context;
 use http::{Request, Response, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -33,7 +33,7 @@ pub trait Service: Send + Sync + 'static {
     fn route(&self, path: &str) -> &'static str;
 
     /// Answers a request, whose body has been read and discarded. `None`: the connection is closed
-    /// without an answer.
+    /// without an answer; over HTTP/2 the stream is.
     ///
     /// Dropped when the client goes away.
     fn answer(
@@ -93,8 +93,10 @@ async fn connection(
 ) {
     // Only latency is at stake.
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(|request| exchange(&*service, lines, peer, request));
-    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+    let answer = service_fn(move |request| exchange(service.clone(), lines, peer, request));
+    // HTTP/2 by its preface, for gRPC.
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), answer));
     tokio::select! {
         _ = connection.as_mut() => return,
         () = stop.requested() => connection.as_mut().graceful_shutdown(),
@@ -104,7 +106,7 @@ async fn connection(
 }
 
 async fn exchange(
-    service: &impl Service,
+    service: Arc<impl Service>,
     lines: Lines,
     peer: SocketAddr,
     request: Request<Incoming>,
@@ -125,12 +127,13 @@ async fn exchange(
         return Err(Closed);
     };
     if let Some(access) = &mut access {
-        access.answered(response.status(), response.headers());
+        let trailers = response.body().trailers();
+        access.answered(response.status(), response.headers(), trailers);
     }
     Ok(response.map(|answer| answer.with_access(access)))
 }
 
-/// The request gets no answer: an error here makes hyper close the connection.
+/// The request gets no answer: an error here makes hyper close the connection, or reset the stream.
 #[derive(Debug)]
 struct Closed;
 

@@ -8,8 +8,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use fusebox_resilience::GrpcStatus;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
 use crate::answer::AnswerBody;
+use crate::grpc;
 use crate::log::REQUEST_ID;
 use crate::server::Service;
 
@@ -51,7 +54,18 @@ impl fmt::Display for UpstreamUrl {
 #[derive(Debug)]
 pub struct ServiceA {
     upstream: UpstreamUrl,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    by: CalledBy,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// How B is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum CalledBy {
+    Http,
+    Grpc {
+        /// What is said of how long it may take.
+        timeout: Option<HeaderValue>,
+    },
 }
 
 /// The result of a call.
@@ -65,26 +79,83 @@ struct Heard {
 impl ServiceA {
     /// A service that calls B at this URL.
     pub fn new(upstream: UpstreamUrl) -> Self {
-        let client =
-            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http();
-        Self { upstream, client }
+        Self::calling(upstream, CalledBy::Http)
+    }
+
+    /// The same by gRPC, and with this `grpc-timeout`.
+    pub fn by_grpc(upstream: UpstreamUrl, timeout: Option<HeaderValue>) -> Self {
+        Self::calling(upstream, CalledBy::Grpc { timeout })
+    }
+
+    fn calling(upstream: UpstreamUrl, by: CalledBy) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .http2_only(by != CalledBy::Http)
+            .build_http();
+        Self { upstream, by, client }
     }
 
     /// Calls B. Dropping the future cancels the call, which fusebox notices.
     async fn ask(&self, request_id: Option<&HeaderValue>) -> Heard {
-        let mut request = Request::new(Empty::new());
-        *request.uri_mut() = self.upstream.0.clone();
+        let mut request = match &self.by {
+            CalledBy::Http => to(self.upstream.0.clone()),
+            CalledBy::Grpc { timeout } => self.grpc_request(timeout.as_ref()),
+        };
         if let Some(request_id) = request_id {
             request.headers_mut().insert(REQUEST_ID, request_id.clone());
         }
         match self.client.request(request).await {
             Ok(response) => {
                 let request_id = response.headers().get(REQUEST_ID).cloned();
-                Heard { message: read(response).await, request_id }
+                let message = match self.by {
+                    CalledBy::Http => read(response).await,
+                    CalledBy::Grpc { .. } => read_grpc(response).await,
+                };
+                Heard { message, request_id }
             }
             Err(error) => Heard { message: Err(error.into()), request_id: None },
         }
     }
+
+    fn grpc_request(&self, timeout: Option<&HeaderValue>) -> Request<Full<Bytes>> {
+        let mut parts = self.upstream.0.clone().into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static(grpc::HELLO));
+        let mut request = to(Uri::from_parts(parts).unwrap_or_default());
+        *request.method_mut() = Method::POST;
+        // It has no fields.
+        *request.body_mut() = Full::new(grpc::framed(&[]));
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        if let Some(timeout) = timeout {
+            headers.insert(grpc::TIMEOUT, timeout.clone());
+        }
+        request
+    }
+}
+
+fn to(uri: Uri) -> Request<Full<Bytes>> {
+    let mut request = Request::default();
+    *request.uri_mut() = uri;
+    request
+}
+
+async fn collect(body: Incoming) -> anyhow::Result<Collected<Bytes>> {
+    let body = Limited::new(body, MOST).collect().await.map_err(anyhow::Error::from_boxed);
+    body.context("the answer broke off")
+}
+
+async fn read_grpc(response: Response<Incoming>) -> anyhow::Result<String> {
+    let (head, body) = response.into_parts();
+    let body = collect(body).await?;
+    // The head says it if there is nothing else.
+    let end = body.trailers().unwrap_or(&head.headers);
+    let status = GrpcStatus::said(end).unwrap_or_else(|| GrpcStatus::of_http(head.status));
+    if status != GrpcStatus::Ok {
+        let reason = end.get(grpc::MESSAGE).and_then(|reason| reason.to_str().ok());
+        bail!("grpc {}: {}", status.number(), reason.unwrap_or(status.name()));
+    }
+    grpc::text(&body.to_bytes()).context("unusable answer")
 }
 
 async fn read(response: Response<Incoming>) -> anyhow::Result<String> {
@@ -93,8 +164,7 @@ async fn read(response: Response<Incoming>) -> anyhow::Result<String> {
         message: String,
     }
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, MOST).collect().await.map_err(anyhow::Error::from_boxed);
-    let body = body.context("the answer broke off")?.to_bytes();
+    let body = collect(body).await?.to_bytes();
     if !head.status.is_success() {
         bail!(problem(&head.headers, &body).unwrap_or_else(|| head.status.to_string()));
     }

@@ -10,13 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::ValueEnum;
 use fastrand::Rng;
+use fusebox_resilience::is_grpc;
 use fusebox_resilience::testing::{DEFAULT_BODY, Step, Steps};
 use http::{HeaderValue, Response, StatusCode, header, request};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::answer::AnswerBody;
+use crate::grpc;
 use crate::server::Service;
 use crate::stop::Stop;
 
@@ -125,7 +128,7 @@ fn busy() -> Step {
     }
 }
 
-/// Says hello, or fails, on every path.
+/// Says hello, or fails, on every path; by gRPC to whoever asks so.
 #[derive(Debug)]
 pub struct ServiceB {
     behaviour: Behaviour,
@@ -144,7 +147,11 @@ impl Service for ServiceB {
         "/*"
     }
 
-    async fn answer(&self, _request: &request::Parts) -> Option<Response<AnswerBody>> {
+    async fn answer(&self, request: &request::Parts) -> Option<Response<AnswerBody>> {
+        let is_grpc = is_grpc(&request.headers);
+        if is_grpc && let Some(aside) = grpc::aside(request.uri.path()) {
+            return Some(aside);
+        }
         match self.behaviour.next() {
             Step::Close => None,
             Step::Hang => {
@@ -154,6 +161,10 @@ impl Service for ServiceB {
             Step::Respond { status, delay, retry_after, retry_date, body, body_delay } => {
                 if !delay.is_zero() {
                     sleep(delay).await;
+                }
+                if is_grpc {
+                    let pushback = retry_after.or(retry_date).map(Duration::from_secs);
+                    return Some(grpc::answer(status, pushback, &words(&body), body_delay));
                 }
                 let mut response = Response::new(AnswerBody::default());
                 *response.status_mut() = status;
@@ -183,6 +194,15 @@ fn content(body: String) -> (&'static str, Bytes) {
     let is_json = body.starts_with('{');
     let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
     (kind, Bytes::from(body))
+}
+
+/// What a body says: its message, or all of it.
+fn words(body: &str) -> String {
+    #[derive(Deserialize)]
+    struct Hello {
+        message: String,
+    }
+    serde_json::from_str(body).map_or_else(|_| body.to_owned(), |Hello { message }| message)
 }
 
 /// The HTTP date so many seconds from now; `None` beyond the calendar.

@@ -11,6 +11,7 @@ mod builds;
 mod client;
 mod config;
 mod copies;
+mod grpc;
 mod kept;
 mod load;
 mod log;
@@ -79,6 +80,7 @@ async fn tell_all() -> anyhow::Result<()> {
             .boxed_local(),
         Story::told("12", "Three copies of B", config("endpoints.toml")?, copies::copies)
             .boxed_local(),
+        Story::told("13", "B by gRPC", config("grpc.toml")?, grpc::grpc).boxed_local(),
     ]
     .into_iter()
     .collect();

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fusebox_examples::{Lines, ServiceA, Stop, UpstreamUrl, bind, listening, run, serve};
+use http::HeaderValue;
 
 /// The client of the demonstration: calls service B through fusebox, and says hello from both.
 #[derive(Debug, Parser)]
@@ -17,6 +18,15 @@ struct ServiceAArguments {
     /// Where service B is called: fusebox.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3002")]
     upstream: UpstreamUrl,
+
+    /// Call service B by gRPC.
+    #[arg(long)]
+    grpc: bool,
+
+    /// How long an answer by gRPC may take, as `grpc-timeout` has it: `300m` is 300 ms. A only says
+    /// so, and waits for whatever comes.
+    #[arg(long, value_name = "TIME", requires = "grpc")]
+    grpc_timeout: Option<HeaderValue>,
 }
 
 fn main() -> ExitCode {
@@ -28,6 +38,10 @@ async fn service_a(args: ServiceAArguments) -> anyhow::Result<()> {
     let stop = Stop::on_signal()?;
     let listener = bind(args.listen).await?;
     listening("service-a", listener.local_addr()?, None);
-    serve(listener, ServiceA::new(args.upstream), Lines::Written, stop).await;
+    let service = match args.grpc {
+        true => ServiceA::by_grpc(args.upstream, args.grpc_timeout),
+        false => ServiceA::new(args.upstream),
+    };
+    serve(listener, service, Lines::Written, stop).await;
     Ok(())
 }

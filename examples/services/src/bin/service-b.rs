@@ -7,7 +7,8 @@ use clap::Parser;
 use fusebox_examples::{Behaviour, Lines, Mode, ServiceB, Stop, bind, listening, run, serve};
 use fusebox_resilience::testing::{Step, Steps};
 
-/// The upstream of the demonstration: says hello, or fails as it is told to.
+/// The upstream of the demonstration: says hello, or fails as it is told to. By HTTP, and over
+/// HTTP/2 by gRPC: `examples/services/service_b.proto`.
 #[derive(Debug, Parser)]
 struct ServiceBArguments {
     /// Where to listen; port 0 takes a free one, which the first line on stdout names.
@@ -31,6 +32,10 @@ struct ServiceBArguments {
     /// `graphql-data` stand for a GraphQL answer with errors and one without, `model-error` and
     /// `model-words` for the stream of a language model that begins with an error and for one that
     /// doesn't.
+    ///
+    /// Whoever asks by gRPC gets the same as a status of gRPC: 503 is unavailable, 429
+    /// resource-exhausted, 500 internal and 504 deadline-exceeded, a Retry-After is a pushback. A
+    /// failure with a body has its status behind a message.
     #[arg(long, value_name = "STEPS", conflicts_with_all = ["mode", "seed"])]
     script: Option<Steps>,
 

@@ -103,17 +103,19 @@ impl Program {
         Self::start(DemoProgram::Fusebox, command).await
     }
 
-    /// Service A, which calls fusebox there.
+    /// Service A with these options, which calls fusebox there.
     pub(super) async fn service_a(
         listen: SocketAddr,
         fusebox: SocketAddr,
+        options: &[&str],
     ) -> anyhow::Result<(Self, Output)> {
         let mut command = DemoProgram::A.command()?;
         command
             .arg("--listen")
             .arg(listen.to_string())
             .arg("--upstream")
-            .arg(format!("http://{fusebox}"));
+            .arg(format!("http://{fusebox}"))
+            .args(options);
         Self::start(DemoProgram::A, command).await
     }
 

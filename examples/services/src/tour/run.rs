@@ -66,7 +66,7 @@ impl Demonstration {
         let b = self.address("address")?;
         self.enter(Program::fusebox(config, fusebox, admin, &[b]).await?);
         let (fusebox, admin) = (self.address("listen")?, self.address("admin")?);
-        self.enter(Program::service_a(service_a, fusebox).await?);
+        self.enter(Program::service_a(service_a, fusebox, &[]).await?);
         print(&invitation(self.address("address")?, fusebox, b, admin));
         let (who, ..) =
             select_all(self.programs.iter_mut().map(|program| Box::pin(program.ended()))).await;

@@ -103,8 +103,13 @@ impl Stage {
 
     /// The same, with A in front.
     pub(super) async fn with_a(self) -> anyhow::Result<Self> {
-        let a = Actor::enter(Program::service_a(ANY, self.fusebox.address).await?, "address")?;
-        Ok(Self { a: Some(a), ..self })
+        self.with_a_and(&[]).await
+    }
+
+    /// The same with these options of A.
+    pub(super) async fn with_a_and(self, options: &[&str]) -> anyhow::Result<Self> {
+        let started = Program::service_a(ANY, self.fusebox.address, options).await?;
+        Ok(Self { a: Some(Actor::enter(started, "address")?), ..self })
     }
 
     /// Sends the request and waits for the answer, for fusebox's access line and for so many of

@@ -11,13 +11,14 @@ use super::story::{Expected, Is, Story, between};
 
 const BUSY: &str = "503: Service Unavailable";
 const FINE: &str = "200: OK";
-const HELLO: &str = r#"{"messageA": "hello from service A","messageB": "hello from service B"}"#;
-const FALLBACK: &str =
+pub(super) const HELLO: &str =
+    r#"{"messageA": "hello from service A","messageB": "hello from service B"}"#;
+pub(super) const FALLBACK: &str =
     r#"{"messageA": "hello from service A","messageB": "error accessing service B"}"#;
 /// A day on which B is busy, hangs, is busy again, and hangs again.
 const BAD_DAY: &str = "503:ra=1*2,hang,503:ra=1*3,hang";
 
-const OPENS: &str = "circuit breaker state changed from closed to open";
+pub(super) const OPENS: &str = "circuit breaker state changed from closed to open";
 const TRIES: &str = "circuit breaker state changed from open to half-open";
 const OPENS_AGAIN: &str = "circuit breaker state changed from half-open to open";
 const CLOSES: &str = "circuit breaker state changed from half-open to closed";
