@@ -240,7 +240,7 @@ impl Admin {
                 .filter_map(|status| Some((status.url, status.usage?)));
             several.map(move |(url, usage)| EndpointSample {
                 upstream: name.clone(),
-                endpoint: url.into(),
+                endpoint: url,
                 in_flight: usage.in_flight,
                 attempts: usage.attempts,
                 failures: usage.failures,

@@ -22,6 +22,7 @@ mod connection;
 mod dial;
 mod endpoint;
 mod fields;
+mod fleet;
 mod flight;
 mod health;
 mod http1;
@@ -32,23 +33,18 @@ mod pool;
 pub(crate) mod reached;
 mod secured;
 pub(crate) mod shared;
+mod shared_endpoint;
 mod stream;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{
-    Attempt, Budget, Call, Outcome, Request as ClientRequest, RequestBody, Scope, Upstream, Worker,
-    boxed, clock,
-};
+use fusebox_resilience::{Attempt, Budget, Call, ErrorKind, Outcome, Scope, Upstream, boxed};
 use futures_util::future::LocalBoxFuture;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, header};
 
 use crate::buffers::Buffers;
-use crate::observe::wall_clock;
-use balance::Balance;
 use endpoint::Endpoint;
+use fleet::WorkerFleet;
 use flight::Flight;
 use shared::{SharedUpstream, UpstreamHandle};
 
@@ -56,85 +52,63 @@ use shared::{SharedUpstream, UpstreamHandle};
 #[derive(Clone, Debug)]
 pub struct HttpUpstream {
     shared: Rc<UpstreamHandle>,
-    /// In the order of the file.
-    endpoints: Rc<[Endpoint]>,
-    balance: Rc<Balance>,
+    endpoints: WorkerEndpoints,
+}
+
+/// The endpoints of a worker.
+#[derive(Clone, Debug)]
+enum WorkerEndpoints {
+    /// One for ever: there is no choice, and nothing is kept of it.
+    One(Rc<Endpoint>),
+    Fleet(Rc<WorkerFleet>),
 }
 
 impl HttpUpstream {
     /// The first attempt makes the first connection. `buffers` are the worker's.
     pub fn new(shared: Arc<SharedUpstream>, buffers: &Rc<Buffers>) -> Self {
-        let config = &shared.config;
-        let endpoints =
-            (0..config.endpoints.len()).map(|place| Endpoint::new(&shared, place, buffers));
-        Self {
-            endpoints: endpoints.collect(),
-            balance: Balance::new(config).into(),
-            shared: UpstreamHandle(shared).into(),
-        }
+        let shared = Rc::new(UpstreamHandle(shared));
+        let endpoints = if shared.config.is_fleet() {
+            WorkerEndpoints::Fleet(WorkerFleet::new(shared.clone(), buffers.clone()).into())
+        } else {
+            let only = shared.endpoints().borrow()[0].clone();
+            WorkerEndpoints::One(Endpoint::new(&shared, only, buffers).into())
+        };
+        Self { shared, endpoints }
     }
 
     /// Closes connections that have been unused for too long or that the upstream has closed.
     pub fn reap(&self) {
-        self.endpoints.iter().for_each(Endpoint::reap);
+        self.endpoints().iter().for_each(|endpoint| endpoint.reap());
     }
 
-    /// Asks one of its endpoints for this path: not for a client, and nobody is told.
-    pub(crate) async fn check(&self, place: usize, path: &PathAndQuery) -> Outcome {
-        let mut head = Request::new(()).into_parts().0;
-        head.uri = path.clone().into();
-        head.headers.insert(header::USER_AGENT, HeaderValue::from_static("fusebox"));
-        let id = HeaderValue::from_static("check");
-        let request = ClientRequest::new(id, "check".into(), head, wall_clock::now());
-        let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into());
-        let attempt = Attempt::detached(&call, None);
-        let outcome = self.endpoints[place].exchange(&call, &attempt, &Scope::new(self)).await;
-        attempt.finish(outcome)
+    /// Its endpoints as they are now.
+    fn endpoints(&self) -> Vec<Rc<Endpoint>> {
+        match &self.endpoints {
+            WorkerEndpoints::One(only) => vec![only.clone()],
+            WorkerEndpoints::Fleet(fleet) => fleet.current().endpoints().to_vec(),
+        }
     }
 
-    async fn attempt_at_one(&self, call: &Call, scope: &Scope<'_>) -> Outcome {
-        let place = self.choose(call);
-        let flight = Flight::begin(&self.shared, place, call);
-        let endpoint = &self.endpoints[place];
+    async fn attempt_at_one(&self, fleet: &WorkerFleet, call: &Call, scope: &Scope<'_>) -> Outcome {
+        let Some(endpoint) = fleet.current().choose(call).cloned() else {
+            return Err(ErrorKind::DnsError.into());
+        };
+        let flight = Flight::begin(&self.shared, &endpoint, call);
         let attempt = Attempt::begin_at(call, scope, endpoint.label());
         let outcome = endpoint.exchange(call, &attempt, scope).await;
         let mut outcome = attempt.finish(outcome);
         flight.land(&mut outcome);
         outcome
     }
-
-    /// The place of the endpoint for the next attempt: of those that get requests, one that the
-    /// call has not tried, if there is one.
-    fn choose(&self, call: &Call) -> usize {
-        let choose = |is_candidate: &dyn Fn(usize) -> bool| {
-            let now = clock::now();
-            let cost = |place| self.shared.cost(place, now);
-            self.balance.choose(&self.shared.config.endpoints, call, is_candidate, cost)
-        };
-        let is_used = |place: usize| self.shared.is_used(place) && self.has_turn(place, call);
-        let is_new =
-            |place: usize| is_used(place) && !call.has_tried(self.endpoints[place].label());
-        let new = if call.has_tried_any() { choose(&is_new) } else { None };
-        let chosen = new.or_else(|| choose(&is_used)).or_else(|| choose(&|_| true));
-        // There are several.
-        chosen.unwrap_or_default()
-    }
-
-    /// Whether an endpoint that has just come back takes its turn. (Where loads are compared, what
-    /// it gets follows from its share.)
-    fn has_turn(&self, place: usize, call: &Call) -> bool {
-        !matches!(*self.balance, Balance::RoundRobin(_)) || {
-            let share = self.shared.share(place, clock::now());
-            share >= 1.0 || call.random().fraction() < share
-        }
-    }
 }
 
 impl Upstream for HttpUpstream {
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
-        // One endpoint is no choice, and nothing is kept of it.
-        let [only] = &*self.endpoints else {
-            return Box::pin(self.attempt_at_one(call, scope));
+        let only: &Endpoint = match &self.endpoints {
+            WorkerEndpoints::One(only) => only,
+            WorkerEndpoints::Fleet(fleet) => {
+                return Box::pin(self.attempt_at_one(fleet, call, scope));
+            }
         };
         boxed(|| async move {
             let attempt = Attempt::begin(call, scope, only.label());
@@ -149,10 +123,10 @@ impl Upstream for HttpUpstream {
     }
 
     fn has_untried(&self, call: &Call) -> bool {
-        let is_untried = |(place, endpoint): (usize, &Endpoint)| {
-            self.shared.is_used(place) && !call.has_tried(endpoint.label())
-        };
-        self.shared.has_several() && self.endpoints.iter().enumerate().any(is_untried)
+        match &self.endpoints {
+            WorkerEndpoints::One(_) => false,
+            WorkerEndpoints::Fleet(fleet) => fleet.current().has_untried(call),
+        }
     }
 
     fn budget(&self) -> Option<&Budget> {

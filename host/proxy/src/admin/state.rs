@@ -68,15 +68,15 @@ fn upstream(upstream: &SharedUpstream) -> Value {
         "settings": config.settings,
         "budget": budget(&upstream.budget),
     });
-    if config.endpoints.len() > 1 {
+    if config.is_fleet() {
         shown["balance"] = config.fleet.balance.name().into();
     }
     shown
 }
 
 /// Of the only endpoint nothing is kept.
-fn endpoint(EndpointStatus { url, weight, usage }: EndpointStatus<'_>) -> Value {
-    let mut shown = json!({ "url": url });
+fn endpoint(EndpointStatus { url, weight, usage }: EndpointStatus) -> Value {
+    let mut shown = json!({ "url": &*url });
     if let Some(usage) = usage {
         shown["weight"] = weight.into();
         shown["state"] = usage.standing.name().into();

@@ -146,6 +146,11 @@ impl UpstreamConfig {
         }
     }
 
+    /// Whether there is a choice of endpoints.
+    pub fn is_fleet(&self) -> bool {
+        self.endpoints.len() > 1
+    }
+
     /// Whether TLS is spoken by any of its endpoints.
     pub fn is_secure(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.url.is_secure)

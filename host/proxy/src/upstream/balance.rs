@@ -4,11 +4,13 @@
 
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use fusebox_resilience::config::Problems;
 use fusebox_resilience::{Call, CallKey, Random, Request};
 
-use crate::config::{BalanceConfig, EndpointConfig, UpstreamConfig};
+use super::shared_endpoint::SharedEndpoint;
+use crate::config::BalanceConfig;
 
 /// So many are drawn before all are looked at: hardly any is ruled out.
 const DRAWS: usize = 8;
@@ -35,8 +37,8 @@ pub(super) struct RoundRobinTurn {
 
 impl RoundRobinTurn {
     /// Workers begin at different places.
-    pub(super) fn new(endpoints: &[EndpointConfig], chance: f64) -> Self {
-        let rounds = endpoints.iter().map(|endpoint| endpoint.weight).max().unwrap_or(1);
+    pub(super) fn new(endpoints: &[Arc<SharedEndpoint>], chance: f64) -> Self {
+        let rounds = endpoints.iter().map(|endpoint| endpoint.config.weight).max().unwrap_or(1);
         let place = Cell::new(drawn(endpoints.len(), chance));
         Self { place, round: Cell::new(0), rounds }
     }
@@ -44,12 +46,12 @@ impl RoundRobinTurn {
     /// `None`: there is no candidate.
     fn next(
         &self,
-        endpoints: &[EndpointConfig],
+        endpoints: &[Arc<SharedEndpoint>],
         is_candidate: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         for _ in 0..=self.rounds {
             for (place, endpoint) in endpoints.iter().enumerate().skip(self.place.get()) {
-                if endpoint.weight > self.round.get() && is_candidate(place) {
+                if endpoint.config.weight > self.round.get() && is_candidate(place) {
                     self.place.set(place + 1);
                     return Some(place);
                 }
@@ -89,25 +91,25 @@ fn draw(
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the count")]
 fn drawn(count: usize, chance: f64) -> usize {
-    (chance * count as f64) as usize % count
+    ((chance * count as f64) as usize).checked_rem(count).unwrap_or_default()
 }
 
 /// Rendezvous hashing: each candidate draws a number by the key, and the highest wins. So a key
 /// moves only if its endpoint goes, or if a new one wins it. `None`: there is no candidate.
 fn by_hash(
     key: u64,
-    endpoints: &[EndpointConfig],
+    endpoints: &[Arc<SharedEndpoint>],
     is_candidate: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     let candidates = endpoints.iter().enumerate().filter(|(place, _)| is_candidate(*place));
     let scored = candidates.map(|(place, endpoint)| {
         let hash = hash_of(|to| {
             key.hash(to);
-            endpoint.url.url.hash(to);
+            endpoint.config.url.url.hash(to);
         });
         // From 0 to 1, neither included.
         let drawn = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        (place, -f64::from(endpoint.weight) / drawn.ln())
+        (place, -f64::from(endpoint.config.weight) / drawn.ln())
     });
     scored.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(place, _)| place)
 }
@@ -127,12 +129,12 @@ fn hash_of(feed: impl FnOnce(&mut DefaultHasher)) -> u64 {
 }
 
 impl Balance {
-    /// What the file says, for one worker.
-    pub(super) fn new(config: &UpstreamConfig) -> Self {
-        match &config.fleet.balance {
+    /// What the file says, for one worker and these endpoints.
+    pub(super) fn new(config: &BalanceConfig, endpoints: &[Arc<SharedEndpoint>]) -> Self {
+        match config {
             BalanceConfig::LeastRequest => Self::LeastRequest,
             BalanceConfig::RoundRobin => Self::RoundRobin(RoundRobinTurn::new(
-                &config.endpoints,
+                endpoints,
                 Random::with_seed(fastrand::u64(..)).fraction(),
             )),
             // Its problems are those of the file, and have been reported.
@@ -145,7 +147,7 @@ impl Balance {
     /// The place of an endpoint among those that are candidates. `None`: there is none.
     pub(super) fn choose(
         &self,
-        endpoints: &[EndpointConfig],
+        endpoints: &[Arc<SharedEndpoint>],
         call: &Call,
         is_candidate: impl Fn(usize) -> bool,
         cost: impl Fn(usize) -> f64,
@@ -173,13 +175,16 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::config::EndpointUrl;
+    use crate::config::{EndpointConfig, EndpointUrl, UpstreamConfig};
     use crate::upstream::load::EndpointLoad;
 
-    fn endpoints(weights: &[u32]) -> Vec<EndpointConfig> {
+    fn endpoints(weights: &[u32]) -> Vec<Arc<SharedEndpoint>> {
         let url = |place| EndpointUrl::parse(&format!("http://b{place}")).unwrap();
-        let endpoint =
-            |(place, weight): (usize, &u32)| EndpointConfig { url: url(place), weight: *weight };
+        let upstream = UpstreamConfig::new(url(0));
+        let endpoint = |(place, weight): (usize, &u32)| {
+            let config = EndpointConfig { url: url(place), weight: *weight };
+            Arc::new(SharedEndpoint::new(&upstream, config, Instant::now()))
+        };
         weights.iter().enumerate().map(endpoint).collect()
     }
 

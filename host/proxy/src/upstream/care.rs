@@ -5,34 +5,57 @@ use std::error::Error as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{EndpointEvent, Observers, Outcome, Random};
+use fusebox_resilience::{
+    Attempt, Call, EndpointEvent, Observers, Outcome, Random, Request as ClientRequest,
+    RequestBody, Scope, Worker,
+};
 use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, header};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::HttpUpstream;
+use super::endpoint::Endpoint;
 use super::shared::SharedUpstream;
 use crate::config::HealthConfig;
+use crate::observe::wall_clock;
 
 /// Looks after these until it is dropped.
 pub(crate) async fn look_after(upstreams: Vec<Arc<SharedUpstream>>, observers: Observers) {
     let mut tasks = JoinSet::new();
-    for shared in upstreams.into_iter().filter(|upstream| upstream.has_several()) {
+    for shared in upstreams.into_iter().filter(|upstream| upstream.config.is_fleet()) {
         if let Some(path) = &shared.config.fleet.health.path {
-            let upstream = Rc::new(HttpUpstream::new(shared.clone(), &Rc::default()));
-            for place in 0..shared.config.endpoints.len() {
-                let check = EndpointCheck {
-                    upstream: upstream.clone(),
-                    shared: shared.clone(),
-                    place,
-                    path: path.clone(),
-                };
-                tasks.spawn_local(check.repeat(observers.clone()));
-            }
+            tasks.spawn_local(check_all(shared.clone(), path.clone(), observers.clone()));
         }
         tasks.spawn_local(let_return(shared, observers.clone()));
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Checks the endpoints of an upstream, as they come and go.
+async fn check_all(shared: Arc<SharedUpstream>, path: PathAndQuery, observers: Observers) {
+    let upstream = HttpUpstream::new(shared.clone(), &Rc::default());
+    let mut changes = shared.endpoints();
+    let mut checked: Vec<Rc<Endpoint>> = Vec::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let endpoints = upstream.endpoints();
+        let is_new = |it: &&Rc<Endpoint>| !checked.iter().any(|known| Rc::ptr_eq(known, it));
+        for endpoint in endpoints.iter().filter(is_new) {
+            let check = EndpointCheck {
+                upstream: upstream.clone(),
+                shared: shared.clone(),
+                endpoint: endpoint.clone(),
+                path: path.clone(),
+            };
+            tasks.spawn_local(check.repeat(observers.clone()));
+        }
+        checked = endpoints;
+        while tasks.try_join_next().is_some() {}
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn let_return(upstream: Arc<SharedUpstream>, observers: Observers) {
@@ -57,27 +80,42 @@ fn tell(observers: &Observers, events: Vec<EndpointEvent>) {
 
 /// The checks of an endpoint. They go the way of requests, on connections of their own.
 struct EndpointCheck {
-    upstream: Rc<HttpUpstream>,
+    upstream: HttpUpstream,
     shared: Arc<SharedUpstream>,
-    place: usize,
+    endpoint: Rc<Endpoint>,
     path: PathAndQuery,
 }
 
 impl EndpointCheck {
+    /// Until it has gone.
     async fn repeat(self, observers: Observers) {
         let config = self.shared.config.fleet.health.clone();
         // Not all at once.
         sleep(config.interval.0.mul_f64(Random::with_seed(fastrand::u64(..)).fraction())).await;
-        loop {
-            let checked = timeout(config.timeout.0, self.upstream.check(self.place, &self.path));
-            let passed = match checked.await {
+        while self.shared.has(self.endpoint.shared()) {
+            let passed = match timeout(config.timeout.0, self.check()).await {
                 Ok(outcome) => passed(&outcome, &config),
                 Err(_) => Err("no answer in time".to_owned()),
             };
             let passed = passed.as_ref().map(drop).map_err(|reason| &**reason);
-            tell(&observers, self.shared.checked(self.place, passed, Instant::now()));
+            let endpoint = self.endpoint.shared();
+            tell(&observers, self.shared.checked(endpoint, passed, Instant::now()));
             sleep(config.interval.0).await;
         }
+    }
+
+    /// Not for a client, and nobody is told.
+    async fn check(&self) -> Outcome {
+        let mut head = Request::new(()).into_parts().0;
+        head.uri = self.path.clone().into();
+        head.headers.insert(header::USER_AGENT, HeaderValue::from_static("fusebox"));
+        let id = HeaderValue::from_static("check");
+        let request = ClientRequest::new(id, "check".into(), head, wall_clock::now());
+        let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into());
+        let attempt = Attempt::detached(&call, None);
+        let scope = Scope::new(&self.upstream);
+        let outcome = self.endpoint.exchange(&call, &attempt, &scope).await;
+        attempt.finish(outcome)
     }
 }
 

@@ -9,7 +9,6 @@ use fusebox_resilience::{
 use http::{HeaderName, HeaderValue};
 use tokio::time::timeout_at;
 
-use super::addresses::KnownAddresses;
 use super::connection::UpstreamConnection;
 use super::dial::dial;
 use super::fields::Fields;
@@ -19,6 +18,7 @@ use super::message::Message;
 use super::pool::{Lease, Pool};
 use super::secured::secure;
 use super::shared::SharedUpstream;
+use super::shared_endpoint::SharedEndpoint;
 use super::stream;
 use crate::buffers::Buffers;
 use crate::config::{EndpointUrl, UpstreamConfig, UpstreamProtocol, UpstreamSettings};
@@ -29,9 +29,7 @@ use crate::tls::UpstreamTls;
 #[derive(Debug)]
 pub(super) struct Endpoint {
     config: Arc<UpstreamConfig>,
-    /// Its place among the endpoints of the upstream.
-    place: usize,
-    addresses: Arc<KnownAddresses>,
+    shared: Arc<SharedEndpoint>,
     /// Its URL; each worker has its own `Arc`.
     label: Arc<str>,
     /// `None`: TLS is not spoken.
@@ -44,18 +42,21 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// The first exchange makes the first connection. `buffers` are the worker's.
-    pub(super) fn new(shared: &SharedUpstream, place: usize, buffers: &Rc<Buffers>) -> Self {
-        let config = shared.config.clone();
+    pub(super) fn new(
+        upstream: &SharedUpstream,
+        shared: Arc<SharedEndpoint>,
+        buffers: &Rc<Buffers>,
+    ) -> Self {
+        let config = upstream.config.clone();
         let (idle_timeout, max_idle) = (config.settings.idle_timeout.0, config.settings.max_idle);
         let pool = Pool::new(idle_timeout, max_idle, buffers.clone());
         let is_http2 = config.settings.protocol == UpstreamProtocol::Http2;
         Self {
-            label: config.endpoints[place].url.url.as_str().into(),
-            http2: is_http2.then(|| Http2::new(shared, place).into()),
-            tls: shared.tls_at(place).cloned(),
+            label: (&*shared.name.endpoint).into(),
+            http2: is_http2.then(|| Http2::new(upstream, shared.clone()).into()),
+            tls: upstream.tls_of(&shared).cloned(),
             config,
-            place,
-            addresses: shared.addresses(place).clone(),
+            shared,
             pool: pool.into(),
             buffers: buffers.clone(),
         }
@@ -66,8 +67,13 @@ impl Endpoint {
         &self.label
     }
 
+    /// What all workers know of it.
+    pub(super) fn shared(&self) -> &Arc<SharedEndpoint> {
+        &self.shared
+    }
+
     fn url(&self) -> &EndpointUrl {
-        &self.config.endpoints[self.place].url
+        &self.shared.config.url
     }
 
     /// Closes connections that have been unused for too long or that the endpoint has closed.
@@ -75,6 +81,14 @@ impl Endpoint {
         self.pool.reap();
         if let Some(http2) = &self.http2 {
             http2.reap();
+        }
+    }
+
+    /// It gets no requests any more: closes connections that are unused, or will be.
+    pub(super) fn close(&self) {
+        self.pool.close();
+        if let Some(http2) = &self.http2 {
+            http2.close();
         }
     }
 
@@ -126,7 +140,7 @@ impl Endpoint {
         let limit = self.config.settings.connect_timeout.0;
         let end = clock::now() + limit;
         let (stream, address) =
-            dial((self.config.label(), self.url()), &self.addresses, limit, attempt).await?;
+            dial((self.config.label(), self.url()), &self.shared.addresses, limit, attempt).await?;
         let halves = match &self.tls {
             None => stream::plain(stream),
             Some(tls) => match timeout_at(end, secure(stream, tls, &self.url().host)).await {

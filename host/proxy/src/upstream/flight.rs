@@ -9,6 +9,7 @@ use fusebox_resilience::{
 };
 use tokio::time::Instant;
 
+use super::endpoint::Endpoint;
 use super::shared::{EndpointResult, UpstreamHandle};
 
 /// An attempt under way. Dropped before it has landed, it was cut.
@@ -23,20 +24,25 @@ pub(super) struct Flight<'a> {
 
 /// Counts at its endpoint until it is dropped.
 struct InFlight {
-    shared: Rc<UpstreamHandle>,
-    place: usize,
+    upstream: Rc<UpstreamHandle>,
+    endpoint: Rc<Endpoint>,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.shared.end(self.place);
+        self.endpoint.shared().end();
     }
 }
 
 impl<'a> Flight<'a> {
-    pub(super) fn begin(shared: &Rc<UpstreamHandle>, place: usize, call: &'a Call) -> Self {
-        shared.begin(place);
-        let at = Some(InFlight { shared: shared.clone(), place });
+    pub(super) fn begin(
+        upstream: &Rc<UpstreamHandle>,
+        endpoint: &Rc<Endpoint>,
+        call: &'a Call,
+    ) -> Self {
+        endpoint.shared().begin();
+        let at = InFlight { upstream: upstream.clone(), endpoint: endpoint.clone() };
+        let at = Some(at);
         Self { call, begun: clock::now(), starved: call.starved().time, at }
     }
 
@@ -45,8 +51,8 @@ impl<'a> Flight<'a> {
         let Some(at) = self.at.take() else { return };
         let result = judged(self.call, outcome);
         let has_come = outcome.as_ref().map_or(true, |response| response.body.has_come());
-        let events = at.shared.record(at.place, result, self.asked(), has_come, clock::now());
-        for event in events {
+        let (upstream, endpoint) = (&at.upstream, at.endpoint.shared());
+        for event in upstream.record(endpoint, result, self.asked(), has_come, clock::now()) {
             self.call.emit_own_about(outcome.attempt(), event);
         }
         if let Ok(response) = outcome
@@ -70,7 +76,7 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if let Some(at) = self.at.take() {
             // It changes nothing that would have to be told.
-            at.shared.record(at.place, EndpointResult::Cut, self.asked(), true, clock::now());
+            at.endpoint.shared().observe(EndpointResult::Cut, self.asked(), clock::now());
         }
     }
 }
@@ -117,7 +123,8 @@ impl OnEnd for BodyInFlight {
         if self.result != EndpointResult::Answered {
             return;
         }
-        let (shared, place, now) = (&self.at.shared, self.at.place, clock::now());
+        let InFlight { upstream, endpoint } = &self.at;
+        let now = clock::now();
         let has_failed = match end {
             BodyEnd::Broken(kind) => {
                 kind.origin() == Origin::Upstream && !self.request.starved().is_long_owed()
@@ -126,11 +133,11 @@ impl OnEnd for BodyInFlight {
             BodyEnd::Whole | BodyEnd::Discarded => false,
         };
         if has_failed {
-            for event in shared.record_late(place, now) {
+            for event in upstream.record_late(endpoint.shared(), now) {
                 self.reporter.emit_own_about(self.attempt, event);
             }
         } else if matches!(end, BodyEnd::Whole | BodyEnd::Failed(_)) {
-            shared.record_whole(place, now);
+            upstream.record_whole(endpoint.shared(), now);
         }
     }
 }

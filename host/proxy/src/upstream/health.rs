@@ -4,6 +4,7 @@
 //! A pure machine for all endpoints of an upstream: time is passed in, what has changed is
 //! returned.
 
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ const CHECKS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct FleetHealth {
     config: HealthConfig,
-    endpoints: Box<[EndpointHealth]>,
+    endpoints: Vec<EndpointHealth>,
     /// How many are ejected: every failure asks.
     ejected: usize,
 }
@@ -71,8 +72,15 @@ impl EndpointHealth {
 
 impl FleetHealth {
     pub(super) fn new(config: HealthConfig, endpoints: usize) -> Self {
-        let endpoints = vec![EndpointHealth::default(); endpoints].into();
-        Self { config, endpoints, ejected: 0 }
+        Self { config, endpoints: vec![EndpointHealth::default(); endpoints], ejected: 0 }
+    }
+
+    /// The endpoints are others now: for each, the place that it had. `None`: it is new.
+    pub(super) fn replace(&mut self, places: &[Option<usize>]) {
+        let mut take = |place: usize| self.endpoints.get_mut(place).map(mem::take);
+        let taken = places.iter().map(|place| place.and_then(&mut take).unwrap_or_default());
+        self.endpoints = taken.collect();
+        self.ejected = self.endpoints.iter().filter(|it| it.ejected.is_some()).count();
     }
 
     /// Whether this endpoint gets no requests.
@@ -94,6 +102,8 @@ impl FleetHealth {
     /// An attempt has failed there.
     pub(super) fn failed(&mut self, place: usize, now: Instant) -> Option<HealthChange> {
         let most = self.endpoints.len() * self.config.max_ejection_percent as usize / 100;
+        // It gets all requests anyway.
+        let is_only = self.endpoints.len() == 1;
         let endpoint = &mut self.endpoints[place];
         if endpoint.ejected.is_some() || self.config.consecutive == 0 {
             // It was under way, or all are used.
@@ -101,7 +111,7 @@ impl FleetHealth {
         }
         endpoint.failures += 1;
         let is_enough = endpoint.is_on_trial || endpoint.failures >= self.config.consecutive;
-        if !is_enough || self.ejected >= most.max(1) {
+        if !is_enough || is_only || self.ejected >= most.max(1) {
             return None;
         }
         let long_ago = |(returned, time)| now.saturating_duration_since(returned) >= time;
@@ -114,7 +124,7 @@ impl FleetHealth {
         endpoint.ejections += 1;
         self.ejected += 1;
         endpoint.ejected = Some(Ejection { until: now + time, time });
-        Some(HealthChange::Ejected { failures: std::mem::take(&mut endpoint.failures), time })
+        Some(HealthChange::Ejected { failures: mem::take(&mut endpoint.failures), time })
     }
 
     /// An attempt has been answered there.
@@ -247,6 +257,35 @@ mod tests {
         let mut expected = vec![None; 10];
         (expected[3], expected[8]) = (Some(HealthChange::Down), Some(HealthChange::Up));
         assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn who_stays_keeps_what_is_known_of_him() {
+        let (mut fleet, now) = (fleet(4), Instant::now());
+        for place in [1, 1, 1, 1, 1, 3, 3, 3, 3] {
+            fleet.failed(place, now);
+        }
+        fleet.replace(&[Some(3), None, Some(1), None, Some(0)]);
+        let is_out: Vec<bool> = (0..5).map(|place| fleet.is_out(place)).collect();
+        assert_eq!(is_out, [false, false, true, false, false]);
+        assert_eq!(fleet.failed(0, now), ejected(5, 5));
+        assert_eq!((fleet.failed(1, now), fleet.is_suspect(1)), (None, true));
+        fleet.replace(&[None, None]);
+        assert_eq!((fleet.out(), fleet.next_return()), (0, None));
+        for _ in 0..4 {
+            assert_eq!(fleet.failed(1, now), None);
+        }
+        assert_eq!(fleet.failed(1, now), ejected(5, 5), "those that have gone are not counted");
+    }
+
+    #[test]
+    fn the_only_one_is_not_ejected() {
+        let (mut fleet, now) = (fleet(2), Instant::now());
+        fleet.replace(&[Some(0)]);
+        let changes: Vec<_> = (0..9).map(|_| fleet.failed(0, now)).collect();
+        assert_eq!(changes, [None; 9]);
+        fleet.replace(&[Some(0), None]);
+        assert_eq!(fleet.failed(0, now), ejected(10, 5), "now there is another");
     }
 
     proptest! {

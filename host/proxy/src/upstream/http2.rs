@@ -56,11 +56,11 @@ use futures_util::future::LocalBoxFuture;
 use http_body::Body as _;
 use tokio::time::timeout;
 
-use super::addresses::KnownAddresses;
 use super::dial::{Dialler, dial};
 use super::fields::Fields;
 use super::secured::secure;
 use super::shared::SharedUpstream;
+use super::shared_endpoint::SharedEndpoint;
 use crate::config::UpstreamConfig;
 use crate::tls::UpstreamTls;
 use connection::{SharedConnection, StreamPlace};
@@ -71,9 +71,7 @@ use pool::Http2Pool;
 #[derive(Debug)]
 pub(super) struct Http2 {
     config: Arc<UpstreamConfig>,
-    /// The endpoint's place among those of the upstream.
-    endpoint: usize,
-    addresses: Arc<KnownAddresses>,
+    endpoint: Arc<SharedEndpoint>,
     /// `None`: TLS is not spoken.
     tls: Option<Arc<UpstreamTls>>,
     pool: Rc<Http2Pool>,
@@ -83,14 +81,13 @@ pub(super) struct Http2 {
 
 impl Http2 {
     /// The first exchange makes the first connection.
-    pub(super) fn new(shared: &SharedUpstream, endpoint: usize) -> Self {
-        let config = shared.config.clone();
+    pub(super) fn new(upstream: &SharedUpstream, endpoint: Arc<SharedEndpoint>) -> Self {
+        let config = upstream.config.clone();
         Self {
             pool: Http2Pool::new(config.settings.idle_timeout.0).into(),
             config,
+            tls: upstream.tls_of(&endpoint).cloned(),
             endpoint,
-            addresses: shared.addresses(endpoint).clone(),
-            tls: shared.tls_at(endpoint).cloned(),
             reaching: Rc::default(),
         }
     }
@@ -98,6 +95,11 @@ impl Http2 {
     /// Closes connections that have been unused for too long.
     pub(super) fn reap(&self) {
         self.pool.reap();
+    }
+
+    /// No connection takes further streams; each ends after its last.
+    pub(super) fn close(&self) {
+        self.pool.close();
     }
 
     /// Dropped before the response's head, it resets the stream.
@@ -133,9 +135,8 @@ impl Http2 {
     ) -> Result<Http2Request, Error> {
         let body = call.body().for_attempt();
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-        let head =
-            head::head(call.head(), fields, &self.config.endpoints[self.endpoint].url, length)
-                .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?;
+        let head = head::head(call.head(), fields, &self.endpoint.config.url, length)
+            .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?;
         Ok(Http2Request { head, body, hold })
     }
 
@@ -172,14 +173,14 @@ impl Http2 {
     ) -> LocalBoxFuture<'static, Result<Rc<SharedConnection>, Error>> {
         self.reaching.set(None);
         let dialler = SharedDial { reaching: self.reaching.clone(), reporter: reporter.clone() };
-        let (config, addresses) = (self.config.clone(), self.addresses.clone());
-        let (endpoint, tls) = (self.endpoint, self.tls.clone());
+        let (config, endpoint) = (self.config.clone(), self.endpoint.clone());
+        let tls = self.tls.clone();
         Box::pin(async move {
-            let (settings, url) = (&config.settings, &config.endpoints[endpoint].url);
+            let (settings, url) = (&config.settings, &endpoint.config.url);
             let limit = settings.connect_timeout.0;
             let made = timeout(limit, async {
                 let named = (config.label(), url);
-                let (stream, address) = dial(named, &addresses, limit, &dialler).await?;
+                let (stream, address) = dial(named, &endpoint.addresses, limit, &dialler).await?;
                 match tls {
                     None => SharedConnection::begin(stream, address, settings).await,
                     Some(tls) => {

@@ -1,6 +1,6 @@
 //! A worker's unused connections to one endpoint, last in, first out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -18,7 +18,8 @@ use crate::tunnel::TunnelSide;
 pub(super) struct Pool {
     idle: RefCell<Vec<IdleConnection>>,
     idle_timeout: Duration,
-    max_idle: usize,
+    /// 0 from when on it is closed.
+    max_idle: Cell<usize>,
     buffers: Rc<Buffers>,
 }
 
@@ -30,7 +31,7 @@ struct IdleConnection {
 impl Pool {
     /// Connections in use read into `buffers`; unused ones hold none.
     pub(super) fn new(idle_timeout: Duration, max_idle: usize, buffers: Rc<Buffers>) -> Self {
-        Self { idle: RefCell::default(), idle_timeout, max_idle, buffers }
+        Self { idle: RefCell::default(), idle_timeout, max_idle: max_idle.into(), buffers }
     }
 
     /// The connection that was used last, if nothing has come on it, neither bytes nor its end. The
@@ -61,9 +62,15 @@ impl Pool {
         idle.shrink_to(room);
     }
 
+    /// Closes those that are unused, and from now on those that would be.
+    pub(super) fn close(&self) {
+        self.max_idle.set(0);
+        self.idle.take();
+    }
+
     fn put(&self, connection: UpstreamConnection) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.max_idle {
+        if idle.len() < self.max_idle.get() {
             idle.push(IdleConnection { connection, since: clock::now() });
         }
     }

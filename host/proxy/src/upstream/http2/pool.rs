@@ -109,11 +109,16 @@ impl Http2Pool {
         let room = 2 * connections.len();
         connections.shrink_to(room);
     }
+
+    /// No connection takes further streams; each ends after its last.
+    pub(super) fn close(&self) {
+        self.connections.take().iter().for_each(|connection| connection.retire());
+    }
 }
 
 impl Drop for Http2Pool {
     fn drop(&mut self) {
-        self.connections.borrow().iter().for_each(|connection| connection.retire());
+        self.close();
     }
 }
 

@@ -1,0 +1,247 @@
+//! The endpoints of an upstream where there is a choice, as one worker has them, and which of them
+//! gets an attempt.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use fusebox_resilience::{Call, clock};
+use tokio::sync::watch;
+
+use super::balance::Balance;
+use super::endpoint::Endpoint;
+use super::shared::{EndpointList, UpstreamHandle};
+use super::shared_endpoint::SharedEndpoint;
+use crate::buffers::Buffers;
+
+/// The endpoints of a worker, which follow those of the upstream. An attempt holds on to its own.
+#[derive(Debug)]
+pub(super) struct WorkerFleet {
+    upstream: Rc<UpstreamHandle>,
+    buffers: Rc<Buffers>,
+    known: RefCell<watch::Receiver<EndpointList>>,
+    current: RefCell<Rc<Fleet>>,
+}
+
+/// The endpoints of a worker at one time.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    upstream: Rc<UpstreamHandle>,
+    shared: EndpointList,
+    /// In the same order.
+    endpoints: Box<[Rc<Endpoint>]>,
+    balance: Balance,
+}
+
+impl WorkerFleet {
+    /// Nobody has asked them yet.
+    pub(super) fn new(upstream: Rc<UpstreamHandle>, buffers: Rc<Buffers>) -> Self {
+        let known = upstream.endpoints();
+        let current = Fleet::new(&upstream, &known.borrow(), |shared| {
+            Endpoint::new(&upstream, shared.clone(), &buffers).into()
+        });
+        let (known, current) = (known.into(), RefCell::new(current.into()));
+        Self { upstream, buffers, known, current }
+    }
+
+    /// Those of now.
+    pub(super) fn current(&self) -> Rc<Fleet> {
+        // It is known for as long as there is an upstream.
+        if self.known.borrow().has_changed().is_ok_and(|has_changed| has_changed) {
+            self.renew();
+        }
+        self.current.borrow().clone()
+    }
+
+    /// What an endpoint has stays with it. Those that have gone keep no connections.
+    #[cold]
+    fn renew(&self) {
+        let shared = self.known.borrow_mut().borrow_and_update().clone();
+        let old = self.current.borrow().clone();
+        let old = old.shared.iter().map(Arc::as_ptr).zip(old.endpoints.iter().cloned());
+        let mut old: HashMap<*const SharedEndpoint, Rc<Endpoint>> = old.collect();
+        let new = Fleet::new(&self.upstream, &shared, |shared| {
+            let kept = old.remove(&Arc::as_ptr(shared));
+            kept.unwrap_or_else(|| {
+                Endpoint::new(&self.upstream, shared.clone(), &self.buffers).into()
+            })
+        });
+        self.current.replace(new.into());
+        old.values().for_each(|gone| gone.close());
+    }
+}
+
+impl Fleet {
+    fn new(
+        upstream: &Rc<UpstreamHandle>,
+        shared: &EndpointList,
+        endpoint: impl FnMut(&Arc<SharedEndpoint>) -> Rc<Endpoint>,
+    ) -> Self {
+        Self {
+            upstream: upstream.clone(),
+            shared: shared.clone(),
+            endpoints: shared.iter().map(endpoint).collect(),
+            balance: Balance::new(&upstream.config.fleet.balance, shared),
+        }
+    }
+
+    pub(super) fn endpoints(&self) -> &[Rc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// The endpoint for the next attempt: of those that get requests, one that the call has not
+    /// tried, if there is one. `None`: there are none at all.
+    pub(super) fn choose(&self, call: &Call) -> Option<&Rc<Endpoint>> {
+        if self.endpoints.is_empty() {
+            return None;
+        }
+        let choose = |is_candidate: &dyn Fn(usize) -> bool| {
+            let now = clock::now();
+            self.balance.choose(&self.shared, call, is_candidate, |at| self.shared[at].cost(now))
+        };
+        let is_used =
+            |at: usize| self.upstream.is_used(&self.shared[at]) && self.has_turn(at, call);
+        let is_new = |at: usize| is_used(at) && !call.has_tried(self.endpoints[at].label());
+        let new = if call.has_tried_any() { choose(&is_new) } else { None };
+        let chosen = new.or_else(|| choose(&is_used)).or_else(|| choose(&|_| true));
+        // There are some.
+        self.endpoints.get(chosen.unwrap_or_default())
+    }
+
+    /// Whether an endpoint that has just come takes its turn. (Where loads are compared, what it
+    /// gets follows from its share.)
+    fn has_turn(&self, at: usize, call: &Call) -> bool {
+        !matches!(self.balance, Balance::RoundRobin(_)) || {
+            let share = self.shared[at].share(clock::now());
+            share >= 1.0 || call.random().fraction() < share
+        }
+    }
+
+    /// Whether one that gets requests has not been tried by this call.
+    pub(super) fn has_untried(&self, call: &Call) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        endpoints.any(|it| self.upstream.is_used(it.shared()) && !call.has_tried(it.label()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use fusebox_dev::{Origin, eventually, ok};
+    use fusebox_resilience::config::ConfigDuration;
+    use fusebox_resilience::testing::call;
+    use fusebox_resilience::{Observers, Scope, Upstream as _};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::{BalanceConfig, EndpointConfig, EndpointUrl, UpstreamConfig};
+    use crate::upstream::HttpUpstream;
+    use crate::upstream::shared::{EndpointResult, EndpointStanding, SharedUpstream};
+
+    fn endpoint(origin: &impl ToString) -> EndpointConfig {
+        EndpointConfig { url: EndpointUrl::parse(&origin.to_string()).unwrap(), weight: 1 }
+    }
+
+    fn upstream(
+        endpoints: Vec<EndpointConfig>,
+        slow_start: Option<ConfigDuration>,
+    ) -> Arc<SharedUpstream> {
+        let mut config = UpstreamConfig::new(endpoints[0].url.clone());
+        config.endpoints = endpoints;
+        config.fleet.balance = BalanceConfig::RoundRobin;
+        config.fleet.slow_start = slow_start;
+        config.fleet.health.consecutive = 1;
+        Arc::new(SharedUpstream::new(config.into()))
+    }
+
+    /// An origin, and how many connections to it have been closed.
+    fn origin() -> (Origin, Arc<AtomicUsize>) {
+        let closed = Arc::<AtomicUsize>::default();
+        let count = closed.clone();
+        let origin = Origin::start(move |connection| {
+            while connection.request().is_some() {
+                connection.wire.send(ok(""));
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        (origin, closed)
+    }
+
+    #[tokio::test]
+    async fn what_stays_keeps_its_connections_and_what_has_gone_keeps_none() {
+        let [(a, _), (b, b_closed), (c, _)] = [(); 3].map(|()| origin());
+        let shared = upstream(vec![endpoint(&a), endpoint(&b)], None);
+        let upstream = HttpUpstream::new(shared.clone(), &Rc::default());
+        let ask = async |times| {
+            for _ in 0..times {
+                let call = call("1", Observers::default());
+                let response = upstream.attempt(&call, &Scope::new(&upstream)).await.unwrap();
+                assert_eq!(response.status, 200);
+            }
+        };
+        ask(4).await;
+        let seen = || [&a, &b, &c].map(|origin| (origin.seen().len(), origin.connections()));
+        assert_eq!(seen(), [(2, 1), (2, 1), (0, 0)]);
+        shared.set_endpoints(vec![endpoint(&c), endpoint(&a)], Instant::now());
+        upstream.reap();
+        eventually("its connection is closed", || {
+            (b_closed.load(Ordering::SeqCst) == 1).then_some(())
+        });
+        ask(4).await;
+        assert_eq!(seen(), [(4, 1), (2, 1), (2, 1)]);
+        shared.set_endpoints(Vec::new(), Instant::now());
+        let call = call("1", Observers::default());
+        assert!(upstream.attempt(&call, &Scope::new(&upstream)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_of_an_endpoint_stays_until_it_goes() {
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|host| endpoint(&format!("http://{host}")));
+        let shared =
+            upstream(vec![a.clone(), b.clone(), c.clone()], Some(ConfigDuration::from_secs(10)));
+        let place = |at: usize| shared.endpoints().borrow()[at].clone();
+        let (now, ill, gone) = (Instant::now(), place(1), place(2));
+        let fail = |endpoint| {
+            shared.record(endpoint, EndpointResult::Failed, Duration::ZERO, true, now).len()
+        };
+        assert_eq!(fail(&ill), 1, "it is ejected");
+        shared.set_endpoints(vec![d, b, a], now);
+        let standings = || -> Vec<_> {
+            let status = shared.status().into_iter();
+            status.map(|it| (it.url.to_string(), it.usage.unwrap())).collect()
+        };
+        let [(_, new), (url, ejected), (_, well)] = &standings()[..] else { panic!("others") };
+        assert_eq!((new.standing, well.standing), (EndpointStanding::In, EndpointStanding::In));
+        assert!(matches!(ejected.standing, EndpointStanding::Ejected(_)), "{ejected:?}");
+        assert_eq!((&**url, ejected.attempts, ejected.ejections), ("http://b", 1, 1));
+        assert_eq!((place(0).share(now), place(2).share(now)), (0.1, 1.0));
+        assert_eq!(fail(&gone), 0, "what was under way there changes nothing");
+
+        // It comes back as a new one.
+        shared.set_endpoints(vec![c], now);
+        assert_eq!(standings()[0].1.attempts, 0);
+        assert!(shared.let_return(now).1.is_none());
+        let events = shared.checked(&place(0), Err("no"), now);
+        assert_eq!(events, [], "one check is not enough");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_may_leave_more_than_half_out() {
+        let endpoints = ["a", "b", "c"].map(|host| endpoint(&format!("http://{host}")));
+        let [a, b, c] = endpoints;
+        let (shared, now) = (
+            upstream(vec![a.clone(), b.clone(), c.clone()], Some(ConfigDuration::from_secs(10))),
+            Instant::now(),
+        );
+        let ill = shared.endpoints().borrow()[0].clone();
+        shared.record(&ill, EndpointResult::Failed, Duration::ZERO, true, now);
+        assert!(!shared.is_used(&ill));
+        assert_eq!(shared.set_endpoints(vec![a.clone()], now).len(), 1);
+        assert!(shared.is_used(&ill));
+        assert_eq!(shared.set_endpoints(vec![a, b, c], now).len(), 1);
+        assert!(!shared.is_used(&ill));
+    }
+}
