@@ -76,7 +76,7 @@ pub(crate) struct RequestHandler {
     /// Of handshakes that fail.
     handshakes_failed: Seldom,
     /// Of those that have to wait.
-    handshakes_delayed: Seldom,
+    handshakes_full: Seldom,
     /// Of calls too many.
     turned_away: Seldom,
     /// Of connections that a limit has ended, by limit.
@@ -126,7 +126,7 @@ impl RequestHandler {
             claims: Seldom::default(),
             refusals: Seldom::default(),
             handshakes_failed: Seldom::default(),
-            handshakes_delayed: Seldom::default(),
+            handshakes_full: Seldom::default(),
             turned_away: Seldom::default(),
             ends: Default::default(),
             stream_ends: Default::default(),
@@ -314,9 +314,9 @@ impl RequestHandler {
         self.worker.observers().emit_for_policy(None, &event.into());
     }
 
-    /// Tells that a client has to wait with its handshake.
+    /// Tells that a handshake has to end for another.
     pub(crate) fn handshakes_full(&self, places: usize) {
-        let count = self.handshakes_delayed.count(clock::now());
+        let count = self.handshakes_full.count(clock::now());
         let event = ServerEvent::HandshakesFull { places, count };
         self.worker.observers().emit_for_policy(None, &event.into());
     }

@@ -13,6 +13,7 @@ mod connection;
 mod date;
 mod door;
 mod handshake;
+mod handshake_turns;
 mod hints;
 mod http2;
 mod idle;

@@ -4,6 +4,7 @@ mod failure;
 mod listener;
 mod pair;
 mod pem;
+mod places;
 mod provider;
 mod upstream;
 mod watch;

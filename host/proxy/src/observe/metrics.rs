@@ -474,10 +474,9 @@ impl Metrics {
             EventKind::Connection(
                 ConnectionEvent::Secured { .. } | ConnectionEvent::HandshakeFailed { .. },
             )
-            | EventKind::Certificate(_)
-            | EventKind::Server(ServerEvent::HandshakesFull { .. }) => {
-                return self.tls.counter(kind);
-            }
+            | EventKind::Certificate(_) => return self.tls.counter(kind),
+            // Who ended for it is a handshake that failed.
+            EventKind::Server(ServerEvent::HandshakesFull { .. }) => return None,
             EventKind::Server(ServerEvent::Full { .. }) => self.connections_delayed.clone(),
             EventKind::Server(ServerEvent::WorkerStalled { .. }) => self.worker_stalls.clone(),
             // The state shows who is back; nobody is asked after a loss.

@@ -1,9 +1,13 @@
 //! The handshake of a client's connection: bounded in time, and in how many there are at once.
 
-use fusebox_resilience::HandshakeFailure;
+use std::future::poll_fn;
+use std::task::Poll;
+
+use fusebox_resilience::{ConnectionLimit, HandshakeFailure};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
+use super::idle::WaitEnd;
 use super::secured::SecuredSocket;
 use super::shared::Shared;
 use super::socket::Socket;
@@ -36,28 +40,30 @@ pub(super) async fn open(
         shared.handler.fail_handshake(failure.reason, failure.words, hop);
         Opening::End
     };
-    let slow =
-        |words: &str| TlsFailure { reason: HandshakeFailure::Timeout, words: words.to_owned() };
-    // Who sends nothing takes no place from others.
-    let first = match timeout_at(end, socket.peek()).await {
-        Ok(Some(first)) => first,
-        // Somebody looks whether the port is open.
-        Ok(None) => return Opening::End,
-        Err(_) => return failed(slow("it sent nothing"), hop),
+    // Who sends nothing takes no place among the handshakes.
+    let first = match first_byte(&mut socket, shared, end).await {
+        Ok(first) => first,
+        Err(Silence::TooLong) => return failed(slow("it sent nothing"), hop),
+        Err(Silence::CrowdedOut) => {
+            shared.handler.end_connection(ConnectionLimit::MaxConnections, hop);
+            return Opening::End;
+        }
+        Err(Silence::Left) => return Opening::End,
     };
     if first != HANDSHAKE && first.is_ascii_uppercase() {
         return Opening::Plain(socket);
     }
-    let place = match tls.try_place() {
-        Some(place) => Ok(place),
-        None => {
-            shared.handler.handshakes_full(tls.max_handshakes);
-            timeout_at(end, tls.place()).await
-        }
+    let (mut place, is_full) = tls.places.take();
+    if is_full {
+        shared.handler.handshakes_full(tls.places.count());
+    }
+    let accepting = shared.turns.take(TlsAcceptor::from(tls.current()).accept(socket));
+    let accepted = tokio::select! {
+        biased;
+        accepted = timeout_at(end, accepting) => accepted,
+        () = place.lost() => return failed(crowded_out(), hop),
     };
-    let Ok(_place) = place else { return failed(slow("there was no place in time"), hop) };
-    let accepting = TlsAcceptor::from(tls.current()).accept(socket);
-    let stream = match timeout_at(end, accepting).await {
+    let stream = match accepted {
         Ok(Ok(stream)) => SecuredSocket::new(stream),
         Ok(Err(error)) => return failed(TlsFailure::of_handshake(&error), hop),
         Err(_) => return failed(slow("it took too long"), hop),
@@ -67,4 +73,45 @@ pub(super) async fn open(
     let shown = session.peer_certificates().and_then(|chain| chain.first());
     hop.secure(shown.and_then(ShownCertificate::of), tls.forwards_certificates);
     Opening::Secured(Box::new(stream))
+}
+
+/// Why nothing has come.
+enum Silence {
+    TooLong,
+    /// Another connection needs the place.
+    CrowdedOut,
+    /// Somebody looks whether the port is open, or the proxy is to end.
+    Left,
+}
+
+/// Waits for the first byte, as a connection that is idle.
+async fn first_byte(socket: &mut Socket, shared: &Shared, end: Instant) -> Result<u8, Silence> {
+    let idle = shared.idle.join();
+    let waited = poll_fn(|cx| {
+        if shared.shutdown.is_draining() {
+            return Poll::Ready(Silence::Left);
+        }
+        idle.poll_wait(cx).map(|end| match end {
+            WaitEnd::TooLong => Silence::TooLong,
+            WaitEnd::CrowdedOut => Silence::CrowdedOut,
+        })
+    });
+    tokio::select! {
+        biased;
+        first = timeout_at(end, socket.peek()) => match first {
+            Ok(Some(first)) => Ok(first),
+            Ok(None) => Err(Silence::Left),
+            Err(_) => Err(Silence::TooLong),
+        },
+        silence = waited => Err(silence),
+    }
+}
+
+fn slow(words: &str) -> TlsFailure {
+    TlsFailure { reason: HandshakeFailure::Timeout, words: words.to_owned() }
+}
+
+fn crowded_out() -> TlsFailure {
+    let words = "another needed its place".to_owned();
+    TlsFailure { reason: HandshakeFailure::CrowdedOut, words }
 }

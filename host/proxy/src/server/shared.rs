@@ -7,6 +7,7 @@ use fusebox_resilience::clock;
 use tokio::time::Instant;
 
 use super::date::Dates;
+use super::handshake_turns::HandshakeTurns;
 use super::idle::IdleQueue;
 use super::shutdown::Shutdown;
 use crate::config::ListenerConfig;
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) dates: Dates,
     /// `None`: clients do not speak TLS.
     pub(super) tls: Option<Arc<ListenerTls>>,
+    /// Of handshakes of TLS.
+    pub(super) turns: Rc<HandshakeTurns>,
 }
 
 impl Shared {

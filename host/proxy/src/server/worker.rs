@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::accepted::{Accepted, serve};
 use super::background::BackgroundTasks;
 use super::date::Dates;
+use super::handshake_turns::HandshakeTurns;
 use super::idle::{IdleQueue, LEAST_WAIT};
 use super::load::{CountedConnection, WorkerLoad};
 use super::pulse::BEAT;
@@ -198,7 +199,9 @@ fn work(
         upkeep.spawn_local(idle.clone().expire(limits.idle_timeout.0));
         let dates = Dates::default();
         let tls = shared.tls.clone();
-        let serving = Rc::new(Shared { handler, limits, shutdown, idle, dates, tls });
+        let turns = Rc::new(HandshakeTurns::default());
+        upkeep.spawn_local(turns.clone().give());
+        let serving = Rc::new(Shared { handler, limits, shutdown, idle, dates, tls, turns });
         loop {
             let (accepted, counted) = tokio::select! {
                 errand = errands.recv() => match errand {

@@ -14,10 +14,10 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::pair::{CertificatePair, CertificateStatus};
 use super::pem::PemFile;
+use super::places::HandshakePlaces;
 use super::provider::{provider, versions};
 use super::watch::{Rejected, Reloads, Replaced};
 use crate::config::{ClientAuth, ListenerTlsConfig, TlsVersion};
@@ -40,8 +40,7 @@ pub struct ListenerTls {
     loaded: Mutex<Loaded>,
     /// What handshakes use: made of what is loaded.
     current: RwLock<Arc<ServerConfig>>,
-    pub(crate) max_handshakes: usize,
-    places: Semaphore,
+    pub(crate) places: HandshakePlaces,
 }
 
 /// What is read from files.
@@ -104,8 +103,7 @@ impl ListenerTls {
             clients,
             loaded: Mutex::new(loaded),
             current: RwLock::new(current),
-            max_handshakes: config.max_handshakes,
-            places: Semaphore::new(config.max_handshakes),
+            places: HandshakePlaces::new(config.max_handshakes),
         })
     }
 
@@ -121,16 +119,6 @@ impl ListenerTls {
     /// What a handshake that begins now uses.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A place among the handshakes, if one is free.
-    pub(crate) fn try_place(&self) -> Option<SemaphorePermit<'_>> {
-        self.places.try_acquire().ok()
-    }
-
-    /// Waits for one.
-    pub(crate) async fn place(&self) -> SemaphorePermit<'_> {
-        self.places.acquire().await.expect("it is never closed")
     }
 
     /// The certificates in use, in the order of the file.

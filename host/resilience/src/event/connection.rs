@@ -65,6 +65,8 @@ pub enum HandshakeFailure {
     Left,
     /// It is too slow.
     Timeout,
+    /// It has lasted for longest, and another needs its place.
+    CrowdedOut,
     /// It has no certificate, and needs one.
     NoCertificate,
     /// Its certificate is not taken.
@@ -79,9 +81,10 @@ pub enum HandshakeFailure {
 
 impl HandshakeFailure {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Left,
         Self::Timeout,
+        Self::CrowdedOut,
         Self::NoCertificate,
         Self::Certificate,
         Self::Incompatible,
@@ -94,6 +97,7 @@ impl HandshakeFailure {
         match self {
             Self::Left => "left",
             Self::Timeout => "timeout",
+            Self::CrowdedOut => "crowded-out",
             Self::NoCertificate => "no-certificate",
             Self::Certificate => "certificate",
             Self::Incompatible => "incompatible",

@@ -13,12 +13,11 @@ pub enum ServerEvent {
         /// moment ago.
         count: Option<u64>,
     },
-    /// All places for handshakes of TLS are taken: a client has to wait.
+    /// All places for handshakes of TLS are taken: the one that has lasted for longest ends.
     HandshakesFull {
         /// How many places there are.
         places: usize,
-        /// How many clients had to wait since that was last to be told; `None` if that was a
-        /// moment ago.
+        /// How many had to end since that was last to be told; `None` if that was a moment ago.
         count: Option<u64>,
     },
     /// A worker is blocked: it gets no more connections, and the process ends if it stays so.

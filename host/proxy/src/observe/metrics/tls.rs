@@ -1,8 +1,6 @@
 //! Handshakes of TLS, and the files of certificates.
 
-use fusebox_resilience::{
-    CertificateEvent, ConnectionEvent, EventKind, HandshakeFailure, ServerEvent,
-};
+use fusebox_resilience::{CertificateEvent, ConnectionEvent, EventKind, HandshakeFailure};
 use prometheus_client::metrics::counter::Counter;
 
 use super::family::{Counters, Families, Labels, of};
@@ -14,7 +12,6 @@ const VERSIONS: [&str; 2] = ["1.2", "1.3"];
 pub(super) struct TlsCounters {
     handshakes: Counters<2>,
     failed: Counters<1>,
-    delayed: Counter,
     certificates: Counters<2>,
 }
 
@@ -24,11 +21,6 @@ impl TlsCounters {
             handshakes: new.counters("tls_handshakes", "Handshakes of TLS that ended well"),
             failed: new
                 .counters("tls_handshakes_failed", "Handshakes of TLS that failed, by the reason"),
-            delayed: new.register(
-                "tls_handshakes_delayed",
-                "Clients that had to wait until another's handshake of TLS ended",
-                Counter::default(),
-            ),
             certificates: new.counters(
                 "certificate_loads",
                 "Times that a changed file of certificates was read, and taken or rejected",
@@ -64,7 +56,6 @@ impl TlsCounters {
             EventKind::Connection(ConnectionEvent::HandshakeFailed { reason, .. }) => {
                 of(&self.failed, [("reason", reason.name().into())])
             }
-            EventKind::Server(ServerEvent::HandshakesFull { .. }) => self.delayed.clone(),
             EventKind::Certificate(CertificateEvent::Replaced { file, .. }) => {
                 of(&self.certificates, load(file, "replaced"))
             }

@@ -1,10 +1,9 @@
 //! Handshakes: versions, resumption, and those that fail.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use fusebox_dev::{Origin, Wire, eventually, get, ok};
+use fusebox_dev::{Origin, eventually, get, ok};
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::version::{TLS12, TLS13};
@@ -151,27 +150,64 @@ fn who_only_looks_whether_the_port_is_open_is_no_failure() {
 }
 
 #[test]
-fn handshakes_have_places_and_who_sends_nothing_takes_none() {
+fn who_begins_a_handshake_and_does_not_go_on_keeps_nobody_waiting() {
     let origin = Origin::answering([ok("")]);
-    let site = SecuredProxy::before(&origin, "max_handshakes = 1\n");
-    let silent = [(); 3].map(|()| site.proxy.connect());
-    assert_eq!(site.connect().ask(get("/", "1")).status(), 200);
-    let halves = [(); 2].map(|()| {
+    let site = SecuredProxy::before(&origin, "max_handshakes = 2\n");
+    let half = || {
         let mut half = site.proxy.connect();
         half.send(HALF);
         half
-    });
+    };
+    let mut halves: Vec<_> = (0..8).map(|_| half()).collect();
+    site.proxy.counts(&[(&failed("crowded-out"), 6.0)]);
+    for _ in 0..8 {
+        assert_eq!(site.connect().ask(get("/", "1")).status(), 200);
+    }
+    // The first needed the place of one of the two that were left.
+    site.proxy.counts(&[(&failed("crowded-out"), 7.0)]);
+    let line = site.proxy.line("TLS handshake failed: another needed its place");
+    assert_eq!((&line["reason"], &line["count"]), (&"crowded-out".into(), &1.into()));
     let line = site.proxy.line("all places for TLS handshakes are taken");
-    assert_eq!((&line["max_handshakes"], &line["count"]), (&1.into(), &1.into()));
-    let (address, client) = (site.proxy.address(), site.client());
-    let waiting = thread::spawn(move || {
-        let wire = Wire::connect(address).expect("it listens");
-        let mut wire = wire.securing(&client, "b.example").expect("a handshake");
-        wire.ask(get("/", "2")).status()
-    });
-    site.proxy.counts(&[("fusebox_tls_handshakes_delayed_total", 2.0)]);
-    assert!(!waiting.is_finished());
-    drop(halves);
-    assert_eq!(waiting.join().expect("an answer"), 200);
+    assert_eq!((&line["max_handshakes"], &line["count"]), (&2.into(), &1.into()));
+    // The youngest still has its place.
+    halves.pop().expect("a half").stays_silent(Duration::from_millis(20));
+    for mut half in halves {
+        half.rest();
+    }
+}
+
+#[test]
+fn who_sends_nothing_takes_no_place_among_the_handshakes() {
+    let origin = Origin::answering([ok("")]);
+    let site = SecuredProxy::before(&origin, "max_handshakes = 1\n");
+    let mut silent = [(); 3].map(|()| site.proxy.connect());
+    assert_eq!(site.connect().ask(get("/", "1")).status(), 200);
+    for silent in &mut silent {
+        silent.stays_silent(Duration::from_millis(20));
+    }
+    site.proxy.counts(&[(&failed("crowded-out"), 0.0)]);
+}
+
+#[test]
+fn who_sends_nothing_gives_its_place_up_when_connections_are_full() {
+    let origin = Origin::answering([ok("")]);
+    let site = SecuredProxy::before(&origin, "[listener]\nmax_connections = 3\n");
+    let silent = [(); 3].map(|()| site.proxy.connect());
+    site.proxy.counts(&[("fusebox_connections", 3.0)]);
+    assert_eq!(site.connect().ask(get("/", "1")).status(), 200);
+    let ended = "fusebox_connections_ended_total{limit=\"max_connections\"}";
+    site.proxy.counts(&[(ended, 1.0), (&failed("timeout"), 0.0)]);
     drop(silent);
+}
+
+#[test]
+fn who_sends_nothing_does_not_delay_the_end() {
+    let origin = Origin::answering([ok("")]);
+    let site = SecuredProxy::before(&origin, "");
+    let mut silent = site.proxy.connect();
+    site.proxy.counts(&[("fusebox_connections", 1.0)]);
+    let start = Instant::now();
+    site.proxy.signal("TERM");
+    silent.rest();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
