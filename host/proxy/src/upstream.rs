@@ -27,6 +27,7 @@ mod flight;
 mod health;
 mod http1;
 mod http2;
+mod life;
 mod load;
 mod message;
 mod pool;

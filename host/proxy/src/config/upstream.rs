@@ -46,6 +46,11 @@ table! {
         pub body_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(60), SHORTEST),
         /// The number of unused connections per worker. 0: every request makes a connection.
         pub max_idle: usize = at_most(1024, 1_000_000),
+        /// How old a connection may become: after that it gets no more requests, at most a tenth
+        /// earlier. Default: no limit.
+        pub max_age: Option<ConfigDuration> = optional_at_least(SHORTEST),
+        /// The number of requests on a connection. Default: no limit.
+        pub max_requests: Option<u64> = optional_at_least(1),
         /// The largest response head.
         pub max_header: ConfigSize = within(ConfigSize::kib(64), HEAD),
         /// How endpoints are asked whose URL begins with `https`. Default: their certificates have

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::task::{JoinHandle, spawn_local};
 
+use super::life::ConnectionLife;
 use super::message::Message;
 use super::stream::{StreamReader, StreamWriter};
 use crate::sending::SendError;
@@ -15,12 +16,20 @@ use crate::tunnel::TunnelSide;
 
 /// A connection. Dropping it closes it, even if a task still writes to it.
 pub(super) struct UpstreamConnection {
-    /// The endpoint's address.
-    pub(super) address: SocketAddr,
     reader: StreamReader,
     pub(super) writing: Writing,
     /// Bytes that were read and not yet used.
     pub(super) buffer: BytesMut,
+    /// In a box: connections are moved about, and this is hardly asked for.
+    terms: Box<ConnectionTerms>,
+}
+
+/// What stays the same of a connection.
+struct ConnectionTerms {
+    /// The endpoint's address.
+    address: SocketAddr,
+    /// `None`: it has no end of its own.
+    life: Option<ConnectionLife>,
 }
 
 /// The state of the write half.
@@ -45,8 +54,31 @@ impl Drop for UploadTask {
 }
 
 impl UpstreamConnection {
-    pub(super) fn new((reader, writer): (StreamReader, StreamWriter), address: SocketAddr) -> Self {
-        Self { address, reader, writing: Writing::Free(writer), buffer: BytesMut::new() }
+    /// `life`: for so long.
+    pub(super) fn new(
+        (reader, writer): (StreamReader, StreamWriter),
+        address: SocketAddr,
+        life: Option<ConnectionLife>,
+    ) -> Self {
+        let (writing, buffer) = (Writing::Free(writer), BytesMut::new());
+        Self { reader, writing, buffer, terms: Box::new(ConnectionTerms { address, life }) }
+    }
+
+    /// The endpoint's address.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.terms.address
+    }
+
+    /// It has served a request.
+    pub(super) fn spend(&self) {
+        if let Some(life) = &self.terms.life {
+            life.spend();
+        }
+    }
+
+    /// Whether it gets no more requests.
+    pub(super) fn is_over(&self) -> bool {
+        self.terms.life.as_ref().is_some_and(ConnectionLife::is_over)
     }
 
     /// Reads up to `most` bytes into the buffer; 0 is the end of the stream.

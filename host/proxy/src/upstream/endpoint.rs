@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Scope, SentAgainCause, clock,
+    Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Random, Scope, SentAgainCause, clock,
 };
 use http::{HeaderName, HeaderValue};
 use tokio::time::timeout_at;
@@ -14,6 +14,7 @@ use super::dial::dial;
 use super::fields::Fields;
 use super::http1::talk;
 use super::http2::Http2;
+use super::life::ConnectionLife;
 use super::message::Message;
 use super::pool::{Lease, Pool};
 use super::secured::secure;
@@ -38,6 +39,7 @@ pub(super) struct Endpoint {
     /// If that is what is spoken. In a box: most have none.
     http2: Option<Box<Http2>>,
     buffers: Rc<Buffers>,
+    random: Random,
 }
 
 impl Endpoint {
@@ -59,6 +61,7 @@ impl Endpoint {
             shared,
             pool: pool.into(),
             buffers: buffers.clone(),
+            random: Random::with_seed(fastrand::u64(..)),
         }
     }
 
@@ -111,8 +114,7 @@ impl Endpoint {
             }
             let mut message = self.message(call, attempt, scope);
             if let Some(connection) = self.pool.take() {
-                attempt.reaches(connection.address);
-                let lease = Lease::kept(connection, &self.pool);
+                let lease = self.kept(connection, attempt);
                 let hold = call.request().is_idempotent().then(|| call.body().hold());
                 if let Some(outcome) = talk(lease, &mut message, call, &self.config.settings).await
                 {
@@ -136,6 +138,11 @@ impl Endpoint {
         }
     }
 
+    fn kept(&self, connection: UpstreamConnection, attempt: &Attempt<'_>) -> Lease {
+        attempt.reaches(connection.address());
+        Lease::kept(connection, &self.pool)
+    }
+
     async fn connect(&self, attempt: &Attempt<'_>) -> Result<UpstreamConnection, Error> {
         let limit = self.config.settings.connect_timeout.0;
         let end = clock::now() + limit;
@@ -151,7 +158,8 @@ impl Endpoint {
                 }
             },
         };
-        Ok(UpstreamConnection::new(halves, address))
+        let life = ConnectionLife::begin(&self.config.settings, self.random.fraction());
+        Ok(UpstreamConnection::new(halves, address, life))
     }
 
     fn message(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Message {

@@ -3,8 +3,9 @@
 //! A worker has one connection to an endpoint until its streams are full, and then another. Each
 //! connection has a task that reads and writes for all its streams (`connection.rs`); an exchange
 //! talks to that task. Dropping an exchange resets its stream with CANCEL; the connection goes on.
-//! A connection ends when it has been unused for `idle_timeout`, when the upstream says GOAWAY and
-//! its last stream has ended, and when it is silent although it is asked (`keep_alive.rs`).
+//! A connection ends when it has been unused for `idle_timeout`; when its last stream has ended
+//! after the upstream said GOAWAY, or after the end of its life (`life.rs`); and when it is silent
+//! although it is asked (`keep_alive.rs`).
 //!
 //! Memory is bounded on both sides: no more of a request's body is taken from its client than the
 //! upstream gives a window for, and the upstream gets a window only for what the client has taken.
@@ -50,7 +51,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    Attempt, AttemptEvent, BodyHold, Call, EndpointEvent, Error, ErrorKind, Outcome, Reporter,
+    Attempt, AttemptEvent, BodyHold, Call, EndpointEvent, Error, ErrorKind, Outcome, Random,
+    Reporter,
 };
 use futures_util::future::LocalBoxFuture;
 use http_body::Body as _;
@@ -58,6 +60,7 @@ use tokio::time::timeout;
 
 use super::dial::{Dialler, dial};
 use super::fields::Fields;
+use super::life::ConnectionLife;
 use super::secured::secure;
 use super::shared::SharedUpstream;
 use super::shared_endpoint::SharedEndpoint;
@@ -77,6 +80,7 @@ pub(super) struct Http2 {
     pool: Rc<Http2Pool>,
     /// The address that is reached for by the connection that is made.
     reaching: Rc<Cell<Option<SocketAddr>>>,
+    random: Random,
 }
 
 impl Http2 {
@@ -89,6 +93,7 @@ impl Http2 {
             tls: upstream.tls_of(&endpoint).cloned(),
             endpoint,
             reaching: Rc::default(),
+            random: Random::with_seed(fastrand::u64(..)),
         }
     }
 
@@ -175,17 +180,19 @@ impl Http2 {
         let dialler = SharedDial { reaching: self.reaching.clone(), reporter: reporter.clone() };
         let (config, endpoint) = (self.config.clone(), self.endpoint.clone());
         let tls = self.tls.clone();
+        let chance = self.random.fraction();
         Box::pin(async move {
             let (settings, url) = (&config.settings, &endpoint.config.url);
             let limit = settings.connect_timeout.0;
             let made = timeout(limit, async {
                 let named = (config.label(), url);
                 let (stream, address) = dial(named, &endpoint.addresses, limit, &dialler).await?;
+                let life = ConnectionLife::begin(settings, chance);
                 match tls {
-                    None => SharedConnection::begin(stream, address, settings).await,
+                    None => SharedConnection::begin(stream, address, settings, life).await,
                     Some(tls) => {
                         let stream = secure(stream, &tls, &url.host).await?;
-                        SharedConnection::begin(stream, address, settings).await
+                        SharedConnection::begin(stream, address, settings, life).await
                     }
                 }
             });

@@ -46,7 +46,7 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            if connection.is_alive() {
+            if !connection.is_over() && connection.is_alive() {
                 return Some(connection);
             }
         }
@@ -55,8 +55,8 @@ impl Pool {
 
     pub(super) fn reap(&self) {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| {
-            idle.connection.looks_alive() && idle.since.elapsed() < self.idle_timeout
+        idle.retain(|IdleConnection { connection, since }| {
+            !connection.is_over() && connection.looks_alive() && since.elapsed() < self.idle_timeout
         });
         let room = 2 * idle.len();
         idle.shrink_to(room);
@@ -69,6 +69,10 @@ impl Pool {
     }
 
     fn put(&self, connection: UpstreamConnection) {
+        connection.spend();
+        if connection.is_over() {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.max_idle.get() {
             idle.push(IdleConnection { connection, since: clock::now() });
@@ -180,7 +184,7 @@ mod tests {
         for sends in ["", "HTTP/1.1 200 OK\r\n"] {
             let connection = TcpStream::connect(address).await.unwrap();
             let (mut upstream, _) = listener.accept().unwrap();
-            pool.put(UpstreamConnection::new(stream::plain(connection), address));
+            pool.put(UpstreamConnection::new(stream::plain(connection), address, None));
             // Nothing is awaited from here on, so the runtime asks for no news.
             upstream.write_all(sends.as_bytes()).unwrap();
             assert_eq!(pool.take().is_some(), sends.is_empty(), "{sends}");

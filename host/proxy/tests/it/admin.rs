@@ -125,6 +125,8 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "idle_timeout": "1m",
                     "body_timeout": "1m",
                     "max_idle": 1024,
+                    "max_age": null,
+                    "max_requests": null,
                     "max_header": "64KiB",
                     "tls": null,
                 },

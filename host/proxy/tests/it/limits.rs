@@ -81,7 +81,7 @@ const CLASS: &[(&str, &str)] = &[
     ("-1", "expected one of very-low, low, medium, high, very-high, or 0 to 4, found `-1`"),
 ];
 
-const UPSTREAM: [Key; 12] = [
+const UPSTREAM: [Key; 14] = [
     key(
         "protocol",
         &[("'http3'", "unknown value `http3`; expected one of auto, http1, http2")],
@@ -112,14 +112,16 @@ const UPSTREAM: [Key; 12] = [
         ],
         &["0", "1000000"],
     ),
+    time("max_age"),
+    key("max_requests", &[("0", "must be at least 1, is 0")], &["1", "1000000"]),
     HEAD,
     // What is in it has tests of its own.
     key("tls", &[("5", "expected a table, found `5`")], &[]),
 ];
 
 /// One with a name has policies, too, and may have several endpoints.
-const NAMED_UPSTREAM: [Key; 16] = {
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = UPSTREAM;
+const NAMED_UPSTREAM: [Key; 18] = {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = UPSTREAM;
     let policies = key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]);
     let balance = key(
         "balance",
@@ -138,7 +140,7 @@ const NAMED_UPSTREAM: [Key; 16] = {
         &["'least-request'", "'round-robin'", "{ hash = { client = true } }"],
     );
     let health = key("health", &[("5", "expected a table, found `5`")], &["{}"]);
-    [a, b, c, d, e, f, g, h, i, j, k, l, policies, balance, time("slow_start"), health]
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, policies, balance, time("slow_start"), health]
 };
 
 const HEALTH: &[Key] = &[

@@ -13,6 +13,7 @@ mod deadlines;
 mod delays_and_keys;
 mod departures;
 mod documents;
+mod endpoint_limits;
 mod endpoints;
 mod errors;
 mod forwarding;

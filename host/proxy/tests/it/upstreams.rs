@@ -158,7 +158,7 @@ fn what_is_declared_wrong_is_said_once_and_where() {
              policies, balance, slow_start, health, protocol, host, envoy_attempt_count, \
              forward_deadline, \
              deadline_margin, connect_timeout, response_timeout, idle_timeout, body_timeout, \
-             max_idle, max_header, tls",
+             max_idle, max_age, max_requests, max_header, tls",
         ),
     ] {
         let text = format!("[upstreams.b]\n{text}\n[[routes]]\nupstream = 'b'\n");

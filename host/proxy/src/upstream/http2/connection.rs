@@ -21,6 +21,7 @@ use super::end::StreamEnd;
 use super::keep_alive::KeepAlive;
 use super::watched::{Watch, Watched};
 use crate::config::UpstreamSettings;
+use crate::upstream::life::ConnectionLife;
 
 /// Streams at once on a connection, whatever the upstream allows: what comes on all of them goes
 /// through one socket.
@@ -53,6 +54,8 @@ pub(super) struct SharedConnection {
     unused_since: Cell<Instant>,
     /// What ended it, once that is known.
     end: RefCell<Option<StreamEnd>>,
+    /// `None`: it has no end of its own.
+    life: Option<ConnectionLife>,
 }
 
 impl SharedConnection {
@@ -65,6 +68,7 @@ impl SharedConnection {
         stream: S,
         address: SocketAddr,
         settings: &UpstreamSettings,
+        life: Option<ConnectionLife>,
     ) -> Result<Rc<Self>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -102,6 +106,7 @@ impl SharedConnection {
             has_answered: Cell::new(false),
             unused_since: Cell::new(clock::now()),
             end: RefCell::default(),
+            life,
         });
         spawn_local(begun.clone().drive(connection, keep_alive));
         Ok(begun)
@@ -152,7 +157,12 @@ impl SharedConnection {
     /// Whether it takes one more stream now.
     pub(super) fn has_room(&self) -> bool {
         let of_upstream = self.sender.borrow().as_ref().map(SendRequest::current_max_send_streams);
-        of_upstream.is_some_and(|most| self.streams.get() < most.min(STREAMS))
+        of_upstream.is_some_and(|most| self.streams.get() < most.min(STREAMS)) && !self.is_over()
+    }
+
+    /// Whether it should get no more streams.
+    pub(super) fn is_over(&self) -> bool {
+        self.life.as_ref().is_some_and(ConnectionLife::is_over)
     }
 
     /// Whether it has no streams, for so long.
@@ -211,6 +221,7 @@ impl StreamPlace {
     /// A place on a connection that has room.
     pub(super) fn take(connection: Rc<SharedConnection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
+        connection.life.iter().for_each(ConnectionLife::spend);
         Self { connection }
     }
 
@@ -243,7 +254,7 @@ impl Drop for StreamPlace {
         let connection = &self.connection;
         connection.streams.set(connection.streams.get() - 1);
         connection.unused_since.set(clock::now());
-        if connection.streams.get() == 0 && !connection.keeps_unused {
+        if connection.streams.get() == 0 && (!connection.keeps_unused || connection.is_over()) {
             connection.retire();
         }
     }

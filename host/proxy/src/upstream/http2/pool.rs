@@ -65,7 +65,7 @@ impl Http2Pool {
                 return Ok(StreamPlace::take(made));
             }
             // Others may have been faster, which is no reason to give up.
-            if !made.is_open() || made.is_unused_for(Duration::ZERO) {
+            if !made.is_over() && (!made.is_open() || made.is_unused_for(Duration::ZERO)) {
                 return Err(Error::new(ErrorKind::ConnectionRefused)
                     .with_source("no streams allowed on a new connection"));
             }
@@ -95,7 +95,9 @@ impl Http2Pool {
     }
 
     fn is_usable(&self, connection: &SharedConnection) -> bool {
-        let is_usable = connection.is_open() && !connection.is_unused_for(self.idle_timeout);
+        let is_usable = connection.is_open()
+            && !connection.is_over()
+            && !connection.is_unused_for(self.idle_timeout);
         if !is_usable {
             connection.retire();
         }

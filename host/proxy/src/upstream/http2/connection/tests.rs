@@ -37,7 +37,7 @@ async fn connection(answers: bool) -> (Rc<SharedConnection>, Rc<RefCell<Vec<Inst
     spawn_local(greet(theirs, answers, pings.clone()));
     let address = (Ipv4Addr::LOCALHOST, 1).into();
     let settings = UpstreamConfig::new(EndpointUrl::parse("http://b").unwrap()).settings;
-    (SharedConnection::begin(ours, address, &settings).await.unwrap(), pings)
+    (SharedConnection::begin(ours, address, &settings, None).await.unwrap(), pings)
 }
 
 async fn ask(connection: Rc<SharedConnection>) -> Result<(), h2::Error> {
