@@ -3,11 +3,18 @@
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 # In the order in which they are declared.
 CASES: list[tuple[str, Callable]] = []
 
-# A case that takes longer hangs.
+# A program for each client that is none of Python's, and for some servers.
+PROGRAMS = Path(__file__).parent / "programs"
+
+# Where `install.sh` puts what is not Debian's.
+INSTALLED = Path(__file__).parents[2] / "target" / "clients"
+
+# A client that takes longer hangs.
 LIMIT = 60
 
 # No proxy of the environment may stand between the clients and fusebox.

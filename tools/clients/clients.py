@@ -1,7 +1,6 @@
-#!/usr/bin/python3 -B
 """Real clients against fusebox in front of real servers: one line for each case.
 
-Usage: clients.py PROGRAM [NAME…]
+Usage: target/clients/venv/bin/python -B tools/clients/clients.py PROGRAM [NAME…]
 
 The program is fusebox. With names, only cases in whose line one of them is. Ends with 1 if a case
 fails. What a case needs is said in `case.py`, what it works with in `servers.py`.
@@ -13,8 +12,20 @@ import time
 import traceback
 
 import cases  # noqa: F401
-from case import CASES, Missing
+from case import CASES, LIMIT, Missing
 from servers import Site
+
+
+def hangs(*_) -> None:
+    """Ends a case that no limit of its own has ended."""
+    raise AssertionError(f"it hangs: not done after {3 * LIMIT} s")
+
+
+def place(error: Exception) -> str:
+    """Where a case was when it failed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in reversed(frames) if "/cases/" in frame.filename), frames[-1])
+    return f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
 
 
 def main() -> int:
@@ -23,9 +34,11 @@ def main() -> int:
               if not names or any(part in name for part in names)]
     failed = 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGALRM, hangs)
     with Site(program) as site:
         for name, function in chosen:
             begin = time.monotonic()
+            signal.alarm(3 * LIMIT)
             try:
                 function(site)
                 result = "ok"
@@ -34,9 +47,10 @@ def main() -> int:
             except Exception as error:  # pylint: disable=broad-except
                 failed += 1
                 result = "FAILED"
-                reason = str(error) or "".join(traceback.format_exception(error)[-2:])
+                reason = f"{error} ({place(error)})"
                 if not isinstance(error, AssertionError):
                     reason = "".join(traceback.format_exception(error))
+            signal.alarm(0)
             print(f"{name}: {result} ({time.monotonic() - begin:.1f} s)", flush=True)
             if result == "FAILED":
                 print("    " + reason.replace("\n", "\n    "), flush=True)

@@ -5,19 +5,16 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
 from case import ENVIRONMENT, run
 from chat import Chat
 from origin import Origin
-
-# The programs of servers are not in everybody's PATH.
-PATH = f"{os.environ['PATH']}:/usr/sbin"
+from wait import connects, until
+from web import start_apache, start_nginx
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -60,61 +57,32 @@ upstream = "http://127.0.0.1:{origin}"
 policies = ["retry"]
 """
 
-# The same over TLS: in front of the other one, which keeps the log.
-SECURED = """
+# In front of the other one, which keeps the log: over TLS, and one that asks it over HTTP/2.
+IN_FRONT = """
 listen = "127.0.0.1:0"
 listener.max_body = "100MiB"
 admin.listen = "127.0.0.1:0"
-
-[listener.tls]
-certificates = [{{ cert = "localhost.pem", key = "localhost.key" }}]
+{tls}
 
 [[routes]]
-upstream = "http://127.0.0.1:{fusebox}"
+upstream = {{ url = "http://127.0.0.1:{fusebox}", protocol = "{protocol}" }}
 """
 
-NGINX = """
-daemon off;
-pid {root}/nginx.pid;
-error_log {root}/nginx.log;
-worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000;
-    client_body_temp_path {root}/nginx-1;
-    proxy_temp_path {root}/nginx-2;
-    fastcgi_temp_path {root}/nginx-3;
-    uwsgi_temp_path {root}/nginx-4;
-    scgi_temp_path {root}/nginx-5;
-    server {{ listen 127.0.0.1:{port} backlog=1024; root {root}; }}
-}}
-"""
+TLS = 'listener.tls.certificates = [{ cert = "localhost.pem", key = "localhost.key" }]'
 
+# Of git and of the WebDAV test suite.
 APACHE = """
-ServerRoot {root}
-ServerName 127.0.0.1
-Listen 127.0.0.1:{port}
-PidFile {root}/apache.pid
-ErrorLog {root}/apache.log
-User {user}
-Group #{group}
-{modules}
-ScriptSock {root}/cgi.sock
-DAVLockDB {root}/locks/dav
+ScriptSock @ROOT/cgi.sock
+DAVLockDB @ROOT/locks/dav
 AcceptPathInfo on
-Alias /dav {root}/dav
-<Directory {root}/dav>
+Alias /dav @ROOT/dav
+<Directory @ROOT/dav>
     Dav on
 </Directory>
-SetEnv GIT_PROJECT_ROOT {root}/repositories
+SetEnv GIT_PROJECT_ROOT @ROOT/repositories
 SetEnv GIT_HTTP_EXPORT_ALL 1
 ScriptAlias /git {backend}
 """
-
-MODULE = "LoadModule {0}_module /usr/lib/apache2/modules/mod_{0}.so\n"
-
-APACHE_MODULES = ["mpm_event", "authz_core", "alias", "env", "cgid", "dav", "dav_fs"]
 
 
 class Site:
@@ -126,7 +94,7 @@ class Site:
         self.root.chmod(0o755)
         self.processes: list[subprocess.Popen] = []
         self.origin, self.chat = Origin(), Chat()
-        self.nginx, self.apache = free_port(), free_port()
+        self.apache_user = owner()
         self.fusebox = fusebox
 
     def __enter__(self):
@@ -134,7 +102,7 @@ class Site:
             self._start_nginx()
             self._start_apache()
             self._start_fusebox()
-            self._start_secured()
+            self._start_in_front()
         except BaseException:
             self.__exit__()
             raise
@@ -158,10 +126,19 @@ class Site:
         """Of fusebox that speaks TLS, with a certificate that is `site.authority`."""
         return f"https://localhost:{self.secured_port}{path}"
 
+    def over_http2(self, path: str) -> str:
+        """Of fusebox that asks its upstream over HTTP/2: the other one."""
+        return f"http://127.0.0.1:{self.over_http2_port}{path}"
+
+    def ways(self) -> list[str]:
+        """URLs of all three, which differ in what is spoken before and behind fusebox."""
+        return [self.url(""), self.over_http2(""), self.secured("")]
+
     def log(self, name: str = "fusebox") -> list[dict]:
-        """fusebox's lines so far."""
+        """fusebox's lines so far, without its warnings of the configuration."""
         text = (self.root / f"{name}.log").read_text("utf-8")
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in text.splitlines(keepends=True)
+                if line.startswith("{") and line.endswith("\n")]
 
     def access(self) -> list[dict]:
         """Of those the access lines."""
@@ -179,56 +156,70 @@ class Site:
         """A file of a client's."""
         return self.root / name
 
-    def start(self, *command, stdout=subprocess.DEVNULL) -> None:
+    def start(self, *command, stdout=subprocess.DEVNULL, env=None) -> subprocess.Popen:
         """Starts a server, which ends with the site."""
         process = subprocess.Popen([str(part) for part in command], stdout=stdout,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                   env=ENVIRONMENT)
+                                   env=env or ENVIRONMENT)
         self.processes.append(process)
+        return process
+
+    def serve(self, name: str, port: int, *command, env=None) -> subprocess.Popen:
+        """The same, once it listens on this port."""
+        said = self.path(f"{name}.out")
+        with open(said, "wb") as out:
+            process = self.start(*command, stdout=out, env=env)
+
+        def listens() -> bool:
+            if process.poll() is not None:
+                told = said.read_text("utf-8", "replace")
+                raise AssertionError(f"{name} has ended with {process.poll()}: {told[-1500:]}")
+            return connects(port)
+        until(f"{name} listens", listens)
+        return process
 
     def _start_nginx(self) -> None:
         files = self.root / "files"
         files.mkdir()
         (files / "hello").write_bytes(b"hello\n")
         (files / "large").write_bytes(os.urandom(1 << 20) * 8)
-        config = self.root / "nginx.conf"
-        config.write_text(NGINX.format(root=self.root, port=self.nginx))
-        self.start(program("nginx"), "-e", self.root / "nginx.log", "-c", config)
-        wait_for("nginx", self.nginx)
+        self.nginx = start_nginx(self, "nginx", """
+            keepalive_requests 1000000;
+            server { listen 127.0.0.1:@PORT backlog=1024; root @ROOT; }
+        """)
 
     def _start_apache(self) -> None:
-        user = pwd.getpwnam("www-data") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         for name in ("dav", "locks", "repositories"):
             (self.root / name).mkdir()
-            os.chown(self.root / name, user.pw_uid, user.pw_gid)
-        config = self.root / "apache.conf"
-        modules = "".join(map(MODULE.format, APACHE_MODULES))
+            os.chown(self.root / name, self.apache_user.pw_uid, self.apache_user.pw_gid)
         backend = Path(run("git", "--exec-path").stdout.decode().strip()) / "git-http-backend"
-        config.write_text(APACHE.format(root=self.root, port=self.apache, user=user.pw_name,
-                                        group=user.pw_gid, modules=modules, backend=backend))
-        self.apache_user = user
-        self.start(program("apache2"), "-d", self.root, "-f", config, "-DFOREGROUND")
-        wait_for("apache2", self.apache)
+        self.apache = start_apache(self, "apache", ["alias", "env", "cgid", "dav", "dav_fs"],
+                                   APACHE.format(backend=backend))
 
     def _start_fusebox(self) -> None:
-        listening = self._start("fusebox", FUSEBOX.format(
+        listening = self.start_fusebox("fusebox", FUSEBOX.format(
             nginx=self.nginx, apache=self.apache, chat=self.chat.port, origin=self.origin.port))
-        self.port, self.admin = int(listening["listen"].rpartition(":")[2]), listening["admin"]
+        self.port, self.admin = port_of(listening), listening["admin"]
 
-    def _start_secured(self) -> None:
+    def _start_in_front(self) -> None:
         self.authority = self.root / "localhost.pem"
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
             "-nodes", "-days", "1000", "-subj", "/CN=localhost",
             "-addext", "subjectAltName=DNS:localhost",
             "-keyout", self.root / "localhost.key", "-out", self.authority)
-        listening = self._start("secured", SECURED.format(fusebox=self.port))
-        self.secured_port = int(listening["listen"].rpartition(":")[2])
+        def start(name: str, tls: str, protocol: str) -> int:
+            config = IN_FRONT.format(tls=tls, fusebox=self.port, protocol=protocol)
+            return port_of(self.start_fusebox(name, config))
+        self.secured_port = start("secured", TLS, "http1")
+        self.over_http2_port = start("over-http2", "", "http2")
 
-    def _start(self, name: str, configuration: str) -> dict:
+    def start_fusebox(self, name: str, configuration: str, environment=()) -> dict:
+        """Starts another one, and returns the line that says where it listens."""
         config = self.root / f"{name}.toml"
         config.write_text(configuration)
         with open(self.root / f"{name}.log", "wb") as log:
-            self.start(self.fusebox, "run", config, stdout=log)
+            self.start(self.fusebox, "run", config, stdout=log,
+                       env={**ENVIRONMENT, **dict(environment)})
         return until("fusebox listens", lambda: self._listening(name))
 
     def _listening(self, name: str) -> dict | None:
@@ -238,30 +229,11 @@ class Site:
         return next((line for line in self.log(name) if line["msg"] == "listening"), None)
 
 
-def program(name: str) -> str:
-    """Where a server's program is."""
-    return shutil.which(name, path=PATH) or name
+def owner() -> pwd.struct_passwd:
+    """Whom apache2 runs as, which does not run as root."""
+    return pwd.getpwnam("www-data") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def wait_for(name: str, port: int) -> None:
-    """Until somebody listens."""
-    def connects():
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
-    until(f"{name} listens", connects)
-
-
-def until(what: str, condition, limit: float = 10):
-    """Waits for a condition, and returns what it came to."""
-    end = time.monotonic() + limit
-    while not (found := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {limit} s: {what}")
-        time.sleep(0.02)
-    return found
+def port_of(listening: dict) -> int:
+    """Where fusebox listens, by its line."""
+    return int(listening["listen"].rpartition(":")[2])

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 from case import ENVIRONMENT, case, equal, holds
-from servers import until
+from wait import until
 
 
 @case("chromium: a page with 30 assets, events, a form and an upload")

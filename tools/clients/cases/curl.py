@@ -214,6 +214,26 @@ def _(site):
     holds(site.origin.gone.wait(5))
 
 
+@case("curl: each protocol before fusebox with each behind it")
+def _(site):
+    file = upload(site, 5_000_000)
+    for url in site.ways():
+        for version in ("--http1.1", "--http2", "--http2-prior-knowledge"):
+            def ask(path, *arguments, version=version, url=url) -> bytes:
+                return curl(version, "--cacert", site.authority, *arguments, f"{url}{path}")
+            received(ask("/echo", "--upload-file", file), file, "PUT")
+            received(ask("/echo", "--data-binary", f"@{file}"), file, "POST")
+            equal(len(ask("/files/large")), 8 << 20)
+            equal(ask("/drip/2"), b"line 0\nline 1\n")
+            equal(ask("/until-close"), b"until close " * 1000)
+            holds(b"HTTP/2 304" in (told := ask("/cached", "-i", "-H", 'if-none-match: "1"'))
+                  or b"HTTP/1.1 304" in told, told)
+            told = ask("/trailers", "--include")
+            holds(b"some text" in told and b"digest: abc" in told, told)
+            told = ask("/hints", "--include")
+            holds(b" 103" in told and told.endswith(b"hinted"), told)
+
+
 @case("curl: HTTP/2: uploads, downloads, 100 Continue, HEAD")
 def _(site):
     def over_2(*arguments, **options) -> bytes:

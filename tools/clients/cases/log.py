@@ -3,7 +3,7 @@
 from collections import Counter
 
 from case import case, equal
-from servers import until
+from wait import until
 
 # What cases ask for: `curl --http2-prior-knowledge`, `curl --proxytunnel`, a `#` of litmus.
 REFUSED = {"version", "connect", "target"}

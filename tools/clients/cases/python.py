@@ -85,6 +85,33 @@ def _(site):
     asyncio.run(everything())
 
 
+@case("httpx: over HTTP/2, with TLS and without, by both upstreams")
+def _(site):
+    async def everything(url):
+        async with httpx.AsyncClient(http1=False, http2=True, trust_env=False, timeout=30,
+                                     verify=str(site.authority)) as client:
+            got = await asyncio.gather(*(client.get(f"{url}/asset/{n}") for n in range(200)))
+            equal([answer.text for answer in got], [str(n) * 5000 for n in range(200)])
+            equal({answer.http_version for answer in got}, {"HTTP/2"})
+            posts = (client.post(f"{url}/echo", content=parts_later()) for _ in range(20))
+            told = [answer.json() for answer in await asyncio.gather(*posts)]
+            equal({one["sha256"] for one in told}, {DIGEST})
+            async with client.stream("GET", f"{url}/events/5") as events:
+                lines = [line.strip() async for line in events.aiter_lines()]
+                equal(lines, [line for n in range(5) for line in (f"data: {n}", "")])
+            equal((await client.get(f"{url}/files/none")).status_code, 404)
+            equal((await client.head(f"{url}/files/hello")).headers["content-length"], "6")
+            # It does not reset a stream that it leaves, so the others of its connection go on
+            # beside that until it ends.
+            async with client.stream("GET", f"{url}/endless") as events:
+                equal((await anext(events.aiter_lines())).strip(), "data: x")
+            equal((await client.get(f"{url}/files/hello")).text, "hello\n")
+    for url in site.ways():
+        site.origin.gone.clear()
+        asyncio.run(everything(url))
+        holds(site.origin.gone.wait(5), "the upstream does not notice")
+
+
 @case("aiohttp: 50 at a time, 100 Continue, chunks, a stream that is left")
 def _(site):
     async def everything():

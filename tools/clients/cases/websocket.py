@@ -7,9 +7,8 @@ import time
 import aiohttp
 import websockets
 
-from case import ENVIRONMENT, case, equal, holds, run
-from cases.programs import PROGRAMS
-from servers import until
+from case import ENVIRONMENT, PROGRAMS, case, equal, holds, run
+from wait import until
 
 
 def url(site, path: str) -> str:
@@ -65,7 +64,7 @@ def _(site):
         await peer.close(4002, "enough")
     site.chat.ended.clear()
     talk(site, "/chat/echo", pings)
-    until("the server knows", lambda: site.chat.ended == [4002])
+    until("the server knows", lambda: 4002 in site.chat.ended)
 
     async def closed(peer):
         await peer.send("close")
@@ -88,7 +87,7 @@ def _(site):
         peer.transport.abort()
     site.chat.ended.clear()
     talk(site, "/chat/echo", client_vanishes)
-    until("the server knows", lambda: site.chat.ended == [1006])
+    until("the server knows", lambda: 1006 in site.chat.ended)
 
 
 @case("websockets: a handshake that fails is retried, one that is refused is not")

@@ -1,0 +1,36 @@
+"""An application for Python's servers: it says back what it was asked, and more by path."""
+
+import asyncio
+import hashlib
+import json
+
+
+async def app(scope, receive, send) -> None:
+    """ASGI."""
+    if scope["type"] != "http":
+        raise NotImplementedError(scope["type"])
+    digest, length, more = hashlib.sha256(), 0, True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return
+        digest.update(event.get("body", b""))
+        length += len(event.get("body", b""))
+        more = event.get("more_body", False)
+    path = scope["path"]
+    status = 500 if path == "/fails" else 200
+    await send({"type": "http.response.start", "status": status,
+                "headers": [(b"content-type", b"text/plain")]})
+    if path == "/drip":
+        for line in range(20):
+            await send({"type": "http.response.body", "body": b"line %d\n" % line,
+                        "more_body": True})
+            await asyncio.sleep(0.005)
+        body = b""
+    elif path == "/large":
+        body = b"x" * 1_000_000
+    else:
+        body = json.dumps({
+            "method": scope["method"], "target": path, "version": scope["http_version"],
+            "sha256": digest.hexdigest(), "length": length}).encode()
+    await send({"type": "http.response.body", "body": body})
