@@ -5,7 +5,7 @@
 //! - [`H2Origin`], the same over HTTP/2, and [`FramedConnection`], of one that keeps to no rule;
 //! - [`Wire`], HTTP/1 over a socket as bytes, for both sides, and [`Message`], what came over it;
 //! - [`Authority`], certificates, for [`Wire`] over TLS;
-//! - [`RawFrame`], HTTP/2 over a [`Wire`], frame by frame, valid or not;
+//! - [`RawFrame`], HTTP/2 over a [`Wire`], frame by frame, valid or not, and [`HeaderDecoder`];
 //! - [`Daemon`], a program that runs and logs, of which a thread may be frozen, and [`run`], one
 //!   that ends by itself;
 //! - [`wat_component`], components as text;
@@ -21,6 +21,7 @@ mod framed;
 mod frozen;
 mod guest;
 mod h2_origin;
+mod header_decoder;
 mod message;
 mod origin;
 mod raw_frame;
@@ -40,6 +41,7 @@ pub use guest::{
     predicate, respond, responds, waits, wat_component,
 };
 pub use h2_origin::{H2Exchange, H2Origin, H2Seen};
+pub use header_decoder::{HeaderDecoder, RawField};
 pub use message::{Message, answer, get, ok, post};
 pub use origin::{Origin, OriginConnection, Seen};
 pub use raw_frame::{GET, POST, PREFACE, RawFrame, flag, header_block, kind};
