@@ -35,6 +35,7 @@ pub static ID_NAME: HeaderName = REQUEST_ID;
 /// The proxy's status for the client (RFC 9209).
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -126,6 +127,8 @@ fn strip(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+    // Of an upgrade that ends here. It means nothing without, so nobody looks for it then.
+    headers.remove(HTTP2_SETTINGS);
 }
 
 /// Removes what no trailer may be.

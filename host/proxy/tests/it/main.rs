@@ -46,6 +46,7 @@ mod regressions;
 mod routing;
 mod shortage;
 mod slow_clients;
+mod smuggling;
 mod support;
 mod tls;
 mod tunnels;

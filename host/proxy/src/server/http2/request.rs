@@ -28,12 +28,17 @@ pub(super) fn head(parts: request::Parts) -> Result<RequestHead, RequestFault> {
     if headers.len() > MAX_HEADERS {
         return Err(RequestFault::TooManyFields);
     }
-    // Who reads it as HTTP/1 would read another value (RFC 9113, section 8.2.1).
-    if headers.values().any(|value| value.as_bytes().trim_ascii().len() < value.len()) {
+    if has_blanks_around(&headers) {
         return Err(RequestFault::FieldValue);
     }
     let (framing, exchange) = (Framing::Length(0), HttpExchange::without_request());
     Ok(RequestHead { method, target, version, headers, framing, exchange })
+}
+
+/// Whether a value begins or ends with a blank, which makes a request malformed (RFC 9113, section
+/// 8.2.1): who reads it as HTTP/1 would read another value.
+pub(super) fn has_blanks_around(fields: &HeaderMap) -> bool {
+    fields.values().any(|value| value.as_bytes().trim_ascii().len() < value.len())
 }
 
 fn target(method: &Method, path: &PathAndQuery) -> Option<Uri> {
