@@ -84,13 +84,22 @@ impl Origin {
         config: ServerConfig,
         serve: impl Fn(&mut OriginConnection) + Send + Sync + 'static,
     ) -> Self {
+        let config = Arc::new(config);
+        Self::secured_by(move |_| config.clone(), serve)
+    }
+
+    /// The same, by the number of the connection, from 0.
+    pub fn secured_by(
+        config: impl Fn(usize) -> Arc<ServerConfig> + Send + Sync + 'static,
+        serve: impl Fn(&mut OriginConnection) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        Self::listening(listener, Some(Arc::new(config)), serve)
+        Self::listening(listener, Some(Box::new(config)), serve)
     }
 
     fn listening(
         listener: TcpListener,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<Box<dyn Fn(usize) -> Arc<ServerConfig> + Send + Sync>>,
         serve: impl Fn(&mut OriginConnection) + Send + Sync + 'static,
     ) -> Self {
         let address = listener.local_addr().expect("an address");
@@ -101,8 +110,9 @@ impl Origin {
                 if shared.ended.load(Ordering::SeqCst) {
                     break;
                 }
+                let tls = tls.as_ref().map(|config| config(*lock(&shared.connections)));
                 *lock(&shared.connections) += 1;
-                let (shared, serve, tls) = (shared.clone(), serve.clone(), tls.clone());
+                let (shared, serve) = (shared.clone(), serve.clone());
                 thread::spawn(move || {
                     let wire = Wire::new(stream);
                     let wire = match &tls {

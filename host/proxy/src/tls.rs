@@ -13,5 +13,6 @@ pub(crate) use failure::TlsFailure;
 pub(crate) use listener::HTTP_2;
 pub use listener::ListenerTls;
 pub use pair::CertificateStatus;
+pub(crate) use upstream::Offer;
 pub use upstream::UpstreamTls;
 pub(crate) use watch::{Reloads, watch};

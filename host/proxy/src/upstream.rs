@@ -15,6 +15,7 @@
 //! request body that is still being sent ends with its attempt.
 
 mod addresses;
+mod agreed;
 mod balance;
 mod body;
 pub(crate) mod care;

@@ -63,7 +63,7 @@ table! {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamProtocol {
-    /// HTTP/1.1.
+    /// HTTP/2 or HTTP/1.1, as the upstream says above TLS; else HTTP/1.1.
     Auto,
     /// HTTP/1.1.
     Http1,

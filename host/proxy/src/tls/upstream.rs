@@ -12,23 +12,22 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use super::listener::HTTP_2;
 use super::pair::{CertificatePair, CertificateStatus};
 use super::pem::PemFile;
 use super::provider::{provider, versions};
 use super::watch::{Rejected, Reloads, Replaced};
 use crate::config::{TlsVersion, UpstreamProtocol, UpstreamTlsConfig};
 
-/// What may be spoken above TLS, by its name in ALPN (RFC 7301).
+/// HTTP/1.1 above TLS, by its name in ALPN (RFC 7301).
 const HTTP1: &[u8] = b"http/1.1";
-const HTTP2: &[u8] = b"h2";
 
 /// TLS to an upstream.
 #[derive(Debug)]
 pub struct UpstreamTls {
     directory: PathBuf,
     versions: TlsVersion,
-    /// What is spoken above it.
-    above: &'static [u8],
+    protocol: UpstreamProtocol,
     /// In place of the name in the URL.
     name: Option<ServerName<'static>>,
     is_verified: bool,
@@ -36,7 +35,23 @@ pub struct UpstreamTls {
     ca: Option<PathBuf>,
     loaded: Mutex<LoadedUpstream>,
     /// What handshakes use: made of what is loaded.
-    current: RwLock<Arc<ClientConfig>>,
+    current: RwLock<Handshakes>,
+}
+
+/// What is offered above TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// All that may be spoken with the upstream.
+    All,
+    /// HTTP/1.1 only.
+    Http1,
+}
+
+/// What handshakes use, by what they offer.
+#[derive(Clone, Debug)]
+struct Handshakes {
+    all: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
 }
 
 /// What is read from files.
@@ -57,10 +72,6 @@ impl UpstreamTls {
         protocol: UpstreamProtocol,
         directory: &Path,
     ) -> Result<Self, Vec<Problem>> {
-        let above = match protocol {
-            UpstreamProtocol::Auto | UpstreamProtocol::Http1 => HTTP1,
-            UpstreamProtocol::Http2 => HTTP2,
-        };
         let mut problems = Vec::new();
         let mut problem = |path: &str, message| {
             problems.push(Problem { path: path.to_owned(), message });
@@ -76,12 +87,12 @@ impl UpstreamTls {
             None
         });
         let loaded = LoadedUpstream { authorities, own };
-        let current = loaded.config(config.min_version, config.verify, above);
+        let current = loaded.handshakes(config.min_version, config.verify, protocol);
         match current {
             Ok(current) if problems.is_empty() => Ok(Self {
                 directory: directory.to_owned(),
                 versions: config.min_version,
-                above,
+                protocol,
                 name: config.server_name.clone().and_then(|name| ServerName::try_from(name).ok()),
                 is_verified: config.verify,
                 ca: config.ca.clone(),
@@ -113,8 +124,12 @@ impl UpstreamTls {
     }
 
     /// What a handshake that begins now uses.
-    pub(crate) fn current(&self) -> Arc<ClientConfig> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn current(&self, offer: Offer) -> Arc<ClientConfig> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        match offer {
+            Offer::All => current.all.clone(),
+            Offer::Http1 => current.http1.clone(),
+        }
     }
 
     /// The name that an endpoint's certificate has to be for, whose URL has this host.
@@ -125,7 +140,7 @@ impl UpstreamTls {
     /// Whether that can go on with which a handshake ended: what was agreed on above TLS, if
     /// anything was. HTTP/1.1 needs no agreement.
     pub(crate) fn takes(&self, agreed: Option<&[u8]>) -> bool {
-        self.above == HTTP1 || agreed == Some(self.above)
+        self.protocol != UpstreamProtocol::Http2 || agreed == Some(HTTP_2)
     }
 
     /// The files that events name: of the certificate that it shows, and of `ca`.
@@ -140,8 +155,8 @@ impl UpstreamTls {
     }
 
     fn renew(&self, loaded: &LoadedUpstream) -> Result<(), String> {
-        let config = loaded.config(self.versions, self.is_verified, self.above)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let handshakes = loaded.handshakes(self.versions, self.is_verified, self.protocol)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = handshakes;
         Ok(())
     }
 
@@ -193,12 +208,28 @@ impl Reloads for UpstreamTls {
 }
 
 impl LoadedUpstream {
-    fn config(
+    fn handshakes(
         &self,
         least: TlsVersion,
         is_verified: bool,
-        above: &[u8],
-    ) -> Result<Arc<ClientConfig>, String> {
+        protocol: UpstreamProtocol,
+    ) -> Result<Handshakes, String> {
+        let config = self.config(least, is_verified)?;
+        // They share their sessions.
+        let offering = |names: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
+        let http1 = offering(&[HTTP1]);
+        Ok(match protocol {
+            UpstreamProtocol::Auto => Handshakes { all: offering(&[HTTP_2, HTTP1]), http1 },
+            UpstreamProtocol::Http1 => Handshakes { all: http1.clone(), http1 },
+            UpstreamProtocol::Http2 => Handshakes { all: offering(&[HTTP_2]), http1 },
+        })
+    }
+
+    fn config(&self, least: TlsVersion, is_verified: bool) -> Result<ClientConfig, String> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(least))
             .map_err(|error| error.to_string())?
@@ -210,15 +241,13 @@ impl LoadedUpstream {
             false => Arc::new(Anybody),
         };
         let builder = builder.with_custom_certificate_verifier(verifier);
-        let mut config = match &self.own {
+        Ok(match &self.own {
             Some(own) => {
                 let own = SingleCertAndKey::from(own.key.clone());
                 builder.with_client_cert_resolver(Arc::new(own))
             }
             None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![above.to_vec()];
-        Ok(Arc::new(config))
+        })
     }
 
     fn roots(&self) -> Result<Arc<RootCertStore>, String> {

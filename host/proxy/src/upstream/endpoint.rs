@@ -7,7 +7,6 @@ use fusebox_resilience::{
     Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Random, Scope, SentAgainCause, clock,
 };
 use http::{HeaderName, HeaderValue};
-use tokio::time::timeout_at;
 
 use super::connection::UpstreamConnection;
 use super::dial::dial;
@@ -24,19 +23,19 @@ use super::stream;
 use crate::buffers::Buffers;
 use crate::config::{EndpointUrl, UpstreamConfig, UpstreamProtocol, UpstreamSettings};
 use crate::deadline;
-use crate::tls::UpstreamTls;
+use crate::tls::{Offer, UpstreamTls};
 
 /// An endpoint of one worker.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    config: Arc<UpstreamConfig>,
+    pub(super) config: Arc<UpstreamConfig>,
     shared: Arc<SharedEndpoint>,
     /// Its URL; each worker has its own `Arc`.
     label: Arc<str>,
     /// `None`: TLS is not spoken.
     tls: Option<Arc<UpstreamTls>>,
-    pool: Rc<Pool>,
-    /// If that is what is spoken. In a box: most have none.
+    pub(super) pool: Rc<Pool>,
+    /// If that is what is spoken, or may be. In a box: most have none.
     http2: Option<Box<Http2>>,
     buffers: Rc<Buffers>,
     random: Random,
@@ -52,7 +51,11 @@ impl Endpoint {
         let config = upstream.config.clone();
         let (idle_timeout, max_idle) = (config.settings.idle_timeout.0, config.settings.max_idle);
         let pool = Pool::new(idle_timeout, max_idle, buffers.clone());
-        let is_http2 = config.settings.protocol == UpstreamProtocol::Http2;
+        let is_http2 = match config.settings.protocol {
+            UpstreamProtocol::Auto => shared.config.url.is_secure,
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+        };
         Self {
             label: (&*shared.name.endpoint).into(),
             http2: is_http2.then(|| Http2::new(upstream, shared.clone()).into()),
@@ -108,9 +111,8 @@ impl Endpoint {
     ) -> impl Future<Output = Outcome> {
         async move {
             if let Some(http2) = &self.http2 {
-                let fields = || self.fields(call, attempt, scope);
                 // Boxed, so that an attempt over HTTP/1 is not larger for it.
-                return Box::pin(http2.exchange(call, attempt, fields)).await;
+                return Box::pin(self.exchange_as_agreed(http2, call, attempt, scope)).await;
             }
             let mut message = self.message(call, attempt, scope);
             if let Some(connection) = self.pool.take() {
@@ -138,35 +140,36 @@ impl Endpoint {
         }
     }
 
-    fn kept(&self, connection: UpstreamConnection, attempt: &Attempt<'_>) -> Lease {
+    /// A connection that was kept.
+    pub(super) fn kept(&self, connection: UpstreamConnection, attempt: &Attempt<'_>) -> Lease {
         attempt.reaches(connection.address());
         Lease::kept(connection, &self.pool)
     }
 
-    async fn connect(&self, attempt: &Attempt<'_>) -> Result<UpstreamConnection, Error> {
+    /// Makes a connection for HTTP/1.1.
+    pub(super) async fn connect(&self, attempt: &Attempt<'_>) -> Result<UpstreamConnection, Error> {
         let limit = self.config.settings.connect_timeout.0;
         let end = clock::now() + limit;
         let (stream, address) =
             dial((self.config.label(), self.url()), &self.shared.addresses, limit, attempt).await?;
         let halves = match &self.tls {
             None => stream::plain(stream),
-            Some(tls) => match timeout_at(end, secure(stream, tls, &self.url().host)).await {
-                Ok(stream) => stream::secured(stream?),
-                Err(_) => {
-                    return Err(Error::new(ErrorKind::ConnectionTimeout)
-                        .with_source("the handshake of TLS took too long"));
-                }
-            },
+            Some(tls) => {
+                let host = &self.url().host;
+                stream::secured(secure(stream, tls, host, Offer::Http1, end).await?)
+            }
         };
         let life = ConnectionLife::begin(&self.config.settings, self.random.fraction());
         Ok(UpstreamConnection::new(halves, address, life))
     }
 
-    fn message(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Message {
+    /// The request as an attempt sends it over HTTP/1.1.
+    pub(super) fn message(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Message {
         Message::new(call, &self.fields(call, attempt, scope), self.url(), &self.buffers)
     }
 
-    fn fields<'a>(
+    /// Its fields.
+    pub(super) fn fields<'a>(
         &'a self,
         call: &'a Call,
         attempt: &Attempt<'_>,

@@ -23,7 +23,7 @@
 //! | RST_STREAM with any other code | `http_protocol_error` | no |
 //! | breaks a rule, on the stream or on the connection | `http_protocol_error` | no |
 //! | answers in HTTP/1 | `http_protocol_error` | no |
-//! | does not agree on `h2` above TLS | `tls_protocol_error` | nothing was sent |
+//! | does not agree on `h2` above TLS, where it has to | `tls_protocol_error` | nothing was sent |
 //! | sends more than 100 interim responses, or a 101 | `http_protocol_error` | no |
 //!
 //! It is safe if the request may be repeated, and others had been answered on the connection.
@@ -51,35 +51,47 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    Attempt, AttemptEvent, BodyHold, Call, EndpointEvent, Error, ErrorKind, Outcome, Random,
-    Reporter,
+    Attempt, BodyHold, Call, EndpointEvent, Error, ErrorKind, Random, Reporter, clock,
 };
 use futures_util::future::LocalBoxFuture;
 use http_body::Body as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use super::connection::UpstreamConnection;
 use super::dial::{Dialler, dial};
 use super::fields::Fields;
 use super::life::ConnectionLife;
-use super::secured::secure;
+use super::secured::{is_http2, secure};
 use super::shared::SharedUpstream;
 use super::shared_endpoint::SharedEndpoint;
+use super::stream;
 use crate::config::UpstreamConfig;
-use crate::tls::UpstreamTls;
-use connection::{SharedConnection, StreamPlace};
-use exchange::{Http2Request, talk};
-use pool::Http2Pool;
+use crate::tls::{Offer, UpstreamTls};
+use exchange::Http2Request;
+use pool::{Http2Pool, NewConnection};
+
+pub(super) use connection::{SharedConnection, StreamPlace};
+pub(super) use exchange::talk;
+pub(super) use pool::NewWay;
 
 /// The HTTP/2 connections of a worker to an endpoint.
 #[derive(Debug)]
 pub(super) struct Http2 {
+    destination: Rc<Destination>,
+    pool: Rc<Http2Pool>,
+    /// The address that is reached for by the connection that is made.
+    reaching: Rc<Cell<Option<SocketAddr>>>,
+}
+
+/// Where connections go to.
+#[derive(Debug)]
+struct Destination {
     config: Arc<UpstreamConfig>,
     endpoint: Arc<SharedEndpoint>,
     /// `None`: TLS is not spoken.
     tls: Option<Arc<UpstreamTls>>,
-    pool: Rc<Http2Pool>,
-    /// The address that is reached for by the connection that is made.
-    reaching: Rc<Cell<Option<SocketAddr>>>,
+    /// Whether it was HTTP/1.1 that was agreed on last.
+    is_http1: Cell<bool>,
     random: Random,
 }
 
@@ -87,14 +99,15 @@ impl Http2 {
     /// The first exchange makes the first connection.
     pub(super) fn new(upstream: &SharedUpstream, endpoint: Arc<SharedEndpoint>) -> Self {
         let config = upstream.config.clone();
-        Self {
-            pool: Http2Pool::new(config.settings.idle_timeout.0).into(),
+        let pool = Http2Pool::new(config.settings.idle_timeout.0).into();
+        let destination = Destination {
             config,
             tls: upstream.tls_of(&endpoint).cloned(),
             endpoint,
-            reaching: Rc::default(),
+            is_http1: Cell::default(),
             random: Random::with_seed(fastrand::u64(..)),
-        }
+        };
+        Self { destination: destination.into(), pool, reaching: Rc::default() }
     }
 
     /// Closes connections that have been unused for too long.
@@ -107,32 +120,13 @@ impl Http2 {
         self.pool.close();
     }
 
-    /// Dropped before the response's head, it resets the stream.
-    pub(super) async fn exchange<'a>(
-        &self,
-        call: &'a Call,
-        attempt: &Attempt<'_>,
-        fields: impl Fn() -> Fields<'a>,
-    ) -> Outcome {
-        let settings = &self.config.settings;
-        let hold = call.body().hold();
-        let place = self.lease(call, attempt, None).await?;
-        let first = place.connection().clone();
-        let is_kept = first.has_answered();
-        let request = self.request(call, &fields(), None)?;
-        let lost = match talk(place, request, call, settings).await {
-            Ok(response) => return Ok(response),
-            Err(lost) => lost,
-        };
-        let Some(cause) = lost.goes_again(is_kept, call) else { return Err(lost.into()) };
-        let place = self.lease(call, attempt, Some(&first)).await?;
-        let request = self.request(call, &fields(), Some(hold))?;
-        let attempt = attempt.number();
-        call.reporter().emit_own(AttemptEvent::SentAgain { attempt, cause });
-        Ok(talk(place, request, call, settings).await?)
+    /// Whether a new connection is likely to speak HTTP/1.1, so that it does for one call only.
+    pub(super) fn is_http1(&self) -> bool {
+        self.destination.is_http1.get()
     }
 
-    fn request(
+    /// The request with these fields, with what is held of its body.
+    pub(super) fn request(
         &self,
         call: &Call,
         fields: &Fields<'_>,
@@ -140,23 +134,33 @@ impl Http2 {
     ) -> Result<Http2Request, Error> {
         let body = call.body().for_attempt();
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-        let head = head::head(call.head(), fields, &self.endpoint.config.url, length)
+        let endpoint = &self.destination.endpoint.config.url;
+        let head = head::head(call.head(), fields, endpoint, length)
             .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?;
         Ok(Http2Request { head, body, hold })
     }
 
-    /// A place on another connection than this one. It is made if need be.
-    async fn lease(
+    /// A place on a connection that there is, but for this one.
+    pub(super) fn take(
+        &self,
+        attempt: &Attempt<'_>,
+        not: Option<&Rc<SharedConnection>>,
+    ) -> Option<StreamPlace> {
+        let place = self.pool.take(not)?;
+        attempt.reaches(place.connection().address);
+        Some(place)
+    }
+
+    /// The same, or a new connection, which all who need one wait for together. `None`: the
+    /// endpoint speaks HTTP/1.1, and another call has got the connection.
+    pub(super) async fn lease(
         &self,
         call: &Call,
         attempt: &Attempt<'_>,
         not: Option<&Rc<SharedConnection>>,
-    ) -> Result<StreamPlace, Error> {
-        if let Some(place) = self.pool.take(not) {
-            attempt.reaches(place.connection().address);
-            return Ok(place);
-        }
-        let mut lease = pin!(self.pool.lease(not, || self.connect(call.reporter())));
+    ) -> Result<Option<NewWay>, Error> {
+        let end = clock::now() + self.destination.config.settings.connect_timeout.0;
+        let mut lease = pin!(self.pool.lease(not, || self.connect(call.reporter(), end)));
         let lease = poll_fn(|cx| {
             let polled = lease.as_mut().poll(cx);
             if let Some(address) = self.reaching.get() {
@@ -164,43 +168,79 @@ impl Http2 {
             }
             polled
         });
-        let place = match timeout(self.config.settings.connect_timeout.0, lease).await {
-            Ok(place) => place?,
-            Err(_) => return Err(ErrorKind::ConnectionTimeout.into()),
+        // The connection's own end is the same for the one who makes it, and says more.
+        let Ok(leased) = timeout_at(end, lease).await else {
+            return Err(ErrorKind::ConnectionTimeout.into());
         };
-        attempt.reaches(place.connection().address);
-        Ok(place)
+        let way = leased?;
+        match &way {
+            Some(NewWay::Stream(place)) => attempt.reaches(place.connection().address),
+            Some(NewWay::Connection(connection)) => attempt.reaches(connection.address()),
+            None => {}
+        }
+        Ok(way)
+    }
+
+    /// A way by a connection that is made for this call alone. If it turns out to be over HTTP/2,
+    /// it is for others as well; unless another call was faster, whose connection has room.
+    pub(super) async fn connect_alone(&self, attempt: &Attempt<'_>) -> Result<NewWay, Error> {
+        let end = clock::now() + self.destination.config.settings.connect_timeout.0;
+        match self.destination.connect(end, attempt).await? {
+            NewConnection::Http1(new) => Ok(NewWay::Connection(new)),
+            NewConnection::Http2(new) => {
+                let place = match self.take(attempt, None) {
+                    Some(other) => {
+                        new.retire();
+                        other
+                    }
+                    None => self.pool.add(new),
+                };
+                Ok(NewWay::Stream(place))
+            }
+        }
     }
 
     fn connect(
         &self,
         reporter: &Reporter,
-    ) -> LocalBoxFuture<'static, Result<Rc<SharedConnection>, Error>> {
+        end: Instant,
+    ) -> LocalBoxFuture<'static, Result<NewConnection, Error>> {
         self.reaching.set(None);
         let dialler = SharedDial { reaching: self.reaching.clone(), reporter: reporter.clone() };
-        let (config, endpoint) = (self.config.clone(), self.endpoint.clone());
-        let tls = self.tls.clone();
-        let chance = self.random.fraction();
+        let destination = self.destination.clone();
         Box::pin(async move {
-            let (settings, url) = (&config.settings, &endpoint.config.url);
-            let limit = settings.connect_timeout.0;
-            let made = timeout(limit, async {
-                let named = (config.label(), url);
-                let (stream, address) = dial(named, &endpoint.addresses, limit, &dialler).await?;
-                let life = ConnectionLife::begin(settings, chance);
-                match tls {
-                    None => SharedConnection::begin(stream, address, settings, life).await,
-                    Some(tls) => {
-                        let stream = secure(stream, &tls, &url.host).await?;
-                        SharedConnection::begin(stream, address, settings, life).await
-                    }
-                }
-            });
-            // Whoever comes later must not wait for one that is stuck.
-            let made = made.await.unwrap_or_else(|_| Err(ErrorKind::ConnectionTimeout.into()));
+            let made = destination.connect(end, &dialler).await;
             dialler.reaching.set(None);
             made
         })
+    }
+}
+
+impl Destination {
+    /// Makes a connection, until `end` at the latest: whoever comes later must not wait for one
+    /// that is stuck. Above TLS all is offered that may be spoken.
+    async fn connect(&self, end: Instant, dialler: &impl Dialler) -> Result<NewConnection, Error> {
+        let Self { config, endpoint, tls, is_http1, random } = self;
+        let (settings, url) = (&config.settings, &endpoint.config.url);
+        let limit = end.saturating_duration_since(clock::now());
+        let named = (config.label(), url);
+        let (stream, address) = dial(named, &endpoint.addresses, limit, dialler).await?;
+        let life = ConnectionLife::begin(settings, random.fraction());
+        let begun = match tls {
+            None => timeout_at(end, SharedConnection::begin(stream, address, settings, life)).await,
+            Some(tls) => {
+                let stream = secure(stream, tls, &url.host, Offer::All, end).await?;
+                is_http1.set(!is_http2(&stream));
+                if is_http1.get() {
+                    let connection =
+                        UpstreamConnection::new(stream::secured(stream), address, life);
+                    return Ok(NewConnection::Http1(connection));
+                }
+                timeout_at(end, SharedConnection::begin(stream, address, settings, life)).await
+            }
+        };
+        let begun = begun.unwrap_or_else(|_| Err(ErrorKind::ConnectionTimeout.into()));
+        begun.map(NewConnection::Http2)
     }
 }
 

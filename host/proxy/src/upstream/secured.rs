@@ -13,10 +13,11 @@ use rustls::ClientConnection;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::tls::{TlsFailure, UpstreamTls};
+use crate::tls::{HTTP_2, Offer, TlsFailure, UpstreamTls};
 
 type SharedStream = Rc<RefCell<TlsStream<TcpStream>>>;
 
@@ -26,7 +27,7 @@ pub(super) struct SecuredReader(SharedStream);
 /// What is written to. Dropping it tells the endpoint that no more comes.
 pub(super) struct SecuredWriter(SharedStream);
 
-/// Makes the handshake of TLS with an endpoint whose URL has this host.
+/// Makes the handshake of TLS with an endpoint whose URL has this host, until `end` at the latest.
 ///
 /// # Errors
 /// It fails: no request has gone out.
@@ -34,13 +35,19 @@ pub(super) async fn secure(
     stream: TcpStream,
     tls: &UpstreamTls,
     host: &str,
+    offer: Offer,
+    end: Instant,
 ) -> Result<TlsStream<TcpStream>, Error> {
     let name = tls.name(host).ok_or_else(|| {
         Error::new(ErrorKind::TlsCertificateError)
             .with_source("the host of the URL is no name that a certificate can be for")
     })?;
-    let connecting = TlsConnector::from(tls.current()).connect(name, stream);
-    let stream = connecting.await.map_err(|error| {
+    let connecting = TlsConnector::from(tls.current(offer)).connect(name, stream);
+    let Ok(connected) = timeout_at(end, connecting).await else {
+        return Err(Error::new(ErrorKind::ConnectionTimeout)
+            .with_source("the handshake of TLS took too long"));
+    };
+    let stream = connected.map_err(|error| {
         let TlsFailure { reason, words } = TlsFailure::of_handshake(&error);
         let kind = match reason {
             HandshakeFailure::Certificate => ErrorKind::TlsCertificateError,
@@ -53,6 +60,11 @@ pub(super) async fn secure(
             .with_source("it does not say that it speaks HTTP/2 (h2 by ALPN)"));
     }
     Ok(stream)
+}
+
+/// Whether both sides have agreed on HTTP/2.
+pub(super) fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(HTTP_2)
 }
 
 /// The halves of a connection whose handshake has ended.

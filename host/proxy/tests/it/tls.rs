@@ -1,5 +1,6 @@
 //! Clients over TLS.
 
+mod agreed;
 mod certificates;
 mod clients;
 mod endings;

@@ -39,7 +39,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 const UNKNOWN: usize = usize::MAX - 1;
 
 /// A connection, which its exchanges share. Once nobody has a use for it, it says good-bye.
-pub(super) struct SharedConnection {
+pub(in crate::upstream) struct SharedConnection {
     /// The upstream's address.
     pub(super) address: SocketAddr,
     /// `None`: it takes no more streams.
@@ -171,7 +171,7 @@ impl SharedConnection {
     }
 
     /// Whether an answer has come on it, so that it is no new one.
-    pub(super) fn has_answered(&self) -> bool {
+    pub(in crate::upstream) fn has_answered(&self) -> bool {
         self.has_answered.get()
     }
 
@@ -213,7 +213,7 @@ fn refused(cause: impl Into<BoxError>) -> Error {
 
 /// A stream's place on a connection, for one exchange.
 #[derive(Debug)]
-pub(super) struct StreamPlace {
+pub(in crate::upstream) struct StreamPlace {
     connection: Rc<SharedConnection>,
 }
 
@@ -225,7 +225,7 @@ impl StreamPlace {
         Self { connection }
     }
 
-    pub(super) fn connection(&self) -> &Rc<SharedConnection> {
+    pub(in crate::upstream) fn connection(&self) -> &Rc<SharedConnection> {
         &self.connection
     }
 

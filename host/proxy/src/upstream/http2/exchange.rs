@@ -22,7 +22,7 @@ use crate::interim;
 const MOST_INTERIM: u32 = 100;
 
 /// A request, as it is sent on a stream.
-pub(super) struct Http2Request {
+pub(in crate::upstream) struct Http2Request {
     pub(super) head: Request<()>,
     pub(super) body: AttemptBody,
     /// Of what is sent again, so that nothing is forgotten before.
@@ -33,7 +33,7 @@ pub(super) struct Http2Request {
 ///
 /// # Errors
 /// There is no response. What was lost may be sent again, as [`Lost`] says.
-pub(super) async fn talk(
+pub(in crate::upstream) async fn talk(
     place: StreamPlace,
     request: Http2Request,
     call: &Call,

@@ -8,7 +8,7 @@ use super::end::StreamEnd;
 
 /// Why there is no response.
 #[derive(Debug)]
-pub(super) enum Lost {
+pub(in crate::upstream) enum Lost {
     /// The upstream says that it has done nothing: whatever it was, it may be sent again.
     NotProcessed(Error),
     /// The connection has ended: what is safe to repeat may be sent again.
@@ -31,7 +31,11 @@ impl Lost {
     }
 
     /// Why it may be sent again, if it may. `is_kept`: its connection had answered others before.
-    pub(super) fn goes_again(&self, is_kept: bool, call: &Call) -> Option<SentAgainCause> {
+    pub(in crate::upstream) fn goes_again(
+        &self,
+        is_kept: bool,
+        call: &Call,
+    ) -> Option<SentAgainCause> {
         let cause = match self {
             Self::NotProcessed(_) => SentAgainCause::NotProcessed,
             Self::Died(_) if is_kept && call.request().is_idempotent() => SentAgainCause::Died,

@@ -4,7 +4,7 @@
 //! which all who need one wait for together; whoever finds it full waits for the next. It is given
 //! up if nobody waits for it any more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::error;
 use std::fmt;
 use std::rc::Rc;
@@ -15,13 +15,37 @@ use fusebox_resilience::{Error, ErrorKind};
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared, WeakShared};
 
+use super::super::connection::UpstreamConnection;
 use super::connection::{SharedConnection, StreamPlace};
 
 /// What making a connection comes to, for all who wait for it.
-type Made = Result<Rc<SharedConnection>, Arc<Error>>;
+type Made = Result<SharedWay, Arc<Error>>;
 
 /// A connection that is being made.
 type Making = LocalBoxFuture<'static, Made>;
+
+/// A connection that was made, by what the endpoint speaks on it.
+pub(super) enum NewConnection {
+    Http2(Rc<SharedConnection>),
+    Http1(UpstreamConnection),
+}
+
+/// The same for all who wait for it.
+#[derive(Clone)]
+enum SharedWay {
+    /// All of them may use it.
+    Http2(Rc<SharedConnection>),
+    /// The first who takes it has it.
+    Http1(Rc<Cell<Option<UpstreamConnection>>>),
+}
+
+/// A call's way to the endpoint.
+pub(in crate::upstream) enum NewWay {
+    /// A place on a connection over HTTP/2.
+    Stream(StreamPlace),
+    /// A connection over HTTP/1.1.
+    Connection(UpstreamConnection),
+}
 
 /// A worker's connections to one endpoint.
 pub(super) struct Http2Pool {
@@ -47,22 +71,26 @@ impl Http2Pool {
         Some(StreamPlace::take(connection.clone()))
     }
 
-    /// The same; if none has room, `make` makes one that has.
+    /// The same; if none has room, `make` makes one. `None`: the endpoint speaks HTTP/1.1, and
+    /// another call has got the connection that was made.
     ///
     /// # Errors
     /// There is none to be had.
     pub(super) async fn lease(
         self: &Rc<Self>,
         not: Option<&Rc<SharedConnection>>,
-        make: impl Fn() -> LocalBoxFuture<'static, Result<Rc<SharedConnection>, Error>>,
-    ) -> Result<StreamPlace, Error> {
+        make: impl Fn() -> LocalBoxFuture<'static, Result<NewConnection, Error>>,
+    ) -> Result<Option<NewWay>, Error> {
         loop {
             if let Some(place) = self.take(not) {
-                return Ok(place);
+                return Ok(Some(NewWay::Stream(place)));
             }
-            let made = self.making(&make).await.map_err(|error| shared(&error))?;
+            let made = match self.making(&make).await.map_err(|error| shared(&error))? {
+                SharedWay::Http2(made) => made,
+                SharedWay::Http1(made) => return Ok(made.take().map(NewWay::Connection)),
+            };
             if made.has_room() {
-                return Ok(StreamPlace::take(made));
+                return Ok(Some(NewWay::Stream(StreamPlace::take(made))));
             }
             // Others may have been faster, which is no reason to give up.
             if !made.is_over() && (!made.is_open() || made.is_unused_for(Duration::ZERO)) {
@@ -75,7 +103,7 @@ impl Http2Pool {
     /// The connection that is being made.
     fn making(
         self: &Rc<Self>,
-        make: impl Fn() -> LocalBoxFuture<'static, Result<Rc<SharedConnection>, Error>>,
+        make: impl Fn() -> LocalBoxFuture<'static, Result<NewConnection, Error>>,
     ) -> Shared<Making> {
         let mut making = self.making.borrow_mut();
         let under_way = making.as_ref().and_then(WeakShared::upgrade);
@@ -85,13 +113,24 @@ impl Http2Pool {
         }
         let (pool, made) = (self.clone(), make());
         let new = async move {
-            let made = made.await.map_err(Arc::new)?;
-            pool.connections.borrow_mut().push(made.clone());
-            Ok(made)
+            Ok(match made.await.map_err(Arc::new)? {
+                NewConnection::Http2(made) => {
+                    pool.connections.borrow_mut().push(made.clone());
+                    SharedWay::Http2(made)
+                }
+                NewConnection::Http1(made) => SharedWay::Http1(Rc::new(Cell::new(Some(made)))),
+            })
         };
         let new = new.boxed_local().shared();
         *making = new.downgrade();
         new
+    }
+
+    /// Adds a new connection, for one call and all others. If it takes no streams, the call is
+    /// told when it sends.
+    pub(super) fn add(&self, new: Rc<SharedConnection>) -> StreamPlace {
+        self.connections.borrow_mut().push(new.clone());
+        StreamPlace::take(new)
     }
 
     fn is_usable(&self, connection: &SharedConnection) -> bool {

@@ -1,0 +1,168 @@
+//! Exchanges with an endpoint that may speak HTTP/2: because the file says so, or because it may
+//! agree on it above TLS (ALPN).
+//!
+//! Where it may agree, each new connection offers both, and what it agrees on is spoken on it. So
+//! an endpoint may change its mind with a restart, or have addresses that differ. While it is not
+//! known to speak HTTP/1.1, all who need a connection wait for one together, which is the only one
+//! if it turns out to be over HTTP/2; if not, each makes its own. What wants an upgrade goes by a
+//! connection that offers HTTP/1.1 only.
+
+use std::rc::Rc;
+
+use fusebox_resilience::{
+    Attempt, AttemptEvent, BodyHold, Call, Error, ErrorKind, Outcome, Scope, SentAgainCause,
+};
+use http::header;
+
+use super::endpoint::Endpoint;
+use super::http1;
+use super::http2::{self, Http2, NewWay, SharedConnection, StreamPlace};
+use super::pool::Lease;
+use crate::config::UpstreamProtocol;
+
+/// A way to the endpoint that one exchange goes.
+enum AgreedWay {
+    Stream(StreamPlace),
+    Connection(Lease),
+}
+
+/// What was sent and may be sent again.
+struct Again {
+    /// Why; `None`: nothing of it was sent.
+    cause: Option<SentAgainCause>,
+    /// What is told if there is no other way.
+    error: Error,
+}
+
+impl AgreedWay {
+    /// The connection, if others use it too.
+    fn shared(&self) -> Option<Rc<SharedConnection>> {
+        match self {
+            Self::Stream(place) => Some(place.connection().clone()),
+            Self::Connection(_) => None,
+        }
+    }
+
+    /// What it may be sent again from, if need be.
+    fn hold(&self, call: &Call) -> Option<BodyHold> {
+        let may_go_again = match self {
+            Self::Stream(_) => true,
+            Self::Connection(lease) => lease.is_kept && call.request().is_idempotent(),
+        };
+        may_go_again.then(|| call.body().hold())
+    }
+}
+
+impl Endpoint {
+    /// Dropped before the response head, it closes the connection or resets the stream.
+    pub(super) async fn exchange_as_agreed(
+        &self,
+        http2: &Http2,
+        call: &Call,
+        attempt: &Attempt<'_>,
+        scope: &Scope<'_>,
+    ) -> Outcome {
+        let way = match self.known_way(http2, call, attempt) {
+            Some(way) => way,
+            None => self.new_way(http2, call, attempt, None).await?,
+        };
+        let (hold, first) = (way.hold(call), way.shared());
+        let again = match self.go(way, http2, call, attempt, scope, None).await {
+            Ok(outcome) => return outcome,
+            Err(again) => again,
+        };
+        let way = match first.as_ref().and_then(|first| http2.take(attempt, Some(first))) {
+            Some(place) => AgreedWay::Stream(place),
+            None => self.new_way(http2, call, attempt, first.as_ref()).await?,
+        };
+        if let Some(cause) = again.cause {
+            let attempt = attempt.number();
+            call.reporter().emit_own(AttemptEvent::SentAgain { attempt, cause });
+        }
+        let gone = self.go(way, http2, call, attempt, scope, hold).await;
+        gone.unwrap_or_else(|again| Err(again.error))
+    }
+
+    /// By a connection that there is.
+    fn known_way(&self, http2: &Http2, call: &Call, attempt: &Attempt<'_>) -> Option<AgreedWay> {
+        if !self.wants_http1(call)
+            && let Some(place) = http2.take(attempt, None)
+        {
+            return Some(AgreedWay::Stream(place));
+        }
+        let connection = self.pool.take()?;
+        Some(AgreedWay::Connection(self.kept(connection, attempt)))
+    }
+
+    /// By a connection that is made, or that others have made meanwhile, but not this one.
+    async fn new_way(
+        &self,
+        http2: &Http2,
+        call: &Call,
+        attempt: &Attempt<'_>,
+        not: Option<&Rc<SharedConnection>>,
+    ) -> Result<AgreedWay, Error> {
+        let shared = match self.wants_http1(call) {
+            true => Some(NewWay::Connection(self.connect(attempt).await?)),
+            false if http2.is_http1() => None,
+            false => http2.lease(call, attempt, not).await?,
+        };
+        let way = match shared {
+            Some(way) => way,
+            None => http2.connect_alone(attempt).await?,
+        };
+        Ok(match way {
+            NewWay::Stream(place) => AgreedWay::Stream(place),
+            NewWay::Connection(new) => AgreedWay::Connection(Lease::new(new, &self.pool)),
+        })
+    }
+
+    /// Whether it is to go over HTTP/1.1, where there is a choice.
+    fn wants_http1(&self, call: &Call) -> bool {
+        let may_agree = self.config.settings.protocol == UpstreamProtocol::Auto;
+        may_agree && call.head().headers.contains_key(header::UPGRADE)
+    }
+
+    /// Sends the request and awaits the response's head.
+    async fn go(
+        &self,
+        way: AgreedWay,
+        http2: &Http2,
+        call: &Call,
+        attempt: &Attempt<'_>,
+        scope: &Scope<'_>,
+        hold: Option<BodyHold>,
+    ) -> Result<Outcome, Again> {
+        let settings = &self.config.settings;
+        match way {
+            AgreedWay::Stream(place) => {
+                let is_kept = place.connection().has_answered();
+                let fields = self.fields(call, attempt, scope);
+                let request = match http2.request(call, &fields, hold) {
+                    Ok(request) => request,
+                    Err(error) => return Ok(Err(error)),
+                };
+                drop(fields);
+                match http2::talk(place, request, call, settings).await {
+                    Ok(response) => Ok(Ok(response)),
+                    Err(lost) => match lost.goes_again(is_kept, call) {
+                        Some(cause) => Err(Again { cause: Some(cause), error: lost.into() }),
+                        None => Ok(Err(lost.into())),
+                    },
+                }
+            }
+            AgreedWay::Connection(lease) => {
+                let is_kept = lease.is_kept;
+                let mut message = self.message(call, attempt, scope).holding(hold);
+                if let Some(outcome) = http1::talk(lease, &mut message, call, settings).await {
+                    return Ok(outcome);
+                }
+                let cause = (!message.is_untouched()).then_some(SentAgainCause::Died);
+                // The upstream closed a new connection at once: the same as a refused one.
+                let error = Error::new(ErrorKind::ConnectionRefused)
+                    .with_source("closed before anything was sent");
+                if is_kept { Err(Again { cause, error }) } else { Ok(Err(error)) }
+            }
+        }
+    }
+}
