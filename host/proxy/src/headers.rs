@@ -47,7 +47,7 @@ static PSEUDONYM: LazyLock<String> =
     LazyLock::new(|| format!("fusebox-{:016x}", fastrand::u64(..)));
 static VIA_10: LazyLock<HeaderValue> = LazyLock::new(|| via_of("1.0"));
 static VIA_11: LazyLock<HeaderValue> = LazyLock::new(|| via_of("1.1"));
-static VIA_20: LazyLock<HeaderValue> = LazyLock::new(|| via_of("2.0"));
+static VIA_2: LazyLock<HeaderValue> = LazyLock::new(|| via_of("2"));
 
 /// Static for ever: all workers clone it, and would contend on a reference count.
 fn via_of(version: &str) -> HeaderValue {
@@ -57,7 +57,7 @@ fn via_of(version: &str) -> HeaderValue {
 fn own_via(version: Version) -> &'static HeaderValue {
     match version {
         Version::HTTP_10 => &VIA_10,
-        Version::HTTP_2 => &VIA_20,
+        Version::HTTP_2 => &VIA_2,
         _ => &VIA_11,
     }
 }
@@ -357,19 +357,15 @@ fn has_been_here(headers: &HeaderMap) -> bool {
     values.any(|value| value.as_bytes().windows(own.len()).any(|window| window == own))
 }
 
-/// Adds the proxy to the `Via` of an upstream's response. Returns whether there is one; otherwise
-/// [`via`] is to be sent with it.
-pub fn add_to_via(headers: &mut HeaderMap) -> bool {
-    let is_there = headers.keys().any(|name| *name == header::VIA);
-    if is_there {
-        append(headers, header::VIA, &VIA_11);
+/// Adds the proxy to the `Via` of an upstream's response, which came over this version. Returns
+/// what is to be sent as `Via` if there is none.
+pub fn add_to_via(headers: &mut HeaderMap, version: Version) -> Option<&'static HeaderValue> {
+    let own = own_via(version);
+    if headers.keys().any(|name| *name == header::VIA) {
+        append(headers, header::VIA, own);
+        return None;
     }
-    is_there
-}
-
-/// The proxy's own `Via`.
-pub fn via() -> (&'static HeaderName, &'static HeaderValue) {
-    (&header::VIA, &VIA_11)
+    Some(own)
 }
 
 /// Tells layers further out that this failure of an upstream went out after so many attempts.

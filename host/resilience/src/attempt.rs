@@ -27,6 +27,7 @@ pub struct Attempt<'a> {
     policy: Option<&'a Arc<str>>,
     branch: Option<&'a Branch<'a>>,
     address: Cell<Option<SocketAddr>>,
+    is_http2: Cell<bool>,
     started: Instant,
     /// For how long the call had starved before.
     starved: Duration,
@@ -71,12 +72,14 @@ impl<'a> Attempt<'a> {
         let (address, started) = (Cell::new(None), clock::now());
         let starved = call.starved().time;
         let (branch, ended) = (None, false);
-        Self { call, number, run, role, policy, branch, address, started, starved, ended }
+        let is_http2 = Cell::new(false);
+        Self { call, number, run, role, policy, branch, address, is_http2, started, starved, ended }
     }
 
     fn provenance(&self) -> Provenance {
         let Self { number, run, role, .. } = *self;
-        Provenance { attempt: number, run, role, address: self.address.get() }
+        let (address, is_http2) = (self.address.get(), self.is_http2.get());
+        Provenance { attempt: number, run, role, address, is_http2 }
     }
 
     /// Its number, from 1.
@@ -87,6 +90,11 @@ impl<'a> Attempt<'a> {
     /// It reaches for this address.
     pub fn reaches(&self, address: SocketAddr) {
         self.address.set(Some(address));
+    }
+
+    /// It is made over HTTP/2, or not.
+    pub fn goes_by_http2(&self, is_http2: bool) {
+        self.is_http2.set(is_http2);
     }
 
     /// Emits what happened in it.
@@ -106,6 +114,7 @@ impl<'a> Attempt<'a> {
         let short = match outcome {
             Ok(response) => {
                 response.set_attempt(number);
+                response.set_http2(self.is_http2.get());
                 if self.call.request().is_grpc() {
                     response.answers_grpc();
                 }

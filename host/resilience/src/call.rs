@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, request};
 use smallvec::SmallVec;
 use tokio::time::timeout;
 
 use crate::body::{RequestBody, Starved};
+use crate::error::Reached;
 use crate::event::{AttemptOutcome, ComponentId, Event, EventKind};
 use crate::outcome::Outcome;
 use crate::provenance::{Provenance, RunId};
@@ -45,6 +46,20 @@ pub struct PastAttempt {
     pub asked: Duration,
     /// Whether it ended while the client owed it, after a long wait, some of the body.
     pub is_owed: bool,
+}
+
+impl PastAttempt {
+    /// The version of HTTP by which the upstream was asked; `None`: it was not, for all that is
+    /// known.
+    pub fn version(&self) -> Option<Version> {
+        let Provenance { address, is_http2, .. } = self.provenance;
+        let has_asked = match self.outcome {
+            AttemptOutcome::Failure(kind) => kind.reached_upstream() == Reached::Maybe,
+            AttemptOutcome::Response(_) | AttemptOutcome::Cancelled => true,
+        };
+        let version = if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        address.filter(|_| has_asked).map(|_| version)
+    }
 }
 
 /// Emits the events of one request, also after its call has ended.

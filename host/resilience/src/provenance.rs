@@ -49,4 +49,6 @@ pub struct Provenance {
     pub role: Role,
     /// The address that it reached, or tried last; `None` if it came to no address.
     pub address: Option<SocketAddr>,
+    /// Whether it was made over HTTP/2, as far as it came; else it was over HTTP/1.1.
+    pub is_http2: bool,
 }

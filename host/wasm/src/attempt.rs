@@ -176,6 +176,13 @@ impl attempt::Host for HostState {
             seen.outcome().map(|_| address).ok_or(NO_OUTCOME)
         })??)
     }
+
+    fn endpoint_protocol(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(self.ask(|seen| {
+            let version = seen.version().map(|version| protocol(version).to_owned());
+            seen.outcome().map(|_| version).ok_or(NO_OUTCOME)
+        })??)
+    }
 }
 
 impl settings::Host for HostState {

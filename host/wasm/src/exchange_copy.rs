@@ -10,7 +10,7 @@ use fusebox_resilience::{
     Attempt, Call, Error, ErrorKind, Outcome, PastAttempt, Request, RequestBody, Response,
     ResponseBody, Worker,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, request};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, request};
 use tokio::time::Instant;
 
 use crate::question::{Asks, GuestQuestion};
@@ -28,6 +28,7 @@ pub(crate) struct ExchangeCopy {
     number: u32,
     /// Where that went.
     address: Option<SocketAddr>,
+    is_http2: bool,
     asks: Asks<Result<CopiedResponse, ErrorKind>>,
     policy: Arc<str>,
 }
@@ -75,6 +76,7 @@ impl ExchangeCopy {
             history: call.history(),
             number: seen.number(),
             address: seen.address(),
+            is_http2: seen.version() == Some(Version::HTTP_2),
             asks,
             policy: seen.policy.clone(),
         }
@@ -82,7 +84,8 @@ impl ExchangeCopy {
 
     /// Calls `ask` with the exchange, as it was.
     pub(crate) fn show<R>(self, ask: impl FnOnce(&GuestQuestion<'_>) -> R) -> R {
-        let Self { head, route, elapsed, remaining, number, address, policy, asks, .. } = self;
+        let Self { head, route, elapsed, remaining, policy, asks, .. } = self;
+        let Self { number, address, is_http2, .. } = self;
         let id = HeaderValue::from_static("check");
         let request = Request::new(id, route, head, SystemTime::UNIX_EPOCH).arrived(elapsed);
         let mut history = self.history;
@@ -102,7 +105,12 @@ impl ExchangeCopy {
                 }
                 Err(kind) => Err(Error::new(kind)),
             };
-            if number == 0 { outcome } else { Attempt::detached(&call, address).finish(outcome) }
+            if number == 0 {
+                return outcome;
+            }
+            let attempt = Attempt::detached(&call, address);
+            attempt.goes_by_http2(is_http2);
+            attempt.finish(outcome)
         });
         let deadline = remaining.and_then(|remaining| Instant::now().checked_add(remaining));
         ask(&GuestQuestion { call: &call, policy: &policy, asks: asks.as_ref(), deadline })
@@ -137,7 +145,7 @@ mod tests {
             call.head().method,
             call.head().uri,
             call.head().version,
-            seen.address(),
+            (seen.address(), seen.version()),
             call.route(),
             seen.policy,
             shown(seen),
@@ -161,6 +169,7 @@ mod tests {
             remaining = "10s"
             expect = { handled = true }
             endpoint = "10.0.0.7:3001"
+            endpoint_protocol = "HTTP/2"
             request.method = "PUT"
             request.protocol = "HTTP/2"
             request.path = "/a?b=c"

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fusebox_resilience::{Call, Exchange, KeyQuestion, Outcome, OutcomeExt as _, Slot, clock};
+use http::Version;
 use tokio::time::Instant;
 
 /// A question of a policy to a component, which the guest may look into while it is called.
@@ -124,6 +125,11 @@ impl<'a> GuestQuestion<'a> {
     /// The address that this attempt reached, or tried last.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.call.past(self.number())?.provenance.address
+    }
+
+    /// The version of HTTP by which it was made; `None`: it did not come so far.
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.call.past(self.number())?.version()
     }
 
     /// Until the nearest timeout around the policy ends the call.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fusebox_resilience::{Error, ResponseBody};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use http_body::Body;
 
 use crate::headers::{self, ID_NAME};
@@ -15,8 +15,8 @@ pub(crate) struct ClientResponse<B> {
     pub(crate) headers: HeaderMap,
     /// The request id, in place of what the upstream may have said.
     id: HeaderValue,
-    /// Whether the proxy adds itself to those on the way.
-    is_handed_on: bool,
+    /// What the proxy adds to name itself among those on the way.
+    via: Option<&'static HeaderValue>,
     pub(crate) body: B,
 }
 
@@ -24,31 +24,31 @@ impl ClientResponse<ResponseBody> {
     /// A response that the proxy makes itself.
     pub(crate) fn own(response: http::Response<ResponseBody>, id: HeaderValue) -> Self {
         let (head, body) = response.into_parts();
-        Self { status: head.status, headers: head.headers, id, is_handed_on: false, body }
+        Self { status: head.status, headers: head.headers, id, via: None, body }
     }
 
     /// The response of an upstream or of a fallback.
     pub(crate) fn of(response: fusebox_resilience::Response, id: HeaderValue) -> Self {
+        let received = if response.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
         let mut headers = response.headers;
-        let is_handed_on = !headers::add_to_via(&mut headers);
-        Self { status: response.status, headers, id, is_handed_on, body: response.body }
+        let via = headers::add_to_via(&mut headers, received);
+        Self { status: response.status, headers, id, via, body: response.body }
     }
 }
 
 impl<B> ClientResponse<B> {
     /// The same with another body.
     pub(crate) fn map<C>(self, body: impl FnOnce(B) -> C) -> ClientResponse<C> {
-        let Self { status, headers, id, is_handed_on, body: own } = self;
-        ClientResponse { status, headers, id, is_handed_on, body: body(own) }
+        let Self { status, headers, id, via, body: own } = self;
+        ClientResponse { status, headers, id, via, body: body(own) }
     }
 
     /// Its parts, with all its fields in the map, and `date` if it has none.
     pub(crate) fn into_parts(self, date: HeaderValue) -> (StatusCode, HeaderMap, B) {
-        let Self { status, mut headers, id, is_handed_on, body } = self;
+        let Self { status, mut headers, id, via, body } = self;
         headers.insert(ID_NAME.clone(), id);
-        if is_handed_on {
-            let (name, via) = headers::via();
-            headers.insert(name, via.clone());
+        if let Some(via) = via {
+            headers.insert(header::VIA, via.clone());
         }
         headers.entry(header::DATE).or_insert(date);
         (status, headers, body)
@@ -61,7 +61,7 @@ impl<B> ClientResponse<B> {
     ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
         let own = [
             Some((&ID_NAME, &self.id)),
-            self.is_handed_on.then(headers::via),
+            self.via.map(|via| (&header::VIA, via)),
             date.map(|date| (&header::DATE, date)),
         ];
         let others = self.headers.iter().filter(|(name, _)| **name != ID_NAME);

@@ -76,6 +76,9 @@ impl<S: Say> Say for WithContext<'_, S> {
                 if let Some(address) = provenance.address {
                     line.address(address);
                 }
+                if provenance.is_http2 {
+                    line.field("upstream_protocol", "HTTP/2");
+                }
             }
             fields(line);
         });

@@ -134,6 +134,7 @@ impl Endpoint {
         hold: Option<BodyHold>,
     ) -> Result<Outcome, Again> {
         let settings = &self.config.settings;
+        attempt.goes_by_http2(matches!(way, AgreedWay::Stream(_)));
         match way {
             AgreedWay::Stream(place) => {
                 let is_kept = place.connection().has_answered();

@@ -45,7 +45,7 @@ fn a_request_goes_on_as_one_of_http_1_and_its_response_comes_back() {
     assert_eq!(seen.start, "GET /a/b?c=d HTTP/1.1");
     assert_eq!((seen.header("host"), seen.header("x-client")), (Some("b.example"), Some("2")));
     let via = without_pseudonym(seen.header("via").expect("a header"));
-    assert_eq!(via, "2.0 fusebox");
+    assert_eq!(via, "2 fusebox");
     assert_eq!(seen.header("x-forwarded-host"), Some("b.example"));
     assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
 

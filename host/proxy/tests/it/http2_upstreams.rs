@@ -12,7 +12,7 @@ use fusebox_dev::{H2Origin, Origin, RawFrame, eventually, get, post};
 use http::{HeaderMap, HeaderValue, Response};
 
 use crate::http2::client::{self, Client};
-use crate::support::Proxy;
+use crate::support::{Proxy, without_pseudonym};
 
 /// A route for everything to an origin over HTTP/2, by one worker.
 pub(crate) const ROUTE: &str =
@@ -36,7 +36,7 @@ fn echo() -> H2Origin {
 #[test]
 fn a_request_and_its_answer_go_through() {
     let origin = echo();
-    let proxy = Proxy::before(&origin, ROUTE);
+    let proxy = Proxy::before(&origin, &format!("{DEBUG}{ROUTE}"));
     let request = post("body", "1").replace(
         "host:",
         "connection: x-own, keep-alive\r\nx-own: 1\r\nkeep-alive: timeout=1\r\ncookie: a=1\r\n\
@@ -44,6 +44,9 @@ fn a_request_and_its_answer_go_through() {
     );
     let answer = proxy.ask(request);
     assert_eq!((answer.status(), answer.text()), (200, "body"));
+    let via = without_pseudonym(answer.header("via").expect("a header"));
+    assert_eq!(via, "2 fusebox", "it came over HTTP/2");
+    assert_eq!(proxy.line("Attempt 1: 200")["upstream_protocol"], "HTTP/2");
     let seen = origin.only();
     let uri = &seen.head.uri;
     assert_eq!(

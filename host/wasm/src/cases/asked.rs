@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use fusebox_resilience::{
     Attempt, AttemptOutcome, Call, Error, Failure, Outcome, PastAttempt, Provenance, Request,
     RequestBody, Response, ResponseBody, Slot, Worker,
@@ -66,7 +66,9 @@ impl AskedCase {
         let outcome = if attempt == 0 {
             outcome
         } else {
-            Attempt::detached(&call, case.endpoint).finish(outcome)
+            let attempt = Attempt::detached(&call, case.endpoint);
+            attempt.goes_by_http2(goes_by_http2(case)?);
+            attempt.finish(outcome)
         };
         let asks = match slot {
             Slot::HandleIf | Slot::AbortIf | Slot::CancelIf | Slot::IgnoreIf => {
@@ -152,6 +154,14 @@ fn outcome(case: &ComponentCase) -> Result<Outcome> {
     let failure = case.failure.unwrap_or(Failure::Other);
     let kind = kind(failure, case.failure_detail.as_deref()).context("no such failure")?;
     Ok(Err(Error::new(kind)))
+}
+
+fn goes_by_http2(case: &ComponentCase) -> Result<bool> {
+    match case.endpoint_protocol.as_deref() {
+        Some("HTTP/2") => Ok(true),
+        None | Some("HTTP/1.1") => Ok(false),
+        Some(word) => bail!("endpoint_protocol: expected HTTP/1.1 or HTTP/2, found `{word}`"),
+    }
 }
 
 fn head(case: &ComponentCase) -> Result<http::request::Parts> {

@@ -85,6 +85,10 @@ pub(crate) fn captured(seen: &GuestQuestion<'_>, peeked: usize, said: &Said<'_>)
         },
         attempt: seen.outcome().map(|_| seen.number()),
         endpoint: seen.address(),
+        endpoint_protocol: seen
+            .version()
+            .filter(|version| *version == Version::HTTP_2)
+            .map(|version| protocol(version).to_owned()),
         elapsed: Some(millis(seen.call.elapsed())),
         remaining: seen.remaining().map(millis),
         route: Some(seen.call.route().to_string()),

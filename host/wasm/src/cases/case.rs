@@ -39,6 +39,9 @@ pub(crate) struct ComponentCase {
     /// The address that it reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) endpoint: Option<SocketAddr>,
+    /// `HTTP/1.1` or `HTTP/2`; left out: HTTP/1.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoint_protocol: Option<String>,
     /// Since the request arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) elapsed: Option<ConfigDuration>,

@@ -14,6 +14,7 @@ name = "everything that a case can say"
 response = { status = 200, headers = { a = "1" }, body = "{}", trailers = { b = "2" } }
 attempt = 3
 endpoint = "10.0.0.7:3001"
+endpoint_protocol = "HTTP/2"
 history = [{ status = 503, elapsed = "12ms" }, { failure = "timeout", elapsed = "1s" }]
 elapsed = "2s"
 remaining = "3s"
@@ -40,7 +41,7 @@ expect = { declined = true }
 #[test]
 fn a_file_has_a_configuration_and_cases_with_their_lines() {
     let cases = from_toml(WHOLE).expect("it is right");
-    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 27]);
+    assert_eq!(cases.all().iter().map(|case| case.line).collect::<Vec<_>>(), [6, 28]);
     let config = cases.config(Path::new("a.wasm")).expect("it is possible");
     assert_eq!(
         (config.settings["codes"].as_str(), config.peek().map(|peek| peek.bytes)),

@@ -196,19 +196,30 @@ fn a_guest_sees_trailers_behind_a_body_of_which_it_sees_the_end() {
 
 #[test]
 fn a_guest_knows_how_the_request_came_and_where_it_went() {
-    let import = r#"(import "attempt" "endpoint" (func $ask (param i32)))"#;
-    let tested = load(&tells(import, "(call $ask (i32.const 12))"));
-    let told = |address: Option<SocketAddr>| {
+    let told = |what: &str, address: Option<SocketAddr>, is_http2, kind: ErrorKind| {
+        let import = format!(r#"(import "attempt" "{what}" (func $ask (param i32)))"#);
+        let tested = load(&tells(&import, "(call $ask (i32.const 12))"));
         let call = call("1", Observers::default());
-        let outcome = Attempt::detached(&call, address).finish(Err(ErrorKind::Timeout.into()));
+        let attempt = Attempt::detached(&call, address);
+        attempt.goes_by_http2(is_http2);
+        let outcome = attempt.finish(Err(kind.into()));
         let seen = exchange(&call, &outcome, Slot::Respond, None);
         let Answer::Now(Some(response)) = tested.responder().respond(&seen) else {
             panic!("it answers")
         };
         body(response)
     };
-    assert_eq!(told(Some(SocketAddr::from(([10, 0, 0, 7], 3001)))), "10.0.0.7:3001");
-    assert_eq!(told(None), "");
+    let (address, late) = (Some(SocketAddr::from(([10, 0, 0, 7], 3001))), ErrorKind::Timeout);
+    assert_eq!(told("endpoint", address, false, late), "10.0.0.7:3001");
+    assert_eq!(told("endpoint", None, false, late), "");
+    for (address, is_http2, kind, expected) in [
+        (address, true, late, "HTTP/2"),
+        (address, false, late, "HTTP/1.1"),
+        (address, false, ErrorKind::ConnectionRefused, ""),
+        (None, false, late, ""),
+    ] {
+        assert_eq!(told("endpoint-protocol", address, is_http2, kind), expected, "{kind}");
+    }
     assert_eq!(told_text("protocol", request()), "HTTP/1.1");
 }
 

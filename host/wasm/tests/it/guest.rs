@@ -36,13 +36,14 @@ const IMPORTS: &str = r#"
     (export "response-trailer" (func (param "name" string) (result (option string))))
     (export "protocol" (func (result string)))
     (export "endpoint" (func (result (option string))))
+    (export "endpoint-protocol" (func (result (option string))))
   ))
   (import "fusebox:policy/settings@0.1.0" (instance $settings
     (export "get" (func (param "name" string) (result (option string))))
   ))
 "#;
 
-const ATTEMPT: [&str; 22] = [
+const ATTEMPT: [&str; 23] = [
     "route",
     "policy",
     "asked",
@@ -65,6 +66,7 @@ const ATTEMPT: [&str; 22] = [
     "response-trailer",
     "protocol",
     "endpoint",
+    "endpoint-protocol",
 ];
 
 /// Memory and an allocator, in a module of their own because lowered imports need them before the

@@ -138,6 +138,9 @@ impl<'a> AccessLine<'a> {
             if let Some(address) = provenance.address {
                 line.address(address);
             }
+            if provenance.is_http2 {
+                line.field("upstream_protocol", "HTTP/2");
+            }
         }
         if let Some(error) = self.error {
             let failure = self.failure.map_or(Failure::Other, ErrorKind::failure);

@@ -223,11 +223,11 @@ fn a_line_about_an_attempt_says_which_and_where() {
         AttemptEvent::Started { attempt: 2, endpoint: "http://b".into(), remaining }.into(),
         r#"{"level":"DEBUG","msg":"Attempt 2 started",HEAD,"attempt":2,"address":"10.0.0.7:80","run":0,"role":"retry","retry":1,"endpoint":"http://b","remaining_ms":2000.0}"#,
     );
-    let hedged = Provenance { role: Role::Hedge(1), ..scope };
+    let hedged = Provenance { role: Role::Hedge(1), is_http2: true, ..scope };
     let kind = AttemptEvent::Finished { attempt: 2, outcome, elapsed }.into();
     assert!(
         line_about(Some(call.request()), Some("h"), Some(&hedged), &kind)
-            .contains(r#","run":0,"role":"hedge","hedge":1,"#)
+            .contains(r#","upstream_protocol":"HTTP/2","run":0,"role":"hedge","hedge":1,"#)
     );
     of(
         Some("retry"),
