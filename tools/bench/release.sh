@@ -29,7 +29,7 @@ if [ -z "$profile" ]; then
     rm -rf "$work/raw" "$work"/*.profdata
     LLVM_PROFILE_FILE="$work/raw/%p.profraw" target/release/bench train "$counting"
     # Each writes what it has counted when it ends; one that takes too long for that is killed.
-    [ "$(find "$work/raw" -name '*.profraw' -size +1M | wc -l)" = 5 ] || { echo "a profile is missing: try again" >&2; exit 1; }
+    [ "$(find "$work/raw" -name '*.profraw' -size +1M | wc -l)" = 7 ] || { echo "a profile is missing: try again" >&2; exit 1; }
     "$profdata" merge -o "$work/merged" "$work"/raw/*.profraw
     profile=$work/$(sha256sum "$work/merged" | cut -c 1-16).profdata
     mv "$work/merged" "$profile"

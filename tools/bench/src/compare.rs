@@ -57,7 +57,8 @@ pub(crate) async fn compare(arguments: CompareArguments) -> Result<()> {
     let scenarios = scenarios(&arguments.scenarios);
     let takes_part = |scenario: &Scenario, contestant: &Contestant| {
         let asked_for = arguments.contestants.contains(&contestant.name);
-        (contestant.main || asked_for || !scenario.main_contestants)
+        contestant.wires == scenario.wires
+            && (contestant.main || asked_for || !scenario.main_contestants)
             && (contestant.retries || scenario.name != "retry-503")
     };
 
@@ -78,7 +79,10 @@ pub(crate) async fn compare(arguments: CompareArguments) -> Result<()> {
     let work = tempfile::tempdir()?;
     let (servers, mut ports) = (Servers::start()?, Ports::new());
     let mut running: Vec<RunningContestant> = Vec::new();
-    for contestant in &contestants {
+    let needed = |contestant: &&Contestant| {
+        scenarios.iter().any(|scenario| takes_part(scenario, contestant))
+    };
+    for contestant in contestants.iter().filter(needed) {
         match contestant.start(&servers, &mut ports, &Options::default(), work.path()).await {
             Ok(started) => running.push(started),
             Err(error) if contestant.may_be_missing() => say!("going on without {error:#}"),

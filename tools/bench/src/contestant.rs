@@ -1,6 +1,7 @@
 //! The proxies that are measured. Each is started once, with a service of its own behind it, so
 //! that the connections it opens can be counted.
 
+mod client;
 pub(crate) mod envoy;
 pub(crate) mod fusebox;
 pub(crate) mod haproxy;
@@ -14,12 +15,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use fusebox_dev::Authority;
 use tokio::net::TcpStream;
 
+use client::{Client, HOST};
 use setup::Setup;
 
 use crate::process::ContestantProcess;
+use crate::scenario::Wires;
 use crate::upstream::{MeasuredService, Ports, Servers};
 
 /// A proxy in one configuration.
@@ -28,6 +31,7 @@ pub(crate) struct Contestant {
     /// Its name in raw data and tables.
     pub(crate) name: String,
     pub(crate) kind: ContestantKind,
+    pub(crate) wires: Wires,
     /// Whether it can retry as the scenario of retries needs.
     pub(crate) retries: bool,
     /// Whether it takes part in scenarios with few contestants.
@@ -62,7 +66,7 @@ const TITLES: [(&str, &str); 12] = [
 
 impl Contestant {
     fn new(name: &str, kind: ContestantKind) -> Self {
-        Self { name: name.into(), kind, retries: true, main: true }
+        Self { name: name.into(), kind, wires: Wires::Plain, retries: true, main: true }
     }
 
     pub(crate) fn nginx() -> Self {
@@ -95,6 +99,17 @@ impl Contestant {
         if let Some(before) = &programs.before {
             all.extend(Self::fuseboxes("before", before, &programs.component).into_iter().take(3));
         }
+        let wired = |wires: Wires| {
+            let takes_part = move |contestant: &&Self| match (&contestant.kind, wires) {
+                (ContestantKind::Fusebox { access_log, .. }, _) => !access_log,
+                (ContestantKind::Nginx, Wires::Tls)
+                | (ContestantKind::Envoy { filter: false, .. }, Wires::Http2) => true,
+                _ => false,
+            };
+            all.iter().filter(takes_part).map(|one| one.over(wires)).collect::<Vec<_>>()
+        };
+        let others = [wired(Wires::Tls), wired(Wires::Http2)];
+        all.extend(others.into_iter().flatten());
         (all, missing)
     }
 
@@ -116,6 +131,11 @@ impl Contestant {
         let only = new("-wasm-only", fusebox::PolicySet::WasmOnly, false);
         let logging = Self { main: false, ..new("-native-log", fusebox::PolicySet::Native, true) };
         [plain, native, wasm, only, logging]
+    }
+
+    /// The same over other wires, where all are of interest.
+    pub(crate) fn over(&self, wires: Wires) -> Self {
+        Self { wires, main: true, ..self.clone() }
     }
 
     /// Its title in tables.
@@ -153,16 +173,29 @@ impl Contestant {
         work: &Path,
     ) -> Result<RunningContestant> {
         let upstream = servers.service(ports.next()?)?;
-        let setup = Setup {
+        let mut setup = Setup {
             listen: ports.next()?,
             upstream: upstream.address,
             admin: ports.next()?,
             directory: tempfile::tempdir_in(work)?.keep(),
+            wires: self.wires,
+            pair: None,
             workers: options.workers,
             connections: options.connections,
             routes: options.routes,
             components: options.components,
             max_header: options.max_header,
+        };
+        let client = match self.wires {
+            Wires::Plain => Client::Plain,
+            Wires::Http2 => Client::Http2,
+            Wires::Tls => {
+                let authority = Authority::new("bench");
+                let issued = authority.issue(HOST, &[HOST]);
+                let cert = setup.write("cert.pem", issued.cert)?;
+                setup.pair = Some((cert, setup.write("key.pem", issued.key)?));
+                Client::Tls(authority.client(None).into())
+            }
         };
         let log = setup.directory.join("log");
         // Only a log may fill it. It is appended to, so that it can be emptied.
@@ -175,6 +208,7 @@ impl Contestant {
         let mut running = RunningContestant {
             contestant: self.clone(),
             program,
+            client,
             address: setup.listen,
             admin: setup.admin,
             upstream,
@@ -222,6 +256,7 @@ pub(crate) struct RunningContestant {
     pub(crate) program: ContestantProcess,
     pub(crate) address: SocketAddr,
     pub(crate) upstream: MeasuredService,
+    client: Client,
     admin: SocketAddr,
     output: Option<File>,
 }
@@ -229,7 +264,12 @@ pub(crate) struct RunningContestant {
 impl RunningContestant {
     /// Its response to a `GET`, head and body.
     pub(crate) async fn get(&self, target: &str) -> Result<String> {
-        get(self.address, target).await
+        self.client.get(self.address, target).await
+    }
+
+    /// Asks it `times` times over a new connection, in each way that it has.
+    pub(crate) async fn ask_often(&self, times: usize) -> Result<()> {
+        self.client.ask_often(self.address, times).await
     }
 
     async fn ready(&mut self) -> Result<()> {
@@ -240,15 +280,15 @@ impl RunningContestant {
             ensure!(tries < 600, "it does not listen on {}", self.address);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let answer = get(self.address, "/").await?;
+        let answer = self.get("/").await?;
         ensure!(answer.starts_with("HTTP/1.1 200"), "it answers {answer}");
         ensure!(!answer.contains(envoy::HANDLED), "its filter takes good answers for bad ones");
         if self.contestant.retries {
-            let answer = get(self.address, "/retry/fail-once/0").await?;
+            let answer = self.get("/retry/fail-once/0").await?;
             ensure!(answer.starts_with("HTTP/1.1 200"), "it does not retry: {answer}");
         }
         if matches!(self.contestant.kind, ContestantKind::Envoy { filter: true, .. }) {
-            let answer = get(self.address, "/unavailable").await?;
+            let answer = self.get("/unavailable").await?;
             ensure!(answer.contains(envoy::HANDLED), "its filter is not asked: {answer}");
         }
         Ok(())
@@ -258,7 +298,7 @@ impl RunningContestant {
     pub(crate) async fn component_calls(&self) -> Result<Option<fusebox::Calls>> {
         match self.contestant.kind {
             ContestantKind::Fusebox { policies, .. } if policies.ask_component() => {
-                fusebox::Calls::of(&get(self.admin, "/metrics").await?).map(Some)
+                fusebox::Calls::of(&Client::Plain.get(self.admin, "/metrics").await?).map(Some)
             }
             _ => Ok(None),
         }
@@ -268,17 +308,4 @@ impl RunningContestant {
     pub(crate) fn empty_output(&self) -> Result<()> {
         self.output.as_ref().map_or(Ok(()), |output| Ok(output.set_len(0)?))
     }
-}
-
-/// The response to a `GET`, head and body.
-async fn get(address: SocketAddr, target: &str) -> Result<String> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {target} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok(answer)
-    };
-    tokio::time::timeout(Duration::from_secs(20), exchange).await.context("it does not answer")?
 }

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use crate::load::LoadResult;
 use crate::open_loop;
 use crate::process;
-use crate::scenario::{Generator, Protocol, Scenario, ScenarioRequest};
-use crate::upstream::LARGE_BODY;
+use crate::scenario::{Generator, Protocol, Scenario, ScenarioRequest, Wires};
+use crate::upstream::{GRPC_METHOD, LARGE_BODY, grpc_message};
 
 /// Loads `address` for `duration`. `rate` is for the open loop only. `started` is signalled when
 /// the load begins, after the open loop has connected.
@@ -34,14 +34,14 @@ pub(crate) async fn run(
         }
         Generator::H2load => {
             started.send(()).ok();
-            h2load_load(&output(h2load(scenario, address, duration)?, duration).await?)
+            h2load_load(&output(h2load(scenario, address, duration, work)?, duration).await?)
         }
         Generator::OpenLoop => {
             let ScenarioRequest::Get(target) = scenario.request else {
                 bail!("the open loop sends one request only")
             };
             ensure!(
-                scenario.protocol == Protocol::Http1 && !scenario.tls,
+                scenario.protocol == Protocol::Http1 && scenario.wires == Wires::Plain,
                 "the open loop speaks plain HTTP/1.1 only"
             );
             let plan = open_loop::Plan {
@@ -70,14 +70,15 @@ async fn output(command: Command, duration: Duration) -> Result<String> {
 }
 
 fn url(scenario: &Scenario, address: SocketAddr) -> String {
-    let scheme = if scenario.tls { "https" } else { "http" };
+    let scheme = if scenario.wires == Wires::Tls { "https" } else { "http" };
     match scenario.request {
         ScenarioRequest::Get(target) => format!("{scheme}://{address}{target}"),
         ScenarioRequest::Bodies => format!("{scheme}://{address}/bodies"),
         ScenarioRequest::Headers { count, size } => {
             format!("{scheme}://{address}/headers/{count}/{size}")
         }
-        ScenarioRequest::RetryTenth | ScenarioRequest::Spread { .. } => {
+        ScenarioRequest::Grpc => format!("{scheme}://{address}{GRPC_METHOD}"),
+        ScenarioRequest::Closing | ScenarioRequest::RetryTenth | ScenarioRequest::Spread { .. } => {
             format!("{scheme}://{address}/")
         }
     }
@@ -111,7 +112,8 @@ fn wrk(
 /// request, so it is defined only where it is needed.
 fn wrk_script(request: ScenarioRequest) -> String {
     let request = match request {
-        ScenarioRequest::Get(_) => String::new(),
+        ScenarioRequest::Get(_) | ScenarioRequest::Grpc => String::new(),
+        ScenarioRequest::Closing => "wrk.headers['Connection'] = 'close'\n".into(),
         ScenarioRequest::Bodies => {
             format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {LARGE_BODY})\n")
         }
@@ -181,17 +183,33 @@ fn wrk_load(output: &str) -> Result<LoadResult> {
     })
 }
 
-fn h2load(scenario: &Scenario, address: SocketAddr, duration: Duration) -> Result<Command> {
-    ensure!(matches!(scenario.request, ScenarioRequest::Get(_)), "h2load sends one request only");
+fn h2load(
+    scenario: &Scenario,
+    address: SocketAddr,
+    duration: Duration,
+    work: &Path,
+) -> Result<Command> {
     let mut command = process::command("h2load");
     command.args([
         "-t",
         "1",
         "-c",
         &scenario.connections.to_string(),
+        "-m",
+        &scenario.streams.to_string(),
         "-D",
         &duration.as_secs_f64().to_string(),
     ]);
+    match scenario.request {
+        ScenarioRequest::Get(_) => {}
+        ScenarioRequest::Grpc => {
+            let message = work.join("message");
+            std::fs::write(&message, grpc_message())?;
+            command.args(["-H", "content-type: application/grpc", "-H", "te: trailers", "-d"]);
+            command.arg(message);
+        }
+        _ => bail!("h2load sends the same request only"),
+    }
     if scenario.protocol == Protocol::Http1 {
         command.arg("--h1");
     }
@@ -252,12 +270,14 @@ mod tests {
             arguments(wrk(&plain, ADDRESS, four, Path::new("x")).unwrap())
                 .ends_with(&["http://127.0.0.1:1/".into()])
         );
-        assert!(arguments(h2load(&plain, ADDRESS, four).unwrap()).contains(&"--h1".into()));
+        let work = Path::new("x");
+        assert!(arguments(h2load(&plain, ADDRESS, four, work).unwrap()).contains(&"--h1".into()));
 
-        let secure = Scenario { protocol: Protocol::Http2, tls: true, ..plain };
-        assert!(wrk(&secure, ADDRESS, four, Path::new("x")).is_err());
-        let secure = arguments(h2load(&secure, ADDRESS, four).unwrap());
+        let secure = Scenario { protocol: Protocol::Http2, streams: 8, wires: Wires::Tls, ..plain };
+        assert!(wrk(&secure, ADDRESS, four, work).is_err());
+        let secure = arguments(h2load(&secure, ADDRESS, four, work).unwrap());
         assert!(!secure.contains(&"--h1".into()));
+        assert!(secure.windows(2).any(|pair| pair == ["-m", "8"]));
         assert!(secure.ends_with(&["https://127.0.0.1:1/".into()]));
     }
 

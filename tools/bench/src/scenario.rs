@@ -12,8 +12,10 @@ pub(crate) struct Scenario {
     pub(crate) request: ScenarioRequest,
     pub(crate) connections: usize,
     pub(crate) generator: Generator,
+    /// How many requests a connection has at once.
+    pub(crate) streams: usize,
     pub(crate) protocol: Protocol,
-    pub(crate) tls: bool,
+    pub(crate) wires: Wires,
     /// The share of the given time: a scenario of interest only for its ratio of processor time
     /// needs less.
     pub(crate) share: f64,
@@ -30,6 +32,10 @@ pub(crate) enum ScenarioRequest {
     RetryTenth,
     /// `POST` of a large body with a response of the same size.
     Bodies,
+    /// `GET`, each over a connection of its own.
+    Closing,
+    /// A unary call of gRPC.
+    Grpc,
     /// `GET` of so many routes in turn.
     Spread { routes: u64 },
     /// `GET` with so many headers of so many bytes each, in the response too.
@@ -48,6 +54,17 @@ pub(crate) enum Generator {
     OpenLoop,
 }
 
+/// What is spoken on both sides of a contestant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wires {
+    /// HTTP/1.1 in the clear.
+    Plain,
+    /// TLS at the client, with either version of HTTP; HTTP/1.1 in the clear at the service.
+    Tls,
+    /// HTTP/2 in the clear.
+    Http2,
+}
+
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Protocol {
     #[serde(rename = "http/1.1")]
@@ -63,14 +80,15 @@ impl Scenario {
         request: ScenarioRequest::Get("/"),
         connections: 64,
         generator: Generator::Wrk,
+        streams: 1,
         protocol: Protocol::Http1,
-        tls: false,
+        wires: Wires::Plain,
         share: 1.0,
         main_contestants: false,
     };
 
     /// All scenarios in the order in which they run. The fixed rate derives from the first.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::GET,
         Self {
             name: "fixed-rate",
@@ -108,7 +126,46 @@ impl Scenario {
             request: ScenarioRequest::Bodies,
             ..Self::MAIN
         },
+        Self {
+            name: "tls",
+            title: "small answers over TLS, 64 connections, saturated",
+            wires: Wires::Tls,
+            ..Self::MAIN
+        },
+        Self {
+            name: "tls-http2",
+            title: "small answers over TLS and HTTP/2, 16 connections with 8 streams, saturated",
+            wires: Wires::Tls,
+            ..Self::STREAMS
+        },
+        Self {
+            name: "handshakes",
+            title: "small answers over TLS, a connection for each, 64 at once, saturated",
+            request: ScenarioRequest::Closing,
+            wires: Wires::Tls,
+            ..Self::MAIN
+        },
+        Self {
+            name: "http2",
+            title: "small answers, HTTP/2 on both sides, 16 connections with 8 streams, saturated",
+            ..Self::STREAMS
+        },
+        Self {
+            name: "grpc",
+            title: "unary calls of gRPC, 16 connections with 8 streams, saturated",
+            request: ScenarioRequest::Grpc,
+            ..Self::STREAMS
+        },
     ];
+
+    const STREAMS: Self = Self {
+        connections: 16,
+        streams: 8,
+        generator: Generator::H2load,
+        protocol: Protocol::Http2,
+        wires: Wires::Http2,
+        ..Self::MAIN
+    };
 
     const MAIN: Self = Self { share: 0.5, main_contestants: true, ..Self::GET };
 

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::contestant::{Contestant, Options};
 use crate::open_loop::{self, Plan};
 use crate::say::say;
+use crate::scenario::Wires;
 use crate::upstream::{LARGE_BODY, Ports, Servers};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -21,6 +22,11 @@ pub(crate) struct TrainArguments {
     #[arg(long, value_name = "FILE", default_value = "policies/build/service_b.wasm")]
     component: PathBuf,
 }
+
+/// How many requests go over a connection with other wires, and over those of newcomers.
+const OFTEN: usize = 10_000;
+const SELDOM: usize = 8;
+const NEWCOMERS: usize = 200;
 
 /// How many requests are retried.
 const RETRIES: usize = 300;
@@ -61,7 +67,18 @@ pub(crate) async fn train(arguments: TrainArguments) -> Result<()> {
     }
     let work = tempfile::tempdir()?;
     let (servers, mut ports) = (Servers::start()?, Ports::new());
-    for contestant in Contestant::fuseboxes("fusebox", &fusebox, &component) {
+    let fuseboxes = Contestant::fuseboxes("fusebox", &fusebox, &component);
+    for wires in [Wires::Tls, Wires::Http2] {
+        let contestant = fuseboxes[0].over(wires);
+        let running =
+            contestant.start(&servers, &mut ports, &Options::default(), work.path()).await?;
+        // Most go on over the connection that they have.
+        for times in [OFTEN, OFTEN].into_iter().chain(std::iter::repeat_n(SELDOM, NEWCOMERS)) {
+            running.ask_often(times).await?;
+        }
+        say!("{}, {wires:?}: all requests answered", contestant.name);
+    }
+    for contestant in fuseboxes {
         let running =
             contestant.start(&servers, &mut ports, &Options::default(), work.path()).await?;
         let mut answered = 0;

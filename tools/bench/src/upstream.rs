@@ -7,10 +7,15 @@
 //! | `…/unavailable` | 503 |
 //! | `…/bodies` | 64 KiB |
 //! | `…/headers/COUNT/SIZE` | so many headers, all but three with values of so many bytes |
+//! | [`GRPC_METHOD`] | over HTTP/2, a message of gRPC as long as the question |
 //! | anything else | 30 bytes of JSON |
 //!
-//! A request body may be of any length, and is read and dropped.
+//! A request body may be of any length, and is read and dropped. HTTP/2 is spoken with those who
+//! begin with it.
 
+mod http2;
+
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
@@ -19,6 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Handle};
@@ -28,8 +35,19 @@ use crate::say::say;
 /// Bytes of a large body, in both directions.
 pub(crate) const LARGE_BODY: usize = 64 * 1024;
 
+/// The method of gRPC that is called.
+pub(crate) const GRPC_METHOD: &str = "/bench.Bench/Say";
+
+/// A message of gRPC, and what stands before it.
+pub(crate) fn grpc_message() -> Vec<u8> {
+    [&[0, 0, 0, 0, SMALL.len() as u8][..], SMALL].concat()
+}
+
+/// The answer to most requests.
+pub(crate) const SMALL: &[u8] = br#"{"message": "hello, I am up!"}"#;
 const THREADS: usize = 2;
 const BACKLOG: u32 = 4096;
+const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
 const MAX_HEADERS: usize = 160;
 
 /// The threads of all services.
@@ -69,7 +87,14 @@ impl Servers {
                 stream.set_nodelay(true)?;
                 let (stream, state) = (stream.into_std()?, Arc::clone(&state));
                 // A client that goes away is no error here; it would be one at the generator.
-                thread.spawn(async move { serve(TcpStream::from_std(stream)?, &state).await });
+                thread.spawn(async move {
+                    let stream = TcpStream::from_std(stream)?;
+                    if http2::begins(&stream).await? {
+                        http2::serve(stream, state).await.map_err(io::Error::other)
+                    } else {
+                        serve(stream, &state).await
+                    }
+                });
             }
             io::Result::Ok(())
         };
@@ -137,7 +162,7 @@ async fn serve(mut stream: TcpStream, state: &ServiceState) -> io::Result<()> {
                 count => body -= count,
             }
         }
-        stream.write_all(&answer).await?;
+        stream.write_all(&answer.bytes).await?;
     }
 }
 
@@ -172,58 +197,72 @@ impl<'a> ServiceRequest<'a> {
     }
 }
 
+/// A response.
+#[derive(Clone, Debug)]
+struct ServiceAnswer {
+    status: StatusCode,
+    body: Bytes,
+    /// The whole in HTTP/1.1.
+    bytes: Vec<u8>,
+}
+
 /// The responses.
 #[derive(Debug)]
 struct Answers {
-    small: Vec<u8>,
-    large: Vec<u8>,
-    unavailable: Vec<u8>,
+    small: ServiceAnswer,
+    large: ServiceAnswer,
+    unavailable: ServiceAnswer,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        let small = br#"{"message": "hello, I am up!"}"#;
+        let new = ServiceAnswer::new;
         Self {
-            small: answer("200 OK", "", small),
-            large: answer("200 OK", "", &[b'x'; LARGE_BODY]),
-            unavailable: answer("503 Service Unavailable", "", br#"{"message": "I am down"}"#),
+            small: new(StatusCode::OK, "", SMALL),
+            large: new(StatusCode::OK, "", &[b'x'; LARGE_BODY]),
+            unavailable: new(StatusCode::SERVICE_UNAVAILABLE, "", br#"{"message": "I am down"}"#),
         }
     }
 }
 
 impl Answers {
-    fn to(&self, target: &[u8], state: &ServiceState) -> std::borrow::Cow<'_, [u8]> {
+    fn to(&self, target: &[u8], state: &ServiceState) -> Cow<'_, ServiceAnswer> {
+        let borrow = Cow::Borrowed;
         let target = std::str::from_utf8(target).unwrap_or_default();
         let mut parts = target.rsplit('/');
         match (parts.next(), parts.next(), parts.next()) {
-            (Some("bodies"), ..) => (&self.large).into(),
-            (Some("unavailable"), ..) => (&self.unavailable).into(),
+            (Some("bodies"), ..) => borrow(&self.large),
+            (Some("unavailable"), ..) => borrow(&self.unavailable),
             (Some(_), Some("fail-once"), _) => {
                 let mut failed = state.failed.lock().unwrap_or_else(PoisonError::into_inner);
                 if failed.remove(target.as_bytes()) {
-                    return (&self.small).into();
+                    return borrow(&self.small);
                 }
                 failed.insert(target.into());
-                (&self.unavailable).into()
+                borrow(&self.unavailable)
             }
             (Some(size), Some(count), Some("headers")) => {
                 let (size, count) = (size.parse().unwrap_or(0), count.parse().unwrap_or(0));
                 let headers: String =
                     (3..count).map(|n| format!("x-answer-{n}: {}\r\n", "a".repeat(size))).collect();
-                answer("200 OK", &headers, b"{}").into()
+                Cow::Owned(ServiceAnswer::new(StatusCode::OK, &headers, b"{}"))
             }
-            _ => (&self.small).into(),
+            _ => borrow(&self.small),
         }
     }
 }
 
-fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status}\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
-         content-type: application/json\r\ncontent-length: {length}\r\n{headers}\r\n"
-    );
-    [head.as_bytes(), body].concat()
+impl ServiceAnswer {
+    /// With these headers beside the usual ones.
+    fn new(status: StatusCode, headers: &str, body: &[u8]) -> Self {
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status}\r\ndate: {DATE}\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n{headers}\r\n"
+        );
+        let bytes = [head.as_bytes(), body].concat();
+        Self { status, body: Bytes::copy_from_slice(body), bytes }
+    }
 }
 
 /// Addresses for proxies and services. Their ports are below those that the kernel gives to

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::setup::Setup;
 use crate::process;
+use crate::scenario::Wires;
 
 /// The header that the filter adds to a response that it considers a failure.
 pub(crate) const HANDLED: &str = "x-handled";
@@ -62,6 +63,9 @@ fn config(setup: &Setup, filters: Vec<Value>) -> Value {
         let (ip, port) = (address.ip().to_string(), address.port());
         json!({ "socket_address": { "address": ip, "port_value": port } })
     };
+    let is_http2 = setup.wires == Wires::Http2;
+    let spoken = if is_http2 { "http2_protocol_options" } else { "http_protocol_options" };
+    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let endpoint = json!({ "endpoint": { "address": address(setup.upstream) } });
     // The defaults, of 1024 connections and 3 retries at once, would be what is measured.
     let unlimited = 1_000_000;
@@ -73,7 +77,7 @@ fn config(setup: &Setup, filters: Vec<Value>) -> Value {
                 "typed_config": {
                     "@type": typed("network.http_connection_manager.v3.HttpConnectionManager"),
                     "stat_prefix": "clients",
-                    "codec_type": "HTTP1",
+                    "codec_type": if is_http2 { "HTTP2" } else { "HTTP1" },
                     "http_filters": filters,
                     "route_config": { "virtual_hosts": [{
                         "name": "all",
@@ -99,6 +103,10 @@ fn config(setup: &Setup, filters: Vec<Value>) -> Value {
         "clusters": [{
             "name": "service",
             "type": "STATIC",
+            "typed_extension_protocol_options": { options: {
+                "@type": format!("type.googleapis.com/{options}"),
+                "explicit_http_config": { spoken: {} },
+            } },
             "circuit_breakers": { "thresholds": [{
                 "max_connections": unlimited,
                 "max_pending_requests": unlimited,

@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result};
 
 use super::setup::Setup;
 use crate::process;
+use crate::scenario::Wires;
+use crate::upstream::GRPC_METHOD;
 
 /// The policies of its routes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,11 +99,20 @@ pub(super) fn command(
     access_log: bool,
 ) -> Result<Command> {
     let Setup { listen, upstream, workers, connections, .. } = setup;
+    let secured = match &setup.pair {
+        Some((cert, key)) => format!(
+            ", tls = {{ certificates = [{{ cert = '{}', key = '{}' }}] }}",
+            cert.display(),
+            key.display()
+        ),
+        None => String::new(),
+    };
+    let protocol = if setup.wires == Wires::Http2 { "http2" } else { "http1" };
     let mut config = format!(
         "\
 listen = \"{listen}\"
 workers = {workers}
-listener = {{ max_connections = {connections} }}
+listener = {{ max_connections = {connections}{secured} }}
 log = {{ access = {access_log} }}
 code_cache = {{ directory = \"{cache}\" }}
 ",
@@ -166,10 +177,12 @@ limit = \"10s\"
         }
     };
     let mut route = |path: &str, policies: &str| {
+        let grpc = path == GRPC_METHOD;
         writeln!(
             config,
-            "[[routes]]\npath = \"{path}\"\nupstream = \"http://{upstream}\"\n\
-             policies = [{policies}]"
+            "[[routes]]\npath = \"{path}\"\n\
+             upstream = {{ url = \"http://{upstream}\", protocol = \"{protocol}\" }}\n\
+             grpc = {grpc}\npolicies = [{policies}]"
         )
     };
     let usual = |index: u64| match policies {
@@ -180,6 +193,9 @@ limit = \"10s\"
         }
     };
     route("/", &usual(0))?;
+    if setup.wires == Wires::Http2 {
+        route(GRPC_METHOD, &usual(0))?;
+    }
     route("/retry", &retried)?;
     for index in 0..setup.routes {
         route(&format!("/routes/{index}"), &usual(index % setup.components))?;

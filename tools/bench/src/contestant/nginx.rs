@@ -22,6 +22,14 @@ pub(super) fn command(setup: &Setup) -> Result<Command> {
     for route in 0..setup.routes {
         writeln!(routes, "location /routes/{route} {{ proxy_pass http://service; }}")?;
     }
+    let secured = match &setup.pair {
+        Some((cert, key)) => format!(
+            " ssl http2; ssl_certificate {}; ssl_certificate_key {}",
+            cert.display(),
+            key.display()
+        ),
+        None => String::new(),
+    };
     // Requests are buffered in memory, not in files, and a service never counts as failed.
     let config = format!(
         "\
@@ -30,6 +38,7 @@ events {{ worker_connections {connections}; }}
 http {{
     access_log off; keepalive_requests 1000000000;
     client_body_buffer_size 128k; proxy_buffers 16 16k; {head}
+    http2_max_concurrent_streams 128;
     client_body_temp_path {directory}/1; proxy_temp_path {directory}/2;
     fastcgi_temp_path {directory}/3; uwsgi_temp_path {directory}/4; scgi_temp_path {directory}/5;
     proxy_http_version 1.1; proxy_set_header Connection \"\";
@@ -41,7 +50,7 @@ http {{
         keepalive 1024; keepalive_requests 1000000000;
     }}
     server {{
-        listen {listen} backlog=4096;
+        listen {listen} backlog=4096{secured};
         location / {{ proxy_pass http://service; }}
         location /retry/ {{
             proxy_pass http://retried; proxy_next_upstream error timeout http_503;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::scenario::Wires;
+
 /// The settings that all contestants share.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -15,6 +17,9 @@ pub(crate) struct Setup {
     pub(crate) admin: SocketAddr,
     /// The directory of its files.
     pub(crate) directory: PathBuf,
+    pub(crate) wires: Wires,
+    /// Its certificate and the key, where TLS is spoken.
+    pub(crate) pair: Option<(PathBuf, PathBuf)>,
     pub(crate) workers: usize,
     /// Client connections at once.
     pub(crate) connections: usize,

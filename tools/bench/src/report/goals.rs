@@ -33,7 +33,7 @@ pub(crate) fn table(figures: &MeasuredFigures<'_>) -> String {
     text
 }
 
-fn goals(figures: &MeasuredFigures<'_>) -> [Goal; 12] {
+fn goals(figures: &MeasuredFigures<'_>) -> [Goal; 17] {
     let ratio = |scenario, of, to, figure: Figure| {
         figures.ratio(FigureOf::new(scenario, of), FigureOf::new(scenario, to), figure)
     };
@@ -119,6 +119,41 @@ fn goals(figures: &MeasuredFigures<'_>) -> [Goal; 12] {
             figure: figures.value(FigureOf::new("get", WASM), RESIDENT),
             show: |value| format!("{value:.1}"),
             met: |value| value <= 15.0,
+        },
+        Goal {
+            what: "CPU per request over TLS, against nginx",
+            goal: "≤ 0.95",
+            figure: ratio("tls", WASM, REFERENCE, COST),
+            show: two,
+            met: |value| value <= 0.95,
+        },
+        Goal {
+            what: "… over TLS and HTTP/2, with HTTP/1.1 to the service",
+            goal: "≤ 0.95",
+            figure: ratio("tls-http2", WASM, REFERENCE, COST),
+            show: two,
+            met: |value| value <= 0.95,
+        },
+        Goal {
+            what: "handshakes of TLS a second, against nginx",
+            goal: "≥ 1.00",
+            figure: ratio("handshakes", WASM, REFERENCE, THROUGHPUT),
+            show: two,
+            met: |value| value >= 1.0,
+        },
+        Goal {
+            what: "CPU per request over HTTP/2 on both sides, against Envoy",
+            goal: "≤ 0.35",
+            figure: ratio("http2", WASM, "envoy", COST),
+            show: two,
+            met: |value| value <= 0.35,
+        },
+        Goal {
+            what: "… per unary call of gRPC",
+            goal: "≤ 0.35",
+            figure: ratio("grpc", WASM, "envoy", COST),
+            show: two,
+            met: |value| value <= 0.35,
         },
         Goal {
             what: "the access log, over the same without, native policies",

@@ -34,14 +34,21 @@ fn comparison(
     contestants: &[&str],
 ) {
     let open = scenario.generator == Generator::OpenLoop;
-    let mut head = vec!["", "CPU per request, nginx = 1", "µs"];
-    head.extend(if open { &[][..] } else { &["requests/s, nginx = 1", "requests/s"] });
-    head.extend(["p99, nginx = 1", "p50, ms", "p99, ms", "resident, MiB", "connections", "errors"]);
-    row(text, head.iter().copied());
+    // Not all speak everything.
+    let reference = [REFERENCE, "envoy"].into_iter().find(|name| contestants.contains(name));
+    let reference = reference.unwrap_or(REFERENCE);
+    let relative = |figure| format!("{figure}, {reference} = 1");
+    let mut head = vec![String::new(), relative("CPU per request"), "µs".into()];
+    if !open {
+        head.extend([relative("requests/s"), "requests/s".into()]);
+    }
+    head.push(relative("p99"));
+    head.extend(["p50, ms", "p99, ms", "resident, MiB", "connections", "errors"].map(Into::into));
+    row(text, &head);
     row(text, head.iter().enumerate().map(|(column, _)| if column == 0 { "---" } else { "---:" }));
     for &contestant in contestants {
         let of = FigureOf::new(scenario.name, contestant);
-        let reference = FigureOf::new(scenario.name, REFERENCE);
+        let reference = FigureOf::new(scenario.name, reference);
         let ratio = |figure| figures.ratio(of, reference, figure).map_or_else(none, range);
         let value = |figure, show: fn(f64) -> String| {
             figures.value(of, figure).map_or_else(none, |value| show(value.median))
