@@ -7,47 +7,33 @@
 //! | `…/unavailable` | 503 |
 //! | `…/bodies` | 64 KiB |
 //! | `…/headers/COUNT/SIZE` | so many headers, all but three with values of so many bytes |
-//! | [`GRPC_METHOD`] | over HTTP/2, a message of gRPC as long as the question |
+//! | `GRPC_METHOD` | over HTTP/2, a message of gRPC as long as the question |
 //! | anything else | 30 bytes of JSON |
 //!
 //! A request body may be of any length, and is read and dropped. HTTP/2 is spoken with those who
 //! begin with it.
 
+mod answers;
 mod http2;
 
-use std::borrow::Cow;
-use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
-use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Handle};
 
+use answers::ServiceState;
+pub(crate) use answers::{GRPC_METHOD, LARGE_BODY, SMALL, grpc_message};
+
 use crate::say::say;
 
-/// Bytes of a large body, in both directions.
-pub(crate) const LARGE_BODY: usize = 64 * 1024;
-
-/// The method of gRPC that is called.
-pub(crate) const GRPC_METHOD: &str = "/bench.Bench/Say";
-
-/// A message of gRPC, and what stands before it.
-pub(crate) fn grpc_message() -> Vec<u8> {
-    [&[0, 0, 0, 0, SMALL.len() as u8][..], SMALL].concat()
-}
-
-/// The answer to most requests.
-pub(crate) const SMALL: &[u8] = br#"{"message": "hello, I am up!"}"#;
 const THREADS: usize = 2;
 const BACKLOG: u32 = 4096;
-const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
 const MAX_HEADERS: usize = 160;
 
 /// The threads of all services.
@@ -121,14 +107,6 @@ impl MeasuredService {
     }
 }
 
-#[derive(Debug, Default)]
-struct ServiceState {
-    accepted: AtomicU64,
-    answers: Answers,
-    /// Targets that were answered with 503 once.
-    failed: Mutex<HashSet<Vec<u8>>>,
-}
-
 /// Answers the requests of one connection.
 async fn serve(mut stream: TcpStream, state: &ServiceState) -> io::Result<()> {
     // Small, since there may be ten thousand connections; it grows where needed.
@@ -194,74 +172,6 @@ impl<'a> ServiceRequest<'a> {
             }
         }
         Ok(Some(Self { target: request.path.unwrap_or_default().as_bytes(), length: head + body }))
-    }
-}
-
-/// A response.
-#[derive(Clone, Debug)]
-struct ServiceAnswer {
-    status: StatusCode,
-    body: Bytes,
-    /// The whole in HTTP/1.1.
-    bytes: Vec<u8>,
-}
-
-/// The responses.
-#[derive(Debug)]
-struct Answers {
-    small: ServiceAnswer,
-    large: ServiceAnswer,
-    unavailable: ServiceAnswer,
-}
-
-impl Default for Answers {
-    fn default() -> Self {
-        let new = ServiceAnswer::new;
-        Self {
-            small: new(StatusCode::OK, "", SMALL),
-            large: new(StatusCode::OK, "", &[b'x'; LARGE_BODY]),
-            unavailable: new(StatusCode::SERVICE_UNAVAILABLE, "", br#"{"message": "I am down"}"#),
-        }
-    }
-}
-
-impl Answers {
-    fn to(&self, target: &[u8], state: &ServiceState) -> Cow<'_, ServiceAnswer> {
-        let borrow = Cow::Borrowed;
-        let target = std::str::from_utf8(target).unwrap_or_default();
-        let mut parts = target.rsplit('/');
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some("bodies"), ..) => borrow(&self.large),
-            (Some("unavailable"), ..) => borrow(&self.unavailable),
-            (Some(_), Some("fail-once"), _) => {
-                let mut failed = state.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                if failed.remove(target.as_bytes()) {
-                    return borrow(&self.small);
-                }
-                failed.insert(target.into());
-                borrow(&self.unavailable)
-            }
-            (Some(size), Some(count), Some("headers")) => {
-                let (size, count) = (size.parse().unwrap_or(0), count.parse().unwrap_or(0));
-                let headers: String =
-                    (3..count).map(|n| format!("x-answer-{n}: {}\r\n", "a".repeat(size))).collect();
-                Cow::Owned(ServiceAnswer::new(StatusCode::OK, &headers, b"{}"))
-            }
-            _ => borrow(&self.small),
-        }
-    }
-}
-
-impl ServiceAnswer {
-    /// With these headers beside the usual ones.
-    fn new(status: StatusCode, headers: &str, body: &[u8]) -> Self {
-        let length = body.len();
-        let head = format!(
-            "HTTP/1.1 {status}\r\ndate: {DATE}\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n{headers}\r\n"
-        );
-        let bytes = [head.as_bytes(), body].concat();
-        Self { status, body: Bytes::copy_from_slice(body), bytes }
     }
 }
 

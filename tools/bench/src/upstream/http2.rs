@@ -9,7 +9,7 @@ use h2::{RecvStream, server};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tokio::net::TcpStream;
 
-use super::{DATE, GRPC_METHOD, ServiceState};
+use super::answers::{DATE, GRPC_METHOD, ServiceState};
 
 /// What a client may send ahead: more than any scenario does.
 const WINDOW: u32 = 1 << 20;
