@@ -59,7 +59,7 @@ impl Receiving {
         self.lease.connection.poll_task(cx)?;
         loop {
             let buffer = &mut self.lease.connection.buffer;
-            match self.decoder.decode(buffer).map_err(broken_off)? {
+            match self.decoder.decode(buffer).map_err(no_http)? {
                 Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
                 Decoded::Trailers(trailers) => {
                     return Poll::Ready(Ok(Some(Frame::trailers(trailers))));
@@ -92,6 +92,10 @@ impl Receiving {
             self.lease.give_back();
         }
     }
+}
+
+fn no_http(error: impl Into<BoxError>) -> Error {
+    Error::new(ErrorKind::ProtocolError).with_source(error)
 }
 
 fn broken_off(error: impl Into<BoxError>) -> Error {
