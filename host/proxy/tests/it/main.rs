@@ -6,6 +6,7 @@ mod admin_access;
 mod author;
 mod blame;
 mod cache;
+mod chaos;
 mod cli;
 mod compiling;
 mod components;

@@ -1,5 +1,6 @@
 //! [`Proxy`]: the real program with a configuration in a directory of its own.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -236,12 +237,18 @@ impl Proxy {
         serde_json::from_str(self.admin("GET /state").text()).expect("JSON")
     }
 
+    /// All metrics.
+    #[track_caller]
+    pub(crate) fn series(&self) -> BTreeMap<String, f64> {
+        metrics(self.admin("GET /metrics").text())
+    }
+
     /// Waits until these series have these values.
     #[track_caller]
     pub(crate) fn counts(&self, expected: &[(&str, f64)]) {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let series = metrics(self.admin("GET /metrics").text());
+            let series = self.series();
             let found = expected
                 .iter()
                 .map(|(name, _)| (*name, series.get(*name).copied().unwrap_or(f64::NAN)));
