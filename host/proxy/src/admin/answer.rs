@@ -8,13 +8,13 @@ use serde_json::Value;
 /// An answer.
 pub(super) type AdminAnswer = Response<Full<Bytes>>;
 
-/// An answer in plain text.
+/// An answer in plain text. It holds for now: a cache between must not say so later.
 pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> AdminAnswer {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -76,6 +76,7 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
     let proxy = Proxy::with_files(&origin, &[("c.wasm", &component)], &config);
     let response = proxy.admin("GET /state");
     assert_eq!(response.header("content-type"), Some("application/json"));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
     // Each worker makes its own once it runs.
     eventually("the instances", || {
         (proxy.state()["components"]["c"]["instances"] == 2).then_some(())
