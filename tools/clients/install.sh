@@ -30,8 +30,9 @@ fi
 # What Debian does not have, or has too old.
 folder=target/clients
 venv=$folder/venv
-modules=(grpcio grpcio-health-checking grpcio-status grpcio-tools h2 hypercorn granian)
-if ! "$venv/bin/python" -c 'import grpc_health, grpc_status, grpc_tools, h2, hypercorn, granian' 2> /dev/null; then
+modules=(grpcio grpcio-health-checking grpcio-status grpcio-tools h2 httplint hypercorn granian)
+if ! "$venv/bin/python" -c 'import grpc_health, grpc_status, grpc_tools, h2, httplint, hypercorn, granian' \
+    2> /dev/null; then
     echo "installing ${modules[*]}"
     mkdir -p "$folder"
     /usr/bin/python3 -m venv --system-site-packages "$venv"
