@@ -55,7 +55,7 @@ audit: needs python ## Licences, sources and advisories of all dependencies (5 s
 	cd tools/audit && python3 -B -m unittest --quiet test_audit
 	python3 -B tools/audit/audit.py
 
-fuzz: needs ## Fuzz the HTTP/1.1 codec for twice FUZZ_SECONDS=60 (4 min; installs cargo-fuzz)
+fuzz: policies ## Codec, frames, configurations, each for FUZZ_SECONDS=60 (10 min; installs cargo-fuzz)
 	@command -v c++ > /dev/null || \
 		{ echo "c++ is missing: install a C++ compiler (Debian: apt-get install g++)" >&2; exit 1; }
 	@$(CARGO) fuzz --version 2> /dev/null || \
@@ -63,6 +63,7 @@ fuzz: needs ## Fuzz the HTTP/1.1 codec for twice FUZZ_SECONDS=60 (4 min; install
 	cd host/http1 && for target in response request; do \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir ../../target/fuzz $$target \
 			-- -dict=fuzz/http.dict -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --quiet -p fusebox --test it -- fuzzing:: mutated
 
 judges: build ## How other servers read odd requests: docs/http1.md (8 min, then 2 min; installs)
 	tools/judges/install.sh

@@ -18,6 +18,7 @@ mod endpoint_limits;
 mod endpoints;
 mod errors;
 mod forwarding;
+mod fuzzing;
 mod grpc;
 mod heads;
 mod hedges;

@@ -15,9 +15,11 @@ use std::collections::BTreeMap;
 use std::iter;
 use std::ops::Range;
 
+use fastrand::Rng;
 use fusebox_dev::{HeaderDecoder, Message, RawFrame, Wire, flag, get, kind};
 use serde_json::Value;
 
+use crate::fuzzing::{is_well, mutate_frames, seeds};
 use crate::support::Proxy;
 use odd_requests::{FAMILIES, OddRequest};
 use recorded::Recorded;
@@ -121,21 +123,21 @@ impl Bench {
                 .then(|| access.into_iter().cloned().collect())
         });
         let lines: Vec<Value> = lines;
-        let mut answered: BTreeMap<&str, &Value> = BTreeMap::new();
+        let mut told: BTreeMap<&str, &Value> = BTreeMap::new();
         let mut wrong = Vec::new();
-        for line in lines.iter().filter(|line| line["response"]["status"] == 200) {
-            let id = line["request_id"].as_str().unwrap_or_default();
-            if answered.insert(id, line).is_some() {
+        for line in &lines {
+            if told.insert(line["request_id"].as_str().unwrap_or_default(), line).is_some() {
                 wrong.push(format!("told twice: {line}"));
             }
         }
         for request in whole() {
-            match answered.remove(request.id()) {
+            match told.remove(request.id()) {
                 Some(line) if is_told_so(request, line) => {}
                 line => wrong.push(format!("came: {request:?}, told: {line:?}")),
             }
         }
-        wrong.extend(answered.values().map(|line| format!("did not come: {line}")));
+        let answered = told.values().filter(|line| line["response"]["status"] == 200);
+        wrong.extend(answered.map(|line| format!("did not come: {line}")));
         wrong
     }
 }
@@ -384,4 +386,41 @@ fn hostile_streams_are_what_they_are_to_an_upstream_over_http1() {
 #[test]
 fn hostile_streams_are_what_they_are_to_an_upstream_over_http2() {
     Bench::new(Recorder::http2(), "http2").send_all_http2();
+}
+
+// ===== mutations =====
+
+/// Whatever a client makes of these, what comes to the upstream is flawless and what the log tells,
+/// and somebody else gets the own answer.
+#[track_caller]
+fn send_mutations(recorder: Recorder, protocol: &str) {
+    let (mut bench, corpus) = (Bench::new(recorder, protocol), requests::all());
+    for seed in seeds(100) {
+        let mut random = Rng::with_seed(seed);
+        let mut frames = corpus[random.usize(0..corpus.len())].frames.clone();
+        mutate_frames(&mut random, &mut frames);
+        let mut wire = bench.proxy.connect();
+        wire.begin_http2(&[]);
+        frames.push(RawFrame::ping(*b"the last"));
+        wire.try_send(frames.iter().flat_map(RawFrame::bytes).collect::<Vec<_>>()).ok();
+        // Until all of it has been read.
+        while wire.frame().is_some_and(|it| (it.kind, it.flags) != (kind::PING, flag::ACK)) {}
+        drop(wire);
+        bench.next(format!("seed {seed}"), String::new(), Vec::new(), 0);
+        is_well(&bench.proxy, seed);
+    }
+    let came = bench.recorder.requests();
+    bench.wrong.extend(bench.recorder.flaws());
+    bench.wrong.extend(bench.differs_from_the_log(&came));
+    assert!(bench.wrong.is_empty(), "{:#?}", bench.wrong);
+}
+
+#[test]
+fn mutated_streams_are_flawless_to_an_upstream_over_http1() {
+    send_mutations(Recorder::http1(), "http1");
+}
+
+#[test]
+fn mutated_streams_are_flawless_to_an_upstream_over_http2() {
+    send_mutations(Recorder::http2(), "http2");
 }
