@@ -30,8 +30,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::observe::{
-    self, BudgetSample, CertificateSample, ComponentSample, EndpointSample, Log, Metrics,
-    PlacesSample, PolicySample, Scrape,
+    self, BudgetSample, CertificateSample, ChosenEndpointSample, ComponentSample, EndpointSample,
+    Log, Metrics, PlacesSample, PolicySample, Scrape,
 };
 use crate::running::Running;
 use crate::server::ServerLoad;
@@ -234,18 +234,18 @@ impl Admin {
         let upstreams = self.running.routes.upstreams().iter();
         let samples = upstreams.flat_map(|upstream| {
             let name: Arc<str> = upstream.label().into();
-            let several = upstream
-                .status()
-                .into_iter()
-                .filter_map(|status| Some((status.url, status.usage?)));
-            several.map(move |(url, usage)| EndpointSample {
+            upstream.status().into_iter().map(move |status| EndpointSample {
                 upstream: name.clone(),
-                endpoint: url,
-                in_flight: usage.in_flight,
-                attempts: usage.attempts,
-                failures: usage.failures,
-                ejections: usage.ejections,
-                is_in: usage.standing == EndpointStanding::In,
+                endpoint: status.url,
+                connections: status.connections,
+                waiting: status.waiting,
+                in_flight: status.in_flight,
+                among_others: status.usage.map(|usage| ChosenEndpointSample {
+                    attempts: usage.attempts,
+                    failures: usage.failures,
+                    ejections: usage.ejections,
+                    is_in: usage.standing == EndpointStanding::In,
+                }),
             })
         });
         samples.collect()

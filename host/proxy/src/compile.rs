@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::code_cache;
 use crate::config::{
     AdminAddress, Config, ConfigError, ConfigFile, ListenerConfig, Places, PriorityConfig,
-    RouteConfig, RouteUpstream, UpstreamConfig, join,
+    RouteConfig, RouteUpstream, UpstreamConfig, UpstreamSettings, join,
 };
 use crate::priority::PriorityRules;
 use crate::route::{OtherUpstream, Route, RouteMatch, RouteTable};
@@ -68,6 +68,7 @@ pub fn compile(
     let reviews = compilation.reviews(&policies);
     compilation.unused();
     compilation.fleets();
+    compilation.endpoints();
     compilation.listener();
     let tls = compilation.listener_tls();
     compilation.admin();
@@ -367,6 +368,27 @@ impl<'a> Compilation<'a> {
                 if self.places.has(&path) {
                     self.warn(&path, "says nothing: the upstream has one endpoint");
                 }
+            }
+        }
+    }
+
+    /// Warns of attempts at once for which there are not enough connections.
+    fn endpoints(&mut self) {
+        let config = self.config;
+        let named = config.upstreams.iter().map(|(name, it)| (format!("upstreams.{name}"), it));
+        let own = config.routes.iter().filter_map(|(at, route)| match &route.upstream {
+            RouteUpstream::Own(own) => Some((format!("routes[{at}].upstream"), &**own)),
+            RouteUpstream::Named(_) => None,
+        });
+        for (path, upstream) in named.chain(own) {
+            let UpstreamSettings { max_connections, max_in_flight, .. } = upstream.settings;
+            if let (Some(most), Some(attempts)) = (max_connections, max_in_flight)
+                && attempts > most
+                && !upstream.may_speak_http2()
+            {
+                let message =
+                    format!("is never reached over HTTP/1.1, since `max_connections` is {most}");
+                self.warn(&format!("{path}.max_in_flight"), message);
             }
         }
     }

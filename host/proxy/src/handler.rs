@@ -37,8 +37,8 @@ use crate::observe::{NO_ROUTE, wall_clock};
 use crate::reply::{Refusal, Unread};
 use crate::route::RouteTable;
 use crate::seldom::Seldom;
-use crate::upstream::HttpUpstream;
 use crate::upstream::reached::ReachedUpstream;
+use crate::upstream::{HttpUpstream, WorkerShare};
 use body::{ClientRequestBody, OngoingCall};
 use host::Hosts;
 use in_flight::{CallPlace, CallPlacesHandle};
@@ -107,7 +107,7 @@ impl RequestHandler {
         routes: Arc<RouteTable>,
         limits: &ListenerConfig,
         places: Option<Arc<CallPlaces>>,
-        workers: usize,
+        share: WorkerShare,
         observers: Observers,
         background: impl Background + 'static,
     ) -> Self {
@@ -116,11 +116,12 @@ impl RequestHandler {
             upstreams: routes
                 .upstreams()
                 .iter()
-                .map(|upstream| HttpUpstream::new(upstream.clone(), &buffers))
+                .map(|upstream| HttpUpstream::new(upstream.clone(), share, &buffers))
                 .collect(),
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             is_strict: limits.paths == PathRule::Strict && routes.depend_on_paths(),
-            replay_memory: ReplayMemory::new(limits.max_replay_memory.in_memory() / workers).into(),
+            replay_memory: ReplayMemory::new(limits.max_replay_memory.in_memory() / share.workers)
+                .into(),
             deadline_headers: limits.deadline_headers.clone(),
             max_deadline: limits.max_deadline.map(|limit| limit.0),
             claims: Seldom::default(),

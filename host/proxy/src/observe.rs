@@ -18,7 +18,7 @@ pub use level::Level;
 pub use line::Line;
 pub use log::{Log, LogWriter};
 pub use metrics::{
-    BudgetSample, CONTENT_TYPE, CertificateSample, ComponentSample, EndpointSample, Metrics,
-    PlacesSample, PolicySample, Scrape,
+    BudgetSample, CONTENT_TYPE, CertificateSample, ChosenEndpointSample, ComponentSample,
+    EndpointSample, Metrics, PlacesSample, PolicySample, Scrape,
 };
 pub use no_route::NO_ROUTE;

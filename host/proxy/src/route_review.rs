@@ -39,7 +39,11 @@ impl RouteReview {
             RouteUpstream::Own(upstream) => upstream,
             RouteUpstream::Named(name) => config.upstreams.get(name)?,
         };
-        let UpstreamSettings { connect_timeout, response_timeout, .. } = upstream.settings;
+        let UpstreamSettings { connect_timeout, response_timeout, max_in_flight, .. } =
+            upstream.settings;
+        let line = max_in_flight.map_or(String::new(), |places| {
+            format!("{places} at once, waiting up to {connect_timeout}; ")
+        });
         let choice = match upstream.endpoints.len() {
             1 => String::new(),
             count => format!("one of {count} endpoints, by {}; ", upstream.fleet.balance.name()),
@@ -51,8 +55,8 @@ impl RouteReview {
             name,
             upstream: upstream.label().to_owned(),
             upstream_words: format!(
-                "{choice}up to {connect_timeout} to connect, {response_timeout} to the response \
-                 head"
+                "{choice}{line}up to {connect_timeout} to connect, {response_timeout} to the \
+                 response head"
             ),
             attempt: attempt(upstream),
             review: Review::of(&pipeline, attempt(upstream), route.grpc, &others),
@@ -82,10 +86,12 @@ fn pipeline(names: &[String], policies: &PoliciesByName) -> Vec<Arc<dyn Policy>>
     names.iter().filter_map(|name| policies.get(&**name)).cloned().collect()
 }
 
-/// How long an attempt may take.
+/// How long an attempt may take, with the wait for its place.
 fn attempt(upstream: &UpstreamConfig) -> Duration {
-    let UpstreamSettings { connect_timeout, response_timeout, .. } = upstream.settings;
-    connect_timeout.0.saturating_add(response_timeout.0)
+    let UpstreamSettings { connect_timeout, response_timeout, max_in_flight, .. } =
+        upstream.settings;
+    let line = max_in_flight.map_or(Duration::ZERO, |_| connect_timeout.0);
+    line.saturating_add(connect_timeout.0).saturating_add(response_timeout.0)
 }
 
 /// What asking an upstream by its name comes to, with its own policies.

@@ -29,8 +29,11 @@ mod health;
 mod http1;
 mod http2;
 mod life;
+mod limits;
+mod line;
 mod load;
 mod message;
+mod places;
 mod pool;
 pub(crate) mod reached;
 mod secured;
@@ -41,13 +44,16 @@ mod stream;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fusebox_resilience::{Attempt, Budget, Call, ErrorKind, Outcome, Scope, Upstream, boxed};
+use fusebox_resilience::{
+    Attempt, Budget, Call, ErrorKind, HeldUntil, Outcome, Scope, Upstream, boxed,
+};
 use futures_util::future::LocalBoxFuture;
 
 use crate::buffers::Buffers;
 use endpoint::Endpoint;
 use fleet::WorkerFleet;
 use flight::Flight;
+pub use limits::WorkerShare;
 use shared::{SharedUpstream, UpstreamHandle};
 
 /// An upstream of one worker. A clone shares its connections.
@@ -66,14 +72,14 @@ enum WorkerEndpoints {
 }
 
 impl HttpUpstream {
-    /// The first attempt makes the first connection. `buffers` are the worker's.
-    pub fn new(shared: Arc<SharedUpstream>, buffers: &Rc<Buffers>) -> Self {
+    /// The first attempt makes the first connection. `buffers` and `share` are the worker's.
+    pub fn new(shared: Arc<SharedUpstream>, share: WorkerShare, buffers: &Rc<Buffers>) -> Self {
         let shared = Rc::new(UpstreamHandle(shared));
         let endpoints = if shared.config.is_fleet() {
-            WorkerEndpoints::Fleet(WorkerFleet::new(shared.clone(), buffers.clone()).into())
+            WorkerEndpoints::Fleet(WorkerFleet::new(shared.clone(), share, buffers.clone()).into())
         } else {
             let only = shared.endpoints().borrow()[0].clone();
-            WorkerEndpoints::One(Endpoint::new(&shared, only, buffers).into())
+            WorkerEndpoints::One(Endpoint::new(&shared, only, share, buffers).into())
         };
         Self { shared, endpoints }
     }
@@ -95,13 +101,25 @@ impl HttpUpstream {
         let Some(endpoint) = fleet.current().choose(call).cloned() else {
             return Err(ErrorKind::DnsError.into());
         };
+        let place = endpoint.enter(call, scope).await?;
         let flight = Flight::begin(&self.shared, &endpoint, call);
         let attempt = Attempt::begin_at(call, scope, endpoint.label());
         let outcome = endpoint.exchange(call, &attempt, scope).await;
         let mut outcome = attempt.finish(outcome);
         flight.land(&mut outcome);
+        HeldUntil::Body.keep_some(place, &mut outcome);
         outcome
     }
+}
+
+/// An attempt at the only endpoint, which takes only so many at once.
+async fn attempt_within(only: &Endpoint, call: &Call, scope: &Scope<'_>) -> Outcome {
+    let place = only.enter(call, scope).await?;
+    let attempt = Attempt::begin(call, scope, only.label());
+    let outcome = only.exchange(call, &attempt, scope).await;
+    let mut outcome = attempt.finish(outcome);
+    HeldUntil::Body.keep_some(place, &mut outcome);
+    outcome
 }
 
 impl Upstream for HttpUpstream {
@@ -112,6 +130,9 @@ impl Upstream for HttpUpstream {
                 return Box::pin(self.attempt_at_one(fleet, call, scope));
             }
         };
+        if only.is_limited() {
+            return Box::pin(attempt_within(only, call, scope));
+        }
         boxed(|| async move {
             let attempt = Attempt::begin(call, scope, only.label());
             let mut outcome = only.exchange(call, &attempt, scope).await;
@@ -148,7 +169,7 @@ mod tests {
     fn an_attempt_is_small() {
         let config = UpstreamConfig::new(EndpointUrl::parse("http://b").unwrap());
         let shared = SharedUpstream::new(config.into());
-        let upstream = HttpUpstream::new(shared.into(), &Rc::default());
+        let upstream = HttpUpstream::new(shared.into(), WorkerShare::WHOLE, &Rc::default());
         let call = call("1", Observers::default());
         let size = size_of_val(&*upstream.attempt(&call, &Scope::new(&upstream)));
         assert!(size <= 728, "{size}");

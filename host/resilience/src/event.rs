@@ -23,7 +23,7 @@ pub use call::{
 pub use certificate::CertificateEvent;
 pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit, HandshakeFailure, Http2Fault};
-pub use endpoint::{EndpointEvent, EndpointName};
+pub use endpoint::{EndpointEvent, EndpointLimit, EndpointName};
 pub use policy::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent,
     HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, QueueEvent, RetryEvent, TimeoutEvent,

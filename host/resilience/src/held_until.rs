@@ -18,11 +18,18 @@ pub enum HeldUntil {
 
 impl HeldUntil {
     /// Keeps `guard` for so long, now that the head is there.
-    pub(crate) fn keep(self, guard: impl Sized + 'static, outcome: &mut Outcome) {
+    pub fn keep(self, guard: impl Sized + 'static, outcome: &mut Outcome) {
         if let (Self::Body, Ok(response)) = (self, outcome)
             && !response.body.has_come()
         {
             response.body.on_end(Box::new(Held(guard)));
+        }
+    }
+
+    /// The same if there is one.
+    pub fn keep_some(self, guard: Option<impl Sized + 'static>, outcome: &mut Outcome) {
+        if let Some(guard) = guard {
+            self.keep(guard, outcome);
         }
     }
 }

@@ -65,7 +65,7 @@ mod random;
 mod request;
 mod retry_after;
 mod review;
-mod room;
+pub mod room;
 mod scope;
 mod sharded;
 mod slot;
@@ -93,10 +93,10 @@ pub use event::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome,
     CacheEvent, CacheResult, CallEvent, CertificateEvent, CircuitBreakerEvent, CircuitState,
     ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial,
-    EndpointEvent, EndpointName, Event, EventKind, FallbackEvent, Fault, HandshakeFailure,
-    HedgeEvent, Http2Fault, KeysEvent, LimitChangeKind, NoHedge, NoRetry, NotStored, Observer,
-    Observers, QueueEvent, RequestFlaw, RetryEvent, SentAgainCause, ServerEvent, StaleReason,
-    TimeoutEvent, TunnelEnd, TunnelEvent,
+    EndpointEvent, EndpointLimit, EndpointName, Event, EventKind, FallbackEvent, Fault,
+    HandshakeFailure, HedgeEvent, Http2Fault, KeysEvent, LimitChangeKind, NoHedge, NoRetry,
+    NotStored, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, SentAgainCause,
+    ServerEvent, StaleReason, TimeoutEvent, TunnelEnd, TunnelEvent,
 };
 pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;

@@ -18,11 +18,11 @@ use crate::sync::{Mutex, MutexGuard};
 use queue::{LineStanding, RoomQueue, Ticket};
 
 /// Places that calls take, and a line of those that wait for one.
-pub(crate) struct Room(CachePadded<Mutex<RoomQueue<Waker>>>);
+pub struct Room(CachePadded<Mutex<RoomQueue<Waker>>>);
 
 /// What becomes of somebody who wants a place.
 #[derive(Debug)]
-pub(crate) enum Entry {
+pub enum Entry {
     /// It has one.
     Place(Place),
     /// It waits in the line.
@@ -32,12 +32,13 @@ pub(crate) enum Entry {
 }
 
 impl Room {
-    pub(crate) fn new(places: usize) -> Self {
+    /// An empty one with so many places.
+    pub fn new(places: usize) -> Self {
         Self(CachePadded::new(Mutex::new(RoomQueue::new(places))))
     }
 
     /// Takes a place, or goes to the end of the line if fewer than `max_waiting` wait.
-    pub(crate) fn enter(self: &Arc<Self>, max_waiting: usize) -> Entry {
+    pub fn enter(self: &Arc<Self>, max_waiting: usize) -> Entry {
         self.enter_as(0, max_waiting)
     }
 
@@ -73,17 +74,17 @@ impl Room {
     }
 
     /// Places that there are.
-    pub(crate) fn places(&self) -> usize {
+    pub fn places(&self) -> usize {
         self.lock().places()
     }
 
     /// Places that are taken.
-    pub(crate) fn taken(&self) -> usize {
+    pub fn taken(&self) -> usize {
         self.lock().taken()
     }
 
     /// How many wait for one.
-    pub(crate) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.lock().waiting()
     }
 
@@ -126,7 +127,7 @@ impl Woken {
 
 /// A place in a room, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     room: Arc<Room>,
     among: usize,
 }
@@ -146,7 +147,7 @@ impl Drop for Place {
 
 /// Waits in the line for a place. Dropped, it leaves the line.
 #[derive(Debug)]
-pub(crate) struct InLine {
+pub struct InLine {
     room: Arc<Room>,
     /// None: it has its place, or has made place for another one.
     ticket: Option<Ticket>,

@@ -74,16 +74,19 @@ fn upstream(upstream: &SharedUpstream) -> Value {
     shown
 }
 
-/// Of the only endpoint nothing is kept.
-fn endpoint(EndpointStatus { url, weight, usage }: EndpointStatus) -> Value {
-    let mut shown = json!({ "url": &*url });
+/// Of the only endpoint less is known.
+fn endpoint(status: EndpointStatus) -> Value {
+    let EndpointStatus { url, weight, connections, waiting, in_flight, usage } = status;
+    let mut shown = json!({ "url": &*url, "connections": connections, "waiting": waiting });
+    if let Some(in_flight) = in_flight {
+        shown["in_flight"] = in_flight.into();
+    }
     if let Some(usage) = usage {
         shown["weight"] = weight.into();
         shown["state"] = usage.standing.name().into();
         if let EndpointStanding::Ejected(time) = usage.standing {
             shown["ejected_ms"] = millis(time);
         }
-        shown["in_flight"] = usage.in_flight.into();
         shown["asked_ms"] = usage.asked.map_or(Value::Null, millis);
         shown["attempts"] = usage.attempts.into();
         shown["failures"] = usage.failures.into();

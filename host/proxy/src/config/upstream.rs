@@ -46,6 +46,12 @@ table! {
         pub body_timeout: ConfigDuration = at_least(ConfigDuration::from_secs(60), SHORTEST),
         /// The number of unused connections per worker. 0: every request makes a connection.
         pub max_idle: usize = at_most(1024, 1_000_000),
+        /// The number of connections to an endpoint, on all workers, each of which has its share,
+        /// but one at least. Default: 1,024 on each.
+        pub max_connections: Option<usize> = optional_within(1..=1_000_000),
+        /// The number of attempts at an endpoint at once, on all workers; further ones wait for up
+        /// to `connect_timeout`. Default: no limit.
+        pub max_in_flight: Option<usize> = optional_within(1..=1_000_000),
         /// How old a connection may become: after that it gets no more requests, at most a tenth
         /// earlier. Default: no limit.
         pub max_age: Option<ConfigDuration> = optional_at_least(SHORTEST),
@@ -159,6 +165,15 @@ impl UpstreamConfig {
     /// Whether TLS is spoken by any of its endpoints.
     pub fn is_secure(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.url.is_secure)
+    }
+
+    /// Whether HTTP/2 may be spoken with it.
+    pub fn may_speak_http2(&self) -> bool {
+        match self.settings.protocol {
+            UpstreamProtocol::Auto => self.is_secure(),
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+        }
     }
 
     /// Its name, or else its URL.

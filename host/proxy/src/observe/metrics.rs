@@ -27,7 +27,7 @@ mod scrape;
 mod tls;
 mod tunnels;
 
-pub use endpoints::EndpointSample;
+pub use endpoints::{ChosenEndpointSample, EndpointSample};
 pub use scrape::{
     BudgetSample, CertificateSample, ComponentSample, PlacesSample, PolicySample, Scrape,
 };
@@ -36,9 +36,9 @@ use std::sync::Arc;
 
 use fusebox_resilience::{
     AdaptiveLimiterEvent, AdminEvent, AttemptEvent, CacheEvent, CallEvent, CircuitBreakerEvent,
-    ComponentEvent, ConnectionEvent, ConnectionLimit, Denial, Event, EventKind, FallbackEvent,
-    HedgeEvent, Http2Fault, KeysEvent, Observer, Policy, QueueEvent, Request, RequestFlaw,
-    RetryEvent, ServerEvent, TimeoutEvent,
+    ComponentEvent, ConnectionEvent, ConnectionLimit, Denial, EndpointEvent, Event, EventKind,
+    FallbackEvent, HedgeEvent, Http2Fault, KeysEvent, Observer, Policy, QueueEvent, Request,
+    RequestFlaw, RetryEvent, ServerEvent, TimeoutEvent,
 };
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -99,6 +99,7 @@ pub struct Metrics {
     excused: Counters<1>,
     connections_ended: Counters<1>,
     streams_ended: Counters<1>,
+    endpoints_full: Counters<3>,
     connection_faults: Counters<1>,
     connections_delayed: Counter,
     tls: TlsCounters,
@@ -210,6 +211,10 @@ impl Metrics {
             ),
             connections_ended: new
                 .counters("connections_ended", "Connections of clients that a limit ended"),
+            endpoints_full: new.counters(
+                "endpoint_full",
+                "Calls that were turned away, since an endpoint had reached a limit",
+            ),
             streams_ended: new
                 .counters("streams_ended", "Streams of clients over HTTP/2 that a limit ended"),
             connection_faults: new.counters(
@@ -454,6 +459,9 @@ impl Metrics {
                 | ComponentEvent::Faulted { .. }
                 | ComponentEvent::Released { .. } => return None,
             },
+            EventKind::Endpoint(EndpointEvent::Full { name, limit, .. }) => {
+                of(&self.endpoints_full, endpoints::full(name, *limit))
+            }
             // A scrape shows how often each was ejected, and which are out.
             EventKind::Endpoint(_) => return None,
             EventKind::Connection(ConnectionEvent::Refused { reason, .. }) => {

@@ -30,6 +30,7 @@ use crate::handler::{CallPlaces, RequestHandler};
 use crate::headers::ForwardedRules;
 use crate::route::RouteTable;
 use crate::tls::ListenerTls;
+use crate::upstream::WorkerShare;
 
 /// How long a worker may take to end after all its connections have been cut.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -163,7 +164,8 @@ impl WorkerThread {
                 Err(error) => return drop(ready.send(Err(error))),
             };
             ready.send(Ok(())).ok();
-            work(&runtime, &shared, &beating, receiver, phases);
+            let share = WorkerShare { worker: index, workers: shared.workers };
+            work(&runtime, &shared, share, &beating, receiver, phases);
         })?;
         started.recv().map_err(io::Error::other)??;
         Ok(Self { errands, load, phase, thread })
@@ -173,6 +175,7 @@ impl WorkerThread {
 fn work(
     runtime: &LocalRuntime,
     shared: &Arc<WorkerContext>,
+    share: WorkerShare,
     load: &Arc<WorkerLoad>,
     mut errands: mpsc::UnboundedReceiver<Errand>,
     phase: watch::Receiver<ShutdownPhase>,
@@ -185,7 +188,7 @@ fn work(
             shared.routes.clone(),
             &shared.limits,
             shared.calls.clone(),
-            shared.workers,
+            share,
             shared.observers.unshared(),
             BackgroundTasks::new(shutdown.clone(), &alive),
         ));

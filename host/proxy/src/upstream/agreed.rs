@@ -10,13 +10,15 @@
 use std::rc::Rc;
 
 use fusebox_resilience::{
-    Attempt, AttemptEvent, BodyHold, Call, Error, ErrorKind, Outcome, Scope, SentAgainCause,
+    Attempt, AttemptEvent, BodyHold, Call, Error, ErrorKind, Outcome, Scope, SentAgainCause, clock,
 };
 use http::header;
 
 use super::endpoint::Endpoint;
 use super::http1;
 use super::http2::{self, Http2, NewWay, SharedConnection, StreamPlace};
+use super::limits::full;
+use super::places::Way;
 use super::pool::Lease;
 use crate::config::UpstreamProtocol;
 
@@ -73,7 +75,11 @@ impl Endpoint {
         };
         let way = match first.as_ref().and_then(|first| http2.take(attempt, Some(first))) {
             Some(place) => AgreedWay::Stream(place),
-            None => self.new_way(http2, call, attempt, first.as_ref()).await?,
+            None => match self.new_way(http2, call, attempt, first.as_ref()).await {
+                // There is no other.
+                Err(full) if full.kind() == ErrorKind::BulkheadFull => return Err(again.error),
+                way => way?,
+            },
         };
         if let Some(cause) = again.cause {
             let attempt = attempt.number();
@@ -83,18 +89,24 @@ impl Endpoint {
         gone.unwrap_or_else(|again| Err(again.error))
     }
 
-    /// By a connection that there is.
+    /// By a connection that there is, and nobody waits for.
     fn known_way(&self, http2: &Http2, call: &Call, attempt: &Attempt<'_>) -> Option<AgreedWay> {
+        if self.places.has_line() { None } else { self.way_in_turn(http2, call, attempt) }
+    }
+
+    /// The same for one whose turn it is.
+    fn way_in_turn(&self, http2: &Http2, call: &Call, attempt: &Attempt<'_>) -> Option<AgreedWay> {
         if !self.wants_http1(call)
-            && let Some(place) = http2.take(attempt, None)
+            && let Some(place) = http2.take_in_turn(attempt, None)
         {
             return Some(AgreedWay::Stream(place));
         }
-        let connection = self.pool.take()?;
+        let connection = self.pool.take_in_turn()?;
         Some(AgreedWay::Connection(self.kept(connection, attempt)))
     }
 
-    /// By a connection that is made, or that others have made meanwhile, but not this one.
+    /// By a connection that is made, or that others have made meanwhile, but not this one; or by
+    /// one that comes free before one may be made.
     async fn new_way(
         &self,
         http2: &Http2,
@@ -102,19 +114,41 @@ impl Endpoint {
         attempt: &Attempt<'_>,
         not: Option<&Rc<SharedConnection>>,
     ) -> Result<AgreedWay, Error> {
-        let shared = match self.wants_http1(call) {
-            true => Some(NewWay::Connection(self.connect(attempt).await?)),
-            false if http2.is_http1() => None,
-            false => http2.lease(call, attempt, not).await?,
-        };
-        let way = match shared {
-            Some(way) => way,
-            None => http2.connect_alone(attempt).await?,
-        };
-        Ok(match way {
-            NewWay::Stream(place) => AgreedWay::Stream(place),
-            NewWay::Connection(new) => AgreedWay::Connection(Lease::new(new, &self.pool)),
-        })
+        let end = clock::now() + self.config.settings.connect_timeout.0;
+        let wants_http1 = self.wants_http1(call);
+        loop {
+            let joins = !wants_http1 && !http2.is_http1() && http2.is_making();
+            let mut place = if joins { None } else { self.places.take() };
+            if place.is_none() && !joins {
+                // What is sent again does not wait for what it was sent on.
+                if not.is_some() {
+                    return Err(full("no other connection"));
+                }
+                match self.wait(attempt, end, || self.way_in_turn(http2, call, attempt)).await? {
+                    Way::Kept(way) => return Ok(way),
+                    Way::Make(free) => place = Some(free),
+                }
+            }
+            let new = match place {
+                Some(place) if wants_http1 => {
+                    Some(NewWay::Connection(self.connect(attempt, place, end).await?))
+                }
+                Some(place) if http2.is_http1() => {
+                    Some(http2.connect_alone(attempt, place, end).await?)
+                }
+                place => http2.lease(call, attempt, place, end).await?,
+            };
+            match new {
+                Some(NewWay::Stream(place)) => return Ok(AgreedWay::Stream(place)),
+                Some(NewWay::Connection(new)) => {
+                    return Ok(AgreedWay::Connection(Lease::new(new, &self.pool)));
+                }
+                None => {}
+            }
+            if let Some(place) = http2.take(attempt, not) {
+                return Ok(AgreedWay::Stream(place));
+            }
+        }
     }
 
     /// Whether it is to go over HTTP/1.1, where there is a choice.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::HttpUpstream;
 use super::endpoint::Endpoint;
+use super::limits::WorkerShare;
 use super::shared::SharedUpstream;
 use crate::config::HealthConfig;
 use crate::observe::wall_clock;
@@ -34,7 +35,7 @@ pub(crate) async fn look_after(upstreams: Vec<Arc<SharedUpstream>>, observers: O
 
 /// Checks the endpoints of an upstream, as they come and go.
 async fn check_all(shared: Arc<SharedUpstream>, path: PathAndQuery, observers: Observers) {
-    let upstream = HttpUpstream::new(shared.clone(), &Rc::default());
+    let upstream = HttpUpstream::new(shared.clone(), WorkerShare::WHOLE, &Rc::default());
     let mut changes = shared.endpoints();
     let mut checked: Vec<Rc<Endpoint>> = Vec::new();
     let mut tasks = JoinSet::new();

@@ -6,10 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
+use tokio::io::AsyncWrite;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::life::ConnectionLife;
 use super::message::Message;
+use super::places::ConnectionPlace;
 use super::stream::{StreamReader, StreamWriter};
 use crate::sending::SendError;
 use crate::tunnel::TunnelSide;
@@ -30,6 +32,7 @@ struct ConnectionTerms {
     address: SocketAddr,
     /// `None`: it has no end of its own.
     life: Option<ConnectionLife>,
+    _place: ConnectionPlace,
 }
 
 /// The state of the write half.
@@ -54,14 +57,16 @@ impl Drop for UploadTask {
 }
 
 impl UpstreamConnection {
-    /// `life`: for so long.
+    /// One that has this place, for so long.
     pub(super) fn new(
         (reader, writer): (StreamReader, StreamWriter),
         address: SocketAddr,
+        place: ConnectionPlace,
         life: Option<ConnectionLife>,
     ) -> Self {
         let (writing, buffer) = (Writing::Free(writer), BytesMut::new());
-        Self { reader, writing, buffer, terms: Box::new(ConnectionTerms { address, life }) }
+        let terms = ConnectionTerms { address, life, _place: place };
+        Self { reader, writing, buffer, terms: Box::new(terms) }
     }
 
     /// The endpoint's address.
@@ -145,8 +150,10 @@ impl UpstreamConnection {
 
     /// A side of a tunnel, and what has come over it. `None`: a request is still being sent.
     pub(super) fn into_side(self) -> Option<(Box<dyn TunnelSide>, BytesMut)> {
-        let Self { reader, writing: Writing::Free(writer), buffer, .. } = self else { return None };
-        Some((Box::new((reader, writer)), buffer))
+        let Self { reader, writing: Writing::Free(writer), buffer, terms } = self else {
+            return None;
+        };
+        Some((Box::new(SwitchedSide { streams: (reader, writer), _terms: terms }), buffer))
     }
 
     /// Whether the connection can serve another request.
@@ -163,5 +170,25 @@ impl UpstreamConnection {
     /// The same as far as the kernel knows.
     pub(super) fn is_alive(&self) -> bool {
         self.reader.is_silent()
+    }
+}
+
+/// A connection on which something else is spoken from now on. It keeps its place.
+struct SwitchedSide {
+    streams: (StreamReader, StreamWriter),
+    _terms: Box<ConnectionTerms>,
+}
+
+impl TunnelSide for SwitchedSide {
+    fn poll_read(
+        &mut self,
+        buffer: &mut BytesMut,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.streams.poll_read(buffer, cx)
+    }
+
+    fn writer(&mut self) -> Pin<&mut dyn AsyncWrite> {
+        self.streams.writer()
     }
 }

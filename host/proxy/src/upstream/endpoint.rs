@@ -3,10 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use fusebox_resilience::room::Place;
 use fusebox_resilience::{
-    Attempt, AttemptEvent, Call, Error, ErrorKind, Outcome, Random, Scope, SentAgainCause, clock,
+    Attempt, AttemptEvent, Call, EndpointEvent, EndpointLimit, Error, ErrorKind, Outcome, Random,
+    Scope, SentAgainCause, clock,
 };
 use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
 
 use super::connection::UpstreamConnection;
 use super::dial::dial;
@@ -14,7 +17,9 @@ use super::fields::Fields;
 use super::http1::talk;
 use super::http2::Http2;
 use super::life::ConnectionLife;
+use super::limits::WorkerShare;
 use super::message::Message;
+use super::places::{ConnectionPlace, ConnectionPlaces, Way};
 use super::pool::{Lease, Pool};
 use super::secured::secure;
 use super::shared::SharedUpstream;
@@ -39,28 +44,35 @@ pub(super) struct Endpoint {
     http2: Option<Box<Http2>>,
     buffers: Rc<Buffers>,
     random: Random,
+    /// Of its connections, whatever is spoken on them.
+    pub(super) places: Rc<ConnectionPlaces>,
+    is_limited: bool,
 }
 
 impl Endpoint {
-    /// The first exchange makes the first connection. `buffers` are the worker's.
+    /// The first exchange makes the first connection. `buffers` and `share` are the worker's.
     pub(super) fn new(
         upstream: &SharedUpstream,
         shared: Arc<SharedEndpoint>,
+        share: WorkerShare,
         buffers: &Rc<Buffers>,
     ) -> Self {
         let config = upstream.config.clone();
-        let (idle_timeout, max_idle) = (config.settings.idle_timeout.0, config.settings.max_idle);
-        let pool = Pool::new(idle_timeout, max_idle, buffers.clone());
-        let is_http2 = match config.settings.protocol {
+        let settings = &config.settings;
+        let places = ConnectionPlaces::new(share.of_connections(settings), shared.limits.clone());
+        let pool = Pool::new(settings, places.clone(), buffers.clone());
+        let is_http2 = match settings.protocol {
             UpstreamProtocol::Auto => shared.config.url.is_secure,
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
         };
         Self {
             label: (&*shared.name.endpoint).into(),
-            http2: is_http2.then(|| Http2::new(upstream, shared.clone()).into()),
+            http2: is_http2.then(|| Http2::new(upstream, shared.clone(), &places).into()),
             tls: upstream.tls_of(&shared).cloned(),
-            config,
+            is_limited: settings.max_in_flight.is_some(),
+            places,
+            config: config.clone(),
             shared,
             pool: pool.into(),
             buffers: buffers.clone(),
@@ -76,6 +88,42 @@ impl Endpoint {
     /// What all workers know of it.
     pub(super) fn shared(&self) -> &Arc<SharedEndpoint> {
         &self.shared
+    }
+
+    /// Whether it takes only so many attempts at once.
+    pub(super) fn is_limited(&self) -> bool {
+        self.is_limited
+    }
+
+    /// Whether an attempt would go ahead at once.
+    pub(super) fn has_room(&self) -> bool {
+        let has_free_stream = || self.http2.as_ref().is_some_and(|http2| http2.has_free_stream());
+        let has_connection = self.places.has_free() || self.pool.has_some() || has_free_stream();
+        has_connection && !(self.is_limited && self.shared.limits.are_all_in_flight())
+    }
+
+    /// A place for an attempt. `None`: none is needed.
+    ///
+    /// # Errors
+    /// It is full, and was not asked.
+    pub(super) async fn enter(
+        &self,
+        call: &Call,
+        scope: &Scope<'_>,
+    ) -> Result<Option<Place>, Error> {
+        if !self.is_limited {
+            return Ok(None);
+        }
+        let begun = clock::now();
+        let longest = self.config.settings.connect_timeout.0;
+        let entered = self.shared.limits.enter(call, scope, longest).await;
+        entered.inspect_err(|_| call.emit_own_about(0, self.full(EndpointLimit::InFlight, begun)))
+    }
+
+    /// A call is turned away that has waited since `begun`.
+    fn full(&self, limit: EndpointLimit, begun: Instant) -> EndpointEvent {
+        let (name, waited) = (self.shared.name.clone(), clock::now() - begun);
+        EndpointEvent::Full { name, limit, waited }
     }
 
     fn url(&self) -> &EndpointUrl {
@@ -115,8 +163,12 @@ impl Endpoint {
                 return Box::pin(self.exchange_as_agreed(http2, call, attempt, scope)).await;
             }
             let mut message = self.message(call, attempt, scope);
-            if let Some(connection) = self.pool.take() {
-                let lease = self.kept(connection, attempt);
+            let mut lease = match self.pool.take() {
+                Some(connection) => self.kept(connection, attempt),
+                // Boxed to keep the future small: most calls find a connection in the pool.
+                None => Box::pin(self.reach(attempt, true)).await?,
+            };
+            if lease.is_kept {
                 let hold = call.request().is_idempotent().then(|| call.body().hold());
                 if let Some(outcome) = talk(lease, &mut message, call, &self.config.settings).await
                 {
@@ -128,16 +180,46 @@ impl Endpoint {
                     let cause = SentAgainCause::Died;
                     call.reporter().emit_own(AttemptEvent::SentAgain { attempt, cause });
                 }
+                lease = Box::pin(self.reach(attempt, false)).await?;
             }
-            // Boxed to keep the future small: most calls find a connection in the pool.
-            let connection = Box::pin(self.connect(attempt)).await?;
-            let lease = Lease::new(connection, &self.pool);
             talk(lease, &mut message, call, &self.config.settings).await.unwrap_or_else(|| {
                 // The upstream closed a new connection at once: the same as a refused one.
                 Err(Error::new(ErrorKind::ConnectionRefused)
                     .with_source("closed before anything was sent"))
             })
         }
+    }
+
+    /// A connection for HTTP/1.1 that is made, or comes free before one may be made, if that is as
+    /// good.
+    async fn reach(&self, attempt: &Attempt<'_>, may_be_kept: bool) -> Result<Lease, Error> {
+        let end = clock::now() + self.config.settings.connect_timeout.0;
+        let place = match self.places.take() {
+            Some(place) => place,
+            None => {
+                let look = || self.pool.take_in_turn().filter(|_| may_be_kept);
+                match self.wait(attempt, end, look).await? {
+                    Way::Kept(connection) => return Ok(self.kept(connection, attempt)),
+                    Way::Make(place) => place,
+                }
+            }
+        };
+        let connection = self.connect(attempt, place, end).await?;
+        Ok(Lease::new(connection, &self.pool))
+    }
+
+    /// Waits for a place for a connection, or for what `look` finds.
+    pub(super) async fn wait<K>(
+        &self,
+        attempt: &Attempt<'_>,
+        end: Instant,
+        look: impl Fn() -> Option<K>,
+    ) -> Result<Way<K>, Error> {
+        let begun = clock::now();
+        let has_free_stream = || self.http2.as_ref().is_some_and(|http2| http2.has_free_stream());
+        let has_more = || self.pool.has_some() || has_free_stream();
+        let way = self.places.wait(end, look, has_more).await;
+        way.inspect_err(|_| attempt.emit(self.full(EndpointLimit::Connections, begun)))
     }
 
     /// A connection that was kept.
@@ -147,9 +229,13 @@ impl Endpoint {
     }
 
     /// Makes a connection for HTTP/1.1.
-    pub(super) async fn connect(&self, attempt: &Attempt<'_>) -> Result<UpstreamConnection, Error> {
-        let limit = self.config.settings.connect_timeout.0;
-        let end = clock::now() + limit;
+    pub(super) async fn connect(
+        &self,
+        attempt: &Attempt<'_>,
+        place: ConnectionPlace,
+        end: Instant,
+    ) -> Result<UpstreamConnection, Error> {
+        let limit = end.saturating_duration_since(clock::now());
         let (stream, address) =
             dial((self.config.label(), self.url()), &self.shared.addresses, limit, attempt).await?;
         let halves = match &self.tls {
@@ -160,7 +246,7 @@ impl Endpoint {
             }
         };
         let life = ConnectionLife::begin(&self.config.settings, self.random.fraction());
-        Ok(UpstreamConnection::new(halves, address, life))
+        Ok(UpstreamConnection::new(halves, address, place, life))
     }
 
     /// The request as an attempt sends it over HTTP/1.1.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::balance::Balance;
 use super::endpoint::Endpoint;
+use super::limits::WorkerShare;
 use super::shared::{EndpointList, UpstreamHandle};
 use super::shared_endpoint::SharedEndpoint;
 use crate::buffers::Buffers;
@@ -19,6 +20,7 @@ use crate::buffers::Buffers;
 #[derive(Debug)]
 pub(super) struct WorkerFleet {
     upstream: Rc<UpstreamHandle>,
+    share: WorkerShare,
     buffers: Rc<Buffers>,
     known: RefCell<watch::Receiver<EndpointList>>,
     current: RefCell<Rc<Fleet>>,
@@ -36,13 +38,17 @@ pub(super) struct Fleet {
 
 impl WorkerFleet {
     /// Nobody has asked them yet.
-    pub(super) fn new(upstream: Rc<UpstreamHandle>, buffers: Rc<Buffers>) -> Self {
+    pub(super) fn new(
+        upstream: Rc<UpstreamHandle>,
+        share: WorkerShare,
+        buffers: Rc<Buffers>,
+    ) -> Self {
         let known = upstream.endpoints();
         let current = Fleet::new(&upstream, &known.borrow(), |shared| {
-            Endpoint::new(&upstream, shared.clone(), &buffers).into()
+            Endpoint::new(&upstream, shared.clone(), share, &buffers).into()
         });
         let (known, current) = (known.into(), RefCell::new(current.into()));
-        Self { upstream, buffers, known, current }
+        Self { upstream, share, buffers, known, current }
     }
 
     /// Those of now.
@@ -64,7 +70,7 @@ impl WorkerFleet {
         let new = Fleet::new(&self.upstream, &shared, |shared| {
             let kept = old.remove(&Arc::as_ptr(shared));
             kept.unwrap_or_else(|| {
-                Endpoint::new(&self.upstream, shared.clone(), &self.buffers).into()
+                Endpoint::new(&self.upstream, shared.clone(), self.share, &self.buffers).into()
             })
         });
         self.current.replace(new.into());
@@ -90,8 +96,8 @@ impl Fleet {
         &self.endpoints
     }
 
-    /// The endpoint for the next attempt: of those that get requests, one that the call has not
-    /// tried, if there is one. `None`: there are none at all.
+    /// The endpoint for the next attempt: of those that get requests, one that has room, and one
+    /// that the call has not tried, if there is one. `None`: there are none at all.
     pub(super) fn choose(&self, call: &Call) -> Option<&Rc<Endpoint>> {
         if self.endpoints.is_empty() {
             return None;
@@ -103,8 +109,14 @@ impl Fleet {
         let is_used =
             |at: usize| self.upstream.is_used(&self.shared[at]) && self.has_turn(at, call);
         let is_new = |at: usize| is_used(at) && !call.has_tried(self.endpoints[at].label());
-        let new = if call.has_tried_any() { choose(&is_new) } else { None };
-        let chosen = new.or_else(|| choose(&is_used)).or_else(|| choose(&|_| true));
+        let has_room = |at: usize| self.endpoints[at].has_room();
+        let new =
+            if call.has_tried_any() { choose(&|at| is_new(at) && has_room(at)) } else { None };
+        let chosen = new
+            .or_else(|| choose(&|at| is_used(at) && has_room(at)))
+            .or_else(|| choose(&is_new))
+            .or_else(|| choose(&is_used))
+            .or_else(|| choose(&|_| true));
         // There are some.
         self.endpoints.get(chosen.unwrap_or_default())
     }
@@ -174,7 +186,7 @@ mod tests {
     async fn what_stays_keeps_its_connections_and_what_has_gone_keeps_none() {
         let [(a, _), (b, b_closed), (c, _)] = [(); 3].map(|()| origin());
         let shared = upstream(vec![endpoint(&a), endpoint(&b)], None);
-        let upstream = HttpUpstream::new(shared.clone(), &Rc::default());
+        let upstream = HttpUpstream::new(shared.clone(), WorkerShare::WHOLE, &Rc::default());
         let ask = async |times| {
             for _ in 0..times {
                 let call = call("1", Observers::default());

@@ -61,6 +61,7 @@ use super::connection::UpstreamConnection;
 use super::dial::{Dialler, dial};
 use super::fields::Fields;
 use super::life::ConnectionLife;
+use super::places::{ConnectionPlace, ConnectionPlaces};
 use super::secured::{is_http2, secure};
 use super::shared::SharedUpstream;
 use super::shared_endpoint::SharedEndpoint;
@@ -97,9 +98,13 @@ struct Destination {
 
 impl Http2 {
     /// The first exchange makes the first connection.
-    pub(super) fn new(upstream: &SharedUpstream, endpoint: Arc<SharedEndpoint>) -> Self {
+    pub(super) fn new(
+        upstream: &SharedUpstream,
+        endpoint: Arc<SharedEndpoint>,
+        places: &Rc<ConnectionPlaces>,
+    ) -> Self {
         let config = upstream.config.clone();
-        let pool = Http2Pool::new(config.settings.idle_timeout.0).into();
+        let pool = Http2Pool::new(config.settings.idle_timeout.0, places.clone()).into();
         let destination = Destination {
             config,
             tls: upstream.tls_of(&endpoint).cloned(),
@@ -118,6 +123,16 @@ impl Http2 {
     /// No connection takes further streams; each ends after its last.
     pub(super) fn close(&self) {
         self.pool.close();
+    }
+
+    /// Whether a connection has room for a stream, as far as is known.
+    pub(super) fn has_free_stream(&self) -> bool {
+        self.pool.has_free_stream()
+    }
+
+    /// Whether a connection is being made that all who need one wait for together.
+    pub(super) fn is_making(&self) -> bool {
+        self.pool.is_making()
     }
 
     /// Whether a new connection is likely to speak HTTP/1.1, so that it does for one call only.
@@ -140,8 +155,17 @@ impl Http2 {
         Ok(Http2Request { head, body, hold })
     }
 
-    /// A place on a connection that there is, but for this one.
+    /// A place on a connection that there is, but for this one, if nobody waits for it.
     pub(super) fn take(
+        &self,
+        attempt: &Attempt<'_>,
+        not: Option<&Rc<SharedConnection>>,
+    ) -> Option<StreamPlace> {
+        if self.pool.has_line() { None } else { self.take_in_turn(attempt, not) }
+    }
+
+    /// The same for one whose turn it is.
+    pub(super) fn take_in_turn(
         &self,
         attempt: &Attempt<'_>,
         not: Option<&Rc<SharedConnection>>,
@@ -151,16 +175,17 @@ impl Http2 {
         Some(place)
     }
 
-    /// The same, or a new connection, which all who need one wait for together. `None`: the
-    /// endpoint speaks HTTP/1.1, and another call has got the connection.
+    /// A new connection, which all who need one wait for together; in this place, if none is being
+    /// made. `None`: others have got it, or what there was of it.
     pub(super) async fn lease(
         &self,
         call: &Call,
         attempt: &Attempt<'_>,
-        not: Option<&Rc<SharedConnection>>,
+        place: Option<ConnectionPlace>,
+        end: Instant,
     ) -> Result<Option<NewWay>, Error> {
-        let end = clock::now() + self.destination.config.settings.connect_timeout.0;
-        let mut lease = pin!(self.pool.lease(not, || self.connect(call.reporter(), end)));
+        let make = |place| self.connect(call.reporter(), place, end);
+        let mut lease = pin!(self.pool.lease(place, make));
         let lease = poll_fn(|cx| {
             let polled = lease.as_mut().poll(cx);
             if let Some(address) = self.reaching.get() {
@@ -183,9 +208,13 @@ impl Http2 {
 
     /// A way by a connection that is made for this call alone. If it turns out to be over HTTP/2,
     /// it is for others as well; unless another call was faster, whose connection has room.
-    pub(super) async fn connect_alone(&self, attempt: &Attempt<'_>) -> Result<NewWay, Error> {
-        let end = clock::now() + self.destination.config.settings.connect_timeout.0;
-        match self.destination.connect(end, attempt).await? {
+    pub(super) async fn connect_alone(
+        &self,
+        attempt: &Attempt<'_>,
+        place: ConnectionPlace,
+        end: Instant,
+    ) -> Result<NewWay, Error> {
+        match self.destination.connect(place, end, attempt).await? {
             NewConnection::Http1(new) => Ok(NewWay::Connection(new)),
             NewConnection::Http2(new) => {
                 let place = match self.take(attempt, None) {
@@ -203,13 +232,14 @@ impl Http2 {
     fn connect(
         &self,
         reporter: &Reporter,
+        place: ConnectionPlace,
         end: Instant,
     ) -> LocalBoxFuture<'static, Result<NewConnection, Error>> {
         self.reaching.set(None);
         let dialler = SharedDial { reaching: self.reaching.clone(), reporter: reporter.clone() };
         let destination = self.destination.clone();
         Box::pin(async move {
-            let made = destination.connect(end, &dialler).await;
+            let made = destination.connect(place, end, &dialler).await;
             dialler.reaching.set(None);
             made
         })
@@ -219,7 +249,12 @@ impl Http2 {
 impl Destination {
     /// Makes a connection, until `end` at the latest: whoever comes later must not wait for one
     /// that is stuck. Above TLS all is offered that may be spoken.
-    async fn connect(&self, end: Instant, dialler: &impl Dialler) -> Result<NewConnection, Error> {
+    async fn connect(
+        &self,
+        place: ConnectionPlace,
+        end: Instant,
+        dialler: &impl Dialler,
+    ) -> Result<NewConnection, Error> {
         let Self { config, endpoint, tls, is_http1, random } = self;
         let (settings, url) = (&config.settings, &endpoint.config.url);
         let limit = end.saturating_duration_since(clock::now());
@@ -227,16 +262,20 @@ impl Destination {
         let (stream, address) = dial(named, &endpoint.addresses, limit, dialler).await?;
         let life = ConnectionLife::begin(settings, random.fraction());
         let begun = match tls {
-            None => timeout_at(end, SharedConnection::begin(stream, address, settings, life)).await,
+            None => {
+                let begun = SharedConnection::begin(stream, address, settings, place, life);
+                timeout_at(end, begun).await
+            }
             Some(tls) => {
                 let stream = secure(stream, tls, &url.host, Offer::All, end).await?;
                 is_http1.set(!is_http2(&stream));
                 if is_http1.get() {
-                    let connection =
-                        UpstreamConnection::new(stream::secured(stream), address, life);
+                    let halves = stream::secured(stream);
+                    let connection = UpstreamConnection::new(halves, address, place, life);
                     return Ok(NewConnection::Http1(connection));
                 }
-                timeout_at(end, SharedConnection::begin(stream, address, settings, life)).await
+                let begun = SharedConnection::begin(stream, address, settings, place, life);
+                timeout_at(end, begun).await
             }
         };
         let begun = begun.unwrap_or_else(|_| Err(ErrorKind::ConnectionTimeout.into()));

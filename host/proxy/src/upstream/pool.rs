@@ -1,4 +1,5 @@
-//! A worker's unused connections to one endpoint, last in, first out.
+//! A worker's unused connections to one endpoint, last in, first out. While others wait for one
+//! (`places.rs`), only they take it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -12,7 +13,9 @@ use fusebox_resilience::clock;
 use tokio::time::Instant;
 
 use super::connection::UpstreamConnection;
+use super::places::ConnectionPlaces;
 use crate::buffers::Buffers;
+use crate::config::UpstreamSettings;
 use crate::tunnel::TunnelSide;
 
 pub(super) struct Pool {
@@ -20,6 +23,7 @@ pub(super) struct Pool {
     idle_timeout: Duration,
     /// 0 from when on it is closed.
     max_idle: Cell<usize>,
+    places: Rc<ConnectionPlaces>,
     buffers: Rc<Buffers>,
 }
 
@@ -30,14 +34,34 @@ struct IdleConnection {
 
 impl Pool {
     /// Connections in use read into `buffers`; unused ones hold none.
-    pub(super) fn new(idle_timeout: Duration, max_idle: usize, buffers: Rc<Buffers>) -> Self {
-        Self { idle: RefCell::default(), idle_timeout, max_idle: max_idle.into(), buffers }
+    pub(super) fn new(
+        settings: &UpstreamSettings,
+        places: Rc<ConnectionPlaces>,
+        buffers: Rc<Buffers>,
+    ) -> Self {
+        Self {
+            idle: RefCell::default(),
+            idle_timeout: settings.idle_timeout.0,
+            max_idle: settings.max_idle.into(),
+            places,
+            buffers,
+        }
     }
 
-    /// The connection that was used last, if nothing has come on it, neither bytes nor its end. The
+    /// Whether there is one, as far as is known.
+    pub(super) fn has_some(&self) -> bool {
+        !self.idle.borrow().is_empty()
+    }
+
+    /// The connection that was used last, if nobody waits for it.
+    pub(super) fn take(&self) -> Option<UpstreamConnection> {
+        if self.places.has_line() { None } else { self.take_in_turn() }
+    }
+
+    /// The same for one whose turn it is. Nothing has come on it, neither bytes nor its end. The
     /// kernel is asked, which costs a system call: what the runtime has not been told of yet, above
     /// all on a busy worker, would be taken for the answer to the next request.
-    pub(super) fn take(&self) -> Option<UpstreamConnection> {
+    pub(super) fn take_in_turn(&self) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(IdleConnection { connection, since }) = idle.pop() {
             let unused = clock::now() - since;
@@ -76,6 +100,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.max_idle.get() {
             idle.push(IdleConnection { connection, since: clock::now() });
+            self.places.look();
         }
     }
 }
@@ -170,21 +195,26 @@ impl Lease {
 mod tests {
     use std::io::Write as _;
     use std::net::TcpListener;
+    use std::sync::Arc;
 
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::config::{EndpointUrl, UpstreamConfig};
     use crate::upstream::stream;
 
     #[tokio::test]
     async fn a_connection_with_bytes_that_the_runtime_has_not_seen_is_not_used_again() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let pool = Pool::new(Duration::from_secs(60), 2, Rc::default());
+        let settings = UpstreamConfig::new(EndpointUrl::parse("http://b").unwrap()).settings;
+        let places = ConnectionPlaces::new(2, Arc::default());
+        let pool = Pool::new(&settings, places, Rc::default());
         for sends in ["", "HTTP/1.1 200 OK\r\n"] {
             let connection = TcpStream::connect(address).await.unwrap();
+            let place = pool.places.take().unwrap();
             let (mut upstream, _) = listener.accept().unwrap();
-            pool.put(UpstreamConnection::new(stream::plain(connection), address, None));
+            pool.put(UpstreamConnection::new(stream::plain(connection), address, place, None));
             // Nothing is awaited from here on, so the runtime asks for no news.
             upstream.write_all(sends.as_bytes()).unwrap();
             assert_eq!(pool.take().is_some(), sends.is_empty(), "{sends}");

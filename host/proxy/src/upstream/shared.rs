@@ -108,11 +108,7 @@ impl SharedUpstream {
                 None if health.is_out(place) => EndpointStanding::Down,
                 None => EndpointStanding::In,
             };
-            EndpointStatus {
-                url: endpoint.name.endpoint.clone(),
-                weight: endpoint.config.weight,
-                usage: self.config.is_fleet().then(|| endpoint.usage(standing, now)),
-            }
+            endpoint.status(self.config.is_fleet().then_some(standing), now)
         });
         status.collect()
     }

@@ -8,6 +8,7 @@ use fusebox_resilience::EndpointName;
 use tokio::time::Instant;
 
 use super::addresses::KnownAddresses;
+use super::limits::EndpointLimits;
 use super::load::EndpointLoad;
 use crate::config::{EndpointConfig, UpstreamConfig};
 
@@ -22,6 +23,7 @@ pub(super) struct SharedEndpoint {
     pub(super) name: EndpointName,
     /// Of the host in its URL.
     pub(super) addresses: KnownAddresses,
+    pub(super) limits: Arc<EndpointLimits>,
     load: EndpointLoad,
     attempts: AtomicU64,
     failures: AtomicU64,
@@ -44,6 +46,12 @@ pub struct EndpointStatus {
     pub url: Arc<str>,
     /// Its share, beside those of the others.
     pub weight: u32,
+    /// Its connections, of all workers, those that are being made included.
+    pub connections: usize,
+    /// Calls that wait for it.
+    pub waiting: usize,
+    /// Attempts under way, if they are counted; one lasts until its response body has ended.
+    pub in_flight: Option<usize>,
     /// What is known of it if there are others, or may be.
     pub usage: Option<EndpointUsage>,
 }
@@ -53,8 +61,6 @@ pub struct EndpointStatus {
 pub struct EndpointUsage {
     /// Whether it gets requests, unless all do.
     pub standing: EndpointStanding,
-    /// Attempts under way; one lasts until its response body has ended.
-    pub in_flight: u32,
     /// How long it took lately, failures included as if they were slow. `None`: nothing is known.
     pub asked: Option<Duration>,
     /// Attempts that have ended.
@@ -127,6 +133,7 @@ impl SharedEndpoint {
             name: EndpointName { upstream: upstream.label().into(), endpoint: url },
             config,
             addresses: KnownAddresses::default(),
+            limits: EndpointLimits::new(&upstream.settings).into(),
             load: EndpointLoad::default(),
             attempts: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -219,11 +226,27 @@ impl SharedEndpoint {
         self.is_suspect.store(is_suspect, Relaxed);
     }
 
+    /// How it is now. `standing`: it stands so among others.
+    pub(super) fn status(
+        &self,
+        standing: Option<EndpointStanding>,
+        now: Instant,
+    ) -> EndpointStatus {
+        let in_flight = || standing.map(|_| self.load.in_flight() as usize);
+        EndpointStatus {
+            url: self.name.endpoint.clone(),
+            weight: self.config.weight,
+            connections: self.limits.connections(),
+            waiting: self.limits.waiting(),
+            in_flight: self.limits.in_flight().or_else(in_flight),
+            usage: standing.map(|standing| self.usage(standing, now)),
+        }
+    }
+
     /// How it is used, as it stands so.
-    pub(super) fn usage(&self, standing: EndpointStanding, now: Instant) -> EndpointUsage {
+    fn usage(&self, standing: EndpointStanding, now: Instant) -> EndpointUsage {
         EndpointUsage {
             standing,
-            in_flight: self.load.in_flight(),
             asked: self.load.asked(now, self.since),
             attempts: self.attempts.load(Relaxed),
             failures: self.failures.load(Relaxed),

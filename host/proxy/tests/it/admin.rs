@@ -114,7 +114,7 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
             // Both routes say the same of their upstream, so they share it.
             "upstreams": [{
                 "name": null,
-                "endpoints": [{ "url": origin.to_string() }],
+                "endpoints": [{ "url": origin.to_string(), "connections": 0, "waiting": 0 }],
                 "settings": {
                     "protocol": "auto",
                     "host": "client",
@@ -126,6 +126,8 @@ fn the_state_is_that_of_routes_policies_components_and_workers() {
                     "idle_timeout": "1m",
                     "body_timeout": "1m",
                     "max_idle": 1024,
+                    "max_connections": null,
+                    "max_in_flight": null,
                     "max_age": null,
                     "max_requests": null,
                     "max_header": "64KiB",

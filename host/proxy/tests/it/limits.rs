@@ -81,7 +81,12 @@ const CLASS: &[(&str, &str)] = &[
     ("-1", "expected one of very-low, low, medium, high, very-high, or 0 to 4, found `-1`"),
 ];
 
-const UPSTREAM: [Key; 14] = [
+const COUNT: &[(&str, &str)] = &[
+    ("0", "must be from 1 to 1000000, is 0"),
+    ("1000001", "must be from 1 to 1000000, is 1000001"),
+];
+
+const UPSTREAM: [Key; 16] = [
     key(
         "protocol",
         &[("'http3'", "unknown value `http3`; expected one of auto, http1, http2")],
@@ -112,6 +117,8 @@ const UPSTREAM: [Key; 14] = [
         ],
         &["0", "1000000"],
     ),
+    key("max_connections", COUNT, &["1", "1000000"]),
+    key("max_in_flight", COUNT, &["1", "1000000"]),
     time("max_age"),
     key("max_requests", &[("0", "must be at least 1, is 0")], &["1", "1000000"]),
     HEAD,
@@ -120,8 +127,8 @@ const UPSTREAM: [Key; 14] = [
 ];
 
 /// One with a name has policies, too, and may have several endpoints.
-const NAMED_UPSTREAM: [Key; 18] = {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = UPSTREAM;
+const NAMED_UPSTREAM: [Key; 20] = {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = UPSTREAM;
     let policies = key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]);
     let balance = key(
         "balance",
@@ -140,7 +147,7 @@ const NAMED_UPSTREAM: [Key; 18] = {
         &["'least-request'", "'round-robin'", "{ hash = { client = true } }"],
     );
     let health = key("health", &[("5", "expected a table, found `5`")], &["{}"]);
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, policies, balance, time("slow_start"), health]
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, policies, balance, time("slow_start"), health]
 };
 
 const HEALTH: &[Key] = &[

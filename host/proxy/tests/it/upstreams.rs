@@ -46,7 +46,10 @@ fn the_state_calls_an_upstream_by_its_name() {
     assert_eq!(state["routes"][0]["upstream"], "b");
     let upstream = &state["upstreams"][0];
     assert_eq!(upstream["name"], "b");
-    assert_eq!(upstream["endpoints"], json!([{ "url": origin.to_string() }]));
+    assert_eq!(
+        upstream["endpoints"],
+        json!([{ "connections": 0, "waiting": 0, "url": origin.to_string() }])
+    );
     assert_eq!(upstream["settings"]["connect_timeout"], "1s");
 }
 
@@ -158,7 +161,7 @@ fn what_is_declared_wrong_is_said_once_and_where() {
              policies, balance, slow_start, health, protocol, host, envoy_attempt_count, \
              forward_deadline, \
              deadline_margin, connect_timeout, response_timeout, idle_timeout, body_timeout, \
-             max_idle, max_age, max_requests, max_header, tls",
+             max_idle, max_connections, max_in_flight, max_age, max_requests, max_header, tls",
         ),
     ] {
         let text = format!("[upstreams.b]\n{text}\n[[routes]]\nupstream = 'b'\n");
@@ -258,4 +261,27 @@ fn fallbacks_that_lead_back_and_upstreams_that_are_not_there_are_errors() {
                policies = ['f2']\n[[routes]]\nupstream = 'b2'\n";
     let Ran { code, error, .. } = fusebox(directory(&config(own)).path(), &["check"]);
     assert!(code == Some(0) && error.contains("no fallback asks this upstream"), "{error}");
+}
+
+#[test]
+fn what_an_endpoint_has_at_once_is_part_of_the_arithmetic() {
+    let check = |keys: &str| {
+        let text = format!("[[routes]]\nupstream = {{ url = 'http://b', {keys} }}\n");
+        let directory = directory(&config(&text));
+        let Ran { code, error, .. } = fusebox(directory.path(), &["check"]);
+        assert_eq!(code, Some(0), "{error}");
+        let explained = fusebox(directory.path(), &["check", "--explain", "/"]).out;
+        (error, explained)
+    };
+    let (warnings, explained) = check("max_in_flight = 10, connect_timeout = '2s'");
+    assert_eq!(warnings, "");
+    assert!(explained.contains("10 at once, waiting up to 2s; up to 2s to connect"), "{explained}");
+    assert!(explained.contains(" 5m 4s "), "{explained}");
+    let never = "warning: fusebox.toml:4: routes[0].upstream.max_in_flight: is never reached over \
+                 HTTP/1.1, since `max_connections` is 9\n";
+    assert_eq!(check("max_in_flight = 10, max_connections = 9").0, never);
+    for keys in ["max_in_flight = 9, max_connections = 9", "max_in_flight = 10"] {
+        assert_eq!(check(keys).0, "", "{keys}");
+    }
+    assert_eq!(check("max_in_flight = 10, max_connections = 9, protocol = 'http2'").0, "");
 }

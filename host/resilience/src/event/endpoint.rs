@@ -12,6 +12,28 @@ pub struct EndpointName {
     pub endpoint: Arc<str>,
 }
 
+/// A limit of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointLimit {
+    /// The number of connections.
+    Connections,
+    /// The number of attempts at once.
+    InFlight,
+}
+
+impl EndpointLimit {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Connections, Self::InFlight];
+
+    /// The key that sets it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Connections => "max_connections",
+            Self::InFlight => "max_in_flight",
+        }
+    }
+}
+
 /// Something happened to an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EndpointEvent {
@@ -40,6 +62,15 @@ pub enum EndpointEvent {
     Up {
         /// Which.
         name: EndpointName,
+    },
+    /// A call is turned away that wanted to ask it.
+    Full {
+        /// Which.
+        name: EndpointName,
+        /// By which of its limits.
+        limit: EndpointLimit,
+        /// For so long it had waited.
+        waited: Duration,
     },
     /// Its name can't be looked up any more; the last addresses are used.
     LookupFails {

@@ -27,6 +27,13 @@ pub(super) fn endpoint(of: &EndpointEvent, say: &impl Say) {
         EndpointEvent::Up { name } => {
             say.say(Level::Info, "Endpoint up: its checks pass", |line| named(name, line));
         }
+        EndpointEvent::Full { name, limit, waited } => {
+            say.say(Level::Info, "Endpoint full: a call is turned away", |line| {
+                named(name, line);
+                line.text("limit", limit.key().as_bytes())
+                    .field("waited_ms", milliseconds(*waited));
+            });
+        }
         EndpointEvent::LookupFails { name, reason } => {
             let message = "Endpoint not looked up: its last addresses are used";
             say.say(Level::Warn, message, |line| {

@@ -22,6 +22,7 @@ use super::keep_alive::KeepAlive;
 use super::watched::{Watch, Watched};
 use crate::config::UpstreamSettings;
 use crate::upstream::life::ConnectionLife;
+use crate::upstream::places::ConnectionPlace;
 
 /// Streams at once on a connection, whatever the upstream allows: what comes on all of them goes
 /// through one socket.
@@ -56,6 +57,8 @@ pub(in crate::upstream) struct SharedConnection {
     end: RefCell<Option<StreamEnd>>,
     /// `None`: it has no end of its own.
     life: Option<ConnectionLife>,
+    /// `None`: it has ended.
+    place: RefCell<Option<ConnectionPlace>>,
 }
 
 impl SharedConnection {
@@ -68,6 +71,7 @@ impl SharedConnection {
         stream: S,
         address: SocketAddr,
         settings: &UpstreamSettings,
+        place: ConnectionPlace,
         life: Option<ConnectionLife>,
     ) -> Result<Rc<Self>, Error>
     where
@@ -107,6 +111,7 @@ impl SharedConnection {
             unused_since: Cell::new(clock::now()),
             end: RefCell::default(),
             life,
+            place: RefCell::new(Some(place)),
         });
         spawn_local(begun.clone().drive(connection, keep_alive));
         Ok(begun)
@@ -137,6 +142,8 @@ impl SharedConnection {
         *self.end.borrow_mut() = Some(end);
         self.retire();
         drop(connection);
+        let place = self.place.take();
+        drop(place);
     }
 
     /// It takes no more streams, and ends after the last.
@@ -254,6 +261,11 @@ impl Drop for StreamPlace {
         let connection = &self.connection;
         connection.streams.set(connection.streams.get() - 1);
         connection.unused_since.set(clock::now());
+        if let Some(place) = &*connection.place.borrow()
+            && connection.has_room()
+        {
+            place.places().look();
+        }
         if connection.streams.get() == 0 && (!connection.keeps_unused || connection.is_over()) {
             connection.retire();
         }

@@ -2,7 +2,7 @@
 //!
 //! A call gets a stream on the first connection that has room. If none has, a connection is made,
 //! which all who need one wait for together; whoever finds it full waits for the next. It is given
-//! up if nobody waits for it any more.
+//! up if nobody waits for it any more. If none may be made they wait in line (`places.rs`).
 
 use std::cell::{Cell, RefCell};
 use std::error;
@@ -16,10 +16,14 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared, WeakShared};
 
 use super::super::connection::UpstreamConnection;
+use super::super::places::{ConnectionPlace, ConnectionPlaces};
 use super::connection::{SharedConnection, StreamPlace};
 
 /// What making a connection comes to, for all who wait for it.
 type Made = Result<SharedWay, Arc<Error>>;
+
+/// What makes a connection.
+pub(super) type MakingConnection = LocalBoxFuture<'static, Result<NewConnection, Error>>;
 
 /// A connection that is being made.
 type Making = LocalBoxFuture<'static, Made>;
@@ -54,11 +58,23 @@ pub(super) struct Http2Pool {
     connections: RefCell<Vec<Rc<SharedConnection>>>,
     /// The one that is being made, if somebody waits for it.
     making: RefCell<Option<WeakShared<Making>>>,
+    places: Rc<ConnectionPlaces>,
 }
 
 impl Http2Pool {
-    pub(super) fn new(idle_timeout: Duration) -> Self {
-        Self { idle_timeout, connections: RefCell::default(), making: RefCell::default() }
+    pub(super) fn new(idle_timeout: Duration, places: Rc<ConnectionPlaces>) -> Self {
+        let (connections, making) = (RefCell::default(), RefCell::default());
+        Self { idle_timeout, connections, making, places }
+    }
+
+    /// Whether somebody waits for what comes free.
+    pub(super) fn has_line(&self) -> bool {
+        self.places.has_line()
+    }
+
+    /// Whether a connection has room, as far as is known.
+    pub(super) fn has_free_stream(&self) -> bool {
+        self.connections.borrow().iter().any(|connection| connection.has_room())
     }
 
     /// A place on a connection that has room, but for this one.
@@ -71,58 +87,62 @@ impl Http2Pool {
         Some(StreamPlace::take(connection.clone()))
     }
 
-    /// The same; if none has room, `make` makes one. `None`: the endpoint speaks HTTP/1.1, and
-    /// another call has got the connection that was made.
+    /// A way by the connection that is being made; `make` makes one in `place` if none is. `None`:
+    /// others have got it, or its last stream.
     ///
     /// # Errors
     /// There is none to be had.
     pub(super) async fn lease(
         self: &Rc<Self>,
-        not: Option<&Rc<SharedConnection>>,
-        make: impl Fn() -> LocalBoxFuture<'static, Result<NewConnection, Error>>,
+        place: Option<ConnectionPlace>,
+        make: impl FnOnce(ConnectionPlace) -> MakingConnection,
     ) -> Result<Option<NewWay>, Error> {
-        loop {
-            if let Some(place) = self.take(not) {
-                return Ok(Some(NewWay::Stream(place)));
-            }
-            let made = match self.making(&make).await.map_err(|error| shared(&error))? {
-                SharedWay::Http2(made) => made,
-                SharedWay::Http1(made) => return Ok(made.take().map(NewWay::Connection)),
-            };
-            if made.has_room() {
-                return Ok(Some(NewWay::Stream(StreamPlace::take(made))));
-            }
-            // Others may have been faster, which is no reason to give up.
-            if !made.is_over() && (!made.is_open() || made.is_unused_for(Duration::ZERO)) {
-                return Err(Error::new(ErrorKind::ConnectionRefused)
-                    .with_source("no streams allowed on a new connection"));
-            }
+        let making = match (self.under_way(), place) {
+            (Some(under_way), _) => under_way,
+            (None, Some(place)) => self.begin_making(make(place)),
+            (None, None) => return Ok(None),
+        };
+        let made = match making.await.map_err(|error| shared(&error))? {
+            SharedWay::Http2(made) => made,
+            SharedWay::Http1(made) => return Ok(made.take().map(NewWay::Connection)),
+        };
+        if made.has_room() {
+            return Ok(Some(NewWay::Stream(StreamPlace::take(made))));
         }
+        // Others may have been faster, which is no reason to give up.
+        if !made.is_over() && (!made.is_open() || made.is_unused_for(Duration::ZERO)) {
+            return Err(Error::new(ErrorKind::ConnectionRefused)
+                .with_source("no streams allowed on a new connection"));
+        }
+        Ok(None)
     }
 
-    /// The connection that is being made.
-    fn making(
-        self: &Rc<Self>,
-        make: impl Fn() -> LocalBoxFuture<'static, Result<NewConnection, Error>>,
-    ) -> Shared<Making> {
-        let mut making = self.making.borrow_mut();
-        let under_way = making.as_ref().and_then(WeakShared::upgrade);
+    /// Whether a connection is being made that all who need one wait for together.
+    pub(super) fn is_making(&self) -> bool {
+        self.under_way().is_some()
+    }
+
+    /// That connection.
+    fn under_way(&self) -> Option<Shared<Making>> {
+        let under_way = self.making.borrow().as_ref().and_then(WeakShared::upgrade);
         // One that has been made is in use.
-        if let Some(under_way) = under_way.filter(|under_way| under_way.peek().is_none()) {
-            return under_way;
-        }
-        let (pool, made) = (self.clone(), make());
+        under_way.filter(|under_way| under_way.peek().is_none())
+    }
+
+    fn begin_making(self: &Rc<Self>, made: MakingConnection) -> Shared<Making> {
+        let pool = self.clone();
         let new = async move {
             Ok(match made.await.map_err(Arc::new)? {
                 NewConnection::Http2(made) => {
                     pool.connections.borrow_mut().push(made.clone());
+                    pool.places.look();
                     SharedWay::Http2(made)
                 }
                 NewConnection::Http1(made) => SharedWay::Http1(Rc::new(Cell::new(Some(made)))),
             })
         };
         let new = new.boxed_local().shared();
-        *making = new.downgrade();
+        *self.making.borrow_mut() = new.downgrade();
         new
     }
 
@@ -130,7 +150,9 @@ impl Http2Pool {
     /// told when it sends.
     pub(super) fn add(&self, new: Rc<SharedConnection>) -> StreamPlace {
         self.connections.borrow_mut().push(new.clone());
-        StreamPlace::take(new)
+        let place = StreamPlace::take(new);
+        self.places.look();
+        place
     }
 
     fn is_usable(&self, connection: &SharedConnection) -> bool {
@@ -149,6 +171,10 @@ impl Http2Pool {
         connections.retain(|connection| self.is_usable(connection));
         let room = 2 * connections.len();
         connections.shrink_to(room);
+        // The endpoint may have allowed more streams meanwhile.
+        if connections.iter().any(|connection| connection.has_room()) {
+            self.places.look();
+        }
     }
 
     /// No connection takes further streams; each ends after its last.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -11,6 +12,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::config::{EndpointUrl, UpstreamConfig};
+use crate::upstream::places::ConnectionPlaces;
 
 /// An upstream that has greeted, and says nothing more; but it answers pings if it `answers`.
 async fn greet(mut theirs: DuplexStream, answers: bool, pings: Rc<RefCell<Vec<Instant>>>) {
@@ -36,8 +38,10 @@ async fn connection(answers: bool) -> (Rc<SharedConnection>, Rc<RefCell<Vec<Inst
     let pings = Rc::<RefCell<Vec<Instant>>>::default();
     spawn_local(greet(theirs, answers, pings.clone()));
     let address = (Ipv4Addr::LOCALHOST, 1).into();
+    let places = ConnectionPlaces::new(1, Arc::default());
+    let place = places.take().expect("it is free");
     let settings = UpstreamConfig::new(EndpointUrl::parse("http://b").unwrap()).settings;
-    (SharedConnection::begin(ours, address, &settings, None).await.unwrap(), pings)
+    (SharedConnection::begin(ours, address, &settings, place, None).await.unwrap(), pings)
 }
 
 async fn ask(connection: Rc<SharedConnection>) -> Result<(), h2::Error> {
