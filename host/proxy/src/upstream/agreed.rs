@@ -18,7 +18,7 @@ use super::endpoint::Endpoint;
 use super::http1;
 use super::http2::{self, Http2, NewWay, SharedConnection, StreamPlace};
 use super::limits::full;
-use super::places::Way;
+use super::places::Waited;
 use super::pool::Lease;
 use crate::config::UpstreamProtocol;
 
@@ -125,8 +125,8 @@ impl Endpoint {
                     return Err(full("no other connection"));
                 }
                 match self.wait(attempt, end, || self.way_in_turn(http2, call, attempt)).await? {
-                    Way::Kept(way) => return Ok(way),
-                    Way::Make(free) => place = Some(free),
+                    Waited::Kept(way) => return Ok(way),
+                    Waited::Make(free) => place = Some(free),
                 }
             }
             let new = match place {

@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::life::ConnectionLife;
 use super::message::Message;
-use super::places::ConnectionPlace;
+use super::places::UpstreamPlace;
 use super::stream::{StreamReader, StreamWriter};
 use crate::sending::SendError;
 use crate::tunnel::TunnelSide;
@@ -32,7 +32,7 @@ struct ConnectionTerms {
     address: SocketAddr,
     /// `None`: it has no end of its own.
     life: Option<ConnectionLife>,
-    _place: ConnectionPlace,
+    _place: UpstreamPlace,
 }
 
 /// The state of the write half.
@@ -61,7 +61,7 @@ impl UpstreamConnection {
     pub(super) fn new(
         (reader, writer): (StreamReader, StreamWriter),
         address: SocketAddr,
-        place: ConnectionPlace,
+        place: UpstreamPlace,
         life: Option<ConnectionLife>,
     ) -> Self {
         let (writing, buffer) = (Writing::Free(writer), BytesMut::new());

@@ -19,7 +19,7 @@ use super::http2::Http2;
 use super::life::ConnectionLife;
 use super::limits::WorkerShare;
 use super::message::Message;
-use super::places::{ConnectionPlace, ConnectionPlaces, Way};
+use super::places::{UpstreamPlace, UpstreamPlaces, Waited};
 use super::pool::{Lease, Pool};
 use super::secured::secure;
 use super::shared::SharedUpstream;
@@ -45,7 +45,7 @@ pub(super) struct Endpoint {
     buffers: Rc<Buffers>,
     random: Random,
     /// Of its connections, whatever is spoken on them.
-    pub(super) places: Rc<ConnectionPlaces>,
+    pub(super) places: Rc<UpstreamPlaces>,
     is_limited: bool,
 }
 
@@ -59,7 +59,7 @@ impl Endpoint {
     ) -> Self {
         let config = upstream.config.clone();
         let settings = &config.settings;
-        let places = ConnectionPlaces::new(share.of_connections(settings), shared.limits.clone());
+        let places = UpstreamPlaces::new(share.of_connections(settings), shared.limits.clone());
         let pool = Pool::new(settings, places.clone(), buffers.clone());
         let is_http2 = match settings.protocol {
             UpstreamProtocol::Auto => shared.config.url.is_secure,
@@ -199,8 +199,8 @@ impl Endpoint {
             None => {
                 let look = || self.pool.take_in_turn().filter(|_| may_be_kept);
                 match self.wait(attempt, end, look).await? {
-                    Way::Kept(connection) => return Ok(self.kept(connection, attempt)),
-                    Way::Make(place) => place,
+                    Waited::Kept(connection) => return Ok(self.kept(connection, attempt)),
+                    Waited::Make(place) => place,
                 }
             }
         };
@@ -214,7 +214,7 @@ impl Endpoint {
         attempt: &Attempt<'_>,
         end: Instant,
         look: impl Fn() -> Option<K>,
-    ) -> Result<Way<K>, Error> {
+    ) -> Result<Waited<K>, Error> {
         let begun = clock::now();
         let has_free_stream = || self.http2.as_ref().is_some_and(|http2| http2.has_free_stream());
         let has_more = || self.pool.has_some() || has_free_stream();
@@ -232,7 +232,7 @@ impl Endpoint {
     pub(super) async fn connect(
         &self,
         attempt: &Attempt<'_>,
-        place: ConnectionPlace,
+        place: UpstreamPlace,
         end: Instant,
     ) -> Result<UpstreamConnection, Error> {
         let limit = end.saturating_duration_since(clock::now());

@@ -61,7 +61,7 @@ use super::connection::UpstreamConnection;
 use super::dial::{Dialler, dial};
 use super::fields::Fields;
 use super::life::ConnectionLife;
-use super::places::{ConnectionPlace, ConnectionPlaces};
+use super::places::{UpstreamPlace, UpstreamPlaces};
 use super::secured::{is_http2, secure};
 use super::shared::SharedUpstream;
 use super::shared_endpoint::SharedEndpoint;
@@ -101,7 +101,7 @@ impl Http2 {
     pub(super) fn new(
         upstream: &SharedUpstream,
         endpoint: Arc<SharedEndpoint>,
-        places: &Rc<ConnectionPlaces>,
+        places: &Rc<UpstreamPlaces>,
     ) -> Self {
         let config = upstream.config.clone();
         let pool = Http2Pool::new(config.settings.idle_timeout.0, places.clone()).into();
@@ -181,7 +181,7 @@ impl Http2 {
         &self,
         call: &Call,
         attempt: &Attempt<'_>,
-        place: Option<ConnectionPlace>,
+        place: Option<UpstreamPlace>,
         end: Instant,
     ) -> Result<Option<NewWay>, Error> {
         let make = |place| self.connect(call.reporter(), place, end);
@@ -211,7 +211,7 @@ impl Http2 {
     pub(super) async fn connect_alone(
         &self,
         attempt: &Attempt<'_>,
-        place: ConnectionPlace,
+        place: UpstreamPlace,
         end: Instant,
     ) -> Result<NewWay, Error> {
         match self.destination.connect(place, end, attempt).await? {
@@ -232,7 +232,7 @@ impl Http2 {
     fn connect(
         &self,
         reporter: &Reporter,
-        place: ConnectionPlace,
+        place: UpstreamPlace,
         end: Instant,
     ) -> LocalBoxFuture<'static, Result<NewConnection, Error>> {
         self.reaching.set(None);
@@ -251,7 +251,7 @@ impl Destination {
     /// that is stuck. Above TLS all is offered that may be spoken.
     async fn connect(
         &self,
-        place: ConnectionPlace,
+        place: UpstreamPlace,
         end: Instant,
         dialler: &impl Dialler,
     ) -> Result<NewConnection, Error> {

@@ -8,19 +8,19 @@ pub(super) type LineNumber = u64;
 
 /// A line. What somebody is handed is kept until they come for it.
 #[derive(Debug)]
-pub(super) struct Line<T> {
+pub(super) struct WaitingLine<T> {
     waiting: BTreeMap<LineNumber, Waker>,
     handed: BTreeMap<LineNumber, T>,
     next: LineNumber,
 }
 
-impl<T> Default for Line<T> {
+impl<T> Default for WaitingLine<T> {
     fn default() -> Self {
         Self { waiting: BTreeMap::new(), handed: BTreeMap::new(), next: 0 }
     }
 }
 
-impl<T> Line<T> {
+impl<T> WaitingLine<T> {
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
@@ -107,7 +107,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_first_gets_what_is_handed_and_nothing_is_lost(steps in steps()) {
-            let mut line = Line::default();
+            let mut line = WaitingLine::default();
             // In the order of their numbers, with what each was handed.
             let mut model = BTreeMap::<LineNumber, Option<usize>>::new();
             for (what, step) in steps.into_iter().enumerate() {

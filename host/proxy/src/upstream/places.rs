@@ -21,44 +21,44 @@ use fusebox_resilience::Error;
 use tokio::time::{Instant, timeout_at};
 
 use super::limits::{EndpointLimits, full, most_waiting};
-use super::line::{Line, LineNumber};
+use super::line::{LineNumber, WaitingLine};
 
 /// The places for a worker's connections to an endpoint.
-pub(super) struct ConnectionPlaces {
+pub(super) struct UpstreamPlaces {
     most: usize,
     taken: Cell<usize>,
-    line: RefCell<Line<Turn>>,
+    line: RefCell<WaitingLine<LineTurn>>,
     limits: Arc<EndpointLimits>,
 }
 
 /// What somebody in the line is handed.
-enum Turn {
+enum LineTurn {
     /// Something has come free.
     Look,
     /// A connection has ended.
-    Make(ConnectionPlace),
+    Make(UpstreamPlace),
 }
 
 /// How somebody goes on who has waited.
-pub(super) enum Way<K> {
+pub(super) enum Waited<K> {
     /// By what has come free.
     Kept(K),
     /// By making a connection.
-    Make(ConnectionPlace),
+    Make(UpstreamPlace),
 }
 
-impl ConnectionPlaces {
+impl UpstreamPlaces {
     pub(super) fn new(most: usize, limits: Arc<EndpointLimits>) -> Rc<Self> {
         let (taken, line) = (Cell::new(0), RefCell::default());
         Rc::new(Self { most, taken, line, limits })
     }
 
     /// A place, if one is free. None is while somebody waits.
-    pub(super) fn take(self: &Rc<Self>) -> Option<ConnectionPlace> {
+    pub(super) fn take(self: &Rc<Self>) -> Option<UpstreamPlace> {
         self.has_free().then(|| {
             self.taken.set(self.taken.get() + 1);
             self.limits.opened();
-            ConnectionPlace(self.clone())
+            UpstreamPlace(self.clone())
         })
     }
 
@@ -82,7 +82,7 @@ impl ConnectionPlaces {
         end: Instant,
         look: impl Fn() -> Option<K>,
         has_more: impl Fn() -> bool,
-    ) -> Result<Way<K>, Error> {
+    ) -> Result<Waited<K>, Error> {
         if self.line.borrow().waiting() >= most_waiting(self.most) {
             return Err(full("too many wait for a connection"));
         }
@@ -96,12 +96,12 @@ impl ConnectionPlaces {
     /// Something has come free, for which the first in the line may look.
     pub(super) fn look(&self) {
         if self.line.borrow().waiting() > 0 {
-            self.hand(None, Turn::Look);
+            self.hand(None, LineTurn::Look);
         }
     }
 
     /// Hands this to the first in the line after this one. If nobody waits it is dropped.
-    fn hand(&self, after: Option<LineNumber>, turn: Turn) {
+    fn hand(&self, after: Option<LineNumber>, turn: LineTurn) {
         let handed = self.line.borrow_mut().hand(after, turn);
         match handed {
             Ok(waker) => waker.wake(),
@@ -111,27 +111,27 @@ impl ConnectionPlaces {
     }
 }
 
-impl fmt::Debug for ConnectionPlaces {
+impl fmt::Debug for UpstreamPlaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionPlaces").field("taken", &self.taken).finish_non_exhaustive()
+        f.debug_struct("UpstreamPlaces").field("taken", &self.taken).finish_non_exhaustive()
     }
 }
 
 /// The place of a connection, until it is dropped. Then it is the first one's in the line.
-pub(super) struct ConnectionPlace(Rc<ConnectionPlaces>);
+pub(super) struct UpstreamPlace(Rc<UpstreamPlaces>);
 
-impl ConnectionPlace {
+impl UpstreamPlace {
     /// Those that it is one of.
-    pub(super) fn places(&self) -> &ConnectionPlaces {
+    pub(super) fn places(&self) -> &UpstreamPlaces {
         &self.0
     }
 }
 
-impl Drop for ConnectionPlace {
+impl Drop for UpstreamPlace {
     fn drop(&mut self) {
         let places = &self.0;
         if places.line.borrow().waiting() > 0 {
-            places.hand(None, Turn::Make(Self(places.clone())));
+            places.hand(None, LineTurn::Make(Self(places.clone())));
         } else {
             places.taken.set(places.taken.get() - 1);
             places.limits.closed();
@@ -141,7 +141,7 @@ impl Drop for ConnectionPlace {
 
 /// Somebody in the line, until it is dropped.
 struct InConnectionLine<'a> {
-    places: &'a ConnectionPlaces,
+    places: &'a UpstreamPlaces,
     number: LineNumber,
 }
 
@@ -151,23 +151,23 @@ impl InConnectionLine<'_> {
         waker: &Waker,
         look: &impl Fn() -> Option<K>,
         has_more: &impl Fn() -> bool,
-    ) -> Poll<Way<K>> {
+    ) -> Poll<Waited<K>> {
         let Self { places, number } = self;
         loop {
             let turn = places.line.borrow_mut().collect(*number, waker);
             match turn {
                 None => return Poll::Pending,
-                Some(Turn::Make(place)) => return Poll::Ready(Way::Make(place)),
-                Some(Turn::Look) => {}
+                Some(LineTurn::Make(place)) => return Poll::Ready(Waited::Make(place)),
+                Some(LineTurn::Look) => {}
             }
             // It is the first still: what it finds may have ended, and its place is free then.
             places.line.borrow_mut().rejoin(*number, waker);
             let found = look();
             if has_more() {
-                places.hand(Some(*number), Turn::Look);
+                places.hand(Some(*number), LineTurn::Look);
             }
             if let Some(kept) = found {
-                return Poll::Ready(Way::Kept(kept));
+                return Poll::Ready(Waited::Kept(kept));
             }
         }
     }
@@ -180,9 +180,9 @@ impl Drop for InConnectionLine<'_> {
         places.limits.left();
         match turn {
             // The next one may find it.
-            Some(Turn::Look) => places.look(),
+            Some(LineTurn::Look) => places.look(),
             // It goes on to the next one by this.
-            Some(Turn::Make(place)) => drop(place),
+            Some(LineTurn::Make(place)) => drop(place),
             None => {}
         }
     }
@@ -199,15 +199,15 @@ mod tests {
 
     use super::*;
 
-    fn places(most: usize) -> Rc<ConnectionPlaces> {
-        ConnectionPlaces::new(most, Arc::default())
+    fn places(most: usize) -> Rc<UpstreamPlaces> {
+        UpstreamPlaces::new(most, Arc::default())
     }
 
     /// Waits for a second, for what there is a count of.
     fn wait<'a>(
-        places: &'a Rc<ConnectionPlaces>,
+        places: &'a Rc<UpstreamPlaces>,
         there: &'a Cell<usize>,
-    ) -> impl Future<Output = Result<Way<()>, Error>> + 'a {
+    ) -> impl Future<Output = Result<Waited<()>, Error>> + 'a {
         let look = || {
             let left = there.get().checked_sub(1)?;
             there.set(left);
@@ -234,10 +234,10 @@ mod tests {
         there.set(1);
         places.look();
         assert!(is_waiting(second.as_mut()));
-        assert!(matches!(first.await, Ok(Way::Kept(()))));
+        assert!(matches!(first.await, Ok(Waited::Kept(()))));
         drop(place);
         assert!(places.take().is_none(), "nobody overtakes the line");
-        let Ok(Way::Make(place)) = second.await else { panic!("a place is free") };
+        let Ok(Waited::Make(place)) = second.await else { panic!("a place is free") };
         assert!(!places.has_line());
         drop(place);
         assert!(places.take().is_some());
@@ -270,7 +270,7 @@ mod tests {
                 places.look();
             }
             drop(leaves);
-            let is_made = matches!(stays.await, Ok(Way::Make(_)));
+            let is_made = matches!(stays.await, Ok(Waited::Make(_)));
             assert_eq!((is_made, places.taken.get() == 0), (is_place, is_place));
             assert!(!places.has_line());
         }

@@ -13,7 +13,7 @@ use fusebox_resilience::clock;
 use tokio::time::Instant;
 
 use super::connection::UpstreamConnection;
-use super::places::ConnectionPlaces;
+use super::places::UpstreamPlaces;
 use crate::buffers::Buffers;
 use crate::config::UpstreamSettings;
 use crate::tunnel::TunnelSide;
@@ -23,7 +23,7 @@ pub(super) struct Pool {
     idle_timeout: Duration,
     /// 0 from when on it is closed.
     max_idle: Cell<usize>,
-    places: Rc<ConnectionPlaces>,
+    places: Rc<UpstreamPlaces>,
     buffers: Rc<Buffers>,
 }
 
@@ -36,7 +36,7 @@ impl Pool {
     /// Connections in use read into `buffers`; unused ones hold none.
     pub(super) fn new(
         settings: &UpstreamSettings,
-        places: Rc<ConnectionPlaces>,
+        places: Rc<UpstreamPlaces>,
         buffers: Rc<Buffers>,
     ) -> Self {
         Self {
@@ -208,7 +208,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let settings = UpstreamConfig::new(EndpointUrl::parse("http://b").unwrap()).settings;
-        let places = ConnectionPlaces::new(2, Arc::default());
+        let places = UpstreamPlaces::new(2, Arc::default());
         let pool = Pool::new(&settings, places, Rc::default());
         for sends in ["", "HTTP/1.1 200 OK\r\n"] {
             let connection = TcpStream::connect(address).await.unwrap();

@@ -22,7 +22,7 @@ use super::keep_alive::KeepAlive;
 use super::watched::{Watch, Watched};
 use crate::config::UpstreamSettings;
 use crate::upstream::life::ConnectionLife;
-use crate::upstream::places::ConnectionPlace;
+use crate::upstream::places::UpstreamPlace;
 
 /// Streams at once on a connection, whatever the upstream allows: what comes on all of them goes
 /// through one socket.
@@ -58,7 +58,7 @@ pub(in crate::upstream) struct SharedConnection {
     /// `None`: it has no end of its own.
     life: Option<ConnectionLife>,
     /// `None`: it has ended.
-    place: RefCell<Option<ConnectionPlace>>,
+    place: RefCell<Option<UpstreamPlace>>,
 }
 
 impl SharedConnection {
@@ -71,7 +71,7 @@ impl SharedConnection {
         stream: S,
         address: SocketAddr,
         settings: &UpstreamSettings,
-        place: ConnectionPlace,
+        place: UpstreamPlace,
         life: Option<ConnectionLife>,
     ) -> Result<Rc<Self>, Error>
     where

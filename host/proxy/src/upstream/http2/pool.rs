@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared, WeakShared};
 
 use super::super::connection::UpstreamConnection;
-use super::super::places::{ConnectionPlace, ConnectionPlaces};
+use super::super::places::{UpstreamPlace, UpstreamPlaces};
 use super::connection::{SharedConnection, StreamPlace};
 
 /// What making a connection comes to, for all who wait for it.
@@ -58,11 +58,11 @@ pub(super) struct Http2Pool {
     connections: RefCell<Vec<Rc<SharedConnection>>>,
     /// The one that is being made, if somebody waits for it.
     making: RefCell<Option<WeakShared<Making>>>,
-    places: Rc<ConnectionPlaces>,
+    places: Rc<UpstreamPlaces>,
 }
 
 impl Http2Pool {
-    pub(super) fn new(idle_timeout: Duration, places: Rc<ConnectionPlaces>) -> Self {
+    pub(super) fn new(idle_timeout: Duration, places: Rc<UpstreamPlaces>) -> Self {
         let (connections, making) = (RefCell::default(), RefCell::default());
         Self { idle_timeout, connections, making, places }
     }
@@ -94,8 +94,8 @@ impl Http2Pool {
     /// There is none to be had.
     pub(super) async fn lease(
         self: &Rc<Self>,
-        place: Option<ConnectionPlace>,
-        make: impl FnOnce(ConnectionPlace) -> MakingConnection,
+        place: Option<UpstreamPlace>,
+        make: impl FnOnce(UpstreamPlace) -> MakingConnection,
     ) -> Result<Option<NewWay>, Error> {
         let making = match (self.under_way(), place) {
             (Some(under_way), _) => under_way,

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::config::{EndpointUrl, UpstreamConfig};
-use crate::upstream::places::ConnectionPlaces;
+use crate::upstream::places::UpstreamPlaces;
 
 /// An upstream that has greeted, and says nothing more; but it answers pings if it `answers`.
 async fn greet(mut theirs: DuplexStream, answers: bool, pings: Rc<RefCell<Vec<Instant>>>) {
@@ -38,7 +38,7 @@ async fn connection(answers: bool) -> (Rc<SharedConnection>, Rc<RefCell<Vec<Inst
     let pings = Rc::<RefCell<Vec<Instant>>>::default();
     spawn_local(greet(theirs, answers, pings.clone()));
     let address = (Ipv4Addr::LOCALHOST, 1).into();
-    let places = ConnectionPlaces::new(1, Arc::default());
+    let places = UpstreamPlaces::new(1, Arc::default());
     let place = places.take().expect("it is free");
     let settings = UpstreamConfig::new(EndpointUrl::parse("http://b").unwrap()).settings;
     (SharedConnection::begin(ours, address, &settings, place, None).await.unwrap(), pings)
