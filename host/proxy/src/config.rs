@@ -8,6 +8,7 @@
 mod balance;
 mod document;
 mod health;
+mod key;
 mod missing;
 mod path;
 mod route;

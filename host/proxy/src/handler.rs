@@ -189,10 +189,6 @@ impl RequestHandler {
         if takes_trailers {
             head.extensions.insert(TakesTrailers);
         }
-        let level = self.routes.priority().map(|priority| {
-            let of_route = route.and_then(|route| route.priority);
-            priority.level(&mut head.headers, hop.is_trusted(), of_route, &id)
-        });
         let length = incoming.as_ref().map_or(0, |body| body.size_hint().lower());
         let flaw = flaw.or(last_hop.as_ref().err().copied());
         let admitted = self.admit(&host, flaw, place, &head, length);
@@ -218,7 +214,10 @@ impl RequestHandler {
         if let Some(certificate) = hop.certificate() {
             request.set_certificate(certificate.clone());
         }
-        request.set_level(level);
+        let user = self.routes.priority().and_then(|priority| {
+            let of_route = route.and_then(|route| route.priority);
+            priority.apply(&mut request, hop.is_trusted(), of_route).map(Box::new)
+        });
         if is_grpc {
             request.set_grpc();
         }
@@ -242,7 +241,7 @@ impl RequestHandler {
             let count = self.turned_away.count(call.request().started());
             call.reporter().emit_own(CallEvent::TurnedAway { count });
         }
-        Begun { ongoing: OngoingCall::new(call, self.buffers.clone(), place), admitted }
+        Begun { ongoing: OngoingCall::new(call, self.buffers.clone(), place, user), admitted }
     }
 
     /// Answers a request that was taken on. Dropping the future cancels the call.

@@ -1,9 +1,10 @@
 //! How important a request is to us, and what its upstream is told of that.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use fusebox_resilience::{PriorityClass, PriorityLevel};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use fusebox_resilience::config::Problems;
+use fusebox_resilience::{PriorityClass, PriorityLevel, Request, UserCall, UserTimes};
+use http::{HeaderName, HeaderValue};
 
 use crate::config::PriorityConfig;
 
@@ -19,39 +20,59 @@ pub struct PriorityRules {
     header: HeaderName,
     level_header: HeaderName,
     default: PriorityClass,
+    users: Option<Arc<UserTimes>>,
 }
 
 impl PriorityRules {
-    /// As the configuration has it.
+    /// As the configuration has it, which is valid.
     pub fn new(config: &PriorityConfig) -> Self {
-        let PriorityConfig { header, level_header, default } = config.clone();
-        Self { header, level_header, default }
+        let PriorityConfig { header, level_header, default, user, max_users } = config.clone();
+        let users = user.map(|user| {
+            let key = user.of_request("user", &mut Problems::default());
+            UserTimes::new(key, max_users.unwrap_or(PriorityConfig::MAX_USERS))
+        });
+        Self { header, level_header, default, users }
     }
 
-    /// The level of the request with this id and these headers, which from then on tell the
-    /// upstream. Only a client that is trusted is listened to; its route overrides the class.
-    pub fn level(
+    /// Gives a request its level, of which it tells its upstream. Only a client that is trusted is
+    /// listened to; its route overrides the class. Returns whose call it is, if that counts.
+    pub fn apply(
         &self,
-        headers: &mut HeaderMap,
+        request: &mut Request,
         is_trusted: bool,
         of_route: Option<PriorityClass>,
-        id: &HeaderValue,
-    ) -> PriorityLevel {
+    ) -> Option<UserCall> {
+        let headers = &request.head().headers;
         let said = |name| headers.get(name).filter(|_| is_trusted)?.to_str().ok();
-        let level = said(&self.level_header).and_then(PriorityLevel::parse).unwrap_or_else(|| {
-            let class = said(&self.header).and_then(PriorityClass::parse);
-            PriorityLevel::of_request(class.unwrap_or(self.default), id.as_bytes())
-        });
+        let level = said(&self.level_header).and_then(PriorityLevel::parse);
+        let class = || said(&self.header).and_then(PriorityClass::parse).unwrap_or(self.default);
+        let id = request.id_header().as_bytes();
+        // A hop before has had its say about the user.
+        let user = self.users.as_ref().filter(|_| level.is_none());
+        let user = user.and_then(|users| users.call(request));
+        let level = match (level, &user) {
+            (Some(level), _) => level,
+            (None, None) => PriorityLevel::of_request(class(), id),
+            (None, Some(user)) => {
+                let place = user.quantile(PriorityLevel::chance_of(id));
+                PriorityLevel::of_place(class(), place)
+            }
+        };
         let level = of_route.map_or(level, |class| level.in_class(class));
         let class = HeaderValue::from_static(level.class().name());
-        headers.insert(&self.header, class);
-        headers.insert(&self.level_header, NUMBERS[usize::from(level.number())].clone());
-        level
+        request.set_header(&self.header, class);
+        let number = NUMBERS[usize::from(level.number())].clone();
+        request.set_header(&self.level_header, number);
+        request.set_level(Some(level));
+        user
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use http::HeaderMap;
     use proptest::prelude::*;
 
     use super::*;
@@ -65,12 +86,20 @@ mod tests {
         said.iter().map(|(name, text)| (HeaderName::from_static(name), value(text))).collect()
     }
 
+    fn request(id: &str, headers: HeaderMap) -> Request {
+        let mut head = http::Request::new(()).into_parts().0;
+        head.headers = headers;
+        let id = HeaderValue::from_str(id).expect("a value");
+        Request::new(id, "test".into(), head, SystemTime::UNIX_EPOCH)
+    }
+
     /// What is sent on of what was said.
     fn sent(said: &[(&'static str, &str)], is_trusted: bool, route: Option<u8>) -> String {
-        let mut headers = headers(said);
+        let mut request = request("1", headers(said));
         let of_route = route.map(|class| PriorityClass::ALL[usize::from(class)]);
-        let id = HeaderValue::from_static("1");
-        let level = rules(PriorityClass::Medium).level(&mut headers, is_trusted, of_route, &id);
+        let user = rules(PriorityClass::Medium).apply(&mut request, is_trusted, of_route);
+        assert!(user.is_none());
+        let (level, headers) = (request.level().expect("a level"), &request.head().headers);
         let text = |name| headers[name].to_str().expect("text").to_owned();
         let (class, number) = (text("x-fusebox-priority"), text("x-fusebox-level"));
         assert_eq!(number, level.number().to_string());
@@ -103,10 +132,10 @@ mod tests {
             said in "[0-5]|low|high|x",
             defaults in prop::collection::vec(0..5usize, 1..5),
         ) {
-            let id = HeaderValue::from_str(&id).expect("a value");
-            let mut headers = headers(&[("x-fusebox-priority", &said)]);
+            let mut request = request(&id, headers(&[("x-fusebox-priority", &said)]));
             let levels: Vec<_> = defaults.into_iter().map(|default| {
-                rules(PriorityClass::ALL[default]).level(&mut headers, true, None, &id)
+                rules(PriorityClass::ALL[default]).apply(&mut request, true, None);
+                request.level()
             }).collect();
             prop_assert!(levels.iter().all(|level| *level == levels[0]), "{:?}", levels);
         }

@@ -330,6 +330,11 @@ impl Call {
         self.reporter.asked(attempt)
     }
 
+    /// How long its upstreams took in all, as far as is remembered.
+    pub fn asked_in_all(&self) -> Duration {
+        self.record().history.borrow().iter().map(|past| past.asked).sum()
+    }
+
     /// See [`PastAttempt::is_owed`].
     pub fn is_owed(&self, attempt: u32) -> bool {
         self.past(attempt).is_some_and(|past| past.is_owed)

@@ -12,10 +12,7 @@
 //! **Values** are kept as 128 bits of keyed hashes, so that a long value costs no memory and nobody
 //! can make two of them meet, and the beginning of each, to be shown.
 
-mod recent;
-
 use std::cmp::Reverse;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -32,7 +29,8 @@ use crate::key::{CallKey, KeyConfig, KeyValues, ShownValues};
 use crate::keyer::KeyQuestion;
 use crate::parts::Parts;
 use crate::policy::{Shown, ShownKey, ShownKeys};
-use recent::RecentMap;
+use crate::recent::RecentMap;
+use crate::value_hash::ValueHashKeys;
 
 /// So many states are looked at for one that may go, so that a flood of newcomers costs little.
 const LOOKS: usize = 64;
@@ -96,7 +94,7 @@ pub(crate) struct Keyed<S> {
 
 struct KeyedStates<S> {
     settings: KeysSettings,
-    hashers: [RandomState; 2],
+    hashes: ValueHashKeys,
     make: Box<dyn Fn() -> S + Send + Sync>,
     /// Of those for which there is no place.
     overflow: OnceLock<Arc<S>>,
@@ -321,7 +319,7 @@ impl<S: KeyedState> KeyedStates<S> {
         };
         Self {
             settings,
-            hashers: [RandomState::new(), RandomState::new()],
+            hashes: ValueHashKeys::default(),
             make,
             overflow: OnceLock::new(),
             known: Mutex::new(known),
@@ -346,13 +344,9 @@ impl<S: KeyedState> KeyedStates<S> {
     }
 
     fn name<'a>(&self, values: impl Iterator<Item = Option<&'a [u8]>>) -> u128 {
-        let mut name = self.hashers();
+        let mut name = self.hashes.begin();
         values.for_each(|value| name.add(value));
         name.finish()
-    }
-
-    fn hashers(&self) -> ValueHashers {
-        ValueHashers(self.hashers.each_ref().map(BuildHasher::build_hasher))
     }
 
     /// Each state, without the lock and without keeping one from going but for the moment in which
@@ -469,23 +463,6 @@ struct TooManyKeys {
     /// How many calls that has concerned since it was last to be told; `None` if that was a moment
     /// ago.
     count: Option<u64>,
-}
-
-/// Two hashes of the same values, by keys of their own.
-struct ValueHashers([DefaultHasher; 2]);
-
-impl ValueHashers {
-    fn add(&mut self, value: Option<&[u8]>) {
-        for hasher in &mut self.0 {
-            // With its length: the end of one is not the beginning of the next.
-            value.hash(hasher);
-        }
-    }
-
-    fn finish(&self) -> u128 {
-        let [high, low] = self.0.each_ref().map(|hasher| u128::from(hasher.finish()));
-        high << 64 | low
-    }
 }
 
 impl<S: fmt::Debug> fmt::Debug for Keyed<S> {

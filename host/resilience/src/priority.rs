@@ -101,6 +101,18 @@ impl PriorityLevel {
         Self(class as u16 * LEVELS + (hash(id) % u64::from(LEVELS)) as u16)
     }
 
+    /// That of a request with this place among all of its class, from 0, the last to be rejected,
+    /// to less than 1.
+    pub fn of_place(class: PriorityClass, place: f64) -> Self {
+        let from_above = (place.clamp(0.0, 1.0) * f64::from(LEVELS)) as u16;
+        Self(class as u16 * LEVELS + (LEVELS - 1).saturating_sub(from_above))
+    }
+
+    /// A number from 0 to less than 1 that follows from this id: the same whoever asks.
+    pub fn chance_of(id: &[u8]) -> f64 {
+        (hash(id) % u64::from(LEVELS)) as f64 / f64::from(LEVELS)
+    }
+
     /// The level that a header says, if it is a number. One out of range is the nearest.
     pub fn parse(text: &str) -> Option<Self> {
         clamped(text, Self::COUNT as u16 - 1).map(Self)

@@ -214,6 +214,11 @@ impl Request {
         self.level
     }
 
+    /// Replaces what the client says in this header.
+    pub fn set_header(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.head.headers.insert(name, value);
+    }
+
     /// Takes the header map, whose memory another request can use.
     pub fn take_headers(&mut self) -> HeaderMap {
         std::mem::take(&mut self.head.headers)

@@ -1,8 +1,8 @@
 //! Which of an upstream's endpoints gets a request.
 
 use fusebox_resilience::KeyConfig;
-use fusebox_resilience::config::{Problem, Problems};
 
+use super::key;
 use super::table::Reader;
 use super::words::found;
 
@@ -48,12 +48,6 @@ impl BalanceConfig {
             reader.error(path, format!("{EXPECTED}, found a table without `hash`"));
         }
         reader.known_keys(path, &["hash"]);
-        let Some(key) = reader.value::<KeyConfig>(&hash) else { return Self::default() };
-        let mut problems = Problems::default();
-        key.clone().of_request(&hash, &mut problems);
-        for Problem { path, message } in problems.into_result(()).err().unwrap_or_default() {
-            reader.error(&path, message);
-        }
-        Self::Hash(key)
+        key::read(reader, &hash).map_or_else(Self::default, Self::Hash)
     }
 }

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use fusebox_resilience::config::{ChangedDefault, ConfigDuration, ConfigSize};
-use fusebox_resilience::{LEVEL, PRIORITY, PriorityClass};
+use fusebox_resilience::{KeyConfig, LEVEL, PRIORITY, PriorityClass};
 use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::key;
 use super::table::{Keys, defaults, table};
 use super::tls::ListenerTlsConfig;
 use super::values;
@@ -121,7 +122,17 @@ table! {
         pub level_header: HeaderName = parsed_or(values::own_header, LEVEL),
         /// The class of requests of which nobody says it.
         pub default: PriorityClass = or(PriorityClass::default()),
+        /// Whose a request is: those of users who take most of the upstreams' time have the lowest
+        /// levels of their class. Default: chance decides.
+        pub user: Option<KeyConfig> = user(),
+        /// Of so many users, those that were seen last, it is known how much they take.
+        pub max_users: Option<usize> = max_users(),
     }
+}
+
+impl PriorityConfig {
+    /// The default of `max_users`.
+    pub const MAX_USERS: usize = 10_000;
 }
 
 impl Default for PriorityConfig {
@@ -138,6 +149,19 @@ impl Keys<'_, '_> {
     /// A list of headers that say how long a client waits.
     pub(super) fn deadline_headers(&mut self, key: &str) -> Option<Vec<DeadlineHeader>> {
         Some(self.list(key, DeadlineHeader::parse)?.unwrap_or_default())
+    }
+
+    fn user(&mut self, key: &str) -> Option<Option<KeyConfig>> {
+        let path = self.path_of(key);
+        Some(key::read(self.reader, &path))
+    }
+
+    fn max_users(&mut self, key: &str) -> Option<Option<usize>> {
+        if self.is_there(key) && !self.is_there("user") {
+            let path = self.path_of(key);
+            self.reader.error(&path, "needs a `user`");
+        }
+        self.optional_within(key, 1..=100_000)
     }
 
     fn hosts(&mut self, key: &str) -> Option<Vec<String>> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_resilience::{
-    BodyEnd, Call, CallEvent, Error, ErrorKind, GrpcStatus, ResponseBody, TunnelEvent,
+    BodyEnd, Call, CallEvent, Error, ErrorKind, GrpcStatus, ResponseBody, TunnelEvent, UserCall,
 };
 use http::{HeaderValue, Method, header};
 use http_body::{Body, Frame, SizeHint};
@@ -88,11 +88,18 @@ pub(super) struct OngoingCall {
     buffers: Rc<Buffers>,
     /// `None`: calls have no limit, or it was turned away.
     _place: Option<CallPlace>,
+    /// Whose call it is, if that counts.
+    user: Option<Box<UserCall>>,
 }
 
 impl OngoingCall {
     /// At the end, the memory of the call's headers goes to `buffers`.
-    pub(super) fn new(call: Call, buffers: Rc<Buffers>, place: Option<CallPlace>) -> Self {
+    pub(super) fn new(
+        call: Call,
+        buffers: Rc<Buffers>,
+        place: Option<CallPlace>,
+        user: Option<Box<UserCall>>,
+    ) -> Self {
         Self {
             call,
             status: None,
@@ -106,6 +113,7 @@ impl OngoingCall {
             received: 0,
             buffers,
             _place: place,
+            user,
         }
     }
 
@@ -227,6 +235,9 @@ impl Drop for OngoingCall {
                 elapsed: self.call.elapsed(),
             },
         );
+        if let Some(user) = self.user.take() {
+            user.end(self.call.asked_in_all());
+        }
         if let Some(headers) = self.call.take_headers() {
             self.buffers.put_headers(headers);
         }

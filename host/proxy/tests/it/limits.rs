@@ -279,7 +279,30 @@ const TABLES: &[Table] = &[
             key("header", OWN_HEADER, &["'x-priority'", "'X-Fusebox-Priority'"]),
             key("level_header", OWN_HEADER, &["'x-level'"]),
             key("default", CLASS, &["'low'", "0"]),
+            key(
+                "user",
+                &[("{ component = 'c' }", "a component can't be asked here")],
+                &[
+                    "{ header = 'x-user' }",
+                    "{ client = true }",
+                    "[{ header = 'a' }, { query = 'b' }]",
+                ],
+            ),
+            key("max_users", &[("5", "needs a `user`")], &[]),
         ],
+    },
+    Table {
+        path: "priority",
+        text: "[priority]\nuser = { client = true }\nKEY\n[[routes]]\nupstream = 'http://b'\n",
+        keys: &[key(
+            "max_users",
+            &[
+                ("0", "must be from 1 to 100000, is 0"),
+                ("100001", "must be from 1 to 100000, is 100001"),
+                ("'many'", "expected a whole number of at least 0, found `many`"),
+            ],
+            &["1", "100000"],
+        )],
     },
     Table {
         path: "admin",

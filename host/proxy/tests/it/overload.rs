@@ -186,3 +186,31 @@ fn only_trusted_clients_say_how_important_they_are_and_clients_are_told_nothing(
     Proxy::before(&origin, route).ask(request);
     assert_eq!(told_of(&origin), ("99".to_owned(), "70000".to_owned()));
 }
+
+#[test]
+fn who_takes_more_of_the_upstreams_time_than_others_has_lower_levels() {
+    let origin = Origin::start(|connection| {
+        while let Some(seen) = connection.request() {
+            let level = seen.request.header("x-fusebox-level").unwrap_or_default();
+            if connection.wire.try_send(ok(level)).is_err() {
+                return;
+            }
+        }
+    });
+    let users = "[priority]\nuser = { header = 'x-user' }\n[[routes]]\nupstream = 'ORIGIN'\n";
+    let proxy = Proxy::before(&origin, users);
+    let mut client = proxy.connect();
+    let mut level = |user: &str| {
+        let request = format!("GET / HTTP/1.1\r\nhost: b\r\nx-user: {user}\r\n\r\n");
+        client.ask(request).text().parse::<u16>().expect("a level")
+    };
+    // The first half of the users has the upper half of the levels, in a moment.
+    eventually("levels by what users take", || {
+        let most = (0..5).map(|_| level("takes much")).max();
+        let least = level("takes little");
+        (most < Some(250) && least >= 250).then_some(())
+    });
+    // Who has not been seen takes least, and who does not say who it is has a level by chance.
+    assert!(level("new") >= 250);
+    assert_eq!(proxy.ask(get("/", "1")).text(), level_of("1").to_string());
+}

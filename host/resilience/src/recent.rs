@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Entries by their hashes.
 #[derive(Debug)]
-pub(super) struct RecentMap<T> {
+pub(crate) struct RecentMap<T> {
     entries: HashMap<u128, (u64, T)>,
     /// By when they were used, the longest ago first.
     order: BTreeMap<u64, u128>,
@@ -18,16 +18,20 @@ impl<T> Default for RecentMap<T> {
 }
 
 impl<T> RecentMap<T> {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.values().map(|(_, entry)| entry)
     }
 
+    pub(crate) fn for_each_mut(&mut self, mut look: impl FnMut(&mut T)) {
+        self.entries.values_mut().for_each(|(_, entry)| look(entry));
+    }
+
     /// The entry of this hash, which is used now.
-    pub(super) fn get(&mut self, hash: u128) -> Option<&mut T> {
+    pub(crate) fn get(&mut self, hash: u128) -> Option<&mut T> {
         let (used, entry) = self.entries.get_mut(&hash)?;
         self.order.remove(used);
         *used = self.next;
@@ -37,21 +41,21 @@ impl<T> RecentMap<T> {
     }
 
     /// Adds one, which is used now. There is none of this hash.
-    pub(super) fn insert(&mut self, hash: u128, entry: T) {
+    pub(crate) fn insert(&mut self, hash: u128, entry: T) {
         self.entries.insert(hash, (self.next, entry));
         self.order.insert(self.next, hash);
         self.next += 1;
     }
 
     /// The entry that was used least recently.
-    pub(super) fn oldest(&self) -> Option<&T> {
+    pub(crate) fn oldest(&self) -> Option<&T> {
         let (_, hash) = self.order.first_key_value()?;
         self.entries.get(hash).map(|(_, entry)| entry)
     }
 
     /// Takes the entry out that was used least recently, of those that may go. It looks at so many;
     /// those that may not go are looked at again when all others were. False: none was found.
-    pub(super) fn evict(&mut self, looks: usize, mut may_go: impl FnMut(&T) -> bool) -> bool {
+    pub(crate) fn evict(&mut self, looks: usize, mut may_go: impl FnMut(&T) -> bool) -> bool {
         for _ in 0..looks.min(self.len()) {
             let Some((_, &hash)) = self.order.first_key_value() else { return false };
             if self.entries.get(&hash).is_some_and(|(_, entry)| may_go(entry)) {
