@@ -97,6 +97,7 @@ pub(crate) fn policy_errors(file: &ConfigFile) -> Vec<ConfigError> {
 /// Which requests a route takes.
 pub(crate) fn matches(route: &RouteConfig) -> RouteMatch {
     RouteMatch::new(route.host.as_deref(), &route.path, route.methods.clone())
+        .of_clients(route.client_certificate.clone())
 }
 
 /// The configured name of a route, or else one made from what it takes.

@@ -174,7 +174,7 @@ impl RequestHandler {
         let id = self.request_id(&mut head.headers);
         let host = self.hosts.canonical(&mut head);
         let place =
-            host.as_deref().and_then(|host| self.routes.find(host, head.uri.path(), &head.method));
+            host.as_deref().and_then(|host| self.routes.find(host, &head, hop.certificate()));
         let route = place.map(|place| &self.routes.routes()[place]);
         let upgrade = route
             .filter(|route| !route.upgrades.is_empty())
@@ -190,7 +190,10 @@ impl RequestHandler {
             head.extensions.insert(TakesTrailers);
         }
         let length = incoming.as_ref().map_or(0, |body| body.size_hint().lower());
-        let flaw = flaw.or(last_hop.as_ref().err().copied());
+        let is_wrong = host.as_deref().is_some_and(|host| hop.is_wrong_for(host));
+        let flaw = flaw
+            .or(last_hop.as_ref().err().copied())
+            .or(is_wrong.then_some(RequestFlaw::Misdirected));
         let admitted = self.admit(&host, flaw, place, &head, length);
         let admitted = match last_hop {
             Ok(Some(last_hop)) => Err(last_hop.answer(admitted)),

@@ -6,6 +6,7 @@
 
 mod client_cert;
 mod forwarded;
+mod session_name;
 mod upgrade;
 
 use std::cell::RefCell;
@@ -23,6 +24,7 @@ use client_cert::X_FORWARDED_CLIENT_CERT;
 use forwarded::{
     Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, is_forwarded, is_whole,
 };
+use session_name::SessionName;
 
 pub use forwarded::ForwardedRules;
 pub use upgrade::{ask_for_upgrade, switched_to, wanted_upgrade};
@@ -176,6 +178,8 @@ pub struct Hop {
     usual: RefCell<Option<(HeaderValue, Added)>>,
     /// Boxed: few clients have one.
     certificate: Option<Box<HopCertificate>>,
+    /// What its requests have to be for. `None`: they may be for any host.
+    bound: Option<Box<SessionName>>,
 }
 
 /// A client's certificate.
@@ -191,7 +195,7 @@ impl Hop {
     pub fn new(address: IpAddr, rules: &Rc<ForwardedRules>) -> Self {
         let peer = Peer::new(address, &rules.trusted);
         let (usual, version) = (RefCell::default(), Version::HTTP_11);
-        Self { peer, rules: rules.clone(), version, usual, certificate: None }
+        Self { peer, rules: rules.clone(), version, usual, certificate: None, bound: None }
     }
 
     /// It turns out to be over this version of HTTP.
@@ -207,6 +211,16 @@ impl Hop {
             let element = forwarded.then(|| client_cert::element(&shown));
             Box::new(HopCertificate { told: client_cert::told(&shown).into(), element })
         });
+    }
+
+    /// Its requests have to be for this name, which the client has asked for in TLS.
+    pub(crate) fn bind(&mut self, name: Option<&str>) {
+        self.bound = Some(Box::new(SessionName::new(name)));
+    }
+
+    /// Whether a request for this host should have come by another connection.
+    pub(crate) fn is_wrong_for(&self, host: &str) -> bool {
+        self.bound.as_ref().is_some_and(|name| !name.is_for(host))
     }
 
     /// The certificate that the client has shown.

@@ -93,6 +93,7 @@ fn together(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
     let mut errors = compile::policy_errors(file);
     errors.extend(listeners(file));
     errors.extend(client_auth(file));
+    errors.extend(client_certificates(file));
     errors.extend(proxy_protocol(file));
     errors.extend(upstream_tls(file));
     errors.extend(priority(file));
@@ -143,6 +144,20 @@ fn client_auth(file: &ConfigFile) -> Option<ConfigError> {
     };
     let message = "needs `client_ca`: a file with the certificates of those who sign clients'";
     Some(file.places.error(&format!("listener.tls.{key}"), message))
+}
+
+/// Checks that routes that take clients by their certificates can see some.
+fn client_certificates(file: &ConfigFile) -> Vec<ConfigError> {
+    let tls = file.config.listener.tls.as_ref();
+    if tls.is_some_and(|tls| tls.client_ca.is_some()) {
+        return Vec::new();
+    }
+    let wanted = file.config.routes.iter().filter(|(_, it)| it.client_certificate.is_some());
+    let error = |at| {
+        let message = "needs `client_ca` in `[listener.tls]`: clients are asked for none";
+        file.places.error(&format!("routes[{at}].client_certificate"), message)
+    };
+    wanted.map(|(at, _)| error(at)).collect()
 }
 
 /// Checks that what is said of TLS to an upstream goes together.

@@ -138,6 +138,7 @@ impl Refusal {
                 RequestFlaw::TargetLength => StatusCode::URI_TOO_LONG,
                 RequestFlaw::Loop => StatusCode::LOOP_DETECTED,
                 RequestFlaw::Expectation => StatusCode::EXPECTATION_FAILED,
+                RequestFlaw::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             },
             Self::Failed { kind, .. } => match kind {
                 ErrorKind::Timeout | ErrorKind::ConnectionTimeout => StatusCode::GATEWAY_TIMEOUT,

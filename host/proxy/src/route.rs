@@ -1,18 +1,20 @@
-//! Which pipeline and upstream a request gets: by host, then the longest path prefix, then methods.
+//! Which pipeline and upstream a request gets: by host, then the longest path prefix, then the
+//! client's certificate, then methods.
 //!
-//! If the most specific route by host and path does not take the method, the next one is tried, and
-//! so on.
+//! If the most specific route by host and path does not take the client or the method, the next one
+//! is tried, and so on.
 
 mod index;
 mod matching;
 
 pub use matching::{Claim, RouteMatch};
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fusebox_resilience::{Pipeline, PriorityClass, ReplayLimit};
-use http::Method;
+use fusebox_resilience::{ClientCertificate, Pipeline, PriorityClass, ReplayLimit};
+use http::request;
 
 use crate::priority::PriorityRules;
 use crate::tls::UpstreamTls;
@@ -111,12 +113,23 @@ impl RouteTable {
     }
 
     /// The index of the route that takes a request, in [`routes`](Self::routes). `host` has no
-    /// port.
-    pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
-        let Some(index) = &self.index else {
-            return self.routes.iter().position(|route| route.matches.takes(host, path, method));
+    /// port; the client has shown this certificate.
+    pub fn find(
+        &self,
+        host: &str,
+        head: &request::Parts,
+        certificate: Option<&Rc<ClientCertificate>>,
+    ) -> Option<usize> {
+        let path = head.uri.path();
+        let takes_sender = |matches: &RouteMatch| {
+            matches.takes_client(certificate) && matches.takes_method(&head.method)
         };
-        index.find(host, path, |route| self.routes[route].matches.takes_method(method))
+        let Some(index) = &self.index else {
+            let takes =
+                |route: &Route| route.matches.takes(host, path) && takes_sender(&route.matches);
+            return self.routes.iter().position(takes);
+        };
+        index.find(host, path, |route| takes_sender(&self.routes[route].matches))
     }
 
     /// Whether what a request gets depends on its path.
@@ -133,6 +146,7 @@ impl RouteTable {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
     use proptest::prelude::*;
 
     use super::*;
@@ -145,7 +159,8 @@ mod tests {
     ) -> Option<String> {
         let mut matches: Vec<&'a RouteMatch> = matches.iter().collect();
         matches.sort_by_key(|it| it.rank());
-        matches.iter().find(|it| it.takes(host, path, &method)).map(ToString::to_string)
+        let takes = |it: &&&RouteMatch| it.takes(host, path) && it.takes_method(&method);
+        matches.iter().find(takes).map(ToString::to_string)
     }
 
     #[test]
@@ -185,6 +200,13 @@ mod tests {
         assert!(!collide(&get, &RouteMatch::new(None, "/a", Some(vec![Method::PUT]))));
         assert!(!collide(&any, &get));
         assert!(!collide(&any, &RouteMatch::new(Some("b"), "/a", None)));
+        let of = |names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            RouteMatch::new(None, "/a", None).of_clients(Some(names))
+        };
+        assert!(collide(&of(&["CN=a", "CN=b"]), &of(&["CN=b"])));
+        assert!(!collide(&of(&["CN=a"]), &of(&["CN=b"])));
+        assert!(!collide(&of(&["CN=a"]), &any));
         assert!(collide(
             &RouteMatch::new(Some("B"), "/", None),
             &RouteMatch::new(Some("b"), "/", None)
@@ -221,7 +243,8 @@ mod tests {
             let index = Index::new(matches.iter());
             for (host, path, method) in requests {
                 let method = Method::from_bytes(method.as_bytes()).unwrap();
-                let plain = matches.iter().position(|it| it.takes(&host, &path, &method));
+                let takes = |it: &RouteMatch| it.takes(&host, &path) && it.takes_method(&method);
+                let plain = matches.iter().position(takes);
                 let found = index.find(&host, &path, |route| matches[route].takes_method(&method));
                 prop_assert_eq!(found, plain, "{} {}{}", method, host, path);
             }

@@ -21,6 +21,9 @@ table! {
         pub host: Option<String> = parsed(values::host),
         /// The methods that it takes. Default: any.
         pub methods: Option<Vec<Method>> = methods(),
+        /// Names of the clients that it takes, one of which the certificate that a client has shown
+        /// has to have. Default: any, and those that have shown none.
+        pub client_certificate: Option<Vec<String>> = client_certificate(),
         /// Its name in log, metrics and for components. Default: made from what it takes.
         pub name: Option<String> = parsed(values::route_name),
         /// The upstream of its requests.
@@ -45,11 +48,20 @@ table! {
 
 impl Keys<'_, '_> {
     fn methods(&mut self, key: &str) -> Option<Option<Vec<Method>>> {
+        self.refuse_empty(key);
+        self.list(key, values::method)
+    }
+
+    fn client_certificate(&mut self, key: &str) -> Option<Option<Vec<String>>> {
+        self.refuse_empty(key);
+        self.list(key, values::certificate_name)
+    }
+
+    fn refuse_empty(&mut self, key: &str) {
         let path = self.path_of(key);
         if self.is_there(key) && self.reader.document.length(&path, "a list") == Ok(0) {
             self.reader.error(&path, "an empty list takes no request; leave it out to take any");
         }
-        self.list(key, values::method)
     }
 
     fn upgrades(&mut self, key: &str) -> Option<Vec<String>> {

@@ -24,6 +24,8 @@ table! {
         pub client_auth: Option<ClientAuth> = optional(),
         /// Whether upstreams are told the client's certificate, in `x-forwarded-client-cert`.
         pub forward_client_cert: bool = or(false),
+        /// Whether a request has to be for the name that its connection was made for.
+        pub strict_sni: bool = or(false),
         /// The number of handshakes at once, on all workers; further ones wait.
         pub max_handshakes: usize = within(1_000, 1..=1_000_000),
     }

@@ -89,6 +89,20 @@ pub(super) fn upgrade(name: &str) -> Result<String, String> {
     }
 }
 
+/// Checks a subject or another name of a client's certificate, as the log has it.
+pub(super) fn certificate_name(text: &str) -> Result<String, String> {
+    const KINDS: [&str; 4] = ["DNS:", "URI:", "email:", "IP:"];
+    let has_kind =
+        KINDS.iter().any(|kind| text.strip_prefix(kind).is_some_and(|it| !it.is_empty()));
+    if has_kind || text.split_once('=').is_some_and(|(kind, _)| !kind.contains([':', '/'])) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "expected a name such as \"URI:spiffe://example/a\" or \"DNS:a.example\", or a subject \
+         such as \"CN=a\", found `{text}`"
+    ))
+}
+
 /// Checks the name of a route.
 pub(super) fn route_name(name: &str) -> Result<String, String> {
     let length = name.chars().count();

@@ -72,6 +72,9 @@ pub(super) async fn open(
     shared.handler.secured(session);
     let shown = session.peer_certificates().and_then(|chain| chain.first());
     hop.secure(shown.and_then(ShownCertificate::of), tls.forwards_certificates);
+    if tls.is_strict {
+        hop.bind(session.server_name());
+    }
     Opening::Secured(Box::new(stream))
 }
 

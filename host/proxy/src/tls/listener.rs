@@ -36,6 +36,8 @@ pub struct ListenerTls {
     versions: TlsVersion,
     /// Whether upstreams are told clients' certificates.
     pub(crate) forwards_certificates: bool,
+    /// Whether a request has to be for the name that its connection was made for.
+    pub(crate) is_strict: bool,
     clients: Option<ClientAuthority>,
     loaded: Mutex<Loaded>,
     /// What handshakes use: made of what is loaded.
@@ -100,6 +102,7 @@ impl ListenerTls {
             directory: directory.to_owned(),
             versions: config.min_version,
             forwards_certificates: config.forward_client_cert,
+            is_strict: config.strict_sni,
             clients,
             loaded: Mutex::new(loaded),
             current: RwLock::new(current),

@@ -393,6 +393,18 @@ const TABLES: &[Table] = &[
                 ],
                 &["'[::1]'", "'B.example'"],
             ),
+            // What is taken needs a `client_ca`.
+            key(
+                "client_certificate",
+                &[
+                    ("[]", "an empty list takes no request; leave it out to take any"),
+                    (
+                        "['CN=a']",
+                        "needs `client_ca` in `[listener.tls]`: clients are asked for none",
+                    ),
+                ],
+                &[],
+            ),
             key("grpc", &[("1", "expected true or false, found `1`")], &["true", "false"]),
             key(
                 "methods",

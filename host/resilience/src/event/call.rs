@@ -45,17 +45,20 @@ pub enum RequestFlaw {
     Expectation,
     /// How far it may go is not said in one number.
     MaxForwards,
+    /// Its host is another than the one that its connection over TLS was made for.
+    Misdirected,
 }
 
 impl RequestFlaw {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Host,
         Self::TargetLength,
         Self::Path,
         Self::Loop,
         Self::Expectation,
         Self::MaxForwards,
+        Self::Misdirected,
     ];
 
     /// Its word in log and metrics.
@@ -67,6 +70,7 @@ impl RequestFlaw {
             Self::Loop => "loop",
             Self::Expectation => "expectation",
             Self::MaxForwards => "max-forwards",
+            Self::Misdirected => "misdirected",
         }
     }
 }
@@ -80,6 +84,7 @@ impl fmt::Display for RequestFlaw {
             Self::Loop => "request loop",
             Self::Expectation => "expectation not supported",
             Self::MaxForwards => "max-forwards not valid",
+            Self::Misdirected => "host of another connection",
         })
     }
 }

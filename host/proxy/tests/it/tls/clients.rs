@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fusebox_dev::{Authority, Origin, get, ok};
+use fusebox_dev::{Authority, Origin, RawFrame, get, kind, ok};
 use rcgen::SanType;
 use serde_json::json;
 
@@ -155,4 +155,82 @@ fn who_signs_clients_certificates_can_change_and_old_sessions_end_with_it() {
     // It has a ticket, with which nobody would look at its certificate again.
     site.connect_by(&theirs).end().expect_err("an alert");
     site.proxy.counts(&[(&failed("certificate"), 1.0)]);
+}
+
+#[test]
+fn a_route_can_be_for_clients_with_a_certificate_and_nobody_can_feign_one() {
+    let origin = Origin::answering([ok("")]);
+    let clients = Authority::new("clients");
+    let files = [("clients.pem", clients.pem().as_bytes())];
+    let route = |name: &str, certificate: &str| {
+        format!(
+            "[[routes]]\nname = '{name}'\nupstream = 'ORIGIN'\n\
+             client_certificate = ['CN=nobody', '{certificate}']\n"
+        )
+    };
+    let trusted = "client_auth = 'optional'\nforward_client_cert = true\n\
+                   [listener]\ntrusted = ['127.0.0.1']\n";
+    for (certificate, takes) in [
+        ("URI:spiffe://example/a", true),
+        ("DNS:a.example", true),
+        ("CN=a", true),
+        ("IP:192.0.2.7", true),
+        ("URI:spiffe://example/b", false),
+        ("DNS:spiffe://example/a", false),
+        ("CN=A", false),
+    ] {
+        let config = format!("{}{}", config(trusted), route("known", certificate));
+        let site = SecuredProxy::with_files(&origin, &files, &config);
+        let Shown { theirs, .. } = shown(&site, &clients);
+        let feigned = "\r\nx-forwarded-client-cert: Hash=00;Subject=\"CN=a\";\
+                       URI=spiffe://example/a;DNS=a.example\r\nhost:";
+        for (client, is_known, id) in [(theirs, takes, "1"), (site.client(), false, "2")] {
+            let request = get("/", id).replacen("\r\nhost:", feigned, 1);
+            assert_eq!(site.connect_by(&client).ask(request).status(), 200);
+            let line = site.proxy.story(id).pop().expect("a line");
+            let expected = if is_known { "known" } else { "/" };
+            assert_eq!(line["route"], expected, "{certificate} {id}");
+        }
+    }
+}
+
+#[test]
+fn a_request_for_another_host_than_its_connection_is_misdirected_where_that_is_strict() {
+    let origin = Origin::answering([ok("")]);
+    let strict = SecuredProxy::before(&origin, "strict_sni = true\n");
+    let loose = SecuredProxy::before(&origin, "");
+    let asking = |host: &str| get("/", "1").replace("host: b.example", &format!("host: {host}"));
+    let mut client = strict.connect();
+    for (host, status) in [
+        ("b.example", 200),
+        ("B.Example.:3002", 200),
+        ("c.example", 421),
+        ("127.0.0.1", 421),
+        ("b.example", 200),
+    ] {
+        assert_eq!(client.ask(asking(host)).status(), status, "{host}");
+        assert_eq!(loose.connect().ask(asking(host)).status(), 200, "{host}");
+    }
+    let line = strict.proxy.line("Request refused: host of another connection");
+    assert_eq!((&line["reason"], &line["level"]), (&json!("misdirected"), &json!("INFO")));
+    // Who names no host there can only mean an address.
+    let mut nameless = strict.authority.client(None);
+    nameless.enable_sni = false;
+    let mut client = strict.connect_by(&nameless.into());
+    for (host, status) in [("127.0.0.1:3002", 200), ("[::1]", 200), ("b.example", 421)] {
+        assert_eq!(client.ask(asking(host)).status(), status, "{host}");
+    }
+    // Over HTTP/2 a browser uses a connection for all hosts of its certificate.
+    let mut client = strict.authority.client(None);
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let mut client = strict.connect_by(&client.into());
+    client.begin_http2(&[]);
+    for (stream, host, status) in
+        [(1, "b.example", 200), (3, "c.example", 421), (5, "b.example", 200)]
+    {
+        let fields =
+            [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", host)];
+        client.send(RawFrame::headers(stream, &fields, true).bytes());
+        assert_eq!(client.frame_of(kind::HEADERS).status(), status, "{host}");
+    }
 }

@@ -21,6 +21,9 @@ fn complaints(files: &[(&str, &str)], table: &str) -> String {
     fusebox(directory.path(), &["check", "fusebox.toml"]).error
 }
 
+/// A route whose clients are known by their certificates.
+const CLIENT: &str = "[[routes]]\npath = '/a'\nupstream = 'http://b'\nclient_certificate = ";
+
 const PAIR: &str = "certificates = [{ cert = 'b.pem', key = 'b.key' }]\n";
 
 #[test]
@@ -102,6 +105,17 @@ fn each_wrong_key_is_told_with_its_line() {
             "listener.tls.client_auth: needs `client_ca`",
         ),
         (&format!("{PAIR}forward_client_cert = true\n"), "listener.tls.forward_client_cert: needs"),
+        (&format!("{PAIR}strict_sni = 1\n"), "listener.tls.strict_sni: expected true or false"),
+        (
+            &format!("{PAIR}{CLIENT}['spiffe://example/a']\n"),
+            "routes[1].client_certificate[0]: expected a name such as \
+             \"URI:spiffe://example/a\" or \"DNS:a.example\", or a subject such as \"CN=a\", \
+             found `spiffe://example/a`",
+        ),
+        (
+            &format!("{PAIR}{CLIENT}['CN=a']\n"),
+            "routes[1].client_certificate: needs `client_ca` in `[listener.tls]`",
+        ),
         (&format!("{PAIR}max_handshakes = 0\n"), "listener.tls.max_handshakes: must be from 1 to"),
     ] {
         let authority = Authority::new("ours");
