@@ -6,7 +6,7 @@ PATH=$PATH:/usr/sbin
 
 packages=()
 for pair in curl:curl openssl:openssl wrk:wrk h2load:nghttp2-client ab:apache2-utils git:git litmus:litmus \
-    chromium:chromium go:golang-go node:nodejs npm:npm nginx:nginx haproxy:haproxy apache2:apache2; do
+    testssl:testssl.sh chromium:chromium go:golang-go node:nodejs npm:npm nginx:nginx haproxy:haproxy apache2:apache2; do
     command -v "${pair%%:*}" > /dev/null || packages+=("${pair##*:}")
 done
 for module in aiohttp httpx requests websockets; do

@@ -2,4 +2,4 @@
 
 from cases import (  # noqa: F401
     curl, tls, python, programs, websocket, git, apt, webdav, browser, log, load, fronts, upstreams,
-    grpcio, grpcjs, example, lint)
+    grpcio, grpcjs, example, lint, testssl)
