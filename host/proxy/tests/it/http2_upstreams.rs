@@ -312,13 +312,15 @@ fn no_more_of_a_request_is_taken_than_the_upstream_has_a_window_for() {
     assert_eq!(taken.load(Ordering::SeqCst), 65_535);
 }
 
-#[test]
-fn no_more_of_an_answer_is_sent_than_the_client_takes() {
-    let sent = Arc::<AtomicUsize>::default();
+/// Answers without end, and counts what has gone; but `/small` has an end.
+fn endless(sent: &Arc<AtomicUsize>) -> H2Origin {
     let count = sent.clone();
-    let origin = H2Origin::start(move |mut exchange| {
+    H2Origin::start(move |mut exchange| {
         let count = count.clone();
         async move {
+            if exchange.path == "/small" {
+                return exchange.ok("small");
+            }
             let mut stream = exchange.answer(Response::new(()), false);
             loop {
                 stream.reserve_capacity(16_384);
@@ -329,20 +331,30 @@ fn no_more_of_an_answer_is_sent_than_the_client_takes() {
                 count.fetch_add(room, Ordering::SeqCst);
             }
         }
-    });
+    })
+}
+
+/// Waits until no more is sent: what the sockets take, and a window. Returns how much that is.
+fn stop(sent: &AtomicUsize) -> usize {
+    let mut last = 0;
+    eventually("a stop", || {
+        thread::park_timeout(Duration::from_millis(300));
+        let now = sent.load(Ordering::SeqCst);
+        (std::mem::replace(&mut last, now) == now && now > 0).then_some(now)
+    })
+}
+
+#[test]
+fn no_more_of_an_answer_is_sent_than_the_client_takes() {
+    let sent = Arc::default();
+    let origin = endless(&sent);
     let proxy = Proxy::before(&origin, ROUTE);
     let before = proxy.private_memory();
     let mut client = proxy.connect();
     client.send(get("/", "1"));
     assert_eq!(client.head().expect("an answer").status(), 200);
-    // It comes to a stop: what the sockets take, and a window.
-    let mut last = 0;
-    eventually("a stop", || {
-        thread::park_timeout(Duration::from_millis(300));
-        let now = sent.load(Ordering::SeqCst);
-        (std::mem::replace(&mut last, now) == now).then_some(())
-    });
-    assert!(last < 16 << 20, "{last}");
+    let most = stop(&sent);
+    assert!(most < 16 << 20, "{most}");
     let grown = proxy.private_memory().saturating_sub(before);
     assert!(grown < 4 << 20, "{grown}");
     // Another call on the same connection is not held up.
@@ -350,6 +362,25 @@ fn no_more_of_an_answer_is_sent_than_the_client_takes() {
     other.send(get("/", "2"));
     assert_eq!(other.head().expect("an answer").status(), 200);
     assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn clients_that_take_nothing_hold_up_nobody_else() {
+    let sent = Arc::default();
+    let origin = endless(&sent);
+    // They are not let go.
+    let patient = "[listener]\nbody_timeout = '1h'\nmin_rate = 0\n[[routes]]";
+    let proxy = Proxy::before(&origin, &ROUTE.replace("[[routes]]", patient));
+    let stuck = (0..40).map(|_| {
+        let mut client = proxy.connect();
+        client.send(get("/", "stuck"));
+        assert_eq!(client.head().expect("an answer").status(), 200);
+        client
+    });
+    let stuck: Vec<_> = stuck.collect();
+    stop(&sent);
+    assert_eq!(proxy.ask(get("/small", "1")).text(), "small");
+    assert_eq!((origin.connections(), stuck.len()), (1, 40));
 }
 
 #[test]

@@ -26,12 +26,14 @@ use crate::upstream::places::UpstreamPlace;
 
 /// Streams at once on a connection, whatever the upstream allows: what comes on all of them goes
 /// through one socket.
-const STREAMS: usize = 100;
+const STREAMS: u32 = 100;
 
-/// How much of a response the upstream may send ahead of its client,
+/// How much of a response the upstream may send ahead of its client.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// and of all responses on a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// All of these together: with less, clients that take nothing would hold up the others, whose
+/// responses come on the same connection.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 
 /// How much of a request is handed over before it is written.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -164,7 +166,8 @@ impl SharedConnection {
     /// Whether it takes one more stream now.
     pub(super) fn has_room(&self) -> bool {
         let of_upstream = self.sender.borrow().as_ref().map(SendRequest::current_max_send_streams);
-        of_upstream.is_some_and(|most| self.streams.get() < most.min(STREAMS)) && !self.is_over()
+        of_upstream.is_some_and(|most| self.streams.get() < most.min(STREAMS as usize))
+            && !self.is_over()
     }
 
     /// Whether it should get no more streams.
