@@ -114,7 +114,6 @@ impl<'a> Attempt<'a> {
         let short = match outcome {
             Ok(response) => {
                 response.set_attempt(number);
-                response.set_http2(self.is_http2.get());
                 if self.call.request().is_grpc() {
                     response.answers_grpc();
                 }

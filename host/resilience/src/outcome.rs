@@ -21,7 +21,6 @@ pub struct Response {
     /// Its body; dropping it discards the response and gives back what it holds.
     pub body: ResponseBody,
     attempt: u32,
-    is_http2: bool,
     role: ResponseRole,
     /// What its head says of a call by gRPC.
     grpc: GrpcOutcome,
@@ -48,7 +47,6 @@ impl Response {
             headers,
             body,
             attempt: 0,
-            is_http2: false,
             role: ResponseRole::Answer,
             grpc: GrpcOutcome::NotGrpc,
             made_by: None,
@@ -70,11 +68,6 @@ impl Response {
     /// The attempt that it answers, from 1; 0 before one was counted.
     pub fn attempt(&self) -> u32 {
         self.attempt
-    }
-
-    /// Whether it came over HTTP/2.
-    pub fn is_http2(&self) -> bool {
-        self.is_http2
     }
 
     /// How the call by gRPC that it answers has ended, as far as it is known: its body may have
@@ -132,10 +125,6 @@ impl Response {
 
     pub(crate) fn set_attempt(&mut self, attempt: u32) {
         self.attempt = attempt;
-    }
-
-    pub(crate) fn set_http2(&mut self, is_http2: bool) {
-        self.is_http2 = is_http2;
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use fusebox_resilience::{
     BodyEnd, Call, CallEvent, Error, ErrorKind, GrpcStatus, ResponseBody, TunnelEvent, UserCall,
 };
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, Version, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::in_flight::CallPlace;
@@ -133,7 +133,10 @@ impl OngoingCall {
         if is_grpc {
             self.grpc = response.grpc_for_client();
         }
-        let mut answer = ClientResponse::of(response, self.id());
+        let past = self.call.past(self.attempt);
+        let is_http2 = past.is_some_and(|past| past.provenance.is_http2);
+        let received = if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        let mut answer = ClientResponse::of(response, received, self.id());
         if is_grpc && is_stand_in {
             grpc::end_by_trailers(&mut answer.headers, &mut answer.body);
         }

@@ -27,9 +27,12 @@ impl ClientResponse<ResponseBody> {
         Self { status: head.status, headers: head.headers, id, via: None, body }
     }
 
-    /// The response of an upstream or of a fallback.
-    pub(crate) fn of(response: fusebox_resilience::Response, id: HeaderValue) -> Self {
-        let received = if response.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
+    /// The response of an upstream, which came over this version, or of a fallback.
+    pub(crate) fn of(
+        response: fusebox_resilience::Response,
+        received: Version,
+        id: HeaderValue,
+    ) -> Self {
         let mut headers = response.headers;
         let via = headers::add_to_via(&mut headers, received);
         Self { status: response.status, headers, id, via, body: response.body }
