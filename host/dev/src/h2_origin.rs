@@ -93,6 +93,11 @@ impl H2Exchange {
         }
     }
 
+    /// Whether the body has come to its end.
+    pub fn is_whole(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
     /// Sends an interim response.
     pub fn inform(&mut self, head: Response<()>) {
         self.response.send_informational(head).expect("the stream is open");

@@ -18,6 +18,7 @@ fn table(routes: impl Iterator<Item = RouteMatch>) -> RouteTable {
         upstream: 0,
         replay_limit: ReplayLimit::default(),
         is_grpc: false,
+        grpc_idle_timeout: Duration::ZERO,
         upgrades: Vec::new(),
         tunnel_idle_timeout: Duration::ZERO,
         priority: None,

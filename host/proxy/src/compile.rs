@@ -260,6 +260,7 @@ impl<'a> Compilation<'a> {
                 upstream,
                 replay_limit,
                 is_grpc: route.grpc,
+                grpc_idle_timeout: route.grpc_idle_timeout.0,
                 upgrades: route.upgrades.clone(),
                 tunnel_idle_timeout: route.tunnel_idle_timeout.0,
                 priority: route.priority,

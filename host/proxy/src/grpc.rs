@@ -1,7 +1,7 @@
 //! What gRPC clients and servers say to each other in headers.
 
-use fusebox_resilience::{GrpcStatus, ResponseBody};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use fusebox_resilience::{GrpcStatus, ResponseBody, is_grpc};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request};
 use http_body::Body;
 
 /// What says how a call has ended.
@@ -26,6 +26,16 @@ pub(crate) fn end_by_trailers(headers: &mut HeaderMap, body: &mut ResponseBody) 
     }
     let taken = ENDS.into_iter().filter_map(|name| Some((name.clone(), headers.remove(name)?)));
     body.put_trailers(taken.collect());
+}
+
+/// Whether an answer with this head may end by trailers wherever its body breaks off: its client
+/// calls by gRPC, and is promised no length. Over HTTP/1.1 trailers would have to be announced.
+pub(crate) fn may_end_anywhere(asked: &request::Parts, status: StatusCode, to: &HeaderMap) -> bool {
+    asked.version == Version::HTTP_2
+        && is_grpc(&asked.headers)
+        && status == StatusCode::OK
+        && is_grpc(to)
+        && !to.contains_key(header::CONTENT_LENGTH)
 }
 
 /// A text as `grpc-message` has it: UTF-8, of which all that is not printable ASCII, and `%`, is

@@ -100,6 +100,13 @@ pub(crate) struct Begun {
     admitted: Result<usize, NoUpstream>,
 }
 
+impl Begun {
+    /// For how long nothing may move in a call by gRPC; `None`: it is none.
+    pub(crate) fn grpc_idle_timeout(&self) -> Option<Duration> {
+        self.ongoing.call().request().grpc_idle_timeout()
+    }
+}
+
 impl RequestHandler {
     /// A handler with its own upstreams, not yet connected. It has a worker's share of what is
     /// limited for all of them.
@@ -205,7 +212,8 @@ impl RequestHandler {
             let body = ClientRequestBody::new(incoming, self.max_body);
             RequestBody::kept_in(Box::pin(body), replay_limit, &self.replay_memory)
         });
-        let is_grpc = route.is_some_and(|route| route.is_grpc) && is_grpc(&head.headers);
+        let grpc = route.filter(|route| route.is_grpc && is_grpc(&head.headers));
+        let is_grpc = grpc.is_some();
         let deadline = self.deadline(&head, hop, is_grpc);
         let mut request = ClientRequest::new(id, name, head, wall_clock::now());
         if let Some(after) = deadline.after {
@@ -221,8 +229,8 @@ impl RequestHandler {
             let of_route = route.and_then(|route| route.priority);
             priority.apply(&mut request, hop.is_trusted(), of_route).map(Box::new)
         });
-        if is_grpc {
-            request.set_grpc();
+        if let Some(route) = grpc {
+            request.set_grpc(route.grpc_idle_timeout);
         }
         let call = Call::new(request, body, self.worker.clone());
         if call.reporter().wants_details() {

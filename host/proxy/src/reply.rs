@@ -251,14 +251,25 @@ impl Refusal {
         let mut response = http::Response::new(ResponseBody::empty());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, content_type.clone());
-        headers
-            .insert(GrpcStatus::HEADER, HeaderValue::from(u16::from(self.grpc_status().number())));
-        headers.insert(grpc::MESSAGE, grpc::message(&title));
+        self.put_grpc_end(&title, headers);
         self.put_proxy_status(&title, attempts, headers);
-        if let Some(after) = self.retry_after() {
-            headers.insert(GRPC_PUSHBACK, HeaderValue::from(whole_millis(after)));
-        }
         response
+    }
+
+    /// The same behind messages of an answer that has begun.
+    pub fn grpc_trailers(self) -> HeaderMap {
+        let mut trailers = HeaderMap::with_capacity(3);
+        self.put_grpc_end(&self.title(), &mut trailers);
+        trailers
+    }
+
+    fn put_grpc_end(self, title: &str, fields: &mut HeaderMap) {
+        let status = HeaderValue::from(u16::from(self.grpc_status().number()));
+        fields.insert(GrpcStatus::HEADER, status);
+        fields.insert(grpc::MESSAGE, grpc::message(title));
+        if let Some(after) = self.retry_after() {
+            fields.insert(GRPC_PUSHBACK, HeaderValue::from(whole_millis(after)));
+        }
     }
 
     fn put_proxy_status(self, title: &str, attempts: u32, headers: &mut HeaderMap) {

@@ -39,6 +39,8 @@ pub struct Route {
     pub replay_limit: ReplayLimit,
     /// Whether its requests are calls by gRPC.
     pub is_grpc: bool,
+    /// How long nothing may move in those, in either direction.
+    pub grpc_idle_timeout: Duration,
     /// The names of the protocols that connections may switch to.
     pub upgrades: Vec<String>,
     /// How long nothing may move in one that has switched.

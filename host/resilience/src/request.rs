@@ -36,7 +36,8 @@ pub struct Request {
     client: Option<Rc<str>>,
     certificate: Option<Rc<ClientCertificate>>,
     level: Option<PriorityLevel>,
-    is_grpc: bool,
+    /// For how long nothing may move in a call by gRPC. `None`: it is none.
+    grpc_idle_timeout: Option<Duration>,
     started: Instant,
     started_at: SystemTime,
     deadline: Option<Instant>,
@@ -62,7 +63,7 @@ impl Request {
             client: None,
             certificate: None,
             level: None,
-            is_grpc: false,
+            grpc_idle_timeout: None,
             started: clock::now(),
             started_at,
             deadline: None,
@@ -82,7 +83,7 @@ impl Request {
             started: self.started,
             started_at: self.started_at,
             level: self.level,
-            is_grpc: self.is_grpc,
+            grpc_idle_timeout: self.grpc_idle_timeout,
             // Nobody waits for it.
             deadline: None,
         }
@@ -117,14 +118,20 @@ impl Request {
         self.level = level;
     }
 
-    /// It is a call by gRPC, whose outcome is its `grpc-status`.
-    pub fn set_grpc(&mut self) {
-        self.is_grpc = true;
+    /// It is a call by gRPC, whose outcome is its `grpc-status`. For so long nothing may move in
+    /// it, in either direction.
+    pub fn set_grpc(&mut self, idle_timeout: Duration) {
+        self.grpc_idle_timeout = Some(idle_timeout);
     }
 
     /// Whether it is a call by gRPC, whose outcome is its `grpc-status`.
     pub fn is_grpc(&self) -> bool {
-        self.is_grpc
+        self.grpc_idle_timeout.is_some()
+    }
+
+    /// For how long nothing may move in a call by gRPC; `None`: it is none.
+    pub fn grpc_idle_timeout(&self) -> Option<Duration> {
+        self.grpc_idle_timeout
     }
 
     /// Nobody waits for an answer that comes more than so long after its arrival.

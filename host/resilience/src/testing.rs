@@ -456,7 +456,7 @@ pub fn call_on(
     let mut request = Request::new(id, "test".into(), head, SystemTime::UNIX_EPOCH);
     request.set_level(level);
     if is_grpc(&request.head().headers) {
-        request.set_grpc();
+        request.set_grpc(Duration::from_secs(3600));
     }
     Call::new(request, body, worker)
 }

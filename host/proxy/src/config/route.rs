@@ -36,6 +36,9 @@ table! {
         /// Whether its requests are calls by gRPC: their outcome is `grpc-status`, and
         /// `grpc-timeout` is obeyed.
         pub grpc: bool = or(false),
+        /// How long nothing may move in a call by gRPC over HTTP/2, in either direction.
+        pub grpc_idle_timeout: ConfigDuration =
+            at_least(ConfigDuration::from_secs(3600), SHORTEST),
         /// The protocols that a connection may switch to, by their names. Default: none.
         pub upgrades: Vec<String> = upgrades(),
         /// How long nothing may move in a connection that has switched.

@@ -80,6 +80,8 @@ pub(super) struct OngoingCall {
     detail: Option<Arc<str>>,
     /// The attempt that the answer comes from; 0 if from none.
     attempt: u32,
+    /// Whether a body that breaks off ends by trailers that say so.
+    ends_as_grpc: bool,
     /// How the response body ended.
     end: Option<BodyEnd>,
     bytes: u64,
@@ -108,6 +110,7 @@ impl OngoingCall {
             error: None,
             detail: None,
             attempt: 0,
+            ends_as_grpc: false,
             end: None,
             bytes: 0,
             received: 0,
@@ -144,6 +147,8 @@ impl OngoingCall {
         if is_given_up && attempts > 1 {
             headers::add_attempts(&mut answer.headers, answer.status, attempts);
         }
+        self.ends_as_grpc =
+            grpc::may_end_anywhere(self.call.head(), answer.status, &answer.headers);
         self.send(answer)
     }
 
@@ -319,6 +324,11 @@ impl Body for ClientBody {
                 let attempt = self.ongoing.attempt;
                 let kind = CallEvent::ResponseIncomplete { kind: error.kind() };
                 self.ongoing.call.emit_own_about(attempt, kind);
+                if self.ongoing.ends_as_grpc {
+                    let refusal = Refusal::from(error);
+                    self.ongoing.grpc = Some(refusal.grpc_status());
+                    return Poll::Ready(Some(Ok(Frame::trailers(refusal.grpc_trailers()))));
+                }
             }
             None => {}
         }

@@ -61,6 +61,12 @@ impl Pace {
         self.is_lenient = true;
     }
 
+    /// From here on within the message only the longest wait counts, which is this.
+    pub(super) fn be_patient(&mut self, longest: Duration) {
+        self.longest = longest;
+        self.is_lenient = true;
+    }
+
     /// Until then it was not the client that was waited for.
     pub(super) fn excuse(&mut self, until: Instant) {
         self.since = self.since.map(|since| since.max(until));

@@ -434,6 +434,7 @@ const TABLES: &[Table] = &[
                 &[("'websocket'", "expected a list, found `websocket`")],
                 &["[]", "['websocket', 'SPDY']"],
             ),
+            time("grpc_idle_timeout"),
             time("tunnel_idle_timeout"),
             key("priority", CLASS, &["'very-low'", "4"]),
         ],

@@ -131,7 +131,7 @@ pub enum CallEvent {
         retry_after: Option<Duration>,
     },
     /// A response body broke off or stalled after its head was sent, so the client's connection was
-    /// closed.
+    /// closed, its stream reset, or a call by gRPC ended with a status that says so.
     ResponseIncomplete {
         /// How.
         kind: ErrorKind,

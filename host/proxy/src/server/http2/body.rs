@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fusebox_resilience::{ConnectionLimit, Error, ErrorKind};
@@ -22,8 +23,12 @@ pub(super) struct Upload {
     pub(super) is_awaited: Cell<bool>,
     /// and somebody wants the body, so that the word is due.
     pub(super) is_due: Cell<bool>,
-    /// Whether the answer has begun.
+    /// Whether the answer has begun,
     pub(super) is_answered: Cell<bool>,
+    /// and when some of it was sent last.
+    pub(super) answered_at: Cell<Option<Instant>>,
+    /// For how long nothing may move, in either direction, in a call by gRPC.
+    pub(super) idle_timeout: Cell<Option<Duration>>,
 }
 
 /// The body of a request.
@@ -102,6 +107,13 @@ impl StreamBody {
         }
         if self.upload.is_answered.get() {
             self.pace.be_lenient();
+        }
+        // Whether somebody is still there, the connection sees to.
+        if let Some(idle_timeout) = self.upload.idle_timeout.get() {
+            self.pace.be_patient(idle_timeout);
+            if let Some(answered_at) = self.upload.answered_at.get() {
+                self.pace.excuse(answered_at);
+            }
         }
         let come = self.session.link().partial_data(self.stream.stream_id().as_u32());
         if come > self.counted {

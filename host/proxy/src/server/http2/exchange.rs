@@ -57,7 +57,11 @@ impl StreamExchange {
             let end = limit.map(|limit| clock::now() + limit.0);
             StreamBody::new(stream, session.clone(), upload, length, end)
         });
-        Self { begun: Ok(handler.begin(head, body, session.hop())), respond, is_head, upload }
+        let begun = handler.begin(head, body, session.hop());
+        if let Some(upload) = &upload {
+            upload.idle_timeout.set(begun.grpc_idle_timeout());
+        }
+        Self { begun: Ok(begun), respond, is_head, upload }
     }
 
     /// Answers it. Dropping the future cancels the call.
@@ -70,10 +74,12 @@ impl StreamExchange {
             let Self { begun, mut respond, is_head, upload } = self;
             let sent = match begun {
                 Ok(begun) => match answer(begun, &mut respond, upload.as_deref(), &session).await {
-                    Some(answer) => send(answer, respond, is_head, &session).await,
+                    Some(answer) => {
+                        send(answer, respond, is_head, upload.as_deref(), &session).await
+                    }
                     None => SentAs::GivenUp,
                 },
-                Err(answer) => send(answer, respond, is_head, &session).await,
+                Err(answer) => send(answer, respond, is_head, None, &session).await,
             };
             if sent == SentAs::GivenUp {
                 session.link().gave_up();
@@ -146,6 +152,7 @@ async fn send<B>(
     answer: ClientResponse<B>,
     mut respond: SendResponse<Bytes>,
     is_head: bool,
+    upload: Option<&Upload>,
     session: &Session,
 ) -> SentAs
 where
@@ -173,10 +180,24 @@ where
         return SentAs::Broken;
     }
     let Ok(stream) = respond.send_response(head, is_whole) else { return SentAs::GivenUp };
-    let mut outgoing = OutgoingBody::new(stream, body, is_whole, session.pace());
-    poll_fn(|cx| match session.take_poll(cx) {
-        true => outgoing.poll_send(session, cx),
-        false => Poll::Pending,
+    // A call by gRPC whose request is still open.
+    let stream_of = upload.filter(|upload| upload.idle_timeout.get().is_some());
+    let mut pace = session.pace();
+    if stream_of.is_some() {
+        pace.be_lenient();
+    }
+    let mut outgoing = OutgoingBody::new(stream, body, is_whole, pace);
+    poll_fn(|cx| {
+        if !session.take_poll(cx) {
+            return Poll::Pending;
+        }
+        let polled = outgoing.poll_send(session, cx);
+        if let Some(upload) = stream_of
+            && outgoing.take_moved()
+        {
+            upload.answered_at.set(Some(clock::now()));
+        }
+        polled
     })
     .await
 }

@@ -40,13 +40,21 @@ pub(super) struct OutgoingBody<B> {
     end: Option<SentAs>,
     /// Since when it waits for that.
     waits: Option<u64>,
+    /// Whether some of it was handed over since this was last asked.
+    has_moved: bool,
 }
 
 impl<B: Body<Data = Bytes, Error = Error> + Unpin> OutgoingBody<B> {
     /// `is_whole`: there is no body, or none that is sent.
     pub(super) fn new(stream: SendStream<Bytes>, body: B, is_whole: bool, pace: Pace) -> Self {
         let end = is_whole.then_some(SentAs::Whole);
-        Self { stream, body, piece: Bytes::new(), pace, end, waits: None }
+        let (piece, waits, has_moved) = (Bytes::new(), None, false);
+        Self { stream, body, piece, pace, end, waits, has_moved }
+    }
+
+    /// Whether some of it was handed over since this was last asked.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
     }
 
     /// Sends the remainder.
@@ -83,6 +91,7 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> OutgoingBody<B> {
                 };
                 let piece = self.piece.split_to(room.min(self.piece.len()));
                 self.pace.moved(piece.len() as u64);
+                self.has_moved = true;
                 let is_last = self.piece.is_empty() && self.body.is_end_stream();
                 if self.stream.send_data(piece, is_last).is_err() || room == 0 {
                     return Poll::Ready(SentAs::GivenUp);

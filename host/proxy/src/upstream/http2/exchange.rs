@@ -116,7 +116,9 @@ fn respond(
         ResponseBody::empty()
     } else {
         let length = length(&headers);
-        let mut body = Http2Body::new(stream, length, place, settings.body_timeout.0);
+        // Whether somebody is still there, the connection sees to.
+        let silence = call.request().grpc_idle_timeout().unwrap_or(settings.body_timeout.0);
+        let mut body = Http2Body::new(stream, length, place, silence);
         if let Some(upload) = upload {
             body = body.with_upload(upload.by_task(), call.body().clone());
         }

@@ -160,6 +160,15 @@ impl Exchange<'_> {
         self.client.within("an interim response", hint).map(|hint| hint.expect("it is whole"))
     }
 
+    /// The next piece of its body.
+    #[track_caller]
+    pub(crate) fn data(&self, body: &mut RecvStream) -> Bytes {
+        let data = self.client.within("some of a body", body.data());
+        let data = data.expect("there is more").expect("it is whole");
+        body.flow_control().release_capacity(data.len()).expect("it was taken");
+        data
+    }
+
     /// The response, however it ends.
     #[track_caller]
     pub(crate) fn answer(mut self) -> Answer {
