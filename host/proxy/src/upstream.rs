@@ -25,6 +25,7 @@ mod endpoint;
 mod fields;
 mod fleet;
 mod flight;
+mod grpc_health;
 mod health;
 mod http1;
 mod http2;

@@ -8,6 +8,9 @@ use http::uri::PathAndQuery;
 use super::table::{Keys, Reader, defaults, table};
 use super::tables::SHORTEST;
 
+/// The longest name of a service.
+const LONGEST_SERVICE: usize = 255;
+
 table! {
     /// `[upstreams.NAME.health]`
     #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +25,9 @@ table! {
         pub max_ejection_percent: u32 = within(50, 0..=100),
         /// What is asked for to check an endpoint. Default: endpoints are not checked.
         pub path: Option<PathAndQuery> = parsed(target),
+        /// The service that is asked for its health by gRPC, to check an endpoint; "" is the whole
+        /// server. Default: it is not asked.
+        pub grpc: Option<String> = parsed(service),
         /// How often.
         pub interval: ConfigDuration = at_least(ConfigDuration::from_secs(5), SHORTEST),
         /// How long a check may take.
@@ -63,6 +69,13 @@ impl StatusRange {
     }
 }
 
+fn service(text: &str) -> Result<String, String> {
+    let is_name = text.len() <= LONGEST_SERVICE
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
+    let expected = "expected the name of a service such as \"example.Orders\", or \"\" for all";
+    if is_name { Ok(text.to_owned()) } else { Err(format!("{expected}, found `{text}`")) }
+}
+
 fn target(text: &str) -> Result<PathAndQuery, String> {
     let parsed = text.parse().ok().filter(|_| text.starts_with('/'));
     parsed.ok_or_else(|| format!("expected a path such as \"/healthz\", found `{text}`"))
@@ -87,13 +100,21 @@ impl HealthConfig {
             let message = format!("must be at most `max`, which is {max}, is {base}");
             reader.error(&format!("{path}.base"), message);
         }
-        if reader.document.value(&format!("{path}.path")).is_none() {
-            for key in ["interval", "timeout", "expect"] {
-                let path = format!("{path}.{key}");
-                if reader.document.value(&path).is_some() {
-                    reader.error(&path, "is of checks, which need a `path`");
-                }
+        let has = |reader: &Reader<'_>, key: &str| {
+            reader.document.value(&format!("{path}.{key}")).is_some()
+        };
+        let (has_path, has_grpc) = (has(reader, "path"), has(reader, "grpc"));
+        if has_path && has_grpc {
+            reader.error(&format!("{path}.grpc"), "there is a `path`, too; a check asks for one");
+        }
+        for key in ["interval", "timeout"] {
+            if has(reader, key) && !has_path && !has_grpc {
+                let message = "is of checks, which need a `path`, or `grpc`";
+                reader.error(&format!("{path}.{key}"), message);
             }
+        }
+        if has(reader, "expect") && !has_path {
+            reader.error(&format!("{path}.expect"), "is of checks, which need a `path`");
         }
     }
 }

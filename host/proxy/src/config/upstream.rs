@@ -204,11 +204,20 @@ impl UpstreamConfig {
     pub(super) fn named(reader: &mut Reader<'_>, path: &str) -> Option<Self> {
         let name = path.rsplit('.').next().map(str::to_owned);
         let others = [&["endpoints", "policies"], FleetSettings::KEYS].concat();
-        let settings = reader.table_beside(path, &others)?;
+        let settings: UpstreamSettings = reader.table_beside(path, &others)?;
         let fleet: FleetSettings = reader.part_of_table(path)?;
         fleet.health.check(reader, &format!("{path}.health"));
         let policies = reader.policy_names(&format!("{path}.policies")).unwrap_or_default();
         let endpoints = endpoints(reader, &format!("{path}.endpoints"));
+        let may_speak_http2 = match settings.protocol {
+            UpstreamProtocol::Auto => endpoints.iter().all(|endpoint| endpoint.url.is_secure),
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+        };
+        if fleet.health.grpc.is_some() && !may_speak_http2 {
+            let message = "needs HTTP/2: `protocol = \"http2\"`";
+            reader.error(&format!("{path}.health.grpc"), message);
+        }
         let longest_base = endpoints.iter().map(|endpoint| endpoint.url.base.len()).max()?;
         Some(Self { name, endpoints, fleet, settings, policies, longest_base })
     }

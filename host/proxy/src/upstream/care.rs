@@ -9,6 +9,7 @@ use fusebox_resilience::{
     Attempt, Call, EndpointEvent, Observers, Outcome, Random, Request as ClientRequest,
     RequestBody, Scope, Worker,
 };
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, header};
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::HttpUpstream;
 use super::endpoint::Endpoint;
+use super::grpc_health;
 use super::limits::WorkerShare;
 use super::shared::SharedUpstream;
 use crate::config::HealthConfig;
@@ -25,8 +27,8 @@ use crate::observe::wall_clock;
 pub(crate) async fn look_after(upstreams: Vec<Arc<SharedUpstream>>, observers: Observers) {
     let mut tasks = JoinSet::new();
     for shared in upstreams.into_iter().filter(|upstream| upstream.config.is_fleet()) {
-        if let Some(path) = &shared.config.fleet.health.path {
-            tasks.spawn_local(check_all(shared.clone(), path.clone(), observers.clone()));
+        if let Some(question) = CheckQuestion::of(&shared.config.fleet.health) {
+            tasks.spawn_local(check_all(shared.clone(), question, observers.clone()));
         }
         tasks.spawn_local(let_return(shared, observers.clone()));
     }
@@ -34,7 +36,7 @@ pub(crate) async fn look_after(upstreams: Vec<Arc<SharedUpstream>>, observers: O
 }
 
 /// Checks the endpoints of an upstream, as they come and go.
-async fn check_all(shared: Arc<SharedUpstream>, path: PathAndQuery, observers: Observers) {
+async fn check_all(shared: Arc<SharedUpstream>, question: CheckQuestion, observers: Observers) {
     let upstream = HttpUpstream::new(shared.clone(), WorkerShare::WHOLE, &Rc::default());
     let mut changes = shared.endpoints();
     let mut checked: Vec<Rc<Endpoint>> = Vec::new();
@@ -47,7 +49,7 @@ async fn check_all(shared: Arc<SharedUpstream>, path: PathAndQuery, observers: O
                 upstream: upstream.clone(),
                 shared: shared.clone(),
                 endpoint: endpoint.clone(),
-                path: path.clone(),
+                question: question.clone(),
             };
             tasks.spawn_local(check.repeat(observers.clone()));
         }
@@ -84,7 +86,51 @@ struct EndpointCheck {
     upstream: HttpUpstream,
     shared: Arc<SharedUpstream>,
     endpoint: Rc<Endpoint>,
-    path: PathAndQuery,
+    question: CheckQuestion,
+}
+
+/// What an endpoint is asked to check it.
+#[derive(Clone, Debug)]
+enum CheckQuestion {
+    Path(PathAndQuery),
+    /// For its health by gRPC, of this service.
+    Grpc(String),
+}
+
+impl CheckQuestion {
+    /// `None`: it is not checked.
+    fn of(config: &HealthConfig) -> Option<Self> {
+        let HealthConfig { path, grpc, .. } = config.clone();
+        path.map(Self::Path).or_else(|| grpc.map(Self::Grpc))
+    }
+
+    fn request(&self) -> (Parts, RequestBody) {
+        match self {
+            Self::Path(path) => {
+                let mut head = Request::new(()).into_parts().0;
+                head.uri = path.clone().into();
+                (head, RequestBody::empty())
+            }
+            Self::Grpc(service) => (grpc_health::head(), grpc_health::body(service)),
+        }
+    }
+
+    /// # Errors
+    /// It has not passed, for this reason.
+    async fn judge(&self, outcome: Outcome, config: &HealthConfig) -> Result<(), String> {
+        let response = outcome.map_err(|error| match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        })?;
+        match self {
+            Self::Path(_) => {
+                let status = response.status.as_u16();
+                let is_expected = config.expect.iter().any(|expected| expected.has(status));
+                if is_expected { Ok(()) } else { Err(format!("answered {status}")) }
+            }
+            Self::Grpc(_) => grpc_health::passes(response).await,
+        }
+    }
 }
 
 impl EndpointCheck {
@@ -94,10 +140,8 @@ impl EndpointCheck {
         // Not all at once.
         sleep(config.interval.0.mul_f64(Random::with_seed(fastrand::u64(..)).fraction())).await;
         while self.shared.has(self.endpoint.shared()) {
-            let passed = match timeout(config.timeout.0, self.check()).await {
-                Ok(outcome) => passed(&outcome, &config),
-                Err(_) => Err("no answer in time".to_owned()),
-            };
+            let passed = timeout(config.timeout.0, self.check(&config)).await;
+            let passed = passed.unwrap_or_else(|_| Err("no answer in time".to_owned()));
             let passed = passed.as_ref().map(drop).map_err(|reason| &**reason);
             let endpoint = self.endpoint.shared();
             tell(&observers, self.shared.checked(endpoint, passed, Instant::now()));
@@ -106,32 +150,18 @@ impl EndpointCheck {
     }
 
     /// Not for a client, and nobody is told.
-    async fn check(&self) -> Outcome {
-        let mut head = Request::new(()).into_parts().0;
-        head.uri = self.path.clone().into();
+    ///
+    /// # Errors
+    /// It has not passed, for this reason.
+    async fn check(&self, config: &HealthConfig) -> Result<(), String> {
+        let (mut head, body) = self.question.request();
         head.headers.insert(header::USER_AGENT, HeaderValue::from_static("fusebox"));
         let id = HeaderValue::from_static("check");
         let request = ClientRequest::new(id, "check".into(), head, wall_clock::now());
-        let call = Call::new(request, RequestBody::empty(), Worker::unobserved().into());
+        let call = Call::new(request, body, Worker::unobserved().into());
         let attempt = Attempt::detached(&call, None);
         let scope = Scope::new(&self.upstream);
         let outcome = self.endpoint.exchange(&call, &attempt, &scope).await;
-        attempt.finish(outcome)
-    }
-}
-
-/// # Errors
-/// It has not passed, for this reason.
-fn passed(outcome: &Outcome, config: &HealthConfig) -> Result<(), String> {
-    match outcome {
-        Ok(response) => {
-            let status = response.status.as_u16();
-            let is_expected = config.expect.iter().any(|expected| expected.has(status));
-            if is_expected { Ok(()) } else { Err(format!("answered {status}")) }
-        }
-        Err(error) => Err(match error.source() {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        }),
+        self.question.judge(attempt.finish(outcome), config).await
     }
 }

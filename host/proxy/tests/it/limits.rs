@@ -354,6 +354,22 @@ const TABLES: &[Table] = &[
     },
     Table {
         path: "upstreams.b.health",
+        text: "[upstreams.b]\nendpoints = ['http://b', 'http://c']\nprotocol = 'http2'\n\
+               [upstreams.b.health]\nKEY\n\
+               [[routes]]\nupstream = 'b'\n",
+        keys: &[key(
+            "grpc",
+            &[(
+                "'a b'",
+                "expected the name of a service such as \"example.Orders\", or \"\" for all, \
+                 found `a b`",
+            )],
+            // The whole server.
+            &["''", "'example.v1.Orders'"],
+        )],
+    },
+    Table {
+        path: "upstreams.b.health",
         text: "[upstreams.b]\nendpoints = ['http://b', 'http://c']\n\
                [upstreams.b.health]\npath = '/'\nKEY\n\
                [[routes]]\nupstream = 'b'\n",

@@ -20,6 +20,7 @@ mod errors;
 mod forwarding;
 mod fuzzing;
 mod grpc;
+mod grpc_health;
 mod grpc_streams;
 mod heads;
 mod hedges;

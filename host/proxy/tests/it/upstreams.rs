@@ -138,7 +138,21 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         ),
         (
             "endpoints = ['http://b']\nhealth = { interval = '2s' }",
-            "fusebox.toml:5: upstreams.b.health.interval: is of checks, which need a `path`",
+            "fusebox.toml:5: upstreams.b.health.interval: is of checks, which need a `path`, \
+             or `grpc`",
+        ),
+        (
+            "endpoints = ['http://b']\nprotocol = 'http2'\nhealth = { path = '/', grpc = '' }",
+            "fusebox.toml:6: upstreams.b.health.grpc: there is a `path`, too; a check asks for one",
+        ),
+        (
+            "endpoints = ['http://b']\nprotocol = 'http2'\n\
+             health = { grpc = '', expect = ['200'] }",
+            "fusebox.toml:6: upstreams.b.health.expect: is of checks, which need a `path`",
+        ),
+        (
+            "endpoints = ['http://b']\nhealth = { grpc = 'a.B' }",
+            "fusebox.toml:5: upstreams.b.health.grpc: needs HTTP/2: `protocol = \"http2\"`",
         ),
         (
             "endpoints = ['http://b']\nhealth = { path = '/', expect = ['6xx'] }",
@@ -148,7 +162,7 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         (
             "endpoints = ['http://b']\nhealth = { every = '2s' }",
             "fusebox.toml:5: upstreams.b.health.every: unknown key `every`; expected one of \
-             consecutive, base, max, max_ejection_percent, path, interval, timeout, expect",
+             consecutive, base, max, max_ejection_percent, path, grpc, interval, timeout, expect",
         ),
         (
             "endpoints = ['ftp://b']",
