@@ -167,6 +167,26 @@ def _(site):
         asyncio.run(everything(way))
 
 
+@case("grpcio: 90 calls at once whose deadline passes, again and again, beside streams that go on")
+def _(site):
+    async def hang(channel):
+        ends = await asyncio.gather(*(method(channel, "Hang")(b"", timeout=0.3) for _ in range(90)),
+                                    return_exceptions=True)
+        equal({end.code() for end in ends}, {grpc.StatusCode.DEADLINE_EXCEEDED})
+
+    async def everything(way):
+        async with calls(site).channel(way, module=grpc.aio) as channel:
+            chat = method(channel, "Chat", "stream_stream")(timeout=LIMIT)
+            for number in range(8):
+                await hang(channel)
+                await chat.write(b"%d" % number)
+                equal(await chat.read(), b"%d" % number)
+            await chat.done_writing()
+            equal(await chat.read(), grpc.aio.EOF)
+    for way in calls(site).ports:
+        asyncio.run(everything(way))
+
+
 @case("grpcio: a fusebox that goes away after 50 requests, again and again: no call fails")
 def _(site):
     async def everything(port):

@@ -171,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
     ) -> Option<StreamExchange> {
         self.accepted += 1;
         if respond.poll_reset(cx).is_ready() {
-            self.session.link().gave_up();
+            self.session.link().gave_up(Duration::ZERO);
             return None;
         }
         let is_late = match self.phase {
@@ -203,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
         let refused = link.opened().saturating_sub(self.accepted);
         while self.refused < refused {
             self.refused += 1;
-            link.gave_up();
+            link.gave_up(Duration::ZERO);
             self.session.refuse_stream();
         }
     }

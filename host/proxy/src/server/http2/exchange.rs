@@ -72,6 +72,7 @@ impl StreamExchange {
     pub(super) fn run(self, session: Rc<Session>) -> impl Future<Output = ()> {
         async move {
             let Self { begun, mut respond, is_head, upload } = self;
+            let since = clock::now();
             let sent = match begun {
                 Ok(begun) => match answer(begun, &mut respond, upload.as_deref(), &session).await {
                     Some(answer) => {
@@ -82,7 +83,7 @@ impl StreamExchange {
                 Err(answer) => send(answer, respond, is_head, None, &session).await,
             };
             if sent == SentAs::GivenUp {
-                session.link().gave_up();
+                session.link().gave_up(clock::now().saturating_duration_since(since));
             }
         }
     }

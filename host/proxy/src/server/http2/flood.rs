@@ -32,6 +32,11 @@ const MOST_RESETS: u32 = 200;
 /// How many more after each second. (Rapid reset, CVE-2023-44487, takes thousands.)
 const RESETS_A_SECOND: u32 = 20;
 
+/// A request that was under way for so long had a place of its connection's meanwhile: these bound
+/// how many there are, as they do for requests that end well. Clients of gRPC give up each call
+/// whose deadline passes, and all of them when a server hangs.
+const HELD_A_PLACE: Duration = Duration::from_millis(50);
+
 /// So many, and more after a while.
 #[derive(Debug)]
 struct Credit {
@@ -117,14 +122,23 @@ impl FloodGuard {
         self.frames.earn(A_WRITE);
     }
 
-    /// A request has been given up before its answer had ended: by a reset of the client's, or for
-    /// a fault of the client's.
+    /// A request has been given up before its answer had ended, after so long: by a reset of the
+    /// client's, or for a fault of the client's.
     ///
     /// # Errors
     /// It was one too many.
-    pub(super) fn gave_up(&mut self, now: impl Fn() -> Instant) -> Result<(), Http2Fault> {
-        if self.counted > 0 {
-            self.counted -= 1;
+    pub(super) fn gave_up(
+        &mut self,
+        after: Duration,
+        now: impl Fn() -> Instant,
+    ) -> Result<(), Http2Fault> {
+        let is_counted = self.counted > 0;
+        self.counted -= u64::from(is_counted);
+        if after >= HELD_A_PLACE {
+            self.resets.earn(is_counted.into());
+            return Ok(());
+        }
+        if is_counted {
             return Ok(());
         }
         if self.resets.spend(now) { Ok(()) } else { Err(Http2Fault::ResetFlood) }
@@ -180,10 +194,10 @@ mod tests {
         let reset = FrameHead { kind: FrameKind::Reset, ..PING };
         for _ in 0..MOST_RESETS / 2 {
             assert_eq!(guard.came(reset, || start), Ok(()));
-            assert_eq!(guard.gave_up(|| start), Ok(()));
+            assert_eq!(guard.gave_up(Duration::ZERO, || start), Ok(()));
         }
         for _ in 0..MOST_RESETS / 2 {
-            assert_eq!(guard.gave_up(|| start), Ok(()), "the server's own");
+            assert_eq!(guard.gave_up(Duration::ZERO, || start), Ok(()), "the server's own");
         }
         assert_eq!(guard.came(reset, || start), Err(Http2Fault::ResetFlood));
     }
@@ -194,8 +208,27 @@ mod tests {
         let mut guard = FloodGuard::new(start);
         for (second, expected) in [(0, MOST_RESETS), (1, RESETS_A_SECOND), (1, 0)] {
             let now = start + Duration::from_secs(second);
-            let given_up = (0..1_000).take_while(|_| guard.gave_up(|| now).is_ok()).count();
+            let gave_up = |guard: &mut FloodGuard| guard.gave_up(Duration::ZERO, || now).is_ok();
+            let given_up = (0..1_000).take_while(|_| gave_up(&mut guard)).count();
             assert_eq!(given_up, expected as usize);
         }
+    }
+
+    #[test]
+    fn what_held_a_place_may_be_given_up_for_ever() {
+        let start = Instant::now();
+        let mut guard = FloodGuard::new(start);
+        let reset = FrameHead { kind: FrameKind::Reset, ..PING };
+        for round in 0..100 {
+            for _ in 0..MOST_RESETS / 2 {
+                assert_eq!(guard.came(reset, || start), Ok(()), "{round}");
+            }
+            for _ in 0..MOST_RESETS / 2 {
+                assert_eq!(guard.gave_up(HELD_A_PLACE, || start), Ok(()), "{round}");
+            }
+        }
+        let short = HELD_A_PLACE - Duration::from_millis(1);
+        let given_up = (0..1_000).take_while(|_| guard.gave_up(short, || start).is_ok()).count();
+        assert_eq!(given_up, MOST_RESETS as usize);
     }
 }

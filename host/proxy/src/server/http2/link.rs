@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use fusebox_resilience::{Http2Fault, clock};
@@ -153,10 +154,10 @@ impl LinkWatch {
         self.received.borrow().fault
     }
 
-    /// A request has been given up.
-    pub(super) fn gave_up(&self) {
+    /// A request has been given up after so long.
+    pub(super) fn gave_up(&self, after: Duration) {
         let received = &mut *self.received.borrow_mut();
-        if let Err(flood) = received.guard.gave_up(clock::now) {
+        if let Err(flood) = received.guard.gave_up(after, clock::now) {
             received.fault.get_or_insert(flood);
         }
     }

@@ -2,8 +2,9 @@
 //! neighbours are answered meanwhile, and memory stays bounded.
 
 use std::thread;
+use std::time::Duration;
 
-use fusebox_dev::{GET, Origin, RawFrame, Wire, flag, get, header_block, kind, ok};
+use fusebox_dev::{GET, Origin, RawFrame, Wire, eventually, flag, get, header_block, kind, ok};
 
 use crate::support::{Proxy, ROUTE};
 
@@ -171,6 +172,42 @@ fn every_flood_ends_its_connection_and_nobody_else_notices() {
     let grown = proxy.peak_memory().saturating_sub(before);
     assert!(grown < MEMORY, "{grown} bytes");
     assert_eq!(proxy.line("Connection ended: too many pings")["fault"], "ping-flood");
+}
+
+#[test]
+fn calls_whose_deadline_passes_are_no_flood() {
+    let origin = Origin::start(|connection| {
+        while let Some(request) = connection.request() {
+            if request.request.target() == "/hangs" {
+                connection.wire.rest();
+                return;
+            }
+            connection.wire.send(ok("here"));
+        }
+    });
+    let proxy = Proxy::before(&origin, &format!("workers = 1\n{ROUTE}"));
+    let mut wire = proxy.connect();
+    wire.begin_http2(&[(1, 0)]);
+    let hangs = [(":method", "GET"), (":scheme", "http"), (":authority", "b"), (":path", "/hangs")];
+    let mut opened = (0..).map(opened);
+    for round in 1..=5 {
+        let streams: Vec<_> = opened.by_ref().take(90).collect();
+        for stream in &streams {
+            wire.send(RawFrame::headers(*stream, &hangs, true).bytes());
+        }
+        let seen = || origin.seen().iter().filter(|seen| seen.request.target() == "/hangs").count();
+        eventually("all are asked", || (seen() == round * 90).then_some(()));
+        // Until the deadline.
+        proxy.connect().stays_silent(Duration::from_millis(60));
+        for stream in &streams {
+            wire.send(RawFrame::reset(*stream, 8).bytes());
+        }
+        let next = opened.next().expect("another one");
+        wire.send(RawFrame::get(next).bytes());
+        let answer = wire.frame_of(kind::HEADERS);
+        assert_eq!((answer.stream, answer.status()), (next, 200));
+    }
+    proxy.counts(&[(r#"fusebox_connection_faults_total{fault="reset-flood"}"#, 0.0)]);
 }
 
 #[test]
