@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use fastrand::Rng;
 use fusebox_resilience::is_grpc;
 use fusebox_resilience::testing::{DEFAULT_BODY, Step, Steps};
-use http::{HeaderValue, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -23,28 +23,59 @@ use crate::grpc;
 use crate::server::Service;
 use crate::stop::Stop;
 
-/// Bodies that a script names, since its grammar can't contain JSON: name, content type, text.
-const SAMPLES: [(&str, &str, &str); 4] = [
-    (
-        "graphql-errors",
-        "application/json",
-        r#"{"data": null, "errors": [{"message": "service B is busy"}]}"#,
-    ),
-    ("graphql-data", "application/json", r#"{"data": {"message": "hello from service B"}}"#),
-    (
-        "model-error",
-        "text/event-stream",
-        "data: {\"error\": {\"message\": \"The server had an error\", \
-         \"type\": \"server_error\"}}\n\n",
-    ),
-    (
-        "model-words",
-        "text/event-stream",
-        "data: {\"choices\": [{\"delta\": {\"content\": \"hello from \"}}]}\n\n\
-         data: {\"choices\": [{\"delta\": {\"content\": \"service B\"}}]}\n\n\
-         data: [DONE]\n\n",
-    ),
+/// An answer that a script names by its body, since its grammar can't contain JSON.
+struct NamedAnswer {
+    name: &'static str,
+    kind: &'static str,
+    /// What it says besides.
+    fields: &'static [(&'static str, &'static str)],
+    text: &'static str,
+}
+
+const SAMPLES: [NamedAnswer; 6] = [
+    NamedAnswer {
+        name: "graphql-errors",
+        kind: JSON,
+        fields: &[],
+        text: r#"{"data": null, "errors": [{"message": "service B is busy"}]}"#,
+    },
+    NamedAnswer {
+        name: "graphql-data",
+        kind: JSON,
+        fields: &[],
+        text: r#"{"data": {"message": "hello from service B"}}"#,
+    },
+    NamedAnswer {
+        name: "model-error",
+        kind: EVENTS,
+        fields: &[],
+        text: "data: {\"error\": {\"message\": \"The server had an error\", \
+               \"type\": \"server_error\"}}\n\n",
+    },
+    NamedAnswer {
+        name: "model-words",
+        kind: EVENTS,
+        fields: &[],
+        text: "data: {\"choices\": [{\"delta\": {\"content\": \"hello from \"}}]}\n\n\
+               data: {\"choices\": [{\"delta\": {\"content\": \"service B\"}}]}\n\n\
+               data: [DONE]\n\n",
+    },
+    NamedAnswer {
+        name: "model-limit",
+        kind: JSON,
+        fields: &[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "1.5s")],
+        text: r#"{"error": {"message": "Too many requests", "code": "rate_limit_exceeded"}}"#,
+    },
+    NamedAnswer {
+        name: "model-quota",
+        kind: JSON,
+        fields: &[],
+        text: r#"{"error": {"message": "The quota is used up", "code": "insufficient_quota"}}"#,
+    },
 ];
+
+const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream";
 
 /// How B behaves, at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -174,10 +205,7 @@ impl Service for ServiceB {
                     response.headers_mut().insert(header::RETRY_AFTER, value);
                 }
                 if !body.is_empty() && !matches!(status.as_u16(), 204 | 304) {
-                    let (kind, body) = content(body);
-                    response
-                        .headers_mut()
-                        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+                    let body = content(body, response.headers_mut());
                     *response.body_mut() = AnswerBody::new(body).late(body_delay);
                 }
                 Some(response)
@@ -186,14 +214,19 @@ impl Service for ServiceB {
     }
 }
 
-/// The content type of a body, and the body that it names, if it names one.
-fn content(body: String) -> (&'static str, Bytes) {
-    if let Some((_, kind, text)) = SAMPLES.iter().find(|(name, ..)| *name == body) {
-        return (kind, Bytes::from_static(text.as_bytes()));
+/// A body or the sample that it names, and the headers that go with it.
+fn content(body: String, headers: &mut HeaderMap) -> Bytes {
+    let sample = SAMPLES.iter().find(|sample| sample.name == body);
+    let kind = match sample {
+        Some(sample) => sample.kind,
+        None if body.starts_with('{') => JSON,
+        None => "text/plain; charset=utf-8",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    for &(name, value) in sample.into_iter().flat_map(|sample| sample.fields) {
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    let is_json = body.starts_with('{');
-    let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
-    (kind, Bytes::from(body))
+    sample.map_or_else(|| Bytes::from(body), |sample| Bytes::from_static(sample.text.as_bytes()))
 }
 
 /// What a body says: its message, or all of it.

@@ -24,6 +24,7 @@ mod story;
 mod swap;
 mod tail;
 mod tenants;
+mod tokens;
 
 pub use run::{Addresses, run};
 
@@ -81,6 +82,7 @@ async fn tell_all() -> anyhow::Result<()> {
         Story::told("12", "Three copies of B", config("endpoints.toml")?, copies::copies)
             .boxed_local(),
         Story::told("13", "B by gRPC", config("grpc.toml")?, grpc::grpc).boxed_local(),
+        Story::told("14", "Tokens", config("tokens.toml")?, tokens::tokens).boxed_local(),
     ]
     .into_iter()
     .collect();

@@ -31,7 +31,8 @@ struct ServiceBArguments {
     /// `:body=TEXT`, `:bodydelay=MS` between head and body. The texts `graphql-errors` and
     /// `graphql-data` stand for a GraphQL answer with errors and one without, `model-error` and
     /// `model-words` for the stream of a language model that begins with an error and for one that
-    /// doesn't.
+    /// doesn't; `model-limit` and `model-quota` for its refusals, of which only the first ends
+    /// soon.
     ///
     /// Whoever asks by gRPC gets the same as a status of gRPC: 503 is unavailable, 429
     /// resource-exhausted, 500 internal and 504 deadline-exceeded, a Retry-After is a pushback. A

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request};
 use http_body_util::Full;
 use jiff::Timestamp;
@@ -46,6 +47,7 @@ pub(super) struct Question {
     method: Method,
     path: &'static str,
     body: &'static str,
+    token: Option<&'static str>,
 }
 
 /// A question with its answer.
@@ -63,12 +65,17 @@ pub(super) struct TourExchange {
 impl Question {
     /// Asks service A.
     pub(super) fn to_a() -> Self {
-        Self { whom: DemoProgram::A, method: Method::GET, path: "/", body: "" }
+        Self { whom: DemoProgram::A, method: Method::GET, path: "/", body: "", token: None }
     }
 
     /// Asks fusebox itself.
     pub(super) fn to_fusebox(path: &'static str) -> Self {
-        Self { whom: DemoProgram::Fusebox, method: Method::GET, path, body: "" }
+        Self { whom: DemoProgram::Fusebox, path, ..Self::to_a() }
+    }
+
+    /// The same with this in `Authorization`.
+    pub(super) fn with_token(self, token: &'static str) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     pub(super) fn posting(self, body: &'static str) -> Self {
@@ -128,6 +135,9 @@ impl Stage {
         let mut request: Request<Full<Bytes>> =
             client::request(question.method.clone(), question.path, question.body)?;
         request.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(request_id)?);
+        if let Some(token) = question.token {
+            request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static(token));
+        }
 
         let (at, since) = (Timestamp::now(), Instant::now());
         let answer = client::send(address, request).await.with_context(|| question.to_string())?;

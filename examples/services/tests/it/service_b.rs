@@ -117,6 +117,15 @@ fn a_script_can_speak_as_language_models_do() {
     assert_eq!(error.header("content-type"), Some("text/event-stream"));
     assert!(error.text().starts_with(r#"data: {"error": {"#), "{}", error.text());
     assert!(b.get().text().ends_with("data: [DONE]\n\n"));
+
+    let b = Running::service_b(&["--script", "429:body=model-limit,429:body=model-quota"]);
+    let limit = b.get();
+    assert_eq!((limit.status(), limit.header("content-type")), (429, Some("application/json")));
+    assert_eq!(limit.header("x-ratelimit-remaining-requests"), Some("0"));
+    assert_eq!(limit.header("x-ratelimit-reset-requests"), Some("1.5s"));
+    let quota = b.get();
+    assert_eq!(quota.header("x-ratelimit-remaining-requests"), None);
+    assert!(quota.text().contains("insufficient_quota"), "{}", quota.text());
 }
 
 #[test]
