@@ -15,11 +15,11 @@ help: ## List the targets (0 s)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: needs ## Start a flaky service B, fusebox and service A; ctrl-c ends them (5 min, then 1 s)
-	@tools/demo.sh
+	@tools/demo.sh service-b
 	@target/debug/tour run
 
 tour: needs ## Run every story against a scripted service B, and check them (5 min, then 1 min)
-	@tools/demo.sh
+	@tools/demo.sh service-b graphql-errors openai-errors rate-limit-reset jwt-tenant
 	@target/debug/tour
 
 test: policies ## Run all tests (8 min, then 3 min)

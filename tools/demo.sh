@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles what the demonstration needs and nothing else: fusebox without the authors' tools, the
-# services, and the guest of service B, for which the second processor has time. `make run` and
+# services, and the guests that are named, for which the second processor has time. `make run` and
 # `make tour` call it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ fi
 guests=$(mktemp)
 # In a process group of its own, to be ended as a whole if this ends early.
 set -m
-policies/build.sh service-b > "$guests" 2>&1 &
+policies/build.sh "$@" > "$guests" 2>&1 &
 set +m
 building=$!
 trap 'kill -- "-$building" 2> /dev/null || true; rm -f "$guests"' EXIT
