@@ -7,6 +7,7 @@
 
 mod balance;
 mod document;
+mod endpoint;
 mod health;
 mod key;
 mod missing;
@@ -23,6 +24,7 @@ mod words;
 pub use balance::BalanceConfig;
 pub(crate) use document::independent;
 pub use document::{ConfigError, Document, Places};
+pub use endpoint::{EndpointConfig, EndpointSettings, EndpointUrl};
 pub use health::{HealthConfig, StatusRange};
 pub(crate) use path::join;
 pub use route::RouteConfig;
@@ -32,8 +34,7 @@ pub use tables::{
 };
 pub use tls::{CertificateFiles, ClientAuth, ListenerTlsConfig, TlsVersion, UpstreamTlsConfig};
 pub use upstream::{
-    EndpointConfig, EndpointSettings, EndpointUrl, FleetSettings, HostHeader, RouteUpstream,
-    UpstreamConfig, UpstreamProtocol, UpstreamSettings,
+    FleetSettings, HostHeader, RouteUpstream, UpstreamConfig, UpstreamProtocol, UpstreamSettings,
 };
 
 use std::collections::BTreeMap;
