@@ -72,7 +72,8 @@ impl Origin {
         Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"), serve)
     }
 
-    pub(crate) fn on(
+    /// The same on this socket.
+    pub fn on(
         listener: TcpListener,
         serve: impl Fn(&mut OriginConnection) + Send + Sync + 'static,
     ) -> Self {

@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::observe::{
     self, BudgetSample, CertificateSample, ChosenEndpointSample, ComponentSample, EndpointSample,
-    Log, Metrics, PlacesSample, PolicySample, Scrape,
+    Log, Metrics, NameSample, PlacesSample, PolicySample, Scrape,
 };
 use crate::running::Running;
 use crate::server::ServerLoad;
@@ -223,6 +223,7 @@ impl Admin {
             policies,
             budgets: budgets.collect(),
             endpoints: self.endpoints(),
+            names: self.names(),
             components,
             certificates: certificates.collect(),
             log_lines_dropped: self.log.dropped(),
@@ -247,6 +248,17 @@ impl Admin {
                     is_in: usage.standing == EndpointStanding::In,
                 }),
             })
+        });
+        samples.collect()
+    }
+
+    fn names(&self) -> Vec<NameSample> {
+        let upstreams = self.running.routes.upstreams().iter();
+        let of_names = upstreams.filter(|upstream| upstream.config.endpoints.dns().is_some());
+        let samples = of_names.map(|upstream| NameSample {
+            upstream: upstream.label().into(),
+            endpoints: upstream.status().len(),
+            is_failing: upstream.problem().is_some(),
         });
         samples.collect()
     }

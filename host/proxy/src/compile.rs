@@ -364,7 +364,7 @@ impl<'a> Compilation<'a> {
     /// Warns of what is said of several endpoints where there is one.
     fn fleets(&mut self) {
         let config = self.config;
-        for (name, _) in config.upstreams.iter().filter(|(_, it)| it.endpoints.len() == 1) {
+        for (name, _) in config.upstreams.iter().filter(|(_, it)| !it.is_fleet()) {
             for key in ["balance", "slow_start", "health"] {
                 let path = format!("upstreams.{name}.{key}");
                 if self.places.has(&path) {

@@ -24,7 +24,7 @@ mod words;
 pub use balance::BalanceConfig;
 pub(crate) use document::independent;
 pub use document::{ConfigError, Document, Places};
-pub use endpoint::{EndpointConfig, EndpointSettings, EndpointUrl};
+pub use endpoint::{DnsConfig, EndpointConfig, EndpointSettings, EndpointUrl, EndpointsConfig};
 pub use health::{HealthConfig, StatusRange};
 pub(crate) use path::join;
 pub use route::RouteConfig;

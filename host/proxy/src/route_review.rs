@@ -8,7 +8,9 @@ use std::time::Duration;
 use fusebox_resilience::config::{ConfigDuration, ConfigSize};
 use fusebox_resilience::{Policy, Remark, Review, Worst};
 
-use crate::config::{Config, RouteConfig, RouteUpstream, UpstreamConfig, UpstreamSettings};
+use crate::config::{
+    Config, EndpointsConfig, RouteConfig, RouteUpstream, UpstreamConfig, UpstreamSettings,
+};
 use crate::running::PoliciesByName;
 
 /// How many fallbacks may ask each other's upstreams before that has no bound.
@@ -44,9 +46,15 @@ impl RouteReview {
         let line = max_in_flight.map_or(String::new(), |places| {
             format!("{places} at once, waiting up to {connect_timeout}; ")
         });
-        let choice = match upstream.endpoints.len() {
-            1 => String::new(),
-            count => format!("one of {count} endpoints, by {}; ", upstream.fleet.balance.name()),
+        let balance = upstream.fleet.balance.name();
+        let choice = match &upstream.endpoints {
+            EndpointsConfig::Listed(_) if !upstream.is_fleet() => String::new(),
+            EndpointsConfig::Listed(endpoints) => {
+                format!("one of {} endpoints, by {balance}; ", endpoints.len())
+            }
+            EndpointsConfig::Dns(of) => {
+                format!("one of the endpoints at {}, by {balance}; ", of.dns.host)
+            }
         };
         let pipeline = pipeline(&route.policies, policies);
         let repeats = pipeline.iter().any(|policy| policy.repeats());

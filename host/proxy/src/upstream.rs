@@ -34,6 +34,7 @@ mod limits;
 mod line;
 mod load;
 mod message;
+mod names;
 mod places;
 mod pool;
 pub(crate) mod reached;
@@ -46,7 +47,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use fusebox_resilience::{
-    Attempt, Budget, Call, ErrorKind, HeldUntil, Outcome, Scope, Upstream, boxed,
+    Attempt, Budget, Call, Error, ErrorKind, HeldUntil, Outcome, Scope, Upstream, boxed,
 };
 use futures_util::future::LocalBoxFuture;
 
@@ -79,7 +80,7 @@ impl HttpUpstream {
         let endpoints = if shared.config.is_fleet() {
             WorkerEndpoints::Fleet(WorkerFleet::new(shared.clone(), share, buffers.clone()).into())
         } else {
-            let only = shared.endpoints().borrow()[0].clone();
+            let only = shared.endpoints().borrow().list[0].clone();
             WorkerEndpoints::One(Endpoint::new(&shared, only, share, buffers).into())
         };
         Self { shared, endpoints }
@@ -99,8 +100,17 @@ impl HttpUpstream {
     }
 
     async fn attempt_at_one(&self, fleet: &WorkerFleet, call: &Call, scope: &Scope<'_>) -> Outcome {
-        let Some(endpoint) = fleet.current().choose(call).cloned() else {
-            return Err(ErrorKind::DnsError.into());
+        let chosen = match fleet.current().choose(call).cloned() {
+            Some(endpoint) => Ok(endpoint),
+            // Boxed: hardly ever.
+            None => Box::pin(self.first_endpoint(fleet, call)).await,
+        };
+        let endpoint = match chosen {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                let attempt = Attempt::begin(call, scope, &self.shared.label().into());
+                return attempt.finish(Err(error));
+            }
         };
         let place = endpoint.enter(call, scope).await?;
         let flight = Flight::begin(&self.shared, &endpoint, call);
@@ -110,6 +120,20 @@ impl HttpUpstream {
         flight.land(&mut outcome);
         HeldUntil::Body.keep_some(place, &mut outcome);
         outcome
+    }
+
+    /// The endpoint for an attempt while none is known: waits until they are looked up.
+    async fn first_endpoint(
+        &self,
+        fleet: &WorkerFleet,
+        call: &Call,
+    ) -> Result<Rc<Endpoint>, Error> {
+        let limit = self.shared.config.settings.connect_timeout.0;
+        let problem = fleet.looked_up(limit).await;
+        fleet.current().choose(call).cloned().ok_or_else(|| {
+            let problem = problem.as_deref().unwrap_or("no answer in time");
+            Error::new(ErrorKind::DnsError).with_source(problem)
+        })
     }
 }
 

@@ -68,6 +68,13 @@ fn upstream(upstream: &SharedUpstream) -> Value {
         "settings": config.settings,
         "budget": budget(&upstream.budget),
     });
+    if let Some(dns) = config.endpoints.dns() {
+        shown["dns"] = json!({
+            "url": dns.dns.url,
+            "resolver": dns.resolver,
+            "problem": upstream.problem().as_deref(),
+        });
+    }
     if config.is_fleet() {
         shown["balance"] = config.fleet.balance.name().into();
     }

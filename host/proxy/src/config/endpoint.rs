@@ -2,11 +2,25 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 
-use super::table::{Reader, table};
+use super::table::{Keys, Reader, table};
+use super::words::found;
+
+/// The port of name servers.
+const DNS_PORT: u16 = 53;
+
+/// Where an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EndpointsConfig {
+    /// At these endpoints; one or more.
+    Listed(Vec<EndpointConfig>),
+    /// At all addresses of a name, as they are at the time.
+    Dns(DnsConfig),
+}
 
 /// One of an upstream's endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,18 +40,81 @@ table! {
     }
 }
 
+table! {
+    /// `endpoints = { dns = "name:8080" }`
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+    pub struct DnsConfig {
+        /// The URL of each endpoint, but for its address.
+        pub dns: EndpointUrl = dns_name(),
+        /// The name server that is asked for the addresses. Default: those that the system asks.
+        pub resolver: Option<SocketAddr> = parsed(name_server),
+    }
+}
+
+impl Keys<'_, '_> {
+    fn dns_name(&mut self, key: &str) -> Option<EndpointUrl> {
+        if !self.is_there(key) {
+            let message = "missing; expected a name with a port, such as \"b.example:8080\"";
+            self.reader.error(&self.path_of(key), message);
+        }
+        self.parsed(key, EndpointUrl::of_name)?
+    }
+}
+
+/// Parses `127.0.0.1` or `127.0.0.1:53`.
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let address = text.parse::<SocketAddr>().or_else(|_| bare()).ok();
+    address.filter(|address| address.port() != 0).ok_or_else(|| {
+        format!("expected the address of a name server, such as \"127.0.0.1:53\", found `{text}`")
+    })
+}
+
+impl EndpointsConfig {
+    /// Reads the key at `path`. `None`: it is wrong, which has been reported.
+    pub(super) fn read(reader: &mut Reader<'_>, path: &str) -> Option<Self> {
+        let value = reader.document.value(path).map(|value| value.get_ref());
+        if value.is_some_and(|value| value.is_table()) {
+            return reader.table(path).map(Self::Dns);
+        }
+        let listed = listed(reader, path);
+        (!listed.is_empty()).then_some(Self::Listed(listed))
+    }
+
+    /// The name whose addresses they are; `None`: they are listed.
+    pub fn dns(&self) -> Option<&DnsConfig> {
+        match self {
+            Self::Listed(_) => None,
+            Self::Dns(dns) => Some(dns),
+        }
+    }
+
+    /// The URLs of those that are listed, or that of the name.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &EndpointUrl> {
+        let (listed, name) = match self {
+            Self::Listed(endpoints) => (&endpoints[..], None),
+            Self::Dns(name) => (&[][..], Some(&name.dns)),
+        };
+        listed.iter().map(|endpoint| &endpoint.url).chain(name)
+    }
+}
+
 /// Reads the list at `path`: URLs, or tables with `url` and `weight`. Wrong ones are reported and
 /// left out.
-pub(super) fn endpoints(reader: &mut Reader<'_>, path: &str) -> Vec<EndpointConfig> {
-    const EXPECTED: &str = "a list such as [\"http://127.0.0.1:3001\"]";
-    if reader.document.value(path).is_none() {
-        reader.error(path, format!("missing; expected {EXPECTED}"));
+fn listed(reader: &mut Reader<'_>, path: &str) -> Vec<EndpointConfig> {
+    const LIST: &str = "a list such as [\"http://127.0.0.1:3001\"]";
+    const TABLE: &str = "a table such as { dns = \"b.example:8080\" }";
+    let Some(value) = reader.document.value(path) else {
+        reader.error(path, format!("missing; expected {LIST} or {TABLE}"));
         return Vec::new();
-    }
-    let count = reader.document.length(path, "a list");
-    let Some(count) = reader.report(count) else { return Vec::new() };
+    };
+    let Some(count) = value.get_ref().as_array().map(|array| array.len()) else {
+        let found = found(value.get_ref());
+        reader.error(path, format!("expected {LIST} or {TABLE}, found {found}"));
+        return Vec::new();
+    };
     if count == 0 {
-        reader.error(path, format!("expected {EXPECTED}, found an empty one"));
+        reader.error(path, format!("expected {LIST}, found an empty one"));
     }
     let mut urls = HashSet::new();
     let read = (0..count).filter_map(|at| {
@@ -78,6 +155,8 @@ pub struct EndpointUrl {
     pub port: u16,
     /// Whether TLS is spoken there.
     pub is_secure: bool,
+    /// Its address, if that is known without looking its host up.
+    pub address: Option<SocketAddr>,
     /// Host and port, as in a Host header.
     authority: HeaderValue,
     /// The path in front of the paths of requests, without a slash at its end.
@@ -119,14 +198,46 @@ impl EndpointUrl {
         if host.is_empty() || has_port && authority.port_u16().is_none_or(|port| port == 0) {
             return Err(wrong(""));
         }
+        let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         Ok(Self {
             url: url.to_owned(),
             host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 }),
+            port,
             is_secure,
+            address: host.parse().ok().map(|ip| SocketAddr::new(ip, port)),
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| wrong(""))?,
             base: uri.path().trim_end_matches('/').to_owned(),
         })
+    }
+
+    /// Parses a name with a port, or a URL with a name.
+    fn of_name(text: &str) -> Result<Self, String> {
+        let wrong = |what: &str| {
+            format!("expected `name:port` or `http[s]://name[:port][/base]`, found `{text}`{what}")
+        };
+        let has_scheme = text.contains("://");
+        let url = if has_scheme { text.to_owned() } else { format!("http://{text}") };
+        let url = Self::parse(&url).map_err(|_| wrong(""))?;
+        if url.address.is_some() {
+            return Err(wrong(": an address is no name; it goes into a list"));
+        }
+        if !is_dns_name(&url.host) {
+            return Err(wrong(": not a name"));
+        }
+        if !has_scheme && url.authority.as_bytes() == url.host.as_bytes() {
+            return Err(wrong(": a port is missing"));
+        }
+        Ok(url)
+    }
+
+    /// The same at this address of its name. The URL names the address; everything that is said to
+    /// the endpoint is for the name.
+    #[must_use]
+    pub fn at(&self, ip: IpAddr) -> Self {
+        let address = SocketAddr::new(ip, self.port);
+        let scheme = if self.is_secure { "https" } else { "http" };
+        let url = format!("{scheme}://{address}{}", self.base);
+        Self { url, address: Some(address), ..self.clone() }
     }
 
     /// Host and port, as in a Host header.
@@ -141,6 +252,14 @@ impl EndpointUrl {
         let slash = if path.starts_with('/') { "" } else { "/" };
         [&self.base, slash, path]
     }
+}
+
+/// Labels of letters, digits, `-` and `_`, as services have them. A dot at the end says that no
+/// domain is put behind it.
+fn is_dns_name(host: &str) -> bool {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_of_name);
+    host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
 }
 
 #[cfg(test)]
@@ -179,5 +298,67 @@ mod tests {
         let port = |url| EndpointUrl::parse(url).map(|url| (url.port, url.is_secure));
         assert_eq!(port("http://b"), Ok((80, false)));
         assert_eq!(port("https://b/base"), Ok((443, true)));
+    }
+    #[test]
+    fn a_name_is_looked_up_and_nothing_else() {
+        let of_name = |text| EndpointUrl::of_name(text).map(|it| (it.url, it.is_secure, it.port));
+        for (text, url, is_secure, port) in [
+            ("b:3001", "http://b:3001", false, 3001),
+            ("b_1.c-d.svc.:80/base", "http://b_1.c-d.svc.:80/base", false, 80),
+            ("http://b", "http://b", false, 80),
+            ("https://b.c", "https://b.c", true, 443),
+        ] {
+            assert_eq!(of_name(text), Ok((url.to_owned(), is_secure, port)), "{text}");
+        }
+        let long = format!("{}:80", "b".repeat(64));
+        for wrong in [
+            "",
+            "b",
+            ":80",
+            "b:0",
+            "b:x",
+            "127.0.0.1:80",
+            "[::1]:80",
+            "::1",
+            "https://[::1]",
+            "b..c:80",
+            ".b:80",
+            "b%20:80",
+            "ftp://b:80",
+            "b:80?x",
+            "u@b:80",
+            "b c:80",
+            "*.b:80",
+            &long,
+        ] {
+            assert!(of_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn at_an_address_it_is_still_the_name_that_is_spoken_to() {
+        let url = EndpointUrl::of_name("https://b.example:8443/base/").unwrap();
+        let [v4, v6] = ["10.0.0.1", "fd00::1"].map(|ip| url.at(ip.parse().unwrap()));
+        assert_eq!(v4.url, "https://10.0.0.1:8443/base");
+        assert_eq!(v6.url, "https://[fd00::1]:8443/base");
+        assert_eq!(v6.address, Some("[fd00::1]:8443".parse().unwrap()));
+        assert_eq!((&*v4.host, v4.authority()), ("b.example", url.authority()));
+        assert_eq!(EndpointUrl::parse(&v6.url).unwrap().address, v6.address);
+    }
+
+    #[test]
+    fn a_name_server_is_an_address() {
+        let address = |text| name_server(text).map(|address| address.to_string());
+        for (text, expected) in [
+            ("127.0.0.1", "127.0.0.1:53"),
+            ("127.0.0.1:8600", "127.0.0.1:8600"),
+            ("::1", "[::1]:53"),
+            ("[::1]:8600", "[::1]:8600"),
+        ] {
+            assert_eq!(address(text), Ok(expected.to_owned()));
+        }
+        for wrong in ["", "localhost", "localhost:53", "127.0.0.1:0", "127.0.0.1:x", "[::1]"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
     }
 }

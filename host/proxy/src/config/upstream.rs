@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::balance::BalanceConfig;
-use super::endpoint::{EndpointConfig, EndpointUrl, endpoints};
+use super::endpoint::{EndpointConfig, EndpointUrl, EndpointsConfig};
 use super::health::HealthConfig;
 use super::table::{Keys, Reader, Table as _, defaults, is_name, table};
 use super::tables::{HEAD, SHORTEST};
@@ -111,8 +111,8 @@ impl Keys<'_, '_> {
 pub struct UpstreamConfig {
     /// Its name in the file. `None`: a route declares it itself.
     pub name: Option<String>,
-    /// Where it is; one or more.
-    pub endpoints: Vec<EndpointConfig>,
+    /// Where it is.
+    pub endpoints: EndpointsConfig,
     /// What holds for several endpoints together.
     pub fleet: FleetSettings,
     /// Its settings.
@@ -129,21 +129,24 @@ impl UpstreamConfig {
         Self {
             name: None,
             longest_base: url.base.len(),
-            endpoints: vec![EndpointConfig { url, weight: 1 }],
+            endpoints: EndpointsConfig::Listed(vec![EndpointConfig { url, weight: 1 }]),
             fleet: defaults(),
             settings: defaults(),
             policies: Vec::new(),
         }
     }
 
-    /// Whether there is a choice of endpoints.
+    /// Whether there is a choice of endpoints, or may be.
     pub fn is_fleet(&self) -> bool {
-        self.endpoints.len() > 1
+        match &self.endpoints {
+            EndpointsConfig::Listed(endpoints) => endpoints.len() > 1,
+            EndpointsConfig::Dns(_) => true,
+        }
     }
 
     /// Whether TLS is spoken by any of its endpoints.
     pub fn is_secure(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.url.is_secure)
+        self.endpoints.urls().any(|url| url.is_secure)
     }
 
     /// Whether HTTP/2 may be spoken with it.
@@ -157,7 +160,8 @@ impl UpstreamConfig {
 
     /// Its name, or else its URL.
     pub fn label(&self) -> &str {
-        self.name.as_deref().unwrap_or_else(|| &self.endpoints[0].url.url)
+        let url = || self.endpoints.urls().next().map_or("", |url| &url.url);
+        self.name.as_deref().unwrap_or_else(url)
     }
 
     /// The Host header of a request with these headers to this endpoint.
@@ -187,9 +191,13 @@ impl UpstreamConfig {
         let fleet: FleetSettings = reader.part_of_table(path)?;
         fleet.health.check(reader, &format!("{path}.health"));
         let policies = reader.policy_names(&format!("{path}.policies")).unwrap_or_default();
-        let endpoints = endpoints(reader, &format!("{path}.endpoints"));
+        let endpoints = EndpointsConfig::read(reader, &format!("{path}.endpoints"));
+        let are_secure = || {
+            let mut urls = endpoints.iter().flat_map(EndpointsConfig::urls);
+            urls.all(|url| url.is_secure)
+        };
         let may_speak_http2 = match settings.protocol {
-            UpstreamProtocol::Auto => endpoints.iter().all(|endpoint| endpoint.url.is_secure),
+            UpstreamProtocol::Auto => are_secure(),
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
         };
@@ -197,7 +205,8 @@ impl UpstreamConfig {
             let message = "needs HTTP/2: `protocol = \"http2\"`";
             reader.error(&format!("{path}.health.grpc"), message);
         }
-        let longest_base = endpoints.iter().map(|endpoint| endpoint.url.base.len()).max()?;
+        let endpoints = endpoints?;
+        let longest_base = endpoints.urls().map(|url| url.base.len()).max()?;
         Some(Self { name, endpoints, fleet, settings, policies, longest_base })
     }
 }

@@ -27,7 +27,7 @@ mod scrape;
 mod tls;
 mod tunnels;
 
-pub use endpoints::{ChosenEndpointSample, EndpointSample};
+pub use endpoints::{ChosenEndpointSample, EndpointSample, NameSample};
 pub use scrape::{
     BudgetSample, CertificateSample, ComponentSample, PlacesSample, PolicySample, Scrape,
 };
@@ -461,6 +461,10 @@ impl Metrics {
             },
             EventKind::Endpoint(EndpointEvent::Full { name, limit, .. }) => {
                 of(&self.endpoints_full, endpoints::full(name, *limit))
+            }
+            EventKind::Endpoint(EndpointEvent::Changed { upstream, removed, .. }) => {
+                endpoints::forget(&self.endpoints_full, upstream, removed);
+                return None;
             }
             // A scrape shows how often each was ejected, and which are out.
             EventKind::Endpoint(_) => return None,

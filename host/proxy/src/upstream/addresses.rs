@@ -5,7 +5,7 @@
 //! address than none.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,12 +63,9 @@ impl KnownAddresses {
     /// Nothing is known, and the name can't be looked up.
     pub(super) async fn get(&self, url: &EndpointUrl) -> Result<FoundAddresses, Error> {
         let find = || lookup(&url.host, url.port);
-        match url.host.parse::<IpAddr>() {
-            Ok(address) => Ok(FoundAddresses {
-                list: [SocketAddr::new(address, url.port)].into(),
-                change: None,
-            }),
-            Err(_) => self.get_by(find).await,
+        match url.address {
+            Some(address) => Ok(FoundAddresses { list: [address].into(), change: None }),
+            None => self.get_by(find).await,
         }
     }
 

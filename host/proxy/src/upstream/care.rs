@@ -1,5 +1,5 @@
-//! Looks after the endpoints of upstreams, off the workers: checks them, and lets those come back
-//! that were ejected.
+//! Looks after the endpoints of upstreams, off the workers: looks up where they are, checks them,
+//! and lets those come back that were ejected.
 
 use std::error::Error as _;
 use std::rc::Rc;
@@ -19,6 +19,7 @@ use super::HttpUpstream;
 use super::endpoint::Endpoint;
 use super::grpc_health;
 use super::limits::WorkerShare;
+use super::names;
 use super::shared::SharedUpstream;
 use crate::config::HealthConfig;
 use crate::observe::wall_clock;
@@ -29,6 +30,9 @@ pub(crate) async fn look_after(upstreams: Vec<Arc<SharedUpstream>>, observers: O
     for shared in upstreams.into_iter().filter(|upstream| upstream.config.is_fleet()) {
         if let Some(question) = CheckQuestion::of(&shared.config.fleet.health) {
             tasks.spawn_local(check_all(shared.clone(), question, observers.clone()));
+        }
+        if let Some(dns) = shared.config.endpoints.dns() {
+            tasks.spawn_local(names::follow(shared.clone(), dns.clone(), observers.clone()));
         }
         tasks.spawn_local(let_return(shared, observers.clone()));
     }

@@ -64,7 +64,7 @@ pub(super) async fn dial(
 fn event(change: LookupChange, upstream: &str, endpoint: &EndpointUrl) -> EndpointEvent {
     let name = EndpointName { upstream: upstream.into(), endpoint: endpoint.url.as_str().into() };
     match change {
-        LookupChange::Fails(reason) => EndpointEvent::LookupFails { name, reason },
+        LookupChange::Fails(reason) => EndpointEvent::LookupFails { name, reason, is_known: true },
         LookupChange::Works => EndpointEvent::LookupWorks { name },
     }
 }

@@ -5,14 +5,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fusebox_resilience::{Call, clock};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::balance::Balance;
 use super::endpoint::Endpoint;
 use super::limits::WorkerShare;
-use super::shared::{EndpointList, UpstreamHandle};
+use super::shared::{EndpointList, KnownEndpoints, UpstreamHandle};
 use super::shared_endpoint::SharedEndpoint;
 use crate::buffers::Buffers;
 
@@ -22,7 +24,7 @@ pub(super) struct WorkerFleet {
     upstream: Rc<UpstreamHandle>,
     share: WorkerShare,
     buffers: Rc<Buffers>,
-    known: RefCell<watch::Receiver<EndpointList>>,
+    known: RefCell<watch::Receiver<KnownEndpoints>>,
     current: RefCell<Rc<Fleet>>,
 }
 
@@ -44,7 +46,7 @@ impl WorkerFleet {
         buffers: Rc<Buffers>,
     ) -> Self {
         let known = upstream.endpoints();
-        let current = Fleet::new(&upstream, &known.borrow(), |shared| {
+        let current = Fleet::new(&upstream, &known.borrow().list, |shared| {
             Endpoint::new(&upstream, shared.clone(), share, &buffers).into()
         });
         let (known, current) = (known.into(), RefCell::new(current.into()));
@@ -60,11 +62,22 @@ impl WorkerFleet {
         self.current.borrow().clone()
     }
 
+    /// Waits until they have been looked up once, for so long at most. Returns what was wrong the
+    /// last time.
+    pub(super) async fn looked_up(&self, limit: Duration) -> Option<Arc<str>> {
+        let mut known = self.known.borrow().clone();
+        let known = timeout(limit, known.wait_for(KnownEndpoints::are_looked_up)).await.ok()?;
+        known.ok()?.problem.clone()
+    }
+
     /// What an endpoint has stays with it. Those that have gone keep no connections.
     #[cold]
     fn renew(&self) {
-        let shared = self.known.borrow_mut().borrow_and_update().clone();
+        let shared = self.known.borrow_mut().borrow_and_update().list.clone();
         let old = self.current.borrow().clone();
+        if Arc::ptr_eq(&old.shared, &shared) {
+            return;
+        }
         let old = old.shared.iter().map(Arc::as_ptr).zip(old.endpoints.iter().cloned());
         let mut old: HashMap<*const SharedEndpoint, Rc<Endpoint>> = old.collect();
         let new = Fleet::new(&self.upstream, &shared, |shared| {
@@ -140,16 +153,17 @@ impl Fleet {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use fusebox_dev::{Origin, eventually, ok};
     use fusebox_resilience::config::ConfigDuration;
     use fusebox_resilience::testing::call;
-    use fusebox_resilience::{Observers, Scope, Upstream as _};
+    use fusebox_resilience::{EndpointEvent, Observers, Scope, Upstream as _};
     use tokio::time::Instant;
 
     use super::*;
-    use crate::config::{BalanceConfig, EndpointConfig, EndpointUrl, UpstreamConfig};
+    use crate::config::{
+        BalanceConfig, EndpointConfig, EndpointUrl, EndpointsConfig, UpstreamConfig,
+    };
     use crate::upstream::HttpUpstream;
     use crate::upstream::shared::{EndpointResult, EndpointStanding, SharedUpstream};
 
@@ -162,7 +176,7 @@ mod tests {
         slow_start: Option<ConfigDuration>,
     ) -> Arc<SharedUpstream> {
         let mut config = UpstreamConfig::new(endpoints[0].url.clone());
-        config.endpoints = endpoints;
+        config.endpoints = EndpointsConfig::Listed(endpoints);
         config.fleet.balance = BalanceConfig::RoundRobin;
         config.fleet.slow_start = slow_start;
         config.fleet.health.consecutive = 1;
@@ -214,7 +228,7 @@ mod tests {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|host| endpoint(&format!("http://{host}")));
         let shared =
             upstream(vec![a.clone(), b.clone(), c.clone()], Some(ConfigDuration::from_secs(10)));
-        let place = |at: usize| shared.endpoints().borrow()[at].clone();
+        let place = |at: usize| shared.endpoints().borrow().list[at].clone();
         let (now, ill, gone) = (Instant::now(), place(1), place(2));
         let fail = |endpoint| {
             shared.record(endpoint, EndpointResult::Failed, Duration::ZERO, true, now).len()
@@ -248,12 +262,20 @@ mod tests {
             upstream(vec![a.clone(), b.clone(), c.clone()], Some(ConfigDuration::from_secs(10))),
             Instant::now(),
         );
-        let ill = shared.endpoints().borrow()[0].clone();
+        let ill = shared.endpoints().borrow().list[0].clone();
         shared.record(&ill, EndpointResult::Failed, Duration::ZERO, true, now);
         assert!(!shared.is_used(&ill));
-        assert_eq!(shared.set_endpoints(vec![a.clone()], now).len(), 1);
+        let changed = shared.set_endpoints(vec![a.clone()], now);
+        assert!(matches!(
+            changed[..],
+            [EndpointEvent::Changed { .. }, EndpointEvent::AllUsed { .. }]
+        ));
         assert!(shared.is_used(&ill));
-        assert_eq!(shared.set_endpoints(vec![a, b, c], now).len(), 1);
+        let changed = shared.set_endpoints(vec![a, b, c], now);
+        assert!(matches!(
+            changed[..],
+            [EndpointEvent::Changed { .. }, EndpointEvent::SomeUsed { .. }]
+        ));
         assert!(!shared.is_used(&ill));
     }
 }

@@ -14,11 +14,26 @@ use super::health::{FleetHealth, HealthChange};
 pub(super) use super::shared_endpoint::EndpointResult;
 use super::shared_endpoint::SharedEndpoint;
 pub(crate) use super::shared_endpoint::{EndpointStanding, EndpointStatus};
-use crate::config::{EndpointConfig, UpstreamConfig};
+use crate::config::{EndpointConfig, EndpointsConfig, UpstreamConfig};
 use crate::tls::UpstreamTls;
 
 /// The endpoints of an upstream at one time. Those of a file are in its order.
 pub(super) type EndpointList = Arc<[Arc<SharedEndpoint>]>;
+
+/// What is known of where an upstream is.
+#[derive(Clone, Debug)]
+pub(super) struct KnownEndpoints {
+    pub(super) list: EndpointList,
+    /// Why they could not be looked up the last time.
+    pub(super) problem: Option<Arc<str>>,
+}
+
+impl KnownEndpoints {
+    /// Whether they have been looked up, or need not be.
+    pub(super) fn are_looked_up(&self) -> bool {
+        !self.list.is_empty() || self.problem.is_some()
+    }
+}
 
 /// An upstream, shared by all workers.
 #[derive(Debug)]
@@ -32,7 +47,7 @@ pub struct SharedUpstream {
     /// Locked by failures, by successes after them, and while the endpoints change.
     fleet: Mutex<SharedFleet>,
     /// The endpoints of now, for those who have to know when they change.
-    endpoints: watch::Sender<EndpointList>,
+    endpoints: watch::Sender<KnownEndpoints>,
     /// Whether those are used too that are out: more than half are.
     are_all_used: AtomicBool,
     /// An endpoint was ejected.
@@ -70,15 +85,20 @@ impl SharedUpstream {
     /// An upstream that nobody has asked yet.
     pub fn new(config: Arc<UpstreamConfig>) -> Self {
         let since = Instant::now();
+        let listed = match &config.endpoints {
+            EndpointsConfig::Listed(listed) => &listed[..],
+            EndpointsConfig::Dns(_) => &[],
+        };
         let new = |endpoint: &EndpointConfig| {
             Arc::new(SharedEndpoint::new(&config, endpoint.clone(), since))
         };
-        let endpoints: EndpointList = config.endpoints.iter().map(new).collect();
+        let endpoints: EndpointList = listed.iter().map(new).collect();
+        let known = KnownEndpoints { list: endpoints.clone(), problem: None };
         let health = FleetHealth::new(config.fleet.health.clone(), endpoints.len());
         Self {
             budget: Budget::of_upstream(since).into(),
             tls: None,
-            endpoints: watch::Sender::new(endpoints.clone()),
+            endpoints: watch::Sender::new(known),
             fleet: Mutex::new(SharedFleet { endpoints, health }),
             are_all_used: AtomicBool::new(false),
             ejected: Notify::new(),
@@ -114,8 +134,24 @@ impl SharedUpstream {
     }
 
     /// Its endpoints, now and whenever they change.
-    pub(super) fn endpoints(&self) -> watch::Receiver<EndpointList> {
+    pub(super) fn endpoints(&self) -> watch::Receiver<KnownEndpoints> {
         self.endpoints.subscribe()
+    }
+
+    /// Why they could not be looked up the last time.
+    pub fn problem(&self) -> Option<Arc<str>> {
+        self.endpoints.borrow().problem.clone()
+    }
+
+    /// Whether they could be looked up now. Returns whether they could not the last time.
+    pub(super) fn set_problem(&self, problem: Option<&str>) -> bool {
+        let was_failing = self.endpoints.borrow().problem.is_some();
+        self.endpoints.send_if_modified(|known| {
+            let has_changed = known.problem.as_deref() != problem;
+            known.problem = problem.map(Arc::from);
+            has_changed
+        });
+        was_failing
     }
 
     /// Whether this is one of them now.
@@ -124,32 +160,43 @@ impl SharedUpstream {
     }
 
     /// From now on it has these endpoints, each once. Of those that it had already everything stays
-    /// as it is. Returns what has changed beside them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "endpoints do not change yet"))]
+    /// as it is. Returns what has changed.
     pub(super) fn set_endpoints(
         &self,
         endpoints: Vec<EndpointConfig>,
         now: Instant,
     ) -> Vec<EndpointEvent> {
         let mut fleet = self.fleet();
-        let old = fleet.endpoints.iter().enumerate();
-        let old: HashMap<_, _> = old.map(|(place, it)| (&it.config, (place, it))).collect();
-        let is_first = old.is_empty();
-        let new = endpoints.into_iter().map(|config| match old.get(&config) {
-            Some((place, endpoint)) => (Some(*place), Arc::clone(endpoint)),
+        if fleet.endpoints.iter().map(|it| &it.config).eq(&endpoints) {
+            return Vec::new();
+        }
+        let before = fleet.endpoints.clone();
+        let old = before.iter().enumerate();
+        let mut old: HashMap<_, _> = old.map(|(place, it)| (&it.config, (place, it))).collect();
+        let new = endpoints.into_iter().map(|config| match old.remove(&config) {
+            Some((place, endpoint)) => (Some(place), endpoint.clone()),
             None => {
                 let new = SharedEndpoint::new(&self.config, config, self.since);
-                if !is_first {
+                if !before.is_empty() {
                     new.comes(now);
                 }
                 (None, Arc::new(new))
             }
         });
         let (places, endpoints): (Vec<_>, Vec<_>) = new.unzip();
+        let new = places.iter().zip(&endpoints).filter(|(place, _)| place.is_none());
+        let gone = before.iter().filter(|endpoint| old.contains_key(&endpoint.config));
+        let url = |endpoint: &Arc<SharedEndpoint>| endpoint.name.endpoint.clone();
+        let changed = EndpointEvent::Changed {
+            upstream: self.label().into(),
+            added: new.map(|(_, endpoint)| url(endpoint)).collect(),
+            removed: gone.map(url).collect(),
+            count: endpoints.len(),
+        };
         fleet.health.replace(&places);
         fleet.endpoints = endpoints.into();
-        self.endpoints.send_replace(fleet.endpoints.clone());
-        self.review(&fleet).into_iter().collect()
+        self.endpoints.send_modify(|known| known.list = fleet.endpoints.clone());
+        [changed].into_iter().chain(self.review(&fleet)).collect()
     }
 
     /// What an endpoint is asked with over TLS, if it speaks it.

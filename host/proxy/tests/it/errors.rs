@@ -97,8 +97,17 @@ fn a_connection_that_is_not_made_in_time_is_a_504() {
 
 #[test]
 fn a_name_that_nobody_knows_is_a_502() {
-    let proxy = Proxy::before(&"http://nobody.invalid:1", ROUTE);
-    is_problem(&proxy.ask(get("/", "1")), "1", 502, "dns_error", "upstream name not resolved");
+    let origin = Origin::answering([ok("")]);
+    let other = format!("[[routes]]\npath = '/other'\nupstream = '{origin}'\n");
+    let proxy = Proxy::before(&"http://nobody.invalid:1", &(ROUTE.to_owned() + &other));
+    for id in ["1", "2"] {
+        is_problem(&proxy.ask(get("/", id)), id, 502, "dns_error", "upstream name not resolved");
+        let line = proxy.story(id).pop().expect("an access line");
+        assert_eq!((&line["failure"], line["detail"].is_string()), (&"dns".into(), true), "{line}");
+    }
+    proxy.counts(&[(r#"fusebox_attempts_total{route="/",outcome="dns"}"#, 2.0)]);
+    assert_eq!(proxy.ask(get("/other", "3")).status(), 200);
+    assert_eq!(proxy.admin("GET /readyz").status(), 200);
 }
 
 #[test]

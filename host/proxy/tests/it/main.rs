@@ -37,6 +37,7 @@ mod lifecycle;
 mod limits;
 mod load;
 mod memory;
+mod names;
 #[cfg(target_os = "linux")]
 mod neighbours;
 mod overload;

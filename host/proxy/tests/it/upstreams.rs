@@ -88,11 +88,13 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         (
             "",
             "fusebox.toml:3: upstreams.b.endpoints: missing; expected a list such as \
-             [\"http://127.0.0.1:3001\"]",
+             [\"http://127.0.0.1:3001\"] or a table such as { dns = \"b.example:8080\" }",
         ),
         (
             "endpoints = 'http://b'",
-            "fusebox.toml:4: upstreams.b.endpoints: expected a list, found `http://b`",
+            "fusebox.toml:4: upstreams.b.endpoints: expected a list such as \
+             [\"http://127.0.0.1:3001\"] or a table such as { dns = \"b.example:8080\" }, found \
+             `http://b`",
         ),
         (
             "endpoints = []",

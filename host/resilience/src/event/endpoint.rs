@@ -72,17 +72,30 @@ pub enum EndpointEvent {
         /// For so long it had waited.
         waited: Duration,
     },
-    /// Its name can't be looked up any more; the last addresses are used.
+    /// Its name can't be looked up any more; the last addresses are used, if there are any.
     LookupFails {
         /// Which.
         name: EndpointName,
         /// Why.
         reason: String,
+        /// Whether there are any.
+        is_known: bool,
     },
     /// Its name can be looked up again.
     LookupWorks {
         /// Which.
         name: EndpointName,
+    },
+    /// The name of an upstream's endpoints has other addresses.
+    Changed {
+        /// The name of the upstream.
+        upstream: Arc<str>,
+        /// The URLs of endpoints that are new,
+        added: Box<[Arc<str>]>,
+        /// and of those that have gone.
+        removed: Box<[Arc<str>]>,
+        /// How many there are now.
+        count: usize,
     },
     /// More than half of an upstream's endpoints would get no requests, so that all get some.
     AllUsed {

@@ -1,11 +1,16 @@
 //! What happens to the endpoints of upstreams.
 
+use std::sync::Arc;
+
 use fusebox_resilience::{EndpointEvent, EndpointName};
 
 use super::say::Say;
 use super::words::milliseconds;
 use crate::observe::level::Level;
 use crate::observe::line::Line;
+
+/// So many of the endpoints that come or go are named.
+const LISTED: usize = 10;
 
 pub(super) fn endpoint(of: &EndpointEvent, say: &impl Say) {
     match of {
@@ -34,8 +39,11 @@ pub(super) fn endpoint(of: &EndpointEvent, say: &impl Say) {
                     .field("waited_ms", milliseconds(*waited));
             });
         }
-        EndpointEvent::LookupFails { name, reason } => {
-            let message = "Endpoint not looked up: its last addresses are used";
+        EndpointEvent::LookupFails { name, reason, is_known } => {
+            let message = match is_known {
+                true => "Endpoint not looked up: its last addresses are used",
+                false => "Endpoint not looked up: no address of it is known",
+            };
             say.say(Level::Warn, message, |line| {
                 named(name, line);
                 line.text("reason", reason.as_bytes());
@@ -43,6 +51,16 @@ pub(super) fn endpoint(of: &EndpointEvent, say: &impl Say) {
         }
         EndpointEvent::LookupWorks { name } => {
             say.say(Level::Info, "Endpoint looked up again", |line| named(name, line));
+        }
+        EndpointEvent::Changed { upstream, added, removed, count } => {
+            say.say(Level::Info, "Endpoints changed", |line| {
+                line.text("upstream", upstream.as_bytes()).field("count", count);
+                for (field, urls) in [("added", added), ("removed", removed)] {
+                    if !urls.is_empty() {
+                        line.text(field, listed(urls).as_bytes());
+                    }
+                }
+            });
         }
         EndpointEvent::AllUsed { upstream, out, count } => {
             let message = "All endpoints used: more than half are ejected or down";
@@ -57,6 +75,13 @@ pub(super) fn endpoint(of: &EndpointEvent, say: &impl Say) {
             });
         }
     }
+}
+
+/// The first of them in words.
+fn listed(urls: &[Arc<str>]) -> String {
+    let (first, more) = urls.split_at(urls.len().min(LISTED));
+    let first = first.join(", ");
+    if more.is_empty() { first } else { format!("{first}, and {} more", more.len()) }
 }
 
 fn named(EndpointName { upstream, endpoint }: &EndpointName, line: &mut Line<'_>) {

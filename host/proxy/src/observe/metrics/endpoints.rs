@@ -36,6 +36,36 @@ pub struct ChosenEndpointSample {
     pub is_in: bool,
 }
 
+/// An upstream whose endpoints are the addresses of a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NameSample {
+    /// The name of the upstream.
+    pub upstream: Arc<str>,
+    /// How many endpoints it has.
+    pub endpoints: usize,
+    /// Whether looking the name up has failed the last time.
+    pub is_failing: bool,
+}
+
+impl NameSample {
+    pub(super) fn register(names: &[Self], new: &mut Families<'_>) {
+        if names.is_empty() {
+            return;
+        }
+        let counts: Gauges<1> =
+            new.gauges("upstream_endpoints", "Endpoints that the name of an upstream leads to");
+        let failing: Gauges<1> = new.gauges(
+            "upstream_lookup_failing",
+            "1 for an upstream whose name can't be looked up for now",
+        );
+        for Self { upstream, endpoints, is_failing } in names {
+            let labels = || [("upstream", upstream.into())];
+            of(&counts, labels()).set(i64::try_from(*endpoints).unwrap_or(i64::MAX));
+            of(&failing, labels()).set((*is_failing).into());
+        }
+    }
+}
+
 /// The labels of calls that were turned away by this limit.
 pub(super) fn full(of: &EndpointName, limit: EndpointLimit) -> Labels<3> {
     [
@@ -43,6 +73,16 @@ pub(super) fn full(of: &EndpointName, limit: EndpointLimit) -> Labels<3> {
         ("endpoint", (&of.endpoint).into()),
         ("limit", limit.key().into()),
     ]
+}
+
+/// Those that have gone leave no series behind.
+pub(super) fn forget(full: &Counters<3>, upstream: &Arc<str>, gone: &[Arc<str>]) {
+    for endpoint in gone {
+        let name = EndpointName { upstream: upstream.clone(), endpoint: endpoint.clone() };
+        for limit in EndpointLimit::ALL {
+            full.remove(&self::full(&name, limit).into());
+        }
+    }
 }
 
 impl EndpointSample {

@@ -9,8 +9,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use fusebox_resilience::testing::{NoParts, call};
 use fusebox_resilience::{
     AnyPolicyConfig, AttemptOutcome, BudgetStatus, CircuitBreakerConfig, CircuitState, ComponentId,
-    ErrorKind, FallbackConfig, Fault, HedgeConfig, LateFailureCause, NoHedge, NoRetry, Observers,
-    PolicyConfig, RetryConfig, Shown, TimeoutConfig,
+    EndpointLimit, EndpointName, ErrorKind, FallbackConfig, Fault, HedgeConfig, LateFailureCause,
+    NoHedge, NoRetry, Observers, PolicyConfig, RetryConfig, Shown, TimeoutConfig,
 };
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 
@@ -87,6 +87,25 @@ fn counted(metrics: &Metrics, scrape: &Scrape) -> Vec<String> {
 
 fn component() -> ComponentId {
     ComponentId { name: "service-b".into(), digest: "0a1b".into(), generation: 2 }
+}
+
+#[test]
+fn an_endpoint_that_has_gone_leaves_no_series() {
+    let metrics = Metrics::new();
+    let of = |kind: EndpointEvent| observe(&metrics, None, None, kind.into());
+    for endpoint in ["http://10.0.0.1", "http://10.0.0.2"] {
+        let name = EndpointName { upstream: "b".into(), endpoint: endpoint.into() };
+        of(EndpointEvent::Full { name, limit: EndpointLimit::InFlight, waited: Duration::ZERO });
+    }
+    of(EndpointEvent::Changed {
+        upstream: "b".into(),
+        added: Box::default(),
+        removed: ["http://10.0.0.1".into()].into(),
+        count: 1,
+    });
+    let labels = r#"upstream="b",endpoint="http://10.0.0.2",limit="max_in_flight""#;
+    let left = format!("endpoint_full_total{{{labels}}} 1");
+    assert_eq!(counted(&metrics, &Scrape::default()), [left]);
 }
 
 #[test]
@@ -364,6 +383,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         policies: vec![breaker, retry, throttler],
         budgets: vec![budget(20, 3), budget(1, 2)],
         endpoints: Vec::new(),
+        names: Vec::new(),
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
         certificates: vec![CertificateSample {
             file: "b.pem".to_owned(),

@@ -1,0 +1,193 @@
+//! A name server that answers as it is told, over UDP and TCP.
+
+use std::fmt;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tokio::time::Instant;
+
+/// What it says to one type of question.
+#[derive(Clone, Debug)]
+pub(crate) enum Says {
+    /// These addresses.
+    Addresses(Vec<IpAddr>),
+    /// The name has none of them.
+    Nothing,
+    /// This error code.
+    Code(u8),
+    /// What is no answer.
+    Garbage,
+    /// Not a word.
+    Silence,
+    /// By UDP only that the answer is longer, by TCP these addresses.
+    Longer(Vec<IpAddr>),
+}
+
+/// An error code.
+pub(crate) const SERVFAIL: u8 = 2;
+/// Likewise.
+pub(crate) const NXDOMAIN: u8 = 3;
+
+/// Types of questions.
+const A: u8 = 1;
+const AAAA: u8 = 28;
+
+/// A question that was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) name: String,
+    pub(crate) is_v6: bool,
+    pub(crate) by_tcp: bool,
+    pub(crate) at: Instant,
+}
+
+/// A name server on a port of its own.
+#[derive(Debug)]
+pub(crate) struct NameServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// To questions for IPv4 and for IPv6, and for how many seconds that is good.
+    says: Mutex<(Says, Says, u32)>,
+    asked: Mutex<Vec<Question>>,
+    has_ended: AtomicBool,
+}
+
+/// The address of this machine that ends in this number.
+pub(crate) fn local(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
+}
+
+impl NameServer {
+    pub(crate) fn start(v4: Says, v6: Says, seconds: u32) -> Self {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = tcp.local_addr().expect("an address");
+        let udp = UdpSocket::bind(address).expect("the same port");
+        let shared = Arc::new(Shared {
+            says: Mutex::new((v4, v6, seconds)),
+            asked: Mutex::default(),
+            has_ended: AtomicBool::new(false),
+        });
+        let of_udp = shared.clone();
+        thread::spawn(move || of_udp.serve_udp(&udp));
+        let of_tcp = shared.clone();
+        thread::spawn(move || {
+            for stream in tcp.incoming().map_while(Result::ok) {
+                if of_tcp.has_ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                let shared = of_tcp.clone();
+                thread::spawn(move || shared.serve_tcp(stream));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// From now on it says this.
+    pub(crate) fn says(&self, v4: Says, v6: Says) {
+        let mut says = self.shared.says.lock().unwrap_or_else(PoisonError::into_inner);
+        (says.0, says.1) = (v4, v6);
+    }
+
+    /// The questions so far.
+    pub(crate) fn asked(&self) -> Vec<Question> {
+        self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.shared.has_ended.store(true, Ordering::SeqCst);
+        // Wakes it up.
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|it| it.send_to(&[], self.address)).ok();
+        TcpStream::connect(self.address).ok();
+    }
+}
+
+impl fmt::Display for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl Shared {
+    fn serve_udp(&self, socket: &UdpSocket) {
+        let mut buffer = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            if self.has_ended.load(Ordering::SeqCst) {
+                return;
+            }
+            if let Some(answer) = self.answer(&buffer[..length], false) {
+                socket.send_to(&answer, from).ok();
+            }
+        }
+    }
+
+    fn serve_tcp(&self, mut stream: TcpStream) {
+        let mut length = [0; 2];
+        while stream.read_exact(&mut length).is_ok() {
+            let mut query = vec![0; u16::from_be_bytes(length).into()];
+            if stream.read_exact(&mut query).is_err() {
+                return;
+            }
+            let Some(answer) = self.answer(&query, true) else { return };
+            let length = u16::try_from(answer.len()).expect("a short one").to_be_bytes();
+            if stream.write_all(&[&length[..], &answer].concat()).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// `None`: it says nothing.
+    fn answer(&self, query: &[u8], by_tcp: bool) -> Option<Vec<u8>> {
+        let mut labels = Vec::new();
+        let mut at = 12;
+        while query[at] != 0 {
+            let end = at + 1 + usize::from(query[at]);
+            labels.push(String::from_utf8_lossy(&query[at + 1..end]).into_owned());
+            at = end;
+        }
+        let question = &query[12..at + 5];
+        let is_v6 = match query[at + 2] {
+            A => false,
+            AAAA => true,
+            other => panic!("a question of type {other}"),
+        };
+        let name = labels.join(".");
+        let asked = Question { name, is_v6, by_tcp, at: Instant::now() };
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+        let (v4, v6, seconds) = self.says.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (addresses, code, is_cut) = match if is_v6 { v6 } else { v4 } {
+            Says::Addresses(addresses) => (addresses, 0, false),
+            Says::Nothing => (Vec::new(), 0, false),
+            Says::Code(code) => (Vec::new(), code, false),
+            Says::Garbage => return Some(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
+            Says::Silence => return None,
+            Says::Longer(addresses) if by_tcp => (addresses, 0, false),
+            Says::Longer(_) => (Vec::new(), 0, true),
+        };
+        // An answer to a question that wanted recursion, which was given.
+        let flags = [0x81 | if is_cut { 2 } else { 0 }, 0x80 | code];
+        let count = u16::try_from(addresses.len()).expect("a few").to_be_bytes();
+        let mut answer = [&query[..2], &flags, &[0, 1], &count, &[0; 4], question].concat();
+        for address in addresses {
+            let (kind, bytes) = match address {
+                IpAddr::V4(v4) => (A, v4.octets().to_vec()),
+                IpAddr::V6(v6) => (AAAA, v6.octets().to_vec()),
+            };
+            let length = u8::try_from(bytes.len()).expect("a few");
+            // Of the name in the question.
+            answer.extend([0xc0, 12, 0, kind, 0, 1]);
+            answer.extend(seconds.to_be_bytes());
+            answer.extend([0, length]);
+            answer.extend(bytes);
+        }
+        Some(answer)
+    }
+}
