@@ -72,7 +72,7 @@ judges: build ## How other servers read odd requests: docs/http1.md (8 min, then
 cache-tests: build ## The HTTP Working Group's tests of caches (7 min, then 1 min; needs node, npm)
 	tools/cache-tests/run.sh
 
-clients: needs ## Real clients at work through fusebox (8 min, then 2 min; 1.2 GB of tools)
+clients: needs ## Real clients at work through fusebox (9 min, then 3 min; 1.2 GB of tools)
 	@tools/clients/install.sh
 	@[ -n "$$FUSEBOX" ] || tools/progress.sh "all programs" $(CARGO) build --workspace
 	@target/clients/venv/bin/python -B tools/clients/clients.py \

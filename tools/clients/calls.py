@@ -1,5 +1,6 @@
 """A server of gRPC, and fusebox before it: without TLS, and with it."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -7,8 +8,9 @@ import sys
 import grpc
 
 from case import PROGRAMS
-from servers import TLS, port_of
-from wait import free_port
+from servers import DIRECT, TLS, port_of
+from wait import free_port, until
+from web import start_nginx
 
 PLAIN = """
 listen = "127.0.0.1:0"
@@ -55,6 +57,23 @@ grpc = true
 upstream = {{ url = "http://127.0.0.1:{fusebox}", protocol = "http2" }}
 """
 
+NO_GRPC = "server { listen 127.0.0.1:@PORT http2; root @ROOT; }"
+
+# One of three is no server of gRPC: of two, half would be too many to leave out.
+CHECKED = """
+listen = "127.0.0.1:0"
+admin.listen = "127.0.0.1:0"
+
+[upstreams.checked]
+endpoints = ["http://127.0.0.1:{server}", "http://localhost:{server}", "http://127.0.0.1:{other}"]
+protocol = "http2"
+health = {{ grpc = "echo.Echo", interval = "100ms", timeout = "5s" }}
+
+[[routes]]
+grpc = true
+upstream = "checked"
+"""
+
 LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1), *LARGE]
 
@@ -72,6 +91,19 @@ class Calls:
     def leaving(self) -> int:
         """The port of one that ends each connection soon."""
         return self._in_front("leaving", "listener.max_requests = 50")
+
+    def checked(self):
+        """A channel by one that has left out an endpoint by its checks."""
+        other = start_nginx(self.site, "no-grpc", NO_GRPC)
+        config = CHECKED.format(server=self.server_port, other=other)
+        listening = self.site.start_fusebox("calls-checked", config)
+
+        def is_left_out() -> bool:
+            with DIRECT.open(f"http://{listening['admin']}/state", timeout=10) as answer:
+                endpoints = json.load(answer)["upstreams"][0]["endpoints"]
+            return [endpoint["state"] for endpoint in endpoints] == ["in", "in", "down"]
+        until("the other one is left out", is_left_out)
+        return grpc.insecure_channel(f"127.0.0.1:{port_of(listening)}", OPTIONS)
 
     def _in_front(self, name: str, more: str) -> int:
         config = IN_FRONT.format(more=more, fusebox=self.ports["plain"])

@@ -44,6 +44,7 @@ def uploads(site, url: str) -> list[dict]:
         urls = [f"{url}/echo/{number}" for number in range(3)]
         told = curl(*headers, "--write-out", "\n", "--data-binary", f"@{body}", *urls)
         told = [json.loads(line) for line in told.splitlines()]
+        holds(all("sha256" in line for line in told), told)
         equal([(line["method"], line["target"], line["sha256"]) for line in told],
               [("POST", f"/echo/{number}", digest) for number in range(3)], fields)
         seen += told

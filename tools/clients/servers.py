@@ -203,9 +203,12 @@ class Site:
 
     def _start_in_front(self) -> None:
         self.authority = self.root / "localhost.pem"
+        # Its own would make an authority of it, which fusebox does not take for a server.
+        config = self.root / "openssl.conf"
+        config.write_text("[req]\ndistinguished_name = name\n[name]\n")
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-            "-nodes", "-days", "1000", "-subj", "/CN=localhost",
-            "-addext", "subjectAltName=DNS:localhost",
+            "-nodes", "-days", "1000", "-subj", "/CN=localhost", "-config", config,
+            "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE",
             "-keyout", self.root / "localhost.key", "-out", self.authority)
         def start(name: str, tls: str, protocol: str) -> int:
             config = IN_FRONT.format(tls=tls, fusebox=self.port, protocol=protocol)

@@ -215,6 +215,13 @@ def _(channel):
     equal(fails(lambda: stub.Check(request, timeout=LIMIT)).code(), grpc.StatusCode.NOT_FOUND)
 
 
+@case("grpcio: an endpoint that does not tell its health is not asked")
+def _(site):
+    with calls(site).checked() as channel:
+        who = method(channel, "Who")
+        equal({who(b"", timeout=LIMIT) for _ in range(50)}, {b"%d" % calls(site).server.pid})
+
+
 @case("grpcio: what fusebox says itself: no server there, no such method")
 def _(site):
     with calls(site).channel() as channel:

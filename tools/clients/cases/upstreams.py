@@ -1,4 +1,4 @@
-"""Upstreams over HTTP/2 and, where others do not ask them so, HTTP/1.1: each behind its fusebox."""
+"""Upstreams over HTTP/2, TLS and, where others do not ask them so, HTTP/1.1: each behind its own."""
 
 import sys
 
@@ -14,12 +14,26 @@ admin.listen = "127.0.0.1:0"
 workers = 1
 
 [[routes]]
-upstream = {{ url = "http://127.0.0.1:{port}", protocol = "{protocol}" }}
+upstream = {{ url = "{url}", {keys} }}
 """
+
+# What is spoken it says itself.
+TLS = 'tls = { ca = "localhost.pem" }'
 
 NGINX = """
     keepalive_requests 500;
     server { listen 127.0.0.1:@PORT http2 backlog=1024; root @ROOT; }
+"""
+
+SECURED = """
+    keepalive_requests 500;
+    ssl_certificate @ROOT/localhost.pem;
+    ssl_certificate_key @ROOT/localhost.key;
+    server {
+        listen 127.0.0.1:@PORT %s backlog=1024;
+        root @ROOT;
+        location = /spoken { return 200 $server_protocol; }
+    }
 """
 
 APACHE = """
@@ -32,15 +46,25 @@ DocumentRoot @ROOT
 
 
 def before(site, name: str, port: int, protocol: str = "http2") -> str:
-    """The URL of a fusebox before an upstream at this port."""
-    config = FUSEBOX.format(port=port, protocol=protocol)
-    listening = site.start_fusebox(f"before-{name}", config)
+    """The URL of a fusebox before an upstream at this port. Over TLS the protocol is `auto`."""
+    url = f"https://localhost:{port}" if protocol == "auto" else f"http://127.0.0.1:{port}"
+    keys = TLS if protocol == "auto" else f'protocol = "{protocol}"'
+    listening = site.start_fusebox(f"before-{name}", FUSEBOX.format(url=url, keys=keys))
     return f"http://127.0.0.1:{port_of(listening)}"
 
 
 @case("nginx as upstream over HTTP/2, which goes away after 500 requests")
 def _(site):
     files(site, before(site, "nginx", start_nginx(site, "back-nginx", NGINX)))
+
+
+@case("nginx as upstream over TLS, which chooses HTTP/2, or HTTP/1.1")
+def _(site):
+    for name, versions, spoken in ("2", "ssl http2", b"HTTP/2.0"), ("1", "ssl", b"HTTP/1.1"):
+        port = start_nginx(site, f"back-tls-{name}", SECURED % versions)
+        url = before(site, f"nginx-tls-{name}", port, "auto")
+        equal(curl(f"{url}/spoken"), spoken)
+        files(site, url)
 
 
 @case("apache2 as upstream over HTTP/2")
@@ -63,12 +87,12 @@ def _(site):
 def asgi(site, name: str, protocol: str, *command) -> None:
     """Python's servers with the application in `programs/asgi.py`, on @PORT."""
     port = free_port()
-    command = [part.replace("@PORT", str(port)) for part in command]
+    command = [str(part).replace("@PORT", str(port)) for part in command]
     site.serve(f"{name}-{protocol}", port, sys.executable, "-m", name, *command,
                env={**ENVIRONMENT, "PYTHONPATH": str(PROGRAMS)})
     url = before(site, f"{name}-{protocol}", port, protocol)
     versions = {line["version"] for line in uploads(site, url)}
-    equal(versions, {"2" if protocol == "http2" else "1.1"})
+    equal(versions, {"1.1" if protocol == "http1" else "2"})
     told = curl("--parallel", "--parallel-max", "50", *[f"{url}/large"] * 50)
     equal(len(told), 50 * 1_000_000)
     equal(curl(f"{url}/drip"), b"".join(b"line %d\n" % line for line in range(20)))
@@ -76,14 +100,18 @@ def asgi(site, name: str, protocol: str, *command) -> None:
     holds(told.startswith(b"HTTP/1.1 500"), told)
 
 
-@case("hypercorn as upstream over HTTP/1.1 and HTTP/2")
+@case("hypercorn as upstream over HTTP/1.1, HTTP/2 and TLS")
 def _(site):
-    for protocol in ("http1", "http2"):
-        asgi(site, "hypercorn", protocol, "--bind", "127.0.0.1:@PORT", "asgi:app")
+    secured = ["--certfile", site.authority, "--keyfile", site.path("localhost.key")]
+    for protocol in ("http1", "http2", "auto"):
+        asgi(site, "hypercorn", protocol, "--bind", "127.0.0.1:@PORT",
+             *(secured if protocol == "auto" else []), "asgi:app")
 
 
-@case("granian as upstream over HTTP/1.1 and HTTP/2")
+@case("granian as upstream over HTTP/1.1, HTTP/2 and TLS")
 def _(site):
-    for protocol in ("http1", "http2"):
+    secured = ["--ssl-certificate", site.authority, "--ssl-keyfile", site.path("localhost.key")]
+    for protocol in ("http1", "http2", "auto"):
         asgi(site, "granian", protocol, "--interface", "asgi", "--host", "127.0.0.1",
-             "--port", "@PORT", "--http", protocol.removeprefix("http"), "asgi:app")
+             "--port", "@PORT", "--http", protocol.removeprefix("http"),
+             *(secured if protocol == "auto" else []), "asgi:app")
