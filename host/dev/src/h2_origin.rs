@@ -153,6 +153,18 @@ impl H2Origin {
         F: Future<Output = ()> + 'static,
     {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::on(listener, builder, serve)
+    }
+
+    /// The same on this socket.
+    pub fn on<F>(
+        listener: TcpListener,
+        builder: server::Builder,
+        serve: impl Fn(H2Exchange) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + 'static,
+    {
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::<OriginState>::default();

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fusebox_dev::{Authority, Ends, Origin, OriginConnection, answer, eventually, get, ok};
+use fusebox_dev::{
+    Authority, Ends, H2Origin, Origin, OriginConnection, answer, eventually, get, ok,
+};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::cli::{complaints, config, directory};
 use crate::support::{NXDOMAIN, NameServer, Proxy, SERVFAIL, Says, local};
@@ -182,6 +184,45 @@ fn endpoints_come_and_go_with_the_addresses_of_their_name_and_no_request_fails()
         ("fusebox_upstream_endpoints{upstream=\"b\"}", 1.0),
         ("fusebox_upstream_lookup_failing{upstream=\"b\"}", 0.0),
     ]);
+}
+
+#[test]
+fn over_http2_too_no_request_fails_and_what_is_under_way_ends_in_peace() {
+    let first = TcpListener::bind((local(1), 0)).expect("a port");
+    let port = first.local_addr().expect("an address").port();
+    let second = TcpListener::bind((local(2), port)).expect("the same port");
+    let is_free = Arc::<AtomicBool>::default();
+    let [first, second] = [(first, "1"), (second, "2")].map(|(listener, text)| {
+        let is_free = is_free.clone();
+        H2Origin::on(listener, h2::server::Builder::new(), move |mut exchange| {
+            let is_free = is_free.clone();
+            async move {
+                while exchange.path == "/slow" && !is_free.load(Ordering::SeqCst) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                exchange.ok(text);
+            }
+        })
+    });
+    let server = NameServer::start(of(&[1]), Says::Nothing, 1);
+    let text = format!(
+        "workers = 1\n[upstreams.b]\nprotocol = 'http2'\n\
+         endpoints = {{ dns = 'b.test:{port}', resolver = '{server}' }}\n\
+         [[routes]]\nupstream = 'b'\n"
+    );
+    let proxy = Proxy::before(&"", &text);
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| proxy.ask(get("/slow", "slow")).text().to_owned());
+        eventually("a slow request", || (!first.seen().is_empty()).then_some(()));
+        assert_eq!(answering(&proxy, 4), ["1".to_owned()].into());
+        server.says(of(&[2]), Says::Nothing);
+        until_endpoints(&proxy, &["2"]);
+        assert_eq!(answering(&proxy, 4), ["2".to_owned()].into());
+        is_free.store(true, Ordering::SeqCst);
+        assert_eq!(slow.join().expect("an answer"), "1");
+    });
+    assert_eq!((first.seen().len(), first.connections()), (5, 1));
+    assert_eq!((second.seen().len(), second.connections()), (4, 1));
 }
 
 #[test]
