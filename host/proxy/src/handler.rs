@@ -167,6 +167,11 @@ impl RequestHandler {
         self.worker.random()
     }
 
+    /// Whether any route lets its clients switch to another protocol.
+    pub(crate) fn takes_tunnels(&self) -> bool {
+        self.routes.routes().iter().any(|route| !route.upgrades.is_empty())
+    }
+
     /// The buffers of the worker.
     pub(crate) fn buffers(&self) -> &Rc<Buffers> {
         &self.buffers
@@ -186,12 +191,14 @@ impl RequestHandler {
         let upgrade = route
             .filter(|route| !route.upgrades.is_empty())
             .and_then(|route| headers::wanted_upgrade(&head, &route.upgrades));
+        let wants_tunnel = headers::is_extended_connect(&head);
         let last_hop = LastHop::reached(&mut head);
 
         let Forwarding { added, client, flaw, takes_trailers, is_first_claim } =
             headers::forward_request(&mut head.headers, head.version, hop);
+        let gets_none = wants_tunnel && route.is_some() && upgrade.is_none();
         if let Some(wanted) = upgrade {
-            headers::ask_for_upgrade(&mut head.headers, wanted);
+            headers::ask_for_upgrade(&mut head.headers, wanted, head.version);
         }
         if takes_trailers {
             head.extensions.insert(TakesTrailers);
@@ -200,7 +207,8 @@ impl RequestHandler {
         let is_wrong = host.as_deref().is_some_and(|host| hop.is_wrong_for(host));
         let flaw = flaw
             .or(last_hop.as_ref().err().copied())
-            .or(is_wrong.then_some(RequestFlaw::Misdirected));
+            .or(is_wrong.then_some(RequestFlaw::Misdirected))
+            .or(gets_none.then_some(RequestFlaw::Tunnel));
         let admitted = self.admit(&host, flaw, place, &head, length);
         let admitted = match last_hop {
             Ok(Some(last_hop)) => Err(last_hop.answer(admitted)),
@@ -283,6 +291,15 @@ impl RequestHandler {
             match outcome {
                 Ok(response) if response.status == StatusCode::SWITCHING_PROTOCOLS => {
                     ongoing.switch(response, route.tunnel_idle_timeout)
+                }
+                // A client of HTTP/2 would take it for a tunnel.
+                Ok(response)
+                    if response.status.is_success()
+                        && headers::is_extended_connect(ongoing.call().head()) =>
+                {
+                    let error = Error::new(ErrorKind::ProtocolError);
+                    let error = error.with_source("answered in place of switching protocols");
+                    ongoing.fail(&error, self.retry_after_jitter)
                 }
                 Ok(response) => ongoing.answer(response),
                 Err(error) => ongoing.fail(&error, self.retry_after_jitter),

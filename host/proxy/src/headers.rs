@@ -27,7 +27,7 @@ use forwarded::{
 use session_name::SessionName;
 
 pub use forwarded::ForwardedRules;
-pub use upgrade::{ask_for_upgrade, switched_to, wanted_upgrade};
+pub use upgrade::{ask_for_upgrade, is_extended_connect, put_upgrade, switched_to, wanted_upgrade};
 
 /// The header of the request id. The id is the client's if it is valid, or else a new one; it goes
 /// to the upstream, back to the client, and into every log line.

@@ -139,6 +139,7 @@ impl Refusal {
                 RequestFlaw::Loop => StatusCode::LOOP_DETECTED,
                 RequestFlaw::Expectation => StatusCode::EXPECTATION_FAILED,
                 RequestFlaw::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+                RequestFlaw::Tunnel => StatusCode::NOT_IMPLEMENTED,
             },
             Self::Failed { kind, .. } => match kind {
                 ErrorKind::Timeout | ErrorKind::ConnectionTimeout => StatusCode::GATEWAY_TIMEOUT,

@@ -57,6 +57,11 @@ impl OpenTunnel {
         polled
     }
 
+    /// The client is gone, which the tunnel does not see.
+    pub(crate) fn client_left(&mut self) {
+        self.end = TunnelEnd::ClientLost;
+    }
+
     fn tell(&mut self) {
         let moved = self.tunnel.moved();
         let (received, sent) = (moved.0 - self.told.0, moved.1 - self.told.1);

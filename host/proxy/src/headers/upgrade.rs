@@ -5,10 +5,24 @@
 
 use http::{HeaderMap, HeaderValue, Version, header, request};
 
+use crate::websocket::{self, is_websocket};
+
+/// Asks by the fields of HTTP/1.1 for what a client has asked for by an extended CONNECT (RFC
+/// 8441). No request over HTTP/2 can have them otherwise.
+pub fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol);
+}
+
+/// Whether a request that came with these fields is an extended CONNECT.
+pub fn is_extended_connect(head: &request::Parts) -> bool {
+    head.version == Version::HTTP_2 && head.headers.contains_key(header::UPGRADE)
+}
+
 /// What a request asks for, of the protocols with these names, as its upstream is to be asked.
 /// HTTP/1.0 can't ask.
 pub fn wanted_upgrade(head: &request::Parts, names: &[String]) -> Option<HeaderValue> {
-    if head.version != Version::HTTP_11 || !items(&head.headers, header::CONNECTION).any(is_upgrade)
+    if head.version == Version::HTTP_10 || !items(&head.headers, header::CONNECTION).any(is_upgrade)
     {
         return None;
     }
@@ -19,10 +33,12 @@ pub fn wanted_upgrade(head: &request::Parts, names: &[String]) -> Option<HeaderV
     if wanted.is_empty() { None } else { HeaderValue::from_bytes(&wanted.join(&b", "[..])).ok() }
 }
 
-/// Asks the upstream for these protocols.
-pub fn ask_for_upgrade(headers: &mut HeaderMap, wanted: HeaderValue) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, wanted);
+/// Asks the upstream for these protocols, on behalf of a client that speaks this version.
+pub fn ask_for_upgrade(headers: &mut HeaderMap, wanted: HeaderValue, version: Version) {
+    if version == Version::HTTP_2 && is_websocket(&wanted) {
+        headers.insert(websocket::KEY, websocket::new_key());
+    }
+    put_upgrade(headers, wanted);
 }
 
 /// The protocols that the head of a 101 names. `None`: none, or not only such as were asked for.
@@ -97,7 +113,7 @@ mod tests {
         }
         let fields = [("connection", "upgrade"), ("upgrade", "websocket")];
         assert_eq!(wanted(Version::HTTP_10, &fields), None);
-        assert_eq!(wanted(Version::HTTP_2, &fields), None);
+        assert_eq!(wanted(Version::HTTP_2, &fields).as_deref(), Some("websocket"));
         assert_eq!(wanted(Version::HTTP_11, &fields[1..]), None);
         let lines = [
             ("connection", "close"),

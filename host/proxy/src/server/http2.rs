@@ -29,6 +29,7 @@ mod outgoing;
 mod request;
 mod response;
 mod session;
+mod tunnel;
 mod waker;
 
 use std::cell::RefCell;
@@ -101,6 +102,9 @@ where
         .max_pending_accept_reset_streams(MAX_GIVEN_UP)
         // What still comes on a stream that was reset is no fault of the client's for a while.
         .max_concurrent_reset_streams(MAX_GIVEN_UP);
+    if session.shared().handler.takes_tunnels() {
+        builder.enable_connect_protocol();
+    }
     let mut handshake = pin!(builder.handshake(link));
     let mut timer = LimitTimer::default();
     let end = clock::now() + session.head_limit();

@@ -10,13 +10,15 @@
 use std::rc::Rc;
 
 use fusebox_resilience::{
-    Attempt, AttemptEvent, BodyHold, Call, Error, ErrorKind, Outcome, Scope, SentAgainCause, clock,
+    Attempt, AttemptEvent, BodyHold, Call, Error, ErrorKind, Outcome, Response, Scope,
+    SentAgainCause, clock,
 };
-use http::header;
+use http::{Version, header};
+use http_body::Body as _;
 
 use super::endpoint::Endpoint;
 use super::http1;
-use super::http2::{self, Http2, NewWay, SharedConnection, StreamPlace};
+use super::http2::{self, Http2, Lost, NewWay, SharedConnection, StreamPlace};
 use super::limits::full;
 use super::places::Waited;
 use super::pool::Lease;
@@ -172,13 +174,7 @@ impl Endpoint {
         match way {
             AgreedWay::Stream(place) => {
                 let is_kept = place.connection().has_answered();
-                let fields = self.fields(call, attempt, scope);
-                let request = match http2.request(call, &fields, hold) {
-                    Ok(request) => request,
-                    Err(error) => return Ok(Err(error)),
-                };
-                drop(fields);
-                match http2::talk(place, request, call, settings).await {
+                match self.go_by_stream(place, http2, call, attempt, scope, hold).await {
                     Ok(response) => Ok(Ok(response)),
                     Err(lost) => match lost.goes_again(is_kept, call) {
                         Some(cause) => Err(Again { cause: Some(cause), error: lost.into() }),
@@ -200,4 +196,41 @@ impl Endpoint {
             }
         }
     }
+
+    async fn go_by_stream(
+        &self,
+        place: StreamPlace,
+        http2: &Http2,
+        call: &Call,
+        attempt: &Attempt<'_>,
+        scope: &Scope<'_>,
+        hold: Option<BodyHold>,
+    ) -> Result<Response, Lost> {
+        let settings = &self.config.settings;
+        let fields = self.fields(call, attempt, scope);
+        if let Some(protocol) = tunnel(call) {
+            if place.takes_tunnels() {
+                let head = http2.connect_request(call, &fields, protocol).map_err(Lost::Failed)?;
+                drop(fields);
+                return http2::open(place, head, call, settings).await;
+            }
+            // To a client of HTTP/2 an answer as to any request would look like a tunnel.
+            if call.head().version == Version::HTTP_2 {
+                let error = Error::new(ErrorKind::ProtocolError);
+                let error = error.with_source("the upstream opens no tunnels over HTTP/2");
+                return Err(Lost::Failed(error));
+            }
+        }
+        let request = http2.request(call, &fields, hold).map_err(Lost::Failed)?;
+        drop(fields);
+        http2::talk(place, request, call, settings).await
+    }
+}
+
+/// What is to be spoken in a tunnel that a call asks for. Who sends a body first gets none over
+/// HTTP/2.
+fn tunnel(call: &Call) -> Option<&str> {
+    let protocol = call.head().headers.get(header::UPGRADE)?.to_str().ok()?;
+    let first = protocol.split(',').next().unwrap_or_default().trim();
+    call.body().for_attempt().is_end_stream().then_some(first)
 }

@@ -13,7 +13,7 @@ use fusebox_http1::{BodyDecoder, Decoded, ResponseFault, ResponseHead, ResponseH
 use fusebox_resilience::{
     Call, Error, ErrorKind, HandshakeFailure, Outcome, RequestBody, Response, ResponseBody,
 };
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, Version, header};
 
 use super::body::UpstreamBody;
 use super::connection::UpstreamConnection;
@@ -26,6 +26,7 @@ use crate::interim;
 use crate::sending::SendError;
 use crate::tls::TlsFailure;
 use crate::tunnel::SwitchedConnection;
+use crate::websocket;
 
 /// The room for a response head at first; most bodies begin in the same read.
 const HEAD_READ: usize = 8 * 1024;
@@ -171,6 +172,14 @@ fn switch(mut headers: HeaderMap, lease: Lease, sending: &SendProgress, call: &C
     let Some(protocol) = headers::switched_to(asked, &headers) else {
         return wrong("switched to another protocol than was asked for");
     };
+    // A client of HTTP/1.1 has a key of its own, and looks itself.
+    if call.head().version == Version::HTTP_2
+        && websocket::is_websocket(&protocol)
+        && let Some(key) = asked.get(websocket::KEY)
+        && headers.get(websocket::ACCEPT) != Some(&websocket::accept(key))
+    {
+        return wrong("switched with a Sec-WebSocket-Accept that is not for our key");
+    }
     // The rest of a request in the middle of another protocol would be a part of that.
     let SendProgress::Whole = sending else {
         return wrong("switched protocols before the request was sent");

@@ -40,6 +40,7 @@ mod failure;
 mod head;
 mod keep_alive;
 mod pool;
+mod tunnel;
 mod upload;
 mod watched;
 
@@ -54,6 +55,7 @@ use fusebox_resilience::{
     Attempt, BodyHold, Call, EndpointEvent, Error, ErrorKind, Random, Reporter, clock,
 };
 use futures_util::future::LocalBoxFuture;
+use http::Request;
 use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
@@ -73,7 +75,9 @@ use pool::{Http2Pool, NewConnection};
 
 pub(super) use connection::{SharedConnection, StreamPlace};
 pub(super) use exchange::talk;
+pub(super) use failure::Lost;
 pub(super) use pool::NewWay;
+pub(super) use tunnel::open;
 
 /// The HTTP/2 connections of a worker to an endpoint.
 #[derive(Debug)]
@@ -153,6 +157,18 @@ impl Http2 {
         let head = head::head(call.head(), fields, endpoint, length)
             .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?;
         Ok(Http2Request { head, body, hold })
+    }
+
+    /// The request for a tunnel in which this is spoken.
+    pub(super) fn connect_request(
+        &self,
+        call: &Call,
+        fields: &Fields<'_>,
+        protocol: &str,
+    ) -> Result<Request<()>, Error> {
+        let endpoint = &self.destination.endpoint.config.url;
+        head::connect(call.head(), fields, endpoint, protocol)
+            .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))
     }
 
     /// A place on a connection that there is, but for this one, if nobody waits for it.

@@ -28,6 +28,7 @@ mod hostile;
 mod http2;
 mod http2_connections;
 mod http2_misbehaving;
+mod http2_tunnels;
 mod http2_upstreams;
 mod http_components;
 mod kept_connections;

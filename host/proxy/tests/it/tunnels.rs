@@ -19,7 +19,7 @@ const ASK: &str = "GET /chat HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\nconnectio
     upgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
-    upgrade: WebSocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzhZRbK+xOo0=\r\n\r\n";
+    upgrade: WebSocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// Answers the first request of each connection with a switch, and then talks like this.
 fn switching(talk: impl Fn(&mut Wire) + Send + Sync + 'static) -> Origin {
@@ -73,7 +73,7 @@ fn a_named_protocol_is_asked_for_and_spoken_in_both_directions() {
     for (name, value) in [
         ("upgrade", Some("WebSocket")),
         ("connection", Some("upgrade")),
-        ("sec-websocket-accept", Some("s3pPLMBiTxaQ9kYGzhZRbK+xOo0=")),
+        ("sec-websocket-accept", Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")),
         ("x-request-id", Some("1")),
         ("content-length", None),
         ("transfer-encoding", None),

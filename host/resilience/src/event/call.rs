@@ -47,11 +47,13 @@ pub enum RequestFlaw {
     MaxForwards,
     /// Its host is another than the one that its connection over TLS was made for.
     Misdirected,
+    /// It asks for a tunnel, in which its route does not let it speak what it wants to.
+    Tunnel,
 }
 
 impl RequestFlaw {
     /// Every one, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Host,
         Self::TargetLength,
         Self::Path,
@@ -59,6 +61,7 @@ impl RequestFlaw {
         Self::Expectation,
         Self::MaxForwards,
         Self::Misdirected,
+        Self::Tunnel,
     ];
 
     /// Its word in log and metrics.
@@ -71,6 +74,7 @@ impl RequestFlaw {
             Self::Expectation => "expectation",
             Self::MaxForwards => "max-forwards",
             Self::Misdirected => "misdirected",
+            Self::Tunnel => "tunnel",
         }
     }
 }
@@ -85,6 +89,7 @@ impl fmt::Display for RequestFlaw {
             Self::Expectation => "expectation not supported",
             Self::MaxForwards => "max-forwards not valid",
             Self::Misdirected => "host of another connection",
+            Self::Tunnel => "protocol of tunnel not supported",
         })
     }
 }

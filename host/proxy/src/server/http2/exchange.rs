@@ -7,15 +7,15 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use fusebox_resilience::{Error, ResponseBody, clock};
-use h2::Reason;
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use super::body::{StreamBody, Upload};
 use super::outgoing::{OutgoingBody, SentAs};
 use super::session::Session;
-use super::{request, response};
+use super::{request, response, tunnel};
 use crate::handler::{Begun, ClientBody, ClientResponse};
 use crate::interim;
 use crate::reply::Unread;
@@ -30,6 +30,8 @@ pub(super) struct StreamExchange {
     is_head: bool,
     /// `None`: the request has no body.
     upload: Option<Rc<Upload>>,
+    /// What its client says in the tunnel that it asks for.
+    tunnel: Option<RecvStream>,
 }
 
 impl StreamExchange {
@@ -41,14 +43,19 @@ impl StreamExchange {
     ) -> Self {
         let (parts, stream) = request.into_parts();
         let is_head = parts.method == Method::HEAD;
+        let wants_tunnel = parts.method == Method::CONNECT;
         let handler = &session.shared().handler;
         let head = match request::head(parts) {
             Ok(head) => head,
             Err(fault) => {
                 let answer = handler.refuse(Unread::Malformed(fault), session.hop());
-                return Self { begun: Err(answer), respond, is_head, upload: None };
+                return Self { begun: Err(answer), respond, is_head, upload: None, tunnel: None };
             }
         };
+        if wants_tunnel {
+            let begun = Ok(handler.begin(head, None::<StreamBody>, session.hop()));
+            return Self { begun, respond, is_head, upload: None, tunnel: Some(stream) };
+        }
         let upload = (!stream.is_end_stream()).then(Rc::<Upload>::default);
         let body = upload.clone().map(|upload| {
             upload.is_awaited.set(expects_continue(&head.headers));
@@ -61,7 +68,7 @@ impl StreamExchange {
         if let Some(upload) = &upload {
             upload.idle_timeout.set(begun.grpc_idle_timeout());
         }
-        Self { begun: Ok(begun), respond, is_head, upload }
+        Self { begun: Ok(begun), respond, is_head, upload, tunnel: None }
     }
 
     /// Answers it. Dropping the future cancels the call.
@@ -71,10 +78,14 @@ impl StreamExchange {
     )]
     pub(super) fn run(self, session: Rc<Session>) -> impl Future<Output = ()> {
         async move {
-            let Self { begun, mut respond, is_head, upload } = self;
+            let Self { begun, mut respond, is_head, upload, tunnel } = self;
             let since = clock::now();
             let sent = match begun {
                 Ok(begun) => match answer(begun, &mut respond, upload.as_deref(), &session).await {
+                    Some(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
+                        // Boxed to keep the future small: few streams are tunnels.
+                        Box::pin(switch(answer, respond, tunnel, session.clone())).await
+                    }
                     Some(answer) => {
                         send(answer, respond, is_head, upload.as_deref(), &session).await
                     }
@@ -149,17 +160,27 @@ fn inform(respond: &mut SendResponse<Bytes>, status: StatusCode, headers: Header
     respond.send_informational(interim).ok();
 }
 
-async fn send<B>(
-    answer: ClientResponse<B>,
+/// Goes on as a tunnel.
+async fn switch(
+    answer: ClientResponse<ClientBody>,
     mut respond: SendResponse<Bytes>,
-    is_head: bool,
-    upload: Option<&Upload>,
-    session: &Session,
-) -> SentAs
-where
-    B: Body<Data = Bytes, Error = Error> + Unpin,
-{
-    // Heads wait, too, as long as the client takes nothing.
+    tunnel: Option<RecvStream>,
+    session: Rc<Session>,
+) -> SentAs {
+    let Some(stream) = tunnel else {
+        // Nobody has asked for it.
+        respond.send_reset(Reason::INTERNAL_ERROR);
+        return SentAs::Broken;
+    };
+    match is_wanted(&mut respond, &session).await {
+        true => tunnel::carry(answer, respond, stream, session).await,
+        false => SentAs::GivenUp,
+    }
+}
+
+/// Waits until a head may go out: they wait, too, as long as the client takes nothing. `false`: the
+/// client no longer wants it.
+async fn is_wanted(respond: &mut SendResponse<Bytes>, session: &Session) -> bool {
     let mut waits = None;
     let is_wanted = poll_fn(|cx| {
         if respond.poll_reset(cx).is_ready() {
@@ -170,7 +191,20 @@ where
             false => Poll::Ready(true),
         }
     });
-    if !is_wanted.await {
+    is_wanted.await
+}
+
+async fn send<B>(
+    answer: ClientResponse<B>,
+    mut respond: SendResponse<Bytes>,
+    is_head: bool,
+    upload: Option<&Upload>,
+    session: &Session,
+) -> SentAs
+where
+    B: Body<Data = Bytes, Error = Error> + Unpin,
+{
+    if !is_wanted(&mut respond, session).await {
         return SentAs::GivenUp;
     }
     let date = session.shared().dates.now();

@@ -5,22 +5,32 @@
 
 use bytes::BytesMut;
 use fusebox_http1::{Framing, HttpExchange, MAX_HEADERS, RequestFault, RequestHead, is_shadow};
+use h2::ext::Protocol;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Method, Uri, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request};
+
+use crate::headers::put_upgrade;
 
 /// The head of a request, whose authority, if it has one, is its `Host`.
 ///
 /// # Errors
 /// It can't be used.
 pub(super) fn head(parts: request::Parts) -> Result<RequestHead, RequestFault> {
-    let request::Parts { method, uri, version, mut headers, .. } = parts;
-    if method == Method::CONNECT {
+    let request::Parts { mut method, uri, version, mut headers, mut extensions, .. } = parts;
+    let protocol = extensions.remove::<Protocol>();
+    if method == Method::CONNECT && protocol.is_none() {
         return Err(RequestFault::Connect);
     }
     let (authority, path) = (uri.authority(), uri.path_and_query());
     let target = path.and_then(|path| target(&method, path)).ok_or(RequestFault::Target)?;
     if let Some(authority) = authority {
         name_host(&mut headers, authority);
+    }
+    if let Some(protocol) = protocol {
+        // To all others it is what it is over HTTP/1.1. What follows is no body.
+        method = Method::GET;
+        headers.remove(header::CONTENT_LENGTH);
+        put_upgrade(&mut headers, token(&protocol).ok_or(RequestFault::FieldValue)?);
     }
     join_cookies(&mut headers);
     drop_shadows(&mut headers);
@@ -47,6 +57,13 @@ fn target(method: &Method, path: &PathAndQuery) -> Option<Uri> {
         path => path.starts_with('/') && path.is_ascii(),
     };
     is_known.then(|| Uri::from(path.clone()))
+}
+
+/// The name of a protocol.
+fn token(protocol: &Protocol) -> Option<HeaderValue> {
+    // Both are tokens.
+    HeaderName::from_bytes(protocol.as_ref()).ok()?;
+    HeaderValue::from_bytes(protocol.as_ref()).ok()
 }
 
 /// A `Host` that says something else makes two of them, which no request may have.

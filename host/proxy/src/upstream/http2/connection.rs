@@ -239,6 +239,12 @@ impl StreamPlace {
         &self.connection
     }
 
+    /// Whether the upstream opens tunnels (RFC 8441).
+    pub(in crate::upstream) fn takes_tunnels(&self) -> bool {
+        let sender = self.connection.sender.borrow();
+        sender.as_ref().is_some_and(SendRequest::is_extended_connect_protocol_enabled)
+    }
+
     /// Sends a request's head.
     ///
     /// # Errors

@@ -40,18 +40,7 @@ pub(in crate::upstream) async fn talk(
     settings: &UpstreamSettings,
 ) -> Result<Response, Lost> {
     let Http2Request { head, body, hold } = request;
-    let (mut response, stream) = match place.send(head, body.is_end_stream()) {
-        Ok(sent) => sent,
-        Err(Unsent::NoConnection) => {
-            return Err(Lost::NotProcessed(
-                Error::new(ErrorKind::ConnectionRefused)
-                    .with_source("closed before anything was sent"),
-            ));
-        }
-        Err(Unsent::Invalid(error)) => {
-            return Err(Lost::Failed(Error::new(ErrorKind::Internal).with_source(error)));
-        }
-    };
+    let (mut response, stream) = place.send(head, body.is_end_stream()).map_err(unsent)?;
     let mut upload = Some(StreamUpload::new(stream, body, hold));
     let mut interim = 0;
     let head = poll_fn(|cx| {
@@ -75,7 +64,18 @@ pub(in crate::upstream) async fn talk(
     }
 }
 
-fn poll_head(
+/// What becomes of a head that was not sent.
+pub(super) fn unsent(unsent: Unsent) -> Lost {
+    match unsent {
+        Unsent::NoConnection => Lost::NotProcessed(
+            Error::new(ErrorKind::ConnectionRefused).with_source("closed before anything was sent"),
+        ),
+        Unsent::Invalid(error) => Lost::Failed(Error::new(ErrorKind::Internal).with_source(error)),
+    }
+}
+
+/// Awaits a response's head.
+pub(super) fn poll_head(
     response: &mut ResponseFuture,
     interim: &mut u32,
     place: &StreamPlace,
@@ -99,7 +99,8 @@ fn poll_head(
     Pin::new(response).poll(cx).map_err(|error| Lost::new(error, place.connection(), *interim > 0))
 }
 
-fn respond(
+/// The response of this head, whose body comes on its stream.
+pub(super) fn respond(
     head: http::Response<RecvStream>,
     place: StreamPlace,
     upload: Option<StreamUpload>,

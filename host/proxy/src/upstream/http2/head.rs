@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use fusebox_resilience::is_grpc;
+use h2::ext::Protocol;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Uri, Version, header, request};
+use http::{HeaderValue, Method, Request, Uri, Version, header, request};
 
 use super::super::fields::Fields;
 use crate::config::EndpointUrl;
 use crate::headers::TakesTrailers;
+use crate::websocket;
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
@@ -46,6 +48,25 @@ pub(super) fn head(
     if of_client.extensions.get::<TakesTrailers>().is_some() || is_grpc(&of_client.headers) {
         headers.insert(header::TE, TRAILERS);
     }
+    Ok(head)
+}
+
+/// The head of an extended CONNECT (RFC 8441), by which a request asks for a tunnel in which this
+/// is spoken.
+///
+/// # Errors
+/// As of other requests.
+pub(super) fn connect(
+    of_client: &request::Parts,
+    fields: &Fields<'_>,
+    endpoint: &EndpointUrl,
+    protocol: &str,
+) -> Result<Request<()>, http::Error> {
+    let mut head = head(of_client, fields, endpoint, None)?;
+    *head.method_mut() = Method::CONNECT;
+    // There are no keys here.
+    head.headers_mut().remove(websocket::KEY);
+    head.extensions_mut().insert(Protocol::from(protocol));
     Ok(head)
 }
 
