@@ -34,7 +34,7 @@ quick: needs ## Formatting, clippy, the tests of resilience and http1 (3 min, th
 policies: needs ## Compile the guests in Rust to policies/build (30 s, then 1 s)
 	policies/build.sh
 
-policies-all: policies build ## In other languages too, and test them all (10 min; 1.3 GB of tools)
+policies-all: policies build ## In other languages too, and test them all (12 min; 1.3 GB of tools)
 	policies/build.sh --all
 	policies/test.sh
 
