@@ -12,7 +12,7 @@ use h2::{Reason, RecvStream};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::request::has_blanks_around;
+use super::request::fault_of;
 use super::session::Session;
 use crate::server::pace::Pace;
 
@@ -181,9 +181,9 @@ impl Body for StreamBody {
         let trailers = ready!(this.stream.poll_trailers(cx));
         this.end();
         match trailers {
-            Ok(Some(trailers)) if has_blanks_around(&trailers) => {
+            Ok(Some(trailers)) if fault_of(&trailers).is_some() => {
                 let error = Error::new(ErrorKind::RequestInvalid);
-                Poll::Ready(Some(Err(error.with_source("blanks around a trailer's value"))))
+                Poll::Ready(Some(Err(error.with_source("a trailer that is none"))))
             }
             Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
             Err(error) => Poll::Ready(Some(Err(incomplete(error)))),

@@ -38,17 +38,21 @@ pub(super) fn head(parts: request::Parts) -> Result<RequestHead, RequestFault> {
     if headers.len() > MAX_HEADERS {
         return Err(RequestFault::TooManyFields);
     }
-    if has_blanks_around(&headers) {
-        return Err(RequestFault::FieldValue);
+    if let Some(fault) = fault_of(&headers) {
+        return Err(fault);
     }
     let (framing, exchange) = (Framing::Length(0), HttpExchange::without_request());
     Ok(RequestHead { method, target, version, headers, framing, exchange })
 }
 
-/// Whether a value begins or ends with a blank, which makes a request malformed (RFC 9113, section
-/// 8.2.1): who reads it as HTTP/1 would read another value.
-pub(super) fn has_blanks_around(fields: &HeaderMap) -> bool {
-    fields.values().any(|value| value.as_bytes().trim_ascii().len() < value.len())
+/// What `h2` lets pass and makes a request malformed (RFC 9113, section 8.2.1): a quote in a name,
+/// and a blank before or behind a value. Who reads it as HTTP/1 would read something else.
+pub(super) fn fault_of(fields: &HeaderMap) -> Option<RequestFault> {
+    if fields.keys().any(|name| name.as_str().contains('"')) {
+        return Some(RequestFault::FieldName);
+    }
+    let has_blank = |value: &HeaderValue| value.as_bytes().trim_ascii().len() < value.len();
+    fields.values().any(has_blank).then_some(RequestFault::FieldValue)
 }
 
 fn target(method: &Method, path: &PathAndQuery) -> Option<Uri> {

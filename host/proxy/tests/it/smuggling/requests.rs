@@ -309,6 +309,8 @@ fn names() -> Vec<Hostile> {
         get("a name with a blank", &[("x a", "1")], "ends"),
         get("a name with NUL", &[("x-a\0", "1")], "ends"),
         get("a name beyond ASCII", &[("x-\u{e9}", "1")], "ends"),
+        // The library takes it.
+        get("a name with a quote", &[("x\"a", "1")], "400"),
         get("a name that is a request line", &[("GET /next HTTP/1.1", "1")], "ends"),
         get("a name with odd letters", &[("x!#$%&'*+.^`|~", "1")], "GET /"),
         get("fields without number", &vec![("x-a", "1"); 101], "431"),
@@ -345,6 +347,7 @@ fn trailers() -> Vec<Hostile> {
         trailed("a name with a line end", &[("x-sum\r\n\r\nx", "1")], "ends"),
         trailed("a name in capitals", &[("X-Sum", "1")], "ends"),
         trailed("a blank behind a value", &[("x-sum", "1 ")], "400"),
+        trailed("a name with a quote", &[("x\"a", "1")], "400"),
         trailed("an authorization", &[("authorization", "Basic YTpi")], hi),
         trailed("where it comes from", &[("x-forwarded-for", "1.2.3.4")], hi),
     ]
