@@ -294,11 +294,12 @@ fn the_same_errors_to_head_have_no_body() {
 
 /// Sends this in place of an answer to the first request, then closes the connection. The next ones
 /// are answered.
-fn breaking_off(with: &'static str) -> Origin {
+fn breaking_off(with: &str) -> Origin {
+    let with = with.to_owned();
     Origin::start(move |connection| {
         while let Some(seen) = connection.request() {
             if seen.number == 0 {
-                return connection.wire.send(with);
+                return connection.wire.send(&with);
             }
             connection.wire.send(ok("whole"));
         }
@@ -307,13 +308,17 @@ fn breaking_off(with: &'static str) -> Origin {
 
 #[test]
 fn a_response_that_breaks_off_does_not_look_whole() {
-    for broken in [
-        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nA\r\nhalf",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nno length\r\n",
+    let lost = ("connection lost", "connection-lost", "connection_terminated");
+    let invalid = ("upstream sent invalid http", "protocol", "http_protocol_error");
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (head, half, (words, failure, error)) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n", "half", lost),
+        (chunked, "4\r\nhalf\r\n", lost),
+        (chunked, "A\r\nhalf", lost),
+        (chunked, "4\r\nhalf\r\nno length\r\n", invalid),
     ] {
-        let origin = breaking_off(broken);
+        let broken = format!("{head}{half}");
+        let origin = breaking_off(&broken);
         let proxy = Proxy::before(&origin, ROUTE);
         let mut client = proxy.connect();
         client.send(get("/", "1"));
@@ -322,13 +327,13 @@ fn a_response_that_breaks_off_does_not_look_whole() {
         assert!(response.broken.is_some(), "{broken}: {response:?}");
         assert_eq!(client.rest(), b"", "and its connection is closed");
         let story = proxy.story("1");
-        assert_eq!(proxy.told("1"), ["Response incomplete: connection lost", "200: OK"]);
+        assert_eq!(proxy.told("1"), [&*format!("Response incomplete: {words}"), "200: OK"]);
         assert_eq!(
             (&story[0]["failure"], &story[0]["error"], &story[0]["level"]),
-            (&json!("connection-lost"), &json!("connection_terminated"), &json!("WARN"))
+            (&json!(failure), &json!(error), &json!("WARN"))
         );
         proxy.counts(&[(
-            r#"fusebox_responses_incomplete_total{route="/",failure="connection-lost"}"#,
+            &format!(r#"fusebox_responses_incomplete_total{{route="/",failure="{failure}"}}"#),
             1.0,
         )]);
         lives_on(&proxy);
