@@ -156,7 +156,9 @@ impl<'a> Compilation<'a> {
         let memory = self.config.max_component_memory;
         let memory = ComponentMemory::within(memory);
         let compiler = if configs.is_empty() { compiler } else { self.with_cache(compiler) };
-        match Components::load(configs, self.directory, compiler, memory, observers.clone()) {
+        let tls = self.component_tls();
+        let observers = observers.clone();
+        match Components::load(configs, self.directory, compiler, memory, tls, observers) {
             Ok(components) => {
                 for ComponentStatus { name, rejection, .. } in components.status() {
                     if let Some(rejection) = rejection {

@@ -54,6 +54,7 @@ fn load<const N: usize>(configs: [(&str, ComponentConfig); N], compiler: Compile
         Path::new(""),
         compiler,
         ComponentMemory::default(),
+        None,
         Observers::default(),
     )
     .unwrap_or_else(|failures| {

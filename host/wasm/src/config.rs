@@ -296,6 +296,11 @@ impl ComponentConfig {
         self.stack.in_memory()
     }
 
+    /// Whether it may ask hosts over TLS.
+    pub fn asks_over_tls(&self) -> bool {
+        self.grant.iter().any(|grant| matches!(grant, Grant::Http(host) if host.is_secure()))
+    }
+
     /// How much of a body its questions need.
     pub(crate) fn peek(&self) -> Option<Peek> {
         let bytes = self.peek_body?;

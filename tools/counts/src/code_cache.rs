@@ -34,7 +34,8 @@ pub(crate) fn compile(component: &Path, directory: &Path) -> Result<()> {
     };
     let config = BTreeMap::from([("component".to_owned(), config)]);
     let memory = ComponentMemory::default();
-    let loaded = Components::load(config, Path::new(""), compiler, memory, Observers::default());
+    let observers = Observers::default();
+    let loaded = Components::load(config, Path::new(""), compiler, memory, None, observers);
     loaded.map(drop).map_err(|failures| {
         let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
         anyhow!("{}: {}", component.display(), reasons.join("\n"))

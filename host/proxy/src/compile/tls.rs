@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use fusebox_resilience::config::Problem;
+use rustls::ClientConfig;
 
 use super::Compilation;
-use crate::config::{RouteConfig, RouteUpstream, UpstreamConfig};
-use crate::tls::{ListenerTls, UpstreamTls};
+use crate::config::{
+    RouteConfig, RouteUpstream, UpstreamConfig, UpstreamProtocol, UpstreamTlsConfig,
+};
+use crate::tls::{ListenerTls, Offer, UpstreamTls};
 
 impl Compilation<'_> {
     /// Reads the certificates of the listener.
@@ -43,6 +46,22 @@ impl Compilation<'_> {
             }
             Err(problems) => {
                 self.problems(&format!("{path}.tls"), problems);
+                None
+            }
+        }
+    }
+
+    /// How components ask hosts over TLS, if any may: those are believed whom the system trusts.
+    pub(super) fn component_tls(&mut self) -> Option<Arc<ClientConfig>> {
+        let mut components = self.config.components.iter();
+        let (name, _) = components.find(|(_, component)| component.asks_over_tls())?;
+        let (config, protocol) = (UpstreamTlsConfig::default(), UpstreamProtocol::Http1);
+        match UpstreamTls::load(&config, protocol, self.directory) {
+            Ok(tls) => Some(tls.current(Offer::Http1)),
+            Err(problems) => {
+                for problem in problems {
+                    self.error(&format!("components.{name}.grant"), problem.message);
+                }
                 None
             }
         }

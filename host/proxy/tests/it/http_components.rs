@@ -10,8 +10,8 @@ use std::time::Duration;
 use std::{fmt, fs};
 
 use fusebox_dev::{
-    ClosedDoor, Message, Origin, answer, eventually, get, handle_if, is_status, ok, responds,
-    wat_component,
+    Authority, ClosedDoor, Message, Origin, answer, eventually, get, handle_if, is_status, ok,
+    responds, wat_component,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -504,7 +504,7 @@ fn check_and_inspect_know_them() {
     for (respond, grant, wrong) in [
         (
             "respond = { component = 'c' }",
-            "'http:a.example', 'http:a.example:81', 'http:[::1]:81'",
+            "'http:a.example', 'http:a.example:81', 'http:[::1]:81', 'https:a.example'",
             None,
         ),
         (
@@ -514,8 +514,11 @@ fn check_and_inspect_know_them() {
         ),
         (
             "respond = { component = 'c' }",
-            "'https:a.example'",
-            Some("unknown grant `https:a.example`; expected `env:NAME` or `http:HOST[:PORT]`"),
+            "'ftp:a.example'",
+            Some(
+                "unknown grant `ftp:a.example`; expected `env:NAME`, `http:HOST[:PORT]` or \
+                 `https:HOST[:PORT]`",
+            ),
         ),
         (
             "respond = { component = 'c' }",
@@ -601,12 +604,56 @@ fn a_guest_asks_who_was_granted() {
         (asked.start.as_str(), asked.header("host")),
         ("GET /fetched HTTP/1.1", Some(authority.as_str()))
     );
-    let refused = fetch(&proxy, "fetch-tls", &other, "2");
-    assert!(
-        refused.contains("only http is spoken here: there is no TLS for components"),
-        "{refused}"
-    );
+    // Over TLS it is somebody else.
+    assert_eq!(fetch(&proxy, "fetch-tls", &other, "2"), "ErrorCode::HttpRequestDenied\n");
+    let printed = told_of(&proxy, "2", "Component printed");
+    let line = printed["line"].as_str().expect("text");
+    assert!(line.ends_with(&format!("`grant = [\"https:{authority}\"]` would allow it")), "{line}");
     assert_eq!(other.connections(), 1);
+}
+
+#[test]
+fn a_guest_asks_over_tls_whom_the_system_trusts() {
+    let authority = Authority::new("trusted");
+    let secured = |authority: &Authority| {
+        let server = authority.issue("b", &["localhost"]).server();
+        Origin::secured(server, |connection| {
+            while connection.request().is_some() {
+                connection.wire.send(answer(418, "x-of: other\r\n", "tea"));
+            }
+        })
+    };
+    let (good, feigned) = (secured(&authority), secured(&Authority::new("feigned")));
+    let at = |origin: &Origin, host: &str| format!("{host}:{}", origin.address().port());
+    let (named, by_address) = (at(&good, "localhost"), at(&good, "127.0.0.1"));
+    let untrusted = at(&feigned, "localhost");
+    let plain = Origin::start(|connection| connection.wire.send(answer(400, "", "")));
+    let plain = at(&plain, "localhost");
+    let grants = [&named, &by_address, &untrusted, &plain].map(|it| format!("'https:{it}'"));
+    let options = format!(
+        "{PATIENT}timeout = '2s'\nresponse_timeout = '20s'\ngrant = [{}]",
+        grants.join(", ")
+    );
+    let origin = failing();
+    let proxy = Proxy::trusting(
+        authority.pem(),
+        &origin,
+        &[("c.wasm", &built("http_hostile.wasm"))],
+        &FALLBACK.replace("OPTIONS", &options),
+    );
+    assert_eq!(fetch(&proxy, "fetch-tls", &named, "1"), "418 3 tea whole\n");
+    let asked = good.only();
+    let host = asked.header("host");
+    assert_eq!((asked.start.as_str(), host), ("GET /fetched HTTP/1.1", Some(&*named)));
+    let refused = "ErrorCode::TlsCertificateError\n";
+    assert_eq!(fetch(&proxy, "fetch-tls", &by_address, "2"), refused);
+    assert_eq!(fetch(&proxy, "fetch-tls", &untrusted, "3"), refused);
+    let printed = told_of(&proxy, "3", "Component printed");
+    let line = printed["line"].as_str().expect("text");
+    assert!(line.contains(&format!("no TLS with https:{untrusted}: ")), "{line}");
+    assert_eq!(fetch(&proxy, "fetch-tls", &plain, "4"), "ErrorCode::TlsProtocolError\n");
+    assert_eq!(good.seen().len(), 1, "the others were not asked");
+    assert_eq!(feigned.seen().len(), 0);
 }
 
 #[test]

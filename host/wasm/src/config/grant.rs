@@ -11,13 +11,14 @@ use serde::{Deserialize, Deserializer};
 pub enum Grant {
     /// The environment variable of this name, as it is when an instance starts.
     Env(String),
-    /// Plain HTTP requests to this host, by a standard HTTP component.
+    /// Requests to this host, by a standard HTTP component.
     Http(HttpHost),
 }
 
-/// A host and a port, as a URL names them.
+/// A host and a port, as a URL names them, and whether TLS is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpHost {
+    is_secure: bool,
     host: String,
     port: u16,
 }
@@ -27,32 +28,47 @@ impl HttpHost {
     pub(crate) fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
-}
 
-impl TryFrom<&str> for HttpHost {
-    type Error = ();
+    /// Whether TLS is spoken there.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
 
-    /// Without a port it is 80; a user is no part of a host.
-    fn try_from(text: &str) -> Result<Self, ()> {
-        let authority: Authority = text.parse().map_err(drop)?;
+    /// The name that its certificate is for.
+    pub(crate) fn name(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Without a port it is that of the scheme; a user is no part of a host. `None`: it is no host.
+    pub(crate) fn parse(text: &str, is_secure: bool) -> Option<Self> {
+        let authority: Authority = text.parse().ok()?;
         let (host, port) = (authority.host(), authority.port());
         let has_port = authority.as_str().len() > host.len();
-        let port = if has_port { port.ok_or(())?.as_u16() } else { 80 };
+        let port = if has_port { port?.as_u16() } else { default_port(is_secure) };
         // What else an authority may have is no name that anybody resolves: `*` looks like a
         // pattern, and is none.
         let is_name =
             host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte));
         if host.is_empty() || !is_name || port == 0 || authority.as_str().contains('@') {
-            return Err(());
+            return None;
         }
-        Ok(Self { host: host.to_ascii_lowercase(), port })
+        Some(Self { is_secure, host: host.to_ascii_lowercase(), port })
     }
 }
 
+fn default_port(is_secure: bool) -> u16 {
+    if is_secure { 443 } else { 80 }
+}
+
+/// As it is granted.
 impl fmt::Display for HttpHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if *port == 80 { f.write_str(host) } else { write!(f, "{host}:{port}") }
+        let Self { is_secure, host, port } = self;
+        let scheme = if *is_secure { "https" } else { "http" };
+        match *port == default_port(*is_secure) {
+            true => write!(f, "{scheme}:{host}"),
+            false => write!(f, "{scheme}:{host}:{port}"),
+        }
     }
 }
 
@@ -63,12 +79,15 @@ impl<'de> Deserialize<'de> for Grant {
             Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => {
                 Ok(Self::Env(name.to_owned()))
             }
-            Some(("http", host)) if let Ok(host) = HttpHost::try_from(host) => Ok(Self::Http(host)),
-            _ => {
-                let message =
-                    format!("unknown grant `{text}`; expected `env:NAME` or `http:HOST[:PORT]`");
-                Err(de::Error::custom(message))
+            Some((scheme @ ("http" | "https"), host))
+                if let Some(host) = HttpHost::parse(host, scheme == "https") =>
+            {
+                Ok(Self::Http(host))
             }
+            _ => Err(de::Error::custom(format!(
+                "unknown grant `{text}`; expected `env:NAME`, `http:HOST[:PORT]` or \
+                 `https:HOST[:PORT]`"
+            ))),
         }
     }
 }
@@ -79,22 +98,22 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_and_a_port() {
-        for (text, host, port) in [
-            ("a.example", "a.example", 80),
-            ("A.example:8080", "a.example", 8080),
-            ("127.0.0.1:80", "127.0.0.1", 80),
-            ("[::1]:81", "[::1]", 81),
+        for (text, is_secure, host, port, shown) in [
+            ("a.example", false, "a.example", 80, "http:a.example"),
+            ("a.example", true, "a.example", 443, "https:a.example"),
+            ("A.example:8080", false, "a.example", 8080, "http:a.example:8080"),
+            ("127.0.0.1:80", true, "127.0.0.1", 80, "https:127.0.0.1:80"),
+            ("[::1]:81", false, "[::1]", 81, "http:[::1]:81"),
         ] {
-            assert_eq!(
-                HttpHost::try_from(text),
-                Ok(HttpHost { host: host.into(), port }),
-                "{text}"
-            );
+            let parsed = HttpHost::parse(text, is_secure).expect(text);
+            assert_eq!(parsed, HttpHost { is_secure, host: host.into(), port });
+            assert_eq!(parsed.to_string(), shown);
         }
+        assert_eq!(HttpHost::parse("[::1]", true).unwrap().name(), "::1");
         for wrong in
             ["", ":80", "a:", "a:0", "a:65536", "a:b", "u@a", "a/b", "*", "*.example", "a b", "::1"]
         {
-            assert_eq!(HttpHost::try_from(wrong), Err(()), "{wrong}");
+            assert_eq!(HttpHost::parse(wrong, false), None, "{wrong}");
         }
     }
 }

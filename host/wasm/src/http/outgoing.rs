@@ -1,25 +1,31 @@
-//! Outgoing requests of guests: plain HTTP to granted hosts, within fixed limits.
+//! Outgoing requests of guests: HTTP/1.1 to granted hosts, over TLS if they say so, within fixed
+//! limits.
 //!
 //! Each request has its own connection, which ends with the response body or with the guest, so no
 //! later than the guest's deadline. Guests follow redirects themselves; each is checked against the
 //! grants.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::{Authority, Scheme};
+use http::uri::Scheme;
 use http::{Method, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{self, ClientConfig};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
@@ -54,6 +60,7 @@ enum Way {
     Granted {
         hosts: Vec<HttpHost>,
         places: Arc<Semaphore>,
+        tls: Option<Arc<ClientConfig>>,
     },
 }
 
@@ -76,41 +83,58 @@ impl Outgoing {
         };
         let hosts = bounds.grants.iter().filter_map(host).collect();
         Self {
-            way: Way::Granted { hosts, places: Arc::new(Semaphore::new(CONCURRENT)) },
+            way: Way::Granted {
+                hosts,
+                places: Arc::new(Semaphore::new(CONCURRENT)),
+                tls: bounds.tls.clone(),
+            },
             console: console.clone(),
         }
     }
 
     /// Where to, if the guest may.
-    fn admit(&self, uri: &Uri, method: &Method) -> Result<(HttpHost, OwnedSemaphorePermit)> {
+    fn admit(&self, uri: &Uri, method: &Method) -> Result<Admitted> {
         let deny = |reason: &dyn fmt::Display| {
             self.console.note(&format!("request to {uri} denied: {reason}"));
             Error::HttpRequestDenied
         };
-        let (hosts, places) = match &self.way {
+        let (hosts, places, tls) = match &self.way {
             Way::None => return Err(deny(&"it would have to wait, which a policy must not")),
             Way::OnTrial => return Err(deny(&"this is a trial")),
-            Way::Granted { hosts, places } => (hosts, places),
+            Way::Granted { hosts, places, tls } => (hosts, places, tls),
         };
-        let host = uri.authority().and_then(HttpHost::of).ok_or(Error::HttpRequestUriInvalid)?;
-        // Checked before the grant: a grant is for plain HTTP, so suggesting one here would
-        // mislead.
-        if uri.scheme() != Some(&Scheme::HTTP) {
-            let reason = "only http is spoken here: there is no TLS for components";
-            self.console.note(&format!("request to {uri} denied: {reason}"));
-            return Err(Error::InternalError(Some(reason.to_owned())));
-        }
+        let is_secure = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            _ => return Err(deny(&"only http and https are spoken here")),
+        };
+        // One that names a user is none: a user is no part of a host.
+        let host = uri.authority().and_then(|it| HttpHost::parse(it.as_str(), is_secure));
+        let host = host.ok_or(Error::HttpRequestUriInvalid)?;
         if !hosts.contains(&host) {
-            return Err(deny(&format_args!("`grant = [\"http:{host}\"]` would allow it")));
+            return Err(deny(&format_args!("`grant = [\"{host}\"]` would allow it")));
         }
         if method == Method::CONNECT {
             return Err(Error::HttpRequestMethodInvalid);
         }
         let place =
             places.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
-        Ok((host, place))
+        Ok(Admitted { host, tls: tls.clone(), console: self.console.clone(), place })
     }
 }
+
+/// A request that may go out.
+struct Admitted {
+    host: HttpHost,
+    tls: Option<Arc<ClientConfig>>,
+    console: Console,
+    place: OwnedSemaphorePermit,
+}
+
+/// What bytes go through.
+trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 /// Drives the connection while the response body is read.
 type FetchDriver = Box<dyn Future<Output = Result<()>> + Send>;
@@ -128,9 +152,8 @@ impl WasiHttpHooks for Outgoing {
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, FetchDriver)>> + Send> {
         let admitted = self.admit(request.uri(), request.method());
         Box::new(async move {
-            let (host, place) = admitted?;
             let (response, connection) =
-                exchange(request, host, options.unwrap_or_default(), place).await?;
+                exchange(request, admitted?, options.unwrap_or_default()).await?;
             let rest: FetchDriver = Box::new(async move {
                 connection.await;
                 Ok(())
@@ -147,12 +170,12 @@ impl WasiHttpHooks for Outgoing {
 /// Dropping it closes the connection.
 async fn exchange(
     mut request: Request<WasiBody>,
-    host: HttpHost,
+    admitted: Admitted,
     options: RequestOptions,
-    place: OwnedSemaphorePermit,
 ) -> Result<(Response<WasiBody>, AbortOnDropJoinHandle<()>)> {
     let limit = options.connect_timeout.map_or(CONNECT_TIMEOUT, |asked| asked.min(CONNECT_TIMEOUT));
-    let stream = timeout(limit, connect(&host)).await.map_err(|_| Error::ConnectionTimeout)??;
+    let stream =
+        timeout(limit, admitted.connect()).await.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(LARGEST_HEAD).handshake(TokioIo::new(stream)).await?;
     // It ends with the response, whose body reports the error.
@@ -165,9 +188,43 @@ async fn exchange(
         Some(limit) => timeout(limit, response).await.map_err(|_| Error::HttpResponseTimeout)??,
         None => response.await?,
     };
-    let body =
-        |incoming| FetchedBody { incoming, left: LARGEST_BODY, _place: place }.boxed_unsync();
+    let body = |incoming| {
+        FetchedBody { incoming, left: LARGEST_BODY, _place: admitted.place }.boxed_unsync()
+    };
     Ok((response.map(body), connection))
+}
+
+impl Admitted {
+    async fn connect(&self) -> Result<Box<dyn ByteStream>> {
+        let Self { host, tls, console, .. } = self;
+        let stream = connect(host).await?;
+        if !host.is_secure() {
+            return Ok(Box::new(stream));
+        }
+        let no_tls = || Error::InternalError(Some("there is no TLS here".to_owned()));
+        let tls = TlsConnector::from(tls.clone().ok_or_else(no_tls)?);
+        let name = ServerName::try_from(host.name().to_owned());
+        let name = name.map_err(|_| Error::TlsCertificateError)?;
+        match tls.connect(name, stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => {
+                console.note(&format!("no TLS with {host}: {error}"));
+                Err(tls_error(error))
+            }
+        }
+    }
+}
+
+fn tls_error(error: io::Error) -> Error {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        None => Error::Connect(error),
+        Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
+        Some(rustls::Error::AlertReceived(alert)) => Error::TlsAlertReceived {
+            alert_id: Some((*alert).into()),
+            alert_message: alert.as_str().map(str::to_owned),
+        },
+        Some(_) => Error::TlsProtocolError,
+    }
 }
 
 async fn connect(host: &HttpHost) -> Result<TcpStream> {
@@ -221,12 +278,5 @@ impl Body for FetchedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
-    }
-}
-
-impl HttpHost {
-    /// `None`: it names a user, which is not part of a host.
-    fn of(authority: &Authority) -> Option<Self> {
-        Self::try_from(authority.as_str()).ok()
     }
 }

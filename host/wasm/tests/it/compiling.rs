@@ -47,6 +47,7 @@ impl Place {
             self.0.path(),
             compiler.clone(),
             ComponentMemory::default(),
+            None,
             Observers::default(),
         ) {
             Ok(_) => Ok(()),
@@ -326,6 +327,7 @@ fn a_child_without_seccomp_makes_code_and_says_why() {
         place.0.path(),
         compiler,
         ComponentMemory::default(),
+        None,
         recorder.observers(),
     )
     .expect("it is good");

@@ -51,6 +51,7 @@ impl Two {
             directory.path(),
             Compiler::in_process(),
             memory,
+            None,
             observers.observers(),
         );
         let components = components.expect("they are good");

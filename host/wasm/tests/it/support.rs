@@ -67,6 +67,7 @@ pub(crate) fn try_load_with(
         directory.path(),
         Compiler::in_process(),
         ComponentMemory::default(),
+        None,
         recorder.observers(),
     ) {
         Ok(components) => Ok(Tested { components, recorder, directory }),

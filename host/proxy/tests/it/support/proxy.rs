@@ -78,6 +78,23 @@ impl Proxy {
         Self::start_by(shell, directory, "fusebox.toml").listening()
     }
 
+    /// Likewise, on a system that trusts those whose certificates are in this PEM, and nobody else.
+    #[track_caller]
+    pub(crate) fn trusting(
+        roots: &str,
+        origin: &impl fmt::Display,
+        files: &[(&str, &[u8])],
+        config: &str,
+    ) -> Self {
+        let (directory, config) = Self::prepared(origin, files, config);
+        fs::write(directory.path().join("fusebox.toml"), config).expect("a file");
+        let file = directory.path().join("system.pem");
+        fs::write(&file, roots).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fusebox"));
+        command.env("SSL_CERT_FILE", file).env_remove("SSL_CERT_DIR");
+        Self::start_by(command, directory, "fusebox.toml").listening()
+    }
+
     fn prepared(
         origin: &impl fmt::Display,
         files: &[(&str, &[u8])],
