@@ -28,6 +28,8 @@ pub(super) struct UpstreamPlaces {
     most: usize,
     taken: Cell<usize>,
     line: RefCell<WaitingLine<LineTurn>>,
+    /// Those in it; most requests ask for no more.
+    in_line: Cell<usize>,
     limits: Arc<EndpointLimits>,
 }
 
@@ -49,8 +51,8 @@ pub(super) enum Waited<K> {
 
 impl UpstreamPlaces {
     pub(super) fn new(most: usize, limits: Arc<EndpointLimits>) -> Rc<Self> {
-        let (taken, line) = (Cell::new(0), RefCell::default());
-        Rc::new(Self { most, taken, line, limits })
+        let (taken, line, in_line) = (Cell::new(0), RefCell::default(), Cell::new(0));
+        Rc::new(Self { most, taken, line, in_line, limits })
     }
 
     /// A place, if one is free. None is while somebody waits.
@@ -69,7 +71,7 @@ impl UpstreamPlaces {
 
     /// Whether somebody waits, or is about to look: what is free is not for others.
     pub(super) fn has_line(&self) -> bool {
-        !self.line.borrow().is_empty()
+        self.in_line.get() > 0
     }
 
     /// Waits in the line, until `end` at most, for a place or what `look` finds. `has_more`: the
@@ -83,10 +85,11 @@ impl UpstreamPlaces {
         look: impl Fn() -> Option<K>,
         has_more: impl Fn() -> bool,
     ) -> Result<Waited<K>, Error> {
-        if self.line.borrow().waiting() >= most_waiting(self.most) {
+        if self.in_line.get() >= most_waiting(self.most) {
             return Err(full("too many wait for a connection"));
         }
         let number = self.line.borrow_mut().join();
+        self.in_line.set(self.in_line.get() + 1);
         self.limits.joined();
         let waiting = InConnectionLine { places: self, number };
         let way = poll_fn(|cx| waiting.poll(cx.waker(), &look, &has_more));
@@ -95,7 +98,7 @@ impl UpstreamPlaces {
 
     /// Something has come free, for which the first in the line may look.
     pub(super) fn look(&self) {
-        if self.line.borrow().waiting() > 0 {
+        if self.has_line() {
             self.hand(None, LineTurn::Look);
         }
     }
@@ -177,6 +180,7 @@ impl Drop for InConnectionLine<'_> {
     fn drop(&mut self) {
         let Self { places, number } = self;
         let turn = places.line.borrow_mut().leave(*number);
+        places.in_line.set(places.in_line.get() - 1);
         places.limits.left();
         match turn {
             // The next one may find it.
