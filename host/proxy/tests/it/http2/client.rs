@@ -147,6 +147,11 @@ impl Exchange<'_> {
         self.sending.send_data(piece.into(), is_last).expect("it goes out");
     }
 
+    /// The same for a request that may have been refused by then.
+    pub(crate) fn offer(&mut self, piece: impl Into<Bytes>) {
+        self.sending.send_data(piece.into(), false).ok();
+    }
+
     /// The head of the response.
     #[track_caller]
     pub(crate) fn head(&mut self) -> Result<Response<RecvStream>, h2::Error> {
