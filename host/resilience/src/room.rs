@@ -2,7 +2,7 @@
 //!
 //! Whoever finds a free place takes it; others wait in the order of their arrival. Leaving the line
 //! costs those behind nothing: a place that was handed to somebody who has just left goes on to the
-//! next in the same turn. All of it is in a [`RoomQueue`] behind one lock, which is held for a line
+//! next in the same turn. All of it is in a `RoomQueue` behind one lock, which is held for a line
 //! at a time; wakers are called outside of it, and may wake a task on another worker.
 
 mod queue;
