@@ -7,7 +7,7 @@ use fusebox_dev::{Origin, eventually, get, ok};
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
+use rustls::{CipherSuite, ClientConfig, HandshakeKind, SupportedProtocolVersion};
 use tokio::time::Instant;
 
 use super::{SecuredProxy, failed, handshakes};
@@ -40,6 +40,21 @@ fn a_client_that_comes_again_resumes_its_session() {
     for _ in 0..2 {
         let wire = site.connect_by(&forgetful);
         assert_eq!(wire.session().state().handshake_kind(), Some(HandshakeKind::Full));
+    }
+}
+
+#[test]
+fn our_order_of_cipher_suites_counts() {
+    let origin = Origin::answering([ok("")]);
+    let site = SecuredProxy::before(&origin, "");
+    for (version, suite) in [
+        (&TLS12, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+        (&TLS13, CipherSuite::TLS13_AES_128_GCM_SHA256),
+    ] {
+        // It would rather have AES-256.
+        let wire = site.connect_by(&speaking(&site, version));
+        let spoken = wire.session().state().negotiated_cipher_suite().expect("a suite");
+        assert_eq!(spoken.suite(), suite);
     }
 }
 
