@@ -6,27 +6,26 @@
 
 mod client_cert;
 mod forwarded;
+mod hop;
 mod session_name;
 mod upgrade;
+mod via;
 
-use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::LazyLock;
 
 use bytes::Bytes;
 use fusebox_http1::may_trail;
-use fusebox_resilience::{Added, ClientCertificate, RequestFlaw};
+use fusebox_resilience::{Added, RequestFlaw};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
-use crate::certificate::ShownCertificate;
 use client_cert::X_FORWARDED_CLIENT_CERT;
 use forwarded::{
-    Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, is_forwarded, is_whole,
+    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, is_forwarded, is_whole,
 };
-use session_name::SessionName;
+use via::{PSEUDONYM, own_via};
 
 pub use forwarded::ForwardedRules;
+pub use hop::Hop;
 pub use upgrade::{ask_for_upgrade, is_extended_connect, put_upgrade, switched_to, wanted_upgrade};
 
 /// The header of the request id. The id is the client's if it is valid, or else a new one; it goes
@@ -40,29 +39,6 @@ pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-const HTTP: HeaderValue = HeaderValue::from_static("http");
-const HTTPS: HeaderValue = HeaderValue::from_static("https");
-
-/// The name of this process in `Via`.
-static PSEUDONYM: LazyLock<String> =
-    LazyLock::new(|| format!("fusebox-{:016x}", fastrand::u64(..)));
-static VIA_10: LazyLock<HeaderValue> = LazyLock::new(|| via_of("1.0"));
-static VIA_11: LazyLock<HeaderValue> = LazyLock::new(|| via_of("1.1"));
-static VIA_2: LazyLock<HeaderValue> = LazyLock::new(|| via_of("2"));
-
-/// Static for ever: all workers clone it, and would contend on a reference count.
-fn via_of(version: &str) -> HeaderValue {
-    HeaderValue::from_static(format!("{version} {}", *PSEUDONYM).leak())
-}
-
-fn own_via(version: Version) -> &'static HeaderValue {
-    match version {
-        Version::HTTP_10 => &VIA_10,
-        Version::HTTP_2 => &VIA_2,
-        _ => &VIA_11,
-    }
-}
 
 /// Headers that always end here, whether or not `Connection` names them.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -164,117 +140,6 @@ fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     let options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     // An option that is not a valid name can't name a header.
     Some(options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok()).collect())
-}
-
-/// What the proxy tells the upstream about the connection from a client.
-#[derive(Debug)]
-pub struct Hop {
-    peer: Peer,
-    rules: Rc<ForwardedRules>,
-    /// What most requests of the connection come over.
-    version: Version,
-    /// The headers for requests that have none of them, to the host that was asked for last: most
-    /// clients ask for one.
-    usual: RefCell<Option<(HeaderValue, Added)>>,
-    /// Boxed: few clients have one.
-    certificate: Option<Box<HopCertificate>>,
-    /// What its requests have to be for. `None`: they may be for any host.
-    bound: Option<Box<SessionName>>,
-}
-
-/// A client's certificate.
-#[derive(Debug)]
-struct HopCertificate {
-    told: Rc<ClientCertificate>,
-    /// What upstreams are told of it.
-    element: Option<HeaderValue>,
-}
-
-impl Hop {
-    /// A connection from a client at this address.
-    pub fn new(address: IpAddr, rules: &Rc<ForwardedRules>) -> Self {
-        let peer = Peer::new(address, &rules.trusted);
-        let (usual, version) = (RefCell::default(), Version::HTTP_11);
-        Self { peer, rules: rules.clone(), version, usual, certificate: None, bound: None }
-    }
-
-    /// It turns out to be over this version of HTTP.
-    pub(crate) fn set_version(&mut self, version: Version) {
-        self.version = version;
-    }
-
-    /// The same over TLS, whose client has shown this certificate. Upstreams learn of it if it is
-    /// `forwarded`.
-    pub(crate) fn secure(&mut self, shown: Option<ShownCertificate>, forwarded: bool) {
-        self.peer.secure();
-        self.certificate = shown.map(|shown| {
-            let element = forwarded.then(|| client_cert::element(&shown));
-            Box::new(HopCertificate { told: client_cert::told(&shown).into(), element })
-        });
-    }
-
-    /// Its requests have to be for this name, which the client has asked for in TLS.
-    pub(crate) fn bind(&mut self, name: Option<&str>) {
-        self.bound = Some(Box::new(SessionName::new(name)));
-    }
-
-    /// Whether a request for this host should have come by another connection.
-    pub(crate) fn is_wrong_for(&self, host: &str) -> bool {
-        self.bound.as_ref().is_some_and(|name| !name.is_for(host))
-    }
-
-    /// The certificate that the client has shown.
-    pub fn certificate(&self) -> Option<&Rc<ClientCertificate>> {
-        self.certificate.as_ref().map(|certificate| &certificate.told)
-    }
-
-    /// The client's address.
-    pub fn address(&self) -> IpAddr {
-        self.peer.address()
-    }
-
-    /// Whether the client is believed.
-    pub fn is_trusted(&self) -> bool {
-        self.peer.is_trusted()
-    }
-
-    fn proto(&self) -> HeaderValue {
-        if self.peer.is_secure() { HTTPS } else { HTTP }
-    }
-
-    /// What upstreams are told of the client's certificate.
-    fn element(&self) -> Option<&HeaderValue> {
-        self.certificate.as_ref()?.element.as_ref()
-    }
-
-    /// The headers for a request to this host that has none of them.
-    fn usual(&self, host: Option<&HeaderValue>) -> Added {
-        let Some(host) = host else { return self.own(None) };
-        let mut usual = self.usual.borrow_mut();
-        match usual.as_ref().filter(|(known, _)| known == host) {
-            Some((_, added)) => added.clone(),
-            None => {
-                // Copied, so that it does not keep the memory of the request.
-                let host = HeaderValue::from_bytes(host.as_bytes()).expect("it is one");
-                let added = self.own(Some(&host));
-                usual.insert((host, added)).1.clone()
-            }
-        }
-    }
-
-    fn own(&self, host: Option<&HeaderValue>) -> Added {
-        let ForwardedRules { by_x, by_standard, .. } = *self.rules;
-        let x_host = host.filter(|_| by_x).cloned();
-        let own = [
-            Some((header::VIA, own_via(self.version).clone())),
-            by_x.then(|| (X_FORWARDED_FOR, self.peer.value())),
-            by_x.then(|| (X_FORWARDED_PROTO, self.proto())),
-            x_host.map(|host| (X_FORWARDED_HOST, host)),
-            by_standard.then(|| (header::FORWARDED, self.peer.element(host))),
-            self.element().map(|element| (X_FORWARDED_CLIENT_CERT, element.clone())),
-        ];
-        own.into_iter().flatten().collect()
-    }
 }
 
 /// What became of a client's headers.
@@ -458,7 +323,9 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ];
         for chosen in 0..8 {
-            for (version, own) in [(Version::HTTP_10, &*VIA_10), (Version::HTTP_11, &*VIA_11)] {
+            for (version, own) in
+                [Version::HTTP_10, Version::HTTP_11].map(|version| (version, own_via(version)))
+            {
                 let own = own.to_str().unwrap();
                 let said = |index: usize| (chosen >> index & 1 == 1).then_some(theirs[index]);
                 let fields: Vec<_> =
@@ -518,7 +385,10 @@ mod tests {
             ("x-forwarded-for", "198.51.100.2"),
             ("x-forwarded-proto", "https"),
         ]);
-        assert_eq!(headers["via"], format!("1.1 edge, {}", VIA_11.to_str().unwrap()));
+        assert_eq!(
+            headers["via"],
+            format!("1.1 edge, {}", own_via(Version::HTTP_11).to_str().unwrap())
+        );
         assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 198.51.100.2, 192.0.2.7");
         assert_eq!(headers.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(headers["x-forwarded-proto"], "https");

@@ -32,6 +32,7 @@ mod shutdown;
 mod socket;
 mod supervisor;
 mod worker;
+mod writer;
 
 use std::io;
 use std::net::SocketAddr;

@@ -20,7 +20,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -32,7 +31,7 @@ use fusebox_resilience::{ConnectionLimit, Error, TunnelEnd, clock};
 use futures_util::future::LocalBoxFuture;
 use http::header;
 use http_body::Body;
-use tokio::io::AsyncWrite;
+use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, timeout};
 
 use super::idle::{IdlePlace, WaitEnd};
@@ -42,6 +41,7 @@ use super::pace::Pace;
 use super::preface::begins_as_http2;
 use super::shared::{Shared, TURN};
 use super::socket::{ClientStream, Wire};
+use super::writer::ClientWriter;
 use crate::handler::{Begun, ClientBody, ClientResponse, OpenTunnel};
 use crate::headers::Hop;
 use crate::interim;
@@ -419,7 +419,7 @@ impl<S: ClientStream> Connection<S> {
         B: Body<Data = Bytes, Error = Error> + Unpin,
     {
         let before = outgoing.sent();
-        let mut writer = Writer(&self.incoming);
+        let mut writer = ClientWriter(&self.incoming);
         let mut is_sent = false;
         if !*is_broken {
             match outgoing.poll_send(&mut writer, cx) {
@@ -496,36 +496,4 @@ fn poll_left<S: ClientStream>(
     ready!(left.as_mut().poll(cx));
     incoming.set_gone();
     Poll::Ready(())
-}
-
-/// Writes to a client.
-struct Writer<'a, S>(&'a RefCell<Incoming<S>>);
-
-impl<S: ClientStream> AsyncWrite for Writer<'_, S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().stream().poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().stream().poll_write_vectored(cx, slices)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match S::HOLDS_BACK {
-            true => self.0.borrow_mut().stream().poll_flush(cx),
-            false => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().stream().poll_shutdown(cx)
-    }
 }
