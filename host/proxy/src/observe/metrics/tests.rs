@@ -8,9 +8,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use fusebox_resilience::testing::{NoParts, call};
 use fusebox_resilience::{
-    AnyPolicyConfig, AttemptOutcome, BudgetStatus, CircuitBreakerConfig, CircuitState, ComponentId,
-    EndpointLimit, EndpointName, ErrorKind, FallbackConfig, Fault, HedgeConfig, LateFailureCause,
-    NoHedge, NoRetry, Observers, PolicyConfig, RetryConfig, Shown, TimeoutConfig,
+    AnyPolicyConfig, AttemptOutcome, BudgetStatus, CircuitBreakerConfig, CircuitBreakerEvent,
+    CircuitState, ComponentEvent, ComponentId, EndpointLimit, EndpointName, ErrorKind,
+    FallbackConfig, FallbackEvent, Fault, HedgeConfig, HedgeEvent, LateFailureCause, NoHedge,
+    NoRetry, Observers, PolicyConfig, RetryConfig, RetryEvent, Shown, TimeoutConfig, TimeoutEvent,
 };
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 
