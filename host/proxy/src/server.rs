@@ -95,7 +95,7 @@ impl Server {
     ) -> io::Result<Self> {
         let (limits, observers) = (shared.limits.clone(), shared.observers.clone());
         let (calls, longest_call) = (shared.calls.clone(), shared.longest_call);
-        sockets::bound_unsent(&listener);
+        sockets::prepare_listener(&listener);
         let supervisor = Supervisor::new(shared.workers);
         let workers = Workers::start(&supervisor, &Arc::new(shared))?;
         let places = Arc::new(ConnectionPlaces::new(limits.max_connections));

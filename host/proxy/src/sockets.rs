@@ -16,10 +16,14 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Turns off delays for small messages, and turns on keep-alive probes to detect lost peers.
 pub(crate) fn prepare(stream: &TcpStream) {
+    set_options(&SockRef::from(stream));
+}
+
+fn set_options(socket: &SockRef<'_>) {
     // Errors are ignored: without these options, traffic is only slower or a lost peer is noticed
     // later.
-    stream.set_nodelay(true).ok();
-    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).ok();
+    socket.set_tcp_nodelay(true).ok();
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).ok();
 }
 
 /// How much the kernel takes for a client before it can send it. Without a bound that may be
@@ -27,10 +31,13 @@ pub(crate) fn prepare(stream: &TcpStream) {
 /// seem to take nothing. It asks for more when half of it has gone.
 const UNSENT: u32 = 128 * 1024;
 
-/// Bounds what the kernel keeps for the connections of a listener, which take this over.
-pub(crate) fn bound_unsent(listener: &TcpListener) {
+/// Sets what the connections of a listener take over from it. On Linux that is all, and so costs no
+/// connection a call; elsewhere each is [prepared](prepare).
+pub(crate) fn prepare_listener(listener: &TcpListener) {
+    let listener = SockRef::from(listener);
+    set_options(&listener);
     #[cfg(target_os = "linux")]
-    SockRef::from(listener).set_tcp_notsent_lowat(UNSENT).ok();
+    listener.set_tcp_notsent_lowat(UNSENT).ok();
 }
 
 /// When a shortage was seen last, by any thread.
@@ -87,5 +94,24 @@ pub fn raise_file_limit() {
     if current != maximum {
         // On an error there are fewer connections, and the log reports when files run out.
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_take_the_options_of_their_listener_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        prepare_listener(&listener);
+        let client = TcpStream::connect(listener.local_addr().expect("its address"));
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let (_client, (stream, _)) = (client.expect("a client"), accepted.expect("a connection"));
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_nodelay().ok(), Some(true));
+        assert_eq!(socket.keepalive().ok(), Some(true));
+        assert_eq!(socket.tcp_keepalive_time().ok(), Some(KEEPALIVE));
+        assert_eq!(socket.tcp_notsent_lowat().ok(), Some(UNSENT));
     }
 }

@@ -20,7 +20,6 @@ use super::shutdown::{ShutdownPhase, ShutdownWatch};
 use super::socket::{Socket, Wire};
 use crate::headers::{ForwardedRules, Hop};
 use crate::reply::Unread;
-use crate::sockets;
 use crate::tls::ListenerTls;
 
 /// A connection on its way to a worker.
@@ -37,8 +36,8 @@ pub(super) struct Accepted {
 pub(super) async fn serve(accepted: Accepted, shared: Rc<Shared>, rules: &Rc<ForwardedRules>) {
     let Accepted { stream, client, place: _place, of_address: _of_address } = accepted;
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
-    sockets::prepare(&stream);
-
+    #[cfg(not(target_os = "linux"))]
+    crate::sockets::prepare(&stream);
     let mut shutdown = shared.shutdown.join();
     let socket = Socket::new(stream);
     let wire = socket.wire();
