@@ -87,10 +87,18 @@ pub(crate) fn give_back() {
 mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt as _;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Tests that use this allocator do so one after the other: to each, memory that another one
+    /// takes would look as if it had not been given back.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// Memory that is given back when it is dropped.
     struct Memory {
@@ -141,7 +149,7 @@ mod tests {
         }
     }
 
-    /// Whether the page at this address is in memory, whoever it belongs to now.
+    /// Whether the page at this address is in memory.
     fn is_resident(address: usize) -> bool {
         let mut entry = [0; 8];
         let map = File::open("/proc/self/pagemap").unwrap();
@@ -151,6 +159,7 @@ mod tests {
 
     #[test]
     fn what_a_burst_has_left_is_given_back() {
+        let _alone = alone();
         let burst = (0..2_000).map(|_| {
             let mut memory = Memory::new(32 * 1024, 8, false);
             memory.fill(1);
@@ -177,6 +186,7 @@ mod tests {
     /// Several at once: the first of a page is aligned better than the others.
     #[test]
     fn all_small_memory_is_aligned_as_it_is_asked_for() {
+        let _alone = alone();
         for alignment in [1, 2, 4, 8, 16, 32, 64] {
             for size in 1..=300 {
                 let held = (0..10).map(|_| Memory::new(size, alignment, false));
@@ -193,6 +203,7 @@ mod tests {
             alignment in alignments(),
             others in prop::collection::vec((sizes(), alignments()), 0..8),
         ) {
+            let _alone = alone();
             let others = others.iter().map(|other| Memory::new(other.0, other.1, false));
             let _others: Vec<Memory> = others.collect();
             let mut memory = Memory::new(first, alignment, false);
