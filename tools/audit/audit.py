@@ -48,8 +48,8 @@ class Graph:
 
     def __init__(self, workspace: str):
         self.workspace = workspace
-        command = [os.environ.get("CARGO", "cargo"), "metadata", "--locked", "--format-version",
-                   "1", "--manifest-path", str(ROOT / workspace / "Cargo.toml")]
+        command = [os.environ.get("CARGO", "cargo"), "metadata", "--locked", "--all-features",
+                   "--format-version", "1", "--manifest-path", str(ROOT / workspace / "Cargo.toml")]
         data = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         self.packages = {package["id"]: package for package in data["packages"]}
         self.members = set(data["workspace_members"])

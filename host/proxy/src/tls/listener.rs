@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fusebox_resilience::config::Problem;
-use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
@@ -18,7 +17,7 @@ use rustls::{RootCertStore, ServerConfig};
 use super::pair::{CertificatePair, CertificateStatus};
 use super::pem::PemFile;
 use super::places::HandshakePlaces;
-use super::provider::{provider, versions};
+use super::provider::{self, provider, versions};
 use super::watch::{Rejected, Reloads, Replaced};
 use crate::config::{ClientAuth, ListenerTlsConfig, TlsVersion};
 
@@ -190,7 +189,7 @@ impl Reloads for ListenerTls {
 }
 
 fn new_tickets() -> Result<Arc<dyn ProducesTickets>, String> {
-    ring::Ticketer::new().map_err(|error| error.to_string())
+    provider::tickets().map_err(|error| error.to_string())
 }
 
 impl Loaded {

@@ -2,7 +2,12 @@
 
 use std::sync::{Arc, LazyLock};
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
+#[cfg(feature = "aws-lc")]
+use rustls::crypto::aws_lc_rs as made_with;
+#[cfg(not(feature = "aws-lc"))]
+use rustls::crypto::ring as made_with;
+use rustls::server::ProducesTickets;
 use rustls::version::TLS13;
 use rustls::{ALL_VERSIONS, CipherSuite, SupportedProtocolVersion};
 
@@ -13,11 +18,16 @@ use crate::config::TlsVersion;
 /// AES-256, a handshake takes a sixth longer.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-        let mut provider = ring::default_provider();
+        let mut provider = made_with::default_provider();
         provider.cipher_suites.sort_by_key(|suite| !is_preferred(suite.suite()));
         provider.into()
     });
     PROVIDER.clone()
+}
+
+/// What seals tickets of sessions, with keys that change.
+pub(super) fn tickets() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+    made_with::Ticketer::new()
 }
 
 fn is_preferred(suite: CipherSuite) -> bool {
