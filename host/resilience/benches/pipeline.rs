@@ -1,12 +1,15 @@
 //! What does the seam cost? A call through 0 to 7 policies that do nothing, through each real one
 //! by itself, through the usual four and all eleven together, to an upstream that is ready at once.
 //! Everything is ready at once, so each call is a single poll: no runtime, no timer that fires.
+//!
+//! With `--calls NAME COUNT` it makes so many of one kind and nothing else: `bench micro` has their
+//! instructions counted.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion};
 use fusebox_resilience::testing::{self, NoParts};
 use fusebox_resilience::{
     AdaptiveLimiterConfig, AdaptiveThrottlerConfig, Attempt, Budget, BulkheadConfig, CacheConfig,
@@ -97,57 +100,77 @@ fn eleven() -> [Arc<dyn Policy>; 11] {
     ]
 }
 
-fn pipeline(criterion: &mut Criterion) {
-    // For the timeout's timer, which is made and never fires.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let _entered = runtime.enter();
-    let call = testing::call("1", Observers::default());
-    let mut group = criterion.benchmark_group("pipeline");
-    let mut measure = |id: BenchmarkId, policies: Vec<Arc<dyn Policy>>, upstream: Ready| {
-        let pipeline = Pipeline::new(policies);
-        group.bench_function(id, |bencher| {
-            bencher.iter(|| {
-                // As a worker does it: in a turn, the time is read once.
-                clock::turn(|| {
-                    let outcome = pipeline.execute(&call, &Scope::new(&upstream)).now_or_never();
-                    black_box(outcome.expect("ready at once"))
-                })
-            });
-        });
-    };
+/// A kind of call.
+struct Case {
+    name: String,
+    pipeline: Pipeline,
+    upstream: Ready,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, policies: impl Into<Vec<Arc<dyn Policy>>>) -> Self {
+        let (name, pipeline) = (name.into(), Pipeline::new(policies.into()));
+        Self { name, pipeline, upstream: Ready::with(StatusCode::OK) }
+    }
+
+    /// As a worker makes it: in a turn, the time is read once.
+    fn call(&self, call: &Call) -> Outcome {
+        clock::turn(|| {
+            let outcome = self.pipeline.execute(call, &Scope::new(&self.upstream)).now_or_never();
+            outcome.expect("ready at once")
+        })
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
     for depth in [0, 1, 3, 5, 7] {
-        let policies = (0..depth).map(|_| Arc::new(Nothing("nothing".into())) as _).collect();
-        measure(BenchmarkId::new("no-op policies", depth), policies, Ready::with(StatusCode::OK));
+        let nothing = || Arc::new(Nothing("nothing".into())) as Arc<dyn Policy>;
+        let policies: Vec<_> = (0..depth).map(|_| nothing()).collect();
+        cases.push(Case::new(format!("no-op policies/{depth}"), policies));
     }
     for policy in eleven() {
         // The second timeout costs what the first does.
         if policy.kind() == "timeout" && policy.outline().limit != Some(Duration::from_secs(10)) {
             continue;
         }
-        let id = BenchmarkId::new("only", policy.name());
-        measure(id, vec![policy], Ready::with(StatusCode::OK));
+        cases.push(Case::new(format!("only/{}", policy.name()), [policy]));
     }
     let kept = policy::<CacheConfig>("default_ttl = \"1h\"");
-    measure(BenchmarkId::new("only", "cache, a hit"), vec![kept], Ready::with(StatusCode::OK));
+    cases.push(Case::new("only/cache, a hit", [kept]));
     let [fallback, ..] = policies();
-    measure(
-        BenchmarkId::new("only", "fallback, that answers a 503"),
-        vec![fallback],
-        Ready::with(StatusCode::SERVICE_UNAVAILABLE),
-    );
-    measure(
-        BenchmarkId::from_parameter("fallback, retry, breaker, timeout"),
-        policies().to_vec(),
-        Ready::with(StatusCode::OK),
-    );
-    measure(
-        BenchmarkId::from_parameter("all eleven"),
-        eleven().to_vec(),
-        Ready::with(StatusCode::OK),
-    );
-    group.finish();
+    let unavailable = Ready::with(StatusCode::SERVICE_UNAVAILABLE);
+    let answers = Case::new("only/fallback, that answers a 503", [fallback]);
+    cases.push(Case { upstream: unavailable, ..answers });
+    cases.push(Case::new("fallback, retry, breaker, timeout", policies()));
+    cases.push(Case::new("all eleven", eleven()));
+    cases
 }
 
-criterion_group!(benches, pipeline);
-criterion_main!(benches);
+fn main() {
+    // For the timeout's timer, which is made and never fires.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let _entered = runtime.enter();
+    let call = testing::call("1", Observers::default());
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let [first, name, count, ..] = &*arguments
+        && first == "--calls"
+    {
+        let cases = cases();
+        let case = cases.iter().find(|case| case.name == *name).expect("one of the cases");
+        for _ in 0..count.parse().expect("a number") {
+            drop(black_box(case.call(&call)));
+        }
+        return;
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("pipeline");
+    for case in cases() {
+        group.bench_function(BenchmarkId::from_parameter(&case.name), |bencher| {
+            bencher.iter(|| black_box(case.call(&call)));
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+}

@@ -289,3 +289,6 @@ impl Policy for ResponseCache {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

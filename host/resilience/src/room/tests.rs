@@ -1,41 +1,15 @@
 //! In every order in which threads can get there: no place is lost, none is given twice, and nobody
 //! is left waiting.
 
-use std::task::Wake;
-
-use loom::sync::Notify;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::*;
-
-/// Wakes a thread.
-struct Thread(Notify);
-
-impl Wake for Thread {
-    fn wake(self: Arc<Self>) {
-        self.0.notify();
-    }
-}
+use crate::sync::models::{block_on, model};
 
 /// Waits on this thread until the place is there.
-fn wait(mut line: InLine) -> Place {
-    let thread = Arc::new(Thread(Notify::new()));
-    let waker = Waker::from(thread.clone());
-    loop {
-        match Pin::new(&mut line).poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(place) => return place.expect("nobody is of a higher rank"),
-            Poll::Pending => thread.0.wait(),
-        }
-    }
-}
-
-/// Three threads can meet in too many orders to try all: those with up to two switches that no
-/// thread asks for.
-fn model(of: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(of);
+fn wait(line: InLine) -> Place {
+    block_on(line).expect("nobody is of a higher rank")
 }
 
 fn poll_once(line: &mut InLine) -> Poll<Option<Place>> {

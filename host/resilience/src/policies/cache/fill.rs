@@ -5,8 +5,7 @@
 //! for them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,6 +14,8 @@ use bytes::Bytes;
 use super::kept::{KeptHead, KeptResponse};
 use super::key::CacheKey;
 use crate::error::{Behind, Error, ErrorKind};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A piece of a body that is copied for one reader at a time.
 const PIECE: usize = 64 * 1024;

@@ -1,6 +1,6 @@
 //! The room for bodies that are on their way into the cache, of all workers together.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// How much of it there is, and is taken, in bytes.
 #[derive(Debug)]

@@ -8,9 +8,10 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::key::CacheKey;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The map is parted for so many who use it at once, if its heaviest entries leave so many parts:
 const MOST_SHARDS: usize = 16;
@@ -243,13 +244,13 @@ mod tests {
 
     #[test]
     fn a_scan_forgets_nothing_that_is_in_use() {
-        let map = WeighedMap::new(1_000, 200);
+        let mut map = S3Fifo::new(1_000);
         for number in 0..50 {
-            map.insert(key(number), 10_usize);
+            map.insert(key(number), number as u64, 10_usize);
             assert_eq!(map.get(&key(number)), Some(10));
         }
         for number in 1_000..100_000 {
-            map.insert(key(number), 10);
+            map.insert(key(number), number as u64, 10);
             if number % 40 == 0 {
                 // Now and then they are asked for.
                 for number in 0..50 {
@@ -257,8 +258,8 @@ mod tests {
                 }
             }
         }
-        let left = (0..50).filter(|number| map.peek(&key(*number)).is_some()).count();
-        assert_eq!((left, map.weight()), (50, 1_000));
+        let left = (0..50).filter(|number| map.slots.contains_key(&key(*number))).count();
+        assert_eq!((left, map.weight), (50, 1_000));
     }
 
     #[test]
@@ -277,12 +278,14 @@ mod tests {
 
     #[test]
     fn what_is_too_heavy_takes_the_place_of_nothing_else() {
-        let map = WeighedMap::new(100, 100);
-        (0..5).for_each(|number| map.insert(key(number), 10_usize));
-        map.insert(key(0), 101);
-        assert_eq!((map.peek(&key(0)), map.len(), map.weight()), (None, 4, 40));
-        map.clear();
-        assert_eq!((map.len(), map.weight()), (0, 0));
+        loom::model(|| {
+            let map = WeighedMap::new(100, 100);
+            (0..5).for_each(|number| map.insert(key(number), 10_usize));
+            map.insert(key(0), 101);
+            assert_eq!((map.peek(&key(0)), map.len(), map.weight()), (None, 4, 40));
+            map.clear();
+            assert_eq!((map.len(), map.weight()), (0, 0));
+        });
     }
 
     proptest! {
@@ -290,13 +293,13 @@ mod tests {
         fn it_is_a_map_that_may_forget_and_never_weighs_too_much(
             steps in prop::collection::vec((0..4_u8, 0..40_usize, 0..60_usize), 0..400),
         ) {
-            let map = WeighedMap::new(200, 60);
+            let mut map = S3Fifo::new(200);
             let mut model = HashMap::new();
             for (step, number, weight) in steps {
                 let key = key(number);
                 match step {
                     0 | 1 => {
-                        map.insert(key.clone(), weight);
+                        map.insert(key.clone(), number as u64, weight);
                         model.insert(key, weight);
                     }
                     2 => if let Some(found) = map.get(&key) {
@@ -305,18 +308,17 @@ mod tests {
                     _ => {
                         map.remove(&key);
                         model.remove(&key);
-                        prop_assert_eq!(map.peek(&key), None);
+                        prop_assert!(!map.slots.contains_key(&key));
                     }
                 }
-                let shard = lock(&map.shards[0]);
-                let sum: usize = shard.slots.values().map(|slot| slot.weight).sum();
-                let small = shard.slots.values().filter(|slot| slot.is_small);
+                let sum: usize = map.slots.values().map(|slot| slot.weight).sum();
+                let small = map.slots.values().filter(|slot| slot.is_small);
                 let small: usize = small.map(|slot| slot.weight).sum();
                 prop_assert!(sum <= 200);
-                prop_assert_eq!((sum, small), (shard.weight, shard.small_weight));
-                let queued = shard.small.len() + shard.main.len();
-                prop_assert!(queued <= 4 * shard.slots.len().max(64));
-                prop_assert!(shard.ghosts.len() == shard.is_ghost.len());
+                prop_assert_eq!((sum, small), (map.weight, map.small_weight));
+                let queued = map.small.len() + map.main.len();
+                prop_assert!(queued <= 4 * map.slots.len().max(64));
+                prop_assert!(map.ghosts.len() == map.is_ghost.len());
             }
         }
     }

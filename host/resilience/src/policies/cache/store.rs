@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -15,6 +14,8 @@ use super::key::{CacheKey, VaryNames};
 use super::room::FillRoom;
 use super::s3_fifo::{Weigh, WeighedMap};
 use crate::request::Request;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// For so long nobody waits for an answer to what got one that is not for others.
 pub(super) const APART: Duration = Duration::from_secs(10);
@@ -137,9 +138,12 @@ impl CacheStore {
         Joined::First(vacant.insert(Arc::default()).clone())
     }
 
-    /// From now on a fill is found under this key.
+    /// From now on a fill is found under this key, unless what it is of has been changed.
     pub(super) fn register(&self, key: &CacheKey, fill: &Arc<Fill>) {
-        self.fills().entry(key.clone()).or_insert_with(|| fill.clone());
+        let mut fills = self.fills();
+        if !fill.is_outdated() {
+            fills.entry(key.clone()).or_insert_with(|| fill.clone());
+        }
     }
 
     /// A fill is over.
@@ -206,10 +210,11 @@ impl CacheStore {
         self.kept.insert(key.clone(), Kept::Apart(now + APART));
     }
 
-    /// Forgets what is kept under a key, and all variants. Returns whether anything was.
+    /// Forgets what is kept under a key, and all variants. Who asks from now on has no part in what
+    /// is under way. Returns whether anything was kept.
     pub(super) fn forget(&self, first: &CacheKey) -> bool {
-        let fills = self.fills();
-        if let Some(fill) = fills.get(first) {
+        let mut fills = self.fills();
+        if let Some(fill) = fills.remove(first) {
             fill.outdate();
         }
         let was_kept = self.kept.remove(first);
@@ -254,8 +259,12 @@ mod tests {
     use crate::testing::call;
 
     /// Somebody has looked, and then been overtaken by a whole fill on another thread.
-    #[tokio::test(start_paused = true)]
-    async fn who_comes_too_late_to_wait_looks_again_rather_than_ask() {
+    #[test]
+    fn who_comes_too_late_to_wait_looks_again_rather_than_ask() {
+        loom::model(who_comes_too_late);
+    }
+
+    fn who_comes_too_late() {
         let store = CacheStore::new(1 << 20, 1 << 10);
         let call = call("1", crate::event::Observers::default());
         let (request, now) = (call.request(), Instant::now());
