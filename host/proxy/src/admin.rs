@@ -193,6 +193,7 @@ impl Admin {
             name: name.clone(),
             kind: policy.kind(),
             shown: policy.show(),
+            endpoints: policy.endpoints().unwrap_or_default(),
         });
         let policies = policies.collect();
         let components =

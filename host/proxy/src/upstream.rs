@@ -25,6 +25,7 @@ mod endpoint;
 mod fields;
 mod fleet;
 mod flight;
+mod gated;
 mod grpc_health;
 mod health;
 mod http1;
@@ -46,8 +47,10 @@ mod stream;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use fusebox_resilience::room::Place;
 use fusebox_resilience::{
-    Attempt, Budget, Call, Error, ErrorKind, HeldUntil, Outcome, Scope, Upstream, boxed,
+    Attempt, Budget, Call, EndpointGates, Error, ErrorKind, GateRefusal, HeldUntil, Outcome, Scope,
+    Upstream, boxed,
 };
 use futures_util::future::LocalBoxFuture;
 
@@ -107,13 +110,27 @@ impl HttpUpstream {
         };
         let endpoint = match chosen {
             Ok(endpoint) => endpoint,
-            Err(error) => {
-                let attempt = Attempt::begin(call, scope, &self.shared.label().into());
-                return attempt.finish(Err(error));
-            }
+            Err(error) => return self.not_looked_up(call, scope, error),
         };
         let place = endpoint.enter(call, scope).await?;
-        let flight = Flight::begin(&self.shared, &endpoint, call);
+        self.fly(&endpoint, place, call, scope).await
+    }
+
+    /// An attempt that came to no endpoint.
+    fn not_looked_up(&self, call: &Call, scope: &Scope<'_>, error: Error) -> Outcome {
+        let attempt = Attempt::begin(call, scope, &self.shared.label().into());
+        attempt.finish(Err(error))
+    }
+
+    /// An attempt at this endpoint, which has this place there.
+    async fn fly(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        place: Option<Place>,
+        call: &Call,
+        scope: &Scope<'_>,
+    ) -> Outcome {
+        let flight = Flight::begin(&self.shared, endpoint, call);
         let attempt = Attempt::begin_at(call, scope, endpoint.label());
         let outcome = endpoint.exchange(call, &attempt, scope).await;
         let mut outcome = attempt.finish(outcome);
@@ -140,6 +157,16 @@ impl HttpUpstream {
 /// An attempt at the only endpoint, which takes only so many at once.
 async fn attempt_within(only: &Endpoint, call: &Call, scope: &Scope<'_>) -> Outcome {
     let place = only.enter(call, scope).await?;
+    attempt_at(only, place, call, scope).await
+}
+
+/// The same with the place that it has there.
+async fn attempt_at(
+    only: &Endpoint,
+    place: Option<Place>,
+    call: &Call,
+    scope: &Scope<'_>,
+) -> Outcome {
     let attempt = Attempt::begin(call, scope, only.label());
     let outcome = only.exchange(call, &attempt, scope).await;
     let mut outcome = attempt.finish(outcome);
@@ -164,6 +191,19 @@ impl Upstream for HttpUpstream {
             attempt.finish_in_place(&mut outcome);
             outcome
         })
+    }
+
+    fn attempt_through<'a>(
+        &'a self,
+        call: &'a Call,
+        scope: &'a Scope<'a>,
+        gates: &'a EndpointGates<'a>,
+    ) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(self.attempt_gated(call, scope, gates))
+    }
+
+    fn refusal<'a>(&self, gates: &EndpointGates<'a>) -> Option<GateRefusal<'a>> {
+        self.refusal_of_all(gates)
     }
 
     fn detached(&self) -> Option<Rc<dyn Upstream>> {

@@ -184,6 +184,11 @@ impl<S> StateOf<'_, S> {
 }
 
 impl<S> HeldState<S> {
+    /// One that no key has.
+    pub(crate) fn of(state: Arc<S>) -> Self {
+        Self { state, key: None }
+    }
+
     pub(crate) fn state(&self) -> &Arc<S> {
         &self.state
     }

@@ -44,6 +44,8 @@ mod delay;
 mod delayer;
 mod error;
 mod event;
+mod gate;
+mod gated;
 mod grpc;
 mod held_until;
 mod key;
@@ -57,6 +59,7 @@ mod outline;
 mod parts;
 mod policies;
 mod policy;
+mod policy_states;
 mod preconditions;
 mod predicate;
 mod priority;
@@ -101,6 +104,7 @@ pub use event::{
     NotStored, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, SentAgainCause,
     ServerEvent, StaleReason, TimeoutEvent, TunnelEnd, TunnelEvent,
 };
+pub use gate::{EndpointGates, EndpointLook, GateRefusal, GatedEndpoint};
 pub use grpc::{GrpcOutcome, GrpcStatus, is_grpc};
 pub use held_until::HeldUntil;
 pub use key::{CallKey, KeyConfig, KeySourceConfig, query_values};
@@ -113,15 +117,16 @@ pub use parts::Parts;
 pub use policies::{
     AdaptiveLimiter, AdaptiveLimiterConfig, AdaptiveThrottler, AdaptiveThrottlerConfig,
     BackoffConfig, Bulkhead, BulkheadConfig, CacheConfig, CircuitBreaker, CircuitBreakerConfig,
-    CircuitStatus, DelayQuantileConfig, Fallback, FallbackConfig, Hedge, HedgeConfig, JitterConfig,
-    LimiterQueueConfig, LimiterWindowConfig, RandomDelayConfig, RateLimiter, RateLimiterConfig,
-    RespondConfig, ResponseCache, Retry, RetryConfig, Timeout, TimeoutConfig, WindowCounts,
-    is_set_by_host, policy_kinds,
+    CircuitScopeConfig, CircuitStatus, DelayQuantileConfig, Fallback, FallbackConfig, Hedge,
+    HedgeConfig, JitterConfig, LimiterQueueConfig, LimiterWindowConfig, RandomDelayConfig,
+    RateLimiter, RateLimiterConfig, RespondConfig, ResponseCache, Retry, RetryConfig, Timeout,
+    TimeoutConfig, WindowCounts, is_set_by_host, policy_kinds,
 };
 pub use policy::{
     AnyPolicyConfig, DetachedPipeline, Next, Pipeline, Policy, PolicyConfig, PolicyKind,
-    ReadPolicyConfig, Shown, ShownKey, ShownKeys,
+    ReadPolicyConfig, Shown, ShownEndpoint, ShownKey, ShownKeys,
 };
+pub use policy_states::PolicyStates;
 pub use preconditions::Preconditions;
 pub use predicate::{Answer, Exchange, Predicate, Responder, Verdict};
 pub use priority::{LEVEL, PRIORITY, PriorityClass, PriorityLevel};

@@ -60,6 +60,8 @@ pub enum ActsResult {
     Counted {
         /// Whether what took the upstream too long counts as a failure, too.
         slow_calls: bool,
+        /// Whether only the endpoint of the attempt that it came from gets to know.
+        by_endpoint: bool,
     },
 }
 

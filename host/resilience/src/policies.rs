@@ -20,7 +20,9 @@ pub use adaptive_limiter::{
 pub use adaptive_throttler::{AdaptiveThrottler, AdaptiveThrottlerConfig};
 pub use bulkhead::{Bulkhead, BulkheadConfig};
 pub use cache::{CacheConfig, ResponseCache};
-pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, CircuitStatus, WindowCounts};
+pub use circuit_breaker::{
+    CircuitBreaker, CircuitBreakerConfig, CircuitScopeConfig, CircuitStatus, WindowCounts,
+};
 pub use fallback::{Fallback, FallbackConfig, RespondConfig, is_set_by_host};
 pub use hedge::{DelayQuantileConfig, Hedge, HedgeConfig};
 pub use rate_limiter::{RateLimiter, RateLimiterConfig};

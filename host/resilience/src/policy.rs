@@ -23,7 +23,7 @@ use crate::call::Call;
 use crate::clock;
 use crate::config::{ChangedDefault, Problem};
 use crate::error::{Error, ErrorKind};
-use crate::event::{CallEvent, EventKind, Observers};
+use crate::event::{CallEvent, EndpointName, EventKind, Observers};
 use crate::outcome::Outcome;
 use crate::outline::Outline;
 use crate::parts::Parts;
@@ -78,6 +78,11 @@ pub trait Policy: Send + Sync + fmt::Debug {
 
     /// What `/state` shows of its keys. `None`: it has one state for all calls.
     fn keys(&self) -> Option<ShownKeys> {
+        None
+    }
+
+    /// What `/state` and metrics show of each endpoint. `None`: it does not tell them apart.
+    fn endpoints(&self) -> Option<Vec<ShownEndpoint>> {
         None
     }
 
@@ -137,6 +142,15 @@ pub struct ShownKey {
     pub key: Arc<str>,
     /// Calls in this minute and the one before.
     pub calls: u64,
+    /// What it shows.
+    pub shown: Vec<(&'static str, Shown)>,
+}
+
+/// The state of an endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownEndpoint {
+    /// Which.
+    pub name: EndpointName,
     /// What it shows.
     pub shown: Vec<(&'static str, Shown)>,
 }

@@ -217,8 +217,19 @@ impl InnerPart {
     ) {
         if let Some(acts) = &outline.acts {
             self.look_at_condition(acts, remark);
-            if let ActsResult::Counted { slow_calls: false } = acts.result {
+            if let ActsResult::Counted { slow_calls: false, .. } = acts.result {
                 self.look_at_cuts(&outside, remark);
+            }
+            if let ActsResult::Counted { by_endpoint: true, .. } = acts.result
+                && let Some((name, _)) = &self.repeats
+            {
+                remark(
+                    "scope",
+                    format!(
+                        "only the endpoint that `{name}` inside asks last gets to know; put it \
+                         inside `{name}`, so that each attempt counts"
+                    ),
+                );
             }
         }
         if let (Some(limit), Some((nearest, name))) = (outline.limit, outside)

@@ -12,6 +12,7 @@ use crate::branch::Branch;
 use crate::budget::{Budget, BudgetedCall};
 use crate::call::Call;
 use crate::clock;
+use crate::gate::{EndpointGates, GateRefusal};
 use crate::outcome::Outcome;
 use crate::preconditions::Preconditions;
 use crate::priority::PriorityLevel;
@@ -22,6 +23,26 @@ pub trait Upstream {
     /// Sends the call once. Implementations number the attempt with
     /// [`Attempt::begin`](crate::Attempt::begin).
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome>;
+
+    /// The same through these gates. Where endpoints are not told apart there are none to look at.
+    fn attempt_through<'a>(
+        &'a self,
+        call: &'a Call,
+        scope: &'a Scope<'a>,
+        _gates: &'a EndpointGates<'a>,
+    ) -> LocalBoxFuture<'a, Outcome> {
+        self.attempt(call, scope)
+    }
+
+    /// The gates that it is behind.
+    fn gates(&self) -> Option<&EndpointGates<'_>> {
+        None
+    }
+
+    /// What keeps an attempt from all of its endpoints, for the shortest time.
+    fn refusal<'a>(&self, _gates: &EndpointGates<'a>) -> Option<GateRefusal<'a>> {
+        None
+    }
 
     /// The same upstream for runs that outlive the call; `None`: there are none of it.
     fn detached(&self) -> Option<Rc<dyn Upstream>> {
@@ -222,6 +243,15 @@ impl<'a> Scope<'a> {
         'a: 'b,
     {
         Scope { upstream, preconditions: None, ..*self }
+    }
+
+    /// The same with its upstream behind a gate.
+    #[must_use]
+    pub(crate) fn through<'b>(&self, upstream: &'b dyn Upstream) -> Scope<'b>
+    where
+        'a: 'b,
+    {
+        Scope { upstream, ..*self }
     }
 
     /// The same for a further run beside others, which is this policy's hedge of this number, from

@@ -1,6 +1,6 @@
 //! `/state`: what runs, and its state, as JSON. The field names are a contract.
 
-use fusebox_resilience::{Budget, ComponentId, Shown, ShownKeys};
+use fusebox_resilience::{Budget, ComponentId, Shown, ShownEndpoint, ShownKeys};
 use fusebox_wasm::ComponentRejection;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -119,9 +119,18 @@ fn policies(running: &Running) -> Value {
         if let Some(keys) = policy.keys() {
             shown["keys"] = self::keys(&keys);
         }
+        if let Some(endpoints) = policy.endpoints() {
+            shown["endpoints"] = endpoints.iter().map(endpoint_of_policy).collect();
+        }
         (name.to_string(), shown)
     });
     Value::Object(policies.collect())
+}
+
+fn endpoint_of_policy(ShownEndpoint { name, shown }: &ShownEndpoint) -> Value {
+    let mut state = json!({ "upstream": &*name.upstream, "endpoint": &*name.endpoint });
+    show(&mut state, shown);
+    state
 }
 
 /// The busiest keys, and what calls without one and newcomers share.

@@ -13,7 +13,7 @@ pub(crate) use say::Say;
 
 use std::fmt;
 
-use fusebox_resilience::{Event, EventKind};
+use fusebox_resilience::{CircuitBreakerEvent, Event, EventKind};
 
 use super::level::Level;
 use super::line::Line;
@@ -69,7 +69,7 @@ impl<S: Say> Say for WithContext<'_, S> {
                 line.field("attempt", provenance.attempt);
                 // What happens to an endpoint names it itself.
                 if let Some(endpoint) = endpoint
-                    && !matches!(self.event.kind, EventKind::Endpoint(_))
+                    && !names_endpoint(self.event.kind)
                 {
                     line.text("endpoint", endpoint.as_bytes());
                 }
@@ -83,4 +83,12 @@ impl<S: Say> Say for WithContext<'_, S> {
             fields(line);
         });
     }
+}
+
+fn names_endpoint(kind: &EventKind) -> bool {
+    use CircuitBreakerEvent::StateChanged;
+    matches!(
+        kind,
+        EventKind::Endpoint(_) | EventKind::CircuitBreaker(StateChanged { endpoint: Some(_), .. })
+    )
 }

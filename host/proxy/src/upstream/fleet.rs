@@ -109,29 +109,50 @@ impl Fleet {
         &self.endpoints
     }
 
+    pub(super) fn upstream(&self) -> &UpstreamHandle {
+        &self.upstream
+    }
+
     /// The endpoint for the next attempt: of those that get requests, one that has room, and one
     /// that the call has not tried, if there is one. `None`: there are none at all.
     pub(super) fn choose(&self, call: &Call) -> Option<&Rc<Endpoint>> {
+        let chosen = self.choose_among(call, |_| true, |at| self.cost(at));
+        self.endpoints.get(chosen?)
+    }
+
+    /// The place of the endpoint for the next attempt, of those that are open. `None`: there are
+    /// none.
+    pub(super) fn choose_among(
+        &self,
+        call: &Call,
+        is_open: impl Fn(usize) -> bool,
+        cost: impl Fn(usize) -> f64,
+    ) -> Option<usize> {
         if self.endpoints.is_empty() {
             return None;
         }
         let choose = |is_candidate: &dyn Fn(usize) -> bool| {
-            let now = clock::now();
-            self.balance.choose(&self.shared, call, is_candidate, |at| self.shared[at].cost(now))
+            self.balance.choose(&self.shared, call, is_candidate, &cost)
         };
-        let is_used =
-            |at: usize| self.upstream.is_used(&self.shared[at]) && self.has_turn(at, call);
+        let is_used = |at: usize| !self.is_out(at) && self.has_turn(at, call) && is_open(at);
         let is_new = |at: usize| is_used(at) && !call.has_tried(self.endpoints[at].label());
         let has_room = |at: usize| self.endpoints[at].has_room();
         let new =
             if call.has_tried_any() { choose(&|at| is_new(at) && has_room(at)) } else { None };
-        let chosen = new
-            .or_else(|| choose(&|at| is_used(at) && has_room(at)))
+        new.or_else(|| choose(&|at| is_used(at) && has_room(at)))
             .or_else(|| choose(&is_new))
             .or_else(|| choose(&is_used))
-            .or_else(|| choose(&|_| true));
-        // There are some.
-        self.endpoints.get(chosen.unwrap_or_default())
+            .or_else(|| choose(&is_open))
+    }
+
+    /// What an attempt more would cost the endpoint at this place.
+    pub(super) fn cost(&self, at: usize) -> f64 {
+        self.shared[at].cost(clock::now())
+    }
+
+    /// Whether the endpoint at this place gets no requests for now.
+    pub(super) fn is_out(&self, at: usize) -> bool {
+        !self.upstream.is_used(&self.shared[at])
     }
 
     /// Whether an endpoint that has just come takes its turn. (Where loads are compared, what it

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use fusebox_resilience::{Budget, Call, Outcome, Scope, Upstream};
+use fusebox_resilience::{Budget, Call, EndpointGates, GateRefusal, Outcome, Scope, Upstream};
 use futures_util::future::LocalBoxFuture;
 
 use super::HttpUpstream;
@@ -21,6 +21,19 @@ pub(crate) struct ReachedUpstream<'a> {
 impl Upstream for ReachedUpstream<'_> {
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
         self.upstreams[self.own].attempt(call, scope)
+    }
+
+    fn attempt_through<'a>(
+        &'a self,
+        call: &'a Call,
+        scope: &'a Scope<'a>,
+        gates: &'a EndpointGates<'a>,
+    ) -> LocalBoxFuture<'a, Outcome> {
+        self.upstreams[self.own].attempt_through(call, scope, gates)
+    }
+
+    fn refusal<'a>(&self, gates: &EndpointGates<'a>) -> Option<GateRefusal<'a>> {
+        self.upstreams[self.own].refusal(gates)
     }
 
     fn budget(&self) -> Option<&Budget> {
@@ -79,6 +92,19 @@ struct DetachedUpstream {
 impl Upstream for DetachedUpstream {
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
         self.upstreams[self.own].attempt(call, scope)
+    }
+
+    fn attempt_through<'a>(
+        &'a self,
+        call: &'a Call,
+        scope: &'a Scope<'a>,
+        gates: &'a EndpointGates<'a>,
+    ) -> LocalBoxFuture<'a, Outcome> {
+        self.upstreams[self.own].attempt_through(call, scope, gates)
+    }
+
+    fn refusal<'a>(&self, gates: &EndpointGates<'a>) -> Option<GateRefusal<'a>> {
+        self.upstreams[self.own].refusal(gates)
     }
 
     fn budget(&self) -> Option<&Budget> {

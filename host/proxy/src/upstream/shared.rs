@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fusebox_resilience::{Budget, EndpointEvent};
+use fusebox_resilience::{Budget, EndpointEvent, PolicyStates};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -44,6 +44,8 @@ pub struct SharedUpstream {
     pub budget: Arc<Budget>,
     /// `None`: none of its endpoints speaks TLS.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// What policies keep of it that have a say in which endpoint is asked.
+    pub(super) gates: PolicyStates,
     /// Locked by failures, by successes after them, and while the endpoints change.
     fleet: Mutex<SharedFleet>,
     /// The endpoints of now, for those who have to know when they change.
@@ -98,6 +100,7 @@ impl SharedUpstream {
         Self {
             budget: Budget::of_upstream(since).into(),
             tls: None,
+            gates: PolicyStates::default(),
             endpoints: watch::Sender::new(known),
             fleet: Mutex::new(SharedFleet { endpoints, health }),
             are_all_used: AtomicBool::new(false),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use fusebox_resilience::EndpointName;
+use fusebox_resilience::{EndpointName, GatedEndpoint};
 use tokio::time::Instant;
 
 use super::addresses::KnownAddresses;
@@ -24,6 +24,7 @@ pub(super) struct SharedEndpoint {
     /// Of the host in its URL.
     pub(super) addresses: KnownAddresses,
     pub(super) limits: Arc<EndpointLimits>,
+    gated: GatedEndpoint,
     load: EndpointLoad,
     attempts: AtomicU64,
     failures: AtomicU64,
@@ -129,8 +130,10 @@ impl SharedEndpoint {
     /// One that is there from the start, at `since`.
     pub(super) fn new(upstream: &UpstreamConfig, config: EndpointConfig, since: Instant) -> Self {
         let url = config.url.url.as_str().into();
+        let name = EndpointName { upstream: upstream.label().into(), endpoint: url };
         Self {
-            name: EndpointName { upstream: upstream.label().into(), endpoint: url },
+            gated: GatedEndpoint::new(name.clone()),
+            name,
             config,
             addresses: KnownAddresses::default(),
             limits: EndpointLimits::new(&upstream.settings).into(),
@@ -144,6 +147,11 @@ impl SharedEndpoint {
             came: AtomicU64::new(0),
             since,
         }
+    }
+
+    /// It as policies know it that have a say in whether it is asked.
+    pub(super) fn gated(&self) -> &GatedEndpoint {
+        &self.gated
     }
 
     /// It comes now, or comes back: what it took while it was ill says nothing of it.

@@ -1,5 +1,7 @@
 //! Upstreams with several endpoints: who gets which share, and where retries and hedges go.
 
+mod breakers;
+
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -313,7 +315,7 @@ fn endpoints_whose_checks_fail_get_no_requests_unless_more_than_half_are_down() 
 
     b.answers(404);
     until_states(&proxy, &["down", "down", "in"]);
-    let line = proxy.line("All endpoints used: more than half are ejected or down");
+    let line = proxy.line("All endpoints used: more than half are ejected, down or open");
     assert_eq!((&line["out"], &line["count"]), (&2.into(), &3.into()));
     let answers = ask(&proxy, 9);
     assert_eq!(answers.iter().filter(|status| **status == 404).count(), 6, "{answers:?}");
@@ -321,7 +323,7 @@ fn endpoints_whose_checks_fail_get_no_requests_unless_more_than_half_are_down() 
     b.answers(302);
     until_states(&proxy, &["down", "in", "in"]);
     proxy.line("Endpoint up: its checks pass");
-    proxy.line("Only endpoints used that are neither ejected nor down");
+    proxy.line("Only endpoints used that are neither ejected, down nor open");
     let before = a.seen("/");
     ask(&proxy, 10);
     assert_eq!(a.seen("/"), before);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::component::ComponentId;
+use super::endpoint::EndpointName;
 use crate::body::LateFailureCause;
 
 /// A timeout policy did something.
@@ -108,8 +109,10 @@ pub enum CircuitBreakerEvent {
         to: CircuitState,
         /// How long it stays open, if it opened.
         delay: Option<Duration>,
-        /// Whose circuit it is, if there is one for each key.
+        /// Whose circuit it is, if there is one for each key,
         key: Option<Arc<str>>,
+        /// or for each endpoint.
+        endpoint: Option<EndpointName>,
     },
     /// A response whose head it took for a success was a failure: its body broke off, or its
     /// trailers say so. It counts in place of the success, unless the state has changed since.

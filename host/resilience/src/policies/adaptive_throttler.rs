@@ -222,7 +222,7 @@ impl Policy for AdaptiveThrottler {
                 on: &self.0.handle_if,
                 but_on: None,
                 never: "it never rejects",
-                result: ActsResult::Counted { slow_calls: true },
+                result: ActsResult::Counted { slow_calls: true, by_endpoint: false },
             }),
             makes: &[Failure::Overloaded],
             peeked: self.0.handle_if.peeked(),

@@ -16,12 +16,15 @@
 //!
 //! **Composition.** Inside a retry, so that it counts attempts; outside a timeout, so that slow
 //! attempts are failures. One breaker named by several routes, and shared by all workers, is one
-//! breaker. While the upstream is well, workers do not wait for each other in it:
+//! breaker, unless there is one for each endpoint (`circuit_breaker/endpoints.rs`). While the
+//! upstream is well, workers do not wait for each other in it:
 //! `circuit_breaker/shared.rs`.
 
 mod admission;
 mod breaker;
 mod config;
+mod endpoint_circuits;
+mod endpoints;
 mod late;
 mod machine;
 mod permit;
@@ -32,7 +35,7 @@ mod status;
 mod trials;
 mod window;
 
-pub use config::CircuitBreakerConfig;
+pub use config::{CircuitBreakerConfig, CircuitScopeConfig};
 pub use status::CircuitStatus;
 pub use window::WindowCounts;
 
@@ -56,11 +59,12 @@ use crate::native::Native;
 use crate::outcome::Outcome;
 use crate::outline::{Acts, ActsResult, Outline};
 use crate::parts::Parts;
-use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownKeys};
+use crate::policy::{Next, Policy, PolicyConfig, Shown, ShownEndpoint, ShownKeys};
 use crate::slot::Slot;
 use admission::Admission;
 use breaker::{Breaker, BreakerSettings};
 use config::CHANGED_DEFAULTS;
+use endpoint_circuits::EndpointCircuits;
 use settings::CircuitSettings;
 use shared::SharedCircuit;
 
@@ -102,6 +106,10 @@ impl PolicyConfig for CircuitBreakerConfig {
             delay: DelayConfig::build(self.delay, parts, &mut problems),
             max_delay: thresholds.max_delay,
         };
+        let is_by_endpoint = self.scope == CircuitScopeConfig::Endpoint;
+        problems.require(!is_by_endpoint || self.key.is_none(), "scope", || {
+            "either a `key` or `scope = \"endpoint\"`".into()
+        });
         let keys = KeysConfig { key: self.key, max_keys: self.max_keys, idle: self.idle };
         let keys = keys.build(parts, &mut problems);
         // Only then has a circuit a size that can be had.
@@ -110,7 +118,8 @@ impl PolicyConfig for CircuitBreakerConfig {
             let seed = fastrand::u64(..);
             SharedCircuit::new(CircuitSettings { seed, ..thresholds }, Instant::now())
         });
-        Ok(CircuitBreaker(Breaker { name, settings, circuits }.into()))
+        let of_endpoints = is_by_endpoint.then(|| EndpointCircuits::new(thresholds));
+        Ok(CircuitBreaker(Breaker { name, settings, circuits, of_endpoints }.into()))
     }
 }
 
@@ -142,8 +151,30 @@ impl CircuitBreaker {
         observers: &Observers,
     ) {
         if let Some(transition) = circuit.force(state, Instant::now()) {
-            observers.emit_for_policy(Some(&self.0.name), &transition.event(key).into());
+            let changed = circuit.event(transition, key);
+            observers.emit_for_policy(Some(&self.0.name), &changed.into());
         }
+    }
+
+    /// Moves the circuit of the endpoint with this URL, of each upstream that has one.
+    fn force_endpoint(
+        &self,
+        circuits: &EndpointCircuits,
+        state: CircuitState,
+        named: &[String],
+        observers: &Observers,
+    ) -> Result<&'static str, String> {
+        let [url] = named else {
+            return Err("it has a state for each endpoint: say which, by `?key=URL`".to_owned());
+        };
+        let mut all = circuits.all();
+        all.retain(|(name, _)| *name.endpoint == **url);
+        for (_, circuit) in &all {
+            self.force_one(circuit, state, None, observers);
+        }
+        let (_, circuit) =
+            all.first().ok_or_else(|| "no endpoint of this URL was asked".to_owned())?;
+        Ok(circuit.status(Instant::now()).state.name())
     }
 
     fn show_keys(&self, count: usize) -> Vec<(&'static str, Shown)> {
@@ -203,6 +234,9 @@ impl Policy for CircuitBreaker {
     }
 
     fn show(&self) -> Vec<(&'static str, Shown)> {
+        if self.0.of_endpoints.is_some() {
+            return Vec::new();
+        }
         match self.0.circuits.count() {
             None => self.0.circuits.one().show(Instant::now()),
             Some(count) => self.show_keys(count),
@@ -213,11 +247,16 @@ impl Policy for CircuitBreaker {
         self.0.circuits.show()
     }
 
+    fn endpoints(&self) -> Option<Vec<ShownEndpoint>> {
+        self.0.of_endpoints.as_ref().map(|circuits| circuits.show(Instant::now()))
+    }
+
     fn announces(&self) -> Vec<EventKind> {
         use CircuitState::{Closed, HalfOpen, Open};
         let changes = [(Closed, Open), (Open, HalfOpen), (HalfOpen, Open), (HalfOpen, Closed)];
         let changed = |(from, to)| {
-            CircuitBreakerEvent::StateChanged { from, to, delay: None, key: None }.into()
+            CircuitBreakerEvent::StateChanged { from, to, delay: None, key: None, endpoint: None }
+                .into()
         };
         let rejected = CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None };
         let cause = LateFailureCause::Broken(ErrorKind::ConnectionTerminated);
@@ -242,6 +281,9 @@ impl Policy for CircuitBreaker {
             "half-open" => CircuitState::HalfOpen,
             _ => return Err(format!("it takes no command `{command}`")),
         };
+        if let Some(circuits) = &self.0.of_endpoints {
+            return self.force_endpoint(circuits, state, key, observers);
+        }
         let circuit = self.0.circuits.named(key)?;
         let mut shown = ShownValues::default();
         key.iter().for_each(|value| shown.push(Some(value.as_bytes())));
@@ -254,21 +296,28 @@ impl Policy for CircuitBreaker {
         let settings = &self.0.settings;
         let delay = settings.delay.as_ref();
         let words = delay.map_or(String::new(), ToString::to_string);
+        let each = if self.0.of_endpoints.is_some() { ", each endpoint by itself" } else { "" };
         let peeked = settings.handle_if.peeked().max(settings.ignore_if.peeked());
         Outline {
             acts: Some(Acts {
                 on: &settings.handle_if,
                 but_on: Some(&settings.ignore_if),
                 never: "nothing can open it",
-                result: ActsResult::Counted { slow_calls: settings.slow_call.is_some() },
+                result: ActsResult::Counted {
+                    slow_calls: settings.slow_call.is_some(),
+                    by_endpoint: self.0.of_endpoints.is_some(),
+                },
             }),
             makes: &[Failure::CircuitOpen],
             peeked: peeked.max(delay.map_or(0, ComponentDelay::peeked)),
-            ..Outline::passing(format!("{}{words}", settings.words))
+            ..Outline::passing(format!("{}{words}{each}", settings.words))
         }
     }
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
+        if let Some(circuits) = &self.0.of_endpoints {
+            return boxed(|| endpoints::run(&self.0, circuits, call, next));
+        }
         boxed(|| async move {
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
             let mut admission = Admission::of(&self.0, call, next)?;

@@ -10,16 +10,16 @@ use std::task::Poll;
 use fusebox_resilience::testing::read;
 use fusebox_resilience::{
     AdaptiveLimiter, AdaptiveThrottler, Budget, Bulkhead, Call, CircuitBreaker, CircuitState,
-    Outcome, Peek, Policy, RateLimiter, RequestBody,
+    Outcome, Peek, Policy, RateLimiter, RequestBody, Shown,
 };
 use futures_util::future::LocalBoxFuture;
 use http::Method;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    Answer, Fake, Piece, Rig, Surroundings, adaptive, breaker, budget, bulkhead, cache_among,
-    fallback_among, hedge_among, ms, rate_limiter, request_body, retry_among, shown, throttler,
-    timeout as limit,
+    Answer, Fake, Piece, Rig, Several, Surroundings, adaptive, breaker, budget, bulkhead,
+    cache_among, fallback_among, hedge_among, ms, rate_limiter, request_body, retry_among, shown,
+    throttler, timeout as limit,
 };
 
 /// The run: a body that arrives in parts and is waited for, a slow body that is peeked at and
@@ -33,8 +33,10 @@ const LIMIT: u64 = 30;
 const METHODS: [Method; 2] = [Method::POST, Method::GET];
 
 struct Sweep {
-    rig: Rig,
+    rig: Rig<Several>,
     breaker: Arc<CircuitBreaker>,
+    /// With a circuit for the endpoint, which is half-open for most of the run.
+    each: Arc<CircuitBreaker>,
     throttler: Arc<AdaptiveThrottler>,
     limiter: Arc<RateLimiter>,
     bulkhead: Arc<Bulkhead>,
@@ -60,6 +62,10 @@ impl Sweep {
             .predicate("busy", &busy)
             .responder("declines", answer)
             .budget("shared", &budget);
+        let each = breaker(
+            "scope = \"endpoint\"\nfailure_threshold = 1\ndelay = \"0s\"\n\
+             success_threshold = 9\nsuccess_capacity = 9",
+        );
         // Half-open from the start, with few trials; two failures of the four open it, and it is
         // waited for.
         let breaker = breaker(
@@ -76,8 +82,8 @@ impl Sweep {
         let bulkhead = bulkhead("max_concurrency = 2");
         let adaptive = adaptive("initial_limit = 2\nuntil = \"body\"");
         let cache = cache_among("default_ttl = \"1m\"", &parts);
-        let rig = Rig::new(
-            SCRIPT,
+        let rig = Rig::around(
+            Several::playing([SCRIPT]),
             [
                 cache.clone(),
                 fallback_among(
@@ -97,6 +103,7 @@ impl Sweep {
                 limiter.clone(),
                 bulkhead.clone(),
                 adaptive.clone(),
+                each.clone(),
                 limit(LIMIT),
             ],
         );
@@ -113,6 +120,7 @@ impl Sweep {
         Self {
             rig,
             breaker,
+            each,
             throttler,
             limiter,
             bulkhead,
@@ -135,6 +143,15 @@ impl Sweep {
         })
     }
 
+    /// Trials at the endpoint, and what is counted there.
+    fn of_endpoint(&self) -> (u64, Vec<Shown>) {
+        let endpoints = self.each.endpoints().expect("it tells them apart");
+        let mut shown: Vec<_> = endpoints.into_iter().flat_map(|it| it.shown).collect();
+        let trials = shown.extract_if(.., |(field, _)| *field == "trials").map(|(_, it)| it);
+        let trials = trials.map(|it| if let Shown::Count(count) = it { count } else { 0 }).sum();
+        (trials, shown.into_iter().map(|(_, it)| it).collect())
+    }
+
     /// Places that are taken, and those who wait for their clients.
     fn places(&self) -> (u64, u64) {
         let of_clients = |policy| shown(policy, "waiting_for_clients");
@@ -152,11 +169,17 @@ impl Sweep {
     /// Drops the run, and looks at what is left.
     async fn drop_and_check(&self, run: LocalBoxFuture<'_, (u16, String)>, when: &str) {
         let before = (self.breaker.status(), self.throttler.show());
+        let (_, of_endpoint) = self.of_endpoint();
         drop(run);
+        assert_eq!(self.of_endpoint(), (0, of_endpoint), "its endpoint: {when}");
         let after = (self.breaker.status(), self.throttler.show());
         assert_eq!(after.1, before.1, "the throttler counted it: {when}");
         let (before, after) = (before.0, after.0);
-        assert_eq!(self.rig.upstream.alive(), 0, "an attempt or a body is alive: {when}");
+        assert_eq!(
+            self.rig.upstream.endpoints[0].alive(),
+            0,
+            "an attempt or a body is alive: {when}"
+        );
         assert_eq!(after.trials, 0, "a trial's permit is held: {when}");
         assert_eq!(
             (after.state, after.counts),
@@ -197,8 +220,11 @@ async fn goes_through_every_kind_of_wait(sweep: &Sweep) {
     ] {
         assert!(seen.iter().any(|event| event.contains(part)), "{part} in {seen:#?}");
     }
-    let during: Vec<_> =
-        sweep.rig.upstream.arrivals().iter().map(|arrival| arrival.body.clone()).collect();
+    let during: Vec<_> = sweep.rig.upstream.endpoints[0]
+        .arrivals()
+        .iter()
+        .map(|arrival| arrival.body.clone())
+        .collect();
     assert_eq!(during, [sweep.body; 6]);
     assert_eq!((sweep.used(), sweep.places()), ((0, 0), (0, 0)));
     let is_kept = sweep.call.head().method == Method::GET;
@@ -218,7 +244,7 @@ async fn dropped_at_any_millisecond(method: &Method) {
     whole.run().await;
     let length = whole.rig.now();
     assert!(length > 100, "a run of {length} ms is too short to mean anything");
-    let (mut held, mut taken, mut filled) = (0, [0, 0, 0], 0);
+    let (mut held, mut tried, mut taken, mut filled) = (0, 0, [0, 0, 0], 0);
     for instant in 0..length {
         let sweep = Sweep::of(method.clone());
         let mut run = sweep.run();
@@ -227,6 +253,7 @@ async fn dropped_at_any_millisecond(method: &Method) {
             "the run is over at {instant} already"
         );
         held += sweep.breaker.status().trials + sweep.used().1;
+        tried += sweep.of_endpoint().0;
         let (in_use, waiting) = sweep.places();
         let in_line = shown(&*sweep.limiter, "waiting");
         taken = [taken[0] + in_use, taken[1] + waiting, taken[2] + in_line];
@@ -234,6 +261,7 @@ async fn dropped_at_any_millisecond(method: &Method) {
         sweep.drop_and_check(run, &format!("{method} at {instant} ms")).await;
     }
     assert!(held as u64 > length, "there was little to give back");
+    assert!(tried > length / 3, "{tried} trials of the endpoint in {length} ms");
     let is_get = *method == Method::GET;
     assert!(taken[0] > length / 3 && taken[2] > 0, "{taken:?} in {length} ms");
     assert_eq!((taken[1] > 0, filled > length / 2), (!is_get, is_get), "{taken:?} {filled}");

@@ -23,6 +23,7 @@ fn opened(at: u64, from: CircuitState, delay: u64) -> (u64, EventKind) {
             to: CircuitState::Open,
             delay: Some(ms(delay)),
             key: None,
+            endpoint: None,
         }),
     )
 }
@@ -35,6 +36,7 @@ fn half_opened(at: u64) -> (u64, EventKind) {
             to: CircuitState::HalfOpen,
             delay: None,
             key: None,
+            endpoint: None,
         }),
     )
 }
@@ -47,6 +49,7 @@ fn closed(at: u64) -> (u64, EventKind) {
             to: CircuitState::Closed,
             delay: None,
             key: None,
+            endpoint: None,
         }),
     )
 }
@@ -453,6 +456,7 @@ async fn it_can_be_moved_by_hand_and_goes_on_from_there_by_its_own_rules() {
                 to: CircuitState::HalfOpen,
                 delay: None,
                 key: None,
+                endpoint: None,
             }),
         ),
         closed(101),

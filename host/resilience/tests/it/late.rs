@@ -71,6 +71,7 @@ async fn what_a_success_has_become_is_told_before_what_it_leads_to() {
         to: CircuitState::Open,
         delay: Some(ms(1000)),
         key: None,
+        endpoint: None,
     };
     let cause = LateFailureCause::Broken(ErrorKind::ConnectionTerminated);
     assert_eq!(

@@ -48,6 +48,19 @@ fn policies_that_fit_each_other_are_nothing_to_remark_on() {
 }
 
 #[test]
+fn a_breaker_by_endpoint_around_a_retry_sees_only_the_last_endpoint() {
+    let by_endpoint = "scope = \"endpoint\"";
+    only(
+        [breaker(by_endpoint), retry("")],
+        "breaker.scope: only the endpoint that `retry` inside asks last gets to know; put it \
+         inside `retry`, so that each attempt counts",
+    );
+    assert_eq!(remarks([retry(""), breaker(by_endpoint)]), [""; 0]);
+    let words = &review([breaker(by_endpoint)]).rows[0].words;
+    assert!(words.ends_with(", each endpoint by itself"), "{words}");
+}
+
+#[test]
 fn requests_and_time_at_worst() {
     assert_eq!(worst([]), (Some(1), Some(ATTEMPT)));
     assert_eq!(worst([timeout(1000)]), (Some(1), Some(ms(1000))));

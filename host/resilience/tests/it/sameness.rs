@@ -70,6 +70,7 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "delay_jitter = 0.7",
             "retry_after = true",
             "trial_timeout = '7s'",
+            "scope = 'endpoint'",
             "key = { client = true }",
             "max_keys = 7",
             "idle = '7s'",

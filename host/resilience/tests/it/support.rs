@@ -4,6 +4,7 @@
 mod bodies;
 mod policies;
 mod rig;
+mod several;
 mod surroundings;
 mod time;
 
@@ -14,5 +15,6 @@ pub(crate) use policies::{
     timeout,
 };
 pub(crate) use rig::{Answers, Ended, Rig, response};
+pub(crate) use several::Several;
 pub(crate) use surroundings::{Answer, Fake, FakeDelay, FakeKey, Surroundings, version};
 pub(crate) use time::ms;

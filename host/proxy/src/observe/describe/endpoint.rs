@@ -63,13 +63,13 @@ pub(super) fn endpoint(of: &EndpointEvent, say: &impl Say) {
             });
         }
         EndpointEvent::AllUsed { upstream, out, count } => {
-            let message = "All endpoints used: more than half are ejected or down";
+            let message = "All endpoints used: more than half are ejected, down or open";
             say.say(Level::Error, message, |line| {
                 line.text("upstream", upstream.as_bytes()).field("out", out).field("count", count);
             });
         }
         EndpointEvent::SomeUsed { upstream, out, count } => {
-            let message = "Only endpoints used that are neither ejected nor down";
+            let message = "Only endpoints used that are neither ejected, down nor open";
             say.say(Level::Info, message, |line| {
                 line.text("upstream", upstream.as_bytes()).field("out", out).field("count", count);
             });

@@ -1,9 +1,9 @@
 //! What policies do.
 
 use fusebox_resilience::{
-    AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CacheEvent, CircuitBreakerEvent, FallbackEvent,
-    HedgeEvent, KeysEvent, LateFailureCause, NoHedge, NoRetry, QueueEvent, RetryEvent,
-    TimeoutEvent,
+    AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CacheEvent, CircuitBreakerEvent, EndpointName,
+    FallbackEvent, HedgeEvent, KeysEvent, LateFailureCause, NoHedge, NoRetry, QueueEvent,
+    RetryEvent, TimeoutEvent,
 };
 
 use super::say::Say;
@@ -56,7 +56,7 @@ pub(super) fn retry(of: &RetryEvent, say: &impl Say) {
 
 pub(super) fn circuit_breaker(of: &CircuitBreakerEvent, say: &impl Say) {
     match *of {
-        CircuitBreakerEvent::StateChanged { from, to, delay, ref key } => {
+        CircuitBreakerEvent::StateChanged { from, to, delay, ref key, ref endpoint } => {
             let (from, to) = (from.name(), to.name());
             let message = format_args!("circuit breaker state changed from {from} to {to}");
             say.say(Level::Info, message, |line| {
@@ -64,6 +64,10 @@ pub(super) fn circuit_breaker(of: &CircuitBreakerEvent, say: &impl Say) {
                     .field("to", to)
                     .maybe("delay_ms", delay.map(milliseconds))
                     .maybe("key", key.as_deref());
+                if let Some(EndpointName { upstream, endpoint }) = endpoint {
+                    line.text("upstream", upstream.as_bytes())
+                        .text("endpoint", endpoint.as_bytes());
+                }
             });
         }
         CircuitBreakerEvent::FailedLate { cause } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fusebox_resilience::{BudgetStatus, ComponentId, Shown};
+use fusebox_resilience::{BudgetStatus, ComponentId, Shown, ShownEndpoint};
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -65,6 +65,8 @@ pub struct PolicySample {
     pub kind: &'static str,
     /// See [`Policy::show`](fusebox_resilience::Policy::show).
     pub shown: Vec<(&'static str, Shown)>,
+    /// See [`Policy::endpoints`](fusebox_resilience::Policy::endpoints).
+    pub endpoints: Vec<ShownEndpoint>,
 }
 
 /// How a budget is used. Those of the same name are added up.
@@ -140,6 +142,7 @@ pub struct ComponentSample {
 #[derive(Default)]
 struct PolicyGauges {
     states: BTreeMap<String, Gauges<2>>,
+    endpoint_states: BTreeMap<String, Gauges<4>>,
     counts: BTreeMap<String, Gauges<1>>,
     rates: BTreeMap<String, Rates<1>>,
 }
@@ -149,7 +152,8 @@ impl PolicySample {
     /// `fusebox_circuit_breaker_state{policy,state}`; and one for each count and each rate that is
     /// a gauge: `fusebox_retry_waiting{policy}`, `fusebox_adaptive_throttler_admitted{policy}`.
     fn register(&self, new: &mut Families<'_>, known: &mut PolicyGauges) {
-        let PolicyGauges { states, counts, rates } = known;
+        self.register_endpoints(new, known);
+        let PolicyGauges { states, counts, rates, .. } = known;
         for &(field, shown) in &self.shown {
             let name = format!("{}_{field}", self.kind.replace('-', "_"));
             let kind = self.kind.replace('-', " ");
@@ -183,6 +187,32 @@ impl PolicySample {
                     of(amounts, [policy]).set(as_gauge(amount));
                 }
                 Shown::Count(_) | Shown::Rate(_) | Shown::Time(_) => {}
+            }
+        }
+    }
+}
+
+impl PolicySample {
+    /// The same words of each endpoint:
+    /// `fusebox_circuit_breaker_endpoint_state{policy,upstream,endpoint,state}`.
+    fn register_endpoints(&self, new: &mut Families<'_>, known: &mut PolicyGauges) {
+        for ShownEndpoint { name, shown } in &self.endpoints {
+            for &(field, shown) in shown {
+                let Shown::Word { is, of: all } = shown else { continue };
+                let metric = format!("{}_endpoint_{field}", self.kind.replace('-', "_"));
+                let kind = self.kind.replace('-', " ");
+                let help = format!("The {field} of an endpoint to a {kind}: 1 for one");
+                let words = known.endpoint_states.entry(metric);
+                let words = words.or_insert_with_key(|metric| new.gauges(metric, &help));
+                for &word in all {
+                    let labels = [
+                        ("policy", (&self.name).into()),
+                        ("upstream", (&name.upstream).into()),
+                        ("endpoint", (&name.endpoint).into()),
+                        (field, word.into()),
+                    ];
+                    of(words, labels).set(i64::from(word == is));
+                }
             }
         }
     }

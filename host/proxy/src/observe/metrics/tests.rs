@@ -11,7 +11,8 @@ use fusebox_resilience::{
     AnyPolicyConfig, AttemptOutcome, BudgetStatus, CircuitBreakerConfig, CircuitBreakerEvent,
     CircuitState, ComponentEvent, ComponentId, EndpointLimit, EndpointName, ErrorKind,
     FallbackConfig, FallbackEvent, Fault, HedgeConfig, HedgeEvent, LateFailureCause, NoHedge,
-    NoRetry, Observers, PolicyConfig, RetryConfig, RetryEvent, Shown, TimeoutConfig, TimeoutEvent,
+    NoRetry, Observers, PolicyConfig, RetryConfig, RetryEvent, Shown, ShownEndpoint, TimeoutConfig,
+    TimeoutEvent,
 };
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 
@@ -153,6 +154,7 @@ fn events_are_counted() {
         to: CircuitState::Open,
         delay: None,
         key: None,
+        endpoint: None,
     });
     observe(&metrics, None, Some("breaker"), opened);
     let faulted = EventKind::Component(ComponentEvent::Faulted {
@@ -342,10 +344,12 @@ fn faults_are_told_apart_by_version_and_only_the_last_versions_have_series() {
 fn a_scrape_shows_what_is_known_elsewhere() {
     let metrics = Metrics::new();
     let state = Shown::Word { is: "half-open", of: &["closed", "open", "half-open"] };
+    let endpoint = EndpointName { upstream: "b".into(), endpoint: "http://b:1".into() };
     let breaker = PolicySample {
         name: "breaker".into(),
         kind: "circuit-breaker",
         shown: vec![("state", state), ("openings", Shown::Count(1))],
+        endpoints: vec![ShownEndpoint { name: endpoint, shown: vec![("state", state)] }],
     };
     let sample = |generation, calls, instances| ComponentSample {
         name: "service-b".into(),
@@ -368,11 +372,13 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         name: "again".into(),
         kind: "retry",
         shown: vec![("waiting", Shown::Gauge(4))],
+        endpoints: Vec::new(),
     };
     let throttler = PolicySample {
         name: "share".into(),
         kind: "adaptive-throttler",
         shown: vec![("admitted", Shown::RateGauge(0.25))],
+        endpoints: Vec::new(),
     };
     let budget = |calls_in_flight, extras_in_flight| BudgetSample {
         name: "http://b".into(),
@@ -403,6 +409,8 @@ fn a_scrape_shows_what_is_known_elsewhere() {
             r#"budget_extras{budget="http://b"} 5"#,
             "calls_in_flight 2",
             r#"certificate_expiry_timestamp_seconds{file="b.pem"} 42"#,
+            "circuit_breaker_endpoint_state{policy=\"breaker\",upstream=\"b\",\
+             endpoint=\"http://b:1\",state=\"half-open\"} 1",
             r#"circuit_breaker_state{policy="breaker",state="half-open"} 1"#,
             r#"component_calls_skipped_total{component="service-b"} 2"#,
             r#"component_calls_total{component="service-b"} 15"#,

@@ -21,8 +21,8 @@ use crate::condition::Asker;
 use crate::delay::ComponentDelay;
 use crate::delayer::DelayDecision;
 use crate::error::{Error, ErrorKind};
-use crate::event::{CallEvent, ComponentId};
-use crate::keyed::StateOf;
+use crate::event::{AttemptOutcome, CallEvent, ComponentId};
+use crate::keyed::{HeldState, StateOf};
 use crate::outcome::{Outcome, OutcomeExt, Response};
 use crate::policy::Next;
 use crate::predicate::Verdict;
@@ -43,6 +43,8 @@ pub(super) struct Admission<'a> {
     call: &'a Call,
     /// `None`: it has been answered or given back.
     permit: Option<CircuitPermit>,
+    /// The attempt that has the permit. 0: a run has it, whatever its attempts are.
+    attempt: u32,
     inside: Inside<'a>,
 }
 
@@ -72,12 +74,12 @@ impl<'a> Admission<'a> {
         let level = || next.scope().level(call);
         let (permit, transition) = circuit.admit_call(level, clock::now());
         if let Some(transition) = transition {
-            call.emit(&breaker.name, transition.event(circuit.key().cloned()));
+            call.emit(&breaker.name, circuit.event(transition, circuit.key().cloned()));
         }
         match permit {
             Ok(permit) => {
                 let inside = Inside(Some(next.run(call)));
-                Ok(Self { breaker, circuit, call, permit: Some(permit), inside })
+                Ok(Self { breaker, circuit, call, permit: Some(permit), attempt: 0, inside })
             }
             Err(rejection) => {
                 let retry_after = Some(rejection.remaining);
@@ -85,6 +87,31 @@ impl<'a> Admission<'a> {
                 call.emit(&breaker.name, CallEvent::Rejected { kind, retry_after });
                 Err(Error::new(kind).with_retry_after(retry_after))
             }
+        }
+    }
+
+    /// The permit of one attempt, of a run that others look after.
+    pub(super) fn at(
+        breaker: &'a Arc<Breaker>,
+        circuit: &Arc<SharedCircuit>,
+        call: &'a Call,
+        attempt: u32,
+        permit: CircuitPermit,
+    ) -> Self {
+        let circuit = StateOf::Held(HeldState::of(circuit.clone()));
+        let (permit, inside) = (Some(permit), Inside(None));
+        Self { breaker, circuit, call, permit, attempt, inside }
+    }
+
+    /// Whether this attempt has the permit.
+    pub(super) fn is_of(&self, attempt: u32) -> bool {
+        self.attempt == attempt
+    }
+
+    /// If it is a trial, its place goes to another one.
+    pub(super) fn let_trial_go(&mut self) {
+        if self.is_trial() {
+            self.release();
         }
     }
 
@@ -234,7 +261,7 @@ impl<'a> Admission<'a> {
     }
 
     fn tell(&self, attempt: u32, by: Option<&ComponentId>, transition: CircuitTransition) {
-        let changed = transition.event(self.circuit.key().cloned());
+        let changed = self.circuit.event(transition, self.circuit.key().cloned());
         self.call.emit_about(attempt, &self.breaker.name, by, changed);
     }
 
@@ -244,6 +271,11 @@ impl<'a> Admission<'a> {
 
     /// A slow one of the attempts that end with this run, which is dropped.
     fn cut_slow(&mut self) -> Option<PastAttempt> {
+        if self.attempt > 0 {
+            let is_cut = |past: &PastAttempt| past.outcome == AttemptOutcome::Cancelled;
+            let cut = self.call.past(self.attempt).filter(is_cut);
+            return cut.filter(|cut| self.is_slow(Some(cut.asked)));
+        }
         let before = self.call.ended_attempts();
         drop(self.inside.0.take());
         let cut = self.call.ended_after(before);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::endpoint_circuits::EndpointCircuits;
 use super::shared::SharedCircuit;
 use crate::condition::Condition;
 use crate::delay::ComponentDelay;
@@ -14,6 +15,8 @@ pub(super) struct Breaker {
     pub(super) settings: BreakerSettings,
     /// What outlives the settings: the states, and the results that they are judged by.
     pub(super) circuits: Keyed<SharedCircuit>,
+    /// In place of those, if there is one for each endpoint.
+    pub(super) of_endpoints: Option<EndpointCircuits>,
 }
 
 /// How outcomes are judged.

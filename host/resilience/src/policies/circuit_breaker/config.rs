@@ -37,6 +37,17 @@ pub(super) const CHANGED_DEFAULTS: &[ChangedDefault] = &[
     },
 ];
 
+/// What has a state of its own.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum CircuitScopeConfig {
+    /// The policy.
+    #[default]
+    Policy,
+    /// Each endpoint.
+    Endpoint,
+}
+
 /// `kind = "circuit-breaker"`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -86,6 +97,8 @@ pub struct CircuitBreakerConfig {
     pub retry_after: bool,
     /// A trial that takes longer has failed, and its late result is ignored. Default 60 s.
     pub trial_timeout: ConfigDuration,
+    /// Whether each endpoint has a state of its own. Default: `policy`, there is one.
+    pub scope: CircuitScopeConfig,
     /// By which calls are told apart; each value has a state of its own. Default: none.
     pub key: Option<KeyConfig>,
     /// So many keys, up to 1,000,000. Default 10,000.
@@ -115,6 +128,7 @@ impl Default for CircuitBreakerConfig {
             delay_jitter: 0.1,
             retry_after: false,
             trial_timeout: ConfigDuration::from_secs(60),
+            scope: CircuitScopeConfig::Policy,
             key: None,
             max_keys: None,
             idle: None,

@@ -110,14 +110,17 @@ impl LateResult {
         match judgement {
             &LateJudgement::Failure(cause) => {
                 let transition = circuit.record_late(permit, self.head, clock::now());
+                let changed = transition.map(|it| self.event(circuit, it));
                 self.tell(CircuitBreakerEvent::FailedLate { cause });
-                self.tell_of(transition);
+                changed.into_iter().for_each(|changed| self.tell(changed));
             }
             // It has been recorded with its head.
             _ if !permit.is_trial() => {}
             LateJudgement::Success => {
                 let result = CircuitResult { failed: false, slow: self.slow };
-                self.tell_of(circuit.record(permit, result, None, clock::now()));
+                if let Some(transition) = circuit.record(permit, result, None, clock::now()) {
+                    self.tell(self.event(circuit, transition));
+                }
             }
             LateJudgement::Neutral => circuit.release(permit, clock::now()),
         }
@@ -127,11 +130,8 @@ impl LateResult {
         self.reporter.emit_about(self.attempt, &self.breaker.name, None, event);
     }
 
-    fn tell_of(&self, transition: Option<CircuitTransition>) {
-        if let Some(transition) = transition {
-            let key = self.circuit.as_ref().and_then(HeldState::key).cloned();
-            self.tell(transition.event(key));
-        }
+    fn event(&self, circuit: &SharedCircuit, transition: CircuitTransition) -> CircuitBreakerEvent {
+        circuit.event(transition, self.circuit.as_ref().and_then(HeldState::key).cloned())
     }
 }
 

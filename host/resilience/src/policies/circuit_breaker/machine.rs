@@ -19,6 +19,8 @@
 //! Openings are in a row until the circuit has been closed for as long as it was open the last
 //! time: an upstream that is well for a moment only must not start the delays over.
 
+mod look;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ use super::settings::{CircuitSettings, FailureThreshold, TrialVerdict};
 use super::status::{CircuitStanding, CircuitStatus};
 use super::trials::{TrialBody, Trials};
 use super::window::{ResultWindow, TimeSlices, WindowCounts};
-use crate::event::{CircuitBreakerEvent, CircuitState};
+use crate::event::CircuitState;
 use crate::levels::LevelWindow;
 use crate::priority::PriorityLevel;
 use crate::random::Random;
@@ -46,14 +48,6 @@ pub(super) struct CircuitTransition {
     pub(super) openings: u32,
     /// Of the state that it has changed to.
     pub(super) generation: u64,
-}
-
-impl CircuitTransition {
-    /// It as an event of the circuit of this key.
-    pub(super) fn event(self, key: Option<Arc<str>>) -> CircuitBreakerEvent {
-        let Self { from, to, delay, .. } = self;
-        CircuitBreakerEvent::StateChanged { from, to, delay, key }
-    }
 }
 
 /// Half-open with all trials under way, it may be closed as soon as they have ended.

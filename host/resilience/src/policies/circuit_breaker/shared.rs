@@ -38,7 +38,8 @@ use super::result::CircuitResult;
 use super::settings::CircuitSettings;
 use super::status::{CircuitStanding, CircuitStatus};
 use super::trials::TrialBody;
-use crate::event::CircuitState;
+use crate::event::{CircuitBreakerEvent, CircuitState, EndpointName};
+use crate::gate::EndpointLook;
 use crate::priority::PriorityLevel;
 use crate::sharded::Sharded;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +54,8 @@ pub(super) struct SharedCircuit {
     shards: Option<Sharded<Mutex<SliceShard>>>,
     /// From when the time in `word` is told.
     origin: Instant,
+    /// Whose it is, if there is one for each endpoint.
+    endpoint: Option<Box<EndpointName>>,
     locked: CachePadded<Mutex<Locked>>,
 }
 
@@ -132,6 +135,7 @@ impl SharedCircuit {
             word: CachePadded::new(AtomicU64::new(Word::Ask.encode())),
             shards,
             origin: now,
+            endpoint: None,
             locked: CachePadded::new(Mutex::new(Locked {
                 machine: CircuitMachine::new(settings, now),
                 has_open_shards: false,
@@ -139,6 +143,43 @@ impl SharedCircuit {
         };
         shared.publish(&shared.lock().machine);
         shared
+    }
+
+    /// The same as the circuit of this endpoint.
+    pub(super) fn of_endpoint(self, name: EndpointName) -> Self {
+        Self { endpoint: Some(name.into()), ..self }
+    }
+
+    /// Whose it is, if there is one for each endpoint.
+    pub(super) fn endpoint(&self) -> Option<&EndpointName> {
+        self.endpoint.as_deref()
+    }
+
+    /// The event of a change; `key`: it is the circuit of this one.
+    pub(super) fn event(
+        &self,
+        transition: CircuitTransition,
+        key: Option<Arc<str>>,
+    ) -> CircuitBreakerEvent {
+        let CircuitTransition { from, to, delay, .. } = transition;
+        let endpoint = self.endpoint().cloned();
+        CircuitBreakerEvent::StateChanged { from, to, delay, key, endpoint }
+    }
+
+    /// See [`CircuitMachine::look`].
+    pub(super) fn look(&self, now: Instant) -> Result<EndpointLook, Duration> {
+        match self.word() {
+            Word::Closed { .. } | Word::Settled { .. } => Ok(EndpointLook::Ready),
+            Word::Open { until } => {
+                let remaining = until.saturating_sub(self.nanos(now));
+                if remaining == 0 {
+                    Ok(EndpointLook::Due)
+                } else {
+                    Err(Duration::from_nanos(remaining))
+                }
+            }
+            Word::Ask => self.lock().machine.look(now),
+        }
     }
 
     #[cfg(test)]

@@ -54,6 +54,13 @@ impl Trials {
         self.under_way.len()
     }
 
+    /// Those under way that time has not decided.
+    pub(super) fn undecided(&self, limit: Duration, now: Instant) -> usize {
+        let is_expired = |since: Instant| now.saturating_duration_since(since) >= limit;
+        let under_way = self.under_way.iter();
+        under_way.filter(|trial| !trial.is_good(now) && !is_expired(trial.since)).count()
+    }
+
     /// Begins one, and numbers it, from 1.
     pub(super) fn begin(&mut self, now: Instant) -> u64 {
         self.begun += 1;

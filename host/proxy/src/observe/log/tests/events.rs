@@ -81,6 +81,7 @@ fn every_event_has_its_line() {
                 to: CircuitState::Open,
                 delay: Some(second(60)),
                 key: None,
+                endpoint: None,
             }),
             r#"{"level":"INFO","msg":"circuit breaker state changed from closed to open",HEAD,"from":"closed","to":"open","delay_ms":60000.0}"#,
         ),
@@ -90,8 +91,22 @@ fn every_event_has_its_line() {
                 to: CircuitState::HalfOpen,
                 delay: None,
                 key: Some("red".into()),
+                endpoint: None,
             }),
             r#"{"level":"INFO","msg":"circuit breaker state changed from open to half-open",HEAD,"from":"open","to":"half-open","key":"red"}"#,
+        ),
+        (
+            EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged {
+                from: CircuitState::HalfOpen,
+                to: CircuitState::Closed,
+                delay: None,
+                key: None,
+                endpoint: Some(fusebox_resilience::EndpointName {
+                    upstream: "b".into(),
+                    endpoint: "http://b:1".into(),
+                }),
+            }),
+            r#"{"level":"INFO","msg":"circuit breaker state changed from half-open to closed",HEAD,"from":"half-open","to":"closed","upstream":"b","endpoint":"http://b:1"}"#,
         ),
         (
             EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate {
