@@ -8,11 +8,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::call::Call;
 use crate::grpc::PUSHBACK;
 use crate::outcome::{Outcome, Response};
+use crate::scope::Upstream;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -26,8 +27,26 @@ pub(crate) enum Pushback {
     Stop,
 }
 
+/// The same as far as it concerns a further attempt of this call. A 503 speaks for the endpoint
+/// that it comes from: how long that wants to be left alone is nothing to another one, which this
+/// call has not tried. A 429, and what is asked of the call itself, hold wherever it goes.
+pub(crate) fn pushback_elsewhere(
+    call: &Call,
+    outcome: &Outcome,
+    upstream: &dyn Upstream,
+) -> Option<Pushback> {
+    let speaks_for_itself = |response: &Response| {
+        response.status == StatusCode::SERVICE_UNAVAILABLE && !is_of_grpc(response)
+    };
+    pushback(call, outcome).filter(|pushback| {
+        let concerns_one =
+            matches!(pushback, Pushback::Wait(_)) && outcome.as_ref().is_ok_and(speaks_for_itself);
+        !(concerns_one && upstream.has_untried(call))
+    })
+}
+
 /// What the upstream asks for; `None`: nothing.
-pub(crate) fn pushback(call: &Call, outcome: &Outcome) -> Option<Pushback> {
+fn pushback(call: &Call, outcome: &Outcome) -> Option<Pushback> {
     let response = outcome.as_ref().ok().filter(|response| asks(response))?;
     let should_retry = response.headers.get(X_SHOULD_RETRY);
     if should_retry.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false")) {
@@ -40,10 +59,14 @@ pub(crate) fn pushback(call: &Call, outcome: &Outcome) -> Option<Pushback> {
     }
 }
 
-/// Whether the upstream asks for no further attempts for now, if only for a moment.
-pub(crate) fn asks_for_rest(call: &Call, outcome: &Outcome) -> bool {
-    let is_grpc = |response: &Response| response.headers.contains_key(PUSHBACK);
-    pushback(call, outcome).is_some() || outcome.as_ref().is_ok_and(is_grpc)
+/// Whether the upstream asks for no further attempts of this call for now, if only for a moment.
+pub(crate) fn asks_for_rest(call: &Call, outcome: &Outcome, upstream: &dyn Upstream) -> bool {
+    pushback_elsewhere(call, outcome, upstream).is_some() || outcome.as_ref().is_ok_and(is_of_grpc)
+}
+
+/// Whether it is asked of one call, by gRPC.
+fn is_of_grpc(response: &Response) -> bool {
+    response.headers.contains_key(PUSHBACK)
 }
 
 /// How long the upstream asks everybody to leave it alone; `None`: it does not ask. (By gRPC it

@@ -164,10 +164,10 @@ impl Fleet {
         }
     }
 
-    /// Whether one that gets requests has not been tried by this call.
+    /// Whether one that gets requests, and has room, has not been tried by this call.
     pub(super) fn has_untried(&self, call: &Call) -> bool {
-        let mut endpoints = self.endpoints.iter();
-        endpoints.any(|it| self.upstream.is_used(it.shared()) && !call.has_tried(it.label()))
+        let is_ready = |it: &Endpoint| self.upstream.is_used(it.shared()) && it.has_room();
+        self.endpoints.iter().any(|it| !call.has_tried(it.label()) && is_ready(it))
     }
 }
 

@@ -52,7 +52,7 @@ use crate::outline::{Acts, ActsResult, Outline};
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig, Shown};
 use crate::predicate::Verdict;
-use crate::retry_after::{Pushback, pushback, requested_delay};
+use crate::retry_after::{Pushback, pushback_elsewhere, requested_delay};
 use crate::scope::Scope;
 use crate::slot::Slot;
 use backoff::{Delays, Jitter};
@@ -212,7 +212,7 @@ impl Retry {
         let own = left.map_or(own, |left| own.min(left));
         let is_too_long =
             |wait| wait > self.max_retry_after || left.is_some_and(|left| wait > left);
-        let asked = self.asked(call, outcome)?;
+        let asked = self.asked(call, asker.scope, outcome)?;
         if let Some((_, reason)) = asked.filter(|(asked, _)| is_too_long(*asked)) {
             return Err(reason.into());
         }
@@ -286,6 +286,7 @@ impl Retry {
     fn asked(
         &self,
         call: &Call,
+        scope: &Scope<'_>,
         outcome: &Outcome,
     ) -> Result<Option<(Duration, NoRetry)>, NoRetry> {
         if let Err(error) = outcome {
@@ -296,7 +297,8 @@ impl Retry {
             let wait = error.retry_after().filter(|wait| !wait.is_zero());
             return Ok(wait.map(|wait| (wait, too_long)));
         }
-        match pushback(call, outcome).filter(|_| self.retry_after) {
+        let asks = || pushback_elsewhere(call, outcome, scope.upstream());
+        match self.retry_after.then(asks).flatten() {
             None => Ok(None),
             Some(Pushback::Wait(wait)) => Ok(Some((wait, NoRetry::RetryAfter))),
             Some(Pushback::Stop) => Err(NoRetry::Upstream),

@@ -14,6 +14,7 @@ mod composition;
 mod conditions;
 mod deadline;
 mod delays;
+mod elsewhere;
 mod endpoints;
 mod fallback;
 mod grpc;

@@ -250,7 +250,8 @@ impl<'a> Field<'a> {
 
     /// Keeps what has failed, if it is better than what is kept.
     fn keep(&mut self, outcome: Outcome) {
-        self.is_pushed_back |= asks_for_rest(self.race.call, &outcome);
+        self.is_pushed_back |=
+            asks_for_rest(self.race.call, &outcome, self.race.next.scope().upstream());
         self.is_untouched &=
             outcome.as_ref().is_err_and(|error| error.reached_upstream() == Reached::No);
         let worse = match self.best.take() {
