@@ -19,10 +19,11 @@ use tokio::time::Instant;
 
 use crate::code_cache;
 use crate::config::{
-    AdminAddress, Config, ConfigError, ConfigFile, ListenerConfig, Places, PriorityConfig,
-    RouteConfig, RouteUpstream, UpstreamConfig, UpstreamSettings, join,
+    AdminAddress, Config, ConfigError, ConfigFile, ListenerConfig, PathRule, Places,
+    PriorityConfig, RouteConfig, RouteUpstream, UpstreamConfig, UpstreamSettings, join,
 };
 use crate::priority::PriorityRules;
+use crate::route::path::canonical;
 use crate::route::{OtherUpstream, Route, RouteMatch, RouteTable};
 use crate::route_review::{RouteReview, by_remark};
 use crate::running::{PoliciesByName, Running};
@@ -95,8 +96,12 @@ pub(crate) fn policy_errors(file: &ConfigFile) -> Vec<ConfigError> {
 }
 
 /// Which requests a route takes.
-pub(crate) fn matches(route: &RouteConfig) -> RouteMatch {
-    RouteMatch::new(route.host.as_deref(), &route.path, route.methods.clone())
+pub(crate) fn matches(route: &RouteConfig, paths: PathRule) -> RouteMatch {
+    let path = match paths {
+        PathRule::Strict => canonical(&route.path),
+        PathRule::AsIs => route.path.as_str().into(),
+    };
+    RouteMatch::new(route.host.as_deref(), &path, route.methods.clone())
         .of_clients(route.client_certificate.clone())
 }
 
@@ -254,7 +259,7 @@ impl<'a> Compilation<'a> {
                 bytes: route.max_replay_body.in_memory(),
                 is_for_attempts: pipeline.policies().iter().any(|policy| policy.repeats()),
             };
-            let matches = matches(route);
+            let matches = matches(route, config.listener.paths);
             routes.push(Route {
                 name: route_name(route, &matches),
                 matches,
@@ -299,7 +304,12 @@ impl<'a> Compilation<'a> {
             .routes
             .values()
             .filter_map(|route| {
-                RouteReview::of(route, route_name(route, &matches(route)), config, policies)
+                RouteReview::of(
+                    route,
+                    route_name(route, &matches(route, config.listener.paths)),
+                    config,
+                    policies,
+                )
             })
             .collect();
         for (remark, routes) in by_remark(&reviews) {

@@ -5,7 +5,6 @@ mod host;
 mod in_flight;
 mod last_hop;
 mod open_tunnel;
-mod path;
 mod request_id;
 mod response;
 
@@ -36,6 +35,7 @@ use crate::headers::{self, Forwarding, Hop, TakesTrailers};
 use crate::observe::{NO_ROUTE, wall_clock};
 use crate::reply::{Refusal, Unread};
 use crate::route::RouteTable;
+use crate::route::path::{canonical, has_dot_segment};
 use crate::seldom::Seldom;
 use crate::upstream::reached::ReachedUpstream;
 use crate::upstream::{HttpUpstream, WorkerShare};
@@ -43,7 +43,6 @@ use body::{ClientRequestBody, OngoingCall};
 use host::Hosts;
 use in_flight::{CallPlace, CallPlacesHandle};
 use last_hop::{LastHop, NoUpstream};
-use path::has_dot_segment;
 use request_id::RequestIds;
 
 /// When a client may come back for whose call there is no place: others may end in the next moment.
@@ -185,8 +184,11 @@ impl RequestHandler {
         let mut head = parts(head);
         let id = self.request_id(&mut head.headers);
         let host = self.hosts.canonical(&mut head);
-        let place =
-            host.as_deref().and_then(|host| self.routes.find(host, &head, hop.certificate()));
+        let place = host.as_deref().and_then(|host| {
+            let path = head.uri.path();
+            let path = if self.is_strict { canonical(path) } else { path.into() };
+            self.routes.find(host, &path, &head.method, hop.certificate())
+        });
         let route = place.map(|place| &self.routes.routes()[place]);
         let upgrade = route
             .filter(|route| !route.upgrades.is_empty())

@@ -14,9 +14,10 @@ use socket2::SockAddr;
 
 use crate::compile;
 use crate::config::{
-    AdminAddress, Config, ConfigError, ConfigFile, Document, PriorityConfig, RouteUpstream,
-    independent,
+    AdminAddress, Config, ConfigError, ConfigFile, Document, PathRule, PriorityConfig,
+    RouteUpstream, independent,
 };
+use crate::route::path::has_dot_segment;
 
 /// The largest configuration, in bytes. (Ten thousand routes need less than 2 MiB.)
 const LONGEST: u64 = 16 << 20;
@@ -227,10 +228,15 @@ fn routes(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
         let path = format!("routes[{index}]");
         !wrong.iter().any(|error| error.path.starts_with(&path))
     });
+    let paths = file.config.listener.paths;
     let right: Vec<_> =
-        right.map(|(index, route)| (index, compile::matches(route), route)).collect();
+        right.map(|(index, route)| (index, compile::matches(route, paths), route)).collect();
     for (index, matches, route) in &right {
         let path = format!("routes[{index}]");
+        if let Some(message) = never_matches(&route.path, paths) {
+            errors.push(places.error(&format!("{path}.path"), message));
+            continue;
+        }
         let name = compile::route_name(route, matches);
         if let Some(other) = matches.claims().find_map(|claim| claims.get(&claim)) {
             let message = format!("takes the same requests as routes[{other}]: `{matches}`");
@@ -243,6 +249,25 @@ fn routes(file: &ConfigFile, wrong: &[ConfigError]) -> Vec<ConfigError> {
         names.insert(name, *index);
     }
     errors
+}
+
+/// Why no request has this path; `None`: some may.
+fn never_matches(path: &str, paths: PathRule) -> Option<String> {
+    match paths {
+        PathRule::Strict if has_dot_segment(path) => Some(format!(
+            "no request has the path `{path}`: those with a segment `.` or `..` are refused \
+             (`paths = \"strict\"`)"
+        )),
+        PathRule::Strict if path.contains(';') => Some(format!(
+            "leave out what follows the `;` of `{path}`: it does not count in the paths of \
+             requests (`paths = \"strict\"`)"
+        )),
+        PathRule::AsIs if !path.is_ascii() => Some(format!(
+            "no request has the path `{path}` as it stands: write it encoded, such as `%C3%A4` \
+             (`paths = \"as-is\"`)"
+        )),
+        PathRule::Strict | PathRule::AsIs => None,
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod index;
 mod matching;
+pub(crate) mod path;
 
 pub use matching::{Claim, RouteMatch};
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fusebox_resilience::{ClientCertificate, Pipeline, PriorityClass, ReplayLimit};
-use http::request;
+use http::Method;
 
 use crate::priority::PriorityRules;
 use crate::tls::UpstreamTls;
@@ -119,12 +120,12 @@ impl RouteTable {
     pub fn find(
         &self,
         host: &str,
-        head: &request::Parts,
+        path: &str,
+        method: &Method,
         certificate: Option<&Rc<ClientCertificate>>,
     ) -> Option<usize> {
-        let path = head.uri.path();
         let takes_sender = |matches: &RouteMatch| {
-            matches.takes_client(certificate) && matches.takes_method(&head.method)
+            matches.takes_client(certificate) && matches.takes_method(method)
         };
         let Some(index) = &self.index else {
             let takes =
@@ -148,7 +149,6 @@ impl RouteTable {
 
 #[cfg(test)]
 mod tests {
-    use http::Method;
     use proptest::prelude::*;
 
     use super::*;

@@ -16,6 +16,16 @@ pub(crate) struct WatchedFiles {
     last: Option<Vec<Stamp>>,
 }
 
+/// What there is to see since they were loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Nothing,
+    /// One has changed.
+    Anew,
+    /// One is gone. That replaces nothing.
+    Gone,
+}
+
 /// The metadata that changes when a file does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -34,18 +44,21 @@ impl WatchedFiles {
         Self { paths, loaded: None, last: None }
     }
 
-    /// Looks at them. Returns whether there is something new to load: one has changed since they
-    /// were loaded, and all are as they were at the last look, so they are complete.
-    pub(crate) fn settled_anew(&mut self) -> bool {
+    /// Looks at them.
+    pub(crate) fn look(&mut self) -> Seen {
         let now: Option<Vec<_>> = self.paths.iter().map(|path| Stamp::of(path)).collect();
-        let settled = now == self.last;
-        // A removed file replaces nothing. When it comes back, its stamp has changed.
-        let anew = settled && now.is_some() && now != self.loaded;
-        if anew {
+        // Then they are complete, and who removes one to replace it has done so.
+        let has_settled = now == self.last;
+        let seen = match has_settled && now != self.loaded {
+            false => Seen::Nothing,
+            true if now.is_some() => Seen::Anew,
+            true => Seen::Gone,
+        };
+        if seen != Seen::Nothing {
             self.loaded.clone_from(&now);
         }
         self.last = now;
-        anew
+        seen
     }
 }
 

@@ -256,6 +256,12 @@ impl Call {
         self.record().worker.timers()
     }
 
+    /// No attempt needs the rest of the request body any more: one that still sends it fails, which
+    /// ends its connection.
+    pub fn cut_body(&self) {
+        self.body.cut();
+    }
+
     /// For how long its attempts have waited for the client's body.
     pub fn starved(&self) -> Starved {
         self.body.starved()

@@ -120,7 +120,7 @@ fn listed(reader: &mut Reader<'_>, path: &str) -> Vec<EndpointConfig> {
     let read = (0..count).filter_map(|at| {
         let path = format!("{path}[{at}]");
         let endpoint = endpoint(reader, &path)?;
-        if !urls.insert(endpoint.url.clone()) {
+        if !urls.insert(endpoint.url.place()) {
             let message = format!("`{}` is in the list twice; a `weight` is a share", endpoint.url);
             reader.error(&path, message);
         }
@@ -170,6 +170,15 @@ impl fmt::Display for EndpointUrl {
 }
 
 impl EndpointUrl {
+    /// Where it leads, however it is spelled.
+    fn place(&self) -> (bool, String, u16, String) {
+        let host = self.address.map_or_else(
+            || self.host.trim_end_matches('.').to_ascii_lowercase(),
+            |address| address.ip().to_canonical().to_string(),
+        );
+        (self.is_secure, host, self.port, self.base.clone())
+    }
+
     /// Parses a URL.
     ///
     /// # Errors

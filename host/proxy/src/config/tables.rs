@@ -74,7 +74,7 @@ table! {
         pub trusted: Vec<IpNet> = networks(),
         /// The headers that tell upstreams where a request comes from, and that are believed.
         pub forwarded: ForwardedHeaders = or(ForwardedHeaders::XForwarded),
-        /// What becomes of paths with dot segments.
+        /// What becomes of paths that programs read in different ways.
         pub paths: PathRule = or(PathRule::Strict),
         /// The part of itself by which a `Retry-After` of the proxy's own is longer at most, so
         /// that clients that were told the same time do not come back together. 0: it is exact.
@@ -102,13 +102,14 @@ pub enum ForwardedHeaders {
     Standard,
 }
 
-/// What becomes of paths with dot segments, raw or encoded.
+/// What becomes of paths that programs read in different ways.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum PathRule {
-    /// They are refused, if a route has a prefix or an upstream a base path.
+    /// However a path is spelled, its route is the same; those with dot segments are refused, if a
+    /// route has a prefix or an upstream a base path.
     Strict,
-    /// They go on as they came.
+    /// Routes take what is spelled as they are, and dot segments go on.
     AsIs,
 }
 

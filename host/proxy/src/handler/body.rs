@@ -140,6 +140,10 @@ impl OngoingCall {
         let is_http2 = past.is_some_and(|past| past.provenance.is_http2);
         let received = if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
         let mut answer = ClientResponse::of(response, received, self.id());
+        // That of another upstream may still be asking.
+        if is_stand_in && answer.body.has_come() {
+            self.call.cut_body();
+        }
         if is_grpc && is_stand_in {
             grpc::end_by_trailers(&mut answer.headers, &mut answer.body);
         }
@@ -196,8 +200,7 @@ impl OngoingCall {
             None => refusal.response(self.call.id(), self.call.attempts()),
         };
         self.grpc = kind.map(|_| refusal.grpc_status());
-        let id = self.id();
-        self.send(ClientResponse::own(response, id))
+        self.send_own(response)
     }
 
     /// Answers a request that was for fusebox itself.
@@ -205,12 +208,18 @@ impl OngoingCall {
         self,
         response: http::Response<ResponseBody>,
     ) -> ClientResponse<ClientBody> {
-        let id = self.id();
-        self.send(ClientResponse::own(response, id))
+        self.send_own(response)
     }
 
     fn id(&self) -> HeaderValue {
         self.call.request().id_header().clone()
+    }
+
+    fn send_own(self, response: http::Response<ResponseBody>) -> ClientResponse<ClientBody> {
+        // Whether the connection goes on depends on whether somebody reads it.
+        self.call.cut_body();
+        let id = self.id();
+        self.send(ClientResponse::own(response, id))
     }
 
     fn send(mut self, answer: ClientResponse<ResponseBody>) -> ClientResponse<ClientBody> {

@@ -57,9 +57,11 @@ impl OpenTunnel {
         polled
     }
 
-    /// The client is gone, which the tunnel does not see.
+    /// The client is gone, which the tunnel does not see, unless it has ended before.
     pub(crate) fn client_left(&mut self) {
-        self.end = TunnelEnd::ClientLost;
+        if self.end == TunnelEnd::Cut {
+            self.end = TunnelEnd::ClientLost;
+        }
     }
 
     fn tell(&mut self) {

@@ -138,6 +138,8 @@ impl<'a> Acceptor<'a> {
         let is_exhausted = sockets::is_of_our_own(error);
         if is_exhausted {
             self.reserve.turn_away(self.listener, self.visitors);
+            // Who comes next may have the descriptor of somebody who asks for nothing.
+            self.workers.make_place();
         }
         if self.exhausted.count(Instant::now()).is_some() {
             let turned_away = self.reserve.take_turned_away();

@@ -8,7 +8,7 @@ use fusebox_resilience::{CertificateEvent, Observers};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::watched::WatchedFiles;
+use crate::watched::{Seen, WatchedFiles};
 
 /// How often the files are looked at. A certificate and its key are seldom replaced at once: both
 /// have to be the same in two looks.
@@ -61,7 +61,8 @@ pub(crate) async fn watch(all: Vec<Arc<dyn Reloads>>, observers: Observers) {
         // Reading can block on a dead file server, and this runtime accepts connections.
         let looked = spawn_blocking(move || {
             for (of, part, files) in &mut parts {
-                if files.settled_anew() {
+                // Reading says which one is gone; what was in use stays.
+                if files.look() != Seen::Nothing {
                     report(of.reload(*part), &observers);
                 }
             }

@@ -185,7 +185,13 @@ fn is_told_without_descriptors(origin: &impl Display) {
     let mut first = proxy.connect();
     // It is accepted: what it asks for is refused without a descriptor.
     first.send("GET /");
-    let others: Vec<Wire> = (0..80).map(|_| proxy.connect()).collect();
+    // None of them is idle, so none makes place.
+    let begun = |_| {
+        let mut client = proxy.connect();
+        client.try_send("GET /").ok();
+        client
+    };
+    let others: Vec<Wire> = (0..80).map(begun).collect();
     let line = proxy.wait("an acceptor without descriptors", |lines| {
         let is_it = |line: &&serde_json::Value| {
             line["msg"].as_str().is_some_and(|text| text.starts_with("can't accept connections"))

@@ -103,6 +103,21 @@ fn tunnels_are_offered_where_a_route_names_a_protocol() {
 }
 
 #[test]
+fn who_closes_the_connection_leaves_its_tunnels() {
+    let origin = switching(echo);
+    let proxy = before(&origin, "");
+    let client = Client::connect(proxy.address());
+    let (tunnel, heard) = opened(&client, "1");
+    proxy.counts(&[(r#"fusebox_tunnels{route="/"}"#, 1.0)]);
+    drop((tunnel, heard));
+    drop(client);
+    proxy.counts(&[
+        (r#"fusebox_tunnels_ended_total{route="/",end="client-lost"}"#, 1.0),
+        (r#"fusebox_tunnels_ended_total{route="/",end="cut"}"#, 0.0),
+    ]);
+}
+
+#[test]
 fn a_tunnel_is_an_upgrade_to_an_upstream_over_http1() {
     let origin = switching(echo);
     let proxy = before(&origin, "");

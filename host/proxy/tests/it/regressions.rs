@@ -154,6 +154,30 @@ fn an_upload_over_the_replay_limit_that_is_refused_early_has_its_one_answer() {
     assert_eq!(origin.seen().len(), 1);
 }
 
+/// Nobody reads the rest, which is too long to be read away: who sends on is to know that.
+#[test]
+fn an_early_answer_of_our_own_says_that_its_connection_ends() {
+    let door = ClosedDoor::refusing();
+    let fallback = "[policies.fallback]\nkind = 'fallback'\nrespond = { status = 200 }\n";
+    for (route, status) in [
+        ("[[routes]]\nupstream = 'ORIGIN'\n", 502),
+        ("[listener]\nmax_body = '1MiB'\n[[routes]]\nupstream = 'ORIGIN'\n", 413),
+        ("[[routes]]\nhost = 'nowhere'\nupstream = 'ORIGIN'\n", 404),
+        ("[[routes]]\nupstream = 'ORIGIN'\npolicies = ['fallback']\n", 200),
+    ] {
+        let proxy = Proxy::before(&door, &format!("{fallback}{route}"));
+        for (length, ends) in [(2 << 20, Some("close")), (60 << 10, None)] {
+            if status == 413 && ends.is_none() {
+                continue;
+            }
+            let mut client = proxy.connect();
+            client.send(put_head("1", length));
+            let answer = client.response();
+            assert_eq!((answer.status(), answer.header("connection")), (status, ends), "{route}");
+        }
+    }
+}
+
 /// The predicate looks at the body of the 503 while the origin reads on, until there is more than
 /// can be repeated.
 #[test]

@@ -38,6 +38,42 @@ fn the_longest_prefix_at_a_slash_takes_it() {
     }
 }
 
+/// A program behind may take each for the same path.
+#[test]
+fn a_path_has_the_same_route_however_it_is_spelled() {
+    let (root, admin) = (named("root"), named("admin"));
+    let config = |paths: &str| {
+        format!(
+            "listener = {{ paths = '{paths}' }}\n[[routes]]\nupstream = '{root}'\n\
+             [[routes]]\npath = '/admin/ä'\nupstream = '{admin}'\n"
+        )
+    };
+    let proxy = Proxy::before(&root, &config("strict"));
+    let spelled = [
+        "/admin/%C3%A4",
+        "/%61dmin/%c3%a4?x",
+        "//admin///%C3%A4/x",
+        "/admin%2F%C3%A4",
+        "/admin%5c%C3%A4",
+        "/admin;v=1/%C3%A4;w",
+        "/;/admin/%C3%A4%2Fx",
+    ];
+    for path in spelled {
+        assert_eq!(proxy.ask(get(path, "1")).text(), "admin", "{path}");
+        // Nothing is rewritten.
+        let seen = admin.seen().pop().expect("a request").request;
+        assert_eq!(seen.start, format!("GET {path} HTTP/1.1"));
+    }
+    for path in ["/Admin/%C3%A4", "/%2561dmin/%C3%A4", "/admin/%C3%A4x", "/admin"] {
+        assert_eq!(proxy.ask(get(path, "1")).text(), "root", "{path}");
+    }
+    let written = config("as-is").replace('ä', "%C3%A4");
+    let proxy = Proxy::before(&root, &written);
+    for (path, name) in [(spelled[0], "admin"), (spelled[1], "root"), (spelled[2], "root")] {
+        assert_eq!(proxy.ask(get(path, "1")).text(), name, "{path}");
+    }
+}
+
 #[test]
 fn a_host_comes_before_a_path_and_methods_come_last() {
     let (any, host, posts) = (named("any"), named("host"), named("posts"));

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use fusebox_dev::{Origin, Wire, answer, eventually, get};
+use fusebox_dev::{Origin, Wire, answer, eventually, get, ok, try_ask};
 
 use crate::compiling::{by_rename, children, tangle, zombies};
 use crate::components::{FALLBACK, RETRY, says, with_component};
-use crate::support::Proxy;
+use crate::support::{Proxy, ROUTE};
 
 /// Waits for new content to be in use, which was refused once before, for this reason.
 #[track_caller]
@@ -30,12 +30,32 @@ fn content_whose_compiler_is_killed_is_tried_again() {
     assert_eq!(zombies(proxy.id()), [""; 0]);
 }
 
+/// A client within its head.
+fn begun(proxy: &Proxy) -> Wire {
+    let mut client = proxy.connect();
+    client.try_send("GET /").ok();
+    client
+}
+
+#[test]
+fn clients_that_ask_for_nothing_make_place_when_descriptors_run_out() {
+    let origin = Origin::answering([ok("b")]);
+    let proxy = Proxy::with_open_files(64, &origin, &[], &format!("workers = 1\n{ROUTE}"));
+    let _idle: Vec<Wire> = (0..80).map(|_| proxy.connect()).collect();
+    let answer = eventually("an answer", || {
+        let answer = try_ask(proxy.address(), "GET /", "", b"").ok()?;
+        (answer.status() == 200).then_some(answer)
+    });
+    assert_eq!(answer.text(), "b");
+}
+
 #[test]
 fn content_that_comes_while_there_are_no_descriptors_is_in_use_when_there_are() {
     let origin = Origin::answering([answer(503, "", "busy")]);
     let config = format!("workers = 1\n{}", FALLBACK.replace("OPTIONS", ""));
     let proxy = Proxy::with_open_files(64, &origin, &[("c.wasm", &says("good"))], &config);
-    let others: Vec<Wire> = (0..80).map(|_| proxy.connect()).collect();
+    // None of them is idle, so none makes place.
+    let others: Vec<Wire> = (0..80).map(|_| begun(&proxy)).collect();
     proxy.wait("an acceptor without descriptors", |lines| {
         let message =
             |line: &serde_json::Value| line["msg"].as_str().unwrap_or_default().to_owned();

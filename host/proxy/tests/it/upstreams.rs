@@ -107,6 +107,16 @@ fn what_is_declared_wrong_is_said_once_and_where() {
              a `weight` is a share",
         ),
         (
+            "endpoints = ['https://B.:443/x/', 'https://b/x']",
+            "fusebox.toml:4: upstreams.b.endpoints[1]: `https://b/x` is in the list twice; \
+             a `weight` is a share",
+        ),
+        (
+            "endpoints = ['http://[::1]', 'http://[0:0::1]:80']",
+            "fusebox.toml:4: upstreams.b.endpoints[1]: `http://[0:0::1]:80` is in the list twice; \
+             a `weight` is a share",
+        ),
+        (
             "endpoints = [{ weight = 2 }]",
             "fusebox.toml:4: upstreams.b.endpoints[0].url: missing; expected a URL such as \
              \"http://127.0.0.1:3001\"",

@@ -236,13 +236,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
     fn closed(&self) -> SessionEnd {
         match self.phase {
             SessionPhase::Closing(_, ended) => ended,
-            SessionPhase::Open | SessionPhase::Ending(_) => SessionEnd::Quietly,
+            SessionPhase::Open | SessionPhase::Ending(_) => {
+                self.session.set_left();
+                SessionEnd::Quietly
+            }
         }
     }
 
     /// `h2` has ended it.
     fn broken(&self, error: &h2::Error) -> SessionEnd {
         if !error.is_library() {
+            self.session.set_left();
             return SessionEnd::Quietly;
         }
         // What is seen of the frames says more than a code.

@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use fusebox_http1::{Framing, HttpExchange, MAX_HEADERS, RequestFault, RequestHead, is_shadow};
 use h2::ext::Protocol;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request};
 
 use crate::headers::put_upgrade;
@@ -20,6 +20,9 @@ pub(super) fn head(parts: request::Parts) -> Result<RequestHead, RequestFault> {
     let protocol = extensions.remove::<Protocol>();
     if method == Method::CONNECT && protocol.is_none() {
         return Err(RequestFault::Connect);
+    }
+    if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(RequestFault::Target);
     }
     let (authority, path) = (uri.authority(), uri.path_and_query());
     let target = path.and_then(|path| target(&method, path)).ok_or(RequestFault::Target)?;
@@ -176,6 +179,13 @@ mod tests {
             taken(Request::connect("a:1")).map(|head| head.target),
             Err(RequestFault::Connect)
         );
+    }
+
+    #[test]
+    fn a_scheme_is_one_of_two() {
+        let scheme = |uri: &str| taken(Request::get(uri)).map(|_| ());
+        assert_eq!([scheme("http://a/"), scheme("https://a/")], [Ok(()), Ok(())]);
+        assert_eq!(scheme("ftp://a/"), Err(RequestFault::Target));
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(super) struct Session {
     ahead: Cell<usize>,
     /// When they last did so.
     was_full: Cell<Option<Instant>>,
+    has_left: Cell<bool>,
 }
 
 impl Session {
@@ -49,11 +50,21 @@ impl Session {
             polls: Cell::new(0),
             ahead: Cell::new(0),
             was_full: Cell::new(None),
+            has_left: Cell::new(false),
         }
     }
 
     pub(super) fn shared(&self) -> &Rc<Shared> {
         &self.shared
+    }
+
+    /// The client has closed the connection, and so left whatever is on it.
+    pub(super) fn set_left(&self) {
+        self.has_left.set(true);
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left.get()
     }
 
     pub(super) fn hop(&self) -> &Hop {

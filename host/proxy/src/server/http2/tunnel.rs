@@ -44,23 +44,41 @@ pub(super) async fn carry(
         tunnel.client_left();
         return SentAs::GivenUp;
     };
-    let mut client = ClientSide::new(StreamSide::new(sending, receiving), session);
-    let ended = poll_fn(|cx| {
-        if !client.session.take_poll(cx) {
-            return Poll::Pending;
-        }
-        if client.stream.is_reset(cx) {
-            tunnel.client_left();
-            return Poll::Ready(TunnelEnd::ClientLost);
-        }
-        tunnel.poll(&mut client, cx)
-    });
-    match ended.await {
+    let client = ClientSide::new(StreamSide::new(sending, receiving), session);
+    let mut open = StreamTunnel { tunnel, client };
+    match poll_fn(|cx| open.poll(cx)).await {
         TunnelEnd::Closed => SentAs::Whole,
         TunnelEnd::ClientLost => SentAs::GivenUp,
         TunnelEnd::UpstreamLost | TunnelEnd::Idle | TunnelEnd::Cut => {
-            client.stream.reset();
+            open.client.stream.reset();
             SentAs::Broken
+        }
+    }
+}
+
+/// A tunnel and the client on its stream. Whoever leaves the connection leaves the tunnel.
+struct StreamTunnel {
+    tunnel: OpenTunnel,
+    client: ClientSide,
+}
+
+impl StreamTunnel {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
+        if !self.client.session.take_poll(cx) {
+            return Poll::Pending;
+        }
+        if self.client.stream.is_reset(cx) {
+            self.tunnel.client_left();
+            return Poll::Ready(TunnelEnd::ClientLost);
+        }
+        self.tunnel.poll(&mut self.client, cx)
+    }
+}
+
+impl Drop for StreamTunnel {
+    fn drop(&mut self) {
+        if self.client.session.has_left() {
+            self.tunnel.client_left();
         }
     }
 }

@@ -1,11 +1,42 @@
-//! Tells paths that programs read in different ways.
+//! Paths that programs read in different ways.
+//!
+//! A program behind may decode a path, take `\` for a separator, leave out empty segments, and cut
+//! off a segment's parameters. What it then serves must not be another route's.
+
+use std::borrow::Cow;
+
+/// A path as the most lenient of programs reads it, so that it leads to the same route however it
+/// is spelled: each escape decoded once, nothing but `/` between segments, none of them empty, and
+/// without what follows a `;` in a segment.
+pub(crate) fn canonical(path: &str) -> Cow<'_, str> {
+    let mut last = 0;
+    let is_canonical = path.bytes().all(|byte| {
+        let is_empty = byte == b'/' && last == b'/';
+        last = byte;
+        !is_empty && !matches!(byte, b'%' | b';' | b'\\')
+    });
+    if is_canonical { path.into() } else { respelled(path).into() }
+}
+
+#[cold]
+fn respelled(path: &str) -> String {
+    let bytes: Vec<u8> = decoded(path.as_bytes()).collect();
+    let mut respelled = Vec::with_capacity(path.len());
+    for segment in bytes.split(|byte| matches!(byte, b'/' | b'\\')) {
+        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        if !name.is_empty() {
+            respelled.push(b'/');
+            respelled.extend_from_slice(name);
+        }
+    }
+    String::from_utf8_lossy(&respelled).into_owned()
+}
 
 /// Whether a segment of a path is `.` or `..`, raw or encoded.
 ///
-/// A program behind may decode the path, take `\` for a separator, or cut off a segment's
-/// parameters, before it resolves dot segments. What it then serves is another path than the one
-/// that the route was chosen by.
-pub(super) fn has_dot_segment(path: &str) -> bool {
+/// A program behind may resolve it, after all that [`canonical`] does. What it then serves is
+/// another path than the one that the route was chosen by.
+pub(crate) fn has_dot_segment(path: &str) -> bool {
     // Most paths have neither, so no dot segment.
     path.bytes().any(|byte| byte == b'.' || byte == b'%') && is_dotted(path.as_bytes())
 }
@@ -94,6 +125,44 @@ mod tests {
             path in "/(\\.|/|\\\\|;|a|%2e|%2E|%2f|%5C|%3b|%|2|e|ä){0,12}",
         ) {
             prop_assert_eq!(has_dot_segment(&path), plainly(&path), "{}", path);
+        }
+    }
+
+    #[test]
+    fn a_path_is_the_same_however_it_is_spelled() {
+        for spelled in [
+            "/admin/x",
+            "/%61dmin/x",
+            "/admi%6E/x",
+            "//admin///x",
+            "/admin%2Fx",
+            "/admin%2fx",
+            "/admin\\x",
+            "/admin%5cx",
+            "/admin;v=1/x",
+            "/admin%3Bv=1/x;y",
+            "/;/admin/x",
+            "/admin/x/;",
+            "/admin/%2F/x",
+        ] {
+            assert_eq!(canonical(spelled).trim_end_matches('/'), "/admin/x", "{spelled}");
+        }
+        for other in ["/Admin/x", "/%2561dmin/x", "/admin/x%", "/admin/x%2", "/admin/%zz"] {
+            assert_ne!(canonical(other), "/admin/x", "{other}");
+        }
+        assert!(matches!(canonical("/admin/x.y?"), Cow::Borrowed(_)));
+        assert_eq!(canonical("/%C3%A4"), "/ä");
+        assert_eq!(canonical("*"), "*");
+        assert_eq!(canonical("/;x"), "");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_canonical_stays_so(path in "/(\\.|/|\\\\|;|a|%2e|%2f|%5C|%3b|%|ä){0,12}") {
+            let once = canonical(&path).into_owned();
+            // An escape of an escape is one more.
+            prop_assume!(!once.contains('%'));
+            prop_assert_eq!(&canonical(&once), &once);
         }
     }
 
