@@ -101,6 +101,7 @@ bench: release ## Measure everything, and the proxy beside others (30 min, and a
 	$(CARGO) bench -p fusebox-resilience -p fusebox-wasm
 	target/release/bench micro
 	target/release/bench compare
+	target/release/bench overload
 	target/release/bench scale
 	FUSEBOX=target/pgo/fusebox host/proxy/benches/swaps.sh 2000
 

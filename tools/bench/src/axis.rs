@@ -22,6 +22,8 @@ pub(crate) enum Axis {
     HeaderSize,
     /// Workers
     Workers,
+    /// Clients that are told apart, each with a breaker and a rate limiter of its own
+    Keys,
 }
 
 impl Axis {
@@ -34,6 +36,7 @@ impl Axis {
             Self::Headers => "scale-headers",
             Self::HeaderSize => "scale-header-size",
             Self::Workers => "scale-workers",
+            Self::Keys => "scale-keys",
         }
     }
 
@@ -46,6 +49,7 @@ impl Axis {
             Self::Headers => "headers each way",
             Self::HeaderSize => "bytes per header, 5 each way",
             Self::Workers => "workers",
+            Self::Keys => "clients in turn, a breaker and a rate limiter for each of 10,000",
         }
     }
 
@@ -57,11 +61,16 @@ impl Axis {
             Self::Headers => vec![5, 20, 50, 100],
             Self::HeaderSize => vec![16, 256, 2048, 8192],
             Self::Workers => vec![1, 2],
+            Self::Keys => vec![1, 1000, 10_000, 1_000_000],
         })
     }
 
     pub(crate) fn contestants(self, [nginx, native, wasm]: [Contestant; 3]) -> Vec<Contestant> {
-        if self == Self::Components { vec![wasm] } else { vec![nginx, native] }
+        match self {
+            Self::Components => vec![wasm],
+            Self::Keys => vec![native],
+            _ => vec![nginx, native],
+        }
     }
 
     pub(crate) fn options(self, point: u64) -> Options {
@@ -72,6 +81,7 @@ impl Axis {
             Self::Components => Options { routes: point, components: point, ..usual },
             Self::Headers | Self::HeaderSize => Options { max_header: Some(64 * 1024), ..usual },
             Self::Workers => Options { workers: point as usize, ..usual },
+            Self::Keys => Options { has_keys: true, ..usual },
         }
     }
 
@@ -88,6 +98,7 @@ impl Axis {
                 (ScenarioRequest::Headers { count: 5, size: point }, 64, Generator::Wrk)
             }
             Self::Workers => (ScenarioRequest::Get("/"), 64, Generator::Wrk),
+            Self::Keys => (ScenarioRequest::Clients { count: point }, 64, Generator::Wrk),
         };
         Scenario::on_axis(self.scenario(), request, connections, generator)
     }

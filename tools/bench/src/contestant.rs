@@ -6,7 +6,7 @@ pub(crate) mod envoy;
 pub(crate) mod fusebox;
 pub(crate) mod haproxy;
 pub(crate) mod nginx;
-mod setup;
+pub(crate) mod setup;
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -185,6 +185,7 @@ impl Contestant {
             routes: options.routes,
             components: options.components,
             max_header: options.max_header,
+            has_keys: options.has_keys,
         };
         let client = match self.wires {
             Wires::Plain => Client::Plain,
@@ -231,11 +232,15 @@ pub(crate) struct Options {
     pub(crate) routes: u64,
     pub(crate) components: u64,
     pub(crate) max_header: Option<u64>,
+    /// Whether clients are told apart.
+    pub(crate) has_keys: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 2, connections: 4096, routes: 0, components: 1, max_header: None }
+        let (workers, connections) = (2, 4096);
+        let (routes, components, max_header, has_keys) = (0, 1, None, false);
+        Self { workers, connections, routes, components, max_header, has_keys }
     }
 }
 

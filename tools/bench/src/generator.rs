@@ -78,9 +78,10 @@ fn url(scenario: &Scenario, address: SocketAddr) -> String {
             format!("{scheme}://{address}/headers/{count}/{size}")
         }
         ScenarioRequest::Grpc => format!("{scheme}://{address}{GRPC_METHOD}"),
-        ScenarioRequest::Closing | ScenarioRequest::RetryTenth | ScenarioRequest::Spread { .. } => {
-            format!("{scheme}://{address}/")
-        }
+        ScenarioRequest::Closing
+        | ScenarioRequest::RetryTenth
+        | ScenarioRequest::Spread { .. }
+        | ScenarioRequest::Clients { .. } => format!("{scheme}://{address}/"),
     }
 }
 
@@ -133,6 +134,15 @@ local sent = 0
 request = function()
     sent = sent + 1
     return 'GET /routes/' .. sent % {routes} .. ' HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n'
+end
+"
+        ),
+        ScenarioRequest::Clients { count } => format!(
+            "\
+local sent = 0
+request = function()
+    sent = sent + 1
+    return 'GET / HTTP/1.1\\r\\nHost: bench\\r\\nX-Tenant: ' .. sent % {count} .. '\\r\\n\\r\\n'
 end
 "
         ),

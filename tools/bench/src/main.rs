@@ -10,6 +10,7 @@ mod machine;
 mod measure;
 mod micro;
 mod open_loop;
+mod overload;
 mod process;
 mod record;
 mod report;
@@ -44,6 +45,8 @@ enum BenchCommand {
     Compare(compare::CompareArguments),
     /// Load fusebox and nginx with more and more connections, routes, components, headers, workers
     Scale(scale::ScaleArguments),
+    /// Put fusebox and Envoy under three times too many requests, with and without protection
+    Overload(overload::OverloadArguments),
     /// Load fusebox for a while, to compile it by what it does then
     Train(train::TrainArguments),
     /// Take what criterion has found into the raw data
@@ -75,6 +78,7 @@ async fn run(command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Compare(arguments) => compare::compare(arguments).await,
         BenchCommand::Scale(arguments) => scale::scale(arguments).await,
+        BenchCommand::Overload(arguments) => overload::overload(arguments).await,
         BenchCommand::Train(arguments) => train::train(arguments).await,
         BenchCommand::Micro(arguments) => micro::micro(arguments),
         BenchCommand::Report(arguments) => report::page::write(arguments),

@@ -200,7 +200,7 @@ async fn exchange(
 }
 
 /// The status, and the length of head and body together; `None` if the head is incomplete.
-fn response(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
+pub(crate) fn response(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head) = response.parse(bytes).map_err(io::Error::other)? else {

@@ -16,6 +16,7 @@ pub(crate) enum RawRecord {
     Run(RunInfo),
     Measurement(Measurement),
     Micro(Micro),
+    Overload(Overload),
 }
 
 /// When, where and with what.
@@ -94,6 +95,41 @@ pub(crate) struct Micro {
     pub(crate) nanos: f64,
     pub(crate) low: f64,
     pub(crate) high: f64,
+    /// The fastest sample, which is what it takes when nothing else has the processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fastest: Option<f64>,
+    /// Instructions in user space, if they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instructions: Option<f64>,
+}
+
+/// What became of requests of which there were too many, behind one proxy.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Overload {
+    pub(crate) contestant: String,
+    /// That of the machine, of its last minute.
+    pub(crate) load_average: f64,
+    /// The 99th percentile of the time that good answers took while there were too many.
+    pub(crate) good_p99_micros: Option<f64>,
+    /// By the second in which they were due.
+    pub(crate) seconds: Vec<OverloadSecond>,
+}
+
+/// What became of the requests that were due in one second.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct OverloadSecond {
+    /// Those that were answered well, in time.
+    pub(crate) good: u64,
+    /// Those that were answered well, too late.
+    pub(crate) late: u64,
+    /// Those that were answered with a failure.
+    pub(crate) failed: u64,
+    /// Those whose clients have left.
+    pub(crate) left: u64,
+    /// How many requests came to the service meanwhile.
+    pub(crate) asked: u64,
+    /// The 99th percentile of the time of those that were not answered with a failure.
+    pub(crate) waited_p99_micros: Option<f64>,
 }
 
 /// A file with a line per record.
@@ -126,6 +162,7 @@ pub(crate) struct Measured {
     pub(crate) run: RunInfo,
     pub(crate) measurements: Vec<Measurement>,
     pub(crate) micros: Vec<Micro>,
+    pub(crate) overloads: Vec<Overload>,
 }
 
 /// All runs in a file, the oldest first.
@@ -137,10 +174,12 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Measured>> {
         let run = runs.last_mut().context("a measurement before any run").with_context(place);
         match serde_json::from_str(&line?).with_context(place)? {
             RawRecord::Run(run) => {
-                runs.push(Measured { run, measurements: Vec::new(), micros: Vec::new() })
+                let (measurements, micros, overloads) = Default::default();
+                runs.push(Measured { run, measurements, micros, overloads });
             }
             RawRecord::Measurement(measurement) => run?.measurements.push(measurement),
             RawRecord::Micro(micro) => run?.micros.push(micro),
+            RawRecord::Overload(overload) => run?.overloads.push(overload),
         }
     }
     Ok(runs)

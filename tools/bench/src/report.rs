@@ -2,15 +2,17 @@
 
 mod figures;
 mod goals;
+mod overload;
 pub(crate) mod page;
 mod plot;
+mod policies;
 mod table;
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use crate::record::{self, Measurement, Micro};
+use crate::record::{self, Measurement, Micro, Overload};
 use crate::say::say;
 
 use figures::MeasuredFigures;
@@ -32,9 +34,16 @@ pub(crate) fn line(measured: &Measurement) -> String {
     )
 }
 
+/// What became of too many requests, in a line.
+pub(crate) fn overload_line(overload: &Overload) -> String {
+    overload::line(overload)
+}
+
 /// The table of criterion's results.
 pub(crate) fn micros(micros: &[Micro]) -> String {
-    table::micros(micros)
+    let (policies, others): (Vec<_>, Vec<_>) =
+        micros.iter().partition(|micro| micro.instructions.is_some());
+    format!("{}\n{}", policies::table(&policies), table::micros(&others))
 }
 
 /// Prints the tables of the last run in a file.
@@ -47,6 +56,9 @@ pub(crate) fn print(path: &Path) -> Result<()> {
     }
     if figures.newest_scale().is_some() {
         say!("\n{}", table::scales(&figures));
+    }
+    if let Some((_, overloads)) = figures.overloads() {
+        say!("\n{}", overload::table(overloads));
     }
     say!("raw data: {}", path.display());
     Ok(())

@@ -32,22 +32,13 @@ pub(crate) struct ProgramArguments {
 impl ProgramArguments {
     /// The programs that are installed; an error if an indispensable one is missing.
     pub(crate) fn find(&self) -> Result<Programs> {
-        for program in ["nginx", "wrk", "h2load", "setpriv"] {
-            ensure!(
-                in_path(program).is_some(),
-                "{program} is missing: tools/bench/install.sh installs it"
-            );
-        }
-        for file in
-            [Some(&self.fusebox), Some(&self.component), self.before.as_ref(), self.envoy.as_ref()]
-        {
-            let Some(file) = file else { continue };
-            ensure!(
-                file.is_file(),
-                "{} is not there: `make bench` builds what is missing",
-                file.display()
-            );
-        }
+        needed(&["nginx", "wrk", "h2load"], &[Some(&self.component), self.before.as_ref()])?;
+        self.find_proxies()
+    }
+
+    /// The same for those who need neither a generator nor a component.
+    pub(crate) fn find_proxies(&self) -> Result<Programs> {
+        needed(&["setpriv"], &[Some(&self.fusebox), self.envoy.as_ref()])?;
         let installed = Path::new(DIRECTORY).join("venv/bin/envoy");
         let envoy = self.envoy.clone().or_else(|| installed.is_file().then_some(installed));
         let absolute = |path: &Path| std::path::absolute(path);
@@ -59,6 +50,18 @@ impl ProgramArguments {
             before: self.before.as_deref().map(absolute).transpose()?,
         })
     }
+}
+
+fn needed(programs: &[&str], files: &[Option<&PathBuf>]) -> Result<()> {
+    for program in programs {
+        let is_there = in_path(program).is_some();
+        ensure!(is_there, "{program} is missing: tools/bench/install.sh installs it");
+    }
+    for file in files.iter().flatten() {
+        let name = file.display();
+        ensure!(file.is_file(), "{name} is not there: `make bench` builds what is missing");
+    }
+    Ok(())
 }
 
 fn in_path(program: &str) -> Option<PathBuf> {
@@ -76,17 +79,20 @@ pub(crate) fn version(name: &str, program: &Path, flag: &str) -> (String, String
 
 /// Describes a run of these programs on this machine.
 pub(crate) fn describe(programs: &Programs) -> Result<RunInfo> {
-    let mut versions = vec![version("fusebox", &programs.fusebox, "--version")];
+    let mut versions = versions_of_proxies(programs);
     versions.push(version("nginx", &in_path("nginx").unwrap_or_default(), "-v"));
     if programs.haproxy {
         versions.push(version("haproxy", &in_path("haproxy").unwrap_or_default(), "-v"));
     }
-    if let Some(envoy) = &programs.envoy {
-        versions.push(version("envoy", envoy, "--version"));
-    }
     versions.push(version("wrk", Path::new("wrk"), "-v"));
     versions.push(version("h2load", Path::new("h2load"), "--version"));
     describe_with(versions)
+}
+
+/// Those of fusebox and Envoy.
+pub(crate) fn versions_of_proxies(programs: &Programs) -> Vec<(String, String)> {
+    let envoy = programs.envoy.as_ref().map(|envoy| version("envoy", envoy, "--version"));
+    [version("fusebox", &programs.fusebox, "--version")].into_iter().chain(envoy).collect()
 }
 
 /// The same, with these versions.

@@ -38,6 +38,8 @@ pub(crate) enum ScenarioRequest {
     Grpc,
     /// `GET` of so many routes in turn.
     Spread { routes: u64 },
+    /// `GET`, of so many clients in turn.
+    Clients { count: u64 },
     /// `GET` with so many headers of so many bytes each, in the response too.
     Headers { count: u64, size: u64 },
 }

@@ -35,6 +35,16 @@ pub(super) fn command(setup: &Setup, binary: &Path, filter: bool) -> Result<Comm
             },
         }));
     }
+    command_with(setup, binary, filters, json!({ "cluster": "service" }))
+}
+
+/// With these filters, and this way to the service.
+pub(crate) fn command_with(
+    setup: &Setup,
+    binary: &Path,
+    mut filters: Vec<Value>,
+    route: Value,
+) -> Result<Command> {
     filters.push(json!({
         "name": "envoy.filters.http.router",
         "typed_config": { "@type": typed("http.router.v3.Router") },
@@ -42,7 +52,7 @@ pub(super) fn command(setup: &Setup, binary: &Path, filter: bool) -> Result<Comm
     let mut command = process::command(binary);
     command
         .arg("--config-path")
-        .arg(setup.write("envoy.json", config(setup, filters).to_string())?);
+        .arg(setup.write("envoy.json", config(setup, filters, route).to_string())?);
     command.args([
         "--concurrency",
         &setup.workers.to_string(),
@@ -54,11 +64,11 @@ pub(super) fn command(setup: &Setup, binary: &Path, filter: bool) -> Result<Comm
 }
 
 /// The name of the type of a filter's configuration.
-fn typed(filter: &str) -> String {
+pub(crate) fn typed(filter: &str) -> String {
     format!("type.googleapis.com/envoy.extensions.filters.{filter}")
 }
 
-fn config(setup: &Setup, filters: Vec<Value>) -> Value {
+fn config(setup: &Setup, filters: Vec<Value>, route: Value) -> Value {
     let address = |address: SocketAddr| {
         let (ip, port) = (address.ip().to_string(), address.port());
         json!({ "socket_address": { "address": ip, "port_value": port } })
@@ -94,7 +104,7 @@ fn config(setup: &Setup, filters: Vec<Value>) -> Value {
                                     },
                                 } },
                             },
-                            { "match": { "prefix": "/" }, "route": { "cluster": "service" } },
+                            { "match": { "prefix": "/" }, "route": route },
                         ],
                     }] },
                 },

@@ -167,6 +167,14 @@ failure_capacity = 100
 [policies.timeout]
 kind = \"timeout\"
 limit = \"10s\"
+[policies.breaker-of-each]
+kind = \"circuit-breaker\"
+key = { header = \"x-tenant\" }
+[policies.limiter-of-each]
+kind = \"rate-limiter\"
+limit = 1000000
+per = \"1s\"
+key = { header = \"x-tenant\" }
 ";
     // Its fallback answers with a failure: another would hide that a retry is missing.
     let retried = match policies {
@@ -187,6 +195,9 @@ limit = \"10s\"
     };
     let usual = |index: u64| match policies {
         PolicySet::None => String::new(),
+        PolicySet::Native if setup.has_keys => {
+            r#""fallback", "retry", "breaker-of-each", "limiter-of-each", "timeout""#.into()
+        }
         PolicySet::Native => r#""fallback", "retry", "breaker", "timeout""#.into(),
         PolicySet::Wasm | PolicySet::WasmOnly => {
             format!(r#""fallback-{index}", "retry-{index}", "breaker", "timeout""#)

@@ -29,6 +29,8 @@ pub(crate) struct Setup {
     pub(crate) components: u64,
     /// The longest head in bytes, if longer than the default.
     pub(crate) max_header: Option<u64>,
+    /// Whether clients are told apart, by `X-Tenant`.
+    pub(crate) has_keys: bool,
 }
 
 impl Setup {

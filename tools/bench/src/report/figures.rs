@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use clap::ValueEnum as _;
 
 use crate::axis::Axis;
-use crate::record::{Measured, Measurement, Micro, RunInfo};
+use crate::record::{Measured, Measurement, Micro, Overload, RunInfo};
 use crate::statistics::{Spread, spread};
 
 /// For each scenario, the newest run that measured it.
@@ -14,17 +14,28 @@ use crate::statistics::{Spread, spread};
 pub(crate) struct MeasuredFigures<'a> {
     scenarios: BTreeMap<&'a str, (&'a RunInfo, Vec<&'a Measurement>)>,
     /// Those of the newest run that has some.
-    micros: Option<(&'a RunInfo, &'a [Micro])>,
+    micros: Option<(&'a RunInfo, Vec<&'a Micro>)>,
+    /// Of these, the calls through policies whose instructions were counted.
+    policies: Option<(&'a RunInfo, Vec<&'a Micro>)>,
+    overloads: Option<(&'a RunInfo, &'a [Overload])>,
 }
 
 impl<'a> MeasuredFigures<'a> {
     /// Takes runs with the oldest first.
     pub(crate) fn of(runs: impl IntoIterator<Item = &'a Measured>) -> Self {
         let mut scenarios = BTreeMap::<_, (_, Vec<_>)>::new();
-        let mut newest = None;
-        for Measured { run, measurements, micros } in runs {
-            if !micros.is_empty() {
-                newest = Some((run, &**micros));
+        let (mut newest_micros, mut newest_policies, mut newest_overloads) = (None, None, None);
+        for Measured { run, measurements, micros, overloads } in runs {
+            let (policies, others): (Vec<_>, Vec<_>) =
+                micros.iter().partition(|micro| micro.instructions.is_some());
+            if !others.is_empty() {
+                newest_micros = Some((run, others));
+            }
+            if !policies.is_empty() {
+                newest_policies = Some((run, policies));
+            }
+            if !overloads.is_empty() {
+                newest_overloads = Some((run, &**overloads));
             }
             let mut found = BTreeMap::<_, Vec<_>>::new();
             for measurement in measurements {
@@ -34,11 +45,24 @@ impl<'a> MeasuredFigures<'a> {
                 found.into_iter().map(|(scenario, measurements)| (scenario, (run, measurements))),
             );
         }
-        Self { scenarios, micros: newest }
+        Self {
+            scenarios,
+            micros: newest_micros,
+            policies: newest_policies,
+            overloads: newest_overloads,
+        }
     }
 
-    pub(crate) fn micros(&self) -> Option<(&'a RunInfo, &'a [Micro])> {
-        self.micros
+    pub(crate) fn overloads(&self) -> Option<(&'a RunInfo, &'a [Overload])> {
+        self.overloads
+    }
+
+    pub(crate) fn micros(&self) -> Option<&(&'a RunInfo, Vec<&'a Micro>)> {
+        self.micros.as_ref()
+    }
+
+    pub(crate) fn policies(&self) -> Option<&(&'a RunInfo, Vec<&'a Micro>)> {
+        self.policies.as_ref()
     }
 
     pub(crate) fn run(&self, scenario: &str) -> Option<&'a RunInfo> {
@@ -185,7 +209,7 @@ mod tests {
             versions: Vec::new(),
             arguments: Vec::new(),
         };
-        Measured { run, measurements, micros: Vec::new() }
+        Measured { run, measurements, micros: Vec::new(), overloads: Vec::new() }
     }
 
     #[test]

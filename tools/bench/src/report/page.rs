@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use super::figures::MeasuredFigures;
-use super::{goals, plot, table};
+use super::{goals, overload, plot, policies, table};
 use crate::record::{self, RunInfo};
 use crate::say::say;
 
@@ -57,6 +57,21 @@ pub(crate) fn write(arguments: PageArguments) -> Result<()> {
         text += &format!(
             "![Cost per request on each axis]({plots}/scale.svg)\n\n{}\n",
             table::scales(&figures)
+        );
+    }
+    if let Some((run, overloads)) = figures.overloads() {
+        overload::plot(overloads, &directory.join("overload.svg"))?;
+        text += &format!("## Three times too many requests\n\n{}\n", describe(run));
+        text += &format!(
+            "![Good answers, and how long they take]({plots}/overload.svg)\n\n{}\n",
+            overload::table(overloads)
+        );
+    }
+    if let Some((run, policies)) = figures.policies() {
+        text += &format!(
+            "## What each policy costs\n\n{}\n{}\n",
+            describe(run),
+            policies::table(policies)
         );
     }
     if let Some((run, micros)) = figures.micros() {

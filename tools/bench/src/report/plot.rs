@@ -14,16 +14,16 @@ use crate::axis::Axis;
 use crate::contestant::{Contestant, REFERENCE};
 use crate::statistics::Spread;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(40, 44, 52);
-const FAINT: RGBColor = RGBColor(222, 225, 230);
-const PEER: RGBColor = RGBColor(150, 158, 170);
-const OURS: RGBColor = RGBColor(38, 112, 194);
-const THIRD: RGBColor = RGBColor(214, 118, 40);
+pub(super) const FONT: &str = "sans-serif";
+pub(super) const INK: RGBColor = RGBColor(40, 44, 52);
+pub(super) const FAINT: RGBColor = RGBColor(222, 225, 230);
+pub(super) const PEER: RGBColor = RGBColor(150, 158, 170);
+pub(super) const OURS: RGBColor = RGBColor(38, 112, 194);
+pub(super) const THIRD: RGBColor = RGBColor(214, 118, 40);
 
-fn text(size: i32, color: RGBColor, horizontal: HPos) -> TextStyle<'static> {
+pub(super) fn text(size: i32, color: RGBColor, horizontal: HPos) -> TextStyle<'static> {
     TextStyle {
         font: (FONT, size).into_font(),
         color: color.to_backend_color(),
@@ -32,7 +32,7 @@ fn text(size: i32, color: RGBColor, horizontal: HPos) -> TextStyle<'static> {
 }
 
 /// Plotters' errors contain the backend; the message is enough.
-fn failed(error: impl std::fmt::Display) -> anyhow::Error {
+pub(super) fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("a plot: {error}")
 }
 

@@ -71,11 +71,11 @@ fn comparison(
 }
 
 /// Criterion's medians with their 95 % confidence intervals.
-pub(crate) fn micros(micros: &[Micro]) -> String {
+pub(crate) fn micros(micros: &[&Micro]) -> String {
     let mut text = String::new();
     row(&mut text, ["", "median", "95 % confidence"]);
     row(&mut text, ["---", "---:", "---:"]);
-    for Micro { name, nanos, low, high } in micros {
+    for Micro { name, nanos, low, high, .. } in micros {
         row(
             &mut text,
             [name, &duration(*nanos), &format!("{}–{}", duration(*low), duration(*high))],
@@ -85,7 +85,7 @@ pub(crate) fn micros(micros: &[Micro]) -> String {
 }
 
 /// A time in the unit that leaves at most three digits before the point.
-fn duration(nanos: f64) -> String {
+pub(super) fn duration(nanos: f64) -> String {
     let (value, unit) = match nanos {
         _ if nanos < 1e3 => (nanos, "ns"),
         _ if nanos < 1e6 => (nanos / 1e3, "µs"),
