@@ -64,6 +64,34 @@ fn a_tenant_that_floods_gets_429_and_the_others_their_answers() {
 }
 
 #[test]
+fn however_many_tenants_a_client_invents_no_open_circuit_is_forgotten() {
+    let origin = Origin::answering([ok("")]);
+    let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
+                  delay = '1h'\nkey = { header = 'x-tenant' }\nmax_keys = 20\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['breaker']\n";
+    let proxy = Proxy::before(&origin, config);
+    let opened = proxy.admin_with("POST /policies/breaker/open?key=red", TOKEN);
+    assert_eq!(opened.status(), 200);
+    let mut client = proxy.connect();
+    let mut status = |tenant: &str| client.ask(of_tenant("/", tenant, "1")).status();
+    for number in 0..500 {
+        assert_eq!(status(&format!("invented-{number}")), 200);
+    }
+    // One as long as a head may be, of which the beginning is kept, and one that is no head's.
+    assert_eq!(status(&"x".repeat(40 << 10)), 200);
+    assert_eq!(status("red"), 503);
+    let mut other = proxy.connect();
+    other.try_send(of_tenant("/", &"x".repeat(1 << 20), "1")).ok();
+    assert_eq!(other.response().status(), 431);
+    let keys = proxy.state()["policies"]["breaker"]["keys"].clone();
+    assert_eq!((&keys["count"], &keys["max"]), (&json!(20), &json!(20)), "{keys}");
+    let shown = keys["busiest"].as_array().expect("a list").iter().map(|key| &key["key"]);
+    let longest = shown.map(|key| key.as_str().map_or(0, str::len)).max();
+    assert!(longest.is_some_and(|longest| (20..100).contains(&longest)), "{keys}");
+    proxy.counts(&[(r#"fusebox_circuit_breaker_open_keys{policy="breaker"}"#, 1.0)]);
+}
+
+#[test]
 fn an_operator_opens_the_circuit_of_one_key() {
     let origin = Origin::answering([ok("")]);
     let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\
