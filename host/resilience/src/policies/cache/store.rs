@@ -61,8 +61,15 @@ pub(super) struct CacheLookup {
     pub(super) key: CacheKey,
     pub(super) vary: Option<Arc<VaryNames>>,
     pub(super) response: Option<Arc<KeptResponse>>,
-    /// Each request asks by itself.
-    pub(super) is_apart: bool,
+    /// Until then each request asks by itself.
+    pub(super) apart_until: Option<Instant>,
+}
+
+impl CacheLookup {
+    /// Whether it is known for a while yet that answers are not for others.
+    pub(super) fn stays_apart(&self, now: Instant) -> bool {
+        self.apart_until.is_some_and(|until| until > now + APART / 2)
+    }
 }
 
 /// What somebody has to do who found nothing of use.
@@ -101,7 +108,7 @@ impl CacheStore {
             key: first.clone(),
             vary: None,
             response: None,
-            is_apart: false,
+            apart_until: None,
         };
         let mut kept = self.kept.get(first);
         if let Some(Kept::Vary(names)) = kept {
@@ -111,7 +118,7 @@ impl CacheStore {
         }
         match kept {
             Some(Kept::Response(response)) => found.response = Some(response),
-            Some(Kept::Apart(until)) => found.is_apart = now < until,
+            Some(Kept::Apart(until)) => found.apart_until = Some(until).filter(|it| now < *it),
             Some(Kept::Vary(_)) | None => {}
         }
         found

@@ -97,7 +97,9 @@ impl<'a> Visit<'a> {
             if self.is_head || self.asked.no_store {
                 return self.pass(why).await;
             }
-            if found.is_apart || found.response.as_ref().is_some_and(|kept| !kept.becomes_fresh()) {
+            if found.apart_until.is_some()
+                || found.response.as_ref().is_some_and(|kept| !kept.becomes_fresh())
+            {
                 return self.lead(FillLead::alone(self.cache, found), why).await;
             }
             match store.join(&found) {
@@ -279,7 +281,7 @@ impl<'a> Visit<'a> {
         let mut sent = clock::now();
         let mut outcome = match &kept {
             // What is not for others is the client's own affair.
-            None if lead.found().is_apart => self.next.run(self.call).await,
+            None if lead.found().apart_until.is_some() => self.next.run(self.call).await,
             None => self.on_condition(&Preconditions::none()).await,
             Some(kept) => self.on_condition(&Preconditions::unless(&kept.head.headers)).await,
         };

@@ -107,6 +107,13 @@ async fn what_is_not_kept_is_the_clients_own_affair_from_the_second_request_on()
     clients.until(11_000).await;
     clients.get("/", &known).await;
     assert_eq!(clients.origin.said()[2], "GET /", "it is forgotten after 10 s");
+    // Unless it is asked for again and again.
+    for second in [15, 19, 23, 27, 31] {
+        clients.until(second * 1_000).await;
+        clients.get("/", &known).await;
+    }
+    let said = clients.origin.said();
+    assert_eq!(said[3..], ["GET / if-none-match: \"a\""; 5], "{said:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,7 +45,9 @@ impl Visit<'_> {
         }
         // What is kept may yet stand for a failure, and room comes back.
         let is_replaced = !(is_failure && lead.found().response.is_some());
-        if is_replaced && reason != NotStored::Room {
+        // What is asked for again and again need not be said each time.
+        let is_news = is_replaced && !lead.found().stays_apart(arrival.at);
+        if is_news && reason != NotStored::Room {
             lead.set_apart(arrival.at);
         } else {
             lead.keep_apart();
