@@ -147,6 +147,12 @@ pub(crate) fn scales(figures: &MeasuredFigures<'_>) -> String {
             continue;
         }
         contestants.sort_by_key(|name| Contestant::rank(name));
+        // The newest run, which the page describes, need not have measured each axis.
+        let (run, newest) = (figures.run(scenario), figures.newest_scale());
+        if let Some(run) = run.filter(|run| newest.is_none_or(|newest| newest != *run)) {
+            let date = run.time.strftime("%Y-%m-%d");
+            writeln!(text, "Of {date}, revision `{}`:\n", run.revision).ok();
+        }
         let mut head = vec![axis.title().to_owned()];
         for name in &contestants {
             let unit = ["µs per request", "requests/s", "p99, ms", "MiB"];
