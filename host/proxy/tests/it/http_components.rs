@@ -1,17 +1,16 @@
-//! Standard HTTP components as fallbacks: what they are told and send, what a bad one costs, whom
-//! they may ask.
+//! Standard HTTP components as fallbacks: what they are told and send, what a bad one costs. Whom
+//! they may ask is in `component_requests.rs`.
 //!
 //! The guests are those of `make policies`: `http-hostile` does what the request's path says.
 
 use std::path::Path;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 use std::{fmt, fs};
 
 use fusebox_dev::{
-    Authority, ClosedDoor, Message, Origin, answer, eventually, get, handle_if, is_status, ok,
-    responds, wat_component,
+    ClosedDoor, Message, Origin, answer, eventually, get, handle_if, is_status, ok, responds,
+    wat_component,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -20,22 +19,22 @@ use crate::components::says;
 use crate::support::{Proxy, fusebox, without_pseudonym};
 
 /// A fallback for every failure, which is the component `c`.
-const FALLBACK: &str = "workers = 1\n[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
+pub(crate) const FALLBACK: &str = "workers = 1\n[components.c]\nfile = 'c.wasm'\nOPTIONS\n\
     [policies.fallback]\nkind = 'fallback'\nrespond = { component = 'c' }\n\
     [[routes]]\npath = '/good'\nupstream = 'ORIGIN'\n\
     [[routes]]\nname = 'all'\nupstream = 'ORIGIN'\npolicies = ['fallback']\n";
 
 /// So that a fault leads to nothing but its event.
-const PATIENT: &str = "quarantine_after = 1000000\n";
+pub(crate) const PATIENT: &str = "quarantine_after = 1000000\n";
 
-fn built(name: &str) -> Vec<u8> {
+pub(crate) fn built(name: &str) -> Vec<u8> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/build").join(name);
     fs::read(&file)
         .unwrap_or_else(|error| panic!("{}: {error}; run `make policies`", file.display()))
 }
 
 /// Says 503 to all but `/good`.
-fn failing() -> Origin {
+pub(crate) fn failing() -> Origin {
     Origin::start(|connection| {
         while let Some(seen) = connection.request() {
             let is_good = seen.request.target().starts_with("/good");
@@ -54,20 +53,20 @@ fn proxy(origin: &impl fmt::Display, guest: &[u8], options: &str) -> Proxy {
 }
 
 #[track_caller]
-fn hostile(options: &str) -> (Origin, Proxy) {
+pub(crate) fn hostile(options: &str) -> (Origin, Proxy) {
     let origin = failing();
     let proxy = proxy(&origin, &built("http_hostile.wasm"), &format!("{PATIENT}{options}"));
     (origin, proxy)
 }
 
 /// The body's end is no part of a head.
-fn get_with(path: &str, id: &str, headers: &str) -> String {
+pub(crate) fn get_with(path: &str, id: &str, headers: &str) -> String {
     get(path, id).replace("\r\n\r\n", &format!("\r\n{headers}\r\n\r\n"))
 }
 
 /// Of the request `id`, the line with this message.
 #[track_caller]
-fn told_of(proxy: &Proxy, id: &str, message: &str) -> Value {
+pub(crate) fn told_of(proxy: &Proxy, id: &str, message: &str) -> Value {
     let story = proxy.story(id);
     story
         .iter()
@@ -566,145 +565,4 @@ fn what_the_contract_answers_is_asked_by_the_contract() {
     assert_eq!(proxy.ask(get("/", "2")).text(), "as it came");
     assert_eq!(proxy.told("2")[..2], ["Component faulted: bad-answer", "Fallback declined"]);
     proxy.counts(&[(r#"fusebox_component_calls_total{component="c"}"#, 3.0)]);
-}
-
-// ===== whom they may ask =====
-
-fn fetch(proxy: &Proxy, what: &str, from: &impl fmt::Display, id: &str) -> String {
-    let authority = from.to_string().replace("http://", "");
-    let response = proxy.ask(get_with(&format!("/{what}"), id, &format!("x-fetch: {authority}")));
-    assert_eq!(response.status(), 200);
-    response.text().to_owned()
-}
-
-#[test]
-fn a_guest_asks_nobody_who_was_not_granted() {
-    let other = Origin::answering([ok("a secret")]);
-    let (_origin, proxy) = hostile("grant = ['http:127.0.0.1:1', 'http:localhost']");
-    assert_eq!(fetch(&proxy, "fetch", &other, "1"), "ErrorCode::HttpRequestDenied\n");
-    let printed = told_of(&proxy, "1", "Component printed");
-    let line = printed["line"].as_str().expect("text");
-    let authority = other.to_string().replace("http://", "");
-    assert!(
-        line.ends_with(&format!("denied: `grant = [\"http:{authority}\"]` would allow it")),
-        "{line}"
-    );
-    assert_eq!(fetch(&proxy, "fetch", &"u@localhost", "2"), "ErrorCode::HttpRequestUriInvalid\n");
-    assert_eq!(other.connections(), 0);
-}
-
-#[test]
-fn a_guest_asks_who_was_granted() {
-    let other = Origin::answering([answer(418, "x-of: other\r\n", "tea")]);
-    let authority = other.to_string().replace("http://", "");
-    let (_origin, proxy) = hostile(&format!("grant = ['http:{authority}']"));
-    assert_eq!(fetch(&proxy, "fetch", &other, "1"), "418 3 tea whole\n");
-    let asked = other.only();
-    assert_eq!(
-        (asked.start.as_str(), asked.header("host")),
-        ("GET /fetched HTTP/1.1", Some(authority.as_str()))
-    );
-    // Over TLS it is somebody else.
-    assert_eq!(fetch(&proxy, "fetch-tls", &other, "2"), "ErrorCode::HttpRequestDenied\n");
-    let printed = told_of(&proxy, "2", "Component printed");
-    let line = printed["line"].as_str().expect("text");
-    assert!(line.ends_with(&format!("`grant = [\"https:{authority}\"]` would allow it")), "{line}");
-    assert_eq!(other.connections(), 1);
-}
-
-#[test]
-fn a_guest_asks_over_tls_whom_the_system_trusts() {
-    let authority = Authority::new("trusted");
-    let secured = |authority: &Authority| {
-        let server = authority.issue("b", &["localhost"]).server();
-        Origin::secured(server, |connection| {
-            while connection.request().is_some() {
-                connection.wire.send(answer(418, "x-of: other\r\n", "tea"));
-            }
-        })
-    };
-    let (good, feigned) = (secured(&authority), secured(&Authority::new("feigned")));
-    let at = |origin: &Origin, host: &str| format!("{host}:{}", origin.address().port());
-    let (named, by_address) = (at(&good, "localhost"), at(&good, "127.0.0.1"));
-    let untrusted = at(&feigned, "localhost");
-    let plain = Origin::start(|connection| connection.wire.send(answer(400, "", "")));
-    let plain = at(&plain, "localhost");
-    let grants = [&named, &by_address, &untrusted, &plain].map(|it| format!("'https:{it}'"));
-    let options = format!(
-        "{PATIENT}timeout = '2s'\nresponse_timeout = '20s'\ngrant = [{}]",
-        grants.join(", ")
-    );
-    let origin = failing();
-    let proxy = Proxy::trusting(
-        authority.pem(),
-        &origin,
-        &[("c.wasm", &built("http_hostile.wasm"))],
-        &FALLBACK.replace("OPTIONS", &options),
-    );
-    assert_eq!(fetch(&proxy, "fetch-tls", &named, "1"), "418 3 tea whole\n");
-    let asked = good.only();
-    let host = asked.header("host");
-    assert_eq!((asked.start.as_str(), host), ("GET /fetched HTTP/1.1", Some(&*named)));
-    let refused = "ErrorCode::TlsCertificateError\n";
-    assert_eq!(fetch(&proxy, "fetch-tls", &by_address, "2"), refused);
-    assert_eq!(fetch(&proxy, "fetch-tls", &untrusted, "3"), refused);
-    let printed = told_of(&proxy, "3", "Component printed");
-    let line = printed["line"].as_str().expect("text");
-    assert!(line.contains(&format!("no TLS with https:{untrusted}: ")), "{line}");
-    assert_eq!(fetch(&proxy, "fetch-tls", &plain, "4"), "ErrorCode::TlsProtocolError\n");
-    assert_eq!(good.seen().len(), 1, "the others were not asked");
-    assert_eq!(feigned.seen().len(), 0);
-}
-
-#[test]
-fn a_guest_asks_a_few_at_once_and_reads_so_much() {
-    let (go, gone) = mpsc::channel::<()>();
-    let gone = std::sync::Mutex::new(gone);
-    let other = Origin::start(move |connection| {
-        if connection.request().is_some() {
-            gone.lock().expect("no panic").recv().ok();
-            connection.wire.send(ok("x"));
-        }
-    });
-    let authority = other.to_string().replace("http://", "");
-    let (_origin, proxy) =
-        hostile(&format!("timeout = '2s'\nresponse_timeout = '20s'\ngrant = ['http:{authority}']"));
-    let text = thread::scope(|scope| {
-        let fetching = scope.spawn(|| fetch(&proxy, "fetch-many", &other, "1"));
-        eventually("the most that there may be", || (other.seen().len() == 8).then_some(()));
-        drop(go);
-        fetching.join().expect("no panic")
-    });
-    assert_eq!(
-        text,
-        "200 1 x whole\n".repeat(8) + &"ErrorCode::ConnectionLimitReached\n".repeat(12)
-    );
-
-    let endless = Origin::start(|connection| {
-        if connection.request().is_some() {
-            connection.wire.send("HTTP/1.1 200 OK\r\n\r\n");
-            let piece = vec![b'x'; 1 << 20];
-            while connection.wire.try_send(&piece).is_ok() {}
-        }
-    });
-    let authority = endless.to_string().replace("http://", "");
-    let (_origin, proxy) =
-        hostile(&format!("timeout = '5s'\nresponse_timeout = '20s'\ngrant = ['http:{authority}']"));
-    let text = fetch(&proxy, "fetch", &endless, "1");
-    assert!(text.contains("HTTP response body size exceeds limit"), "{text}");
-}
-
-#[test]
-fn whom_a_guest_waits_for_ends_with_its_deadline() {
-    let other = Origin::start(|connection| {
-        connection.request();
-        connection.wire.rest();
-    });
-    let authority = other.to_string().replace("http://", "");
-    let (_origin, proxy) =
-        hostile(&format!("response_timeout = '300ms'\ngrant = ['http:{authority}']"));
-    let response = proxy.ask(get_with("/fetch", "1", &format!("x-fetch: {authority}")));
-    assert_eq!((response.status(), response.text()), (503, "no good"));
-    told_of(&proxy, "1", "Component faulted: timeout");
-    assert_eq!(other.connections(), 1);
 }

@@ -9,6 +9,7 @@ mod cache;
 mod chaos;
 mod cli;
 mod compiling;
+mod component_requests;
 mod components;
 mod deadlines;
 mod delays_and_keys;
