@@ -2,6 +2,7 @@
 //!
 //! This module knows all others. It is straight-line code.
 
+mod granted;
 mod surroundings;
 mod tls;
 
@@ -28,6 +29,7 @@ use crate::route::{OtherUpstream, Route, RouteMatch, RouteTable};
 use crate::route_review::{RouteReview, by_remark};
 use crate::running::{PoliciesByName, Running};
 use crate::upstream::shared::SharedUpstream;
+use granted::granted;
 use surroundings::Surroundings;
 
 /// What a token should have at least, in bytes.
@@ -161,9 +163,8 @@ impl<'a> Compilation<'a> {
         let memory = self.config.max_component_memory;
         let memory = ComponentMemory::within(memory);
         let compiler = if configs.is_empty() { compiler } else { self.with_cache(compiler) };
-        let tls = self.component_tls();
         let observers = observers.clone();
-        match Components::load(configs, self.directory, compiler, memory, tls, observers) {
+        match Components::load(configs, self.directory, compiler, memory, observers) {
             Ok(components) => {
                 for ComponentStatus { name, rejection, .. } in components.status() {
                     if let Some(rejection) = rejection {
@@ -234,6 +235,7 @@ impl<'a> Compilation<'a> {
 
     fn routes(&mut self, policies: &PoliciesByName) -> RouteTable {
         let config = self.config;
+        let granted = granted(config);
         let mut upstreams: Vec<Arc<UpstreamConfig>> = Vec::new();
         let mut known: HashMap<&UpstreamConfig, usize> = HashMap::new();
         let mut place_of = |upstream| {
@@ -281,12 +283,16 @@ impl<'a> Compilation<'a> {
             Some(OtherUpstream { name: name.into(), pipeline, upstream: place_of(upstream) })
         });
         let others = others.collect();
+        let granted = granted.iter().map(|(grant, upstream)| (grant.clone(), place_of(upstream)));
+        let granted = granted.collect();
         let upstreams = upstreams.into_iter().map(|upstream| {
             let tls = self.upstream_tls(&upstream);
             SharedUpstream::new(upstream).with_tls(tls)
         });
         let upstreams = upstreams.collect();
-        RouteTable::new(routes, upstreams, self.priority()).with_others(others)
+        RouteTable::new(routes, upstreams, self.priority())
+            .with_others(others)
+            .with_granted(granted)
     }
 
     /// Asked for by its table, or by a route.
@@ -360,6 +366,8 @@ impl<'a> Compilation<'a> {
             })
             .collect();
         upstreams.extend(&asked);
+        let granted = granted(config);
+        upstreams.extend(granted.values().filter_map(|upstream| upstream.name.as_deref()));
         for name in config.policies.keys().filter(|name| !policies.contains(name)) {
             self.warn(&format!("policies.{name}"), "no route uses it");
         }

@@ -22,7 +22,7 @@ use fusebox_http1::RequestHead;
 use fusebox_resilience::{
     Background, Call, CallEvent, ConnectionEvent, ConnectionLimit, Error, ErrorKind,
     HandshakeFailure, Http2Fault, Observers, Random, ReplayMemory, Request as ClientRequest,
-    RequestBody, RequestFlaw, ResponseBody, Scope, ServerEvent, Worker, clock, is_grpc,
+    RequestBody, RequestFlaw, ResponseBody, Scope, ServerEvent, WayOut, Worker, clock, is_grpc,
 };
 use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use http_body::Body;
@@ -37,6 +37,7 @@ use crate::reply::{Refusal, Unread};
 use crate::route::RouteTable;
 use crate::route::path::{canonical, has_dot_segment};
 use crate::seldom::Seldom;
+use crate::upstream::granted::way_out;
 use crate::upstream::reached::ReachedUpstream;
 use crate::upstream::{HttpUpstream, WorkerShare};
 use body::{ClientRequestBody, OngoingCall};
@@ -118,12 +119,19 @@ impl RequestHandler {
         background: impl Background + 'static,
     ) -> Self {
         let buffers = Rc::<Buffers>::default();
+        let upstreams = routes.upstreams().iter();
+        let upstreams: Box<[_]> = upstreams
+            .map(|upstream| HttpUpstream::new(upstream.clone(), share, &buffers))
+            .collect();
+        let way_out = way_out(&routes, &upstreams, &observers);
+        let worker = Worker::new(observers, Random::with_seed(fastrand::u64(..)))
+            .with_background(background);
+        let worker = match way_out {
+            Some(way_out) => worker.with_way_out(Rc::new(way_out)),
+            None => worker,
+        };
         Self {
-            upstreams: routes
-                .upstreams()
-                .iter()
-                .map(|upstream| HttpUpstream::new(upstream.clone(), share, &buffers))
-                .collect(),
+            upstreams,
             names: routes.routes().iter().map(|route| Arc::from(&*route.name)).collect(),
             is_strict: limits.paths == PathRule::Strict && routes.depend_on_paths(),
             replay_memory: ReplayMemory::new(limits.max_replay_memory.in_memory() / share.workers)
@@ -140,9 +148,7 @@ impl RequestHandler {
             stream_refusals: Seldom::default(),
             http2_faults: Default::default(),
             routes,
-            worker: Worker::new(observers, Random::with_seed(fastrand::u64(..)))
-                .with_background(background)
-                .into(),
+            worker: worker.into(),
             max_body: limits.max_body.0,
             retry_after_jitter: limits.retry_after_jitter,
             no_route: NO_ROUTE.into(),
@@ -158,6 +164,9 @@ impl RequestHandler {
     pub(crate) fn reap(&self) {
         self.upstreams.iter().for_each(HttpUpstream::reap);
         self.worker.timers().thin_out();
+        if let Some(way_out) = WayOut::of(&self.worker) {
+            way_out.worker().timers().thin_out();
+        }
         self.buffers.thin_out();
     }
 

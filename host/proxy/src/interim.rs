@@ -6,7 +6,9 @@
 //! attempts that nobody waits for have nobody to tell.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 
+use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode};
 
 use crate::headers;
@@ -51,6 +53,18 @@ pub(crate) fn collected() -> Vec<InterimHead> {
         Collecting::Something => CAME.take(),
         Collecting::Nothing | Collecting::Nobody => Vec::new(),
     }
+}
+
+/// What comes of `future` goes to nobody: it is not what the call that is polled asks for its
+/// client.
+pub(crate) async fn to_nobody<F: Future + Unpin>(mut future: F) -> F::Output {
+    poll_fn(|cx| {
+        let collecting = COLLECTING.replace(Collecting::Nobody);
+        let polled = future.poll_unpin(cx);
+        COLLECTING.set(collecting);
+        polled
+    })
+    .await
 }
 
 /// One has come from an upstream. A 100 ends here: a client that wants to know has been told so by

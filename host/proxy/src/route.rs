@@ -72,6 +72,8 @@ pub struct RouteTable {
     /// `None`: nobody asks how important requests are.
     priority: Option<PriorityRules>,
     others: Box<[OtherUpstream]>,
+    /// What components are granted, with the places of the upstreams behind it.
+    granted: Box<[(Arc<str>, usize)]>,
 }
 
 impl RouteTable {
@@ -85,14 +87,20 @@ impl RouteTable {
         let index =
             (routes.len() > FEW).then(|| Index::new(routes.iter().map(|route| &route.matches)));
         let upstreams = upstreams.into_iter().map(Arc::new);
-        let (upstreams, others) = (upstreams.collect(), Box::default());
-        Self { routes: routes.into(), index, upstreams, priority, others }
+        let (upstreams, others, granted) = (upstreams.collect(), Box::default(), Box::default());
+        Self { routes: routes.into(), index, upstreams, priority, others, granted }
     }
 
     /// The same with upstreams that fallbacks ask.
     #[must_use]
     pub fn with_others(self, others: Vec<OtherUpstream>) -> Self {
         Self { others: others.into(), ..self }
+    }
+
+    /// The same with those whom components may ask.
+    #[must_use]
+    pub fn with_granted(self, granted: Vec<(Arc<str>, usize)>) -> Self {
+        Self { granted: granted.into(), ..self }
     }
 
     /// TLS of each upstream that speaks it.
@@ -105,7 +113,12 @@ impl RouteTable {
         &self.others
     }
 
-    /// The upstreams of all routes and fallbacks, each once.
+    /// What components are granted, each with an index into [`upstreams`](Self::upstreams).
+    pub fn granted(&self) -> &[(Arc<str>, usize)] {
+        &self.granted
+    }
+
+    /// The upstreams of all routes and fallbacks, and those whom components may ask, each once.
     pub fn upstreams(&self) -> &[Arc<SharedUpstream>] {
         &self.upstreams
     }

@@ -26,6 +26,7 @@ mod fields;
 mod fleet;
 mod flight;
 mod gated;
+pub(crate) mod granted;
 mod grpc_health;
 mod health;
 mod http1;

@@ -184,7 +184,7 @@ impl Call {
     }
 
     /// The worker that runs it.
-    pub(crate) fn worker(&self) -> &Rc<Worker> {
+    pub fn worker(&self) -> &Rc<Worker> {
         &self.record().worker
     }
 

@@ -80,6 +80,7 @@ mod timers;
 mod tried;
 mod users;
 mod value_hash;
+mod way_out;
 mod worker;
 
 pub use attempt::Attempt;
@@ -139,4 +140,5 @@ pub use scope::{Scope, Upstream};
 pub use slot::Slot;
 pub use timers::{Elapsed, Timer, Timers};
 pub use users::{UserCall, UserTimes};
+pub use way_out::WayOut;
 pub use worker::Worker;

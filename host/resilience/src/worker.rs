@@ -19,6 +19,9 @@ pub struct Worker {
     timers: Timers,
     random: Random,
     background: Box<dyn Background>,
+    /// A `WayOut`, whose upstreams know of calls, as a worker must not. `None`: components ask
+    /// nobody.
+    way_out: Option<Rc<dyn Any>>,
     handles: Handles,
 }
 
@@ -52,6 +55,7 @@ impl Worker {
             timers: Timers::default(),
             random,
             background: Box::new(NoBackground),
+            way_out: None,
             handles: Handles::default(),
         }
     }
@@ -60,6 +64,12 @@ impl Worker {
     #[must_use]
     pub fn with_background(self, background: impl Background + 'static) -> Self {
         Self { background: Box::new(background), ..self }
+    }
+
+    /// The same, with those whom components may ask: a [`WayOut`](crate::WayOut).
+    #[must_use]
+    pub fn with_way_out(self, way_out: Rc<dyn Any>) -> Self {
+        Self { way_out: Some(way_out), ..self }
     }
 
     /// A worker that nobody observes: for trying out a component.
@@ -75,6 +85,10 @@ impl Worker {
     /// For limits on what a call waits for.
     pub fn timers(&self) -> &Timers {
         &self.timers
+    }
+
+    pub(crate) fn way_out(&self) -> Option<&Rc<dyn Any>> {
+        self.way_out.as_ref()
     }
 
     /// Where work goes on that outlives its call.

@@ -54,7 +54,6 @@ fn load<const N: usize>(configs: [(&str, ComponentConfig); N], compiler: Compile
         Path::new(""),
         compiler,
         ComponentMemory::default(),
-        None,
         Observers::default(),
     )
     .unwrap_or_else(|failures| {

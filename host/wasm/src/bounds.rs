@@ -1,11 +1,9 @@
 //! The limits of a version's instances, and the data that they may see.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use fusebox_resilience::ComponentId;
 use fusebox_resilience::config::ConfigSize;
-use tokio_rustls::rustls::ClientConfig;
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::config::ComponentConfig;
@@ -26,8 +24,6 @@ pub(crate) struct Bounds {
     /// Bytes of a response body that the guest may see.
     pub(crate) peek: usize,
     pub(crate) grants: Vec<Grant>,
-    /// How hosts are asked that speak TLS. `None`: they are not.
-    pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) settings: BTreeMap<String, String>,
     /// Set once the version is not wanted any more, before it was ever in use.
     pub(crate) overtaken: Overtaken,
@@ -40,7 +36,6 @@ impl Bounds {
         component: ComponentId,
         config: &ComponentConfig,
         overtaken: Overtaken,
-        tls: Option<Arc<ClientConfig>>,
     ) -> Self {
         let settings = config.settings.iter();
         Self {
@@ -54,7 +49,6 @@ impl Bounds {
             log_lines: config.log_lines,
             peek: config.peek().map_or(0, |peek| peek.bytes),
             grants: config.grant.clone(),
-            tls,
             settings: config.settings.clone(),
             overtaken,
             wasi_settings: settings.map(|(name, value)| (name.clone(), value.clone())).collect(),

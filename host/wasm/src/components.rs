@@ -10,7 +10,6 @@ use std::time::Duration;
 use fusebox_resilience::{Delayer, Keyer, Observers, Predicate, Responder};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_rustls::rustls::ClientConfig;
 
 use crate::compiler::Compiler;
 use crate::config::ComponentConfig;
@@ -41,8 +40,7 @@ pub struct Components {
 
 impl Components {
     /// Loads every component; relative files are relative to `directory`. Blocks while `compiler`
-    /// compiles. All guests together get no more than `memory`; hosts that are granted to them over
-    /// TLS are asked in the way of `tls`.
+    /// compiles. All guests together get no more than `memory`.
     ///
     /// # Errors
     /// The name of each component that is not acceptable, and the reason.
@@ -51,12 +49,11 @@ impl Components {
         directory: &Path,
         compiler: Compiler,
         memory: ComponentMemory,
-        tls: Option<Arc<ClientConfig>>,
         observers: Observers,
     ) -> Result<Self, Vec<(String, anyhow::Error)>> {
         let swaps = watch::Sender::new(0);
         let (mut seats, mut failures, mut runtimes) =
-            (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, memory, tls, &configs));
+            (BTreeMap::new(), Vec::new(), Runtimes::new(compiler, memory, &configs));
         for (name, mut config) in configs {
             let file = directory.join(&config.file);
             config.cases = config.cases.map(|cases| directory.join(cases));
@@ -259,7 +256,6 @@ impl Components {
 struct Runtimes {
     compiler: Compiler,
     memory: ComponentMemory,
-    tls: Option<Arc<ClientConfig>>,
     shortest_timeout: Duration,
     by_stack: BTreeMap<usize, Arc<Runtime>>,
 }
@@ -268,12 +264,11 @@ impl Runtimes {
     fn new(
         compiler: Compiler,
         memory: ComponentMemory,
-        tls: Option<Arc<ClientConfig>>,
         configs: &BTreeMap<String, ComponentConfig>,
     ) -> Self {
         let shortest_timeout =
             configs.values().map(|config| config.timeout.0).min().unwrap_or_default();
-        Self { compiler, memory, tls, shortest_timeout, by_stack: BTreeMap::new() }
+        Self { compiler, memory, shortest_timeout, by_stack: BTreeMap::new() }
     }
 
     fn of(&mut self, config: &ComponentConfig) -> anyhow::Result<Arc<Runtime>> {
@@ -286,8 +281,7 @@ impl Runtimes {
                     self.shortest_timeout,
                     *entry.key(),
                 )?;
-                let runtime = Arc::new(runtime.with_tls(self.tls.clone()));
-                Ok(entry.insert(runtime).clone())
+                Ok(entry.insert(Arc::new(runtime)).clone())
             }
         }
     }

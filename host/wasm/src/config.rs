@@ -11,7 +11,7 @@ use fusebox_resilience::Peek;
 use fusebox_resilience::config::{ConfigDuration, ConfigSize, Problem, Problems};
 use serde::Deserialize;
 
-use self::grant::Grant;
+use self::grant::{Grant, HttpHost};
 use self::probation::Probation;
 use crate::compiler::limits::CompileLimits;
 
@@ -296,9 +296,17 @@ impl ComponentConfig {
         self.stack.in_memory()
     }
 
-    /// Whether it may ask hosts over TLS.
-    pub fn asks_over_tls(&self) -> bool {
-        self.grant.iter().any(|grant| matches!(grant, Grant::Http(host) if host.is_secure()))
+    /// The hosts that it may ask.
+    pub fn hosts(&self) -> impl Iterator<Item = &HttpHost> {
+        self.grant.iter().filter_map(|grant| match grant {
+            Grant::Http(host) => Some(host),
+            Grant::Env(_) => None,
+        })
+    }
+
+    /// Whether it may ask others.
+    pub(crate) fn grants_hosts(&self) -> bool {
+        self.hosts().next().is_some()
     }
 
     /// How much of a body its questions need.

@@ -15,9 +15,11 @@
 
 mod account;
 mod body;
+mod fetched;
 pub(crate) mod handler;
 mod head;
 pub(crate) mod outgoing;
+mod requests;
 mod run;
 mod time;
 
@@ -32,7 +34,6 @@ use tokio::time::timeout;
 use self::account::{Account, Told};
 use self::body::GuestBody;
 use self::head::Answered;
-use self::outgoing::Outgoing;
 use self::run::GuestRun;
 use crate::fault::GuestFailure;
 use crate::seat::ledger::Ledger;
@@ -52,9 +53,7 @@ pub(crate) async fn respond(
     seen: &Exchange<'_>,
 ) -> Option<Response> {
     let config = version.config();
-    let Some(mut run) =
-        GuestRun::start(&version, head::request(seen), config.timeout.0, Outgoing::granted)
-    else {
+    let Some(mut run) = GuestRun::start(&version, seen, config.timeout.0, false) else {
         ledger.meters().skipped();
         return None;
     };
@@ -111,9 +110,7 @@ pub(crate) async fn try_handle(
     processor_time: Duration,
     limit: Duration,
 ) -> Result<Option<Vec<String>>, GuestFailure> {
-    let Some(mut run) =
-        GuestRun::start(version, head::request(seen), processor_time, Outgoing::on_trial)
-    else {
+    let Some(mut run) = GuestRun::start(version, seen, processor_time, true) else {
         return Ok(None);
     };
     let console = run.console().clone();

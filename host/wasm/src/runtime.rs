@@ -8,11 +8,9 @@
 //! wasmtime's feature for more is left out, so that the other cores stay with the workers.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio_rustls::rustls::ClientConfig;
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi::p2::add_to_linker_async;
@@ -34,7 +32,6 @@ pub(crate) struct Runtime {
     memory: ComponentMemory,
     linker: Linker<HostState>,
     http_linker: Linker<HostState>,
-    tls: Option<Arc<ClientConfig>>,
     _ticker: Ticker,
 }
 
@@ -61,19 +58,7 @@ impl Runtime {
         let linker = linker(&engine, wasi::add_to_linker).map_err(anyhow_of).context(imports)?;
         let ticker = Ticker::start(engine.clone(), shortest_timeout)
             .context("thread that cuts guests off")?;
-        let tls = None;
-        Ok(Self { engine, compiler, memory, linker, http_linker, tls, _ticker: ticker })
-    }
-
-    /// The same, whose guests may ask hosts over TLS, in this way.
-    #[must_use]
-    pub(crate) fn with_tls(self, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { tls, ..self }
-    }
-
-    /// How hosts are asked that speak TLS.
-    pub(crate) fn tls(&self) -> Option<Arc<ClientConfig>> {
-        self.tls.clone()
+        Ok(Self { engine, compiler, memory, linker, http_linker, _ticker: ticker })
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -96,7 +96,7 @@ impl Version {
         overtaken: Overtaken,
     ) -> anyhow::Result<Self> {
         let Linked { pre, exports, handler } = link(&runtime, component)?;
-        let bounds = Arc::new(Bounds::new(id, &config, overtaken, runtime.tls()));
+        let bounds = Arc::new(Bounds::new(id, &config, overtaken));
         let retired = AtomicBool::new(false);
         Ok(Self { bounds, config, runtime, pre, exports, handler, meters, retired })
     }

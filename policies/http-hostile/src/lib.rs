@@ -5,8 +5,8 @@ use wasip2::clocks::monotonic_clock::{now, subscribe_duration};
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingRequest, IncomingResponse, OutgoingBody, OutgoingRequest,
-    OutgoingResponse, ResponseOutparam, Scheme,
+    ErrorCode, Fields, FutureIncomingResponse, IncomingRequest, IncomingResponse, Method,
+    OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
 };
 use wasip2::io::streams::{OutputStream, StreamError};
 
@@ -121,6 +121,10 @@ impl Guest for Hostile {
             "fetch" => fetch(&request, out, Scheme::Http, 1),
             "fetch-tls" => fetch(&request, out, Scheme::Https, 1),
             "fetch-many" => fetch(&request, out, Scheme::Http, 20),
+            // A body of so many KiB, whose length is not said, or is.
+            "send" => send(&request, out, number, false),
+            "send-exact" => send(&request, out, number, true),
+            "fetch-left" => fetch_and_leave(&request, out),
             _ => answer(out, 200, &[], "good"),
         }
     }
@@ -208,26 +212,61 @@ fn echo(request: &IncomingRequest, out: ResponseOutparam) {
 fn fetch(request: &IncomingRequest, out: ResponseOutparam, scheme: Scheme, times: usize) {
     let authority = String::from_utf8(request.headers().get("x-fetch").remove(0)).expect("text");
     let asked: Vec<_> = (0..times)
-        .map(|_| {
-            let request = OutgoingRequest::new(Fields::new());
-            request.set_scheme(Some(&scheme)).expect("it is valid");
-            request.set_authority(Some(&authority)).expect("it is valid");
-            request.set_path_with_query(Some("/fetched")).expect("it is valid");
-            outgoing_handler::handle(request, None)
-        })
+        .map(|_| outgoing_handler::handle(outgoing(&scheme, &authority, Fields::new()), None))
         .collect();
-    let mut text = String::new();
-    for asked in asked {
-        let response = asked.and_then(|future| {
-            future.subscribe().block();
-            future.get().expect("it is ready").expect("it is asked for once")
-        });
-        text += &match response {
-            Ok(response) => fetched(response),
-            Err(error) => format!("{error:?}\n"),
-        };
-    }
+    let text: String = asked.into_iter().map(told).collect();
     answer(out, 200, &[], &text);
+}
+
+/// Sends so many KiB to the authority in `x-fetch`, and tells what came of it.
+fn send(request: &IncomingRequest, out: ResponseOutparam, kib: u64, is_length_said: bool) {
+    let authority = String::from_utf8(request.headers().get("x-fetch").remove(0)).expect("text");
+    let length = (kib << 10).to_string().into_bytes();
+    let fields = [("content-length".to_owned(), length)];
+    let fields = if is_length_said { &fields[..] } else { &[] };
+    let fields = Fields::from_list(fields).expect("they are valid");
+    let request = outgoing(&Scheme::Http, &authority, fields);
+    request.set_method(&Method::Post).expect("it is valid");
+    let body = request.body().expect("it is asked for once");
+    let stream = body.write().expect("it is asked for once");
+    let asked = outgoing_handler::handle(request, None);
+    let piece = "0123456789abcdef".repeat(64);
+    let written = (0..kib).try_for_each(|_| write(&stream, &piece));
+    drop(stream);
+    if written.is_ok() {
+        OutgoingBody::finish(body, None).expect("it is as long as was said");
+    }
+    answer(out, 200, &[], &told(asked));
+}
+
+/// Asks the authority in `x-fetch`, and does not wait for what comes of it.
+fn fetch_and_leave(request: &IncomingRequest, out: ResponseOutparam) {
+    let authority = String::from_utf8(request.headers().get("x-fetch").remove(0)).expect("text");
+    let asked = outgoing_handler::handle(outgoing(&Scheme::Http, &authority, Fields::new()), None);
+    subscribe_duration(200 * MILLISECOND).block();
+    drop(asked);
+    subscribe_duration(50 * MILLISECOND).block();
+    answer(out, 200, &[], "left");
+}
+
+fn outgoing(scheme: &Scheme, authority: &str, fields: Fields) -> OutgoingRequest {
+    let request = OutgoingRequest::new(fields);
+    request.set_scheme(Some(scheme)).expect("it is valid");
+    request.set_authority(Some(authority)).expect("it is valid");
+    request.set_path_with_query(Some("/fetched")).expect("it is valid");
+    request
+}
+
+/// What came of a request.
+fn told(asked: Result<FutureIncomingResponse, ErrorCode>) -> String {
+    let response = asked.and_then(|future| {
+        future.subscribe().block();
+        future.get().expect("it is ready").expect("it is asked for once")
+    });
+    match response {
+        Ok(response) => fetched(response),
+        Err(error) => format!("{error:?}\n"),
+    }
 }
 
 fn fetched(response: IncomingResponse) -> String {

@@ -35,7 +35,7 @@ pub(crate) fn compile(component: &Path, directory: &Path) -> Result<()> {
     let config = BTreeMap::from([("component".to_owned(), config)]);
     let memory = ComponentMemory::default();
     let observers = Observers::default();
-    let loaded = Components::load(config, Path::new(""), compiler, memory, None, observers);
+    let loaded = Components::load(config, Path::new(""), compiler, memory, observers);
     loaded.map(drop).map_err(|failures| {
         let reasons: Vec<_> = failures.iter().map(|(_, error)| format!("{error:#}")).collect();
         anyhow!("{}: {}", component.display(), reasons.join("\n"))

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use fusebox_resilience::config::Problem;
-use rustls::ClientConfig;
 
 use super::Compilation;
-use crate::config::{
-    RouteConfig, RouteUpstream, UpstreamConfig, UpstreamProtocol, UpstreamTlsConfig,
-};
-use crate::tls::{ListenerTls, Offer, UpstreamTls};
+use super::granted::asked_by;
+use crate::config::{RouteConfig, RouteUpstream, UpstreamConfig};
+use crate::tls::{ListenerTls, UpstreamTls};
 
 impl Compilation<'_> {
     /// Reads the certificates of the listener.
@@ -51,32 +49,20 @@ impl Compilation<'_> {
         }
     }
 
-    /// How components ask hosts over TLS, if any may: those are believed whom the system trusts.
-    pub(super) fn component_tls(&mut self) -> Option<Arc<ClientConfig>> {
-        let mut components = self.config.components.iter();
-        let (name, _) = components.find(|(_, component)| component.asks_over_tls())?;
-        let (config, protocol) = (UpstreamTlsConfig::default(), UpstreamProtocol::Http1);
-        match UpstreamTls::load(&config, protocol, self.directory) {
-            Ok(tls) => Some(tls.current(Offer::Http1)),
-            Err(problems) => {
-                for problem in problems {
-                    self.error(&format!("components.{name}.grant"), problem.message);
-                }
-                None
-            }
-        }
-    }
-
-    /// Where an upstream is declared: by its name, or by the first route whose own it is.
+    /// Where an upstream is declared: by its name, by the first route whose own it is, or by what a
+    /// component is granted.
     fn place_of(&self, upstream: &UpstreamConfig) -> String {
         let is_own = |route: &RouteConfig| match &route.upstream {
             RouteUpstream::Own(own) => **own == *upstream,
             RouteUpstream::Named(_) => false,
         };
-        let route = || self.config.routes.iter().find(|(_, route)| is_own(route));
-        match &upstream.name {
-            Some(name) => format!("upstreams.{name}"),
-            None => route().map_or_else(String::new, |(at, _)| format!("routes[{at}].upstream")),
+        if let Some(name) = &upstream.name {
+            return format!("upstreams.{name}");
         }
+        if let Some((at, _)) = self.config.routes.iter().find(|(_, route)| is_own(route)) {
+            return format!("routes[{at}].upstream");
+        }
+        let component = asked_by(self.config, upstream);
+        component.map_or_else(String::new, |name| format!("components.{name}.grant"))
     }
 }

@@ -144,6 +144,14 @@ impl UpstreamConfig {
         }
     }
 
+    /// Whether this is its only endpoint, for ever, which has no base path.
+    pub fn is_only_at(&self, url: &EndpointUrl) -> bool {
+        let EndpointsConfig::Listed(endpoints) = &self.endpoints else { return false };
+        let [EndpointConfig { url: own, .. }] = &endpoints[..] else { return false };
+        let of = |url: &EndpointUrl| (url.is_secure, url.host.to_ascii_lowercase(), url.port);
+        of(own) == of(url) && !self.has_base()
+    }
+
     /// Whether TLS is spoken by any of its endpoints.
     pub fn is_secure(&self) -> bool {
         self.endpoints.urls().any(|url| url.is_secure)

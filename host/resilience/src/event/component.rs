@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::call::AttemptOutcome;
+
 /// One version of a component: the place it fills and what fills it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComponentId {
@@ -34,6 +36,17 @@ pub enum ComponentEvent {
         component: ComponentId,
         /// The line, cut at a bound.
         line: Arc<str>,
+    },
+    /// It asked a host that it was granted.
+    Asked {
+        /// Which.
+        component: ComponentId,
+        /// The host, as it is granted.
+        host: Arc<str>,
+        /// What came of it. The body of a response is still to come.
+        outcome: AttemptOutcome,
+        /// How long that took.
+        elapsed: Duration,
     },
     /// What it was asked and said was captured as a case.
     Captured {

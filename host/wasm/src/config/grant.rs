@@ -24,19 +24,18 @@ pub struct HttpHost {
 }
 
 impl HttpHost {
-    /// With brackets if it is an IPv6 address, as resolving wants it.
-    pub(crate) fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+    /// Its URL, without a path.
+    pub fn url(&self) -> String {
+        self.written("://")
     }
 
-    /// Whether TLS is spoken there.
-    pub(crate) fn is_secure(&self) -> bool {
-        self.is_secure
-    }
-
-    /// The name that its certificate is for.
-    pub(crate) fn name(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
+    fn written(&self, separator: &str) -> String {
+        let Self { is_secure, host, port } = self;
+        let scheme = if *is_secure { "https" } else { "http" };
+        match *port == default_port(*is_secure) {
+            true => format!("{scheme}{separator}{host}"),
+            false => format!("{scheme}{separator}{host}:{port}"),
+        }
     }
 
     /// Without a port it is that of the scheme; a user is no part of a host. `None`: it is no host.
@@ -63,12 +62,7 @@ fn default_port(is_secure: bool) -> u16 {
 /// As it is granted.
 impl fmt::Display for HttpHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { is_secure, host, port } = self;
-        let scheme = if *is_secure { "https" } else { "http" };
-        match *port == default_port(*is_secure) {
-            true => write!(f, "{scheme}:{host}"),
-            false => write!(f, "{scheme}:{host}:{port}"),
-        }
+        f.write_str(&self.written(":"))
     }
 }
 
@@ -109,7 +103,7 @@ mod tests {
             assert_eq!(parsed, HttpHost { is_secure, host: host.into(), port });
             assert_eq!(parsed.to_string(), shown);
         }
-        assert_eq!(HttpHost::parse("[::1]", true).unwrap().name(), "::1");
+        assert_eq!(HttpHost::parse("[::1]", true).unwrap().url(), "https://[::1]");
         for wrong in
             ["", ":80", "a:", "a:0", "a:65536", "a:b", "u@a", "a/b", "*", "*.example", "a b", "::1"]
         {

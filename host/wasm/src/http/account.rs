@@ -7,7 +7,6 @@ use fusebox_resilience::{Exchange, Reporter};
 
 use super::run::GuestRun;
 use super::time::ProcessorTime;
-use crate::config::grant::Grant;
 use crate::exchange_copy::ExchangeCopy;
 use crate::fault::GuestFailure;
 use crate::question::GuestQuestion;
@@ -43,9 +42,7 @@ impl Account {
         seen: &Exchange<'_>,
         run: &GuestRun,
     ) -> Self {
-        let may_ask_others =
-            version.config().grant.iter().any(|grant| matches!(grant, Grant::Http(_)));
-        let exchange = if may_ask_others {
+        let exchange = if version.config().grants_hosts() {
             None
         } else {
             ledger.copy_to_check(&GuestQuestion::response(seen), &version)

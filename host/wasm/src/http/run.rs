@@ -17,11 +17,11 @@ use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 
-use super::head::{Answered, GuestRequest, GuestResponse};
+use super::head::{self, Answered, GuestRequest, GuestResponse};
 use super::outgoing::Outgoing;
+use super::requests::GuestRequests;
 use super::time::ProcessorTime;
 use crate::attempt;
-use crate::bounds::Bounds;
 use crate::fault::GuestFailure;
 use crate::meters::Meters;
 use crate::question::GuestQuestion;
@@ -36,6 +36,8 @@ pub(super) type GuestAnswer = Result<GuestResponse, ErrorCode>;
 /// A guest that handles a request. Dropping it ends the guest.
 pub(crate) struct GuestRun {
     guest: GuestTask,
+    /// What it asks of others. `None`: it asks nobody. Boxed: few do.
+    requests: Option<Box<GuestRequests>>,
     head: AwaitedHead,
     time: Arc<ProcessorTime>,
     console: Console,
@@ -67,29 +69,37 @@ pub(super) enum Halt {
 }
 
 impl GuestRun {
-    /// Prepares an instance with a budget of processor time until it has answered. It starts with
-    /// the first poll. `None`: the component has its maximum of instances.
+    /// Prepares an instance with a budget of processor time until it has answered, which may ask
+    /// whom it was granted if it is not on trial. It starts with the first poll. `None`: the
+    /// component has its maximum of instances.
     pub(super) fn start(
         version: &Arc<Version>,
-        request: GuestRequest,
+        seen: &Exchange<'_>,
         processor_time: Duration,
-        outgoing: impl FnOnce(&Bounds, &Console) -> Outgoing,
+        is_on_trial: bool,
     ) -> Option<Self> {
         let permit = InstancePermit::take(version)?;
-        let (sender, head) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         let time = Arc::new(ProcessorTime::new(processor_time));
         let console = Console::new(version.bounds().log_lines);
-        let outgoing = outgoing(version.bounds(), &console);
+        let (outgoing, requests) = if is_on_trial {
+            (Outgoing::on_trial(&console), None)
+        } else {
+            let (outgoing, receiver) = Outgoing::granted(version.bounds(), &console);
+            let asks = version.config().grants_hosts();
+            let requests = || GuestRequests::new(receiver, version, seen, &console).into();
+            (outgoing, asks.then(requests))
+        };
         let handled = handle(
             permit,
             version.clone(),
-            request,
+            head::request(seen),
             sender,
             time.clone(),
             console.clone(),
             outgoing,
         );
-        Some(Self::new(Box::pin(handled), head, time, console))
+        Some(Self { requests, ..Self::new(Box::pin(handled), answer, time, console) })
     }
 
     pub(super) fn new(
@@ -98,7 +108,8 @@ impl GuestRun {
         time: Arc<ProcessorTime>,
         console: Console,
     ) -> Self {
-        Self { guest: GuestTask::Running(guest), head: AwaitedHead::Awaited(head), time, console }
+        let (guest, head) = (GuestTask::Running(guest), AwaitedHead::Awaited(head));
+        Self { guest, requests: None, head, time, console }
     }
 
     pub(super) fn time(&self) -> &Arc<ProcessorTime> {
@@ -114,8 +125,18 @@ impl GuestRun {
         !matches!(self.guest, GuestTask::Running(_))
     }
 
-    /// Polls the guest. An error is a failure that has not been reported yet.
+    /// Polls the guest, and what it asks. An error is a failure that has not been reported yet.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<Halt, GuestFailure> {
+        let polled = self.poll_guest(cx);
+        if self.is_over() {
+            self.requests = None;
+        } else if let Some(requests) = &mut self.requests {
+            requests.poll(cx);
+        }
+        polled
+    }
+
+    fn poll_guest(&mut self, cx: &mut Context<'_>) -> Result<Halt, GuestFailure> {
         let GuestTask::Running(guest) = &mut self.guest else { return Ok(Halt::AtRest) };
         match self.time.count(|| guest.as_mut().poll(cx)) {
             Poll::Pending if self.time.is_preempted() => Ok(Halt::Preempted),
@@ -260,7 +281,7 @@ pub(super) async fn start(
 ) -> Result<Vec<String>, GuestFailure> {
     let time = Arc::new(ProcessorTime::new(limit));
     let console = Console::new(version.bounds().log_lines);
-    let outgoing = Outgoing::on_trial(version.bounds(), &console);
+    let outgoing = Outgoing::on_trial(&console);
     let mut started = pin!(instantiate(version, time.clone(), console.clone(), outgoing));
     let started = poll_fn(|cx| time.count(|| started.as_mut().poll(cx)));
     match timeout(limit * 2, started).await {

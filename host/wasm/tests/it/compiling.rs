@@ -47,7 +47,6 @@ impl Place {
             self.0.path(),
             compiler.clone(),
             ComponentMemory::default(),
-            None,
             Observers::default(),
         ) {
             Ok(_) => Ok(()),
@@ -327,7 +326,6 @@ fn a_child_without_seccomp_makes_code_and_says_why() {
         place.0.path(),
         compiler,
         ComponentMemory::default(),
-        None,
         recorder.observers(),
     )
     .expect("it is good");

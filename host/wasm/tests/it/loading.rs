@@ -228,7 +228,6 @@ fn everything_that_fails_to_load_is_said_at_once() {
         directory.path(),
         Compiler::in_process(),
         ComponentMemory::default(),
-        None,
         Observers::default(),
     )
     .err();
@@ -252,7 +251,6 @@ fn a_name_or_an_export_that_is_not_there_is_said_so() {
         Path::new(""),
         Compiler::in_process(),
         ComponentMemory::default(),
-        None,
         Observers::default(),
     )
     .expect("nothing to load");

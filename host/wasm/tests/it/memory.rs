@@ -51,7 +51,6 @@ impl Two {
             directory.path(),
             Compiler::in_process(),
             memory,
-            None,
             observers.observers(),
         );
         let components = components.expect("they are good");

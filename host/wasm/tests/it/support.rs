@@ -67,7 +67,6 @@ pub(crate) fn try_load_with(
         directory.path(),
         Compiler::in_process(),
         ComponentMemory::default(),
-        None,
         recorder.observers(),
     ) {
         Ok(components) => Ok(Tested { components, recorder, directory }),

@@ -1,9 +1,9 @@
 //! What happens to a component.
 
-use fusebox_resilience::ComponentEvent;
+use fusebox_resilience::{AttemptOutcome, ComponentEvent};
 
 use super::say::Say;
-use super::words::milliseconds;
+use super::words::{Ended, failure, milliseconds};
 use crate::observe::level::Level;
 
 pub(super) fn component(of: &ComponentEvent, say: &impl Say) {
@@ -17,6 +17,22 @@ pub(super) fn component(of: &ComponentEvent, say: &impl Say) {
         ComponentEvent::Printed { component, line: printed } => {
             say.say(Level::Info, "Component printed", |line| {
                 line.component(component).text("line", printed.as_bytes());
+            });
+        }
+        ComponentEvent::Asked { component, host, outcome, elapsed } => {
+            let level = match outcome {
+                AttemptOutcome::Failure(_) => Level::Info,
+                AttemptOutcome::Response(_) | AttemptOutcome::Cancelled => Level::Debug,
+            };
+            say.say(level, format_args!("Component asked {host}: {}", Ended(*outcome)), |line| {
+                line.component(component)
+                    .text("host", host.as_bytes())
+                    .field("elapsed_ms", milliseconds(*elapsed));
+                match *outcome {
+                    AttemptOutcome::Response(status) => line.field("status", status),
+                    AttemptOutcome::Failure(kind) => failure(line, kind),
+                    AttemptOutcome::Cancelled => line,
+                };
             });
         }
         ComponentEvent::Captured { component, case } => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fusebox_resilience::ComponentEvent;
 use prometheus_client::metrics::counter::Counter;
 
+use super::counts::{outcome_index, outcome_word};
 use super::family::{Counters, Families, Labels, of};
 
 #[derive(Debug)]
@@ -12,6 +13,7 @@ pub(super) struct ComponentCounters {
     loads: Counters<2>,
     quarantines: Counters<1>,
     excused: Counters<1>,
+    requests: Counters<2>,
 }
 
 impl ComponentCounters {
@@ -26,6 +28,10 @@ impl ComponentCounters {
             excused: new.counters(
                 "component_faults_excused",
                 "Faults on probation that do not count, since the version before faults too",
+            ),
+            requests: new.counters(
+                "component_requests",
+                "Requests of a component to others, by class of status or by failure",
             ),
         }
     }
@@ -51,6 +57,11 @@ impl ComponentCounters {
             ComponentEvent::Excused { component, .. } => of(&self.excused, labels(&component.name)),
             ComponentEvent::Quarantined { component, .. } => {
                 of(&self.quarantines, labels(&component.name))
+            }
+            ComponentEvent::Asked { component, outcome, .. } => {
+                let outcome = outcome_word(outcome_index(*outcome));
+                let component = ("component", (&component.name).into());
+                of(&self.requests, [component, ("outcome", outcome.into())])
             }
             // Lines are for reading, faults are counted by version (`faults.rs`), the state at a
             // scrape says who is back, and what the system lacks does not change.

@@ -91,15 +91,7 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn attempt(&self, outcome: AttemptOutcome, elapsed: Duration) {
-        let index = match outcome {
-            AttemptOutcome::Response(status) => {
-                Some(usize::from(status / 100)).filter(|class| *class < CLASSES.len())
-            }
-            AttemptOutcome::Failure(kind) if kind.origin() == Origin::Client => Some(CLIENT),
-            AttemptOutcome::Failure(kind) => Some(failure_index(kind.failure())),
-            AttemptOutcome::Cancelled => Some(CANCELLED),
-        };
-        self.attempts[index.unwrap_or_default()].add_one();
+        self.attempts[outcome_index(outcome)].add_one();
         self.attempt_durations.add(elapsed);
     }
 
@@ -148,6 +140,29 @@ impl Counts {
             (first..).zip(page.get().into_iter().flat_map(|page| page.iter()))
         });
         counts.map(|(status, count)| (status, count.get())).filter(|(_, count)| *count > 0)
+    }
+}
+
+/// How an attempt ended, by its place in [`Counts::attempts`].
+pub(super) fn outcome_index(outcome: AttemptOutcome) -> usize {
+    match outcome {
+        AttemptOutcome::Response(status) => {
+            let class = Some(usize::from(status / 100)).filter(|class| *class < CLASSES.len());
+            class.unwrap_or_default()
+        }
+        AttemptOutcome::Failure(kind) if kind.origin() == Origin::Client => CLIENT,
+        AttemptOutcome::Failure(kind) => failure_index(kind.failure()),
+        AttemptOutcome::Cancelled => CANCELLED,
+    }
+}
+
+/// The word for a place in [`Counts::attempts`].
+pub(super) fn outcome_word(index: usize) -> &'static str {
+    match index {
+        CANCELLED => "cancelled",
+        CLIENT => "client",
+        class if class < CLASSES.len() => CLASSES[class],
+        failure => Failure::ALL[failure - CLASSES.len()].name(),
     }
 }
 

@@ -19,6 +19,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::counts::{
     BOUNDS, BUCKETS, CANCELLED, CLASSES, CLIENT, Counts, Durations, OUTCOMES, failure_index,
+    outcome_word,
 };
 
 /// Counts requests and attempts, on any thread.
@@ -288,15 +289,8 @@ impl Totals {
                 || failures.contains(&index)
         };
         let all = self.attempts.iter().copied().enumerate();
-        all.filter(move |(index, count)| *count > 0 || is_expected(*index)).map(|(index, count)| {
-            let outcome = match index {
-                CANCELLED => "cancelled",
-                CLIENT => "client",
-                class if class < CLASSES.len() => CLASSES[class],
-                failure => Failure::ALL[failure - CLASSES.len()].name(),
-            };
-            (outcome, count)
-        })
+        all.filter(move |(index, count)| *count > 0 || is_expected(*index))
+            .map(|(index, count)| (outcome_word(index), count))
     }
 }
 
