@@ -4,6 +4,7 @@
 |---|---|
 | `/echo…` | what the request was, as JSON |
 | `/page`, `/asset/N` | a page that loads many assets, and sends a form |
+| `/socket` | a page that talks by WebSocket at `/talk` |
 | `/drip/N` | N lines, one each 100 ms, in chunks |
 | `/events/N` | N server-sent events, one each 100 ms |
 | `/endless` | the same, for ever |
@@ -24,7 +25,7 @@ from pathlib import Path
 
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 REQUEST_LINE = re.compile(rb"([A-Z-]+) ([!\"$-~]+) HTTP/1\.1\Z")
-PAGE = Path(__file__).parent / "programs" / "page.html"
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 class Flaw(Exception):
@@ -102,7 +103,9 @@ class Origin:
         path = request.target.partition("?")[0]
         whole, _, count = path.rpartition("/")
         if path == "/page":
-            send(connection, request, PAGE.read_bytes(), "text/html")
+            send(connection, request, (PROGRAMS / "page.html").read_bytes(), "text/html")
+        elif path == "/socket":
+            send(connection, request, (PROGRAMS / "socket.html").read_bytes(), "text/html")
         elif whole == "/asset":
             send(connection, request, count.encode() * 5000, "text/plain")
         elif whole == "/drip":

@@ -115,6 +115,24 @@ path = "/origin"
 upstream = "origin"
 """
 
+# What is only there over TLS: a host that its connection is not for, and a loop over both.
+SECURED = """
+listen = "127.0.0.1:{port}"
+workers = 1
+
+[listener.tls]
+certificates = [{{ cert = "localhost.pem", key = "localhost.key" }}]
+strict_sni = true
+
+[upstreams.itself]
+endpoints = ["https://localhost:{port}"]
+tls = {{ ca = "localhost.pem" }}
+protocol = "{protocol}"
+
+[[routes]]
+upstream = "itself"
+"""
+
 # What httplint says and we mean.
 MEANT = {
     "STATUS_BAD_REQUEST": "a 400 is for what is no request",
@@ -296,6 +314,26 @@ def messages(site, port: int, admin: int) -> list[dict]:
     return found
 
 
+def secured(site) -> list[dict]:
+    """The answers that only a listener with TLS has, by both versions of HTTP."""
+    found = []
+    for version, protocol in ("--http1.1", "http1"), ("--http2", "http2"):
+        port = free_port()
+        site.start_fusebox(f"lint-{protocol}", SECURED.format(port=port, protocol=protocol))
+        for what, status, method, host in [
+            ("another host", 421, "GET", "other.example"),
+            ("another host", 421, "HEAD", "other.example"),
+            ("loop", 508, "GET", f"localhost:{port}"),
+        ]:
+            how = ["--head"] if method == "HEAD" else ["--include"]
+            told = run("curl", "--silent", "--max-time", "10", "--cacert", site.authority, version,
+                       "--header", f"host: {host}", *how, f"https://localhost:{port}/").stdout
+            answer = message(f"TLS, {what}", method, "/", told)
+            equal(answer["status"], status, f"{what}, {protocol}")
+            found.append(answer)
+    return found
+
+
 def notes(told: dict) -> list[tuple[str, str]]:
     """What is worse than information about a message: its name, and a line."""
     version, target = told["version"].encode(), b"http://localhost" + told["target"].encode()
@@ -328,7 +366,8 @@ def _(site):
     listening = site.start_fusebox("lint", FUSEBOX.format(
         port=port, refusing=free_port(), origin=back.port))
     admin = int(listening["admin"].rpartition(":")[2])
-    found = [note for told in messages(site, port, admin) for note in notes(told)]
+    answers = messages(site, port, admin) + secured(site)
+    found = [note for told in answers for note in notes(told)]
     said = [f"{line} ({name})" for name, line in found if name not in MEANT]
     if said:
         raise AssertionError("\n".join(said))

@@ -5,8 +5,26 @@ import hashlib
 import json
 
 
+async def talk(scope, receive, send) -> None:
+    """A WebSocket: it says back what it is told, by which version of HTTP it came, and ends."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        text = event.get("text")
+        if text == "close":
+            await send({"type": "websocket.close", "code": 4002})
+            return
+        if text == "version":
+            text = f"version {scope['http_version']}"
+        said = {"bytes": event["bytes"]} if text is None else {"text": text}
+        await send({"type": "websocket.send", **said})
+
+
 async def app(scope, receive, send) -> None:
     """ASGI."""
+    if scope["type"] == "websocket":
+        await talk(scope, receive, send)
+        return
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
     digest, length, more = hashlib.sha256(), 0, True
