@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use crate::code_cache;
 use crate::config::{
     AdminAddress, Config, ConfigError, ConfigFile, ListenerConfig, PathRule, Places,
-    PriorityConfig, RouteConfig, RouteUpstream, UpstreamConfig, UpstreamSettings, join,
+    PriorityConfig, RouteConfig, RouteUpstream, UpstreamConfig, UpstreamProtocol, UpstreamSettings,
+    join,
 };
 use crate::priority::PriorityRules;
 use crate::route::path::canonical;
@@ -72,6 +73,7 @@ pub fn compile(
     compilation.unused();
     compilation.fleets();
     compilation.endpoints();
+    compilation.grpc();
     compilation.listener();
     let tls = compilation.listener_tls();
     compilation.admin();
@@ -411,6 +413,24 @@ impl<'a> Compilation<'a> {
                 let message =
                     format!("is never reached over HTTP/1.1, since `max_connections` is {most}");
                 self.warn(&format!("{path}.max_in_flight"), message);
+            }
+        }
+    }
+
+    /// Warns of calls by gRPC that go on over HTTP/1.1 without anybody having said so.
+    fn grpc(&mut self) {
+        let config = self.config;
+        for (at, route) in config.routes.iter().filter(|(_, route)| route.grpc) {
+            let upstream = match &route.upstream {
+                RouteUpstream::Own(own) => Some(&**own),
+                RouteUpstream::Named(name) => config.upstreams.get(name),
+            };
+            let is_unsaid = |it: &&UpstreamConfig| it.settings.protocol == UpstreamProtocol::Auto;
+            if upstream.filter(is_unsaid).is_some_and(|upstream| !upstream.may_speak_http2()) {
+                let message = "its upstream is asked over HTTP/1.1, which servers of gRPC do not \
+                               speak; say `protocol = \"http2\"`, or \"http1\" for a proxy that \
+                               does";
+                self.warn(&format!("routes[{at}].grpc"), message);
             }
         }
     }

@@ -79,7 +79,7 @@ pub fn host(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.iter().find(|(name, _)| **name == header::HOST).map(|(_, host)| host)
 }
 
-/// Whether the sender of a request takes trailers: `TE: trailers` goes on where it can.
+/// The sender of a request takes trailers: `TE: trailers` goes on.
 #[derive(Clone, Copy, Debug)]
 pub struct TakesTrailers;
 

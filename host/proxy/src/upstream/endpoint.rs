@@ -251,7 +251,8 @@ impl Endpoint {
 
     /// The request as an attempt sends it over HTTP/1.1.
     pub(super) fn message(&self, call: &Call, attempt: &Attempt<'_>, scope: &Scope<'_>) -> Message {
-        Message::new(call, &self.fields(call, attempt, scope), self.url(), &self.buffers)
+        let fields = self.fields(call, attempt, scope).with_trailers_asked_for();
+        Message::new(call, &fields, self.url(), &self.buffers)
     }
 
     /// Its fields.

@@ -6,6 +6,10 @@ use fusebox_resilience::{Call, Marks, Preconditions};
 use http::{HeaderName, HeaderValue, header};
 
 use crate::config::{EndpointUrl, UpstreamConfig};
+use crate::headers::TakesTrailers;
+
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const TE: HeaderValue = HeaderValue::from_static("te");
 
 /// The fields of an attempt: those of the request, and what it says beside or in place of them.
 pub(super) struct Fields<'a> {
@@ -29,6 +33,18 @@ impl<'a> Fields<'a> {
         let host = upstream.host(endpoint, &call.head().headers);
         let marks = Marks::of(call, attempt, upstream.settings.envoy_attempt_count);
         Self { call, host, marks, told, preconditions }
+    }
+
+    /// The same over HTTP/1.1, where who takes trailers says so to each hop (RFC 9110, section
+    /// 10.1.4): without it a server may leave them out, and with them the status of gRPC.
+    pub(super) fn with_trailers_asked_for(mut self) -> Self {
+        let request = self.call.request();
+        let takes = request.is_grpc() || request.head().extensions.get::<TakesTrailers>().is_some();
+        // What switches to another protocol has an answer without trailers.
+        if takes && !request.is_upgrade() {
+            self.told.extend([(header::TE, TRAILERS), (header::CONNECTION, TE)]);
+        }
+        self
     }
 
     /// The host that is asked.

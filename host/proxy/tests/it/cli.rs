@@ -366,7 +366,12 @@ fn what_is_hardly_meant_is_a_warning() {
         "[policies.retry]\nkind = 'retry'\nmax_retries = -1\nbudget = 'none'\n\
          [policies.unused]\nkind = 'timeout'\n\
          limit = '1s'\n\
-         [[routes]]\nupstream = 'http://b'\npolicies = ['retry']\n",
+         [[routes]]\nupstream = 'http://b'\npolicies = ['retry']\n\
+         [[routes]]\npath = '/1'\nupstream = 'http://b'\ngrpc = true\n\
+         [[routes]]\npath = '/2'\nupstream = { url = 'http://b', protocol = 'http1' }\n\
+         grpc = true\n\
+         [[routes]]\npath = '/3'\nupstream = { url = 'http://b', protocol = 'http2' }\n\
+         grpc = true\n",
     ));
     let Ran { code, out, error } = fusebox(directory.path(), &["check"]);
     assert_eq!((code, verdict(&out)), (Some(0), "fusebox.toml: ok"));
@@ -378,6 +383,9 @@ fn what_is_hardly_meant_is_a_warning() {
             "warning: fusebox.toml:6: policies.retry.budget: without one, nothing keeps retries \
              from multiplying an overload",
             "warning: fusebox.toml:7: policies.unused: no route uses it",
+            "warning: fusebox.toml:16: routes[1].grpc: its upstream is asked over HTTP/1.1, which \
+             servers of gRPC do not speak; say `protocol = \"http2\"`, or \"http1\" for a proxy \
+             that does",
         ]
     );
 }

@@ -676,7 +676,9 @@ fn a_request_goes_on_as_it_came_but_for_what_a_proxy_changes() {
         headers,
         [
             "accept: */*",
+            "connection: te",
             "host: b.example:3002",
+            "te: trailers",
             "via: 1.1 edge, 1.1 fusebox",
             "x-forwarded-for: 127.0.0.1",
             "x-forwarded-host: b.example:3002",

@@ -143,6 +143,32 @@ fn a_status_in_the_head_is_retried_and_attempts_say_how_many_were_before() {
 }
 
 #[test]
+fn who_takes_trailers_says_so_to_each_hop_over_http_1() {
+    let origin = Origin::answering([ok("")]);
+    let routes = format!("[[routes]]\npath = '/plain'\nupstream = 'ORIGIN'\n{ROUTE_OF_GRPC}");
+    let proxy = Proxy::before(&origin, &routes);
+    let without = |path| call(path, "1", "").replace("te: trailers\r\n", "");
+    let plain = "GET /plain HTTP/1.1\r\nhost: b\r\nx-request-id: 1\r\nte: gzip, Trailers;q=1\r\n\
+                 connection: te\r\n\r\n";
+    let asks = Some(("trailers", "te"));
+    for (request, says) in [
+        (call("/", "1", ""), asks),
+        // A hop before may have dropped it.
+        (without("/"), asks),
+        (call("/plain", "1", ""), asks),
+        (without("/plain"), None),
+        (plain.replace(";q=1", ""), asks),
+        (plain.replace(", Trailers;q=1", ""), None),
+    ] {
+        proxy.ask(&request);
+        let seen = origin.seen().pop().expect("it was asked").request;
+        let said = seen.header("te").zip(seen.header("connection"));
+        assert_eq!(said, says, "{request}");
+        assert_eq!(seen.header("te").is_some(), says.is_some(), "{request}");
+    }
+}
+
+#[test]
 fn a_status_in_the_trailers_is_a_late_failure() {
     let config = format!(
         "[log]\nlevel = 'debug'\n[policies.breaker]\nkind = 'circuit-breaker'\n\

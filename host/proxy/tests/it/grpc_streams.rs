@@ -87,6 +87,21 @@ fn messages_go_both_ways_in_turns() {
 }
 
 #[test]
+fn the_status_comes_through_a_hop_over_http_1() {
+    let origin = echo();
+    let inner = Proxy::before(&origin, ROUTES);
+    let hop = "[[routes]]\nupstream = { url = 'ORIGIN', protocol = 'http1' }\ngrpc = true\n";
+    let outer = Proxy::before(&format!("http://{}", inner.address()), hop);
+    let client = Client::connect(outer.address());
+    let answer = client.send(call("/b.B/Talk", "1", GRPC), ONE);
+    assert_eq!(answer.trailers.as_ref().expect("trailers")["grpc-status"], "0", "{answer:?}");
+    assert_eq!(answer.body, ONE);
+    let line = inner.story("1").pop().expect("an access line");
+    assert_eq!(line["msg"], "grpc 0: ok");
+    assert_ne!(line["request"]["protocol"], "HTTP/2", "it is the hop that is meant");
+}
+
+#[test]
 fn a_hedge_of_a_call_resets_the_attempt_that_has_lost() {
     let origin = H2Origin::start(|mut exchange| async move {
         exchange.receive().await;

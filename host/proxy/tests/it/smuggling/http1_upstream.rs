@@ -107,7 +107,7 @@ fn head(wire: &mut Wire, first: &str) -> Result<(Recorded, Length), Stop> {
     };
     let (host, length, coding) =
         (take("host")?, take("content-length")?, take("transfer-encoding")?);
-    let connection = take("connection")?;
+    let (connection, trailers) = (take("connection")?, take("te")?);
     let host = host.unwrap_or_default();
     check_host(&host)?;
     let framing = match (length.as_deref(), coding.as_deref()) {
@@ -119,9 +119,11 @@ fn head(wire: &mut Wire, first: &str) -> Result<(Recorded, Length), Stop> {
         other => return Err(Stop::Flaw(format!("a length and a coding {other:?}"))),
     };
     let of_one = fields.iter().find(|(name, _)| OF_ONE_CONNECTION.contains(&name.as_str()));
-    match (of_one, connection.as_deref()) {
-        (Some((name, _)), _) => flaw("ends at a proxy", name),
-        (None, Some(options)) if options != "close" => flaw("nominates", options),
+    match (of_one, connection.as_deref(), trailers.as_deref()) {
+        (Some((name, _)), ..) => flaw("ends at a proxy", name),
+        // Whoever takes trailers has to name that.
+        (None, options, Some(te)) if (options, te) != (Some("te"), "trailers") => flaw("te", te),
+        (None, Some(options), None) if options != "close" => flaw("nominates", options),
         _ => {
             let (method, target) = (method.to_owned(), target.to_owned());
             let request = Recorded { method, target, host, fields, ..Recorded::default() };
