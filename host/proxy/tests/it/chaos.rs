@@ -1,9 +1,12 @@
 //! Whatever an upstream does, under each policy, over each protocol: what the client gets, how many
-//! attempts are made, and what breakers, limiters and ejection take it for. `docs/chaos.md` has the
-//! table; every cell of it is executed here.
+//! attempts are made, and what breakers, limiters and ejection take it for; and what becomes of
+//! uploads that break off and of names that change. `docs/chaos.md` has the tables; every cell of
+//! them is executed here.
 
 mod faults;
 mod http2_faults;
+mod names;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -278,11 +281,16 @@ fn run_all(cells: &[Cell<'_>], proxy: &Proxy) -> Vec<String> {
     results
 }
 
-/// Holds the table against the document's part of this name.
+/// Holds the table of these faults against the document's part of this name.
 #[track_caller]
 fn hold(part: &str, faults: &[Fault], authorities: &Authorities) {
     let wells = Wells::new(authorities);
-    let found = table(faults, authorities, &wells);
+    hold_table(part, &table(faults, authorities, &wells));
+}
+
+/// Holds a table against the document's part of this name.
+#[track_caller]
+fn hold_table(part: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/chaos.md");
     let page = fs::read_to_string(path).expect("the page");
     let begin = format!("<!-- {part} -->\n\n");
@@ -290,7 +298,7 @@ fn hold(part: &str, faults: &[Fault], authorities: &Authorities) {
     let told = told.map_or("", |(table, _)| table);
     let differences: Vec<_> = found.lines().filter(|line| !told.contains(line)).collect();
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{part}.md"));
-    fs::write(&file, &found).expect("a file");
+    fs::write(&file, found).expect("a file");
     assert!(told == found, "{} has\n{}", file.display(), differences.join("\n"));
 }
 
@@ -310,4 +318,14 @@ fn whatever_an_upstream_does_over_http2_is_in_the_table() {
 fn whatever_an_upstream_does_over_tls_is_in_the_table() {
     let authorities = Authorities::new();
     hold("tls", &faults::over_tls(&authorities), &authorities);
+}
+
+#[test]
+fn whatever_becomes_of_an_upload_is_in_the_table() {
+    hold_table("uploads", &uploads::table());
+}
+
+#[test]
+fn whatever_becomes_of_a_name_is_in_the_table() {
+    hold_table("names", &names::table());
 }
