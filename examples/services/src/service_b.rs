@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use crate::answer::AnswerBody;
@@ -163,13 +164,21 @@ fn busy() -> Step {
 #[derive(Debug)]
 pub struct ServiceB {
     behaviour: Behaviour,
+    /// `None`: it works on any number of requests at once.
+    servers: Option<Semaphore>,
     stop: Stop,
 }
 
 impl ServiceB {
     /// A service with this behaviour. It closes hanging connections when it is time to stop.
     pub fn new(behaviour: Behaviour, stop: Stop) -> Self {
-        Self { behaviour, stop }
+        Self { behaviour, servers: None, stop }
+    }
+
+    /// The same, working on so many requests at once; further ones wait in line.
+    #[must_use]
+    pub fn with_servers(self, servers: Option<usize>) -> Self {
+        Self { servers: servers.map(Semaphore::new), ..self }
     }
 }
 
@@ -190,6 +199,10 @@ impl Service for ServiceB {
                 None
             }
             Step::Respond { status, delay, retry_after, retry_date, body, body_delay } => {
+                let _server = match &self.servers {
+                    Some(servers) => servers.acquire().await.ok(),
+                    None => None,
+                };
                 if !delay.is_zero() {
                     sleep(delay).await;
                 }

@@ -11,6 +11,7 @@ mod builds;
 mod client;
 mod config;
 mod copies;
+mod crowd;
 mod grpc;
 mod kept;
 mod load;
@@ -83,6 +84,7 @@ async fn tell_all() -> anyhow::Result<()> {
             .boxed_local(),
         Story::told("13", "B by gRPC", config("grpc.toml")?, grpc::grpc).boxed_local(),
         Story::told("14", "Tokens", config("tokens.toml")?, tokens::tokens).boxed_local(),
+        Story::told("15", "Too many for B", config("overload.toml")?, crowd::crowd).boxed_local(),
     ]
     .into_iter()
     .collect();

@@ -44,6 +44,10 @@ struct ServiceBArguments {
     #[arg(long, value_name = "STEP", conflicts_with_all = ["mode", "seed"])]
     rest: Option<Step>,
 
+    /// Work on so many requests at once; further ones wait in line [default: any number].
+    #[arg(long, value_name = "NUMBER")]
+    servers: Option<usize>,
+
     /// No line on stdout for each request.
     #[arg(long)]
     quiet: bool,
@@ -66,6 +70,7 @@ async fn service_b(args: ServiceBArguments) -> anyhow::Result<()> {
     };
     listening("service-b", listener.local_addr()?, seed);
     let lines = if args.quiet { Lines::Omitted } else { Lines::Written };
-    serve(listener, ServiceB::new(behaviour, stop.clone()), lines, stop).await;
+    let service = ServiceB::new(behaviour, stop.clone()).with_servers(args.servers);
+    serve(listener, service, lines, stop).await;
     Ok(())
 }
