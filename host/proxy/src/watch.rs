@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::watched::{Seen, WatchedFiles};
+use crate::watched::{FilesSeen, WatchedFiles};
 
 /// How often the files are looked at. A file that has changed since it was loaded, and is the same
 /// in two looks, is complete.
@@ -53,7 +53,8 @@ pub(crate) async fn watch(components: Components) {
             let anew: Vec<_> = files
                 .iter_mut()
                 .filter_map(|file| {
-                    let anew = file.files.look() == Seen::Anew || settling.has_untried(&file.name);
+                    let anew =
+                        file.files.look() == FilesSeen::Anew || settling.has_untried(&file.name);
                     anew.then(|| file.name.clone())
                 })
                 .collect();

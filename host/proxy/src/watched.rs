@@ -18,7 +18,7 @@ pub(crate) struct WatchedFiles {
 
 /// What there is to see since they were loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum FilesSeen {
     Nothing,
     /// One has changed.
     Anew,
@@ -45,16 +45,16 @@ impl WatchedFiles {
     }
 
     /// Looks at them.
-    pub(crate) fn look(&mut self) -> Seen {
+    pub(crate) fn look(&mut self) -> FilesSeen {
         let now: Option<Vec<_>> = self.paths.iter().map(|path| Stamp::of(path)).collect();
         // Then they are complete, and who removes one to replace it has done so.
         let has_settled = now == self.last;
         let seen = match has_settled && now != self.loaded {
-            false => Seen::Nothing,
-            true if now.is_some() => Seen::Anew,
-            true => Seen::Gone,
+            false => FilesSeen::Nothing,
+            true if now.is_some() => FilesSeen::Anew,
+            true => FilesSeen::Gone,
         };
-        if seen != Seen::Nothing {
+        if seen != FilesSeen::Nothing {
             self.loaded.clone_from(&now);
         }
         self.last = now;

@@ -8,7 +8,7 @@ use fusebox_resilience::{CertificateEvent, Observers};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::watched::{Seen, WatchedFiles};
+use crate::watched::{FilesSeen, WatchedFiles};
 
 /// How often the files are looked at. A certificate and its key are seldom replaced at once: both
 /// have to be the same in two looks.
@@ -62,7 +62,7 @@ pub(crate) async fn watch(all: Vec<Arc<dyn Reloads>>, observers: Observers) {
         let looked = spawn_blocking(move || {
             for (of, part, files) in &mut parts {
                 // Reading says which one is gone; what was in use stays.
-                if files.look() != Seen::Nothing {
+                if files.look() != FilesSeen::Nothing {
                     report(of.reload(*part), &observers);
                 }
             }
