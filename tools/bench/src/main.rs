@@ -2,6 +2,7 @@
 //! [docs/performance.md](../../../docs/performance.md) has the method and the results.
 
 mod axis;
+mod balance;
 mod compare;
 mod contestant;
 mod generator;
@@ -47,6 +48,8 @@ enum BenchCommand {
     Scale(scale::ScaleArguments),
     /// Put fusebox and Envoy under three times too many requests, with and without protection
     Overload(overload::OverloadArguments),
+    /// Load fusebox and Envoy in front of three endpoints of which one is odd
+    Balance(balance::BalanceArguments),
     /// Load fusebox for a while, to compile it by what it does then
     Train(train::TrainArguments),
     /// Take what criterion has found into the raw data
@@ -79,6 +82,7 @@ async fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Compare(arguments) => compare::compare(arguments).await,
         BenchCommand::Scale(arguments) => scale::scale(arguments).await,
         BenchCommand::Overload(arguments) => overload::overload(arguments).await,
+        BenchCommand::Balance(arguments) => balance::balance(arguments).await,
         BenchCommand::Train(arguments) => train::train(arguments).await,
         BenchCommand::Micro(arguments) => micro::micro(arguments),
         BenchCommand::Report(arguments) => report::page::write(arguments),
