@@ -41,11 +41,13 @@ table! {
 }
 
 table! {
-    /// `endpoints = { dns = "name:8080" }`
+    /// `endpoints = { dns = "name:8080" }`, or `{ srv = "_http._tcp.name" }`.
     #[derive(Clone, Debug, PartialEq, Eq, Hash)]
     pub struct DnsConfig {
         /// The URL of each endpoint, but for its address.
         pub dns: EndpointUrl = dns_name(),
+        /// Whether it names a service, whose records have the ports.
+        pub srv: bool = names_service(),
         /// The name server that is asked for the addresses. Default: those that the system asks.
         pub resolver: Option<SocketAddr> = parsed(name_server),
     }
@@ -53,11 +55,22 @@ table! {
 
 impl Keys<'_, '_> {
     fn dns_name(&mut self, key: &str) -> Option<EndpointUrl> {
+        let of_service = "srv";
+        if self.is_there(of_service) {
+            if self.is_there(key) {
+                self.reader.error(&self.path_of(of_service), "either `dns` or `srv`");
+            }
+            return self.parsed(of_service, EndpointUrl::of_service)?;
+        }
         if !self.is_there(key) {
             let message = "missing; expected a name with a port, such as \"b.example:8080\"";
             self.reader.error(&self.path_of(key), message);
         }
         self.parsed(key, EndpointUrl::of_name)?
+    }
+
+    fn names_service(&mut self, key: &str) -> Option<bool> {
+        Some(self.is_there(key))
     }
 }
 
@@ -239,6 +252,35 @@ impl EndpointUrl {
         Ok(url)
     }
 
+    /// Parses the name of a service, or a URL with it.
+    fn of_service(text: &str) -> Result<Self, String> {
+        let wrong = |what: &str| {
+            format!("expected `_service._proto.name` or `http[s]://…[/base]`, found `{text}`{what}")
+        };
+        let has_scheme = text.contains("://");
+        let url = if has_scheme { text.to_owned() } else { format!("http://{text}") };
+        let url = Self::parse(&url).map_err(|_| wrong(""))?;
+        if url.address.is_some() || !is_dns_name(&url.host) {
+            return Err(wrong(": not a name"));
+        }
+        if url.authority.as_bytes() != url.host.as_bytes() {
+            return Err(wrong(": the port is what its records say"));
+        }
+        Ok(url)
+    }
+
+    /// The same at this address and port, of what offers the service of its name. What is said to
+    /// the endpoint is for the name behind the service: `b.example` of `_http._tcp.b.example`.
+    #[must_use]
+    pub fn offered_at(&self, ip: IpAddr, port: u16) -> Self {
+        let is_of_service = |label: &&str| label.starts_with('_');
+        let labels: Vec<_> = self.host.split('.').skip_while(is_of_service).collect();
+        let host = if labels.is_empty() { self.host.clone() } else { labels.join(".") };
+        let authority = HeaderValue::from_str(&format!("{host}:{port}"));
+        let authority = authority.unwrap_or_else(|_| self.authority.clone());
+        Self { host, port, authority, ..self.clone() }.at(ip)
+    }
+
     /// The same at this address of its name. The URL names the address; everything that is said to
     /// the endpoint is for the name.
     #[must_use]
@@ -308,6 +350,29 @@ mod tests {
         assert_eq!(port("http://b"), Ok((80, false)));
         assert_eq!(port("https://b/base"), Ok((443, true)));
     }
+
+    #[test]
+    fn a_service_is_offered_where_its_records_say() {
+        let at = |text| {
+            EndpointUrl::of_service(text).map(|url| {
+                let at = url.offered_at("10.0.0.1".parse().unwrap(), 81);
+                let authority = at.authority.to_str().unwrap().to_owned();
+                (at.url, at.host, authority, at.address.unwrap().port())
+            })
+        };
+        for (text, url, host) in [
+            ("_http._tcp.b.svc", "http://10.0.0.1:81", "b.svc"),
+            ("https://_https._tcp.b.svc./base", "https://10.0.0.1:81/base", "b.svc."),
+            ("b.service.consul", "http://10.0.0.1:81", "b.service.consul"),
+        ] {
+            let expected = (url.to_owned(), host.to_owned(), format!("{host}:81"), 81);
+            assert_eq!(at(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "_http._tcp.b:80", "10.0.0.1", "http://[::1]", "_http.._tcp", "ftp://b"] {
+            assert!(at(wrong).is_err(), "{wrong}");
+        }
+    }
+
     #[test]
     fn a_name_is_looked_up_and_nothing_else() {
         let of_name = |text| EndpointUrl::of_name(text).map(|it| (it.url, it.is_secure, it.port));

@@ -3,9 +3,12 @@
 //! A name is looked up again when the shortest time has passed that its answers are good for. IPv4
 //! and IPv6 are asked for apart: where one of them has no answer its last addresses stay. When
 //! there is none at all, all stay.
+//!
+//! The records of a service name hosts with their ports, each of which is looked up so.
 
 mod merge;
 mod resolver;
+mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +17,10 @@ use fusebox_resilience::{EndpointEvent, EndpointName, Observers};
 use tokio::time::{Instant, sleep};
 
 use super::shared::SharedUpstream;
-use crate::config::{DnsConfig, EndpointConfig};
-use merge::KnownFamilies;
+use crate::config::{DnsConfig, EndpointConfig, EndpointUrl};
+use merge::{KnownFamilies, MergedAnswers};
 use resolver::Resolver;
+use service::KnownService;
 
 /// So soon a name is looked up again after the first failure; after each further one the time is
 /// twice as long,
@@ -27,18 +31,19 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Looks up the name of this upstream's endpoints, again and again.
 pub(super) async fn follow(upstream: Arc<SharedUpstream>, dns: DnsConfig, observers: Observers) {
     let mut resolver = Resolver::new(dns.resolver);
-    let mut known = KnownFamilies::default();
+    let mut known = match dns.srv {
+        true => KnownName::Service(KnownService::default()),
+        false => KnownName::Host(KnownFamilies::default()),
+    };
     let mut pause = FIRST_PAUSE;
     loop {
-        let merged = known.merge(resolver.look_up(&dns.dns.host).await);
+        let merged = known.look_up(&resolver, &dns.dns.host).await;
         let has_failed = merged.problem.is_some();
         let mut events = Vec::new();
         if merged.has_some {
-            let at = |ip| EndpointConfig { url: dns.dns.at(ip), weight: 1 };
-            let endpoints = known.addresses().map(at).collect();
-            events.extend(upstream.set_endpoints(endpoints, Instant::now()));
+            events.extend(upstream.set_endpoints(known.endpoints(&dns.dns), Instant::now()));
         }
-        let is_known = known.addresses().next().is_some();
+        let is_known = !known.endpoints(&dns.dns).is_empty();
         events.extend(note(&upstream, &dns, merged.problem, is_known));
         for event in events {
             observers.emit_for_policy(None, &event.into());
@@ -53,6 +58,32 @@ pub(super) async fn follow(upstream: Arc<SharedUpstream>, dns: DnsConfig, observ
             pause = FIRST_PAUSE;
         }
         sleep(time).await;
+    }
+}
+
+/// What is known of a name.
+enum KnownName {
+    Host(KnownFamilies),
+    Service(KnownService),
+}
+
+impl KnownName {
+    async fn look_up(&mut self, resolver: &Resolver, name: &str) -> MergedAnswers {
+        match self {
+            Self::Host(known) => known.merge(resolver.look_up(name).await),
+            Self::Service(known) => known.look_up(resolver, name).await,
+        }
+    }
+
+    /// The endpoints that it leads to, each once.
+    fn endpoints(&self, url: &EndpointUrl) -> Vec<EndpointConfig> {
+        match self {
+            Self::Host(known) => {
+                let at = |ip| EndpointConfig { url: url.at(ip), weight: 1 };
+                known.addresses().map(at).collect()
+            }
+            Self::Service(known) => known.endpoints(url),
+        }
     }
 }
 

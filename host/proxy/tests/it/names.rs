@@ -407,6 +407,42 @@ fn checks_and_ejection_are_of_those_that_are_there() {
 }
 
 #[test]
+fn a_service_is_where_its_records_say_by_priority_and_weight() {
+    let [first, second, reserve] = [(); 3].map(|()| Origin::answering([ok("")]));
+    let ports = [&first, &second, &reserve].map(|origin| origin.address().port());
+    let server = NameServer::start(of(&[1]), Says::Nothing, 1);
+    server.offers(&[
+        (20, 1, ports[2], "c.test"),
+        (10, 3, ports[0], "a.test"),
+        (10, 1, ports[1], "b.test"),
+    ]);
+    let text = format!(
+        "workers = 1\n[upstreams.b]\nbalance = 'round-robin'\nhost = 'upstream'\n\
+         endpoints = {{ srv = '_http._tcp.b.test', resolver = '{server}' }}\n\
+         [[routes]]\nupstream = 'b'\n"
+    );
+    let proxy = Proxy::before(&"", &text);
+    let ask = |times: usize| {
+        let mut wire = proxy.connect();
+        (0..times).for_each(|at| assert_eq!(wire.ask(get("/", &at.to_string())).status(), 200));
+        [&first, &second, &reserve].map(|origin| origin.seen().len())
+    };
+    assert_eq!(ask(40), [30, 10, 0]);
+    let host = first.seen()[0].request.header("host").expect("one").to_owned();
+    assert_eq!(host, format!("b.test:{}", ports[0]), "the name behind the service");
+    let state = proxy.state();
+    assert_eq!(state["upstreams"][0]["dns"]["url"], "http://_http._tcp.b.test");
+
+    server.offers(&[(20, 1, ports[2], "c.test")]);
+    eventually("the reserve is used", || (ask(1)[2] > 0).then_some(()));
+    let before = ask(0);
+    server.offers(&[(0, 0, 0, ".")]);
+    let line = proxy.line("Endpoint not looked up: its last addresses are used");
+    assert_eq!(line["reason"], "the service is not offered");
+    assert_eq!(ask(3), [before[0], before[1], before[2] + 3]);
+}
+
+#[test]
 fn what_is_declared_wrong_is_said_once_and_where() {
     let name = |found: &str, what: &str| {
         format!(
@@ -442,7 +478,23 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         ("{ dns = 'b.test:80', resolver = '127.0.0.1:0' }", server("127.0.0.1:0")),
         (
             "{ dns = 'b.test:80', weight = 2 }",
-            "endpoints.weight: unknown key `weight`; expected one of dns, resolver".to_owned(),
+            "endpoints.weight: unknown key `weight`; expected one of dns, srv, resolver".to_owned(),
+        ),
+        (
+            "{ dns = 'b.test:80', srv = 'b.test' }",
+            "endpoints.srv: either `dns` or `srv`".to_owned(),
+        ),
+        (
+            "{ srv = '_http._tcp.b.test:80' }",
+            "endpoints.srv: expected `_service._proto.name` or `http[s]://…[/base]`, found \
+             `_http._tcp.b.test:80`: the port is what its records say"
+                .to_owned(),
+        ),
+        (
+            "{ srv = '127.0.0.1' }",
+            "endpoints.srv: expected `_service._proto.name` or `http[s]://…[/base]`, found \
+             `127.0.0.1`: not a name"
+                .to_owned(),
         ),
         (
             "[{ dns = 'b.test:80' }]",

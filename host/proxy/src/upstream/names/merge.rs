@@ -35,6 +35,18 @@ pub(super) struct MergedAnswers {
     pub(super) good_for: Duration,
 }
 
+impl MergedAnswers {
+    /// There is nothing, in these words.
+    pub(super) fn failed(problem: String) -> Self {
+        Self { has_some: false, problem: Some(problem), good_for: LONGEST }
+    }
+
+    /// The same, asked for neither too often nor too seldom.
+    pub(super) fn bounded(self) -> Self {
+        Self { good_for: self.good_for.clamp(SHORTEST, LONGEST), ..self }
+    }
+}
+
 impl KnownFamilies {
     pub(super) fn merge(&mut self, answers: [FamilyAnswer; 2]) -> MergedAnswers {
         let has_some = answers.iter().any(|answer| matches!(answer, FamilyAnswer::Some { .. }));

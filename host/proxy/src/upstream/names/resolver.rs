@@ -11,7 +11,7 @@ use hickory_resolver::config::{
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::time::timeout;
 
 use super::merge::FamilyAnswer;
@@ -36,6 +36,30 @@ impl Resolver {
         Self(resolver.map_err(|error| error.to_string()))
     }
 
+    /// The records of a service, and how long they are good for.
+    ///
+    /// # Errors
+    /// There are none, or no answer, in these words.
+    pub(super) async fn offers(&self, name: &str) -> Result<(Vec<ServiceOffer>, Duration), String> {
+        let resolver = self.0.as_ref().map_err(Clone::clone)?;
+        let lookup = match timeout(LIMIT, resolver.lookup(name, RecordType::SRV)).await {
+            Ok(Ok(lookup)) => lookup,
+            Ok(Err(error)) => return Err(words(&error, "nobody offers the service")),
+            Err(_) => return Err(NetError::Timeout.to_string()),
+        };
+        let offers = lookup.answers().iter().filter_map(|record| match &record.data {
+            RData::SRV(srv) => Some(ServiceOffer {
+                priority: srv.priority,
+                weight: srv.weight,
+                host: srv.target.to_ascii(),
+                port: srv.port,
+            }),
+            _ => None,
+        });
+        let seconds = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
+        Ok((offers.collect(), Duration::from_secs(seconds.into())))
+    }
+
     /// The addresses of a name, IPv4 and IPv6.
     pub(super) async fn look_up(&self, name: &str) -> [FamilyAnswer; 2] {
         let resolver = match &self.0 {
@@ -45,6 +69,15 @@ impl Resolver {
         let ask = |family| ask(resolver, name, family);
         join(ask(RecordType::A), ask(RecordType::AAAA)).await.into()
     }
+}
+
+/// A record of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ServiceOffer {
+    pub(super) priority: u16,
+    pub(super) weight: u16,
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 fn of_system() -> Result<TokioResolver, NetError> {
@@ -91,14 +124,20 @@ fn is_somewhere(ip: &IpAddr) -> bool {
 }
 
 fn refused(error: &NetError) -> FamilyAnswer {
+    let words = words(error, "the name has no addresses");
     match error {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => {
-            let words = match none.response_code {
-                ResponseCode::NXDomain => "there is no such name",
-                _ => "the name has no addresses",
-            };
-            FamilyAnswer::None(words.to_owned())
-        }
-        error => FamilyAnswer::Failed(error.to_string()),
+        NetError::Dns(DnsError::NoRecordsFound(_)) => FamilyAnswer::None(words),
+        _ => FamilyAnswer::Failed(words),
+    }
+}
+
+/// Why there is nothing; `none`: the name is there, but has no records of this type.
+fn words(error: &NetError, none: &str) -> String {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(found)) => match found.response_code {
+            ResponseCode::NXDomain => "there is no such name".to_owned(),
+            _ => none.to_owned(),
+        },
+        error => error.to_string(),
     }
 }

@@ -34,6 +34,10 @@ pub(crate) const NXDOMAIN: u8 = 3;
 /// Types of questions.
 const A: u8 = 1;
 const AAAA: u8 = 28;
+const SRV: u8 = 33;
+
+/// Who offers a service: priority, weight, port and host.
+pub(crate) type Offer = (u16, u16, u16, &'static str);
 
 /// A question that was asked.
 #[derive(Clone, Debug)]
@@ -55,6 +59,8 @@ pub(crate) struct NameServer {
 struct Shared {
     /// To questions for IPv4 and for IPv6, and for how many seconds that is good.
     says: Mutex<(Says, Says, u32)>,
+    /// To questions for a service.
+    offers: Mutex<Vec<Offer>>,
     asked: Mutex<Vec<Question>>,
     has_ended: AtomicBool,
 }
@@ -71,6 +77,7 @@ impl NameServer {
         let udp = UdpSocket::bind(address).expect("the same port");
         let shared = Arc::new(Shared {
             says: Mutex::new((v4, v6, seconds)),
+            offers: Mutex::default(),
             asked: Mutex::default(),
             has_ended: AtomicBool::new(false),
         });
@@ -95,7 +102,12 @@ impl NameServer {
         (says.0, says.1) = (v4, v6);
     }
 
-    /// The questions so far.
+    /// From now on these offer each service.
+    pub(crate) fn offers(&self, offers: &[Offer]) {
+        *self.shared.offers.lock().unwrap_or_else(PoisonError::into_inner) = offers.to_vec();
+    }
+
+    /// The questions for addresses so far.
     pub(crate) fn asked(&self) -> Vec<Question> {
         self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -157,6 +169,7 @@ impl Shared {
         let is_v6 = match query[at + 2] {
             A => false,
             AAAA => true,
+            SRV => return Some(self.offered(query, question)),
             other => panic!("a question of type {other}"),
         };
         let name = labels.join(".");
@@ -189,5 +202,26 @@ impl Shared {
             answer.extend(bytes);
         }
         Some(answer)
+    }
+
+    fn offered(&self, query: &[u8], question: &[u8]) -> Vec<u8> {
+        let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seconds = self.says.lock().unwrap_or_else(PoisonError::into_inner).2;
+        let count = u16::try_from(offers.len()).expect("a few").to_be_bytes();
+        let flags = [0x81, 0x80];
+        let mut answer = [&query[..2], &flags, &[0, 1], &count, &[0; 4], question].concat();
+        for (priority, weight, port, host) in offers {
+            let mut data = [priority, weight, port].map(u16::to_be_bytes).concat();
+            for label in host.split('.').filter(|label| !label.is_empty()) {
+                data.push(u8::try_from(label.len()).expect("a short one"));
+                data.extend(label.as_bytes());
+            }
+            data.push(0);
+            answer.extend([0xc0, 12, 0, SRV, 0, 1]);
+            answer.extend(seconds.to_be_bytes());
+            answer.extend(u16::try_from(data.len()).expect("a few").to_be_bytes());
+            answer.extend(data);
+        }
+        answer
     }
 }
