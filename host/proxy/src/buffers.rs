@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::BytesMut;
+use fusebox_resilience::SpareHeaders;
 use http::HeaderMap;
 
 /// The number of each that are kept.
@@ -21,9 +22,6 @@ const WRITE: usize = 1024;
 /// A longer write buffer was for a body, and is not kept.
 const LONGEST: usize = 32 * 1024;
 
-/// Header maps with more room are not kept: they need a hundred bytes per header.
-const MOST_HEADERS: usize = 64;
-
 /// Unused buffers: for writing requests, and for reading responses and their headers.
 #[derive(Default)]
 pub struct Buffers {
@@ -32,7 +30,7 @@ pub struct Buffers {
     /// Those that bodies were read into. Last in, first out: nobody uses their memory any more.
     large: RefCell<Vec<BytesMut>>,
     write: RefCell<Vec<Vec<u8>>>,
-    headers: RefCell<Vec<HeaderMap>>,
+    headers: SpareHeaders,
 }
 
 impl Buffers {
@@ -78,16 +76,17 @@ impl Buffers {
 impl Buffers {
     /// An empty map.
     pub(crate) fn take_headers(&self) -> HeaderMap {
-        self.headers.borrow_mut().pop().unwrap_or_default()
+        self.headers.take()
     }
 
     /// Keeps the memory of a map; its headers are dropped.
-    pub(crate) fn put_headers(&self, mut map: HeaderMap) {
-        let mut headers = self.headers.borrow_mut();
-        if headers.len() < KEPT && (1..=MOST_HEADERS).contains(&map.capacity()) {
-            map.clear();
-            headers.push(map);
-        }
+    pub(crate) fn put_headers(&self, map: HeaderMap) {
+        self.headers.put(map);
+    }
+
+    /// All maps that are unused.
+    pub(crate) fn spare_headers(&self) -> &SpareHeaders {
+        &self.headers
     }
 
     /// Drops half of what is unused. Called now and then, it leaves nothing of a burst.
@@ -95,18 +94,17 @@ impl Buffers {
         let mut read = self.read.borrow_mut();
         let mut large = self.large.borrow_mut();
         let mut write = self.write.borrow_mut();
-        let mut headers = self.headers.borrow_mut();
-        let halves = [read.len(), large.len(), write.len(), headers.len()].map(|count| count / 2);
+        let halves = [read.len(), large.len(), write.len()].map(|count| count / 2);
         read.truncate(halves[0]);
         large.truncate(halves[1]);
         write.truncate(halves[2]);
-        headers.truncate(halves[3]);
+        self.headers.thin_out();
     }
 
     /// Read buffers, large ones, write buffers and header maps that are unused.
     fn unused(&self) -> [usize; 4] {
         let Self { read, large, write, headers } = self;
-        [read.borrow().len(), large.borrow().len(), write.borrow().len(), headers.borrow().len()]
+        [read.borrow().len(), large.borrow().len(), write.borrow().len(), headers.count()]
     }
 }
 

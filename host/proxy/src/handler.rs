@@ -125,7 +125,8 @@ impl RequestHandler {
             .collect();
         let way_out = way_out(&routes, &upstreams, &observers);
         let worker = Worker::new(observers, Random::with_seed(fastrand::u64(..)))
-            .with_background(background);
+            .with_background(background)
+            .with_spare_headers(buffers.spare_headers().clone());
         let worker = match way_out {
             Some(way_out) => worker.with_way_out(Rc::new(way_out)),
             None => worker,

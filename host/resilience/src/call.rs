@@ -75,8 +75,8 @@ struct CallRecord {
     runs: Cell<u32>,
     ended: Cell<u32>,
     endpoints: TriedEndpoints,
-    /// The usual call has one.
-    history: RefCell<SmallVec<[PastAttempt; 1]>>,
+    /// The usual call has one, or one that was retried.
+    history: RefCell<SmallVec<[PastAttempt; 2]>>,
 }
 
 impl Reporter {
@@ -387,6 +387,14 @@ impl Call {
     /// still holds the request.
     pub fn take_headers(&mut self) -> Option<HeaderMap> {
         Some(Rc::get_mut(&mut self.reporter.0)?.request.take_headers())
+    }
+
+    /// A policy has no use for an outcome: see [`OutcomeExt::discard`]. Another response can use
+    /// the memory of its headers.
+    pub(crate) fn discard(&self, outcome: Outcome) {
+        if let Ok(response) = outcome {
+            self.worker().spare_headers().put(response.discard());
+        }
     }
 
     /// The endpoints that its attempts have gone to, of upstreams that have several.

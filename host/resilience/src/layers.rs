@@ -85,14 +85,19 @@ fn received(call: &Call) -> u32 {
 
 /// The number that the request has there; 0 if there is none.
 fn said(call: &Call, name: &HeaderName) -> u32 {
-    // By its name as it is: a text would have to be parsed for every lookup.
-    let value = call.head().headers.get(name);
+    // Hardly any request has it, and to compare the few names takes less than a lookup.
+    let mut headers = call.head().headers.iter();
+    let value = headers.find_map(|(other, value)| (other == name).then_some(value));
     value.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 /// Whether a proxy on the way says that it made several attempts, or another fusebox that it turned
 /// the call away.
 fn was_retried_or_rejected(response: &Response) -> bool {
+    // As above.
+    if !response.headers.keys().any(|name| *name == PROXY_STATUS) {
+        return false;
+    }
     let fields = response.headers.get_all(PROXY_STATUS).iter();
     let fields = fields.filter_map(|field| field.to_str().ok());
     fields.flat_map(|field| split(field, ',')).any(|member| {

@@ -73,6 +73,7 @@ pub mod room;
 mod scope;
 mod sharded;
 mod slot;
+mod spare_headers;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -138,6 +139,7 @@ pub use retry_after::requested_delay;
 pub use review::{Remark, Review, ReviewRow, Worst};
 pub use scope::{Scope, Upstream};
 pub use slot::Slot;
+pub use spare_headers::SpareHeaders;
 pub use timers::{Elapsed, Timer, Timers};
 pub use users::{UserCall, UserTimes};
 pub use way_out::WayOut;

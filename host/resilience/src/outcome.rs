@@ -126,6 +126,12 @@ impl Response {
     pub(crate) fn set_attempt(&mut self, attempt: u32) {
         self.attempt = attempt;
     }
+
+    /// Gives back what it holds: its head stands for the whole. Returns its headers.
+    pub(crate) fn discard(mut self) -> HeaderMap {
+        self.body.settle(BodyEnd::Whole);
+        self.headers
+    }
 }
 
 /// Questions that a response and an error both answer.
@@ -153,8 +159,8 @@ impl OutcomeExt for Outcome {
     }
 
     fn discard(self) {
-        if let Ok(mut response) = self {
-            response.body.settle(BodyEnd::Whole);
+        if let Ok(response) = self {
+            response.discard();
         }
     }
 

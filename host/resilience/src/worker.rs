@@ -10,9 +10,11 @@ use std::sync::Arc;
 use crate::background::{Background, NoBackground};
 use crate::event::Observers;
 use crate::random::Random;
+use crate::spare_headers::SpareHeaders;
 use crate::timers::Timers;
 
-/// A worker's own observers, timers and chance. Calls share one by reference count, on one thread.
+/// A worker's own observers, timers, chance and memory. Calls share one by reference count, on one
+/// thread.
 #[derive(Debug)]
 pub struct Worker {
     observers: Observers,
@@ -23,6 +25,7 @@ pub struct Worker {
     /// nobody.
     way_out: Option<Rc<dyn Any>>,
     handles: Handles,
+    spare_headers: SpareHeaders,
 }
 
 /// A worker's own handle of something that all workers share.
@@ -57,6 +60,7 @@ impl Worker {
             background: Box::new(NoBackground),
             way_out: None,
             handles: Handles::default(),
+            spare_headers: SpareHeaders::default(),
         }
     }
 
@@ -70,6 +74,12 @@ impl Worker {
     #[must_use]
     pub fn with_way_out(self, way_out: Rc<dyn Any>) -> Self {
         Self { way_out: Some(way_out), ..self }
+    }
+
+    /// The same, with this place for header maps that are used again.
+    #[must_use]
+    pub fn with_spare_headers(self, spare_headers: SpareHeaders) -> Self {
+        Self { spare_headers, ..self }
     }
 
     /// A worker that nobody observes: for trying out a component.
@@ -108,6 +118,11 @@ impl Worker {
             handles.push((address, handle.clone()));
             handle
         })
+    }
+
+    /// Header maps that are used again.
+    pub(crate) fn spare_headers(&self) -> &SpareHeaders {
+        &self.spare_headers
     }
 
     /// For delays that are drawn.

@@ -220,7 +220,7 @@ impl Fallback {
         let scope = asker.scope.run_elsewhere(call, &self.name);
         let mut outcome = scope.upstream().ask_other(upstream, call, &scope)?.await;
         if self.handle_if.takes(call, asker, &mut outcome).await.is_handled() {
-            outcome.discard();
+            call.discard(outcome);
             return None;
         }
         outcome.ok()
@@ -292,7 +292,7 @@ impl Policy for Fallback {
             call.emit_about(attempt, &self.name, by.as_ref(), event);
             match response {
                 Some(response) => {
-                    outcome.discard();
+                    call.discard(outcome);
                     Ok(response.into_stand_in(attempt))
                 }
                 None => outcome,

@@ -481,7 +481,7 @@ impl Policy for Retry {
                 behind = outcome.last_word().or(behind);
                 // Before the wait: its connection goes back, and so do the guards that its body
                 // holds.
-                outcome.discard();
+                call.discard(outcome);
                 if !delay.is_zero() {
                     // Boxed to keep the common path's future small.
                     Box::pin(self.sleep(delay)).await;

@@ -28,6 +28,7 @@ mod retry;
 mod review;
 mod sameness;
 mod simulations;
+mod spare_headers;
 mod support;
 mod timeout;
 mod waits;

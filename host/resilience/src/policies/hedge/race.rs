@@ -265,7 +265,7 @@ impl<'a> Field<'a> {
             }
         };
         if let Some(worse) = worse {
-            worse.discard();
+            self.race.call.discard(worse);
         }
     }
 
@@ -282,7 +282,7 @@ impl<'a> Field<'a> {
             call.emit_about(outcome.attempt(), &rules.name, None, event);
         }
         if let Some(failed) = self.best.take() {
-            failed.discard();
+            call.discard(failed);
         }
     }
 
