@@ -56,8 +56,7 @@ impl<S: Say> Say for WithContext<'_, S> {
         let Event { request, policy, decided_by, provenance, endpoint, .. } = self.event;
         self.say.say(level, message, |line| {
             if let Some(request) = request {
-                line.text("request_id", request.id().as_bytes())
-                    .text("route", request.route().as_bytes());
+                line.own("request_id", request.id()).text("route", request.route().as_bytes());
             }
             if let Some(policy) = policy {
                 line.text("policy", policy.as_bytes());

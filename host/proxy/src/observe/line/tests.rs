@@ -20,11 +20,7 @@ fn a_byte_that_needs_an_escape_is_found_wherever_it_is() {
 #[test]
 fn times_are_utc_with_microseconds() {
     let mut last = LastTime::default();
-    let mut format = |time| {
-        let mut buffer = Vec::new();
-        last.write(SinceEpoch::of(time), &mut buffer);
-        String::from_utf8(buffer).unwrap()
-    };
+    let mut format = |time| String::from_utf8(last.text_of(SinceEpoch::of(time)).to_vec()).unwrap();
     let at = |seconds, nanoseconds| UNIX_EPOCH + Duration::new(seconds, nanoseconds);
     assert_eq!(format(at(0, 0)), r#""1970-01-01T00:00:00.000000Z""#);
     assert_eq!(format(at(0, 1_000)), r#""1970-01-01T00:00:00.000001Z""#);

@@ -7,7 +7,7 @@ use fusebox_resilience::{
     BodyEnd, CallEvent, ClientCertificate, ErrorKind, Event, Failure, GrpcStatus, Origin,
     Provenance, Request,
 };
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version, header};
 
 use crate::observe::level::Level;
 use crate::observe::line::{Line, SinceEpoch};
@@ -79,13 +79,15 @@ impl<'a> AccessLine<'a> {
     /// Writes the line between its braces.
     pub(super) fn write(&self, request: &Request, line: &mut Line<'_>) {
         let level = self.level();
+        let status = self.status.and_then(|status| StatusCode::from_u16(status).ok());
         let arrived = SinceEpoch::of(request.started_at());
-        // It is now, but for what the wall clock was set forth or back meanwhile.
-        let now = arrived.after(self.elapsed);
-        // What stands in it twice is not made twice.
-        let time = line.piece("\"time\":").noting(|line| line.time(now));
+        // What stands in it twice is not made twice. It is now, but for what the wall clock was set
+        // forth or back meanwhile.
+        let now = line.time_text(arrived.after(self.elapsed));
+        let arrived = line.time_text(arrived);
+        line.piece("\"time\":").time(&now);
         line.piece(",\"level\":\"").piece(level.name()).piece("\",\"msg\":\"");
-        self.message(line);
+        self.message(status, line);
         // Ids and addresses are short, and have no character that would need an escape.
         line.piece("\",\"request_id\":\"").piece(request.id());
         line.piece("\",\"route\":\"");
@@ -96,8 +98,13 @@ impl<'a> AccessLine<'a> {
         let host = said
             .host
             .unwrap_or_else(|| head.uri.authority().map_or("", |host| host.as_str()).as_bytes());
-        line.piece("\",\"request\":{\"time\":").time(arrived);
-        line.piece(",\"method\":\"").text_value(head.method.as_str().as_bytes());
+        line.piece("\",\"request\":{\"time\":").time(&arrived);
+        line.piece(",\"method\":\"");
+        match head.method {
+            // Most requests are.
+            Method::GET => line.piece("GET"),
+            ref other => line.text_value(other.as_str().as_bytes()),
+        };
         line.piece("\",\"host\":\"").text_value(host);
         line.piece("\",\"path\":\"").text_value(head.uri.path().as_bytes());
         line.piece("\",\"query\":\"").text_value(head.uri.query().unwrap_or_default().as_bytes());
@@ -114,11 +121,11 @@ impl<'a> AccessLine<'a> {
             line.close();
         }
 
-        line.piece("},\"response\":{\"time\":").again(time);
+        line.piece("},\"response\":{\"time\":").time(&now);
         line.piece(",\"latency\":")
             .number(u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX));
-        if let Some(status) = self.status {
-            line.piece(",\"status\":").number(status.into());
+        if let Some(status) = status {
+            line.piece(",\"status\":").status(status);
         }
         if let Some(grpc) = self.grpc {
             line.piece(",\"grpc_status\":\"").piece(grpc.name()).piece("\"");
@@ -160,8 +167,8 @@ impl<'a> AccessLine<'a> {
     }
 
     /// As in `200: OK`, or in `grpc 14: unavailable`.
-    fn message(&self, line: &mut Line<'_>) {
-        let Some(status) = self.status else {
+    fn message(&self, status: Option<StatusCode>, line: &mut Line<'_>) {
+        let Some(status) = status else {
             line.piece("client closed request");
             return;
         };
@@ -169,10 +176,8 @@ impl<'a> AccessLine<'a> {
             line.piece("grpc ").number(grpc.number().into()).piece(": ").piece(grpc.name());
             return;
         }
-        line.number(status.into());
-        if let Some(reason) =
-            StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason())
-        {
+        line.status(status);
+        if let Some(reason) = status.canonical_reason() {
             line.piece(": ").piece(reason);
         }
     }
