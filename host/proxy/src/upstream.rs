@@ -114,7 +114,26 @@ impl HttpUpstream {
             Err(error) => return self.not_looked_up(call, scope, error),
         };
         let place = endpoint.enter(call, scope).await?;
-        self.fly(&endpoint, place, call, scope).await
+        let attempt = Attempt::begin_at(call, scope, endpoint.label());
+        let mut flight = Flight::begin(&self.shared, &endpoint, call);
+        let mut at = (endpoint, place);
+        for _ in 0..MOST_MOVES {
+            let mut outcome = at.0.exchange(call, &attempt, scope).await;
+            let other = was_refused(&outcome).then(|| fleet.current().elsewhere(call).cloned());
+            let Some(other) = other.flatten() else {
+                return land(attempt, flight, at.1, outcome);
+            };
+            let Ok(place) = other.enter(call, scope).await else {
+                return land(attempt, flight, at.1, outcome);
+            };
+            attempt.mark(&mut outcome);
+            flight.land(&mut outcome);
+            attempt.goes_to(other.label());
+            flight = Flight::begin(&self.shared, &other, call);
+            at = (other, place);
+        }
+        let outcome = at.0.exchange(call, &attempt, scope).await;
+        land(attempt, flight, at.1, outcome)
     }
 
     /// An attempt that came to no endpoint.
@@ -134,10 +153,7 @@ impl HttpUpstream {
         let flight = Flight::begin(&self.shared, endpoint, call);
         let attempt = Attempt::begin_at(call, scope, endpoint.label());
         let outcome = endpoint.exchange(call, &attempt, scope).await;
-        let mut outcome = attempt.finish(outcome);
-        flight.land(&mut outcome);
-        HeldUntil::Body.keep_some(place, &mut outcome);
-        outcome
+        land(attempt, flight, place, outcome)
     }
 
     /// The endpoint for an attempt while none is known: waits until they are looked up.
@@ -153,6 +169,31 @@ impl HttpUpstream {
             Error::new(ErrorKind::DnsError).with_source(problem)
         })
     }
+}
+
+/// To so many other endpoints an attempt goes whose own refuse the connection: fewer than a call
+/// remembers.
+const MOST_MOVES: usize = 15;
+
+/// Whether nothing of the request can have reached the endpoint, which says so at once: then
+/// another one may be asked, by an attempt of any method, and without a retry or its budget, since
+/// nobody has been asked yet. (nginx and HAProxy go on likewise.)
+fn was_refused(outcome: &Outcome) -> bool {
+    let refused = [ErrorKind::ConnectionRefused, ErrorKind::Unroutable];
+    outcome.as_ref().is_err_and(|error| refused.contains(&error.kind()))
+}
+
+/// The attempt has ended so at its endpoint, where it had this place.
+fn land(
+    attempt: Attempt<'_>,
+    flight: Flight<'_>,
+    place: Option<Place>,
+    outcome: Outcome,
+) -> Outcome {
+    let mut outcome = attempt.finish(outcome);
+    flight.land(&mut outcome);
+    HeldUntil::Body.keep_some(place, &mut outcome);
+    outcome
 }
 
 /// An attempt at the only endpoint, which takes only so many at once.

@@ -11,7 +11,7 @@ use crate::body::Starved;
 use crate::branch::Branch;
 use crate::call::{Call, PastAttempt};
 use crate::clock;
-use crate::event::{AttemptEvent, AttemptOutcome, EventKind};
+use crate::event::{AttemptEvent, AttemptOutcome, EventKind, SentAgainCause};
 use crate::outcome::Outcome;
 use crate::provenance::{Provenance, Role, RunId};
 use crate::scope::Scope;
@@ -100,6 +100,21 @@ impl<'a> Attempt<'a> {
     /// Emits what happened in it.
     pub fn emit(&self, kind: impl Into<EventKind>) {
         self.call.reporter().tell(None, None, Some(&self.provenance()), &kind.into());
+    }
+
+    /// Numbers what is not its outcome: it [goes elsewhere](Self::goes_to).
+    pub fn mark(&self, outcome: &mut Outcome) {
+        match outcome {
+            Ok(response) => response.set_attempt(self.number),
+            Err(error) => error.set_attempt(self.number),
+        }
+    }
+
+    /// It goes to this endpoint of its upstream, since the one before has refused the connection.
+    pub fn goes_to(&self, endpoint: &Arc<str>) {
+        let (attempt, cause) = (self.number, SentAgainCause::Refused);
+        self.emit(AttemptEvent::SentAgain { attempt, cause });
+        self.call.endpoints().add(attempt, endpoint);
     }
 
     /// Ends it: numbers the outcome and tells the observers.

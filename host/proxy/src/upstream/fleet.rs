@@ -145,6 +145,21 @@ impl Fleet {
             .or_else(|| choose(&is_open))
     }
 
+    /// Another endpoint for an attempt whose own has refused the connection: one with room that the
+    /// call has not tried, even one that gets no requests if there is no other. `None`: all are
+    /// tried.
+    pub(super) fn elsewhere(&self, call: &Call) -> Option<&Rc<Endpoint>> {
+        let choose = |is_candidate: &dyn Fn(usize) -> bool| {
+            self.balance.choose(&self.shared, call, is_candidate, &|at| self.cost(at))
+        };
+        let is_new = |at: usize| {
+            let endpoint = &self.endpoints[at];
+            !call.has_tried(endpoint.label()) && endpoint.has_room()
+        };
+        let chosen = choose(&|at| is_new(at) && !self.is_out(at)).or_else(|| choose(&is_new));
+        self.endpoints.get(chosen?)
+    }
+
     /// What an attempt more would cost the endpoint at this place.
     pub(super) fn cost(&self, at: usize) -> f64 {
         self.shared[at].cost(clock::now())

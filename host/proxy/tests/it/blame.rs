@@ -192,13 +192,14 @@ fn is_told_without_descriptors(origin: &impl Display) {
         client
     };
     let others: Vec<Wire> = (0..80).map(begun).collect();
-    let line = proxy.wait("an acceptor without descriptors", |lines| {
+    // It may notice that it has none before the next client comes.
+    proxy.wait("an acceptor without descriptors", |lines| {
         let is_it = |line: &&serde_json::Value| {
             line["msg"].as_str().is_some_and(|text| text.starts_with("can't accept connections"))
+                && line["turned_away"].as_u64() > Some(0)
         };
-        lines.iter().find(is_it).cloned()
+        lines.iter().find(is_it).map(|_| ())
     });
-    assert!(line["turned_away"].as_u64() > Some(0), "{line}");
     let refused = first.ask(" HTTP/1.1\r\nhost: b.example\r\nx-request-id: 1\r\n\r\n");
     assert_eq!((refused.status(), refused.header("retry-after").is_some()), (503, true));
     let status = refused.header("proxy-status");

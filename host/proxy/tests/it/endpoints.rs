@@ -263,8 +263,26 @@ fn an_endpoint_that_is_gone_is_ejected_and_one_that_is_busy_is_not() {
     let (gone, busy) = (ClosedDoor::refusing(), Moody::new(429));
     let proxy = before(&[&gone, &busy], "balance = 'round-robin'", "");
     let answers = ask(&proxy, 30);
-    assert_eq!(answers.iter().filter(|status| **status == 502).count(), 5, "{answers:?}");
+    assert_eq!(answers, [429; 30], "who is refused goes elsewhere");
     assert_eq!(states(&proxy), ["ejected", "in"]);
+    let again = r#"fusebox_attempts_sent_again_total{route="/"}"#;
+    proxy.counts(&[(again, 5.0)]);
+}
+
+/// Half of the endpoints are ejected at most, so the one that has gone since stays in.
+#[test]
+fn one_that_is_out_is_asked_before_nobody_is() {
+    let (back, well) = (Moody::new(503), Origin::answering([ok("")]));
+    let upstream = "balance = 'round-robin'\nhealth = { consecutive = 1, base = '1h', max = '1h' }";
+    let proxy = before(&[&back, &well], upstream, "");
+    eventually("it is out", || {
+        proxy.ask(get("/", "ill"));
+        (states(&proxy) == ["ejected", "in"]).then_some(())
+    });
+    let _gone = ClosedDoor::in_place_of(well);
+    back.answers(200);
+    assert_eq!(ask(&proxy, 20), [200; 20]);
+    assert_eq!(proxy.story("3").pop().expect("an access line")["attempts"], 1);
 }
 
 #[test]

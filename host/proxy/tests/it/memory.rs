@@ -183,6 +183,7 @@ fn an_upload_holds_little_while_it_pauses_though_its_head_and_body_came_in_one_w
     let uploads: Vec<Wire> = (0..STREAMS).map(|_| begin()).collect();
     proxy.counts(&[("fusebox_connections", STREAMS as f64)]);
     let taken = || proxy.private_memory().saturating_sub(idle) / STREAMS as u64;
-    eventually("less than 32 KiB", || (taken() < 32 << 10).then_some(()));
+    // Without optimisation; the piece that each has sent would be half as much again.
+    eventually("less than 40 KiB", || (taken() < 40 << 10).then_some(()));
     drop(uploads);
 }

@@ -28,6 +28,8 @@ pub enum SentAgainCause {
     Died,
     /// The upstream said that it has not processed it.
     NotProcessed,
+    /// Its endpoint refused the connection, and it goes to another of the upstream's.
+    Refused,
 }
 
 /// Why the head of a request is refused.
@@ -179,7 +181,7 @@ pub enum AttemptEvent {
         /// The time until the nearest timeout around it.
         remaining: Option<Duration>,
     },
-    /// It goes once more, on another connection.
+    /// It goes once more, on another connection or to another endpoint.
     SentAgain {
         /// Its number, from 1.
         attempt: u32,

@@ -101,6 +101,7 @@ pub(super) fn attempt(event: &Event<'_>, of: &AttemptEvent, say: &impl Say) {
             let cause = match cause {
                 SentAgainCause::Died => "its connection had died",
                 SentAgainCause::NotProcessed => "it was not processed",
+                SentAgainCause::Refused => "its endpoint refused the connection",
             };
             say.say(Level::Debug, format_args!("Attempt {attempt} sent again: {cause}"), |line| {
                 line.field("attempt", *attempt);
