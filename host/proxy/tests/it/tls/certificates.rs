@@ -120,7 +120,8 @@ fn a_new_certificate_is_used_without_a_failed_request_and_a_bad_one_is_not() {
         assert_eq!(shown(&connect()), own(&second), "{reason}");
     }
     fs::remove_file(proxy.path("b.pem")).expect("a file");
-    let gone = proxy.line(&format!("{message}`b.pem` can't be read"));
+    let reason = "`b.pem` can't be read: No such file or directory";
+    let gone = proxy.line(&format!("{message}{reason}"));
     assert_eq!(gone["level"], "ERROR");
     assert_eq!(shown(&connect()), own(&second), "what is gone replaces nothing");
     let third = authority.issue("third", &["b.example"]);
