@@ -294,8 +294,8 @@ fn pseudo() -> Vec<Hostile> {
         ),
         with("a scheme that is a URL", ":scheme", "http://c/?", "reset"),
         with("a scheme with a line end", ":scheme", "http\r\nx-a: 1", "reset"),
-        with("a scheme of one's own", ":scheme", "gopher", "GET /"),
-        with("an empty scheme", ":scheme", "", "GET /"),
+        with("a scheme of one's own", ":scheme", "gopher", "400"),
+        with("an empty scheme", ":scheme", "", "400"),
     ]
 }
 
