@@ -41,7 +41,7 @@ policies-all: policies build ## In other languages too, and test them all (12 mi
 build: needs ## Compile all programs (6 min, then 1 s)
 	@tools/progress.sh "all programs" $(CARGO) build --workspace
 
-lint: needs ## Formatting, clippy, docs, the fuzz target; warnings are errors (4 min, then 5 s)
+lint: needs ## Formatting, clippy, docs, fuzz targets; warnings are errors (4 min, then 5 s)
 	$(CARGO) fmt --all --check
 	cd policies && $(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -55,7 +55,7 @@ audit: needs python ## Licences, sources and advisories of all dependencies (5 s
 	cd tools/audit && python3 -B -m unittest --quiet test_audit
 	python3 -B tools/audit/audit.py
 
-fuzz: policies ## Codec, frames, configurations, each for FUZZ_SECONDS=60 (10 min; installs cargo-fuzz)
+fuzz: policies ## Codec, frames, configurations, each for FUZZ_SECONDS=60 (20 min; installs cargo-fuzz)
 	@command -v c++ > /dev/null || \
 		{ echo "c++ is missing: install a C++ compiler (Debian: apt-get install g++)" >&2; exit 1; }
 	@$(CARGO) fuzz --version 2> /dev/null || \
@@ -63,6 +63,13 @@ fuzz: policies ## Codec, frames, configurations, each for FUZZ_SECONDS=60 (10 mi
 	cd host/http1 && for target in response request; do \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir ../../target/fuzz $$target \
 			-- -dict=fuzz/http.dict -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	mkdir -p host/proxy/fuzz/corpus/configuration host/proxy/fuzz/corpus/frames
+	cd host/proxy && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --dev --sanitizer none \
+		--target-dir ../../target/fuzz configuration fuzz/corpus/configuration \
+		../../examples/configs -- -dict=fuzz/configuration.dict -max_total_time=$(FUZZ_SECONDS)
+	cd host/proxy && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --dev --sanitizer none \
+		--target-dir ../../target/fuzz frames fuzz/corpus/frames fuzz/seeds/frames \
+		-- -max_total_time=$(FUZZ_SECONDS)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --quiet -p fusebox --test it -- fuzzing:: mutated
 
 judges: build ## How other servers read odd requests: docs/http1.md (8 min, then 2 min; installs)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Where the dependencies come from, under which licences, and which advisories concern them.
 
-Checks the host's workspace, the guests' and the fuzz target's by their lock files, and the pinned
+Checks the host's workspace, the guests' and the fuzz targets' by their lock files, and the pinned
 tool chains of guests in other languages, against allowed.toml. Changes nothing and builds nothing.
 Advisories are read from the checkout of RustSec's database that ADVISORIES names, else from one
 that is fetched to target/advisory-db; where neither can be had, a line says so.
@@ -19,7 +19,7 @@ import advisories
 import spdx
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKSPACES = [".", "policies", "host/http1/fuzz"]
+WORKSPACES = [".", "policies", "host/http1/fuzz", "host/proxy/fuzz"]
 DATABASE = "https://github.com/RustSec/advisory-db"
 
 

@@ -12,6 +12,8 @@ mod background;
 mod connection;
 mod date;
 mod door;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handshake;
 mod handshake_turns;
 mod hints;
