@@ -150,7 +150,7 @@ impl Fleet {
     /// tried.
     pub(super) fn elsewhere(&self, call: &Call) -> Option<&Rc<Endpoint>> {
         let choose = |is_candidate: &dyn Fn(usize) -> bool| {
-            self.balance.choose(&self.shared, call, is_candidate, &|at| self.cost(at))
+            self.balance.choose(&self.shared, call, is_candidate, |at| self.cost(at))
         };
         let is_new = |at: usize| {
             let endpoint = &self.endpoints[at];
