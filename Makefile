@@ -45,7 +45,7 @@ lint: needs ## Formatting, clippy, docs, fuzz targets; warnings are errors (4 mi
 	$(CARGO) fmt --all --check
 	cd policies && $(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --no-default-features --features fusebox-features/tests \
+	$(CARGO) clippy --no-default-features --features fusebox-features/tests,fusebox/fuzzing \
 		-p fusebox -p fusebox-examples -p fusebox-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 	CUSTOM_LIBFUZZER_PATH=/none/libnone.a $(CARGO) clippy --locked --target-dir target/fuzz \
