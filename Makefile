@@ -41,7 +41,7 @@ policies-all: policies build ## In other languages too, and test them all (12 mi
 build: needs ## Compile all programs (6 min, then 1 s)
 	@tools/progress.sh "all programs" $(CARGO) build --workspace
 
-lint: needs ## Formatting, clippy, docs, fuzz targets; warnings are errors (4 min, then 5 s)
+lint: needs ## Formatting, clippy, docs, the fuzz target; warnings are errors (4 min, then 5 s)
 	$(CARGO) fmt --all --check
 	cd policies && $(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
