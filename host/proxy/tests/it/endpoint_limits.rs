@@ -359,6 +359,11 @@ fn an_endpoint_that_is_full_is_passed_over() {
             client.send(get("/", "1"));
         }
         held.has(1);
+        // Until its answer has gone out, the other is full, too.
+        eventually("an answer", || {
+            let endpoints = &proxy.state()["upstreams"][0]["endpoints"];
+            (endpoints[1]["attempts"] == 1 && endpoints[1]["in_flight"] == 0).then_some(())
+        });
         let mut client = proxy.connect();
         for id in ["2", "3", "4"] {
             assert_eq!(client.ask(get("/", id)).status(), 200);
