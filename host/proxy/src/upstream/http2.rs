@@ -284,14 +284,17 @@ impl Destination {
             }
             Some(tls) => {
                 let stream = secure(stream, tls, &url.host, Offer::All, end).await?;
-                is_http1.set(!is_http2(&stream));
-                if is_http1.get() {
+                if !is_http2(&stream) {
+                    is_http1.set(true);
                     let halves = stream::secured(stream);
                     let connection = UpstreamConnection::new(halves, address, place, life);
                     return Ok(NewConnection::Http1(connection));
                 }
                 let begun = SharedConnection::begin(stream, address, settings, place, life);
-                timeout_at(end, begun).await
+                let begun = timeout_at(end, begun).await;
+                // Not before: whoever came meanwhile would not know of it, and make another one.
+                is_http1.set(is_http1.get() && !matches!(begun, Ok(Ok(_))));
+                begun
             }
         };
         let begun = begun.unwrap_or_else(|_| Err(ErrorKind::ConnectionTimeout.into()));
