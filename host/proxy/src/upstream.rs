@@ -119,7 +119,9 @@ impl HttpUpstream {
         let mut at = (endpoint, place);
         for _ in 0..MOST_MOVES {
             let mut outcome = at.0.exchange(call, &attempt, scope).await;
-            let other = was_refused(&outcome).then(|| fleet.current().elsewhere(call).cloned());
+            // What was refused may be a stream, whose body had begun to go.
+            let may_move = was_refused(&outcome) && call.body().can_repeat();
+            let other = may_move.then(|| fleet.current().elsewhere(call).cloned());
             let Some(other) = other.flatten() else {
                 return land(attempt, flight, at.1, outcome);
             };
@@ -175,9 +177,9 @@ impl HttpUpstream {
 /// remembers.
 const MOST_MOVES: usize = 15;
 
-/// Whether nothing of the request can have reached the endpoint, which says so at once: then
-/// another one may be asked, by an attempt of any method, and without a retry or its budget, since
-/// nobody has been asked yet. (nginx and HAProxy go on likewise.)
+/// Whether the endpoint has processed nothing of the request, and says so at once: then another one
+/// may be asked, by an attempt of any method, and without a retry or its budget, since nobody has
+/// been asked yet. (nginx and HAProxy go on likewise.)
 fn was_refused(outcome: &Outcome) -> bool {
     let refused = [ErrorKind::ConnectionRefused, ErrorKind::Unroutable];
     outcome.as_ref().is_err_and(|error| refused.contains(&error.kind()))

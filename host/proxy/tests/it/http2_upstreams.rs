@@ -258,6 +258,37 @@ fn a_body_that_was_not_kept_does_not_go_once_more() {
     assert_eq!(origin.connections(), 1);
 }
 
+/// Not to another endpoint either, which would get what is left of it.
+#[test]
+fn a_body_that_was_not_kept_goes_to_no_other_endpoint() {
+    for (most, status) in [("3B", 502), ("1KiB", 200)] {
+        let refuses = Origin::framed(|peer, stream| {
+            peer.next_frame();
+            peer.send(&[RawFrame::reset(stream, 7)]);
+        });
+        let (send, told) = channel();
+        let send = Mutex::new(send);
+        let other = Origin::framed(move |peer, stream| {
+            let data = peer.next_frame().expect("a body");
+            send.lock().unwrap().send(data.payload).unwrap();
+            peer.answer(stream, "200");
+        });
+        let config = format!(
+            "workers = 1\n[upstreams.b]\nendpoints = ['{refuses}', '{other}']\nprotocol = 'http2'\n\
+             balance = 'round-robin'\nhealth = {{ consecutive = 0 }}\n\
+             [policies.r]\nkind = 'retry'\nmax_retries = 0\n\
+             [[routes]]\nupstream = 'b'\npolicies = ['r']\nmax_replay_body = '{most}'\n"
+        );
+        let proxy = Proxy::before(&refuses, &config);
+        let mut statuses = [0; 2].map(|_| proxy.ask(post("body", "1")).status());
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, status], "{most}");
+        let told: Vec<_> = told.try_iter().collect();
+        assert!(told.iter().all(|body| body == b"body"), "{told:?}");
+        assert_eq!(told.len(), if status == 200 { 2 } else { 1 }, "{told:?}");
+    }
+}
+
 #[test]
 fn what_is_safe_goes_once_more_when_a_connection_dies_on_which_others_were_answered() {
     let safe = get("/", "2");
