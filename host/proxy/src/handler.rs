@@ -291,7 +291,7 @@ impl RequestHandler {
                 Err(NoUpstream::LastHop(answer)) => return ongoing.answer_itself(*answer),
             };
             let upstream = ReachedUpstream {
-                upstreams: &self.upstreams,
+                upstreams: &*self.upstreams,
                 own: route.upstream,
                 others: self.routes.others(),
             };

@@ -8,19 +8,30 @@ use futures_util::future::LocalBoxFuture;
 use super::HttpUpstream;
 use crate::route::OtherUpstream;
 
-/// The upstream of a call, from which its fallbacks reach others.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ReachedUpstream<'a> {
+/// The upstream of a call, from which its fallbacks reach others. Runs that outlive their call have
+/// lists of their own; the connections are those of the worker.
+#[derive(Debug)]
+pub(crate) struct ReachedUpstream<U, O> {
     /// Those of the worker.
-    pub(crate) upstreams: &'a [HttpUpstream],
+    pub(crate) upstreams: U,
     /// Its place among them.
     pub(crate) own: usize,
-    pub(crate) others: &'a [OtherUpstream],
+    pub(crate) others: O,
 }
 
-impl Upstream for ReachedUpstream<'_> {
+impl<U: AsRef<[HttpUpstream]>, O> ReachedUpstream<U, O> {
+    fn own(&self) -> &HttpUpstream {
+        &self.upstreams.as_ref()[self.own]
+    }
+}
+
+impl<U, O> Upstream for ReachedUpstream<U, O>
+where
+    U: AsRef<[HttpUpstream]>,
+    O: AsRef<[OtherUpstream]>,
+{
     fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
-        self.upstreams[self.own].attempt(call, scope)
+        self.own().attempt(call, scope)
     }
 
     fn attempt_through<'a>(
@@ -29,19 +40,19 @@ impl Upstream for ReachedUpstream<'_> {
         scope: &'a Scope<'a>,
         gates: &'a EndpointGates<'a>,
     ) -> LocalBoxFuture<'a, Outcome> {
-        self.upstreams[self.own].attempt_through(call, scope, gates)
+        self.own().attempt_through(call, scope, gates)
     }
 
     fn refusal<'a>(&self, gates: &EndpointGates<'a>) -> Option<GateRefusal<'a>> {
-        self.upstreams[self.own].refusal(gates)
+        self.own().refusal(gates)
     }
 
     fn budget(&self) -> Option<&Budget> {
-        self.upstreams[self.own].budget()
+        self.own().budget()
     }
 
     fn has_untried(&self, call: &Call) -> bool {
-        self.upstreams[self.own].has_untried(call)
+        self.own().has_untried(call)
     }
 
     fn ask_other<'a>(
@@ -50,78 +61,20 @@ impl Upstream for ReachedUpstream<'_> {
         call: &'a Call,
         scope: &'a Scope<'a>,
     ) -> Option<LocalBoxFuture<'a, Outcome>> {
-        (*self).ask(name, call, scope)
+        let other = self.others.as_ref().iter().find(|other| *other.name == *name)?;
+        Some(Box::pin(async move {
+            let (upstreams, others) = (self.upstreams.as_ref(), self.others.as_ref());
+            let upstream = ReachedUpstream { upstreams, own: other.upstream, others };
+            other.pipeline.execute(call, &scope.at(&upstream)).await
+        }))
     }
 
     fn detached(&self) -> Option<Rc<dyn Upstream>> {
-        if self.others.is_empty() {
-            return self.upstreams[self.own].detached();
+        let (upstreams, others) = (self.upstreams.as_ref(), self.others.as_ref());
+        if others.is_empty() {
+            return self.own().detached();
         }
-        Some(Rc::new(DetachedUpstream {
-            upstreams: self.upstreams.into(),
-            own: self.own,
-            others: self.others.into(),
-        }))
-    }
-}
-
-impl<'a> ReachedUpstream<'a> {
-    fn ask(
-        self,
-        name: &str,
-        call: &'a Call,
-        scope: &'a Scope<'a>,
-    ) -> Option<LocalBoxFuture<'a, Outcome>> {
-        let other = self.others.iter().find(|other| *other.name == *name)?;
-        Some(Box::pin(async move {
-            let upstream = Self { own: other.upstream, ..self };
-            let scope = scope.at(&upstream);
-            other.pipeline.execute(call, &scope).await
-        }))
-    }
-}
-
-/// The same for runs that outlive their call. Its connections are those of the worker.
-#[derive(Debug)]
-struct DetachedUpstream {
-    upstreams: Box<[HttpUpstream]>,
-    own: usize,
-    others: Box<[OtherUpstream]>,
-}
-
-impl Upstream for DetachedUpstream {
-    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
-        self.upstreams[self.own].attempt(call, scope)
-    }
-
-    fn attempt_through<'a>(
-        &'a self,
-        call: &'a Call,
-        scope: &'a Scope<'a>,
-        gates: &'a EndpointGates<'a>,
-    ) -> LocalBoxFuture<'a, Outcome> {
-        self.upstreams[self.own].attempt_through(call, scope, gates)
-    }
-
-    fn refusal<'a>(&self, gates: &EndpointGates<'a>) -> Option<GateRefusal<'a>> {
-        self.upstreams[self.own].refusal(gates)
-    }
-
-    fn budget(&self) -> Option<&Budget> {
-        self.upstreams[self.own].budget()
-    }
-
-    fn has_untried(&self, call: &Call) -> bool {
-        self.upstreams[self.own].has_untried(call)
-    }
-
-    fn ask_other<'a>(
-        &'a self,
-        name: &str,
-        call: &'a Call,
-        scope: &'a Scope<'a>,
-    ) -> Option<LocalBoxFuture<'a, Outcome>> {
-        let Self { upstreams, own, others } = self;
-        ReachedUpstream { upstreams, own: *own, others }.ask(name, call, scope)
+        let (upstreams, others) = (Box::from(upstreams), Box::from(others));
+        Some(Rc::new(ReachedUpstream::<Box<[_]>, Box<[_]>> { upstreams, own: self.own, others }))
     }
 }
