@@ -7,9 +7,9 @@ mod endpoint;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::load::LoadResult;
 use crate::open_loop::{self, Plan};
@@ -86,14 +86,11 @@ async fn measure(
     }
     let endpoints = [odd.address, first.address, second.address];
     let listen = ports.next()?;
-    let _running = contestant.start(listen, endpoints, work.path())?;
-    let patience = Instant::now() + Duration::from_secs(30);
-    while tokio::net::TcpStream::connect(listen).await.is_err() {
-        let log = || std::fs::read_to_string(work.path().join("log")).unwrap_or_default();
-        let title = contestant.title();
-        ensure!(Instant::now() < patience, "{title} does not listen: {}", log().trim_end());
-        sleep(Duration::from_millis(50)).await;
-    }
+    let mut running = contestant.start(listen, endpoints, work.path())?;
+    running.listens(listen).await.with_context(|| {
+        let log = std::fs::read_to_string(work.path().join("log")).unwrap_or_default();
+        format!("{}: {}", contestant.title(), log.trim_end())
+    })?;
     let plan =
         Plan { address: listen, request: REQUEST.into(), connections: CONNECTIONS, rate, duration };
     let (started, has_started) = oneshot::channel();

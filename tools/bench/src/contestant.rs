@@ -12,11 +12,9 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fusebox_dev::Authority;
-use tokio::net::TcpStream;
 
 use client::{Client, HOST};
 use setup::Setup;
@@ -278,13 +276,7 @@ impl RunningContestant {
     }
 
     async fn ready(&mut self) -> Result<()> {
-        let mut tries = 0;
-        while TcpStream::connect(self.address).await.is_err() {
-            ensure!(self.program.runs()?, "it has ended");
-            tries += 1;
-            ensure!(tries < 600, "it does not listen on {}", self.address);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.program.listens(self.address).await?;
         let answer = self.get("/").await?;
         ensure!(answer.starts_with("HTTP/1.1 200"), "it answers {answer}");
         ensure!(!answer.contains(envoy::HANDLED), "its filter takes good answers for bad ones");

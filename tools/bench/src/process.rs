@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 
 /// A command that ends with this process, even if this one is killed: the kernel then sends
 /// SIGTERM, at which nginx ends its workers too.
@@ -44,6 +47,17 @@ impl ContestantProcess {
         Ok(self.child.try_wait()?.is_none())
     }
 
+    /// Waits until it listens, for half a minute at most.
+    pub(crate) async fn listens(&mut self, address: SocketAddr) -> Result<()> {
+        let patience = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(address).await.is_err() {
+            ensure!(self.runs()?, "it has ended");
+            ensure!(Instant::now() < patience, "it does not listen on {address}");
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     /// The processor time of all its processes so far.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let mut usage = Usage::default();
@@ -58,7 +72,7 @@ impl ContestantProcess {
                     .insert(path.into_os_string(), time.context("schedstat is not as expected")?);
             }
         }
-        anyhow::ensure!(
+        ensure!(
             !usage.threads.is_empty(),
             "no /proc/PID/task/TID/schedstat: this kernel does not count"
         );

@@ -4,11 +4,9 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 use crate::contestant::setup::Setup;
 use crate::contestant::{Options, Programs, envoy};
@@ -157,24 +155,11 @@ impl OverloadedProxy {
         let log = setup.directory.join("log");
         let program = ContestantProcess::start(command, None, &log)?;
         let mut running = RunningProxy { address: setup.listen, program };
-        let ready = running.ready().await;
+        let ready = running.program.listens(running.address).await;
         ready.with_context(|| {
             format!("{}: {}", self.name, fs::read_to_string(&log).unwrap_or_default().trim_end())
         })?;
         Ok(running)
-    }
-}
-
-impl RunningProxy {
-    async fn ready(&mut self) -> Result<()> {
-        let mut tries = 0;
-        while TcpStream::connect(self.address).await.is_err() {
-            ensure!(self.program.runs()?, "it has ended");
-            tries += 1;
-            ensure!(tries < 600, "it does not listen on {}", self.address);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
     }
 }
 
