@@ -136,6 +136,41 @@ fn every_table_of_a_wrong_shape_is_named() {
 }
 
 #[test]
+fn a_path_that_no_request_has_is_refused_and_a_spelling_is_none_of_its_own() {
+    let routed = |paths: &str, path: &str| {
+        let route = format!("[[routes]]\nupstream = \"http://b\"\npath = \"{path}\"");
+        format!("listen = \"127.0.0.1:0\"\n[listener]\npaths = \"{paths}\"\n{route}\n{ROUTE}")
+    };
+    for (paths, path, why) in [
+        (
+            "strict",
+            "/a/%2e%2e/b",
+            "no request has the path `/a/%2e%2e/b`: those with a segment `.` or `..` are refused \
+             (`paths = \"strict\"`)",
+        ),
+        (
+            "strict",
+            "/a;v=1",
+            "leave out what follows the `;` of `/a;v=1`: it does not count in the paths of \
+             requests (`paths = \"strict\"`)",
+        ),
+        (
+            "as-is",
+            "/ä",
+            "no request has the path `/ä` as it stands: write it encoded, such as `%C3%A4` \
+             (`paths = \"as-is\"`)",
+        ),
+    ] {
+        refused(&routed(paths, path), &[&format!("x.toml:6: routes[0].path: {why}")]);
+    }
+    let twice = format!("{}path = \"/%62//\"\n", routed("strict", "/b"));
+    refused(&twice, &["x.toml:7: routes[1]: takes the same requests as routes[0]: `/b`"]);
+    for (paths, path) in [("strict", "/ä"), ("as-is", "/a;v=1"), ("as-is", "/a/../b")] {
+        assert!(read(&routed(paths, path)).is_ok(), "{paths} {path}");
+    }
+}
+
+#[test]
 fn impossible_values_are_refused_with_their_bounds() {
     let text = "workers = 0\n[listener]\nheader_timeout = \"0s\"\nmax_header = \"1KiB\"\n\
                 [components.c]\nfile = \"c\"\nmemory = \"1\"";
