@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use fusebox_resilience::{Exchange, is_set_by_host};
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::Empty;
@@ -63,13 +64,16 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    /// What only the host may set is left out of the headers, and so is the body of a status that
-    /// has none, with a line on the console.
+    /// Takes the body, unless there is to be none. What only the host may set is left out of the
+    /// headers, and so is the body of a status that has none, with a line on the console.
     ///
     /// # Errors
     /// The status or the number of headers is no answer.
-    pub(super) fn new(response: GuestResponse, console: &Console) -> Result<Self, String> {
-        let (head, body) = response.into_parts();
+    pub(super) fn new(
+        head: Parts,
+        body: &mut Option<HyperOutgoingBody>,
+        console: &Console,
+    ) -> Result<Self, String> {
         let (status, mut headers) = (head.status, head.headers);
         if !(200..=599).contains(&status.as_u16()) {
             return Err(format!("answered with status `{}`, expected 200 to 599", status.as_u16()));
@@ -90,10 +94,11 @@ impl Answered {
                 .note(&format!("header `{name}` of the response dropped: only the proxy sets it"));
             headers.remove(name);
         }
-        let mut body = Some(body).filter(|body| !body.is_end_stream() && length != Some(0));
-        if !may_have_body(status) && body.take().is_some() {
+        let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream()) && length != Some(0);
+        if has_body && !may_have_body(status) {
             console.note(&format!("body of the response dropped: `{}` has none", status.as_u16()));
         }
+        let body = if has_body && may_have_body(status) { body.take() } else { None };
         Ok(Self { status, headers, length, body })
     }
 }

@@ -199,7 +199,11 @@ impl GuestRun {
         let Ok(head) = timeout_at(deadline, head).await else {
             return Err(self.failure(Fault::Timeout, format!("gave no answer within {limit}")));
         };
-        let answered = Answered::new(head?, &self.console);
+        let (head, body) = head?.into_parts();
+        // One that is not sent is kept until the guest rests: were it closed while the guest still
+        // writes, it would depend on an epoch whether the guest fails.
+        let mut body = Some(body);
+        let answered = Answered::new(head, &mut body, &self.console);
         if answered.as_ref().is_ok_and(|answered| answered.body.is_some()) {
             return answered.map_err(|reason| self.failure(Fault::BadAnswer, reason));
         }

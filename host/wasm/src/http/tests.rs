@@ -34,6 +34,8 @@ enum Step {
     AnswersAnError,
     DropsAnswer,
     Writes(&'static str),
+    /// As guests in Rust do that expect a reader.
+    WritesOrTraps(&'static str),
     Finishes,
     DropsBody,
     Pauses(Duration),
@@ -78,6 +80,11 @@ async fn guest(
                 let stream = stream.as_mut().expect("it is not finished");
                 stream.ready().await;
                 stream.write(text.into()).ok();
+            }
+            WritesOrTraps(text) => {
+                let stream = stream.as_mut().expect("it is not finished");
+                stream.ready().await;
+                stream.write(text.into()).map_err(|_| failure(Fault::Trap))?;
             }
             Finishes => {
                 drop(stream.take());
@@ -257,6 +264,9 @@ async fn why_there_is_no_answer_does_not_depend_on_where_epochs_end() {
         (&[AnswersWithoutBody(204), Waits], None),
         (&[AnswersWithoutBody(200), Traps], Some(Fault::Trap)),
         (&[Answers(204), Writes("a"), Finishes, Exceeds(Fault::Timeout)], Some(Fault::Timeout)),
+        (&[Answers(204), WritesOrTraps("a"), Finishes], None),
+        (&[Answers(204), WritesOrTraps("a"), Waits], None),
+        (&[Answers(101), WritesOrTraps("a"), Finishes], Some(Fault::BadAnswer)),
         (&[Waits], Some(Fault::Timeout)),
     ] {
         for steps in with_epochs(script, 0) {
