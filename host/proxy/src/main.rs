@@ -167,10 +167,12 @@ fn run(file: &Path) -> anyhow::Result<ExitCode> {
     sockets::raise_file_limit();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let done = runtime.block_on(async {
-        let proxy = Proxy::start(file, compiled.running, observers, metrics, log).await?;
-        // The first signal starts draining, the second ends the proxy at once.
+        // Before it says that it listens: from then on a signal must not kill it. The first starts
+        // draining, the second ends the proxy at once.
         let (first, second) = (Signals::new()?, Signals::new()?);
-        spawn_local(reload_on_hangup(signal(SignalKind::hangup())?, proxy.components().clone()));
+        let hangup = signal(SignalKind::hangup())?;
+        let proxy = Proxy::start(file, compiled.running, observers, metrics, log).await?;
+        spawn_local(reload_on_hangup(hangup, proxy.components().clone()));
         proxy.run(first.nth(1), second.nth(2)).await?;
         Ok(ExitCode::SUCCESS)
     });
