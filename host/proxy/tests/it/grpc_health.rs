@@ -77,8 +77,8 @@ fn one_that_does_not_serve_gets_no_requests_until_it_does() {
     stand(&proxy, ["in", "in"]);
     *health.lock().unwrap() = NOT_SERVING;
     stand(&proxy, ["down", "in"]);
-    let down = proxy.lines("Endpoint down: its checks fail");
-    assert_eq!(down[0]["reason"], "answered NOT_SERVING");
+    let down = proxy.line("Endpoint down: its checks fail");
+    assert_eq!(down["reason"], "answered NOT_SERVING");
     *health.lock().unwrap() = SERVING;
     stand(&proxy, ["in", "in"]);
 
