@@ -5,7 +5,7 @@
 //!
 //! | state | limit | then |
 //! |---|---|---|
-//! | idle: no byte of a request | `idle_timeout`, and until its place is needed | closed |
+//! | idle: no byte of a request | `idle_timeout`, until its place is needed, and a moment longer than the proxy serves (`GRACE`) | closed |
 //! | in a head | `header_timeout`, `request_timeout` | 408, closed |
 //! | owing its body | `request_timeout`, and its pace (`pace.rs`) | the call fails: 408, closed |
 //! | waiting | those of the call | |
@@ -34,7 +34,7 @@ use http_body::Body;
 use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, timeout};
 
-use super::idle::{IdlePlace, WaitEnd};
+use super::idle::IdlePlace;
 use super::incoming::{HEAD_READ, Incoming, IncomingBody};
 use super::linger::{drain, linger};
 use super::pace::Pace;
@@ -217,11 +217,7 @@ impl<S: ClientStream> Connection<S> {
             ready!(self.receiving.poll(cx));
             return refused(Unread::Slow);
         }
-        if !self.shared.shutdown.is_draining() {
-            let limit = match ready!(self.idle.poll_wait(cx)) {
-                WaitEnd::TooLong => ConnectionLimit::IdleTimeout,
-                WaitEnd::CrowdedOut => ConnectionLimit::MaxConnections,
-            };
+        if let Some(limit) = ready!(self.idle.poll_wait(cx)).limit() {
             self.shared.handler.end_connection(limit, &self.hop);
         }
         Poll::Ready(Err(NoRequest::End))

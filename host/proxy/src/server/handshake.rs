@@ -1,7 +1,6 @@
 //! The handshake of a client's connection: bounded in time, and in how many there are at once.
 
 use std::future::poll_fn;
-use std::task::Poll;
 
 use fusebox_resilience::{ConnectionLimit, HandshakeFailure};
 use tokio::time::{Instant, timeout_at};
@@ -91,12 +90,10 @@ enum Silence {
 async fn first_byte(socket: &mut Socket, shared: &Shared, end: Instant) -> Result<u8, Silence> {
     let idle = shared.idle.join();
     let waited = poll_fn(|cx| {
-        if shared.shutdown.is_draining() {
-            return Poll::Ready(Silence::Left);
-        }
         idle.poll_wait(cx).map(|end| match end {
             WaitEnd::TooLong => Silence::TooLong,
             WaitEnd::CrowdedOut => Silence::CrowdedOut,
+            WaitEnd::Drained => Silence::Left,
         })
     });
     tokio::select! {

@@ -2,6 +2,9 @@
 //!
 //! All have the same limit, so the order of their ends is that of their beginnings: one timer does
 //! for all of them, and a connection that begins or ends a wait is moved in constant time.
+//!
+//! Once the worker drains, another limit counts, from then on at the earliest: a request may be on
+//! its way to a connection that was to be kept, and whoever sends one must not find it closed.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use fusebox_resilience::clock;
+use fusebox_resilience::{ConnectionLimit, clock};
 use slab::Slab;
 use tokio::time::{Instant, sleep_until};
 
@@ -34,6 +37,19 @@ pub(super) enum WaitEnd {
     TooLong,
     /// Another connection needs the place.
     CrowdedOut,
+    /// The worker drains.
+    Drained,
+}
+
+impl WaitEnd {
+    /// The limit of the listener that has ended it.
+    pub(super) fn limit(self) -> Option<ConnectionLimit> {
+        match self {
+            Self::TooLong => Some(ConnectionLimit::IdleTimeout),
+            Self::CrowdedOut => Some(ConnectionLimit::MaxConnections),
+            Self::Drained => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -141,17 +157,33 @@ impl IdleQueue {
         IdlePlace { queue: self.clone(), index }
     }
 
-    /// Ends the waits that have lasted for `limit`, each at its time.
-    pub(super) async fn expire(self: Rc<Self>, limit: Duration) {
+    /// Ends the waits that have lasted for `limit`, each at its time, and once the worker is
+    /// `draining` those that have lasted for `grace` since then.
+    pub(super) async fn expire(
+        self: Rc<Self>,
+        limit: Duration,
+        grace: Duration,
+        draining: impl Future<Output = ()>,
+    ) {
+        let began = Instant::now();
+        tokio::select! {
+            () = draining => {}
+            () = self.end_waits(began, limit, WaitEnd::TooLong) => {}
+        }
+        self.end_waits(Instant::now(), grace.min(limit), WaitEnd::Drained).await;
+    }
+
+    /// Ends waits for ever: those that have lasted for `limit` since `from`.
+    async fn end_waits(&self, from: Instant, limit: Duration, with: WaitEnd) {
         loop {
             let now = Instant::now();
             // Whoever begins to wait later ends later.
             let end = loop {
-                let end = self.list.borrow().longest().unwrap_or(now) + limit;
+                let end = self.list.borrow().longest().unwrap_or(now).max(from) + limit;
                 if end > now {
                     break end;
                 }
-                self.change(|list| list.end_first(WaitEnd::TooLong));
+                self.change(|list| list.end_first(with));
             };
             sleep_until(end).await;
         }
@@ -219,7 +251,7 @@ impl Drop for IdlePlace {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::future::{pending, poll_fn};
 
     use proptest::prelude::*;
     use tokio::task::{JoinSet, LocalSet};
@@ -228,6 +260,7 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(10);
+    const GRACE: Duration = Duration::from_secs(3);
 
     #[tokio::test(start_paused = true)]
     async fn each_wait_ends_at_its_time() {
@@ -250,11 +283,39 @@ mod tests {
                         start.elapsed().as_secs()
                     });
                 }
-                let expire = tokio::task::spawn_local(queue.clone().expire(LIMIT));
+                let serving = queue.clone().expire(LIMIT, GRACE, pending());
+                let expire = tokio::task::spawn_local(serving);
                 let mut ends = waits.join_all().await;
                 ends.sort_unstable();
                 assert_eq!(ends, [11, 13, 15, 23]);
                 assert!(queue.list.borrow().connections.is_empty());
+                expire.abort();
+            })
+            .await;
+    }
+
+    /// The limit is 10 s, the grace 3, and the worker drains after 20.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_idle_while_it_drains_has_a_grace_from_when_both_have_begun() {
+        LocalSet::new()
+            .run_until(async {
+                let queue = Rc::new(IdleQueue::new(Arc::default()));
+                let start = Instant::now();
+                let mut waits = JoinSet::new();
+                for second in [9, 11, 19, 21, 30] {
+                    let place = queue.join();
+                    waits.spawn_local(async move {
+                        sleep(Duration::from_secs(second)).await;
+                        let end = poll_fn(|cx| place.poll_wait(cx)).await;
+                        (start.elapsed().as_secs(), end)
+                    });
+                }
+                let draining = sleep(Duration::from_secs(20));
+                let expire = tokio::task::spawn_local(queue.clone().expire(LIMIT, GRACE, draining));
+                let mut ends = waits.join_all().await;
+                ends.sort_unstable_by_key(|(second, _)| *second);
+                let drained = [23, 23, 24, 33].map(|second| (second, WaitEnd::Drained));
+                assert_eq!(ends, [&[(19, WaitEnd::TooLong)], &drained[..]].concat());
                 expire.abort();
             })
             .await;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fusebox_resilience::clock;
 use tokio::time::Instant;
@@ -22,6 +23,10 @@ pub(super) const TURN: u32 = 4;
 /// The part of `max_age` by which a connection ends earlier at most, so that those that began
 /// together do not end together.
 const AGE_JITTER: f64 = 0.1;
+
+/// How long requests are still taken on that may have been on their way when a connection was to
+/// end: a round trip.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// What the connections of a worker share.
 pub(super) struct Shared {

@@ -21,7 +21,7 @@ use super::handshake_turns::HandshakeTurns;
 use super::idle::{IdleQueue, LEAST_WAIT};
 use super::load::{CountedConnection, WorkerLoad};
 use super::pulse::BEAT;
-use super::shared::Shared;
+use super::shared::{GRACE, Shared};
 use super::shutdown::{Shutdown, ShutdownPhase};
 use super::supervisor::{EndNotice, Supervisor};
 use crate::allocator;
@@ -34,6 +34,9 @@ use crate::upstream::WorkerShare;
 
 /// How long a worker may take to end after all its connections have been cut.
 const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// So long is at least waited for requests that are on their way when the end begins.
+const SHORTEST_GRACE: Duration = Duration::from_millis(1);
 
 /// After how many beats a worker gives memory back. (That takes 50 µs, and 0.1 ms for each MiB that
 /// is given back.)
@@ -196,10 +199,10 @@ fn work(
         upkeep.spawn_local(refresh_instances(shared.components.clone()));
         upkeep.spawn_local(reap(handler.clone(), shared.components.clone(), load.clone()));
         let rules = Rc::new(forwarded_rules(&shared.limits));
-        upkeep.spawn_local(shutdown.clone().follow(phase));
+        upkeep.spawn_local(shutdown.clone().follow(phase.clone()));
         let limits = shared.limits.clone();
         let idle = Rc::new(IdleQueue::new(load.clone()));
-        upkeep.spawn_local(idle.clone().expire(limits.idle_timeout.0));
+        upkeep.spawn_local(end_waits(idle.clone(), limits.clone(), phase));
         let dates = Dates::default();
         let tls = shared.tls.clone();
         let turns = Rc::new(HandshakeTurns::default());
@@ -232,6 +235,21 @@ fn work(
         drop(alive);
         all_gone.recv().await;
     });
+}
+
+/// Ends the waits of idle connections, while it serves and once it drains. Then in half of the
+/// drain's time at most: who is silent is not among those who are cut.
+async fn end_waits(
+    idle: Rc<IdleQueue>,
+    limits: ListenerConfig,
+    mut phase: watch::Receiver<ShutdownPhase>,
+) {
+    let grace = (limits.drain_timeout.0 / 2).clamp(SHORTEST_GRACE, GRACE);
+    let draining = async {
+        // Without a server there are no phases any more.
+        phase.wait_for(|phase| *phase != ShutdownPhase::Serving).await.ok();
+    };
+    idle.expire(limits.idle_timeout.0, grace, draining).await;
 }
 
 fn forwarded_rules(limits: &ListenerConfig) -> ForwardedRules {

@@ -15,6 +15,7 @@ mod deadlines;
 mod delays_and_keys;
 mod departures;
 mod documents;
+mod draining;
 mod endpoint_limits;
 mod endpoints;
 mod errors;

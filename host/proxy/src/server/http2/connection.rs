@@ -20,14 +20,11 @@ use super::limits::ClientLimits;
 use super::link::SessionLink;
 use super::session::Session;
 use super::waker::SessionWaker;
-use crate::server::idle::{IdlePlace, WaitEnd};
-use crate::server::shared::TURN;
+use crate::server::idle::IdlePlace;
+use crate::server::shared::{GRACE, TURN};
 
 /// How often in a turn all that is due is done.
 const ROUNDS: u32 = 4;
-
-/// How long a client may go on with new requests that has been told to send no more: a round trip.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a client that has been told why a connection ends may take to read that.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -311,10 +308,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
         }
         self.is_idle = true;
         if let Poll::Ready(end) = self.idle.poll_wait(cx) {
-            self.session.end_connection(match end {
-                WaitEnd::TooLong => ConnectionLimit::IdleTimeout,
-                WaitEnd::CrowdedOut => ConnectionLimit::MaxConnections,
-            });
+            if let Some(limit) = end.limit() {
+                self.session.end_connection(limit);
+            }
             self.close(Reason::NO_ERROR, SessionEnd::Quietly, cx);
         }
     }
