@@ -128,12 +128,14 @@ impl Server {
         hurry: impl Future<Output = ()>,
     ) -> Result<usize, WorkerLost> {
         let Self { listener, workers, places, supervisor, limits, observers, log, .. } = self;
-        let acceptor = Acceptor::new(&listener, &workers, &places, &limits, &observers, &log);
+        let mut acceptor = Acceptor::new(&listener, &workers, &places, &limits, &observers, &log);
         tokio::select! {
             lost = supervisor.watch(self.longest_call, &observers) => return Err(lost),
             () = acceptor.accept() => {}
             () = shutdown => {}
         }
+        acceptor.accept_waiting();
+        drop(acceptor);
         // From here on the kernel refuses clients, rather than leave them waiting.
         drop(listener);
         Ok(workers.drain(limits.drain_timeout.0, hurry).await)

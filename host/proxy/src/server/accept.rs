@@ -1,12 +1,13 @@
 //! Accepts connections: as many as there are places for, and as the process has descriptors for.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fusebox_resilience::{ConnectionEvent, ConnectionLimit, EventKind, Observers, ServerEvent};
 use ipnet::IpNet;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,6 +26,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it looks for an idle connection while a client waits for a place.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// So many may wait in the kernel's queue: a flood of others does not keep the end from coming.
+const MOST_WAITING: usize = 1024;
 
 /// An address has as many connections as it may have.
 struct TooMany;
@@ -75,7 +79,7 @@ impl<'a> Acceptor<'a> {
     }
 
     /// Accepts for ever.
-    pub(super) async fn accept(mut self) {
+    pub(super) async fn accept(&mut self) {
         loop {
             let (stream, client) = match self.listener.accept().await {
                 Ok((stream, client)) => (stream, client.ip().to_canonical()),
@@ -91,6 +95,29 @@ impl<'a> Acceptor<'a> {
             };
             let Some(place) = self.place().await else { return };
             if let Ok(stream) = stream.into_std() {
+                self.workers.give(Accepted { stream, client, place, of_address });
+            }
+        }
+    }
+
+    /// Accepts those who are connected already, as far as there are places: the kernel resets them
+    /// when their listener is closed.
+    pub(super) fn accept_waiting(&self) {
+        let listener = SockRef::from(self.listener);
+        for _ in 0..MOST_WAITING {
+            let (socket, address) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(_) => return,
+            };
+            let stream = TcpStream::from(socket);
+            let Some(client) = address.as_socket().map(|address| address.ip().to_canonical())
+            else {
+                continue;
+            };
+            let Ok(of_address) = self.place_of_address(client) else { continue };
+            let Some(place) = self.places.try_take() else { return };
+            if stream.set_nonblocking(true).is_ok() {
                 self.workers.give(Accepted { stream, client, place, of_address });
             }
         }

@@ -56,6 +56,26 @@ fn clients_that_ask_in_a_loop_are_answered_until_they_are_told_to_leave() {
     assert_eq!(origin.seen().len(), answered.load(Ordering::SeqCst));
 }
 
+/// The kernel takes connections on before the program does, and resets those when the listener is
+/// closed. They lie there when the program goes on, and so does the signal.
+#[test]
+fn clients_that_wait_to_be_accepted_at_the_end_are_answered() {
+    for _ in 0..5 {
+        let origin = Origin::answering([ok("here")]);
+        let mut proxy = Proxy::before(&origin, ROUTE);
+        proxy.signal("STOP");
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.connect()).collect();
+        clients.iter_mut().for_each(|client| client.send(get("/", "1")));
+        proxy.signal("TERM");
+        proxy.signal("CONT");
+        for client in &mut clients {
+            assert_eq!(client.response().text(), "here");
+        }
+        drop(clients);
+        assert_eq!(proxy.end().code(), Some(0));
+    }
+}
+
 #[test]
 fn a_request_that_is_under_way_when_it_begins_to_drain_is_answered() {
     let origin = Origin::answering([ok("here")]);
