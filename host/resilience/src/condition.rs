@@ -75,8 +75,8 @@ impl Condition {
     /// may change: a body that breaks off while a component wants to see its beginning makes it
     /// `connection-lost`.
     ///
-    /// Ready at once unless a component wants to see the beginning of the body. Dropped while it
-    /// waits for that, it leaves the outcome to its owner, who drops it.
+    /// Ready at once unless a component wants to see the beginning of the body, or has to wait for
+    /// its turn. Dropped while it waits, it leaves the outcome to its owner, who drops it.
     pub(crate) fn takes<'a>(
         &'a self,
         call: &'a Call,
@@ -90,11 +90,15 @@ impl Condition {
             Ok(predicate) => predicate,
             Err(verdict) => return Either::Left(ready(verdict)),
         };
-        let Some(wanted) = predicate.peek() else {
+        let (wanted, turns) = (predicate.peek(), call.worker().question_turns());
+        if wanted.is_none() && !turns.are_due() {
             return Either::Left(ready(self.ask(predicate, call, asker, outcome)));
-        };
+        }
         Either::Right(Box::pin(async move {
-            peek(call, wanted, outcome).await;
+            if let Some(wanted) = wanted {
+                peek(call, wanted, outcome).await;
+            }
+            turns.next().await;
             self.asks(call, asker, outcome).map_or_else(
                 |verdict| verdict,
                 |predicate| self.ask(predicate, call, asker, outcome),
@@ -189,6 +193,7 @@ impl Condition {
                     continue;
                 }
             }
+            call.worker().question_turns().next().await;
             let verdict = self.ask(predicate, call, asker, outcome);
             answers[index] = Some(verdict.is_handled());
             by = verdict.decided_by().cloned();

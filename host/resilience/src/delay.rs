@@ -94,12 +94,13 @@ pub(crate) struct ComponentDelay {
 }
 
 impl ComponentDelay {
-    /// Reads as much of the body ahead as it wants to see. A body that breaks off meanwhile changes
-    /// the outcome.
-    pub(crate) async fn peek(&self, call: &Call, outcome: &mut Outcome) {
+    /// Reads as much of the body ahead as it wants to see, and waits until it may be asked. A body
+    /// that breaks off meanwhile changes the outcome.
+    pub(crate) async fn prepare(&self, call: &Call, outcome: &mut Outcome) {
         if let Some(wanted) = self.delayer.peek() {
             condition::peek(call, wanted, outcome).await;
         }
+        call.worker().question_turns().next().await;
     }
 
     /// What it says.

@@ -8,12 +8,16 @@ pub use config::{KeyConfig, KeySourceConfig};
 pub use sources::query_values;
 
 use std::borrow::Cow;
+use std::future::ready;
 
+use futures_util::future::Either;
 use smallvec::SmallVec;
 
+use crate::call::Call;
 use crate::config::Problems;
 use crate::keyer::KeyQuestion;
 use crate::parts::Parts;
+use crate::question_turns::Turn;
 use crate::request::Request;
 use sources::{FindKeyer, KeySource};
 
@@ -55,6 +59,14 @@ impl CallKey {
     /// How many values make one key.
     pub(crate) fn sources(&self) -> usize {
         self.0.len()
+    }
+
+    /// Waits until its component may be asked, if it has one.
+    #[inline]
+    pub(crate) fn turn<'a>(&self, call: &'a Call) -> Turn<'a> {
+        let turns = call.worker().question_turns();
+        let asks = || self.0.iter().any(|source| matches!(source, KeySource::Component(_)));
+        if turns.are_due() && asks() { turns.next() } else { Either::Left(ready(())) }
     }
 
     /// The values of this call. A component among the sources is asked, so this is done once for

@@ -13,11 +13,13 @@
 //! can make two of them meet, and the beginning of each, to be shown.
 
 use std::cmp::Reverse;
+use std::future::ready;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{fmt, mem};
 
+use futures_util::future::Either;
 use tokio::time::Instant;
 
 use crate::call::Call;
@@ -29,6 +31,7 @@ use crate::key::{CallKey, KeyConfig, KeyValues, ShownValues};
 use crate::keyer::KeyQuestion;
 use crate::parts::Parts;
 use crate::policy::{Shown, ShownKey, ShownKeys};
+use crate::question_turns::Turn;
 use crate::recent::RecentMap;
 use crate::value_hash::ValueHashKeys;
 
@@ -224,6 +227,13 @@ impl<S: KeyedState> Keyed<S> {
         let one = Arc::new(make());
         let each = settings.map(|settings| Box::new(KeyedStates::new(settings, Box::new(make))));
         Self { one, each }
+    }
+
+    /// Waits until a call's state may be asked for, which has to follow at once.
+    #[inline]
+    pub(crate) fn turn<'a>(&self, call: &'a Call) -> Turn<'a> {
+        let of_key = self.each.as_ref().map(|each| each.settings.key.turn(call));
+        of_key.unwrap_or_else(|| Either::Left(ready(())))
     }
 
     /// The state of a call.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::background::{Background, NoBackground};
 use crate::event::Observers;
+use crate::question_turns::QuestionTurns;
 use crate::random::Random;
 use crate::spare_headers::SpareHeaders;
 use crate::timers::Timers;
@@ -26,6 +27,7 @@ pub struct Worker {
     way_out: Option<Rc<dyn Any>>,
     handles: Handles,
     spare_headers: SpareHeaders,
+    question_turns: QuestionTurns,
 }
 
 /// A worker's own handle of something that all workers share.
@@ -61,6 +63,7 @@ impl Worker {
             way_out: None,
             handles: Handles::default(),
             spare_headers: SpareHeaders::default(),
+            question_turns: QuestionTurns::default(),
         }
     }
 
@@ -118,6 +121,11 @@ impl Worker {
             handles.push((address, handle.clone()));
             handle
         })
+    }
+
+    /// Whose turn it is to ask a component.
+    pub fn question_turns(&self) -> &QuestionTurns {
+        &self.question_turns
     }
 
     /// Header maps that are used again.

@@ -4,9 +4,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use fusebox_dev::{FrozenThread, Origin, get, ok};
+use fusebox_dev::{FrozenThread, Origin, get, handle_if, key, ok, wat_component};
+use serde_json::Value;
 
-use crate::support::Proxy;
+use crate::support::{Proxy, ROUTE};
 
 /// Requests that are sent at once.
 const BURST: usize = 3000;
@@ -58,7 +59,7 @@ fn a_client_that_sends_without_end_delays_its_neighbour_by_a_few_hundred_of_its_
         while count(&answers) < BURST {
             drain(&mut client, &mut answers);
         }
-        let is_of_burst = |line: &&serde_json::Value| line["request"]["path"] == path.as_str();
+        let is_of_burst = |line: &&Value| line["request"]["path"] == path.as_str();
         let answered = proxy.wait("all requests", |lines| {
             let all = lines.iter().filter(is_of_burst).count() == BURST;
             let end = lines.iter().position(|line| line["request_id"] == id.as_str())?;
@@ -74,4 +75,61 @@ fn a_client_that_sends_without_end_delays_its_neighbour_by_a_few_hundred_of_its_
     }
     assert!(!delays.is_empty(), "the worker was never stopped within a burst");
     assert!(delays.iter().all(|delay| *delay <= MOST), "{delays:?}");
+}
+
+/// Requests that come at once, each of which makes a guest loop for 50 to 100 ms.
+const LOOPS: usize = 20;
+
+/// So many of these may go before a neighbour's request is answered, which needs its worker three
+/// times: for the request, for the upstream's answer, and where another one goes on at once.
+const MOST_LOOPS: usize = 4;
+
+/// A neighbour asks as long as guests loop for `policy`. The log tells how many of them looped
+/// between two of its answers: the most of all.
+fn loops_between_answers(policy: &str) -> usize {
+    let on = "(loop $on (br $on)) unreachable";
+    let guest = wat_component(&format!("{} {}", handle_if(on), key(on)));
+    let config = format!(
+        "workers = 1\n\
+         components.c = {{ file = 'c.wasm', probe = false, timeout = '50ms', \
+         quarantine_after = 1000 }}\n\
+         [policies.asks]\n{policy}\n\
+         [[routes]]\npath = '/loops'\nupstream = 'ORIGIN'\npolicies = ['asks']\n{ROUTE}"
+    );
+    let origin = Origin::answering([ok("")]);
+    let proxy = Proxy::with_files(&origin, &[("c.wasm", &guest)], &config);
+    let mut clients: Vec<_> = (0..LOOPS).map(|_| proxy.connect()).collect();
+    let mut neighbour = proxy.connect();
+    assert_eq!(neighbour.ask(get("/", "before")).status(), 200);
+    {
+        let _worker = FrozenThread::of(proxy.id(), "worker-0");
+        clients.iter_mut().for_each(|client| client.send(get("/loops", "loops")));
+        neighbour.send(get("/", "neighbour"));
+    }
+    let faulted = "Component faulted: timeout";
+    loop {
+        assert_eq!(neighbour.response().status(), 200);
+        if proxy.lines(faulted).len() == LOOPS {
+            break;
+        }
+        neighbour.send(get("/", "neighbour"));
+    }
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
+    proxy.wait("all requests", |lines| {
+        let is_answer = |line: &Value| line["request_id"] == "neighbour";
+        let loops = |lines: &[Value]| lines.iter().filter(|line| line["msg"] == faulted).count();
+        let is_all = loops(lines) == LOOPS && lines.iter().any(is_answer);
+        is_all.then(|| lines.split(is_answer).map(loops).max())?
+    })
+}
+
+#[test]
+fn guests_that_loop_for_many_at_once_delay_a_neighbour_by_a_few_of_them() {
+    for policy in [
+        "kind = 'retry'\nhandle_if = { component = 'c' }",
+        "kind = 'bulkhead'\nmax_concurrency = 100\nkey = { component = 'c' }",
+    ] {
+        let most = loops_between_answers(policy);
+        assert!((1..=MOST_LOOPS).contains(&most), "{most} loops, {policy}");
+    }
 }

@@ -232,6 +232,7 @@ impl Policy for AdaptiveThrottler {
 
     fn run<'a>(&'a self, call: &'a Call, next: Next<'a>) -> LocalBoxFuture<'a, Outcome> {
         boxed(|| async move {
+            self.0.states.turn(call).await;
             let shared = self.admit(call, next.scope())?;
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
             let mut outcome = next.run(call).await;

@@ -124,6 +124,7 @@ pub struct Bulkhead {
 
 impl Bulkhead {
     async fn enter(&self, call: &Call, scope: &Scope<'_>) -> Result<Place, Error> {
+        self.rooms.turn(call).await;
         let room = self.rooms.of(call, Asker { policy: &self.name, scope });
         let now = clock::now();
         let left =

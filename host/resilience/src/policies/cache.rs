@@ -276,6 +276,9 @@ impl Policy for ResponseCache {
             if !is_for_cache(call) {
                 return self.pass(call, next).await;
             }
+            if let Some(key) = &self.0.key {
+                key.turn(call).await;
+            }
             let cache = call.handle(&self.0);
             let visit = Visit {
                 cache: &cache,

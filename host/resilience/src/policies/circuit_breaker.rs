@@ -320,6 +320,7 @@ impl Policy for CircuitBreaker {
         }
         boxed(|| async move {
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
+            self.0.circuits.turn(call).await;
             let mut admission = Admission::of(&self.0, call, next)?;
             let mut outcome = if admission.is_trial() {
                 // Boxed to keep the common path's future small.

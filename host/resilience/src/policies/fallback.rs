@@ -200,6 +200,7 @@ impl Fallback {
         if let Some(wanted) = responder.peek() {
             condition::peek(call, wanted, outcome).await;
         }
+        call.worker().question_turns().next().await;
         let seen = Exchange {
             call,
             outcome,

@@ -232,6 +232,7 @@ impl Policy for RateLimiter {
         boxed(|| async move {
             self.client_waits.gather(call).await?;
             let asker = Asker { policy: &self.name, scope: next.scope() };
+            self.buckets.turn(call).await;
             let bucket = self.buckets.of(call, asker);
             let mut outcome = match self.enter(call, &bucket, next.deadline(call)).await {
                 Ok(()) => next.run(call).await,

@@ -461,7 +461,7 @@ impl Policy for Retry {
                 }
                 if let Some(delay) = &self.delay {
                     // Boxed to keep the common path's future small.
-                    Box::pin(delay.peek(call, &mut outcome)).await;
+                    Box::pin(delay.prepare(call, &mut outcome)).await;
                 }
                 let take_extra = || {
                     let Some(budget) = self.budget.of(next.scope()) else { return true };

@@ -17,7 +17,8 @@ use crate::store::HostState;
 use crate::version::Version;
 use crate::{attempt, pool};
 
-/// Calls at least this long advance the cached clock of the current turn.
+/// What takes at least so long advances the cached clock of the current turn, and is followed by a
+/// turn of everybody else.
 const LONG: Duration = Duration::from_millis(1);
 
 /// Asks a component, and records the result in its ledger.
@@ -50,7 +51,10 @@ impl Caller {
             Some(instance) => instance,
             None => {
                 let version = version()?;
-                match Instance::start(&version, self.ledger.config().timeout.0) {
+                let began = Instant::now();
+                let started = Instance::start(&version, self.ledger.config().timeout.0);
+                look_at(began.elapsed(), seen);
+                match started {
                     Ok(instance) => instance,
                     Err(failure) => {
                         self.failed(seen, &version, failure);
@@ -63,9 +67,7 @@ impl Caller {
         instance.called_at(began);
         let answer = attempt::lend(seen, || instance.call(question));
         let took = began.elapsed();
-        if took >= LONG {
-            clock::elapse();
-        }
+        look_at(took, seen);
         instance.tally().called(took);
         match answer {
             Ok(answer) => {
@@ -91,6 +93,15 @@ impl Caller {
     fn failed(&self, seen: &GuestQuestion<'_>, version: &Version, failure: GuestFailure) {
         let copy = self.ledger.copy_to_check(seen, version);
         self.ledger.failed(seen.call.reporter(), seen.policy, version, failure, copy);
+    }
+}
+
+/// What took long has made the cached time wrong, and others wait.
+#[inline]
+fn look_at(took: Duration, seen: &GuestQuestion<'_>) {
+    if took >= LONG {
+        clock::elapse();
+        seen.call.worker().question_turns().lasted();
     }
 }
 

@@ -46,6 +46,7 @@ impl<'a> LimitedCall<'a> {
         next: Next<'a>,
     ) -> Result<Self, Error> {
         let asker = Asker { policy: &limiter.name, scope: next.scope() };
+        limiter.states.turn(call).await;
         let state = limiter.states.of(call, asker);
         let place = match state.room.enter(0) {
             Entry::Place(place) => Some(place),

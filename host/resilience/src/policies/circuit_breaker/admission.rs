@@ -140,7 +140,7 @@ impl<'a> Admission<'a> {
     ) -> Judgement {
         let judgement = self.judge(asker, outcome).await;
         if matches!(judgement, Judgement::Failure { .. }) {
-            delay.peek(self.call, outcome).await;
+            delay.prepare(self.call, outcome).await;
         }
         judgement
     }
