@@ -10,6 +10,7 @@ mod document;
 mod endpoint;
 mod health;
 mod key;
+mod long_texts;
 mod missing;
 mod path;
 mod route;

@@ -10,6 +10,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
+use super::long_texts::{LongTexts, shortened};
 use super::missing::{also_missing, missing_key};
 use super::path::{PathStep, join, steps};
 use super::variables::expand_all;
@@ -87,7 +88,8 @@ impl fmt::Display for ConfigError {
             write!(f, ":{line}")?;
         }
         if !self.path.is_empty() {
-            write!(f, ": {}", OneLine(&self.path))?;
+            let path: Vec<_> = self.path.split('.').map(shortened).collect();
+            write!(f, ": {}", OneLine(&path.join(".")))?;
         }
         write!(f, ": {}", OneLine(&self.message))
     }
@@ -99,6 +101,7 @@ pub struct Places {
     file: String,
     /// Lines, from 1, by path.
     lines: BTreeMap<String, usize>,
+    long: LongTexts,
 }
 
 impl Places {
@@ -108,7 +111,7 @@ impl Places {
             file: self.file.clone(),
             line: self.line_of(path),
             path: path.to_owned(),
-            message: message.into(),
+            message: self.long.in_short(path, message.into()),
         }
     }
 
@@ -185,7 +188,7 @@ impl<'t> Document<'t> {
             .filter(|(_, byte)| *byte == b'\n')
             .map(|(offset, _)| offset)
             .collect();
-        let places = Places { file, lines: BTreeMap::new() };
+        let places = Places { file, lines: BTreeMap::new(), long: LongTexts::default() };
         let mut document = Self { newlines, root, places, unset: Vec::new() };
         if !errors.is_empty() {
             return Err(errors.iter().map(|error| document.syntax_error(error, text)).collect());
@@ -195,6 +198,7 @@ impl<'t> Document<'t> {
         document.places.lines = lines;
         let mut unset = Vec::new();
         expand_all(&mut document.root, String::new(), &variable, &mut unset);
+        document.places.long.find(&document.root, "");
         document.unset =
             unset.into_iter().map(|(path, message)| document.error(&path, message)).collect();
         Ok(document)
@@ -340,8 +344,8 @@ impl<'t> Document<'t> {
         ConfigError {
             file: self.places.file.clone(),
             line: start.map(|start| self.line_at(start)).or_else(|| self.places.line_of(within)),
+            message: in_plain_words(&self.places.long.in_short(&path, error.message().to_owned())),
             path,
-            message: in_plain_words(error.message()),
         }
     }
 
@@ -351,7 +355,7 @@ impl<'t> Document<'t> {
         if let Some(key) = error.span().and_then(|span| text.get(span))
             && message == "duplicate key"
         {
-            message = format!("duplicate key `{key}`");
+            message = format!("duplicate key `{}`", shortened(key));
         }
         let line = error.span().map(|span| self.line_at(span.start));
         ConfigError { file: self.places.file.clone(), line, path: String::new(), message }

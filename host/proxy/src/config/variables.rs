@@ -3,6 +3,7 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::long_texts::shortened;
 use super::path::join;
 
 /// Expands variables in all strings of `value`. Adds a path and a message to `unset` for each
@@ -57,6 +58,7 @@ fn expand(text: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<Stri
             (Some(value), _) => expanded.push_str(&value),
             (None, Some(default)) => expanded.push_str(default),
             (None, None) => {
+                let name = shortened(name);
                 return Err(format!(
                     "environment variable `{name}` is not set; `${{{name}:-default}}` gives it a \
                      default"

@@ -2,6 +2,8 @@
 
 use toml::de::DeValue;
 
+use super::long_texts::shortened;
+
 /// What the TOML crate says of tables and lists nested deeper than it follows.
 pub(super) const TOO_DEEP: &str = "cannot recurse further; max recursion depth met";
 
@@ -34,22 +36,35 @@ pub(super) fn in_plain_words(message: &str) -> String {
     if let Some((before, _)) = plain.split_once("expected struct ") {
         plain = format!("{before}expected a table");
     }
-    match plain.strip_prefix("invalid type: ").or(plain.strip_prefix("invalid value: ")) {
-        Some(wrong) => match wrong.split_once(", expected ") {
-            Some((found, expected)) => format!("expected {expected}, found {}", as_written(found)),
-            None => plain,
-        },
+    let (of_type, of_value) =
+        (plain.strip_prefix("invalid type: "), plain.strip_prefix("invalid value: "));
+    // What was found may have these words in it.
+    let wrong = of_type.or(of_value).and_then(|wrong| wrong.rsplit_once(", expected "));
+    match wrong {
+        Some((found, expected)) => {
+            format!("expected {expected}, found {}", as_written(found, of_type.is_some()))
+        }
         None => plain,
     }
 }
 
+/// A string where something else is expected: without its quotes, `"2"` would look right.
+fn quoted(text: &str) -> String {
+    format!("`\"{}\"`", shortened(text))
+}
+
 /// The value that serde found, as the file has it.
-fn as_written(found: &str) -> String {
+fn as_written(found: &str, is_of_wrong_type: bool) -> String {
+    let string = found.strip_prefix("string \"").and_then(|rest| rest.strip_suffix('"'));
+    match string {
+        Some(text) if is_of_wrong_type => return quoted(text),
+        Some(text) => return format!("`{}`", shortened(text)),
+        None => {}
+    }
     let words = [
         ("integer ", ""),
         ("floating point ", ""),
         ("boolean ", ""),
-        ("string ", ""),
         ("map", "a table"),
         ("sequence", "a list"),
     ];
@@ -63,7 +78,7 @@ fn as_written(found: &str) -> String {
 /// The value that was found, as the file has it.
 pub(super) fn found(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("`{text}`"),
+        DeValue::String(text) => quoted(text),
         DeValue::Integer(number) => format!("`{number}`"),
         DeValue::Float(number) => format!("`{number}`"),
         DeValue::Boolean(is_true) => format!("`{is_true}`"),

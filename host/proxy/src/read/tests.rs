@@ -273,8 +273,13 @@ fn what_was_expected_is_said_in_plain_words() {
     for (wrong, says) in [
         (
             "[policies.a]\nkind = \"retry\"\nmax_retries = \"two\"",
-            "expected a whole number, found `two`",
+            "expected a whole number, found `\"two\"`",
         ),
+        (
+            "[listener]\nmax_connections = \"2\"",
+            "expected a whole number of at least 0, found `\"2\"`",
+        ),
+        ("[log]\naccess = \"true\"", "expected true or false, found `\"true\"`"),
         ("[listener]\nmax_connections = -1", "expected a whole number of at least 0, found `-1`"),
         ("[policies.a]\nkind = \"retry\"\nhandle_if = 3", "expected a table, found `3`"),
         ("[policies.a]\nkind = \"retry\"\nmethods = {}", "expected a list, found a table"),
@@ -287,5 +292,41 @@ fn what_was_expected_is_said_in_plain_words() {
     ] {
         let errors = read(&around(wrong)).unwrap_err();
         assert!(errors.len() == 1 && errors[0].ends_with(says), "{errors:?}");
+    }
+}
+
+#[test]
+fn of_a_long_value_its_beginning_is_said_whatever_its_key() {
+    let (long, shown) = ("ä".repeat(10_000), "ä".repeat(50));
+    for wrong in [
+        "workers = \"LONG\"",
+        "\"LONG\" = 1",
+        "admin = { listen = \"LONG\" }",
+        "log = { level = \"LONG\" }",
+        "log = { level = \"LONG\\nLONG\" }",
+        "log = { access = \"LONG\" }",
+        "listener = { max_body = \"LONG\" }",
+        "listener = { trusted = [\"LONG\"] }",
+        "upstreams.b = { endpoints = [\"LONG\"] }",
+        "upstreams.b = { endpoints = [\"http://b\"], balance = \"LONG\" }",
+        "policies.a = { kind = \"LONG\" }",
+        "policies.a = { kind = \"timeout\", limit = \"LONG\" }",
+        "policies.a = { kind = \"timeout\", limit = \"1s\", \"LONG\" = 1 }",
+        "policies.a = { kind = \"retry\", max_retries = \"LONG\" }",
+        "policies.a = { kind = \"retry\", methods = [\"LONG\"] }",
+        "policies.a = { kind = \"retry\", handle_if = { status = [\"LONG\"] } }",
+        "policies.a = { kind = \"retry\", handle_if = { component = \"LONG\" } }",
+        "policies.a = { kind = \"retry\", handle_if = \"LONG\" }",
+        "components.c = { file = \"c.wasm\", memory = \"LONG\" }",
+        "components.c = { file = \"c.wasm\", on_error = \"LONG\" }",
+        "[[routes]]\npath = \"LONG\"\nupstream = \"http://b\"",
+        "[[routes]]\npath = \"/b\"\nupstream = \"LONG\"",
+        "[[routes]]\npath = \"/b\"\nupstream = \"http://b\"\npolicies = [\"LONG\"]",
+        "[[routes]]\npath = \"/b\"\nupstream = \"${LONG}\"",
+        "[policies.a]\n\"LONG\" = 1\n\"LONG\" = 1",
+    ] {
+        let errors = read(&around(&wrong.replace("LONG", &long))).expect_err(wrong).join("\n");
+        assert!(errors.contains(&shown), "{wrong}: {errors}");
+        assert!(errors.chars().count() < 1_000, "{wrong}: {errors}");
     }
 }

@@ -168,7 +168,7 @@ fn a_table_of_a_wrong_shape_hides_nothing_and_causes_nothing() {
         complaints(directory.path()),
         [
             "fusebox.toml:5: components.c.memory: must be from 64KiB to 4GiB, is 1B",
-            "fusebox.toml:7: budgets.b.max_rate: expected a number, found `all`",
+            "fusebox.toml:7: budgets.b.max_rate: expected a number, found `\"all\"`",
             "fusebox.toml:12: policies.retry.delay: expected a duration such as \"250ms\", or { \
              component = \"NAME\" }, found `1`",
             "fusebox.toml:17: policies.other.abort_if.component: unknown component `d`; expected \
@@ -219,12 +219,12 @@ fn all_that_is_wrong_in_a_table_is_said_at_once() {
              \"503\", \"5xx\" or \"500-502\", found `true`",
             "fusebox.toml:16: policies.again.handle_if.failures: unknown key `failures`",
             "fusebox.toml:19: policies.cut.failure_threshold: expected a whole number of at least \
-             0, found `two`",
+             0, found `\"two\"`",
             "fusebox.toml:20: policies.cut.delay_factor: must be at least 1, is 0.5",
             "fusebox.toml:22: components.c.files: unknown key `files`",
             "fusebox.toml:24: components.c.memory: expected a size such as \"64KiB\", found `true`",
             "fusebox.toml:26: components.c.timeout: must be from 1ms to 1m, is 0s",
-            "fusebox.toml:28: budgets.b.max_rate: expected a number, found `all`",
+            "fusebox.toml:28: budgets.b.max_rate: expected a number, found `\"all\"`",
             "fusebox.toml:29: budgets.b.min: unknown key `min`",
         ]
     );

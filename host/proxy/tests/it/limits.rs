@@ -94,7 +94,7 @@ const UPSTREAM: [Key; 16] = [
     ),
     key(
         "forward_deadline",
-        &[("'prefer'", "expected a list, found `prefer`")],
+        &[("'prefer'", "expected a list, found `\"prefer\"`")],
         &["[]", "['prefer']"],
     ),
     key(
@@ -129,14 +129,14 @@ const UPSTREAM: [Key; 16] = [
 /// One with a name has policies, too, and may have several endpoints.
 const NAMED_UPSTREAM: [Key; 20] = {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = UPSTREAM;
-    let policies = key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]);
+    let policies = key("policies", &[("'retry'", "expected a list, found `\"retry\"`")], &["[]"]);
     let balance = key(
         "balance",
         &[
             (
                 "'random'",
                 "expected \"least-request\", \"round-robin\" or a table such as \
-                 { hash = { header = \"x-user\" } }, found `random`",
+                 { hash = { header = \"x-user\" } }, found `\"random\"`",
             ),
             (
                 "1",
@@ -172,7 +172,7 @@ const CHECKS: &[Key] = &[
     time("timeout"),
     key(
         "expect",
-        &[("[]", "an empty list takes no answer"), ("'2xx'", "expected a list, found `2xx`")],
+        &[("[]", "an empty list takes no answer"), ("'2xx'", "expected a list, found `\"2xx\"`")],
         &["['200']", "['2xx', '300-399']"],
     ),
 ];
@@ -197,7 +197,7 @@ const TABLES: &[Table] = &[
             ),
             key(
                 "deadline_headers",
-                &[("'prefer'", "expected a list, found `prefer`")],
+                &[("'prefer'", "expected a list, found `\"prefer\"`")],
                 &["[]", "['grpc-timeout', 'prefer']"],
             ),
             time("max_deadline"),
@@ -243,7 +243,7 @@ const TABLES: &[Table] = &[
             ),
             key(
                 "trusted",
-                &[("'10.0.0.0/8'", "expected a list, found `10.0.0.0/8`")],
+                &[("'10.0.0.0/8'", "expected a list, found `\"10.0.0.0/8\"`")],
                 &["[]", "['0.0.0.0/0', '::1', '192.0.2.7']"],
             ),
             key(
@@ -299,7 +299,7 @@ const TABLES: &[Table] = &[
             &[
                 ("0", "must be from 1 to 100000, is 0"),
                 ("100001", "must be from 1 to 100000, is 100001"),
-                ("'many'", "expected a whole number of at least 0, found `many`"),
+                ("'many'", "expected a whole number of at least 0, found `\"many\"`"),
             ],
             &["1", "100000"],
         )],
@@ -309,7 +309,7 @@ const TABLES: &[Table] = &[
         text: "[[routes]]\nupstream = 'http://b'\n[admin]\nlisten = '127.0.0.1:0'\nKEY\n",
         keys: &[
             key("token_file", &[("''", "must not be empty")], &["'fusebox.toml'"]),
-            key("hosts", &[("'b'", "expected a list, found `b`")], &["[]", "['b.example']"]),
+            key("hosts", &[("'b'", "expected a list, found `\"b\"`")], &["[]", "['b.example']"]),
         ],
     },
     Table {
@@ -427,7 +427,7 @@ const TABLES: &[Table] = &[
                 "methods",
                 &[
                     ("[]", "an empty list takes no request; leave it out to take any"),
-                    ("'GET'", "expected a list, found `GET`"),
+                    ("'GET'", "expected a list, found `\"GET\"`"),
                 ],
                 &["['GET', 'X-OWN']"],
             ),
@@ -439,7 +439,7 @@ const TABLES: &[Table] = &[
                 ],
                 &["'ä b'"],
             ),
-            key("policies", &[("'retry'", "expected a list, found `retry`")], &["[]"]),
+            key("policies", &[("'retry'", "expected a list, found `\"retry\"`")], &["[]"]),
             key(
                 "max_replay_body",
                 &[("'17MiB'", "must be at most 16MiB, is 17MiB")],
@@ -448,7 +448,7 @@ const TABLES: &[Table] = &[
             ),
             key(
                 "upgrades",
-                &[("'websocket'", "expected a list, found `websocket`")],
+                &[("'websocket'", "expected a list, found `\"websocket\"`")],
                 &["[]", "['websocket', 'SPDY']"],
             ),
             time("grpc_idle_timeout"),
@@ -504,7 +504,7 @@ fn workers_are_a_sensible_number() {
         ("0", "must be from 1 to 1024, is 0"),
         ("1025", "must be from 1 to 1024, is 1025"),
         ("-1", "expected a whole number of at least 0, found `-1`"),
-        ("'two'", "expected a whole number of at least 0, found `two`"),
+        ("'two'", "expected a whole number of at least 0, found `\"two\"`"),
     ] {
         let text = format!("workers = {workers}\n[[routes]]\nupstream = 'http://b'\n");
         let expected = format!("fusebox.toml:3: workers: {says}");

@@ -94,7 +94,7 @@ fn what_is_declared_wrong_is_said_once_and_where() {
             "endpoints = 'http://b'",
             "fusebox.toml:4: upstreams.b.endpoints: expected a list such as \
              [\"http://127.0.0.1:3001\"] or a table such as { dns = \"b.example:8080\" }, found \
-             `http://b`",
+             `\"http://b\"`",
         ),
         (
             "endpoints = []",
@@ -133,7 +133,7 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         (
             "endpoints = ['http://b']\nbalance = 'random'",
             "fusebox.toml:5: upstreams.b.balance: expected \"least-request\", \"round-robin\" \
-             or a table such as { hash = { header = \"x-user\" } }, found `random`",
+             or a table such as { hash = { header = \"x-user\" } }, found `\"random\"`",
         ),
         (
             "endpoints = ['http://b']\nbalance = {}",

@@ -83,7 +83,10 @@ fn each_wrong_key_is_told_with_its_line() {
     for (table, message) in [
         ("", "listener.tls.certificates: missing; expected a list such as [{ cert = \"b.pem\""),
         ("certificates = []\n", "listener.tls.certificates: is empty; expected a list such as"),
-        ("certificates = 'b.pem'\n", "listener.tls.certificates: expected a list, found `b.pem`"),
+        (
+            "certificates = 'b.pem'\n",
+            "listener.tls.certificates: expected a list, found `\"b.pem\"`",
+        ),
         (
             "certificates = [{ cert = 'b.pem' }]\n",
             "listener.tls.certificates[0].key: missing; expected the name of the file of its \
