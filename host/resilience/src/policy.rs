@@ -108,14 +108,12 @@ pub enum Shown {
     },
     /// A count.
     Count(u64),
-    /// A count that metrics show too.
-    Gauge(u64),
-    /// How much it holds, which metrics show too.
-    Held(u64),
+    /// A count that metrics show too, and say what it is.
+    Gauge(u64, &'static str),
     /// A part, 0 to 1.
     Rate(f64),
-    /// A part, 0 to 1, that metrics show too.
-    RateGauge(f64),
+    /// A part, 0 to 1, that metrics show too, and say what it is.
+    RateGauge(f64, &'static str),
     /// A time. `/state` has it in milliseconds, with `_ms` added to the name.
     Time(Duration),
 }

@@ -158,10 +158,10 @@ fn show(on: &mut Value, shown: &[(&'static str, Shown)]) {
     for &(field, value) in shown {
         match value {
             Shown::Word { is, .. } => on[field] = is.into(),
-            Shown::Count(count) | Shown::Gauge(count) | Shown::Held(count) => {
+            Shown::Count(count) | Shown::Gauge(count, _) => {
                 on[field] = count.into();
             }
-            Shown::Rate(rate) | Shown::RateGauge(rate) => on[field] = rate.into(),
+            Shown::Rate(rate) | Shown::RateGauge(rate, _) => on[field] = rate.into(),
             Shown::Time(time) => on[&*format!("{field}_ms")] = millis(time),
         }
     }

@@ -1,10 +1,11 @@
 //! The documents: their configurations pass `fusebox check`, and every key and metric is in them.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use fusebox_dev::{
-    Origin, Ran, answer, get, handle_if, is_status, key, responds, waits, wat_component,
+    Origin, Ran, answer, get, handle_if, is_status, key, ok, responds, waits, wat_component,
 };
 
 use crate::cli::{complaints, directory};
@@ -220,6 +221,31 @@ fn every_metric_is_there() {
     for name in names {
         assert!(reference.contains(&format!("`{name}`")), "`{name}` is not in the reference");
     }
+}
+
+/// Each says what it is, and no other says the same.
+#[test]
+fn every_metric_says_what_it_is() {
+    let origin = Origin::answering([ok("")]);
+    let component = wat_component(&format!("{} {}", handle_if("(i32.const 0)"), responds(200, "")));
+    let proxy = Proxy::with_files(&origin, &[("c.wasm", &component)], EVERY_KIND);
+    let shown = proxy.admin("GET /metrics");
+    let helps =
+        shown.text().lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let mut known = HashMap::new();
+    for (name, help) in helps {
+        let is_sentence = help
+            .starts_with(|first: char| first.is_ascii_uppercase() || first == '1')
+            && help.ends_with('.')
+            && help.split(' ').count() > 1
+            && !help.contains('_');
+        // The configuration's own key.
+        assert!(is_sentence || help.contains("abort_if") || help.contains("on_error"), "{help}");
+        if let Some(other) = known.insert(help, name) {
+            panic!("{name} and {other} say the same: {help}");
+        }
+    }
+    assert!(known.len() > 20, "{known:?}");
 }
 
 /// The names of tests in a column of a Markdown table: `file::test`, or `folder::file::test`.

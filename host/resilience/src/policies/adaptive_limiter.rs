@@ -117,17 +117,41 @@ impl Policy for AdaptiveLimiter {
         };
         let (taken, waiting) = states.fold((0, 0), add);
         let mut shown = vec![
-            ("in_use", Shown::Gauge(taken as u64)),
-            ("waiting", Shown::Gauge(waiting as u64)),
-            ("waiting_for_clients", Shown::Gauge(self.0.client_waits.count() as u64)),
+            ("in_use", Shown::Gauge(taken as u64, "Places of an adaptive limiter that are taken")),
+            (
+                "waiting",
+                Shown::Gauge(waiting as u64, "Calls that wait for a place of an adaptive limiter"),
+            ),
+            (
+                "waiting_for_clients",
+                Shown::Gauge(
+                    self.0.client_waits.count() as u64,
+                    "Calls of an adaptive limiter that wait for their client's request body",
+                ),
+            ),
         ];
         match states.count() {
             None => {
                 let LimiterStatus { limit, baseline } = states.one().shared.status();
-                shown.insert(0, ("limit", Shown::Gauge(limit as u64)));
+                shown.insert(
+                    0,
+                    (
+                        "limit",
+                        Shown::Gauge(
+                            limit as u64,
+                            "Calls that an adaptive limiter lets go on at once",
+                        ),
+                    ),
+                );
                 shown.push(("baseline", Shown::Time(baseline.unwrap_or_default())));
             }
-            Some(count) => shown.push(("keys", Shown::Gauge(count as u64))),
+            Some(count) => shown.push((
+                "keys",
+                Shown::Gauge(
+                    count as u64,
+                    "Keys that have a limit of their own in an adaptive limiter",
+                ),
+            )),
         }
         shown
     }

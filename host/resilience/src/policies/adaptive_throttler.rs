@@ -196,14 +196,35 @@ impl Policy for AdaptiveThrottler {
         let Some(keys) = states.count() else {
             let ThrottleStatus { share, results } = states.one().status(now);
             return vec![
-                ("admitted", Shown::RateGauge(share)),
+                (
+                    "admitted",
+                    Shown::RateGauge(
+                        share,
+                        "Share of calls that an adaptive throttler admits, 0 to 1",
+                    ),
+                ),
                 ("results", Shown::Count(results.all)),
                 ("failures", Shown::Count(results.failed)),
             ];
         };
         let rejecting =
             states.fold(0, |count, state| count + u64::from(state.status(now).share < 1.0));
-        vec![("rejecting", Shown::Gauge(rejecting)), ("keys", Shown::Gauge(keys as u64))]
+        vec![
+            (
+                "rejecting",
+                Shown::Gauge(
+                    rejecting,
+                    "Keys of which an adaptive throttler does not admit all calls",
+                ),
+            ),
+            (
+                "keys",
+                Shown::Gauge(
+                    keys as u64,
+                    "Keys that have a share of their own in an adaptive throttler",
+                ),
+            ),
+        ]
     }
 
     fn keys(&self) -> Option<ShownKeys> {

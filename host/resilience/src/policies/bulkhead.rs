@@ -158,12 +158,26 @@ impl Policy for Bulkhead {
         let add = |(taken, waiting), room: &Room| (taken + room.taken(), waiting + room.waiting());
         let (taken, waiting) = self.rooms.fold((0, 0), add);
         let mut shown = vec![
-            ("in_use", Shown::Gauge(taken as u64)),
-            ("max_concurrency", Shown::Gauge(self.max_concurrency as u64)),
-            ("waiting", Shown::Gauge(waiting as u64)),
-            ("waiting_for_clients", Shown::Gauge(self.client_waits.count() as u64)),
+            ("in_use", Shown::Gauge(taken as u64, "Places of a bulkhead that are taken")),
+            (
+                "max_concurrency",
+                Shown::Gauge(
+                    self.max_concurrency as u64,
+                    "Places of a bulkhead, or of each of its keys",
+                ),
+            ),
+            ("waiting", Shown::Gauge(waiting as u64, "Calls that wait for a place of a bulkhead")),
+            (
+                "waiting_for_clients",
+                Shown::Gauge(
+                    self.client_waits.count() as u64,
+                    "Calls of a bulkhead that wait for their client's request body",
+                ),
+            ),
         ];
-        shown.extend(self.rooms.count().map(|count| ("keys", Shown::Gauge(count as u64))));
+        shown.extend(self.rooms.count().map(|count| {
+            ("keys", Shown::Gauge(count as u64, "Keys that have places of their own in a bulkhead"))
+        }));
         shown
     }
 

@@ -218,9 +218,21 @@ impl Policy for ResponseCache {
     fn show(&self) -> Vec<(&'static str, Shown)> {
         let store = &self.0.store;
         vec![
-            ("entries", Shown::Held(store.entries())),
-            ("bytes", Shown::Held(store.bytes())),
-            ("fills", Shown::Held(store.filling())),
+            ("entries", Shown::Gauge(store.entries(), "Responses that a cache keeps")),
+            (
+                "bytes",
+                Shown::Gauge(
+                    store.bytes(),
+                    "Bytes of the responses that a cache keeps, with those on their way in",
+                ),
+            ),
+            (
+                "fills",
+                Shown::Gauge(
+                    store.filling(),
+                    "Requests of a cache whose answers others wait for or read along",
+                ),
+            ),
         ]
     }
 

@@ -188,9 +188,15 @@ impl CircuitBreaker {
             }
         });
         vec![
-            ("keys", Shown::Gauge(count as u64)),
-            ("open_keys", Shown::Gauge(open)),
-            ("half_open_keys", Shown::Gauge(half_open)),
+            (
+                "keys",
+                Shown::Gauge(
+                    count as u64,
+                    "Keys that have a circuit of their own in a circuit breaker",
+                ),
+            ),
+            ("open_keys", Shown::Gauge(open, "Keys whose circuit is open")),
+            ("half_open_keys", Shown::Gauge(half_open, "Keys whose circuit is half-open")),
         ]
     }
 }

@@ -245,8 +245,14 @@ impl Policy for Hedge {
     fn show(&self) -> Vec<(&'static str, Shown)> {
         let racing = self.rules.racing.load(Ordering::Relaxed);
         let mut shown = vec![
-            ("racing", Shown::Gauge(racing as u64)),
-            ("waiting_for_clients", Shown::Gauge(self.client_waits.count() as u64)),
+            ("racing", Shown::Gauge(racing as u64, "Calls that have a hedge under way")),
+            (
+                "waiting_for_clients",
+                Shown::Gauge(
+                    self.client_waits.count() as u64,
+                    "Calls of a hedge that wait for their client's request body",
+                ),
+            ),
         ];
         if let Some(delay) = self.delay.at(Instant::now()) {
             shown.push(("delay", Shown::Time(delay)));

@@ -194,12 +194,28 @@ impl Policy for RateLimiter {
         let waiting = self.buckets.fold(0, |sum, bucket| sum + bucket.status(now).waiting);
         let mut shown = vec![
             ("burst", Shown::Count(self.settings.burst.into())),
-            ("waiting", Shown::Gauge(waiting as u64)),
-            ("waiting_for_clients", Shown::Gauge(self.client_waits.count() as u64)),
+            (
+                "waiting",
+                Shown::Gauge(waiting as u64, "Calls that wait for a token of a rate limiter"),
+            ),
+            (
+                "waiting_for_clients",
+                Shown::Gauge(
+                    self.client_waits.count() as u64,
+                    "Calls of a rate limiter that wait for their client's request body",
+                ),
+            ),
         ];
         // Those of several are no number that says anything.
-        shown.extend(tokens.map(|tokens| ("tokens", Shown::Gauge(tokens.into()))));
-        shown.extend(self.buckets.count().map(|count| ("keys", Shown::Gauge(count as u64))));
+        shown.extend(tokens.map(|tokens| {
+            ("tokens", Shown::Gauge(tokens.into(), "Tokens that a rate limiter has"))
+        }));
+        shown.extend(self.buckets.count().map(|count| {
+            (
+                "keys",
+                Shown::Gauge(count as u64, "Keys that have tokens of their own in a rate limiter"),
+            )
+        }));
         shown
     }
 

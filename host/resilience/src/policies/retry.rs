@@ -365,7 +365,13 @@ impl Policy for Retry {
     }
 
     fn show(&self) -> Vec<(&'static str, Shown)> {
-        vec![("waiting", Shown::Gauge(self.waiting.load(Ordering::Relaxed) as u64))]
+        vec![(
+            "waiting",
+            Shown::Gauge(
+                self.waiting.load(Ordering::Relaxed) as u64,
+                "Calls that wait for their next attempt",
+            ),
+        )]
     }
 
     fn announces(&self) -> Vec<EventKind> {

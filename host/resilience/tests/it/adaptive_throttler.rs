@@ -10,7 +10,7 @@ use fusebox_resilience::{
 
 use crate::support::{
     Answers, Ended, Piece, Rig, Surroundings, breaker, fallback, hedge, ms, problems, response,
-    response_body, retry, throttler, timeout,
+    response_body, retry, shown, throttler, timeout,
 };
 
 /// Results of the interval under way, and failures among them.
@@ -194,8 +194,7 @@ async fn each_key_has_a_share_of_its_own_and_late_failures_count_in_it() {
         rejected[1] += u32::from(ask("well").await.is_err());
     }
     assert!(rejected[0] > 5 && rejected[1] == 0, "{rejected:?}");
-    let shown = throttler.show();
-    assert_eq!(shown, [("rejecting", Shown::Gauge(1)), ("keys", Shown::Gauge(2))]);
+    assert_eq!(["rejecting", "keys"].map(|name| shown(&*throttler, name)), [1, 2]);
     assert_eq!(throttler.keys().map(|keys| keys.count), Some(2));
 }
 

@@ -67,7 +67,7 @@ impl PolicyCounters {
         Self {
             retries: new.counters("retries", "Retries that were scheduled"),
             retries_exhausted: new
-                .counters("retries_exhausted", "Calls that failed still after the last retry"),
+                .counters("retries_exhausted", "Calls that still failed after their last retry"),
             retries_aborted: new.counters("retries_aborted", "Calls whose retries abort_if ended"),
             retries_skipped: new
                 .counters("retries_skipped", "Failures that were not retried, by the reason"),
@@ -89,8 +89,10 @@ impl PolicyCounters {
             limit_changes: new
                 .counters("adaptive_limiter_changes", "Changes of an adaptive limiter's limit"),
             hedges: new.counters("hedges", "Attempts that a hedge started beside others"),
-            hedges_won: new
-                .counters("hedges_won", "Those whose outcome went out in place of the first's"),
+            hedges_won: new.counters(
+                "hedges_won",
+                "Hedges whose outcome went out in place of the first attempt's",
+            ),
             hedges_cancelled: new.counters(
                 "hedges_cancelled",
                 "Attempts, first ones too, that were cancelled since another had won",

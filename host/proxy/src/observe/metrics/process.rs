@@ -33,7 +33,7 @@ pub(super) fn registry(started: Option<f64>) -> Registry {
     if let Some(started) = started {
         registry.register(
             "process_start_time_seconds",
-            "When the process started",
+            "When the process started, in seconds since 1970",
             ConstGauge::new(started),
         );
     }

@@ -122,7 +122,7 @@ impl Requests {
             (
                 RequestSeries::RequestDurations,
                 "request_duration_seconds",
-                "From a request's arrival to the end of its response",
+                "Time from a request's arrival to the end of its response",
             ),
             (
                 RequestSeries::Attempts,
@@ -132,7 +132,7 @@ impl Requests {
             (
                 RequestSeries::AttemptDurations,
                 "attempt_duration_seconds",
-                "From an attempt's start to its response head or failure",
+                "Time from an attempt's start to its response head or failure",
             ),
             (
                 RequestSeries::CacheRequests,

@@ -156,11 +156,11 @@ impl PolicySample {
         let PolicyGauges { states, counts, rates, .. } = known;
         for &(field, shown) in &self.shown {
             let name = format!("{}_{field}", self.kind.replace('-', "_"));
-            let kind = self.kind.replace('-', " ");
             let policy = ("policy", (&self.name).into());
             match shown {
                 Shown::Word { is, of: all } => {
-                    let help = format!("The {field} of a {kind}: 1 for one");
+                    let kind = self.kind.replace('-', " ");
+                    let help = format!("1 for the {field} of a {kind}, 0 for all others");
                     let words = states.entry(name);
                     let words = words.or_insert_with_key(|name| new.gauges(name, &help));
                     for &word in all {
@@ -168,23 +168,15 @@ impl PolicySample {
                         of(words, labels).set(i64::from(word == is));
                     }
                 }
-                Shown::Gauge(count) => {
-                    let help = format!("Calls of a {kind}: {}", field.replace('_', " "));
+                Shown::Gauge(count, help) => {
                     let counts = counts.entry(name);
-                    let counts = counts.or_insert_with_key(|name| new.gauges(name, &help));
+                    let counts = counts.or_insert_with_key(|name| new.gauges(name, help));
                     of(counts, [policy]).set(as_gauge(count));
                 }
-                Shown::RateGauge(rate) => {
-                    let help = format!("Share of calls {field} by policies of a kind: {kind}");
+                Shown::RateGauge(rate, help) => {
                     let rates = rates.entry(name);
-                    let rates = rates.or_insert_with_key(|name| new.rates(name, &help));
+                    let rates = rates.or_insert_with_key(|name| new.rates(name, help));
                     of(rates, [policy]).set(rate);
-                }
-                Shown::Held(amount) => {
-                    let help = format!("The {field} that a {kind} holds");
-                    let amounts = counts.entry(name);
-                    let amounts = amounts.or_insert_with_key(|name| new.gauges(name, &help));
-                    of(amounts, [policy]).set(as_gauge(amount));
                 }
                 Shown::Count(_) | Shown::Rate(_) | Shown::Time(_) => {}
             }
@@ -201,7 +193,8 @@ impl PolicySample {
                 let Shown::Word { is, of: all } = shown else { continue };
                 let metric = format!("{}_endpoint_{field}", self.kind.replace('-', "_"));
                 let kind = self.kind.replace('-', " ");
-                let help = format!("The {field} of an endpoint to a {kind}: 1 for one");
+                let help =
+                    format!("1 for the {field} of an endpoint in a {kind}, 0 for all others");
                 let words = known.endpoint_states.entry(metric);
                 let words = words.or_insert_with_key(|metric| new.gauges(metric, &help));
                 for &word in all {
@@ -248,9 +241,9 @@ impl Scrape {
             "Questions that on_error answered because the component was set aside",
         );
         let standings: Gauges<2> =
-            new.gauges("component_state", "Where a component stands: 1 for one state");
+            new.gauges("component_state", "1 for the state of a component, 0 for all others");
         let info: Gauges<3> =
-            new.gauges("component_info", "The versions of a component that are in use");
+            new.gauges("component_info", "1 for the version of a component that is in use");
         for component in &self.components {
             let name = ("component", (&component.name).into());
             let labels = || [name.clone()];
@@ -285,7 +278,7 @@ impl Scrape {
             "Log lines that were lost because the output did not keep up",
             dropped,
         );
-        let build: Gauges<1> = new.gauges("build_info", "The version of fusebox");
+        let build: Gauges<1> = new.gauges("build_info", "1 for the version of fusebox that runs");
         of(&build, [("version", env!("CARGO_PKG_VERSION").into())]).set(1);
         registry
     }

@@ -371,13 +371,13 @@ fn a_scrape_shows_what_is_known_elsewhere() {
     let retry = PolicySample {
         name: "again".into(),
         kind: "retry",
-        shown: vec![("waiting", Shown::Gauge(4))],
+        shown: vec![("waiting", Shown::Gauge(4, "Calls that wait"))],
         endpoints: Vec::new(),
     };
     let throttler = PolicySample {
         name: "share".into(),
         kind: "adaptive-throttler",
-        shown: vec![("admitted", Shown::RateGauge(0.25))],
+        shown: vec![("admitted", Shown::RateGauge(0.25, "Share"))],
         endpoints: Vec::new(),
     };
     let budget = |calls_in_flight, extras_in_flight| BudgetSample {

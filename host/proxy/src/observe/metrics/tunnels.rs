@@ -16,9 +16,15 @@ pub(super) struct Tunnels {
 impl Tunnels {
     pub(super) fn new(new: &mut Families<'_>) -> Self {
         Self {
-            open: new.gauges("tunnels", "Connections that have switched to another protocol"),
-            ended: new.counters("tunnels_ended", "Those that have ended, by how"),
-            bytes: new.counters("tunnel_bytes", "Bytes from clients (in) and to them (out)"),
+            open: new.gauges(
+                "tunnels",
+                "Tunnels that are open: connections that have switched to another protocol",
+            ),
+            ended: new.counters("tunnels_ended", "Tunnels that have ended, by how"),
+            bytes: new.counters(
+                "tunnel_bytes",
+                "Bytes that tunnels carried from clients (in) and to them (out)",
+            ),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What is kept, for how long and for whom.
 
-use fusebox_resilience::{CacheEvent, CacheResult, EventKind, Policy, Shown};
+use fusebox_resilience::{CacheEvent, CacheResult, EventKind, Policy};
 
 use super::cache;
 use super::origin::{Clients, Origin, answer};
+use crate::support::shown;
 
 /// Answers with its number, under these fields.
 fn numbered(fields: &'static [&'static str]) -> Origin {
@@ -227,18 +228,12 @@ async fn a_purge_forgets_all() {
     let clients = Clients::of(numbered(&["cache-control: max-age=60"]), [cache.clone() as _]);
     clients.get("/a", &[]).await;
     clients.get("/b", &[]).await;
-    let Some((_, Shown::Held(2))) = cache.show().into_iter().find(|(name, _)| *name == "entries")
-    else {
-        panic!("{:?}", cache.show())
-    };
+    assert_eq!(shown(&*cache, "entries"), 2);
     let observers = clients.recorder.observers();
     assert_eq!(cache.command("purge", &[], &observers), Ok("purged"));
     assert!(cache.command("purge", &["a".to_owned()], &observers).is_err());
     assert!(cache.command("open", &[], &observers).is_err());
-    assert_eq!(
-        cache.show(),
-        [("entries", Shown::Held(0)), ("bytes", Shown::Held(0)), ("fills", Shown::Held(0))]
-    );
+    assert_eq!(["entries", "bytes", "fills"].map(|name| shown(&*cache, name)), [0; 3]);
     assert!(clients.recorder.kinds().contains(&CacheEvent::Purged { entries: 2 }.into()));
     assert_eq!(clients.get("/a", &[]).await, "200 3 [fwd=uri-miss; stored]");
 }
@@ -250,10 +245,7 @@ async fn what_it_holds_is_bounded_and_counted() {
     origin.takes(0);
     let cache = cache("max_size = '256KiB'\nmax_entry = '16KiB'");
     let clients = Clients::of(origin, [cache.clone() as _]);
-    let held = |name: &str| match cache.show().into_iter().find(|(field, _)| *field == name) {
-        Some((_, Shown::Held(held))) => held,
-        other => panic!("{other:?}"),
-    };
+    let held = |name: &str| shown(&*cache, name);
     clients.get("/first", &[]).await;
     let one = held("bytes");
     assert!((1_300..2_500).contains(&one), "{one}");

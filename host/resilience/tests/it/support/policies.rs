@@ -120,7 +120,7 @@ pub(crate) fn hedge_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy> {
 pub(crate) fn shown(policy: &dyn Policy, name: &str) -> u64 {
     let shown = policy.show().into_iter().find(|(field, _)| *field == name);
     match shown {
-        Some((_, Shown::Gauge(count) | Shown::Count(count) | Shown::Held(count))) => count,
+        Some((_, Shown::Gauge(count, _) | Shown::Count(count))) => count,
         other => panic!("{name}: {other:?}"),
     }
 }
