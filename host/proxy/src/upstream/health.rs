@@ -56,7 +56,7 @@ pub(super) enum HealthChange {
         /// For so long.
         time: Duration,
     },
-    /// The time of its ejection is over.
+    /// Its ejection is over.
     Returned,
     /// Its checks fail.
     Down,
@@ -155,12 +155,18 @@ impl FleetHealth {
     pub(super) fn return_one(&mut self, now: Instant) -> Option<usize> {
         let is_over = |it: &EndpointHealth| it.ejected.is_some_and(|it| it.until <= now);
         let place = self.endpoints.iter().position(is_over)?;
+        self.end_ejection(place, now).then_some(place)
+    }
+
+    /// Ends the ejection of this endpoint, whose next failure will begin another one. `false`: it
+    /// is not ejected.
+    pub(super) fn end_ejection(&mut self, place: usize, now: Instant) -> bool {
         let endpoint = &mut self.endpoints[place];
-        let time = endpoint.ejected.take()?.time;
+        let Some(Ejection { time, .. }) = endpoint.ejected.take() else { return false };
         self.ejected -= 1;
         endpoint.returned = Some((now, time));
         endpoint.is_on_trial = true;
-        Some(place)
+        true
     }
 
     /// When the next one returns.
@@ -257,6 +263,18 @@ mod tests {
         let mut expected = vec![None; 10];
         (expected[3], expected[8]) = (Some(HealthChange::Down), Some(HealthChange::Up));
         assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn an_ejection_that_is_ended_early_is_one_that_the_next_is_longer_than() {
+        let (mut fleet, now) = (fleet(2), Instant::now());
+        assert!(!fleet.end_ejection(0, now));
+        for _ in 0..5 {
+            fleet.failed(0, now);
+        }
+        assert!(fleet.end_ejection(0, now + S));
+        assert_eq!((fleet.out(), fleet.is_suspect(0), fleet.next_return()), (0, true, None));
+        assert_eq!(fleet.failed(0, now + 2 * S), ejected(1, 10));
     }
 
     #[test]

@@ -268,7 +268,9 @@ impl SharedUpstream {
         change.map_or_else(Vec::new, |change| self.apply(&fleet, place, change, "", now))
     }
 
-    /// A check of an endpoint has passed, or failed for this reason.
+    /// A check of an endpoint has passed, or failed for this reason. Where checks have failed and
+    /// pass again they end an ejection, too: whatever was the matter is over. (Those that have
+    /// passed all the while say nothing of what it was ejected for.)
     pub(super) fn checked(
         &self,
         endpoint: &Arc<SharedEndpoint>,
@@ -279,7 +281,12 @@ impl SharedUpstream {
         let Some(place) = fleet.place_of(endpoint) else { return Vec::new() };
         let change = fleet.health.checked(place, passed.is_ok());
         let reason = passed.err().unwrap_or_default();
-        change.map_or_else(Vec::new, |change| self.apply(&fleet, place, change, reason, now))
+        let Some(change) = change else { return Vec::new() };
+        let mut events = self.apply(&fleet, place, change, reason, now);
+        if change == HealthChange::Up && fleet.health.end_ejection(place, now) {
+            events.append(&mut self.apply_return(&fleet, place, now));
+        }
+        events
     }
 
     /// Lets those come back whose ejection is over. Returns when the next one will.
@@ -287,10 +294,14 @@ impl SharedUpstream {
         let mut events = Vec::new();
         let mut fleet = self.fleet();
         while let Some(place) = fleet.health.return_one(now) {
-            fleet.endpoints[place].set_suspect(true);
-            events.append(&mut self.apply(&fleet, place, HealthChange::Returned, "", now));
+            events.append(&mut self.apply_return(&fleet, place, now));
         }
         (events, fleet.health.next_return())
+    }
+
+    fn apply_return(&self, fleet: &SharedFleet, place: usize, now: Instant) -> Vec<EndpointEvent> {
+        fleet.endpoints[place].set_suspect(true);
+        self.apply(fleet, place, HealthChange::Returned, "", now)
     }
 
     /// Waits until one is ejected. One that was before counts too.

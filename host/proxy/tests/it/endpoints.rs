@@ -347,6 +347,44 @@ fn endpoints_whose_checks_fail_get_no_requests_unless_more_than_half_are_down() 
     assert_eq!(a.seen("/"), before);
 }
 
+/// Checks that pass all the while say nothing of what requests came to.
+#[test]
+fn checks_that_pass_again_end_an_ejection() {
+    let statuses = Arc::new([AtomicU16::new(200), AtomicU16::new(500)]);
+    let says = statuses.clone();
+    let origin = Origin::start(move |connection| {
+        while let Some(seen) = connection.request() {
+            let status = &says[usize::from(seen.request.target() != "/healthz")];
+            connection.wire.send(answer(status.load(Ordering::SeqCst), "", ""));
+        }
+    });
+    let seen = |path: &str| {
+        let seen = origin.seen();
+        seen.iter().filter(|seen| seen.request.target() == path).count()
+    };
+    let well = Moody::new(200);
+    let upstream = "balance = 'round-robin'\nhealth = { path = '/healthz', interval = '20ms', \
+                    base = '1h', max = '1h' }";
+    let proxy = before(&[&origin, &well], upstream, "");
+    ask(&proxy, 20);
+    until_states(&proxy, &["ejected", "in"]);
+    let before = seen("/healthz");
+    eventually("more checks", || (seen("/healthz") > before + 5).then_some(()));
+    assert_eq!(states(&proxy), ["ejected", "in"]);
+
+    statuses[0].store(503, Ordering::SeqCst);
+    proxy.line("Endpoint down: its checks fail");
+    assert_eq!(proxy.lines("Endpoint returned"), [Value::Null; 0]);
+    statuses.iter().for_each(|status| status.store(200, Ordering::SeqCst));
+    proxy.line("Endpoint up: its checks pass");
+    let line = proxy.line("Endpoint returned");
+    assert_eq!(line["endpoint"], origin.to_string());
+    assert_eq!(states(&proxy), ["in", "in"]);
+    let before = seen("/");
+    assert_eq!(ask(&proxy, 10), [200; 10]);
+    assert_eq!(seen("/"), before + 5);
+}
+
 #[test]
 fn an_endpoint_that_comes_back_gets_its_share_by_degrees() {
     let (back, well) = (Moody::new(404), Moody::new(200));

@@ -46,7 +46,7 @@ pub enum EndpointEvent {
         /// For so long.
         time: Duration,
     },
-    /// That time is over.
+    /// That is over: its time, or that its checks failed, too.
     Returned {
         /// Which.
         name: EndpointName,
