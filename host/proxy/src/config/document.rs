@@ -13,8 +13,8 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 use super::long_texts::{LongTexts, shortened};
 use super::missing::{also_missing, missing_key};
 use super::path::{PathStep, join, steps};
-use super::variables::expand_all;
-use super::words::{TOO_DEEP, found, in_plain_words};
+use super::variables::{ExpandedVariables, take_literally};
+use super::words::{TOO_DEEP, found, in_plain_words, is_of_string};
 
 /// How many errors of one table are reported. Each costs reading the table once more.
 const MOST_ERRORS: usize = 100;
@@ -162,6 +162,8 @@ pub struct Document<'t> {
     root: Spanned<DeValue<'t>>,
     places: Places,
     unset: Vec<ConfigError>,
+    /// What the strings say that are nothing but a variable, by where they begin.
+    variables: BTreeMap<usize, String>,
 }
 
 impl<'t> Document<'t> {
@@ -189,15 +191,18 @@ impl<'t> Document<'t> {
             .map(|(offset, _)| offset)
             .collect();
         let places = Places { file, lines: BTreeMap::new(), long: LongTexts::default() };
-        let mut document = Self { newlines, root, places, unset: Vec::new() };
+        let variables = BTreeMap::new();
+        let mut document = Self { newlines, root, places, unset: Vec::new(), variables };
         if !errors.is_empty() {
             return Err(errors.iter().map(|error| document.syntax_error(error, text)).collect());
         }
         let mut lines = BTreeMap::new();
         document.find_lines(&document.root, "", &mut lines);
         document.places.lines = lines;
-        let mut unset = Vec::new();
-        expand_all(&mut document.root, String::new(), &variable, &mut unset);
+        let mut expanded = ExpandedVariables::default();
+        expanded.expand_all(&mut document.root, String::new(), &variable);
+        let ExpandedVariables { unset, whole } = expanded;
+        document.variables = whole;
         document.places.long.find(&document.root, "");
         document.unset =
             unset.into_iter().map(|(path, message)| document.error(&path, message)).collect();
@@ -237,7 +242,8 @@ impl<'t> Document<'t> {
     /// it to `report`; `None`: nothing is there, or not enough of it is right.
     ///
     /// serde stops at the first error. So what it stopped at is taken out, which gives it its
-    /// default, and the rest is tried again.
+    /// default, and the rest is tried again. The same if it was a variable's text, and is taken for
+    /// a number or a boolean then.
     pub(super) fn read<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -256,6 +262,10 @@ impl<'t> Document<'t> {
                 Ok(value) => return Some(value),
                 Err(error) => error,
             };
+            let start = error.span().map_or(rest.span().start, |span| span.start);
+            if is_of_string(&error) && take_literally(&mut rest, &self.variables, start) {
+                continue;
+            }
             let found = self.toml_error(&error, path);
             // A key that was taken out is not missing, and a table without it is not whole.
             let was_there = |key: &str| wrong.contains(&join(&found.path, key));

@@ -1,4 +1,9 @@
 //! `${VAR}` and `${VAR:-default}` inside strings.
+//!
+//! A string that is nothing but a variable may stand where a number or a boolean is expected. Which
+//! that is only the key knows, so it stays a string until it is read and does not fit.
+
+use std::collections::BTreeMap;
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -6,31 +11,79 @@ use toml::de::DeValue;
 use super::long_texts::shortened;
 use super::path::join;
 
-/// Expands variables in all strings of `value`. Adds a path and a message to `unset` for each
-/// string that can't be expanded.
-pub(super) fn expand_all(
-    value: &mut Spanned<DeValue<'_>>,
-    path: String,
-    variable: &impl Fn(&str) -> Option<String>,
-    unset: &mut Vec<(String, String)>,
-) {
-    match value.get_mut() {
-        DeValue::String(text) if text.contains('$') => match expand(text, variable) {
-            Ok(expanded) => *text = expanded.into(),
-            Err(message) => unset.push((path, message)),
-        },
-        DeValue::Array(array) => {
-            for (index, value) in array.iter_mut().enumerate() {
-                expand_all(value, format!("{path}[{index}]"), variable, unset);
+/// What has become of the variables of a file.
+#[derive(Debug, Default)]
+pub(super) struct ExpandedVariables {
+    /// A path and a message for each string that can't be expanded.
+    pub(super) unset: Vec<(String, String)>,
+    /// What the strings say that are nothing but a variable, by where they begin.
+    pub(super) whole: BTreeMap<usize, String>,
+}
+
+impl ExpandedVariables {
+    /// Expands variables in all strings of `value`.
+    pub(super) fn expand_all(
+        &mut self,
+        value: &mut Spanned<DeValue<'_>>,
+        path: String,
+        variable: &impl Fn(&str) -> Option<String>,
+    ) {
+        let start = value.span().start;
+        match value.get_mut() {
+            DeValue::String(text) if text.contains('$') => match expand(text, variable) {
+                Ok(expanded) => {
+                    if is_whole(text) {
+                        self.whole.insert(start, expanded.clone());
+                    }
+                    *text = expanded.into();
+                }
+                Err(message) => self.unset.push((path, message)),
+            },
+            DeValue::Array(array) => {
+                for (index, value) in array.iter_mut().enumerate() {
+                    self.expand_all(value, format!("{path}[{index}]"), variable);
+                }
             }
+            DeValue::Table(table) => {
+                for (key, value) in table.iter_mut() {
+                    self.expand_all(value, join(&path, key.get_ref()), variable);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a text is nothing but a variable.
+fn is_whole(text: &str) -> bool {
+    text.starts_with("${") && text.find('}') == Some(text.len() - 1)
+}
+
+/// Takes the string that begins at `start` for the number or boolean that its variable says.
+/// `false`: it is more than a variable, or that says something else.
+pub(super) fn take_literally<'s>(
+    value: &mut Spanned<DeValue<'s>>,
+    whole: &'s BTreeMap<usize, String>,
+    start: usize,
+) -> bool {
+    let is_it = value.span().start == start;
+    match value.get_mut() {
+        value @ DeValue::String(_) if is_it => {
+            let literal = whole.get(&start).and_then(|text| literal(text));
+            literal.map(|literal| *value = literal).is_some()
         }
         DeValue::Table(table) => {
-            for (key, value) in table.iter_mut() {
-                expand_all(value, join(&path, key.get_ref()), variable, unset);
-            }
+            table.iter_mut().any(|(_, value)| take_literally(value, whole, start))
         }
-        _ => {}
+        DeValue::Array(array) => array.iter_mut().any(|value| take_literally(value, whole, start)),
+        _ => false,
     }
+}
+
+fn literal(text: &str) -> Option<DeValue<'_>> {
+    let value = DeValue::parse(text).ok()?.into_inner();
+    let is_literal = matches!(value, DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_));
+    is_literal.then_some(value)
 }
 
 /// Expands `${VAR}` and `${VAR:-default}`; `$${` is a literal `${`. As in a shell, an empty

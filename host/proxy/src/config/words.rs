@@ -7,6 +7,13 @@ use super::long_texts::shortened;
 /// What the TOML crate says of tables and lists nested deeper than it follows.
 pub(super) const TOO_DEEP: &str = "cannot recurse further; max recursion depth met";
 
+/// Whether a string is where something else is expected, or another one.
+pub(super) fn is_of_string(error: &toml::de::Error) -> bool {
+    let message = error.message();
+    let of_type = message.strip_prefix("invalid type: ");
+    of_type.or(message.strip_prefix("invalid value: ")).is_some_and(|of| of.starts_with("string "))
+}
+
 /// Rewrites a message of serde in one line.
 pub(super) fn in_plain_words(message: &str) -> String {
     let mut plain = message.replace('\n', ", ");

@@ -13,6 +13,10 @@ const ROUTE: &str = "[[routes]]\nupstream = \"http://b\"\n";
 fn read(text: &str) -> Result<Config, Vec<String>> {
     let variable = |name: &str| match name {
         "PORT" => Some("3002".to_owned()),
+        "TWO" => Some("2".to_owned()),
+        "TENTH" => Some("0.1".to_owned()),
+        "YES" => Some("true".to_owned()),
+        "WORD" => Some("two".to_owned()),
         "EMPTY" => Some(String::new()),
         _ => None,
     };
@@ -266,6 +270,45 @@ fn variables_are_expanded_inside_strings_only() {
         &text("${PORT"),
         &["x.toml:1: listen: `${` without `}`; write `$${` for a literal one"],
     );
+}
+
+#[test]
+fn a_variable_by_itself_is_a_number_or_a_boolean_where_that_is_expected() {
+    let text = "listen = \"127.0.0.1:0\"\nworkers = \"${TWO}\"\n\
+                log = { access = \"${NO:-false}\" }\n\
+                [listener]\nmax_requests = \"${UNSET:-7}\"\nretry_after_jitter = \"${TENTH}\"\n\
+                proxy_protocol = \"${YES}\"\ntrusted = [\"::1\"]\n\
+                [policies.a]\nkind = \"retry\"\nmax_retries = \"${TWO}\"\njitter = \"${TENTH}\"\n\
+                backoff = { factor = \"${TWO}\" }\nhandle_if = { status = [\"${UNSET:-503}\"] }\n\
+                [components.c]\nfile = \"c.wasm\"\nprobe = \"${NO:-false}\"\n\
+                settings = { two = \"${TWO}\", yes = \"${YES}\" }\n\
+                [upstreams.b]\nendpoints = [{ url = \"http://b\", weight = \"${TWO}\" }]\n\
+                [[routes]]\nname = \"${TWO}\"\nupstream = \"b\"\npolicies = [\"a\"]\n";
+    let config = read(text).unwrap();
+    assert_eq!((config.workers, config.log.access), (Some(2), false));
+    let listener = &config.listener;
+    assert_eq!((listener.max_requests, listener.retry_after_jitter), (Some(7), 0.1));
+    assert!(listener.proxy_protocol);
+    assert_eq!(config.routes[&0].name.as_deref(), Some("2"), "a string stays one");
+    let component = &config.components["c"];
+    assert_eq!((component.probe, &*component.settings["two"]), (false, "2"));
+
+    for (wrong, says) in [
+        ("workers = \"${WORD}\"", "expected a whole number of at least 0, found `\"two\"`"),
+        ("workers = \"1${TWO}\"", "expected a whole number of at least 0, found `\"12\"`"),
+        ("workers = \"${TWO}${TWO}\"", "expected a whole number of at least 0, found `\"22\"`"),
+        ("workers = \"2\"", "expected a whole number of at least 0, found `\"2\"`"),
+        ("workers = \"${TENTH}\"", "expected a whole number of at least 0, found `0.1`"),
+        ("workers = \"${PORT}\"", "must be from 1 to 1024, is 3002"),
+        ("log = { access = \"${TWO}\" }", "expected true or false, found `2`"),
+        (
+            "policies.a = { kind = \"timeout\", limit = \"${TWO}\" }",
+            "expected a duration such as \"250ms\", found `2`",
+        ),
+    ] {
+        let errors = read(&around(wrong)).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].ends_with(says), "{errors:?}");
+    }
 }
 
 #[test]
