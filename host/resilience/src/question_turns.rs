@@ -5,6 +5,8 @@
 //! would wait for all of them. So after a question that took long the next ones are asked one at a
 //! time, first come, first served, and between two of them the worker goes once round all else that
 //! it has to do. While no question takes long, this costs a look at a flag.
+//!
+//! A guest that may go on after a pause goes on in its turn, too.
 
 use std::cell::Cell;
 use std::future::{Ready, ready};
@@ -46,7 +48,7 @@ impl QuestionTurns {
 
     /// Waits until the next question may be asked, which has to follow at once.
     #[inline]
-    pub(crate) fn next(&self) -> Turn<'_> {
+    pub fn next(&self) -> Turn<'_> {
         if self.are_due() { Either::Right(Box::pin(self.wait())) } else { Either::Left(ready(())) }
     }
 

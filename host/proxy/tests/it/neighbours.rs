@@ -4,9 +4,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use fusebox_dev::{FrozenThread, Origin, get, handle_if, key, ok, wat_component};
+use fusebox_dev::{FrozenThread, Origin, answer, get, handle_if, key, ok, wat_component};
 use serde_json::Value;
 
+use crate::http_components::built;
 use crate::support::{Proxy, ROUTE};
 
 /// Requests that are sent at once.
@@ -80,30 +81,33 @@ fn a_client_that_sends_without_end_delays_its_neighbour_by_a_few_hundred_of_its_
 /// Requests that come at once, each of which makes a guest loop for 50 to 100 ms.
 const LOOPS: usize = 20;
 
-/// So many of these may go before a neighbour's request is answered, which needs its worker three
+/// So many of these may end before a neighbour's request is answered, which needs its worker three
 /// times: for the request, for the upstream's answer, and where another one goes on at once.
 const MOST_LOOPS: usize = 4;
 
-/// A neighbour asks as long as guests loop for `policy`. The log tells how many of them looped
-/// between two of its answers: the most of all.
-fn loops_between_answers(policy: &str) -> usize {
-    let on = "(loop $on (br $on)) unreachable";
-    let guest = wat_component(&format!("{} {}", handle_if(on), key(on)));
+/// A neighbour asks as long as guests loop for `policy`. The log tells how many of them were cut
+/// off between two of its answers: the most of all.
+fn loops_between_answers(guest: &[u8], policy: &str) -> usize {
     let config = format!(
         "workers = 1\n\
          components.c = {{ file = 'c.wasm', probe = false, timeout = '50ms', \
-         quarantine_after = 1000 }}\n\
+         quarantine_after = 1000, on_error = 'unhandled' }}\n\
          [policies.asks]\n{policy}\n\
-         [[routes]]\npath = '/loops'\nupstream = 'ORIGIN'\npolicies = ['asks']\n{ROUTE}"
+         [[routes]]\npath = '/loop'\nupstream = 'ORIGIN'\npolicies = ['asks']\n{ROUTE}"
     );
-    let origin = Origin::answering([ok("")]);
-    let proxy = Proxy::with_files(&origin, &[("c.wasm", &guest)], &config);
+    let origin = Origin::start(|connection| {
+        while let Some(seen) = connection.request() {
+            let status = if seen.request.target() == "/loop" { 503 } else { 200 };
+            connection.wire.send(answer(status, "", ""));
+        }
+    });
+    let proxy = Proxy::with_files(&origin, &[("c.wasm", guest)], &config);
     let mut clients: Vec<_> = (0..LOOPS).map(|_| proxy.connect()).collect();
     let mut neighbour = proxy.connect();
     assert_eq!(neighbour.ask(get("/", "before")).status(), 200);
     {
         let _worker = FrozenThread::of(proxy.id(), "worker-0");
-        clients.iter_mut().for_each(|client| client.send(get("/loops", "loops")));
+        clients.iter_mut().for_each(|client| client.send(get("/loop", "loops")));
         neighbour.send(get("/", "neighbour"));
     }
     let faulted = "Component faulted: timeout";
@@ -114,7 +118,7 @@ fn loops_between_answers(policy: &str) -> usize {
         }
         neighbour.send(get("/", "neighbour"));
     }
-    clients.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().status(), 503));
     proxy.wait("all requests", |lines| {
         let is_answer = |line: &Value| line["request_id"] == "neighbour";
         let loops = |lines: &[Value]| lines.iter().filter(|line| line["msg"] == faulted).count();
@@ -125,11 +129,15 @@ fn loops_between_answers(policy: &str) -> usize {
 
 #[test]
 fn guests_that_loop_for_many_at_once_delay_a_neighbour_by_a_few_of_them() {
-    for policy in [
-        "kind = 'retry'\nhandle_if = { component = 'c' }",
-        "kind = 'bulkhead'\nmax_concurrency = 100\nkey = { component = 'c' }",
+    let on = "(loop $on (br $on)) unreachable";
+    let guest = wat_component(&format!("{} {}", handle_if(on), key(on)));
+    for (guest, policy) in [
+        (&guest, "kind = 'retry'\nhandle_if = { component = 'c' }"),
+        (&guest, "kind = 'bulkhead'\nmax_concurrency = 100\nkey = { component = 'c' }"),
+        // It loops at this path.
+        (&built("http_hostile.wasm"), "kind = 'fallback'\nrespond = { component = 'c' }"),
     ] {
-        let most = loops_between_answers(policy);
+        let most = loops_between_answers(guest, policy);
         assert!((1..=MOST_LOOPS).contains(&most), "{most} loops, {policy}");
     }
 }

@@ -2,12 +2,13 @@
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use fusebox_resilience::config::ConfigDuration;
-use fusebox_resilience::{Exchange, Fault};
+use fusebox_resilience::{Exchange, Fault, Worker};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 use tokio::task::coop::has_budget_remaining;
@@ -41,6 +42,10 @@ pub(crate) struct GuestRun {
     head: AwaitedHead,
     time: Arc<ProcessorTime>,
     console: Console,
+    /// Who gives it its turns. `None`: it is on trial, off the workers.
+    worker: Option<Rc<Worker>>,
+    /// What it waits for, if it was preempted.
+    turn: Option<LocalBoxFuture<'static, ()>>,
 }
 
 enum GuestTask {
@@ -62,7 +67,7 @@ enum AwaitedHead {
 /// answer counts only when the guest is at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Halt {
-    /// An epoch ended; the guest continues with the next poll.
+    /// An epoch ended; the guest continues with a later poll, when it has its turn.
     Preempted,
     /// It waits, or has returned.
     AtRest,
@@ -99,7 +104,8 @@ impl GuestRun {
             console.clone(),
             outgoing,
         );
-        Some(Self { requests, ..Self::new(Box::pin(handled), answer, time, console) })
+        let worker = (!is_on_trial).then(|| seen.call.worker().clone());
+        Some(Self { requests, worker, ..Self::new(Box::pin(handled), answer, time, console) })
     }
 
     pub(super) fn new(
@@ -109,7 +115,7 @@ impl GuestRun {
         console: Console,
     ) -> Self {
         let (guest, head) = (GuestTask::Running(guest), AwaitedHead::Awaited(head));
-        Self { guest, requests: None, head, time, console }
+        Self { guest, requests: None, head, time, console, worker: None, turn: None }
     }
 
     pub(super) fn time(&self) -> &Arc<ProcessorTime> {
@@ -138,8 +144,17 @@ impl GuestRun {
 
     fn poll_guest(&mut self, cx: &mut Context<'_>) -> Result<Halt, GuestFailure> {
         let GuestTask::Running(guest) = &mut self.guest else { return Ok(Halt::AtRest) };
+        if let Some(turn) = &mut self.turn {
+            if turn.as_mut().poll(cx).is_pending() {
+                return Ok(Halt::Preempted);
+            }
+            self.turn = None;
+        }
         match self.time.count(|| guest.as_mut().poll(cx)) {
-            Poll::Pending if self.time.is_preempted() => Ok(Halt::Preempted),
+            Poll::Pending if self.time.is_preempted() => {
+                self.turn = self.worker.clone().map(next_turn);
+                Ok(Halt::Preempted)
+            }
             // tokio makes a busy task yield, even if what it waits for is ready.
             Poll::Pending if !has_budget_remaining() => {
                 cx.waker().wake_by_ref();
@@ -217,6 +232,13 @@ impl GuestRun {
     pub(super) fn failure(&self, fault: Fault, reason: String) -> GuestFailure {
         GuestFailure::of_answer(fault, reason, &self.console)
     }
+}
+
+/// A guest has run for as long as it may at once: all others of its worker go on before the next
+/// one does, itself or another.
+fn next_turn(worker: Rc<Worker>) -> LocalBoxFuture<'static, ()> {
+    worker.question_turns().lasted();
+    Box::pin(async move { worker.question_turns().next().await })
 }
 
 /// A place among the instances that a component may have at once.
