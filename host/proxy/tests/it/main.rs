@@ -7,6 +7,7 @@ mod author;
 mod blame;
 mod cache;
 mod chaos;
+mod check;
 mod cli;
 mod compiling;
 mod component_requests;
