@@ -320,11 +320,28 @@ impl<'a> Compilation<'a> {
                 )
             })
             .collect();
+        self.clients_that_trickle(&reviews);
         for (remark, routes) in by_remark(&reviews) {
             let path = format!("policies.{}.{}", remark.policy, remark.key);
             self.warn(&path, format!("{} ({routes})", remark.message));
         }
         reviews
+    }
+
+    /// Warns where policies wait for request bodies that may take for ever.
+    fn clients_that_trickle(&mut self, reviews: &[RouteReview]) {
+        let ListenerConfig { min_rate, request_timeout, .. } = &self.config.listener;
+        if min_rate.0 > 0 || request_timeout.is_some() {
+            return;
+        }
+        let mut waiting = reviews.iter().filter_map(|it| Some((it.waits_for_clients()?, &it.name)));
+        if let Some((policy, route)) = waiting.next() {
+            let message = format!(
+                "a client that sends a byte now and then keeps `{policy}` waiting for ever for its \
+                 body (route {route}); set it, or `request_timeout`"
+            );
+            self.warn("listener.min_rate", message);
+        }
     }
 
     fn changed_defaults(&self) -> Vec<ConfigError> {

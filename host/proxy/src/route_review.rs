@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fusebox_resilience::config::{ConfigDuration, ConfigSize};
-use fusebox_resilience::{Policy, Remark, Review, Worst};
+use fusebox_resilience::{Policy, Remark, Review, ReviewedRoute, Worst};
 
 use crate::config::{
     Config, EndpointsConfig, RouteConfig, RouteUpstream, UpstreamConfig, UpstreamSettings,
@@ -25,8 +25,10 @@ pub struct RouteReview {
     upstream_words: String,
     attempt: Duration,
     review: Review,
-    /// How much of a request body is kept to be sent again.
+    /// How much of a request body is kept to be sent again,
     kept: ConfigSize,
+    /// or waited for.
+    waited_for: ConfigSize,
 }
 
 impl RouteReview {
@@ -59,6 +61,12 @@ impl RouteReview {
         let pipeline = pipeline(&route.policies, policies);
         let repeats = pipeline.iter().any(|policy| policy.repeats());
         let others = |name: &str| worst_of(name, config, policies, NESTED);
+        let of_route = ReviewedRoute {
+            attempt: attempt(upstream),
+            is_grpc: route.grpc,
+            methods: route.methods.as_deref(),
+            max_deadline: config.listener.max_deadline.map(|limit| limit.0),
+        };
         Some(Self {
             name,
             upstream: upstream.label().to_owned(),
@@ -67,14 +75,20 @@ impl RouteReview {
                  response head"
             ),
             attempt: attempt(upstream),
-            review: Review::of(&pipeline, attempt(upstream), route.grpc, &others),
+            review: Review::of(&pipeline, of_route, &others),
             kept: if repeats { route.max_replay_body } else { ConfigSize(0) },
+            waited_for: route.max_replay_body,
         })
     }
 
     /// Its policies as a chain, a line each, with what each comes to with all that is inside it.
     pub fn explained(&self) -> Explained<'_> {
         Explained(self)
+    }
+
+    /// The first of its policies that waits for request bodies, if any has to be waited for.
+    pub(crate) fn waits_for_clients(&self) -> Option<&str> {
+        self.review.waits_for_clients.as_deref().filter(|_| self.waited_for.0 > 0)
     }
 
     fn held(&self) -> String {
@@ -109,7 +123,13 @@ fn worst_of(name: &str, config: &Config, policies: &PoliciesByName, depth: u32) 
     };
     let others = |name: &str| worst_of(name, config, policies, depth - 1);
     let policies = pipeline(&upstream.policies, policies);
-    Review::of(&policies, attempt(upstream), false, &others).worst
+    let of_route = ReviewedRoute {
+        attempt: attempt(upstream),
+        is_grpc: false,
+        methods: None,
+        max_deadline: None,
+    };
+    Review::of(&policies, of_route, &others).worst
 }
 
 /// `route /: at most 3 requests for one, 33s to the response head; 64KiB of the request body kept`.

@@ -138,7 +138,7 @@ pub use question_turns::QuestionTurns;
 pub use random::Random;
 pub use request::{Added, ClientCertificate, Request};
 pub use retry_after::requested_delay;
-pub use review::{Remark, Review, ReviewRow, Worst};
+pub use review::{Remark, Review, ReviewRow, ReviewedRoute, Worst};
 pub use scope::{Scope, Upstream};
 pub use slot::Slot;
 pub use spare_headers::SpareHeaders;

@@ -113,6 +113,17 @@ impl Native {
         failures: Failures::ILLNESSES.with(Failure::Other),
         grpc: GrpcStatuses::NONE,
     };
+    /// After which the upstream may have done what it was asked for.
+    pub(crate) const PERHAPS_DONE: Self = Self {
+        statuses: Statuses::ALL,
+        failures: Failures::NONE
+            .with(Failure::ConnectionLost)
+            .with(Failure::Protocol)
+            .with(Failure::Timeout)
+            .with(Failure::RetriesExceeded)
+            .with(Failure::BudgetExceeded),
+        grpc: GrpcStatuses::NONE,
+    };
     /// The same, where it may be called by gRPC.
     pub(crate) const OF_GRPC_UPSTREAM: Self = Self { grpc: GrpcStatuses::ALL, ..Self::OF_UPSTREAM };
 

@@ -22,6 +22,10 @@ pub struct Outline<'a> {
     pub waits: Duration,
     /// The same where a breaker inside asks for time.
     pub waits_for_breaker: Duration,
+    /// After so long at the earliest it runs what is inside once more, as this key says.
+    pub runs_again: Option<(&'static str, Duration)>,
+    /// Whether it waits for the client's request body before it goes on.
+    pub waits_for_clients: bool,
     /// It cuts off what takes longer.
     pub limit: Option<Duration>,
     /// The upstream that it may ask besides.
@@ -55,7 +59,10 @@ pub enum ActsResult {
     /// A failure of the policy's own takes its place.
     Failure,
     /// A response that nobody takes for a failure takes its place.
-    Answer,
+    Answer {
+        /// Whether there may be none, so that the outcome goes on as it came.
+        may_decline: bool,
+    },
     /// It is counted, and so is everything else, as a success.
     Counted {
         /// Whether what took the upstream too long counts as a failure, too.
@@ -76,6 +83,8 @@ impl Outline<'_> {
             last_run: None,
             waits: Duration::ZERO,
             waits_for_breaker: Duration::ZERO,
+            runs_again: None,
+            waits_for_clients: false,
             limit: None,
             asks: None,
             peeked: 0,

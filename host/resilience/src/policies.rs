@@ -8,7 +8,7 @@ mod circuit_breaker;
 mod extra_budget;
 mod fallback;
 mod hedge;
-mod methods;
+pub(crate) mod methods;
 mod rate_limiter;
 mod retry;
 mod timeout;

@@ -7,10 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
+
 use crate::config::ConfigDuration;
 use crate::error::Failure;
 use crate::native::Native;
 use crate::outline::{Acts, ActsResult, Outline};
+use crate::policies::methods::Methods;
 use crate::policy::Policy;
 
 /// More requests for one are told of.
@@ -25,6 +28,33 @@ const OF_POLICIES: [Failure; 6] = [
     Failure::RetriesExceeded,
 ];
 
+/// What is known of a route besides its policies.
+#[derive(Clone, Copy, Debug)]
+pub struct ReviewedRoute<'a> {
+    /// How long an attempt takes at most.
+    pub attempt: Duration,
+    /// Whether its requests are calls by gRPC.
+    pub is_grpc: bool,
+    /// The methods that it takes. `None`: any.
+    pub methods: Option<&'a [Method]>,
+    /// The longest that a client waits.
+    pub max_deadline: Option<Duration>,
+}
+
+impl ReviewedRoute<'_> {
+    /// The methods in its list that may do something once more each time they are carried out. All
+    /// of gRPC is POST, whatever it does.
+    fn changing(&self) -> impl Iterator<Item = &Method> {
+        let listed = self.methods.unwrap_or_default().iter().filter(|_| !self.is_grpc);
+        listed.filter(|method| !Methods::is_idempotent(method))
+    }
+
+    /// Whether it takes any such request.
+    fn may_change(&self) -> bool {
+        !self.is_grpc && self.methods.is_none() || self.changing().next().is_some()
+    }
+}
+
 /// What is found of a route.
 #[derive(Debug)]
 pub struct Review {
@@ -36,6 +66,8 @@ pub struct Review {
     pub worst: Worst,
     /// How much of a response body is kept for components to look at, in bytes.
     pub peeked: usize,
+    /// The first policy that waits for request bodies.
+    pub waits_for_clients: Option<Arc<str>>,
 }
 
 /// A policy.
@@ -62,6 +94,11 @@ pub struct Worst {
 }
 
 impl Worst {
+    /// It ends then in any case.
+    fn until(self, end: Option<Duration>) -> Self {
+        Self { time: self.time.into_iter().chain(end).min(), ..self }
+    }
+
     /// Both, one after the other.
     fn and_then(self, next: Self) -> Self {
         let (requests, times) = (self.requests.zip(next.requests), self.time.zip(next.time));
@@ -84,17 +121,18 @@ pub struct Remark {
 }
 
 impl Review {
-    /// Looks at these policies, outermost first, around an upstream whose attempts take at most so
-    /// long, and which may be called by gRPC. What asking others by their names comes to, `others`
-    /// knows.
+    /// Looks at these policies of this route, outermost first. What asking others by their names
+    /// comes to, `others` knows.
     pub fn of(
         policies: &[Arc<dyn Policy>],
-        attempt: Duration,
-        is_grpc: bool,
+        route: ReviewedRoute<'_>,
         others: &dyn Fn(&str) -> Worst,
     ) -> Self {
         let outlines = || policies.iter().map(|policy| (policy, policy.outline()));
-        let mut inside = InnerPart::upstream(attempt, is_grpc);
+        let mut waiting = outlines().filter(|(_, outline)| outline.waits_for_clients);
+        let waits_for_clients = waiting.next().map(|(policy, _)| policy.name().clone());
+        let deadline = route.max_deadline.map(|limit| (limit, Arc::from("max_deadline")));
+        let mut inside = InnerPart::upstream(route);
         let mut rows = Vec::new();
         let mut remarks = Vec::new();
         let mut peeked = 0;
@@ -102,20 +140,23 @@ impl Review {
             let limits = outlines()
                 .take(index)
                 .filter_map(|(policy, outline)| Some((outline.limit?, policy.name().clone())));
-            let outside = limits.min();
+            let outside = limits.chain(deadline.clone()).min();
             let mut remark = |key, message| {
                 remarks.push(Remark { policy: policy.name().clone(), key, message });
             };
             inside.look(&outline, outside, &mut remark);
             peeked = peeked.max(outline.peeked);
+            let hides = inside.hides(&outline).unwrap_or_default();
             inside = inside.within(policy.name(), &outline, others);
-            let Outline { words, .. } = outline;
+            let words = outline.words + hides;
             let (name, kind) = (policy.name().clone(), policy.kind());
-            rows.push(ReviewRow { name, kind, words, worst: inside.worst });
+            let worst = inside.worst.until(route.max_deadline);
+            rows.push(ReviewRow { name, kind, words, worst });
         }
         rows.reverse();
         remarks.reverse();
-        Self { rows, remarks, worst: inside.worst, peeked }
+        let worst = inside.worst.until(route.max_deadline);
+        Self { rows, remarks, worst, peeked, waits_for_clients }
     }
 }
 
@@ -123,7 +164,8 @@ impl Review {
 type OuterLimit = Option<(Duration, Arc<str>)>;
 
 /// What a policy has inside it.
-struct InnerPart {
+struct InnerPart<'a> {
+    route: ReviewedRoute<'a>,
     /// What may come out.
     comes: Native,
     worst: Worst,
@@ -135,9 +177,11 @@ struct InnerPart {
     repeats: Option<(Arc<str>, &'static str)>,
 }
 
-impl InnerPart {
-    fn upstream(attempt: Duration, is_grpc: bool) -> Self {
+impl<'a> InnerPart<'a> {
+    fn upstream(route: ReviewedRoute<'a>) -> Self {
+        let ReviewedRoute { attempt, is_grpc, .. } = route;
         Self {
+            route,
             comes: if is_grpc { Native::OF_GRPC_UPSTREAM } else { Native::OF_UPSTREAM },
             worst: Worst { requests: Some(1), time: Some(attempt) },
             attempt,
@@ -157,10 +201,12 @@ impl InnerPart {
             let spared = acts.but_on.map_or(Native::NOTHING, |but_on| but_on.may_take());
             let taken = acts.on.must_take().but(&spared);
             let gone = match acts.result {
-                ActsResult::Same | ActsResult::Counted { .. } => Native::NOTHING,
+                ActsResult::Same
+                | ActsResult::Counted { .. }
+                | ActsResult::Answer { may_decline: true } => Native::NOTHING,
                 // A failure is still behind the one that takes its place.
                 ActsResult::Failure => taken.without_failures(),
-                ActsResult::Answer => taken,
+                ActsResult::Answer { may_decline: false } => taken,
             };
             let gone = gone.and(&self.comes);
             self.comes = self.comes.but(&gone);
@@ -232,17 +278,8 @@ impl InnerPart {
                 );
             }
         }
-        if let (Some(limit), Some((nearest, name))) = (outline.limit, outside)
-            && limit >= nearest
-        {
-            remark(
-                "limit",
-                format!(
-                    "never passes: `{name}` around it ends the call after {}; give it a shorter \
-                     limit, or leave it out",
-                    ConfigDuration(nearest)
-                ),
-            );
+        if let Some((nearest, name)) = outside {
+            self.look_at_times(outline, nearest, &name, remark);
         }
         if outline.holds_place
             && let Some((name, _)) = &self.repeats
@@ -258,6 +295,67 @@ impl InnerPart {
         if outline.runs != Some(1) {
             self.look_at_repeats(outline, remark);
         }
+        self.look_at_writes(outline, remark);
+    }
+
+    /// What would come later than the shortest limit outside.
+    fn look_at_times(
+        &self,
+        outline: &Outline<'_>,
+        nearest: Duration,
+        name: &str,
+        remark: &mut dyn FnMut(&'static str, String),
+    ) {
+        let limits = [("limit", outline.limit), ("max_duration", outline.last_run)];
+        let ends = format!("`{name}` around it ends the call after {}", ConfigDuration(nearest));
+        for (key, _) in limits.iter().filter(|(_, limit)| limit.is_some_and(|it| it >= nearest)) {
+            let message = format!("never passes: {ends}; give it a shorter limit, or leave it out");
+            remark(key, message);
+        }
+        if let Some((key, after)) = outline.runs_again.filter(|(_, after)| *after >= nearest) {
+            let after = ConfigDuration(after);
+            remark(key, format!("{after} are never over: {ends}; make it much shorter than that"));
+        }
+    }
+
+    /// What of it may come after the upstream has done what it was asked for.
+    fn answers_for(&self, outline: &Outline<'_>, method: &Method) -> bool {
+        outline.acts.as_ref().is_some_and(|acts| {
+            let may = acts.on.may_take_of(Some(method)).and(&self.comes);
+            matches!(acts.result, ActsResult::Answer { .. })
+                && !may.and(&Native::PERHAPS_DONE).is_empty()
+        })
+    }
+
+    /// What a client is not told, for the row of a policy.
+    fn hides(&self, outline: &Outline<'_>) -> Option<&'static str> {
+        let method = self.route.changing().next().unwrap_or(&Method::POST);
+        let may = self.route.may_change() && self.answers_for(outline, method);
+        may.then(|| match outline.asks {
+            None => "; of a write, too, that may have been carried out",
+            Some(_) => "; a write may be carried out by both",
+        })
+    }
+
+    /// Writes that may have been carried out, and are answered as if nothing had failed.
+    fn look_at_writes(&self, outline: &Outline<'_>, remark: &mut dyn FnMut(&'static str, String)) {
+        let methods = self.route.changing().filter(|method| self.answers_for(outline, method));
+        let methods: Vec<&str> = methods.map(Method::as_str).collect();
+        if methods.is_empty() {
+            return;
+        }
+        let methods = methods.join(", ");
+        let what = match outline.asks {
+            None => format!(
+                "answers {methods} that the upstream may have carried out before it \
+                             failed, and whose client never hears of that"
+            ),
+            Some(other) => format!(
+                "sends {methods} to `{other}`, too, where the upstream may have \
+                                    carried it out before it failed"
+            ),
+        };
+        remark("handle_if", format!("{what}; add `method = [\"GET\", \"HEAD\"]` to it"));
     }
 
     fn look_at_condition(&self, acts: &Acts<'_>, remark: &mut dyn FnMut(&'static str, String)) {
@@ -269,7 +367,10 @@ impl InnerPart {
         let named = acts.on.named_failures().and(&Native::of_failures(&OF_POLICIES));
         let missing = named.but(&self.comes);
         if !missing.is_empty() {
-            remark("handle_if", format!("no policy inside it makes {missing}"));
+            remark(
+                "handle_if",
+                format!("no policy inside it makes {missing}; leave that out of `failure`"),
+            );
         }
         if let ActsResult::Counted { .. } = acts.result {
             let spared = acts.but_on.map_or(Native::NOTHING, |but_on| but_on.may_take());
@@ -290,16 +391,18 @@ impl InnerPart {
     fn why_not(&self, may: &Native) -> String {
         let gone = self.gone.iter().rev().find(|(_, gone, _)| !gone.and(may).is_empty());
         match gone {
-            Some((name, gone, ActsResult::Answer)) => {
-                format!("`{name}` inside it answers {} by itself", gone.and(may))
+            Some((name, gone, ActsResult::Answer { .. })) => {
+                format!("`{name}` inside it answers {} by itself; put it outside", gone.and(may))
             }
             Some((name, gone, _)) => format!(
                 "`{name}` inside it makes `retries-exceeded` of {} where it may repeat; add that \
                  to `failure`",
                 gone.and(may)
             ),
-            None if may.without_grpc().is_empty() => "it takes nothing".into(),
-            None => format!("{may} can't come from inside it"),
+            None if may.without_grpc().is_empty() => {
+                "it takes nothing; leave the key out for the default".into()
+            }
+            None => format!("{may} can't come from inside it; leave the key out for the default"),
         }
     }
 

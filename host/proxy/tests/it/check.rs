@@ -27,9 +27,9 @@ fn what_is_hardly_meant_is_a_warning() {
         error.lines().collect::<Vec<_>>(),
         [
             "warning: fusebox.toml:5: policies.retry.max_retries: unlimited retries without \
-             `max_duration` or a `budget`",
+             `max_duration` or a `budget`; 2 are usual",
             "warning: fusebox.toml:6: policies.retry.budget: without one, nothing keeps retries \
-             from multiplying an overload",
+             from multiplying an overload; leave the key out for the upstream's own",
             "warning: fusebox.toml:7: policies.unused: no route uses it",
             "warning: fusebox.toml:16: routes[1].grpc: its upstream is asked over HTTP/1.1, which \
              servers of gRPC do not speak; say `protocol = \"http2\"`, or \"http1\" for a proxy \
@@ -76,7 +76,7 @@ fn check_says_what_each_route_comes_to_and_what_in_it_is_hardly_meant() {
         error.lines().collect::<Vec<_>>(),
         ["warning: fusebox.toml:3: policies.retry.handle_if: it never retries: `answer` \
           inside it answers 429, 500, 502-599, dns, connect, tls, connection-lost, protocol, \
-          timeout by itself (2 routes, the first /bad)"]
+          timeout by itself; put it outside (2 routes, the first /bad)"]
     );
 }
 
@@ -89,7 +89,8 @@ fn check_explains_a_route() {
         out,
         "route /good\n\
          \x20 policy            requests   time\n\
-         \x20 answer                   3    27s  200 in place of 429, 500, 502-599, any failure\n\
+         \x20 answer                   3    27s  200 in place of 429, 500, 502-599, any failure; \
+         of a write, too, that may have been carried out\n\
          \x20 └ retry                  3    27s  2 retries of 429, 500, 502-599, dns, connect, \
          tls, connection-lost, protocol, timeout, retries-exceeded, after 100ms\n\
          \x20   └ breaker              1     1s  opens at 5 failures in a row, for 1m\n\
@@ -102,6 +103,153 @@ fn check_explains_a_route() {
     assert_eq!(code, Some(1));
     let expected = "no route `/goods`, expected one of /good, /bad, /worse, /plain, /other";
     assert!(error.ends_with(&format!("fusebox: {expected}\n")), "{error}");
+}
+
+/// Configurations of one route, and what is hardly meant about each: every kind of warning.
+const HARDLY_MEANT: &[(&str, &str)] = &[
+    (
+        "[policies.retry]\nkind = 'retry'\n[policies.again]\nkind = 'retry'\n\
+         policies = ['again', 'retry']",
+        "5: policies.again.max_retries: multiplies what `retry` inside repeats: up to 9 requests \
+         for one; leave it to one of them",
+    ),
+    (
+        "[policies.retry]\nkind = 'retry'\nmax_retries = 5\n\
+         [policies.hedge]\nkind = 'hedge'\ndelay = '1s'\npolicies = ['retry', 'hedge']",
+        "5: policies.retry.max_retries: multiplies what `hedge` inside repeats: up to 12 requests \
+         for one; leave it to one of them",
+    ),
+    (
+        "[policies.retry]\nkind = 'retry'\nmax_retries = 20\npolicies = ['retry']",
+        "5: policies.retry.max_retries: up to 21 requests for one; 2 retries are usual",
+    ),
+    (
+        "[policies.retry]\nkind = 'retry'\nretry_retried = true\npolicies = ['retry']",
+        "5: policies.retry.retry_retried: layers of proxies then multiply: three that retry make \
+         27 requests of one; leave it false",
+    ),
+    (
+        "[policies.all]\nkind = 'timeout'\nlimit = '1s'\n\
+         [policies.attempt]\nkind = 'timeout'\nlimit = '2s'\npolicies = ['all', 'attempt']",
+        "8: policies.attempt.limit: never passes: `all` around it ends the call after 1s; give it \
+         a shorter limit, or leave it out",
+    ),
+    (
+        "[policies.all]\nkind = 'timeout'\nlimit = '1s'\n\
+         [policies.retry]\nkind = 'retry'\ndelay = '2s'\npolicies = ['all', 'retry']",
+        "8: policies.retry.delay: 2s are never over: `all` around it ends the call after 1s; make \
+         it much shorter than that",
+    ),
+    (
+        "[policies.retry]\nkind = 'retry'\nmethods = ['GET', 'POST']\npolicies = ['retry']",
+        "5: policies.retry.methods: has some that may change something each time they are \
+         repeated; without them, those that carry an `Idempotency-Key` are retried",
+    ),
+    (
+        "[policies.hedge]\nkind = 'hedge'\ndelay = '1s'\nmethods = ['*']\n\
+         policies = ['hedge']",
+        "6: policies.hedge.methods: has some that may change something each time they are carried \
+         out, here twice at the same time; without them, those that carry an `Idempotency-Key` \
+         are hedged",
+    ),
+    (
+        "[policies.retry]\nkind = 'retry'\nhandle_if = { status = ['503'], failure = [] }\n\
+         [policies.answer]\nkind = 'fallback'\nrespond = { status = 200 }\n\
+         policies = ['retry', 'answer']",
+        "5: policies.retry.handle_if: it never retries: `answer` inside it answers 503 by itself; \
+         put it outside",
+    ),
+    (
+        "[policies.answer]\nkind = 'fallback'\nrespond = { status = 200 }\n\
+         handle_if = { status = [], failure = ['circuit-open'] }\npolicies = ['answer']",
+        "6: policies.answer.handle_if: it never answers: circuit-open can't come from inside it; \
+         leave the key out for the default",
+    ),
+    (
+        "[policies.breaker]\nkind = 'circuit-breaker'\n\
+         handle_if = { status = [], failure = [] }\npolicies = ['breaker']",
+        "5: policies.breaker.handle_if: nothing can open it: it takes nothing; leave the key out \
+         for the default",
+    ),
+    (
+        "[policies.breaker]\nkind = 'circuit-breaker'\n\
+         handle_if = { status = ['503'], failure = ['connect'] }\npolicies = ['breaker']",
+        "5: policies.breaker.handle_if: counts dns, tls, connection-lost, protocol, timeout as a \
+         success, which closes a breaker however ill its upstream is; add it to `failure`",
+    ),
+    (
+        "[policies.all]\nkind = 'timeout'\nlimit = '1s'\n\
+         [policies.breaker]\nkind = 'circuit-breaker'\npolicies = ['all', 'breaker']",
+        "6: policies.breaker.slow_call: an upstream that hangs never counts: `all` outside cuts it \
+         off after 1s, which says nothing to those inside; put a timeout inside, or set \
+         `slow_call`",
+    ),
+    (
+        "[policies.places]\nkind = 'bulkhead'\nmax_concurrency = 5\n\
+         [policies.retry]\nkind = 'retry'\npolicies = ['places', 'retry']",
+        "4: policies.places.kind: a call keeps its place while `retry` inside waits and asks \
+         again; put it inside `retry`, so that attempts take places",
+    ),
+    (
+        "[policies.answer]\nkind = 'fallback'\nrespond = { status = 200 }\n\
+         policies = ['answer']\nmethods = ['GET', 'POST']",
+        "3: policies.answer.handle_if: answers POST that the upstream may have carried out before \
+         it failed, and whose client never hears of that; add `method = [\"GET\", \"HEAD\"]` to it",
+    ),
+    (
+        "[listener]\nmin_rate = 0\n[policies.places]\nkind = 'bulkhead'\n\
+         max_concurrency = 5\npolicies = ['places']",
+        "4: listener.min_rate: a client that sends a byte now and then keeps `places` waiting for \
+         ever for its body; set it, or `request_timeout`",
+    ),
+];
+
+#[test]
+fn whatever_is_hardly_meant_is_told_with_its_place_and_what_would_be_better() {
+    for (text, expected) in HARDLY_MEANT {
+        let (tables, route) = text.split_once("\npolicies = ").expect("policies of a route");
+        let route = format!("[[routes]]\nupstream = 'http://b'\npolicies = {route}\n");
+        let directory = directory(&config(&format!("{tables}\n{route}")));
+        let Ran { code, error, .. } = fusebox(directory.path(), &["check"]);
+        assert_eq!(code, Some(0), "{error}");
+        let without_route = |line: &str| {
+            ["/", "GET,POST /"]
+                .iter()
+                .fold(line.to_owned(), |line, route| line.replace(&format!(" (route {route})"), ""))
+        };
+        let told: Vec<_> = error.lines().map(without_route).collect();
+        assert_eq!(told, [format!("warning: fusebox.toml:{expected}")], "{text}");
+    }
+}
+
+/// As the blog post has it: each of its handlers looks at responses alone.
+#[test]
+fn the_post_is_told_of_both_its_faults_before_a_bad_day_shows_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let example = "examples/configs/composition-post.toml";
+    let Ran { code, error, .. } = fusebox(&root, &["check", example]);
+    assert_eq!(code, Some(0), "{error}");
+    let text = fs::read_to_string(root.join(example)).expect("the example");
+    // Of the conditions, one a policy, in the order of the file: fallback, retry, breaker.
+    let conditions = text.lines().enumerate().filter(|(_, line)| line.starts_with("handle_if"));
+    let [fallback, _, breaker] = conditions.map(|(at, _)| at + 1).collect::<Vec<_>>()[..] else {
+        panic!("{text}")
+    };
+    assert_eq!(
+        error.lines().collect::<Vec<_>>(),
+        [
+            format!(
+                "warning: {example}:{fallback}: policies.fallback.handle_if: it never answers: \
+                 `retry` inside it makes `retries-exceeded` of 503 where it may repeat; add that \
+                 to `failure` (route /)"
+            ),
+            format!(
+                "warning: {example}:{breaker}: policies.breaker.handle_if: counts dns, connect, \
+                 tls, connection-lost, protocol, timeout as a success, which closes a breaker \
+                 however ill its upstream is; add it to `failure` (route /)"
+            ),
+        ]
+    );
 }
 
 #[test]

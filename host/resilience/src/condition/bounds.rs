@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::Method;
+
 use super::Condition;
 use super::tree::{Decider, Part};
 use crate::native::Native;
@@ -9,10 +11,15 @@ use crate::native::Native;
 impl Condition {
     /// All that it may take.
     pub(crate) fn may_take(&self) -> Native {
+        self.may_take_of(None)
+    }
+
+    /// All that it may take of a request with this method, or with any.
+    pub(crate) fn may_take_of(&self, method: Option<&Method>) -> Native {
         match &self.decider {
             Decider::Native(native) => native.clone(),
             Decider::Ask { only, .. } => only.clone().unwrap_or(Native::EVERYTHING),
-            Decider::Tree(tree) => tree.root.bounds().may,
+            Decider::Tree(tree) => tree.root.bounds(method).may,
         }
     }
 
@@ -21,7 +28,7 @@ impl Condition {
         match &self.decider {
             Decider::Native(native) => native.clone(),
             Decider::Ask { .. } => Native::NOTHING,
-            Decider::Tree(tree) => tree.root.bounds().must,
+            Decider::Tree(tree) => tree.root.bounds(None).must,
         }
     }
 
@@ -62,7 +69,7 @@ impl fmt::Display for Condition {
             }
             Decider::Ask { only: None, .. } => f.write_str("what a component takes"),
             Decider::Ask { only: Some(only), .. } => write!(f, "what a component takes of {only}"),
-            Decider::Tree(tree) => write!(f, "some of {}", tree.root.bounds().may),
+            Decider::Tree(tree) => write!(f, "some of {}", tree.root.bounds(None).may),
         }
     }
 }
@@ -74,17 +81,24 @@ struct PartBounds {
 }
 
 impl Part {
-    fn bounds(&self) -> PartBounds {
+    /// Of a request with this method, or with any.
+    fn bounds(&self, method: Option<&Method>) -> PartBounds {
         let within = |may| PartBounds { may, must: Native::NOTHING };
+        let exactly = |lists: Native| PartBounds { may: lists.clone(), must: lists };
         match self {
-            Self::Lists(lists) => PartBounds { may: lists.clone(), must: lists.clone() },
-            Self::Method(_) | Self::Attempt(_) => within(Native::EVERYTHING),
+            Self::Lists(lists) => exactly(lists.clone()),
+            Self::Method(methods) => match method {
+                None => within(Native::EVERYTHING),
+                Some(method) if methods.contains(method) => exactly(Native::EVERYTHING),
+                Some(_) => exactly(Native::NOTHING),
+            },
+            Self::Attempt(_) => within(Native::EVERYTHING),
             Self::Header(_) => within(Native::EVERYTHING.without_failures()),
             Self::Component { only, .. } => within(only.clone().unwrap_or(Native::EVERYTHING)),
-            Self::Any(parts) => together(parts, Native::NOTHING, Native::or),
-            Self::All(parts) => together(parts, Native::EVERYTHING, Native::and),
+            Self::Any(parts) => together(parts, method, Native::NOTHING, Native::or),
+            Self::All(parts) => together(parts, method, Native::EVERYTHING, Native::and),
             Self::Not(part) => {
-                let PartBounds { may, must } = part.bounds();
+                let PartBounds { may, must } = part.bounds(method);
                 let rest = |taken| Native::EVERYTHING.but(&taken);
                 PartBounds { may: rest(must), must: rest(may) }
             }
@@ -92,9 +106,14 @@ impl Part {
     }
 }
 
-fn together(parts: &[Part], none: Native, both: fn(&Native, &Native) -> Native) -> PartBounds {
+fn together(
+    parts: &[Part],
+    method: Option<&Method>,
+    none: Native,
+    both: fn(&Native, &Native) -> Native,
+) -> PartBounds {
     let empty = PartBounds { may: none.clone(), must: none };
-    parts.iter().map(Part::bounds).fold(empty, |all, part| PartBounds {
+    parts.iter().map(|part| part.bounds(method)).fold(empty, |all, part| PartBounds {
         may: both(&all.may, &part.may),
         must: both(&all.must, &part.must),
     })

@@ -177,6 +177,7 @@ impl Policy for AdaptiveLimiter {
             waits,
             waits_for_breaker: waits,
             makes: &[Failure::Overloaded],
+            waits_for_clients: true,
             peeked: self.0.overload_if.peeked(),
             holds_place: true,
             ..Outline::passing("as many at once as the upstream has use for")

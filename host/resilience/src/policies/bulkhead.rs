@@ -201,6 +201,7 @@ impl Policy for Bulkhead {
             waits: self.max_wait,
             waits_for_breaker: self.max_wait,
             makes: &[Failure::BulkheadFull],
+            waits_for_clients: true,
             holds_place: true,
             ..Outline::passing(format!("{places} at once, waiting up to {wait}"))
         }

@@ -249,15 +249,17 @@ impl Policy for Fallback {
     fn outline(&self) -> Outline<'_> {
         let (answer, result, asks, peeked) = match &self.source {
             FallbackSource::Static(answer) => {
-                (answer.status.as_str().to_owned(), ActsResult::Answer, None, 0)
+                let result = ActsResult::Answer { may_decline: false };
+                (answer.status.as_str().to_owned(), result, None, 0)
             }
-            // Both may decline.
             FallbackSource::Component(responder) => {
                 let peeked = responder.peek().map_or(0, |peek| peek.bytes);
-                ("what a component answers".to_owned(), ActsResult::Same, None, peeked)
+                let result = ActsResult::Answer { may_decline: true };
+                ("what a component answers".to_owned(), result, None, peeked)
             }
             FallbackSource::Upstream(upstream) => {
-                (format!("what {upstream} answers"), ActsResult::Same, Some(&**upstream), 0)
+                let result = ActsResult::Answer { may_decline: true };
+                (format!("what {upstream} answers"), result, Some(&**upstream), 0)
             }
         };
         Outline {

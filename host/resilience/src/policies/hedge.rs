@@ -174,7 +174,14 @@ impl PolicyConfig for HedgeConfig {
     fn warnings(&self) -> Vec<Problem> {
         let mut problems = Problems::default();
         problems.require(!ExtraBudget::is_none(self.budget.as_deref()), "budget", || {
-            "without one, a slow upstream gets twice its load and more".into()
+            "without one, a slow upstream gets twice its load and more; leave the key out for the \
+             upstream's own"
+                .into()
+        });
+        problems.require(!Methods::change_something(&self.methods), "methods", || {
+            "has some that may change something each time they are carried out, here twice at the \
+             same time; without them, those that carry an `Idempotency-Key` are hedged"
+                .into()
         });
         problems.require(!self.methods.is_empty(), "methods", || {
             "an empty list: only what has an `Idempotency-Key` is hedged".into()
@@ -272,13 +279,15 @@ impl Policy for Hedge {
     }
 
     fn outline(&self) -> Outline<'_> {
-        let HedgeRules { handle_if, max_hedges, .. } = &self.rules;
+        let HedgeRules { handle_if, cancel_if, max_hedges, .. } = &self.rules;
         let hedges =
             if *max_hedges == 1 { "one more".into() } else { format!("{max_hedges} more") };
         Outline {
             runs: Some(u64::from(*max_hedges) + 1),
             runs_key: "max_hedges",
-            peeked: handle_if.peeked(),
+            runs_again: self.delay.fixed().map(|delay| ("delay", delay)),
+            waits_for_clients: true,
+            peeked: handle_if.peeked().max(cancel_if.peeked()),
             ..Outline::passing(format!("{hedges} beside, after {}", self.delay))
         }
     }

@@ -6,7 +6,7 @@ use crate::config::Problems;
 
 /// The methods that are safe to repeat.
 #[derive(Debug)]
-pub(super) enum Methods {
+pub(crate) enum Methods {
     All,
     These(Vec<Method>),
 }
@@ -15,6 +15,16 @@ impl Methods {
     /// The idempotent ones of RFC 9110, section 9.2.2, and QUERY (RFC 10008).
     pub(super) fn idempotent() -> Vec<String> {
         ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"].map(String::from).to_vec()
+    }
+
+    /// Whether carrying it out twice comes to the same as once.
+    pub(crate) fn is_idempotent(method: &Method) -> bool {
+        Self::idempotent().iter().any(|name| name == method.as_str())
+    }
+
+    /// Whether some of these, repeated, may do once more what they have done.
+    pub(super) fn change_something(names: &[String]) -> bool {
+        names.iter().any(|name| ["*", "POST", "PATCH"].contains(&name.as_str()))
     }
 
     pub(super) fn build(names: &[String], problems: &mut Problems) -> Self {

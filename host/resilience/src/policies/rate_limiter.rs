@@ -240,6 +240,7 @@ impl Policy for RateLimiter {
             waits: self.max_wait,
             waits_for_breaker: self.max_wait,
             makes: &[Failure::RateLimited],
+            waits_for_clients: true,
             ..Outline::passing(format!("{limit} in {per}, {burst} at once, waiting up to {wait}"))
         }
     }

@@ -317,6 +317,14 @@ impl Retry {
         sum.saturating_add(longest(GROWING).saturating_mul(retries - growing))
     }
 
+    /// When the first retry begins at the earliest, unless a component may say so.
+    fn runs_again(&self) -> Option<(&'static str, Duration)> {
+        let (key, first) = self.delays.first();
+        let shortest = self.jitter.shortest(first);
+        let is_known = self.delay.is_none() && self.max_retries != Some(0);
+        is_known.then(|| (key, self.max_duration.map_or(shortest, |most| shortest.min(most))))
+    }
+
     async fn sleep(&self, delay: Duration) {
         let _waiting = Waiting::begin(&self.waiting);
         time::sleep(delay).await;
@@ -409,6 +417,7 @@ impl Policy for Retry {
             }),
             runs: self.max_retries.map(|retries| u64::from(retries) + 1),
             last_run: self.max_duration,
+            runs_again: self.runs_again(),
             waits: self.waits(self.retry_after || self.delay.is_some()),
             waits_for_breaker: self.waits(true),
             makes: if self.return_last_failure {

@@ -3,23 +3,38 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fusebox_resilience::{Policy, Review, Worst};
+use fusebox_resilience::{Policy, Review, ReviewedRoute, Worst};
+use http::Method;
 
 use crate::support::{
-    Fake, Surroundings, breaker, bulkhead, cache_among, fallback, hedge, ms, retry, retry_among,
-    spread_retry, throttler, timeout,
+    Fake, Surroundings, adaptive, breaker, bulkhead, cache_among, fallback, fallback_among, hedge,
+    ms, rate_limiter, retry, retry_among, spread_retry, throttler, timeout,
 };
 
 /// How long an attempt takes at most.
 const ATTEMPT: Duration = Duration::from_secs(305);
 
+const ROUTE: ReviewedRoute<'_> =
+    ReviewedRoute { attempt: ATTEMPT, is_grpc: false, methods: None, max_deadline: None };
+
 fn review<const N: usize>(policies: [Arc<dyn Policy>; N]) -> Review {
-    Review::of(&policies, ATTEMPT, false, &|_| Worst { requests: Some(1), time: Some(ATTEMPT) })
+    review_of(ROUTE, policies)
+}
+
+fn review_of<const N: usize>(route: ReviewedRoute<'_>, policies: [Arc<dyn Policy>; N]) -> Review {
+    Review::of(&policies, route, &|_| Worst { requests: Some(1), time: Some(ATTEMPT) })
 }
 
 /// `policy.key: message`, outermost first.
 fn remarks<const N: usize>(policies: [Arc<dyn Policy>; N]) -> Vec<String> {
-    let remarks = review(policies).remarks;
+    remarks_of(ROUTE, policies)
+}
+
+fn remarks_of<const N: usize>(
+    route: ReviewedRoute<'_>,
+    policies: [Arc<dyn Policy>; N],
+) -> Vec<String> {
+    let remarks = review_of(route, policies).remarks;
     remarks.iter().map(|it| format!("{}.{}: {}", it.policy, it.key, it.message)).collect()
 }
 
@@ -94,7 +109,11 @@ fn rows_say_what_each_does() {
     assert_eq!(
         said,
         [
-            ("fallback", "200 in place of 429, 500, 502-599, any failure"),
+            (
+                "fallback",
+                "200 in place of 429, 500, 502-599, any failure; of a write, too, that may have \
+                 been carried out"
+            ),
             (
                 "retry",
                 "2 retries of 429, 500, 502-599, dns, connect, tls, connection-lost, protocol, \
@@ -134,21 +153,22 @@ fn what_never_acts_is_told() {
     only(
         [retry(""), fallback(ANSWER), timeout(1000)],
         "retry.handle_if: it never retries: `fallback` inside it answers 429, 500, 502-599, dns, \
-         connect, tls, connection-lost, protocol, timeout by itself",
+         connect, tls, connection-lost, protocol, timeout by itself; put it outside",
     );
     only(
         [breaker("") as _, fallback(ANSWER), timeout(1000)],
         "breaker.handle_if: nothing can open it: `fallback` inside it answers 500, 502-599, dns, \
-         connect, tls, connection-lost, protocol, timeout by itself",
+         connect, tls, connection-lost, protocol, timeout by itself; put it outside",
     );
     only(
         [retry("handle_if = { status = [], failure = [] }"), timeout(1000)],
-        "retry.handle_if: it never retries: it takes nothing",
+        "retry.handle_if: it never retries: it takes nothing; leave the key out for the default",
     );
     let rejections = "handle_if = { status = [], failure = [\"circuit-open\"] }";
     only(
         [fallback(&format!("{rejections}\n{ANSWER}")), timeout(1000)],
-        "fallback.handle_if: it never answers: circuit-open can't come from inside it",
+        "fallback.handle_if: it never answers: circuit-open can't come from inside it; leave the \
+         key out for the default",
     );
     only(
         [
@@ -157,7 +177,7 @@ fn what_never_acts_is_told() {
             )),
             timeout(1000),
         ],
-        "fallback.handle_if: no policy inside it makes circuit-open",
+        "fallback.handle_if: no policy inside it makes circuit-open; leave that out of `failure`",
     );
 }
 
@@ -231,7 +251,8 @@ fn a_cache_may_wait_for_another_call_and_hides_no_failure() {
     only(
         [cache("stale_if_error = \"1h\""), fallback(ANSWER), timeout(1000)],
         "cache.handle_if: nothing stale ever stands for a failure: `fallback` inside it answers \
-         429, 500, 502-599, dns, connect, tls, connection-lost, protocol, timeout, other by itself",
+         429, 500, 502-599, dns, connect, tls, connection-lost, protocol, timeout, other by itself; put \
+         it outside",
     );
 }
 
@@ -251,4 +272,111 @@ fn what_multiplies_load_is_told() {
         "bulkhead.kind: a call keeps its place while `retry` inside waits and asks again; put it \
          inside `retry`, so that attempts take places",
     );
+}
+
+#[test]
+fn times_that_never_come_are_told() {
+    let ends = |limit: &str| format!("`timeout` around it ends the call after {limit}");
+    only(
+        [timeout(1000), retry("delay = \"2s\""), timeout(500)],
+        &format!("retry.delay: 2s are never over: {}; make it much shorter than that", ends("1s")),
+    );
+    let growing = "backoff = { delay = \"1s\", max_delay = \"9s\" }";
+    only(
+        [timeout(1000), retry(growing), timeout(500)],
+        &format!(
+            "retry.backoff: 1s are never over: {}; make it much shorter than that",
+            ends("1s")
+        ),
+    );
+    only(
+        [timeout(2000), hedge("delay = \"2s\"")],
+        &format!("hedge.delay: 2s are never over: {}; make it much shorter than that", ends("2s")),
+    );
+    only(
+        [timeout(2000), retry("max_duration = \"3s\""), timeout(500)],
+        &format!(
+            "retry.max_duration: never passes: {}; give it a shorter limit, or leave it out",
+            ends("2s")
+        ),
+    );
+    // What is drawn from 0 on, cut to what is left, or said by a component may come in time.
+    let none: [&str; 0] = [];
+    let full = format!("{growing}\njitter = \"full\"");
+    assert_eq!(remarks([timeout(1000), retry(&full), timeout(500)]), none);
+    let cut = "delay = \"2s\"\nmax_duration = \"500ms\"";
+    assert_eq!(remarks([timeout(1000), retry(cut), timeout(500)]), none);
+    assert_eq!(remarks([timeout(1001), hedge("delay = \"1s\"")]), none);
+}
+
+#[test]
+fn a_deadline_of_the_listener_is_a_limit_outside_all_policies() {
+    let route = ReviewedRoute { max_deadline: Some(ms(2000)), ..ROUTE };
+    let policies = || [retry("delay = \"100ms\""), timeout(3000)];
+    let review = review_of(route, policies());
+    let times = [review.worst, review.rows[0].worst, review.rows[1].worst].map(|it| it.time);
+    assert_eq!(times, [Some(ms(2000)); 3]);
+    assert_eq!(
+        remarks_of(route, policies()),
+        [
+            "timeout.limit: never passes: `max_deadline` around it ends the call after 2s; give it a \
+          shorter limit, or leave it out"
+        ]
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(remarks_of(route, [retry("delay = \"100ms\""), timeout(1999)]), none);
+    let unbounded = review_of(route, [retry("max_retries = -1")]).worst;
+    assert_eq!((unbounded.requests, unbounded.time), (None, Some(ms(2000))));
+}
+
+#[test]
+fn writes_that_are_answered_for_are_told_where_a_route_names_them() {
+    let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH];
+    let route = ReviewedRoute { methods: Some(&methods), ..ROUTE };
+    let parts = Surroundings::default().upstream("spare");
+    let told = |route, condition: &str, answer: &str| {
+        let text = format!("{condition}\n{answer}");
+        let policies = || [fallback_among(&text, &parts), timeout(1000)];
+        let row = &review_of(route, policies()).rows[0];
+        let (_, hides) = row.words.split_once("; ").unwrap_or_default();
+        (remarks_of(route, policies()), hides.to_owned())
+    };
+    let hides = "of a write, too, that may have been carried out".to_owned();
+    let remark = "fallback.handle_if: answers POST, PATCH that the upstream may have carried out \
+                  before it failed, and whose client never hears of that; add `method = \
+                  [\"GET\", \"HEAD\"]` to it";
+    assert_eq!(told(route, "", ANSWER), (vec![remark.to_owned()], hides.clone()));
+    let elsewhere = "respond = { upstream = \"spare\" }";
+    let remark = "fallback.handle_if: sends POST, PATCH to `spare`, too, where the upstream may \
+                  have carried it out before it failed; add `method = [\"GET\", \"HEAD\"]` to it";
+    let twice = "a write may be carried out by both".to_owned();
+    assert_eq!(told(route, "", elsewhere), (vec![remark.to_owned()], twice));
+    // Who says nothing of methods is shown it, and not warned.
+    assert_eq!(told(ROUTE, "", ANSWER), (vec![], hides));
+    let nothing = (vec![], String::new());
+    assert_eq!(told(route, "handle_if = { method = [\"GET\", \"HEAD\"] }", ANSWER), nothing);
+    let some = "handle_if = { all = [{ status = [503] }, { not = { method = \"POST\" } }] }";
+    let remark = &told(route, some, ANSWER).0[0];
+    assert!(remark.contains("answers PATCH that"), "{remark}");
+    // Nobody was asked.
+    let rejections = "handle_if = { status = [], failure = [\"connect\", \"dns\"] }";
+    assert_eq!(told(route, rejections, ANSWER), nothing);
+    assert_eq!(told(ReviewedRoute { methods: Some(&methods[..1]), ..ROUTE }, "", ANSWER), nothing);
+    assert_eq!(told(ReviewedRoute { is_grpc: true, ..route }, "", ANSWER), nothing);
+}
+
+#[test]
+fn who_waits_for_request_bodies_is_known() {
+    let waits = |policy| review([retry(""), policy, timeout(1000)]).waits_for_clients;
+    let rate = || rate_limiter("limit = 1\nper = \"1s\"") as Arc<dyn Policy>;
+    for (policy, name) in [
+        (bulkhead("max_concurrency = 1") as Arc<dyn Policy>, Some("bulkhead")),
+        (rate(), Some("limiter")),
+        (adaptive("") as _, Some("limiter")),
+        (hedge("delay = \"100ms\"") as _, Some("hedge")),
+        (throttler("") as _, None),
+        (breaker("") as _, None),
+    ] {
+        assert_eq!(waits(policy).as_deref(), name);
+    }
 }

@@ -42,6 +42,14 @@ impl HedgeDelay {
         }
     }
 
+    /// The one that the file says.
+    pub(super) fn fixed(&self) -> Option<Duration> {
+        match self {
+            Self::Fixed(delay) => Some(*delay),
+            Self::Quantile(_) => None,
+        }
+    }
+
     /// Who wants to know how long first attempts take.
     pub(super) fn quantile(&self) -> Option<&Quantile> {
         match self {

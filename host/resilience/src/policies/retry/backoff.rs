@@ -149,6 +149,16 @@ impl Delays {
         Self::Backoff { delay: delay.0, max_delay: max_delay.0, factor }
     }
 
+    /// The first one, at the shortest, and the key that says so.
+    pub(super) fn first(&self) -> (&'static str, Duration) {
+        let first = self.delay(0, 0.0);
+        match self {
+            Self::Fixed(_) => ("delay", first),
+            Self::Random { .. } => ("random_delay", first),
+            Self::Backoff { .. } => ("backoff", first),
+        }
+    }
+
     /// None is longer.
     pub(super) fn longest(&self) -> Duration {
         match *self {
@@ -223,6 +233,11 @@ impl Jitter {
                 (delay + most.mul_f64(2.0 * fraction)).saturating_sub(most)
             }
         }
+    }
+
+    /// The shortest that an own delay becomes.
+    pub(super) fn shortest(self, delay: Duration) -> Duration {
+        self.spread(delay, 0.0)
     }
 
     /// The longest that an own delay becomes.

@@ -93,14 +93,19 @@ impl RetryConfig {
         let has_budget = !ExtraBudget::is_none(self.budget.as_deref());
         let is_bounded = self.max_retries != -1 || self.max_duration.is_some() || has_budget;
         problems.require(is_bounded, "max_retries", || {
-            "unlimited retries without `max_duration` or a `budget`".into()
+            "unlimited retries without `max_duration` or a `budget`; 2 are usual".into()
         });
         problems.require(has_budget, "budget", || {
-            "without one, nothing keeps retries from multiplying an overload".into()
+            "without one, nothing keeps retries from multiplying an overload; leave the key out \
+             for the upstream's own"
+                .into()
         });
-        let changing = |name: &&String| ["*", "POST", "PATCH"].contains(&name.as_str());
-        let changing = self.methods.iter().find(changing);
-        problems.require(changing.is_none(), "methods", || {
+        problems.require(!self.retry_retried, "retry_retried", || {
+            "layers of proxies then multiply: three that retry make 27 requests of one; leave it \
+             false"
+                .into()
+        });
+        problems.require(!Methods::change_something(&self.methods), "methods", || {
             "has some that may change something each time they are repeated; without them, those \
              that carry an `Idempotency-Key` are retried"
                 .into()
