@@ -25,8 +25,9 @@ pub use component::{ComponentEvent, ComponentId, Fault};
 pub use connection::{ConnectionEvent, ConnectionLimit, HandshakeFailure, Http2Fault};
 pub use endpoint::{EndpointEvent, EndpointLimit, EndpointName};
 pub use policy::{
-    AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CircuitBreakerEvent, CircuitState, FallbackEvent,
-    HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, QueueEvent, RetryEvent, TimeoutEvent,
+    AdaptiveLimiterEvent, AdaptiveThrottlerEvent, BodyLimit, CircuitBreakerEvent, CircuitState,
+    FallbackEvent, HedgeEvent, KeysEvent, LimitChangeKind, NoHedge, NoRetry, QueueEvent,
+    RetryEvent, TimeoutEvent,
 };
 pub use server::ServerEvent;
 pub use tunnel::{TunnelEnd, TunnelEvent};

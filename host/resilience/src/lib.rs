@@ -100,9 +100,9 @@ pub use delayer::{DelayDecision, Delayer};
 pub use error::{Behind, BoxError, Error, ErrorKind, Failure, Origin, Reached};
 pub use event::{
     AdaptiveLimiterEvent, AdaptiveThrottlerEvent, AdminEvent, AttemptEvent, AttemptOutcome,
-    CacheEvent, CacheResult, CallEvent, CertificateEvent, CircuitBreakerEvent, CircuitState,
-    ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit, Denial,
-    EndpointEvent, EndpointLimit, EndpointName, Event, EventKind, FallbackEvent, Fault,
+    BodyLimit, CacheEvent, CacheResult, CallEvent, CertificateEvent, CircuitBreakerEvent,
+    CircuitState, ComponentEvent, ComponentId, ConditionEvent, ConnectionEvent, ConnectionLimit,
+    Denial, EndpointEvent, EndpointLimit, EndpointName, Event, EventKind, FallbackEvent, Fault,
     HandshakeFailure, HedgeEvent, Http2Fault, KeysEvent, LimitChangeKind, NoHedge, NoRetry,
     NotStored, Observer, Observers, QueueEvent, RequestFlaw, RetryEvent, SentAgainCause,
     ServerEvent, StaleReason, TimeoutEvent, TunnelEnd, TunnelEvent,

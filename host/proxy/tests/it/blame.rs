@@ -2,10 +2,12 @@
 //! what an upstream does wrong is, however late.
 
 use std::fmt::Display;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use fusebox_dev::{Origin, Wire, answer, eventually, get, ok, post};
+use fusebox_dev::{LIMIT, Origin, Wire, answer, eventually, get, ok, post};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -295,6 +297,45 @@ fn a_body_that_stalls_is_a_failure_and_a_client_that_leaves_is_none() {
         ]
     );
     proxy.counts(&[(LATE_FAILURES, 1.0)]);
+}
+
+#[test]
+fn a_body_that_trickles_past_the_limit_of_a_timeout_is_cut_off_and_a_failure() {
+    let (gone, sees_it_go) = channel();
+    let gone = Mutex::new(gone);
+    let origin = Origin::start(move |connection| {
+        if connection.request().is_some() {
+            connection.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n");
+            // Never silent for long.
+            while connection.wire.try_send("x").is_ok() {
+                thread::park_timeout(Duration::from_millis(20));
+            }
+            gone.lock().unwrap().send(()).unwrap();
+        }
+    });
+    let config =
+        sensitive("[policies.timeout]\nkind = 'timeout'\nlimit = '1m'\nbody_limit = '400ms'\n");
+    let config = config.replace("slow_call = '300ms'\n", "");
+    let proxy = Proxy::before(&origin, &format!("{config}{}", route("'breaker', 'timeout'")));
+    let began = Instant::now();
+    let mut wire = proxy.connect();
+    wire.send(get("/", "1"));
+    let answer = wire.any_response();
+    assert_eq!((answer.status(), answer.broken.is_some()), (200, true), "{answer:?}");
+    assert!(began.elapsed() >= Duration::from_millis(400));
+    sees_it_go.recv_timeout(LIMIT).expect("its connection is closed");
+    assert_eq!(
+        proxy.told("1"),
+        [
+            "Response body timed out",
+            "circuit breaker state changed from closed to open",
+            "Response incomplete: timeout exceeded",
+            "200: OK"
+        ]
+    );
+    assert_eq!(proxy.line("Response body timed out")["limit"], "body_limit");
+    let cut = r#"fusebox_body_timeouts_total{route="/",policy="timeout",limit="body_limit"}"#;
+    proxy.counts(&[(cut, 1.0), (LATE_FAILURES, 1.0)]);
 }
 
 #[test]

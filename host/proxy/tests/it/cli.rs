@@ -203,8 +203,8 @@ fn all_that_is_wrong_in_a_table_is_said_at_once() {
         said,
         [
             "fusebox.toml:3: policies.wait: missing key `limit`",
-            "fusebox.toml:5: policies.wait.tim: unknown key `tim`, expected `limit`",
-            "fusebox.toml:6: policies.wait.time: unknown key `time`, expected `limit`",
+            "fusebox.toml:5: policies.wait.tim: unknown key `tim`",
+            "fusebox.toml:6: policies.wait.time: unknown key `time`",
             "fusebox.toml:9: policies.again.retries: unknown key `retries`",
             "fusebox.toml:10: policies.again.delay: expected a duration such as \"250ms\", or { \
              component = \"NAME\" }, found `5`",

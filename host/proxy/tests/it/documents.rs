@@ -69,6 +69,8 @@ delay = "10s"
 [policies.limit]
 kind = "timeout"
 limit = "10s"
+body_limit = "10m"
+min_rate = "1B"
 [policies.limiter]
 kind = "adaptive-limiter"
 [policies.throttler]

@@ -15,6 +15,38 @@ pub enum TimeoutEvent {
         /// Its limit.
         limit: Duration,
     },
+    /// It cut a response body off.
+    BodyCut {
+        /// By which limit.
+        limit: BodyLimit,
+    },
+}
+
+/// A limit of a timeout policy on response bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLimit {
+    /// Its upstream was waited for too long.
+    Time,
+    /// It came too slowly.
+    Rate,
+}
+
+impl BodyLimit {
+    /// Its key.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Time => "body_limit",
+            Self::Rate => "min_rate",
+        }
+    }
+
+    /// What is the matter.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Time => "response body longer than `body_limit`",
+            Self::Rate => "response body slower than `min_rate`",
+        }
+    }
 }
 
 /// A retry policy did something.

@@ -3,8 +3,8 @@
 //! **What it protects from.** An upstream that answers late or never. The limit runs from the
 //! policy's entry to the response head and covers everything inside: attempts, the delays between
 //! them, waits. While an attempt waits for the client's body its clock stands still: that is not
-//! the upstream's time. A response body is the proxy's business (its idle limit), not this
-//! policy's.
+//! the upstream's time. A response body may have limits of its own (`timeout/limited_body.rs`): what
+//! they cut off is a failure that comes late.
 //!
 //! **Events.** [`TimeoutEvent`].
 //!
@@ -16,6 +16,8 @@
 //! On an HTTP/1 upstream the cut costs the connection, which is how the upstream sees that nobody
 //! waits any longer.
 
+mod limited_body;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,13 +26,17 @@ use serde::Deserialize;
 
 use crate::boxed::boxed;
 use crate::call::Call;
-use crate::config::{ConfigDuration, Problem, Problems};
+use crate::config::{ConfigDuration, ConfigSize, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
-use crate::event::{EventKind, TimeoutEvent};
+use crate::event::{BodyLimit, EventKind, TimeoutEvent};
 use crate::outcome::Outcome;
 use crate::outline::Outline;
 use crate::parts::Parts;
 use crate::policy::{Next, Policy, PolicyConfig};
+use limited_body::BodyLimits;
+
+/// The bounds of what a body has to have of bytes in a second.
+const RATES: std::ops::RangeInclusive<ConfigSize> = ConfigSize(1)..=ConfigSize::gib(1);
 
 /// `kind = "timeout"`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -38,6 +44,12 @@ use crate::policy::{Next, Policy, PolicyConfig};
 pub struct TimeoutConfig {
     /// From entry to the response head; at least 1 ms.
     pub limit: ConfigDuration,
+    /// For how long the upstream is waited for after that, until the body has ended; at least 1 ms.
+    /// Default: no limit.
+    pub body_limit: Option<ConfigDuration>,
+    /// The bytes of the body that it has to send in a second in which it is waited for, over 10 s,
+    /// 1 B to 1 GiB. Default: no limit.
+    pub min_rate: Option<ConfigSize>,
 }
 
 impl PolicyConfig for TimeoutConfig {
@@ -48,7 +60,15 @@ impl PolicyConfig for TimeoutConfig {
     fn build(self, name: Arc<str>, _: &dyn Parts) -> Result<Timeout, Vec<Problem>> {
         let mut problems = Problems::default();
         problems.require_time(self.limit, "limit");
-        problems.into_result(Timeout { name, limit: self.limit.0 })
+        if let Some(limit) = self.body_limit {
+            problems.require_time(limit, "body_limit");
+        }
+        if let Some(rate) = self.min_rate {
+            problems.require_within(rate, RATES, "min_rate");
+        }
+        let time = self.body_limit.map(|limit| limit.0);
+        let of_body = BodyLimits { time, rate: self.min_rate.map(|rate| rate.0) };
+        problems.into_result(Timeout { name, limit: self.limit.0, of_body })
     }
 }
 
@@ -57,6 +77,7 @@ impl PolicyConfig for TimeoutConfig {
 pub struct Timeout {
     name: Arc<str>,
     limit: Duration,
+    of_body: BodyLimits,
 }
 
 impl Policy for Timeout {
@@ -69,14 +90,27 @@ impl Policy for Timeout {
     }
 
     fn announces(&self) -> Vec<EventKind> {
-        vec![TimeoutEvent::Exceeded { limit: self.limit }.into()]
+        let cut = [
+            self.of_body.time.map(|_| BodyLimit::Time),
+            self.of_body.rate.map(|_| BodyLimit::Rate),
+        ];
+        let cut = cut.into_iter().flatten().map(|limit| TimeoutEvent::BodyCut { limit });
+        [TimeoutEvent::Exceeded { limit: self.limit }]
+            .into_iter()
+            .chain(cut)
+            .map(Into::into)
+            .collect()
     }
 
     fn outline(&self) -> Outline<'_> {
         Outline {
             limit: Some(self.limit),
             makes: &[Failure::Timeout],
-            ..Outline::passing(format!("up to {} to the response head", ConfigDuration(self.limit)))
+            ..Outline::passing(format!(
+                "up to {} to the response head{}",
+                ConfigDuration(self.limit),
+                self.of_body
+            ))
         }
     }
 
@@ -85,7 +119,14 @@ impl Policy for Timeout {
             let before = next.scope().last_attempt(call);
             let scope = next.scope().limited(call, self.limit);
             match call.timeout(self.limit, next.within(&scope).run(call)).await {
-                Ok(outcome) => outcome,
+                Ok(mut outcome) => {
+                    if let Ok(response) = &mut outcome
+                        && self.of_body.is_any()
+                    {
+                        self.of_body.apply(call, &self.name, response);
+                    }
+                    outcome
+                }
                 Err(_) => {
                     // Of those that were made inside; what was made before is not to blame.
                     let last = next.scope().last_attempt(call);

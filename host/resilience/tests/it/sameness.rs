@@ -27,7 +27,7 @@ fn read(kind: &str, text: &str) -> Result<Box<dyn AnyPolicyConfig>, String> {
 
 /// Each kind with what it requires, and another value for each of its keys.
 const KINDS: &[(&str, &str, &[&str])] = &[
-    ("timeout", "limit = '1s'", &["limit = '2s'"]),
+    ("timeout", "limit = '1s'", &["limit = '2s'", "body_limit = '7s'", "min_rate = '7KiB'"]),
     (
         "retry",
         "",

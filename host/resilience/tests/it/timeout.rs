@@ -4,11 +4,16 @@ use std::sync::Arc;
 
 use fusebox_resilience::testing::{Arrived, read};
 use fusebox_resilience::{
-    Call, ErrorKind, EventKind, Next, Outcome, Policy, PolicyConfig, TimeoutConfig, TimeoutEvent,
+    BodyLimit, Call, ErrorKind, EventKind, Next, Outcome, Policy, PolicyConfig, TimeoutConfig,
+    TimeoutEvent,
 };
 use futures_util::future::LocalBoxFuture;
+use http_body_util::BodyExt as _;
 
-use crate::support::{Rig, Surroundings, ms, problems, retry, timeout};
+use crate::support::{
+    Answers, Piece, Rig, Surroundings, breaker, fallback, ms, problems, response, response_body,
+    retry, timeout, timeout_of,
+};
 
 #[tokio::test(start_paused = true)]
 async fn it_cuts_the_attempt_at_the_limit_and_the_upstream_sees_it_go() {
@@ -96,6 +101,94 @@ async fn the_body_may_take_longer_than_the_limit() {
     assert_eq!(rig.now(), 501);
 }
 
+// ===== limits on bodies =====
+
+/// How a body of these pieces ends that is read by `read`, when, and what is told of it.
+async fn ended(keys: &str, pieces: &[Piece]) -> (u64, Result<usize, ErrorKind>, Vec<BodyLimit>) {
+    let pieces = pieces.to_vec();
+    let upstream = Answers(move |_| Ok(response(200, &[], response_body(pieces.clone()))));
+    let rig = Rig::around(upstream, [timeout_of(keys)]);
+    let body = rig.outcome(&rig.call()).await.unwrap().body;
+    let began = rig.now();
+    let read = read(body).await.map(|text| text.len()).map_err(|error| error.kind());
+    let cut = rig.events().into_iter().map(|(_, event)| match event {
+        EventKind::Timeout(TimeoutEvent::BodyCut { limit }) => limit,
+        other => panic!("{other:?}"),
+    });
+    (rig.now() - began, read, cut.collect())
+}
+
+const A_SECOND: [Piece; 2] = [Piece::Wait(1000), Piece::Data("0123456789")];
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_takes_too_long_is_cut_off_however_fast_it_comes() {
+    let keys = "limit = \"1m\"\nbody_limit = \"5s\"";
+    let of_seconds = |seconds: usize| A_SECOND.repeat(seconds);
+    assert_eq!(ended(keys, &of_seconds(4)).await, (4000, Ok(40), vec![]));
+    let cut = (5000, Err(ErrorKind::Timeout), vec![BodyLimit::Time]);
+    assert_eq!(ended(keys, &of_seconds(9)).await, cut);
+    assert_eq!(ended(keys, &[Piece::Hang]).await, cut);
+    // By default nothing of a body is looked at.
+    assert_eq!(ended("limit = \"1s\"", &of_seconds(9)).await, (9000, Ok(90), vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_comes_too_slowly_is_cut_off_however_short_its_pauses() {
+    let with = |rate: &str| format!("limit = \"1m\"\nmin_rate = \"{rate}\"");
+    let minute = A_SECOND.repeat(60);
+    assert_eq!(ended(&with("10B"), &minute).await, (60_000, Ok(600), vec![]));
+    let cut = |at| (at, Err(ErrorKind::Timeout), vec![BodyLimit::Rate]);
+    // Ten seconds in advance, and half a second for each second.
+    assert_eq!(ended(&with("20B"), &minute).await, cut(19_500));
+    // Each piece is worth some microseconds; timers go by the millisecond.
+    assert_eq!(ended(&with("1MiB"), &minute).await, cut(10_001));
+    assert_eq!(ended(&with("1B"), &[Piece::Hang]).await, cut(10_000));
+    // What has come fast does not pay for more than ten seconds.
+    let pause = [Piece::Data("0123456789"), Piece::Wait(11_000), Piece::Data("x")];
+    assert_eq!(ended(&with("1B"), &pause).await, cut(10_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_does_not_make_a_body_slow() {
+    let keys = "limit = \"1m\"\nbody_limit = \"2s\"\nmin_rate = \"1KiB\"";
+    let pieces = [Piece::Data("half"), Piece::Wait(1000), Piece::Data("half")];
+    let upstream = Answers(move |_| Ok(response(200, &[], response_body(pieces))));
+    let rig = Rig::around(upstream, [timeout_of(keys)]);
+    let mut body = rig.outcome(&rig.call()).await.unwrap().body;
+    assert!(body.frame().await.expect("a piece").is_ok());
+    tokio::time::sleep(ms(60_000)).await;
+    assert_eq!(read(body).await.unwrap(), "half");
+    assert_eq!(rig.events(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_cut_off_is_a_failure_that_comes_late() {
+    for keys in ["body_limit = \"1s\"", "min_rate = \"1B\""] {
+        let breaker = breaker("failure_threshold = 1");
+        let hanging = Answers(|_| Ok(response(200, &[], response_body([Piece::Hang]))));
+        let policies = [breaker.clone() as _, timeout_of(&format!("limit = \"1m\"\n{keys}"))];
+        let rig = Rig::around(hanging, policies);
+        let body = rig.outcome(&rig.call()).await.unwrap().body;
+        assert_eq!(breaker.status().counts.failures, 0, "not before");
+        assert!(read(body).await.is_err());
+        assert_eq!(breaker.status().openings, 1, "{keys}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_fallback_answers_has_no_limit_of_the_upstreams() {
+    let rig = Rig::new(
+        "503",
+        [
+            timeout_of("limit = \"1s\"\nbody_limit = \"1ms\""),
+            fallback("respond = { status = 200, body = \"instead\" }"),
+        ],
+    );
+    let response = rig.outcome(&rig.call()).await.unwrap();
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(read(response.body).await.unwrap(), "instead");
+}
+
 #[test]
 fn configuration_errors_name_the_key() {
     let problems = |text| {
@@ -110,6 +203,13 @@ fn configuration_errors_name_the_key() {
         ["invalid type: integer `5`, expected a duration such as \"250ms\""]
     );
     assert_eq!(problems("limit = \"5\""), ["expected a duration such as \"250ms\", found `5`"]);
-    assert_eq!(problems("limit = \"1s\"\nmax = 1"), ["unknown field `max`, expected `limit`"]);
+    assert_eq!(
+        problems("limit = \"1s\"\nmax = 1"),
+        ["unknown field `max`, expected one of `limit`, `body_limit`, `min_rate`"]
+    );
+    assert_eq!(
+        problems("limit = \"1s\"\nbody_limit = \"0s\"\nmin_rate = 0"),
+        ["body_limit: must be at least 1ms, is 0s", "min_rate: must be from 1B to 1GiB, is 0B"]
+    );
     assert_eq!(problems("limit = \"1m 30s\""), Vec::<String>::new());
 }

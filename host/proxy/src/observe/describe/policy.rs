@@ -1,9 +1,9 @@
 //! What policies do.
 
 use fusebox_resilience::{
-    AdaptiveLimiterEvent, AdaptiveThrottlerEvent, CacheEvent, CircuitBreakerEvent, EndpointName,
-    FallbackEvent, HedgeEvent, KeysEvent, LateFailureCause, NoHedge, NoRetry, QueueEvent,
-    RetryEvent, TimeoutEvent,
+    AdaptiveLimiterEvent, AdaptiveThrottlerEvent, BodyLimit, CacheEvent, CircuitBreakerEvent,
+    EndpointName, FallbackEvent, HedgeEvent, KeysEvent, LateFailureCause, NoHedge, NoRetry,
+    QueueEvent, RetryEvent, TimeoutEvent,
 };
 
 use super::say::Say;
@@ -11,10 +11,19 @@ use super::words::{Human, failure, milliseconds};
 use crate::observe::level::Level;
 
 pub(super) fn timeout(of: &TimeoutEvent, say: &impl Say) {
-    match of {
-        &TimeoutEvent::Exceeded { limit } => {
+    match *of {
+        TimeoutEvent::Exceeded { limit } => {
             say.say(Level::Info, "Connection timed out", |line| {
                 line.field("limit_ms", milliseconds(limit));
+            });
+        }
+        TimeoutEvent::BodyCut { limit } => {
+            let message = match limit {
+                BodyLimit::Time => "Response body timed out",
+                BodyLimit::Rate => "Response body too slow",
+            };
+            say.say(Level::Info, message, |line| {
+                line.field("limit", limit.name());
             });
         }
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use fusebox_resilience::testing::{call, call_with};
 use fusebox_resilience::{
-    AttemptEvent, AttemptOutcome, BodyEnd, CircuitBreakerEvent, CircuitState, ComponentEvent,
-    ComponentId, ConditionEvent, ErrorKind, FallbackEvent, Fault, GrpcStatus, HedgeEvent,
-    KeysEvent, LateFailureCause, NoHedge, NoRetry, Observers, Provenance, QueueEvent, RequestBody,
-    RetryEvent, Role, Slot, TimeoutEvent,
+    AttemptEvent, AttemptOutcome, BodyEnd, BodyLimit, CircuitBreakerEvent, CircuitState,
+    ComponentEvent, ComponentId, ConditionEvent, ErrorKind, FallbackEvent, Fault, GrpcStatus,
+    HedgeEvent, KeysEvent, LateFailureCause, NoHedge, NoRetry, Observers, Provenance, QueueEvent,
+    RequestBody, RetryEvent, Role, Slot, TimeoutEvent,
 };
 use serde_json::Value;
 

@@ -45,6 +45,7 @@ pub(super) struct PolicyCounters {
     retries_aborted: Counters<2>,
     retries_skipped: Counters<3>,
     timeouts: Counters<2>,
+    body_timeouts: Counters<3>,
     transitions: Counters<3>,
     late_failures: Counters<2>,
     rejections: Counters<3>,
@@ -72,6 +73,10 @@ impl PolicyCounters {
             retries_skipped: new
                 .counters("retries_skipped", "Failures that were not retried, by the reason"),
             timeouts: new.counters("timeouts", "Calls and attempts that a timeout policy cut off"),
+            body_timeouts: new.counters(
+                "body_timeouts",
+                "Response bodies that a timeout policy cut off, by the limit",
+            ),
             transitions: new
                 .counters("circuit_breaker_transitions", "Changes of a circuit breaker's state"),
             late_failures: new.counters(
@@ -121,6 +126,13 @@ impl PolicyCounters {
     pub(super) fn timeout(&self, event: &TimeoutEvent, whose: Whose<'_>) -> Counter {
         match event {
             TimeoutEvent::Exceeded { .. } => of(&self.timeouts, whose.both()),
+            TimeoutEvent::BodyCut { limit } => {
+                let limit = ("limit", limit.name().into());
+                of(
+                    &self.body_timeouts,
+                    [("route", whose.route()), ("policy", whose.policy()), limit],
+                )
+            }
         }
     }
 

@@ -8,11 +8,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use fusebox_resilience::testing::{NoParts, call};
 use fusebox_resilience::{
-    AnyPolicyConfig, AttemptOutcome, BudgetStatus, CircuitBreakerConfig, CircuitBreakerEvent,
-    CircuitState, ComponentEvent, ComponentId, EndpointLimit, EndpointName, ErrorKind,
-    FallbackConfig, FallbackEvent, Fault, HedgeConfig, HedgeEvent, LateFailureCause, NoHedge,
-    NoRetry, Observers, PolicyConfig, RetryConfig, RetryEvent, Shown, ShownEndpoint, TimeoutConfig,
-    TimeoutEvent,
+    AnyPolicyConfig, AttemptOutcome, BodyLimit, BudgetStatus, CircuitBreakerConfig,
+    CircuitBreakerEvent, CircuitState, ComponentEvent, ComponentId, EndpointLimit, EndpointName,
+    ErrorKind, FallbackConfig, FallbackEvent, Fault, HedgeConfig, HedgeEvent, LateFailureCause,
+    NoHedge, NoRetry, Observers, PolicyConfig, RetryConfig, RetryEvent, Shown, ShownEndpoint,
+    TimeoutConfig, TimeoutEvent,
 };
 use fusebox_wasm::{CallHistogram, ComponentStanding};
 
@@ -130,6 +130,7 @@ fn events_are_counted() {
     of_policy("retry", EventKind::Retry(RetryEvent::Aborted));
     of_policy("retry", EventKind::Retry(RetryEvent::Skipped { reason: NoRetry::Method }));
     of_policy("timeout", EventKind::Timeout(TimeoutEvent::Exceeded { limit: Duration::ZERO }));
+    of_policy("timeout", EventKind::Timeout(TimeoutEvent::BodyCut { limit: BodyLimit::Rate }));
     of_policy(
         "breaker",
         EventKind::Call(CallEvent::Rejected { kind: ErrorKind::CircuitOpen, retry_after: None }),
@@ -197,6 +198,7 @@ fn events_are_counted() {
             // A failure that is none of the upstream's is counted like a status that is none: 799
             // and an inner fault.
             r#"attempts_total{route="test",outcome="other"} 2"#,
+            r#"body_timeouts_total{route="test",policy="timeout",limit="min_rate"} 1"#,
             r#"circuit_breaker_transitions_total{policy="breaker",from="closed",to="open"} 1"#,
             r#"component_faults_total{component="service-b",digest="0a1b",fault="trap"} 1"#,
             r#"component_loads_total{component="service-b",result="loaded"} 1"#,

@@ -255,7 +255,11 @@ fn build(
         }
         RecordedPolicy::Timeout(timeout) => {
             let limit = ConfigDuration(timeout.limit_ms.into());
-            Arc::new(TimeoutConfig { limit }.build(key, &NoParts).map_err(wrong)?)
+            Arc::new(
+                TimeoutConfig { limit, body_limit: None, min_rate: None }
+                    .build(key, &NoParts)
+                    .map_err(wrong)?,
+            )
         }
         RecordedPolicy::Fallback(fallback) => {
             Arc::new(fallback_config(fallback).build(key, &NoParts).map_err(wrong)?)

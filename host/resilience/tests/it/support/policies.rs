@@ -77,10 +77,13 @@ pub(crate) fn rate_limiter(text: &str) -> Arc<RateLimiter> {
 
 #[track_caller]
 pub(crate) fn timeout(limit: u64) -> Arc<dyn Policy> {
-    Arc::new(sound(
-        parse::<TimeoutConfig>(&format!("limit = \"{limit}ms\""))
-            .build("timeout".into(), &Surroundings::default()),
-    ))
+    timeout_of(&format!("limit = \"{limit}ms\""))
+}
+
+#[track_caller]
+pub(crate) fn timeout_of(text: &str) -> Arc<dyn Policy> {
+    let config = parse::<TimeoutConfig>(text);
+    Arc::new(sound(config.build("timeout".into(), &Surroundings::default())))
 }
 
 #[track_caller]

@@ -76,6 +76,14 @@ fn every_event_has_its_line() {
             r#"{"level":"INFO","msg":"Connection timed out",HEAD,"limit_ms":10000.0}"#,
         ),
         (
+            EventKind::Timeout(TimeoutEvent::BodyCut { limit: BodyLimit::Time }),
+            r#"{"level":"INFO","msg":"Response body timed out",HEAD,"limit":"body_limit"}"#,
+        ),
+        (
+            EventKind::Timeout(TimeoutEvent::BodyCut { limit: BodyLimit::Rate }),
+            r#"{"level":"INFO","msg":"Response body too slow",HEAD,"limit":"min_rate"}"#,
+        ),
+        (
             EventKind::CircuitBreaker(CircuitBreakerEvent::StateChanged {
                 from: CircuitState::Closed,
                 to: CircuitState::Open,
