@@ -26,10 +26,10 @@ test: policies ## Run all tests (8 min, then 3 min)
 	@tools/progress.sh "the tests" $(CARGO) test --workspace --no-run
 	$(CARGO) test --workspace --quiet
 
-quick: needs ## Formatting, clippy, the tests of resilience and http1 (3 min, then 20 s)
+quick: needs ## Formatting, clippy, the tests of resilience, http1, head (3 min, then 20 s)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-	$(CARGO) test --quiet -p fusebox-resilience -p fusebox-http1
+	$(CARGO) test --quiet -p fusebox-resilience -p fusebox-http1 -p fusebox-head
 
 policies: needs ## Compile the guests in Rust to policies/build (30 s, then 1 s)
 	policies/build.sh

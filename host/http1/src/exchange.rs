@@ -1,6 +1,7 @@
 //! One request and its response on a connection from a client: how it is answered, and whether
 //! another one follows.
 
+use fusebox_head::HeaderFields;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::body::BodyEncoder;
@@ -92,11 +93,13 @@ impl HttpExchange {
     /// Appends the head of the response, and returns what encodes its body. `length`: that of the
     /// body, if it is known. Without it the body goes in chunks, or, to HTTP/1.0, ends with the
     /// connection. A response that has no body keeps the `Content-Length` of `headers` where it may
-    /// say how long it would be: to a `HEAD`, and with a 304 (RFC 9110, section 8.6).
+    /// say how long it would be: to a `HEAD`, and with a 304 (RFC 9110, section 8.6). `own` fields,
+    /// none of which speaks of body or connection, go in place of those of the same name.
     pub fn encode_response<'a>(
         &mut self,
         status: StatusCode,
-        headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        headers: &HeaderFields,
+        own: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> + Clone,
         length: Option<u64>,
         out: &mut Vec<u8>,
     ) -> BodyEncoder {
@@ -112,14 +115,22 @@ impl HttpExchange {
         put_status_line(out, status);
         let mut encoder = BodyEncoder::new(framing, self.takes_trailers);
         let mut said = None;
-        headers.for_each(|(name, value)| {
-            if *name == header::CONTENT_LENGTH {
-                said = said.or(plain_number(value.as_bytes()));
-            } else if !is_of_connection(name) {
-                encoder.note(name, value);
-                put_field(out, name, value);
+        let is_replaced = own.clone().any(|(name, _)| headers.contains(name));
+        let is_own = |name: &[u8]| own.clone().any(|(own, _)| own.as_str().as_bytes() == name);
+        headers.put_into(out, |name, value| {
+            match name {
+                b"content-length" => said = said.or(plain_number(value)),
+                b"transfer-encoding" | b"connection" => {}
+                _ if is_replaced && is_own(name) => {}
+                b"trailer" => {
+                    encoder.announce(value);
+                    return true;
+                }
+                _ => return true,
             }
+            false
         });
+        own.for_each(|(name, value)| put_field(out, name, value));
         let shown = match framing {
             Framing::Chunked => {
                 out.extend_from_slice(b"transfer-encoding: chunked\r\n");

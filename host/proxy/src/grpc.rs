@@ -1,5 +1,6 @@
 //! What gRPC clients and servers say to each other in headers.
 
+use fusebox_head::HeaderFields;
 use fusebox_resilience::{GrpcStatus, ResponseBody, is_grpc};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request};
 use http_body::Body;
@@ -30,12 +31,16 @@ pub(crate) fn end_by_trailers(headers: &mut HeaderMap, body: &mut ResponseBody) 
 
 /// Whether an answer with this head may end by trailers wherever its body breaks off: its client
 /// calls by gRPC, and is promised no length. Over HTTP/1.1 trailers would have to be announced.
-pub(crate) fn may_end_anywhere(asked: &request::Parts, status: StatusCode, to: &HeaderMap) -> bool {
+pub(crate) fn may_end_anywhere(
+    asked: &request::Parts,
+    status: StatusCode,
+    to: &HeaderFields,
+) -> bool {
     asked.version == Version::HTTP_2
         && is_grpc(&asked.headers)
         && status == StatusCode::OK
         && is_grpc(to)
-        && !to.contains_key(header::CONTENT_LENGTH)
+        && !to.contains(&header::CONTENT_LENGTH)
 }
 
 /// A text as `grpc-message` has it: UTF-8, of which all that is not printable ASCII, and `%`, is

@@ -14,6 +14,7 @@ mod via;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use fusebox_head::HeaderFields;
 use fusebox_http1::may_trail;
 use fusebox_resilience::{Added, RequestFlaw};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
@@ -83,7 +84,7 @@ pub fn host(headers: &HeaderMap) -> Option<&HeaderValue> {
 #[derive(Clone, Copy, Debug)]
 pub struct TakesTrailers;
 
-/// Removes the headers that end here.
+/// Removes the headers of a request, or of an interim response, that end here.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if ends_some(headers) {
         strip(headers);
@@ -97,16 +98,24 @@ fn ends_some(headers: &HeaderMap) -> bool {
 }
 
 fn strip(headers: &mut HeaderMap) {
-    if let Some(named) = connection_options(headers) {
-        for name in named.iter().filter(|name| !END_TO_END.contains(name)) {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
+    let options = headers.get_all(header::CONNECTION).into_iter().map(HeaderValue::as_bytes);
+    for name in ended_by(options).iter().flatten().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
     // Of an upgrade that ends here. It means nothing without, so nobody looks for it then.
     headers.remove(HTTP2_SETTINGS);
+}
+
+/// Removes the headers of a response that end here.
+pub fn strip_response(headers: &mut HeaderFields) {
+    if headers.contains_any(&HOP_BY_HOP) {
+        let ended = ended_by(headers.get_all(&header::CONNECTION));
+        for name in ended.iter().flatten().chain(&HOP_BY_HOP) {
+            headers.remove(name);
+        }
+        // As above.
+        headers.remove(&HTTP2_SETTINGS);
+    }
 }
 
 /// Removes what no trailer may be.
@@ -124,22 +133,19 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
     codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// The headers that `Connection` names. `None`: it is absent, or only says `keep-alive` or `close`,
-/// which is the usual case.
-fn connection_options(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
-    let first = headers.get(header::CONNECTION)?;
-    let usual = |value: &HeaderValue| {
-        ["keep-alive", "close"]
-            .iter()
-            .any(|it| value.as_bytes().eq_ignore_ascii_case(it.as_bytes()))
-    };
-    if usual(first) && headers.get_all(header::CONNECTION).iter().count() == 1 {
+/// The headers that these values of `Connection` end. `None`: there are none, or one that only says
+/// `keep-alive` or `close`, which is the usual case.
+fn ended_by<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<HeaderName>> {
+    let (first, second) = (values.next()?, values.next());
+    let mut usual = [b"keep-alive".as_slice(), b"close"].into_iter();
+    if second.is_none() && usual.any(|usual| first.eq_ignore_ascii_case(usual)) {
         return None;
     }
-    let values = headers.get_all(header::CONNECTION).iter();
-    let options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let values = [first].into_iter().chain(second).chain(values);
+    let options = values.flat_map(|value| value.split(|byte| *byte == b','));
     // An option that is not a valid name can't name a header.
-    Some(options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok()).collect())
+    let names = options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok());
+    Some(names.filter(|name| !END_TO_END.contains(name)).collect())
 }
 
 /// What became of a client's headers.
@@ -238,10 +244,10 @@ fn has_been_here(headers: &HeaderMap) -> bool {
 
 /// Adds the proxy to the `Via` of an upstream's response, which came over this version. Returns
 /// what is to be sent as `Via` if there is none.
-pub fn add_to_via(headers: &mut HeaderMap, version: Version) -> Option<&'static HeaderValue> {
+pub fn add_to_via(headers: &mut HeaderFields, version: Version) -> Option<&'static HeaderValue> {
     let own = own_via(version);
-    if headers.keys().any(|name| *name == header::VIA) {
-        append(headers, header::VIA, own);
+    if headers.contains(&header::VIA) {
+        append(headers.map_mut(), header::VIA, own);
         return None;
     }
     Some(own)

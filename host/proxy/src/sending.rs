@@ -238,7 +238,8 @@ mod tests {
             let body = StreamBody::new(pending::<Result<Frame<Bytes>, Error>>());
             let encoder = HttpExchange::without_request().encode_response(
                 StatusCode::OK,
-                std::iter::empty(),
+                &HeaderMap::new().into(),
+                [].into_iter(),
                 None,
                 &mut Vec::new(),
             );
@@ -262,7 +263,8 @@ mod tests {
             let mut encoded = Vec::new();
             let encoder = HttpExchange::without_request().encode_response(
                 StatusCode::OK,
-                std::iter::empty(),
+                &HeaderMap::new().into(),
+                [].into_iter(),
                 None,
                 &mut encoded,
             );

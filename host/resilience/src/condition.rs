@@ -307,7 +307,7 @@ pub(crate) async fn peek(call: &Call, wanted: Peek, outcome: &mut Outcome) {
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 fn is_event_stream(response: &Response) -> bool {
-    let kind = response.headers.get(http::header::CONTENT_TYPE);
-    kind.and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
+    let kind = response.headers.get(&http::header::CONTENT_TYPE);
+    kind.and_then(|kind| kind.get(..EVENT_STREAM.len()))
         .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
 }

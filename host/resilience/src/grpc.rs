@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use fusebox_head::{FieldLookup, HeaderFields, text};
+use http::{HeaderName, StatusCode, header};
 
 use crate::config::Problems;
 
@@ -104,8 +105,8 @@ impl GrpcStatus {
 
     /// The one that headers or trailers say; `None`: they say none. What is no status of gRPC is
     /// `Unknown`, as it is for clients.
-    pub fn said(headers: &HeaderMap) -> Option<Self> {
-        headers.get(Self::HEADER).map(Self::read)
+    pub fn said(headers: &impl FieldLookup) -> Option<Self> {
+        headers.first(&Self::HEADER).map(Self::read)
     }
 
     /// The one that an answer without any stands for, by its status of HTTP (gRPC's
@@ -121,8 +122,8 @@ impl GrpcStatus {
         }
     }
 
-    fn read(value: &HeaderValue) -> Self {
-        let digits = value.to_str().ok().filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
+    fn read(value: &[u8]) -> Self {
+        let digits = text(value).filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
         let number: Option<usize> = digits.and_then(|digits| digits.parse().ok());
         number.and_then(|number| Self::ALL.get(number)).copied().unwrap_or(Self::Unknown)
     }
@@ -142,7 +143,7 @@ pub enum GrpcOutcome {
 
 impl GrpcOutcome {
     /// What the head of an answer says. `is_whole`: there is nothing else.
-    pub(crate) fn of_head(status: StatusCode, headers: &HeaderMap, is_whole: bool) -> Self {
+    pub(crate) fn of_head(status: StatusCode, headers: &HeaderFields, is_whole: bool) -> Self {
         if let Some(said) = GrpcStatus::said(headers) {
             return Self::Ended(said);
         }
@@ -214,11 +215,11 @@ impl GrpcStatuses {
     }
 
     /// Whether an answer that has ended so is in it, by these headers.
-    pub(crate) fn take(self, status: GrpcStatus, headers: &HeaderMap) -> bool {
+    pub(crate) fn take(self, status: GrpcStatus, headers: &HeaderFields) -> bool {
         let is_pushed_back = || {
             status == GrpcStatus::ResourceExhausted
                 && self.0 & Self::PUSHED_BACK != 0
-                && headers.contains_key(PUSHBACK)
+                && headers.contains(&PUSHBACK)
         };
         self.contains(status) || is_pushed_back()
     }
@@ -250,8 +251,8 @@ impl fmt::Debug for GrpcStatuses {
 
 /// Whether a message is one of gRPC, which says how the call ended in its trailers. gRPC-Web, which
 /// says it in its body, is another protocol.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+pub fn is_grpc(headers: &impl FieldLookup) -> bool {
+    let kind = headers.first(&header::CONTENT_TYPE);
     let rest = kind.and_then(|kind| kind.split_at_checked(GRPC.len()));
     rest.is_some_and(|(kind, rest)| {
         kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
@@ -262,6 +263,8 @@ const GRPC: &[u8] = b"application/grpc";
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderValue};
+
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@
 //! Clients of gRPC that retry say so too, in `grpc-previous-rpc-attempts` (gRPC's proposal A6), to
 //! which the own attempts are added.
 
+use fusebox_head::text;
 use http::{HeaderName, HeaderValue};
 
 use crate::call::Call;
@@ -94,12 +95,7 @@ fn said(call: &Call, name: &HeaderName) -> u32 {
 /// Whether a proxy on the way says that it made several attempts, or another fusebox that it turned
 /// the call away.
 fn was_retried_or_rejected(response: &Response) -> bool {
-    // As above.
-    if !response.headers.keys().any(|name| *name == PROXY_STATUS) {
-        return false;
-    }
-    let fields = response.headers.get_all(PROXY_STATUS).iter();
-    let fields = fields.filter_map(|field| field.to_str().ok());
+    let fields = response.headers.get_all(&PROXY_STATUS).filter_map(text);
     fields.flat_map(|field| split(field, ',')).any(|member| {
         let mut parts = split(member, ';');
         let name = parts.next();

@@ -1,6 +1,7 @@
 //! How an attempt, or the whole call, ended: a response or an [`Error`], never a panic.
 
-use http::{HeaderMap, StatusCode};
+use fusebox_head::HeaderFields;
+use http::StatusCode;
 use http_body::Body;
 
 use crate::body::{BodyEnd, ResponseBody};
@@ -17,7 +18,7 @@ pub struct Response {
     /// Its status code.
     pub status: StatusCode,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub headers: HeaderFields,
     /// Its body; dropping it discards the response and gives back what it holds.
     pub body: ResponseBody,
     attempt: u32,
@@ -41,10 +42,10 @@ enum ResponseRole {
 
 impl Response {
     /// A response of the upstream.
-    pub fn new(status: StatusCode, headers: HeaderMap, body: ResponseBody) -> Self {
+    pub fn new(status: StatusCode, headers: impl Into<HeaderFields>, body: ResponseBody) -> Self {
         Self {
             status,
-            headers,
+            headers: headers.into(),
             body,
             attempt: 0,
             role: ResponseRole::Answer,
@@ -128,7 +129,7 @@ impl Response {
     }
 
     /// Gives back what it holds: its head stands for the whole. Returns its headers.
-    pub(crate) fn discard(mut self) -> HeaderMap {
+    pub(crate) fn discard(mut self) -> HeaderFields {
         self.body.settle(BodyEnd::Whole);
         self.headers
     }

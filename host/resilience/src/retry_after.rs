@@ -8,7 +8,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use fusebox_head::{HeaderFields, text};
+use http::{HeaderName, StatusCode, header};
 
 use crate::call::Call;
 use crate::grpc::PUSHBACK;
@@ -48,11 +49,11 @@ pub(crate) fn pushback_elsewhere(
 /// What the upstream asks for; `None`: nothing.
 fn pushback(call: &Call, outcome: &Outcome) -> Option<Pushback> {
     let response = outcome.as_ref().ok().filter(|response| asks(response))?;
-    let should_retry = response.headers.get(X_SHOULD_RETRY);
-    if should_retry.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false")) {
+    let should_retry = response.headers.get(&X_SHOULD_RETRY);
+    if should_retry.is_some_and(|value| value.eq_ignore_ascii_case(b"false")) {
         return Some(Pushback::Stop);
     }
-    match response.headers.get(PUSHBACK).map(grpc_wait) {
+    match response.headers.get(&PUSHBACK).map(grpc_wait) {
         Some(None) => Some(Pushback::Stop),
         Some(Some(wait)) if !wait.is_zero() => Some(Pushback::Wait(wait)),
         Some(Some(_)) | None => wait(call, response).map(Pushback::Wait),
@@ -66,7 +67,7 @@ pub(crate) fn asks_for_rest(call: &Call, outcome: &Outcome, upstream: &dyn Upstr
 
 /// Whether it is asked of one call, by gRPC.
 fn is_of_grpc(response: &Response) -> bool {
-    response.headers.contains_key(PUSHBACK)
+    response.headers.contains(&PUSHBACK)
 }
 
 /// How long the upstream asks everybody to leave it alone; `None`: it does not ask. (By gRPC it
@@ -75,18 +76,17 @@ pub fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration> {
     wait(call, outcome.as_ref().ok().filter(|response| asks(response))?)
 }
 
-/// Whether any of its headers asks for something. Most do not, and comparing each name takes less
-/// than a lookup for each header that may ask.
+/// Whether any of its headers asks for something. Most do not.
 fn asks(Response { headers, .. }: &Response) -> bool {
     const NAMES: [HeaderName; 4] = [X_SHOULD_RETRY, RETRY_AFTER_MS, header::RETRY_AFTER, PUSHBACK];
-    headers.keys().any(|name| NAMES.contains(name))
+    headers.contains_any(&NAMES)
 }
 
 fn wait(call: &Call, Response { status, headers, .. }: &Response) -> Option<Duration> {
     if !matches!(status.as_u16(), 429 | 503) {
         return None;
     }
-    let millis = text(headers, &RETRY_AFTER_MS).and_then(number).map(Duration::from_millis);
+    let millis = first(headers, &RETRY_AFTER_MS).and_then(number).map(Duration::from_millis);
     let seconds = |value| number(value).map(Duration::from_secs);
     let wait = |value| seconds(value).or_else(|| until(date(value)?, call, headers));
     let wait = millis.or_else(|| texts(headers, &header::RETRY_AFTER).filter_map(wait).max())?;
@@ -94,22 +94,22 @@ fn wait(call: &Call, Response { status, headers, .. }: &Response) -> Option<Dura
 }
 
 /// `None`: it is no number.
-fn grpc_wait(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok().and_then(number).map(Duration::from_millis)
+fn grpc_wait(value: &[u8]) -> Option<Duration> {
+    text(value).and_then(number).map(Duration::from_millis)
 }
 
 /// Until then, by the clock of the upstream that says so: its clock may differ from ours.
-fn until(then: SystemTime, call: &Call, headers: &HeaderMap) -> Option<Duration> {
-    let now = text(headers, &header::DATE).and_then(date).unwrap_or_else(|| call.wall_clock());
+fn until(then: SystemTime, call: &Call, headers: &HeaderFields) -> Option<Duration> {
+    let now = first(headers, &header::DATE).and_then(date).unwrap_or_else(|| call.wall_clock());
     then.duration_since(now).ok()
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn first<'a>(headers: &'a HeaderFields, name: &HeaderName) -> Option<&'a str> {
     texts(headers, name).next()
 }
 
-fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok().map(str::trim))
+fn texts<'a>(headers: &'a HeaderFields, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).filter_map(|value| text(value).map(str::trim))
 }
 
 fn number(value: &str) -> Option<u64> {

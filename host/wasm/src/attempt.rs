@@ -5,7 +5,7 @@
 //! is lent, and asking is a fault of the guest.
 
 use fusebox_resilience::{Outcome, OutcomeExt as _, Response, Slot};
-use http::header;
+use http::{HeaderName, header};
 use scoped_tls_hkt::scoped_thread_local;
 
 use crate::bindings::fusebox::policy::{attempt, settings, types};
@@ -124,6 +124,7 @@ impl attempt::Host for HostState {
     }
 
     fn response_header(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        let Ok(name) = HeaderName::try_from(name) else { return Ok(None) };
         Ok(self.response(|response| response.headers.get(&name).map(text))?.flatten())
     }
 

@@ -73,19 +73,18 @@ pub(crate) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-pub(crate) fn headers<'a>(
-    headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+pub(crate) fn headers(
+    headers: impl Iterator<Item = (impl AsRef<[u8]>, impl AsRef<[u8]>)>,
 ) -> Vec<types::Header> {
-    headers
-        .map(|(name, value)| types::Header { name: name.as_str().to_owned(), value: text(value) })
-        .collect()
+    headers.map(|(name, value)| types::Header { name: text(name), value: text(value) }).collect()
 }
 
 /// A header value as text: each byte is one character (ISO 8859-1).
-pub(crate) fn text(value: &HeaderValue) -> String {
-    match value.to_str() {
-        Ok(text) => text.to_owned(),
-        Err(_) => value.as_bytes().iter().copied().map(char::from).collect(),
+pub(crate) fn text(value: impl AsRef<[u8]>) -> String {
+    let value = value.as_ref();
+    match str::from_utf8(value) {
+        Ok(text) if text.is_ascii() => text.to_owned(),
+        _ => value.iter().copied().map(char::from).collect(),
     }
 }
 

@@ -60,7 +60,7 @@ impl ExchangeCopy {
                 let whole = Some(&response.body).filter(|body| body.is_peeked_whole(peek));
                 Ok(CopiedResponse {
                     status: response.status,
-                    headers: response.headers.clone(),
+                    headers: response.headers.to_map(),
                     body: body.into(),
                     trailers: whole.and_then(ResponseBody::trailers).cloned(),
                 })

@@ -82,7 +82,13 @@ fn serve(mut stream: TcpStream, records: &Records) -> Option<()> {
         }
         records.add(format!("{} {body}", head.method));
         let mut answer = Vec::new();
-        head.exchange.encode_response(StatusCode::OK, [].into_iter(), Some(0), &mut answer);
+        head.exchange.encode_response(
+            StatusCode::OK,
+            &HeaderMap::new().into(),
+            [].into_iter(),
+            Some(0),
+            &mut answer,
+        );
         stream.write_all(&answer).ok()?;
         if !head.exchange.is_kept_alive() {
             return None;

@@ -1,39 +1,46 @@
 //! What may come after a body (RFC 9110, section 6.5.1).
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 
 use crate::head::{is_forwarded, is_shadow};
 
 /// Which trailers the other side gets, of those that may be some.
 #[derive(Debug)]
 pub(super) enum TrailerRule {
-    /// Those that these fields of the head announce.
-    Announced(Option<Box<HeaderMap>>),
+    /// Those that the head announces.
+    Announced(Option<Box<AnnouncedTrailers>>),
     /// All, since it said that it takes them.
     All,
 }
 
+/// What the `Trailer` fields of a head say, as one list.
+#[derive(Debug, Default)]
+pub(super) struct AnnouncedTrailers(Vec<u8>);
+
 impl TrailerRule {
     /// A `Trailer` field of the head.
-    pub(super) fn announce(&mut self, list: &HeaderValue) {
+    pub(super) fn announce(&mut self, list: &[u8]) {
         if let Self::Announced(lists) = self {
-            lists.get_or_insert_default().append(header::TRAILER, list.clone());
+            let AnnouncedTrailers(all) = &mut **lists.get_or_insert_default();
+            all.extend_from_slice(list);
+            all.push(b',');
         }
     }
 
     pub(super) fn lets_pass(&self, name: &HeaderName) -> bool {
         let is_wanted = match self {
-            Self::Announced(lists) => lists.as_ref().is_some_and(|head| is_announced(head, name)),
+            Self::Announced(lists) => lists.as_ref().is_some_and(|lists| lists.have(name)),
             Self::All => true,
         };
         is_wanted && may_trail(name)
     }
 }
 
-fn is_announced(head: &HeaderMap, name: &HeaderName) -> bool {
-    let lists = head.get_all(header::TRAILER).into_iter();
-    let mut names = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-    names.any(|announced| announced.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+impl AnnouncedTrailers {
+    fn have(&self, name: &HeaderName) -> bool {
+        let mut names = self.0.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        names.any(|announced| announced.eq_ignore_ascii_case(name.as_str().as_bytes()))
+    }
 }
 
 /// Whether it is nothing that a recipient may have acted on before it has read the trailers, or

@@ -31,7 +31,8 @@ fn answer(
 ) -> (String, bool) {
     let (mut exchange, mut out) = (exchange(request), Vec::new());
     let status = StatusCode::from_u16(status).expect("a status");
-    let encoder = exchange.encode_response(status, headers(fields).iter(), length, &mut out);
+    let encoder =
+        exchange.encode_response(status, &headers(fields).into(), [].into_iter(), length, &mut out);
     assert!(encoder.is_full() || !exchange.has_no_body(status));
     (String::from_utf8(out).expect("a text"), exchange.is_kept_alive())
 }
@@ -92,7 +93,13 @@ fn the_end_of_the_connection_is_told() {
     last.end_after_this();
     for mut exchange in [last, HttpExchange::without_request()] {
         let mut out = Vec::new();
-        exchange.encode_response(StatusCode::BAD_REQUEST, [].into_iter(), Some(0), &mut out);
+        exchange.encode_response(
+            StatusCode::BAD_REQUEST,
+            &HeaderFields::default(),
+            [].into_iter(),
+            Some(0),
+            &mut out,
+        );
         assert!(!exchange.is_kept_alive());
         let expected = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
@@ -105,7 +112,8 @@ fn a_switch_of_protocols_names_the_new_one_and_leaves_the_rest_to_it() {
     assert!(!exchange.has_switched());
     let fields = [("upgrade", "x"), ("connection", "keep-alive"), ("content-length", "5")];
     let (status, mut out) = (StatusCode::SWITCHING_PROTOCOLS, Vec::new());
-    let encoder = exchange.encode_response(status, headers(&fields).iter(), None, &mut out);
+    let encoder =
+        exchange.encode_response(status, &headers(&fields).into(), [].into_iter(), None, &mut out);
     let expected = "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n";
     assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
     assert!(encoder.is_full() && exchange.has_switched() && !exchange.is_kept_alive());
@@ -131,9 +139,9 @@ fn interim_responses_go_to_http_11_without_what_frames_a_body() {
 /// The body "hello" and a trailer, as the client gets them.
 fn body(request: &str, fields: &[(&'static str, &'static str)]) -> String {
     let (mut exchange, mut out) = (exchange(request), Vec::new());
-    let headers = headers(fields);
+    let headers = headers(fields).into();
     let mut encoder =
-        exchange.encode_response(StatusCode::OK, headers.iter(), None, &mut Vec::new());
+        exchange.encode_response(StatusCode::OK, &headers, [].into_iter(), None, &mut Vec::new());
     encoder.begin_piece(5, &mut out).expect("it has a place");
     out.extend_from_slice(b"hello");
     encoder.end_piece(&mut out);

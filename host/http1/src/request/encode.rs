@@ -33,7 +33,9 @@ pub fn encode_request<'a>(
             _ => false,
         };
         if !frames {
-            encoder.note(name, value);
+            if *name == header::TRAILER {
+                encoder.announce(value.as_bytes());
+            }
             put_field(out, name, value);
         }
     });

@@ -4,6 +4,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 
 use bytes::BytesMut;
+use fusebox_head::HeaderFields;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use httparse::{ParserConfig, Status};
 
@@ -21,7 +22,7 @@ pub struct ResponseHead {
     pub status: StatusCode,
     /// Its headers, as they came but for a `Content-Length`: that is there only if it frames the
     /// body, or would, once, and as one plain number.
-    pub headers: HeaderMap,
+    pub headers: HeaderFields,
     /// How its body ends.
     pub framing: Framing,
     /// Whether the server will take another request on this connection once the body has ended.
@@ -110,7 +111,7 @@ impl ResponseHeadParser {
             if self.interim > MAX_INTERIM {
                 return Err(ResponseFault::TooManyInterim);
             }
-            interim(head.status, head.headers);
+            interim(head.status, head.headers.into_map());
         }
     }
 
@@ -164,7 +165,7 @@ impl ResponseHeadParser {
             // It must not go on beside the coding that overrides it (RFC 9112, section 6.3).
             headers.remove(header::CONTENT_LENGTH);
         }
-        Ok(Some(ResponseHead { status, headers, framing, keep_alive }))
+        Ok(Some(ResponseHead { status, headers: headers.into(), framing, keep_alive }))
     }
 }
 

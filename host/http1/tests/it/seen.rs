@@ -86,7 +86,13 @@ pub(crate) fn ours_until(end: End, pieces: &[&[u8]], to_head: bool) -> Seen {
             Err(_) => break false,
         }
     };
-    Seen::Response { status: head.status, headers: fields(&head.headers), body, trailers, is_whole }
+    Seen::Response {
+        status: head.status,
+        headers: fields(&head.headers.into_map()),
+        body,
+        trailers,
+        is_whole,
+    }
 }
 
 /// As hyper's client sees it.

@@ -120,7 +120,13 @@ pub(crate) fn ours(pieces: &[&[u8]]) -> Served {
             }
         }
         let exchange = &mut head.exchange;
-        exchange.encode_response(StatusCode::OK, [].into_iter(), Some(0), &mut Vec::new());
+        exchange.encode_response(
+            StatusCode::OK,
+            &HeaderMap::new().into(),
+            [].into_iter(),
+            Some(0),
+            &mut Vec::new(),
+        );
         let is_kept_alive = exchange.is_kept_alive();
         requests.push(served(head, body, trailers));
         if !is_kept_alive {

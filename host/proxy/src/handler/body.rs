@@ -145,11 +145,11 @@ impl OngoingCall {
             self.call.cut_body();
         }
         if is_grpc && is_stand_in {
-            grpc::end_by_trailers(&mut answer.headers, &mut answer.body);
+            grpc::end_by_trailers(answer.headers.map_mut(), &mut answer.body);
         }
         let attempts = self.call.attempts();
         if is_given_up && attempts > 1 {
-            headers::add_attempts(&mut answer.headers, answer.status, attempts);
+            headers::add_attempts(answer.headers.map_mut(), answer.status, attempts);
         }
         self.ends_as_grpc =
             grpc::may_end_anywhere(self.call.head(), answer.status, &answer.headers);
@@ -179,7 +179,7 @@ impl OngoingCall {
         self.attempt = error.attempt();
         let mut answer = self.refuse(Refusal::from(error), jitter);
         if let Some(headers) = error.headers() {
-            answer.headers.extend(headers.clone());
+            answer.headers.map_mut().extend(headers.clone());
         }
         answer
     }

@@ -1,6 +1,7 @@
 //! A response on its way to a client, before it is framed.
 
 use bytes::Bytes;
+use fusebox_head::HeaderFields;
 use fusebox_resilience::{Error, ResponseBody};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use http_body::Body;
@@ -12,7 +13,7 @@ use crate::headers::{self, ID_NAME};
 #[derive(Debug)]
 pub(crate) struct ClientResponse<B> {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: HeaderFields,
     /// The request id, in place of what the upstream may have said.
     id: HeaderValue,
     /// What the proxy adds to name itself among those on the way.
@@ -24,7 +25,7 @@ impl ClientResponse<ResponseBody> {
     /// A response that the proxy makes itself.
     pub(crate) fn own(response: http::Response<ResponseBody>, id: HeaderValue) -> Self {
         let (head, body) = response.into_parts();
-        Self { status: head.status, headers: head.headers, id, via: None, body }
+        Self { status: head.status, headers: head.headers.into(), id, via: None, body }
     }
 
     /// The response of an upstream, which came over this version, or of a fallback.
@@ -48,7 +49,8 @@ impl<B> ClientResponse<B> {
 
     /// Its parts, with all its fields in the map, and `date` if it has none.
     pub(crate) fn into_parts(self, date: HeaderValue) -> (StatusCode, HeaderMap, B) {
-        let Self { status, mut headers, id, via, body } = self;
+        let Self { status, headers, id, via, body } = self;
+        let mut headers = headers.into_map();
         headers.insert(ID_NAME.clone(), id);
         if let Some(via) = via {
             headers.insert(header::VIA, via.clone());
@@ -57,18 +59,14 @@ impl<B> ClientResponse<B> {
         (status, headers, body)
     }
 
-    /// All its fields, with `date` if it has none.
-    pub(crate) fn fields<'a>(
+    /// The fields that go with its headers, in place of those of the same name, with this `Date`.
+    pub(crate) fn own_fields<'a>(
         &'a self,
         date: Option<&'a HeaderValue>,
-    ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
-        let own = [
-            Some((&ID_NAME, &self.id)),
-            self.via.map(|via| (&header::VIA, via)),
-            date.map(|date| (&header::DATE, date)),
-        ];
-        let others = self.headers.iter().filter(|(name, _)| **name != ID_NAME);
-        others.chain(own.into_iter().flatten())
+    ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> + Clone {
+        let via = self.via.map(|via| (&header::VIA, via));
+        let date = date.map(|date| (&header::DATE, date));
+        [Some((&ID_NAME, &self.id)), via, date].into_iter().flatten()
     }
 }
 

@@ -373,10 +373,11 @@ impl<S: ClientStream> Connection<S> {
         let buffers = self.shared.handler.buffers();
         let mut encoded = buffers.take_write();
         self.incoming.borrow_mut().begin_answer(&mut encoded);
-        let date = (!answer.headers.contains_key(header::DATE)).then(|| self.shared.dates.now());
-        let (fields, length) = (answer.fields(date.as_ref()), answer.length());
-        let encoder = exchange.encode_response(answer.status, fields, length, &mut encoded);
-        buffers.put_headers(answer.headers);
+        let date = (!answer.headers.contains(&header::DATE)).then(|| self.shared.dates.now());
+        let (own, length) = (answer.own_fields(date.as_ref()), answer.length());
+        let encoder =
+            exchange.encode_response(answer.status, &answer.headers, own, length, &mut encoded);
+        buffers.put_headers(answer.headers.into_map());
         OutgoingMessage::new(encoded, encoder, answer.body)
     }
 

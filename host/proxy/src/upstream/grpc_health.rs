@@ -2,9 +2,10 @@
 //! are not worth a library.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use fusebox_head::FieldLookup;
 use fusebox_resilience::{GrpcStatus, RequestBody, Response, ResponseBody};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 
 /// Where it is asked for.
@@ -90,7 +91,7 @@ pub(super) async fn passes(answer: Response) -> Result<(), String> {
 
 /// # Errors
 /// The call has failed.
-fn said(headers: &HeaderMap) -> Result<(), String> {
+fn said(headers: &impl FieldLookup) -> Result<(), String> {
     match GrpcStatus::said(headers) {
         None | Some(GrpcStatus::Ok) => Ok(()),
         Some(GrpcStatus::Unimplemented) => {
@@ -154,6 +155,8 @@ fn varint(from: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     #[test]

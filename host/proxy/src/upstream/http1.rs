@@ -125,9 +125,9 @@ fn respond(
 ) -> Outcome {
     let ResponseHead { status, mut headers, framing, keep_alive } = head;
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(headers, lease, &sending, call);
+        return switch(headers.into_map(), lease, &sending, call);
     }
-    headers::strip_hop_by_hop(&mut headers);
+    headers::strip_response(&mut headers);
     lease.keep_alive = keep_alive;
     let mut decoder = BodyDecoder::of_response(framing);
     let at_hand = lease.connection.buffer.len() as u64;

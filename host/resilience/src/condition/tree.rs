@@ -175,7 +175,7 @@ fn first(
 
 impl HeaderPart {
     fn is_in(&self, response: &Response) -> bool {
-        let mut values = response.headers.get_all(&self.name).iter();
+        let mut values = response.headers.get_all(&self.name);
         match &self.value {
             None => values.next().is_some(),
             Some(wanted) => values.any(|value| value == wanted),

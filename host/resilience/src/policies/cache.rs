@@ -34,6 +34,7 @@ mod visit;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fusebox_head::text;
 use futures_util::future::LocalBoxFuture;
 use http::{Method, header};
 use serde::Deserialize;
@@ -166,7 +167,7 @@ impl ResponseCache {
             if is_changed && call.reporter().wants_details() {
                 call.emit(name, CacheEvent::Invalidated);
             }
-            CacheStatus::forwarded(why).add_to(&mut response.headers);
+            CacheStatus::forwarded(why).add_to(response.headers.map_mut());
         }
         outcome
     }
@@ -178,8 +179,8 @@ impl ResponseCache {
             return false;
         }
         let (request, by) = (call.request(), &self.0.key_values(call, scope));
-        let references = [header::LOCATION, header::CONTENT_LOCATION].into_iter();
-        let references = references.filter_map(|name| response.headers.get(name)?.to_str().ok());
+        let references = [header::LOCATION, header::CONTENT_LOCATION];
+        let references = references.iter().filter_map(|name| text(response.headers.get(name)?));
         let also = references.filter_map(|reference| key::referred(request, reference, by));
         let mut was_kept = false;
         for key in [key::first(request, by)].into_iter().chain(also) {

@@ -171,7 +171,7 @@ impl RateLimiter {
     fn tell(&self, bucket: &SharedBucket, outcome: &mut Outcome) {
         if let Some(fields) = &self.fields {
             let headers = match outcome {
-                Ok(response) => &mut response.headers,
+                Ok(response) => response.headers.map_mut(),
                 Err(error) => error.headers_mut(),
             };
             fields.add_to(headers, bucket.status(clock::now()));

@@ -181,7 +181,7 @@ async fn a_clock_that_is_set_makes_nothing_stale_and_nothing_fresh() {
         let call = Call::new(request, RequestBody::empty(), worker.into());
         let outcome = pipeline.execute(&call, &Scope::new(&upstream)).now_or_never();
         let response = outcome.expect("it waits for nobody").expect("a response");
-        let said = response.headers["cache-status"].to_str().expect("text").to_owned();
+        let said = response.headers.to_map()["cache-status"].to_str().expect("text").to_owned();
         said.contains("hit")
     };
     let year = 365 * 24 * 3600;

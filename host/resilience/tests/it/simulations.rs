@@ -11,7 +11,7 @@ use fusebox_resilience::{
     RequestBody, Response, ResponseBody, Scope, Upstream, Worker,
 };
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -53,7 +53,7 @@ impl Fleet {
         {
             let status = format!("fusebox; attempts={}", call.attempts());
             let status = HeaderValue::try_from(status).expect("a value");
-            response.headers.append("proxy-status", status);
+            response.headers.map_mut().append("proxy-status", status);
         }
         outcome
     }
@@ -243,7 +243,7 @@ impl Upstream for Server {
                 }
                 None => StatusCode::SERVICE_UNAVAILABLE,
             };
-            attempt.finish(Ok(Response::new(status, Default::default(), ResponseBody::empty())))
+            attempt.finish(Ok(Response::new(status, HeaderMap::new(), ResponseBody::empty())))
         })
     }
 

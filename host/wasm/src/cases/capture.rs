@@ -116,7 +116,7 @@ pub(crate) fn captured(seen: &GuestQuestion<'_>, peeked: usize, said: &Said<'_>)
             let trailers = whole.and_then(ResponseBody::trailers).map(headers);
             case.response = Some(CaseResponse {
                 status,
-                headers: headers(&response.headers),
+                headers: headers(&response.headers.to_map()),
                 body,
                 body_bytes,
                 trailers: trailers.unwrap_or_default(),
@@ -186,7 +186,7 @@ fn expected(response: &Response) -> ExpectedResponse {
     ExpectedResponse {
         status: Some(response.status.as_u16()),
         // What was not captured can't be expected.
-        headers: headers(&response.headers)
+        headers: headers(&response.headers.to_map())
             .into_iter()
             .filter(|(_, values)| !is_redacted(values))
             .collect(),

@@ -154,10 +154,10 @@ impl ExpectedResponse {
         if let Some(expected) = self.status.filter(|expected| *expected != status) {
             differences.push(Difference::new("status", expected.to_string(), status.to_string()));
         }
+        let headers = found.headers.to_map();
         for (name, values) in &self.headers {
             let expected: Vec<_> = values.iter().map(str::to_owned).collect();
-            let values: Vec<_> =
-                found.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+            let values: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
             let found: Vec<_> =
                 values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
             if expected != found {

@@ -93,7 +93,7 @@ impl Fetcher {
         let Response { status, headers, body, .. } = response;
         let (pieces, for_guest) = fetched::channel(body.size_hint(), place);
         let mut response = http::Response::new(for_guest);
-        (*response.status_mut(), *response.headers_mut()) = (status, headers);
+        (*response.status_mut(), *response.headers_mut()) = (status, headers.into_map());
         if answer.send(Ok(response)).is_ok() {
             pieces.send(body, options.between_bytes_timeout).await;
         }

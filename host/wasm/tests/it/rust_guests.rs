@@ -19,7 +19,7 @@ fn service_b_answers_with_a_message() {
     let tested = load(&built("service_b.wasm"));
     let response = tested.responds(503).expect("it answers");
     assert_eq!((response.status.as_u16(), response.headers.len()), (200, 1));
-    assert_eq!(response.headers[header::CONTENT_TYPE], "application/json");
+    assert_eq!(response.headers.to_map()[header::CONTENT_TYPE], "application/json");
     assert_eq!(body(response), r#"{"message": "error accessing service B"}"#);
 }
 

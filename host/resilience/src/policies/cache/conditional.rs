@@ -2,6 +2,7 @@
 //! what the upstream's word that one is still valid changes in it (RFC 9111, sections 3.2 and
 //! 4.3.4).
 
+use fusebox_head::FieldLookup;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::rules::date;
@@ -77,9 +78,9 @@ pub(super) fn not_modified(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Whether a 304 is about this response: it names no other one.
-pub(super) fn is_about(kept: &HeaderMap, update: &HeaderMap) -> bool {
-    let tags = kept.get(header::ETAG).zip(update.get(header::ETAG));
-    tags.is_none_or(|(kept, new)| opaque(kept.as_bytes()) == opaque(new.as_bytes()))
+pub(super) fn is_about(kept: &HeaderMap, update: &impl FieldLookup) -> bool {
+    let tags = kept.first(&header::ETAG).zip(update.first(&header::ETAG));
+    tags.is_none_or(|(kept, new)| opaque(kept) == opaque(new))
 }
 
 /// The fields of a kept response with those of the 304 about it in place of older ones.

@@ -262,7 +262,7 @@ impl<'a> Visit<'a> {
         self.used(CacheResult::Miss, None);
         let mut outcome = self.next.run(self.call).await;
         if let Ok(response) = &mut outcome {
-            CacheStatus::forwarded(why).add_to(&mut response.headers);
+            CacheStatus::forwarded(why).add_to(response.headers.map_mut());
         }
         outcome
     }
@@ -347,12 +347,12 @@ impl<'a> Visit<'a> {
     fn validated(
         &self,
         mut lead: FillLead,
-        update: Response,
+        mut update: Response,
         kept: &KeptResponse,
         arrival: ResponseArrival,
         why: Forwarded,
     ) -> Response {
-        let headers = conditional::updated(&kept.head.headers, &update.headers);
+        let headers = conditional::updated(&kept.head.headers, update.headers.map_mut());
         let (attempt, status) = (update.attempt(), kept.head.status);
         Ok(update).discard();
         let stored = self.may_store(status, &headers, arrival);

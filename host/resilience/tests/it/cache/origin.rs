@@ -179,7 +179,8 @@ pub(super) async fn shown(outcome: Outcome) -> String {
         Ok(response) => response,
         Err(error) => return error.kind().failure().name().to_owned(),
     };
-    let header = |name| response.headers.get(name).and_then(|value| value.to_str().ok());
+    let headers = response.headers.to_map();
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let cache = header("cache-status").unwrap_or("-").replace("fusebox; ", "");
     let age = header("age").map(|age| format!(", age {age}")).unwrap_or_default();
     let status = response.status.as_u16();

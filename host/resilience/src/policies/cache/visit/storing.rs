@@ -79,16 +79,17 @@ impl Visit<'_> {
     ) -> Response {
         let told = CacheStatus::forwarded(why);
         let (asked, status) = (&self.call.head().headers, response.status);
+        let headers = response.headers.map_mut();
         let stored = if is_failure {
-            let said = Directives::of(&response.headers);
-            let allowed = rules::allows(asked, status, &response.headers, &said);
+            let said = Directives::of(headers);
+            let allowed = rules::allows(asked, status, headers, &said);
             allowed.map(|()| None).map_err(|_| NotStored::Failure)
         } else {
-            self.may_store(status, &response.headers, arrival).map(Some)
+            self.may_store(status, headers, arrival).map(Some)
         };
         let length = response.body.length();
         let stored = stored.and_then(|freshness| {
-            let head = self.head(&mut lead, status, &response.headers, freshness, arrival);
+            let head = self.head(&mut lead, status, headers, freshness, arrival);
             let mut room = TakenRoom::none(self.cache);
             match length {
                 Some(length) if length.saturating_add(head.weight()) > self.cache.max_entry => {
@@ -102,7 +103,7 @@ impl Visit<'_> {
             Ok(stored) => stored,
             Err(reason) => {
                 self.refuse(lead, reason, is_failure, arrival);
-                told.add_to(&mut response.headers);
+                told.add_to(headers);
                 return self.unless_known(response);
             }
         };
@@ -116,7 +117,7 @@ impl Visit<'_> {
         };
         let body = std::mem::take(&mut response.body);
         response.body = self.fill(lead, head.into(), body, length, room).await;
-        told.stored(freshness.is_some()).add_to(&mut response.headers);
+        told.stored(freshness.is_some()).add_to(response.headers.map_mut());
         self.unless_known(response)
     }
 
@@ -160,11 +161,12 @@ impl Visit<'_> {
 
     /// The response, or that the client has it already.
     fn unless_known(&self, mut response: Response) -> Response {
-        if conditional::has_already(self.request(), response.status, &response.headers) {
+        let headers = response.headers.map_mut();
+        if conditional::has_already(self.request(), response.status, headers) {
             response.status = StatusCode::NOT_MODIFIED;
-            let status = response.headers.get("cache-status").cloned();
-            response.headers = conditional::not_modified(&response.headers);
-            response.headers.extend(status.map(|said| (CACHE_STATUS, said)));
+            let status = headers.get(CACHE_STATUS).cloned();
+            *headers = conditional::not_modified(headers);
+            headers.extend(status.map(|said| (CACHE_STATUS, said)));
             response.body = ResponseBody::empty();
         }
         response
