@@ -1,9 +1,11 @@
-//! The fields themselves, and what can be asked of them.
+//! The fields in either form, and what can be asked of them.
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::came::{CameFields, FieldIndex};
+use crate::filter::NameSet;
 use crate::put::put_field;
 
 /// Something that has header fields.
@@ -19,14 +21,44 @@ impl FieldLookup for HeaderMap {
     }
 }
 
+/// See [`HopField`].
+const OF_HOP: [HeaderName; 3] =
+    [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
+
 /// The header fields of a response.
-#[derive(Default)]
-pub struct HeaderFields(HeaderMap);
+pub struct HeaderFields(Form);
+
+enum Form {
+    Came(CameFields),
+    Map(HeaderMap),
+}
+
+/// Memory that other fields can use.
+#[derive(Debug)]
+pub enum FieldMemory {
+    /// Of an index without fields.
+    Index(FieldIndex),
+    /// Of a map, with what is in it.
+    Map(HeaderMap),
+}
+
+impl Default for HeaderFields {
+    fn default() -> Self {
+        HeaderMap::default().into()
+    }
+}
 
 impl From<HeaderMap> for HeaderFields {
     #[inline]
     fn from(map: HeaderMap) -> Self {
-        Self(map)
+        Self(Form::Map(map))
+    }
+}
+
+impl From<CameFields> for HeaderFields {
+    #[inline]
+    fn from(fields: CameFields) -> Self {
+        Self(Form::Came(fields))
     }
 }
 
@@ -40,7 +72,10 @@ impl FieldLookup for HeaderFields {
 impl HeaderFields {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Form::Came(fields) => fields.len(),
+            Form::Map(map) => map.len(),
+        }
     }
 
     /// Whether there are none.
@@ -51,67 +86,124 @@ impl HeaderFields {
     /// Whether there is a field of this name.
     #[inline]
     pub fn contains(&self, name: &HeaderName) -> bool {
-        // To compare the few names takes less than a lookup.
-        self.0.keys().any(|other| other == name)
+        match &self.0 {
+            Form::Came(fields) => fields.contains(name),
+            // To compare the few names takes less than a lookup.
+            Form::Map(map) => map.keys().any(|other| other == name),
+        }
     }
 
     /// Whether there is a field of one of these names.
     #[inline]
-    pub fn contains_any(&self, names: &[HeaderName]) -> bool {
-        self.0.keys().any(|name| names.contains(name))
+    pub fn contains_any(&self, set: &NameSet) -> bool {
+        match &self.0 {
+            Form::Came(fields) => fields.contains_any(set),
+            Form::Map(map) => map.keys().any(|name| set.names.contains(&name.as_str())),
+        }
     }
 
     /// The value of the first field of this name.
     #[inline]
     pub fn get(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.0.get(name).map(HeaderValue::as_bytes)
+        match &self.0 {
+            Form::Came(fields) => fields.get_all(name).next(),
+            Form::Map(map) => map.first(name),
+        }
     }
 
     /// The values of all fields of this name.
     pub fn get_all<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.0.get_all(name).into_iter().map(HeaderValue::as_bytes)
+        let (came, map) = match &self.0 {
+            Form::Came(fields) => (Some(fields.get_all(name)), None),
+            Form::Map(map) => (None, Some(map.get_all(name))),
+        };
+        let map = map.into_iter().flatten().map(HeaderValue::as_bytes);
+        came.into_iter().flatten().chain(map)
     }
 
     /// All names, in lower case, with their values. Those of one name follow each other.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+        let (came, map) = match &self.0 {
+            Form::Came(fields) => (Some(fields.iter()), None),
+            Form::Map(map) => (None, Some(map)),
+        };
+        let map = map.into_iter().flatten();
+        let map = map.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        came.into_iter().flatten().chain(map)
     }
 
-    /// Removes all fields of this name. As in a map, the last ones take their place.
+    /// Removes all fields of this name. The last ones take their place.
     pub fn remove(&mut self, name: &HeaderName) {
-        self.0.remove(name);
+        match &mut self.0 {
+            Form::Came(fields) => fields.remove(name),
+            Form::Map(map) => drop(map.remove(name)),
+        }
     }
 
-    /// Appends those that `goes_on` takes, by name and value.
+    /// Appends the lines of all but those that each hop says itself, and those of some names.
     #[inline]
-    pub fn put_into(&self, out: &mut Vec<u8>, mut goes_on: impl FnMut(&[u8], &[u8]) -> bool) {
-        for (name, value) in self.iter() {
-            if goes_on(name, value) {
-                put_field(out, name, value);
+    pub fn put_into<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        except: impl Iterator<Item = &'a HeaderName> + Clone,
+    ) {
+        match &self.0 {
+            Form::Came(fields) => fields.put_into(out, except),
+            Form::Map(map) => {
+                for (name, value) in map {
+                    let is_of_hop = OF_HOP.contains(name);
+                    if !is_of_hop && !except.clone().any(|other| other == name) {
+                        put_field(out, name.as_str().as_bytes(), value.as_bytes());
+                    }
+                }
             }
         }
     }
 
-    /// All of them, to be changed.
+    /// All of them, to be looked into or changed in any way.
     pub fn map_mut(&mut self) -> &mut HeaderMap {
-        &mut self.0
+        if let Form::Came(fields) = &self.0 {
+            self.0 = Form::Map(fields.to_map());
+        }
+        match &mut self.0 {
+            Form::Map(map) => map,
+            Form::Came(_) => unreachable!("it has become a map"),
+        }
     }
 
     /// All of them.
     pub fn into_map(self) -> HeaderMap {
-        self.0
+        match self.0 {
+            Form::Came(fields) => fields.to_map(),
+            Form::Map(map) => map,
+        }
     }
 
     /// A copy of all of them.
     pub fn to_map(&self) -> HeaderMap {
-        self.0.clone()
+        match &self.0 {
+            Form::Came(fields) => fields.to_map(),
+            Form::Map(map) => map.clone(),
+        }
+    }
+
+    /// What can be used again of them.
+    #[inline]
+    pub fn into_memory(self) -> FieldMemory {
+        match self.0 {
+            Form::Came(fields) => FieldMemory::Index(fields.into_index()),
+            Form::Map(map) => FieldMemory::Map(map),
+        }
     }
 }
 
-/// As a map shows itself.
+/// As a map shows itself, in either form.
 impl fmt::Debug for HeaderFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match &self.0 {
+            Form::Came(fields) => fields.to_map().fmt(f),
+            Form::Map(map) => map.fmt(f),
+        }
     }
 }
 

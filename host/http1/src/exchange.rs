@@ -114,22 +114,11 @@ impl HttpExchange {
 
         put_status_line(out, status);
         let mut encoder = BodyEncoder::new(framing, self.takes_trailers);
-        let mut said = None;
-        let is_replaced = own.clone().any(|(name, _)| headers.contains(name));
-        let is_own = |name: &[u8]| own.clone().any(|(own, _)| own.as_str().as_bytes() == name);
-        headers.put_into(out, |name, value| {
-            match name {
-                b"content-length" => said = said.or(plain_number(value)),
-                b"transfer-encoding" | b"connection" => {}
-                _ if is_replaced && is_own(name) => {}
-                b"trailer" => {
-                    encoder.announce(value);
-                    return true;
-                }
-                _ => return true,
-            }
-            false
-        });
+        if framing == Framing::Chunked {
+            headers.get_all(&header::TRAILER).for_each(|list| encoder.announce(list));
+        }
+        headers.put_into(out, own.clone().map(|(name, _)| name));
+        let said = || headers.get_all(&header::CONTENT_LENGTH).find_map(plain_number);
         own.for_each(|(name, value)| put_field(out, name, value));
         let shown = match framing {
             Framing::Chunked => {
@@ -137,10 +126,10 @@ impl HttpExchange {
                 None
             }
             Framing::UntilClose => None,
-            _ if status == StatusCode::NOT_MODIFIED => said,
+            _ if status == StatusCode::NOT_MODIFIED => said(),
             _ if never_has_a_body(status) => None,
             // The body of nothing may stand for one that is not sent.
-            _ if self.is_head => said.or(length.filter(|length| *length > 0)),
+            _ if self.is_head => said().or(length.filter(|length| *length > 0)),
             Framing::Length(length) => Some(length),
         };
         if let Some(length) = shown {

@@ -5,8 +5,8 @@ mod names;
 mod progress;
 
 pub(crate) use fields::{BodyFields, LengthFlaw, Noted, items, plain_number};
+pub(crate) use names::is_forwarded;
 pub use names::is_shadow;
-pub(crate) use names::{field_name, is_forwarded};
 pub(crate) use progress::Progress;
 
 use std::ops::Range;

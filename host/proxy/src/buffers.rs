@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::BytesMut;
+use fusebox_head::{FieldIndex, HeaderFields};
 use fusebox_resilience::SpareHeaders;
 use http::HeaderMap;
 
@@ -84,7 +85,17 @@ impl Buffers {
         self.headers.put(map);
     }
 
-    /// All maps that are unused.
+    /// An empty index, for a response.
+    pub(crate) fn take_index(&self) -> FieldIndex {
+        self.headers.take_index()
+    }
+
+    /// Keeps the memory of a response's headers, which are dropped.
+    pub(crate) fn put_fields(&self, fields: HeaderFields) {
+        self.headers.put_fields(fields);
+    }
+
+    /// All memory of headers that is unused.
     pub(crate) fn spare_headers(&self) -> &SpareHeaders {
         &self.headers
     }
@@ -101,10 +112,11 @@ impl Buffers {
         self.headers.thin_out();
     }
 
-    /// Read buffers, large ones, write buffers and header maps that are unused.
-    fn unused(&self) -> [usize; 4] {
+    /// Read buffers, large ones, write buffers, header maps and indexes that are unused.
+    fn unused(&self) -> [usize; 5] {
         let Self { read, large, write, headers } = self;
-        [read.borrow().len(), large.borrow().len(), write.borrow().len(), headers.count()]
+        let [maps, indexes] = headers.count();
+        [read.borrow().len(), large.borrow().len(), write.borrow().len(), maps, indexes]
     }
 }
 
@@ -116,6 +128,8 @@ impl fmt::Debug for Buffers {
 
 #[cfg(test)]
 mod tests {
+    use fusebox_head::CameFields;
+
     use super::*;
 
     #[test]
@@ -126,13 +140,16 @@ mod tests {
             buffers.put_large(BytesMut::with_capacity(10));
             buffers.put_write(Vec::with_capacity(10));
             buffers.put_headers(HeaderMap::with_capacity(10));
+            let (mut index, field) = (FieldIndex::default(), [0..1, 3..4]);
+            assert!(index.add([field].into_iter()));
+            buffers.put_fields(CameFields::new("a: 1\r\n".into(), index).into());
         }
         let left = std::iter::from_fn(|| {
             let unused = buffers.unused();
             buffers.thin_out();
             Some(unused)
         });
-        let halves: Vec<_> = [64, 32, 16, 8, 4, 2, 1, 0].map(|unused| [unused; 4]).into();
+        let halves: Vec<_> = [64, 32, 16, 8, 4, 2, 1, 0].map(|unused| [unused; 5]).into();
         assert_eq!(left.take(halves.len()).collect::<Vec<_>>(), halves);
     }
 }

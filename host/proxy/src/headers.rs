@@ -14,7 +14,7 @@ mod via;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use fusebox_head::HeaderFields;
+use fusebox_head::{HeaderFields, NameSet};
 use fusebox_http1::may_trail;
 use fusebox_resilience::{Added, RequestFlaw};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
@@ -52,6 +52,18 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// The same, to look for them.
+const HOP_BY_HOP_SET: NameSet = NameSet::new(&[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+]);
 
 /// Headers that `Connection` can't remove: they are meant for the whole way. A client must not
 /// remove what chose the route or what an earlier proxy added.
@@ -108,7 +120,7 @@ fn strip(headers: &mut HeaderMap) {
 
 /// Removes the headers of a response that end here.
 pub fn strip_response(headers: &mut HeaderFields) {
-    if headers.contains_any(&HOP_BY_HOP) {
+    if headers.contains_any(&HOP_BY_HOP_SET) {
         let ended = ended_by(headers.get_all(&header::CONNECTION));
         for name in ended.iter().flatten().chain(&HOP_BY_HOP) {
             headers.remove(name);
@@ -353,6 +365,17 @@ mod tests {
                     "{fields:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_ends_here_is_looked_for() {
+        for name in HOP_BY_HOP {
+            let mut fields: HeaderFields = headers(&[("server", "b")]).into();
+            assert!(!fields.contains_any(&HOP_BY_HOP_SET));
+            fields.map_mut().insert(name.clone(), HeaderValue::from_static("1"));
+            strip_response(&mut fields);
+            assert_eq!(fields.into_map(), headers(&[("server", "b")]), "{name}");
         }
     }
 

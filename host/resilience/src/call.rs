@@ -393,7 +393,7 @@ impl Call {
     /// the memory of its headers.
     pub(crate) fn discard(&self, outcome: Outcome) {
         if let Ok(response) = outcome {
-            self.worker().spare_headers().put(response.discard().into_map());
+            self.worker().spare_headers().put_fields(response.discard());
         }
     }
 

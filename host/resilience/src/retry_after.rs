@@ -8,7 +8,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use fusebox_head::{HeaderFields, text};
+use fusebox_head::{HeaderFields, NameSet, text};
 use http::{HeaderName, StatusCode, header};
 
 use crate::call::Call;
@@ -78,7 +78,12 @@ pub fn requested_delay(call: &Call, outcome: &Outcome) -> Option<Duration> {
 
 /// Whether any of its headers asks for something. Most do not.
 fn asks(Response { headers, .. }: &Response) -> bool {
-    const NAMES: [HeaderName; 4] = [X_SHOULD_RETRY, RETRY_AFTER_MS, header::RETRY_AFTER, PUSHBACK];
+    const NAMES: NameSet = NameSet::new(&[
+        "x-should-retry",
+        "retry-after-ms",
+        "retry-after",
+        "grpc-retry-pushback-ms",
+    ]);
     headers.contains_any(&NAMES)
 }
 

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
+use fusebox_head::field_name;
 use http::{HeaderMap, HeaderValue};
 use httparse::Status;
 
 use super::trailers::may_trail;
 use crate::framing::Framing;
-use crate::head::{Progress, field_name};
+use crate::head::Progress;
 use crate::limits::MAX_HEADERS;
 
 /// Bytes of the lines that say how long a chunk is, beyond the digits, in one body; and of one such

@@ -36,25 +36,32 @@ impl BodyFields {
         value: &HeaderValue,
     ) -> Result<Noted, LengthFlaw> {
         match *name {
-            header::CONTENT_LENGTH => return self.note_length(value),
-            header::TRANSFER_ENCODING => {
-                let is_first = self.chunked.is_none();
-                self.chunked = Some(is_first && value.as_bytes().eq_ignore_ascii_case(b"chunked"));
-            }
-            // Said by half of all clients, and alone.
-            header::CONNECTION if value == "keep-alive" => self.keep_alive = true,
-            header::CONNECTION => {
-                for option in items(value) {
-                    self.close |= option.eq_ignore_ascii_case(b"close");
-                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                }
-            }
+            header::CONTENT_LENGTH => return self.note_length(value.as_bytes()),
+            header::TRANSFER_ENCODING => self.note_coding(value.as_bytes()),
+            header::CONNECTION => self.note_connection(value.as_bytes()),
             _ => {}
         }
         Ok(Noted::New)
     }
 
-    fn note_length(&mut self, value: &HeaderValue) -> Result<Noted, LengthFlaw> {
+    pub(crate) fn note_coding(&mut self, value: &[u8]) {
+        let is_first = self.chunked.is_none();
+        self.chunked = Some(is_first && value.eq_ignore_ascii_case(b"chunked"));
+    }
+
+    pub(crate) fn note_connection(&mut self, value: &[u8]) {
+        // Said by half of all clients, and alone.
+        if value == b"keep-alive" {
+            self.keep_alive = true;
+            return;
+        }
+        for option in items(value) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    pub(crate) fn note_length(&mut self, value: &[u8]) -> Result<Noted, LengthFlaw> {
         let is_first = self.length.is_none();
         let mut count = 0;
         // Several that agree, in one field or in more, are one (RFC 9112, section 6.3).
@@ -65,7 +72,7 @@ impl BodyFields {
             }
             count += 1;
         }
-        let is_plain = count == 1 && (value.len() == 1 || !value.as_bytes().starts_with(b"0"));
+        let is_plain = count == 1 && (value.len() == 1 || !value.starts_with(b"0"));
         Ok(match self.length {
             Some(length) if is_first && !is_plain => Noted::Length(length),
             _ if is_first => Noted::New,
@@ -80,8 +87,8 @@ impl BodyFields {
 }
 
 /// The items of a list.
-pub(crate) fn items(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+pub(crate) fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// A number of digits and nothing else.

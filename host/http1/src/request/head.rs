@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, BytesMut};
+use fusebox_head::field_name;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use httparse::Status;
 
@@ -12,8 +13,8 @@ use super::target::target;
 use crate::exchange::HttpExchange;
 use crate::framing::Framing;
 use crate::head::{
-    BodyFields, FieldPlaces, LengthFlaw, Noted, Progress, ROOM, field_name, find_places, is_shadow,
-    items, place,
+    BodyFields, FieldPlaces, LengthFlaw, Noted, Progress, ROOM, find_places, is_shadow, items,
+    place,
 };
 use crate::limits::{MAX_BLANK_LINES, MAX_HEADERS};
 
@@ -188,7 +189,8 @@ impl RequestFields {
                 self.expects_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
             }
             header::TE => {
-                self.takes_trailers |= items(value).any(|it| it.eq_ignore_ascii_case(b"trailers"));
+                self.takes_trailers |=
+                    items(value.as_bytes()).any(|it| it.eq_ignore_ascii_case(b"trailers"));
             }
             _ => {}
         }

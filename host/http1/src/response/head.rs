@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use bytes::BytesMut;
-use fusebox_head::HeaderFields;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use fusebox_head::{CameFields, FieldIndex, HeaderFields, HopField};
+use http::{HeaderMap, StatusCode, header};
 use httparse::{ParserConfig, Status};
 
 use crate::framing::Framing;
-use crate::head::{BodyFields, FieldPlaces, Noted, Progress, ROOM, field_name, find_places};
+use crate::head::{BodyFields, LengthFlaw, Noted, Progress, items, place};
 use crate::limits::MAX_HEADERS;
 
 /// Interim responses (1xx) to one request.
@@ -84,10 +85,10 @@ impl ResponseHeadParser {
     /// # Errors
     /// It is no head that can be used.
     pub fn parse(&mut self, buffer: &mut BytesMut) -> Result<Option<ResponseHead>, ResponseFault> {
-        self.parse_into(buffer, HeaderMap::new, |_, _| {})
+        self.parse_into(buffer, FieldIndex::default, |_, _| {})
     }
 
-    /// The same, with an empty map to put headers into, which may have the memory for them. Each
+    /// The same, with an empty index to put headers into, which may have the memory for them. Each
     /// interim head is passed to `interim`.
     ///
     /// # Errors
@@ -95,14 +96,14 @@ impl ResponseHeadParser {
     pub fn parse_into(
         &mut self,
         buffer: &mut BytesMut,
-        map: impl Fn() -> HeaderMap,
+        index: impl Fn() -> FieldIndex,
         mut interim: impl FnMut(StatusCode, HeaderMap),
     ) -> Result<Option<ResponseHead>, ResponseFault> {
         loop {
             if !self.progress.may_be_whole(buffer) {
                 return self.wait(buffer);
             }
-            let Some(head) = self.take(buffer, &map)? else { return self.wait(buffer) };
+            let Some(head) = self.take(buffer, &index)? else { return self.wait(buffer) };
             self.progress.begin();
             if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(Some(head));
@@ -123,7 +124,7 @@ impl ResponseHeadParser {
     fn take(
         &self,
         buffer: &mut BytesMut,
-        map: impl Fn() -> HeaderMap,
+        index: impl Fn() -> FieldIndex,
     ) -> Result<Option<ResponseHead>, ResponseFault> {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut []);
@@ -140,33 +141,46 @@ impl ResponseHeadParser {
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.ok_or(ResponseFault::Syntax(httparse::Error::Status))?;
         let is_http_11 = parsed.version == Some(1);
-        let mut places = FieldPlaces::new();
-        find_places(&mut places, buffer, parsed.headers);
-
-        let bytes = buffer.split_to(length).freeze();
         // An interim one has no use for the memory of a whole one.
         let is_interim = status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
-        let mut headers = if is_interim { HeaderMap::new() } else { map() };
-        headers.reserve(places.len() + ROOM);
-        let mut said = BodyFields::default();
-        for (name, value) in &places {
-            let invalid = ResponseFault::Syntax(httparse::Error::HeaderName);
-            let name = field_name(&bytes[name.clone()]).ok_or(invalid)?;
-            let value = HeaderValue::from_maybe_shared(bytes.slice(value.clone()));
-            let value = value.map_err(|_| ResponseFault::Syntax(httparse::Error::HeaderValue))?;
-            match said.note(&name, &value).map_err(|_| ResponseFault::ContentLength)? {
-                Noted::New => drop(headers.append(name, value)),
-                Noted::Length(length) => drop(headers.append(name, length.into())),
-                Noted::Again => {}
-            }
+        let mut places = if is_interim { FieldIndex::default() } else { index() };
+        let found = parsed.headers.iter();
+        let found = found.map(|it| [it.name.as_bytes(), it.value].map(|part| place(buffer, part)));
+        if !places.add(found) {
+            return Err(ResponseFault::Syntax(httparse::Error::HeaderName));
         }
+        let mut headers = CameFields::new(buffer.split_to(length), places);
+        let said = read(&mut headers).map_err(|_| ResponseFault::ContentLength)?;
         let (framing, keep_alive) = decide(&said, status, is_http_11, self.to_head)?;
         if framing == Framing::Chunked {
             // It must not go on beside the coding that overrides it (RFC 9112, section 6.3).
-            headers.remove(header::CONTENT_LENGTH);
+            headers.remove(&header::CONTENT_LENGTH);
         }
         Ok(Some(ResponseHead { status, headers: headers.into(), framing, keep_alive }))
     }
+}
+
+/// What the fields say of the body and the connection. A length stays once, as a plain number.
+fn read(headers: &mut CameFields) -> Result<BodyFields, LengthFlaw> {
+    let mut said = BodyFields::default();
+    headers.of_hop(HopField::Coding).for_each(|value| said.note_coding(value));
+    headers.of_hop(HopField::Connection).for_each(|value| said.note_connection(value));
+    let mut is_plain = true;
+    for value in headers.of_hop(HopField::Length) {
+        is_plain &= matches!(said.note_length(value)?, Noted::New);
+    }
+    if !is_plain {
+        let number = headers.of_hop(HopField::Length).next().map(plain_part);
+        headers.keep_first(&header::CONTENT_LENGTH, number.unwrap_or_default());
+    }
+    Ok(said)
+}
+
+/// Where the first number of a list stands in it, without zeros in front.
+fn plain_part(list: &[u8]) -> Range<usize> {
+    let number = items(list).next().unwrap_or(list);
+    let zeros = number.iter().take_while(|digit| **digit == b'0').count();
+    place(list, &number[zeros.min(number.len().saturating_sub(1))..])
 }
 
 /// In the order of RFC 9112, section 6.3.

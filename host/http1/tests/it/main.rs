@@ -3,6 +3,7 @@
 mod generated_answers;
 mod generated_requests;
 mod generated_responses;
+mod heads_on_their_way;
 mod odd_requests;
 mod requests;
 mod responses;

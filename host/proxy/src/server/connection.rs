@@ -377,7 +377,7 @@ impl<S: ClientStream> Connection<S> {
         let (own, length) = (answer.own_fields(date.as_ref()), answer.length());
         let encoder =
             exchange.encode_response(answer.status, &answer.headers, own, length, &mut encoded);
-        buffers.put_headers(answer.headers.into_map());
+        buffers.put_fields(answer.headers);
         OutgoingMessage::new(encoded, encoder, answer.body)
     }
 

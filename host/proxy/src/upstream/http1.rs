@@ -107,8 +107,8 @@ fn poll_head(
             Ok(_) => {}
             Err(error) => return Poll::Ready(Err(NoResponse::Connection(Some(error)))),
         }
-        let map = || buffers.take_headers();
-        let head = parser.parse_into(&mut connection.buffer, map, interim::came);
+        let index = || buffers.take_index();
+        let head = parser.parse_into(&mut connection.buffer, index, interim::came);
         if let Some(head) = head.map_err(NoResponse::Response)? {
             return Poll::Ready(Ok(head));
         }
