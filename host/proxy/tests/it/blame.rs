@@ -3,6 +3,8 @@
 
 use std::fmt::Display;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -130,6 +132,37 @@ fn clients_that_stop_within_their_bodies_do_not_keep_a_breaker_half_open() {
     });
     assert_eq!(proxy.ask(get("/", "2")).status(), 503, "its place is taken");
     eventually("an answer", || (proxy.ask(get("/", "3")).status() == 200).then_some(()));
+    is_untroubled(&proxy);
+}
+
+#[test]
+fn nor_do_they_one_after_the_other() {
+    let origin = Origin::answering(["".to_owned(), ok("well")]);
+    let config = format!("{}{}", sensitive(""), route("'breaker'"));
+    let proxy = Proxy::before(&origin, &config);
+    assert_eq!(proxy.ask(get("/", "1")).status(), 502);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                // They leave before they would have to give a place back.
+                while !is_over.load(Relaxed) {
+                    let mut wire = proxy.connect();
+                    wire.send("POST / HTTP/1.1\r\nhost: b.example\r\ncontent-length: 4\r\n\r\nx");
+                    thread::park_timeout(Duration::from_millis(300));
+                }
+            });
+        }
+        let trial = || (proxy.state()["policies"]["breaker"]["trials"] == 1).then_some(());
+        eventually("a trial", trial);
+        // The first may only have said that it wants the place.
+        let answered = (0..20).any(|number| {
+            thread::park_timeout(Duration::from_millis(100));
+            proxy.ask(get("/", &number.to_string())).status() == 200
+        });
+        is_over.store(true, Relaxed);
+        assert!(answered);
+    });
     is_untroubled(&proxy);
 }
 

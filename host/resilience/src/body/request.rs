@@ -145,6 +145,18 @@ impl RequestBody {
         poll_fn(|cx| reader.poll(|replay| replay.poll_gather(cx))).await
     }
 
+    /// Takes what the client has sent so far, as far as it may be kept.
+    pub(crate) async fn take_what_has_come(&self) {
+        let Some(shared) = &self.shared else { return };
+        let mut reader = BodyReader::new(shared);
+        poll_fn(|cx| {
+            // A failure will be told to whoever wants to have it.
+            drop(reader.poll(|replay| replay.poll_gather(cx)));
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Whether a further attempt would send all of it: none of it has been forgotten, and the
     /// client has not failed.
     pub fn can_repeat(&self) -> bool {

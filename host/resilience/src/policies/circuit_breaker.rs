@@ -327,7 +327,12 @@ impl Policy for CircuitBreaker {
         boxed(|| async move {
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
             self.0.circuits.turn(call).await;
-            let mut admission = Admission::of(&self.0, call, next)?;
+            let mut admission = Admission::of(&self.0, call, next);
+            if !admission.is_open_to_all() {
+                // A short body has come with the head: its client owes nothing.
+                call.body().take_what_has_come().await;
+            }
+            admission.begin(next)?;
             let mut outcome = if admission.is_trial() {
                 // Boxed to keep the common path's future small.
                 Box::pin(admission.attend()).await

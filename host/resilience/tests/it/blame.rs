@@ -36,6 +36,14 @@ fn stuck() -> RequestBody {
     request_body(100, [Piece::Data("a"), Piece::Hang])
 }
 
+fn stuck_call(rig: &Rig) -> Call {
+    rig.call_of(http::Request::post("http://service-b/"), stuck())
+}
+
+fn kind(outcome: Outcome) -> Result<u16, ErrorKind> {
+    outcome.map(|response| response.status.as_u16()).map_err(|error| error.kind())
+}
+
 // ===== limits stand still while the client is waited for =====
 
 #[tokio::test(start_paused = true)]
@@ -99,16 +107,49 @@ async fn ten_clients_that_stop_within_their_bodies_do_not_keep_it_half_open() {
     let rig = Rig::new("close", [breaker.clone()]);
     rig.run().await;
     rig.until(20).await;
-    let stuck: Vec<_> =
-        (0..10).map(|_| rig.call_of(http::Request::post("http://service-b/"), stuck())).collect();
-    for (number, call) in stuck.iter().enumerate() {
-        let trial = rig.outcome(call);
+    for number in 0..10 {
+        let (first, second) = (stuck_call(&rig), stuck_call(&rig));
+        let trial = rig.outcome(&first);
         tokio::pin!(trial);
         assert!(trial.as_mut().now_or_never().is_none(), "the trial {number}");
-        assert_eq!(rig.get().await.1, Err(ErrorKind::CircuitOpen), "its place is taken");
+        assert_eq!(kind(rig.outcome(&second).await), Err(ErrorKind::CircuitOpen), "it is taken");
         assert!(tokio::time::timeout(ms(1000), trial.as_mut()).await.is_err());
         assert_eq!(breaker.status().trials, 0, "its place is free after 1 s");
     }
+    assert_eq!(rig.get().await.1, Ok(200));
+    assert_eq!(breaker.status().state, CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_missed_is_kept_for_calls_whose_clients_owe_nothing() {
+    let config = "failure_threshold = 1\nsuccess_threshold = 2\ndelay = \"10ms\"";
+    let breaker = breaker(config);
+    let rig = Rig::new("close,200", [breaker.clone()]);
+    rig.run().await;
+    rig.until(20).await;
+    let both = [stuck_call(&rig), stuck_call(&rig)];
+    let slow = join_all(both.iter().map(|call| rig.outcome(call)));
+    // They leave before they would have to give their places back, and the next are there at once.
+    assert!(tokio::time::timeout(ms(900), slow).await.is_err());
+    let again = stuck_call(&rig);
+    {
+        let both = [stuck_call(&rig), stuck_call(&rig)];
+        let slow = join_all(both.iter().map(|call| rig.outcome(call)));
+        tokio::pin!(slow);
+        assert!(slow.as_mut().now_or_never().is_none(), "nobody else has come");
+        assert_eq!(rig.get().await.1, Err(ErrorKind::CircuitOpen));
+        assert!(tokio::time::timeout(ms(900), slow).await.is_err());
+    }
+    assert_eq!(breaker.status().trials, 0);
+    assert_eq!(kind(rig.outcome(&again).await), Err(ErrorKind::CircuitOpen));
+    // A body that is there by now is owed no more.
+    assert_eq!(rig.request("POST", request_body(100, [Piece::Data("a")])).await.1, Ok(200));
+    // 10 s after the one that found no place.
+    sleep(ms(9_098)).await;
+    assert_eq!(kind(rig.outcome(&stuck_call(&rig)).await), Err(ErrorKind::CircuitOpen));
+    sleep(ms(1)).await;
+    let last = stuck_call(&rig);
+    assert!(rig.outcome(&last).now_or_never().is_none());
     assert_eq!(rig.get().await.1, Ok(200));
     assert_eq!(breaker.status().state, CircuitState::Closed);
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::breaker::Breaker;
 use super::late;
 use super::machine::CircuitTransition;
-use super::permit::CircuitPermit;
+use super::permit::{CircuitCaller, CircuitPermit};
 use super::result::CircuitResult;
 use super::shared::SharedCircuit;
 use crate::blame::{concerns_nobody, was_given_up_for_its_client};
@@ -27,6 +27,7 @@ use crate::outcome::{Outcome, OutcomeExt, Response};
 use crate::policy::Next;
 use crate::predicate::Verdict;
 use crate::retry_after::requested_delay;
+use crate::scope::Scope;
 
 /// What an outcome means to the breaker.
 pub(super) enum Judgement {
@@ -48,6 +49,11 @@ pub(super) struct Admission<'a> {
     inside: Inside<'a>,
 }
 
+/// What a circuit wants to know of this call.
+pub(super) fn caller(call: &Call, scope: &Scope<'_>) -> CircuitCaller {
+    CircuitCaller { level: scope.level(call), owes_body: !call.body().has_come() }
+}
+
 /// A run of what is inside a breaker. `None`: it has ended. Other attempts of the call may be under
 /// way beside its own, so which of them are cut off with the permit shows when this is dropped.
 pub(super) struct Inside<'a>(Option<LocalBoxFuture<'a, Outcome>>);
@@ -64,22 +70,31 @@ impl Future for Inside<'_> {
 }
 
 impl<'a> Admission<'a> {
-    pub(super) fn of(
-        breaker: &'a Arc<Breaker>,
-        call: &'a Call,
-        next: Next<'a>,
-    ) -> Result<Self, Error> {
+    /// Of a call that is to ask for a permit.
+    pub(super) fn of(breaker: &'a Arc<Breaker>, call: &'a Call, next: Next<'a>) -> Self {
         let asker = Asker { policy: &breaker.name, scope: next.scope() };
         let circuit = breaker.circuits.of(call, asker);
-        let level = || next.scope().level(call);
-        let (permit, transition) = circuit.admit_call(level, clock::now());
+        Self { breaker, circuit, call, permit: None, attempt: 0, inside: Inside(None) }
+    }
+
+    /// Whether the circuit is closed, so that everybody gets a permit.
+    pub(super) fn is_open_to_all(&self) -> bool {
+        self.circuit.is_closed()
+    }
+
+    /// Asks for a permit, and begins what is inside.
+    pub(super) fn begin(&mut self, next: Next<'a>) -> Result<(), Error> {
+        let Self { breaker, circuit, call, .. } = self;
+        let asking = || caller(call, next.scope());
+        let (permit, transition) = circuit.admit_call(asking, clock::now());
         if let Some(transition) = transition {
             call.emit(&breaker.name, circuit.event(transition, circuit.key().cloned()));
         }
         match permit {
             Ok(permit) => {
-                let inside = Inside(Some(next.run(call)));
-                Ok(Self { breaker, circuit, call, permit: Some(permit), attempt: 0, inside })
+                self.permit = Some(permit);
+                self.inside = Inside(Some(next.run(call)));
+                Ok(())
             }
             Err(rejection) => {
                 let retry_after = Some(rejection.remaining);

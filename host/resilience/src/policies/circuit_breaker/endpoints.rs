@@ -16,7 +16,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::admission::Admission;
+use super::admission::{Admission, caller};
 use super::breaker::Breaker;
 use super::endpoint_circuits::EndpointCircuits;
 use crate::call::Call;
@@ -69,8 +69,8 @@ impl EndpointGate for BreakerGate<'_> {
         now: Instant,
     ) -> Result<EndpointLook, Duration> {
         let circuit = self.circuits.of(endpoint);
-        let level = || self.scope.level(self.call);
-        let (permit, transition) = circuit.admit_call(level, now);
+        let asking = || caller(self.call, self.scope);
+        let (permit, transition) = circuit.admit_call(asking, now);
         let mut look = EndpointLook::Ready;
         if let Some(transition) = transition {
             if transition.to == CircuitState::HalfOpen {

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::permit::{CircuitPermit, CircuitRejection};
+use super::permit::{CircuitCaller, CircuitPermit, CircuitRejection};
 use super::result::CircuitResult;
 use super::settings::{CircuitSettings, FailureThreshold, TrialVerdict};
 use super::status::{CircuitStanding, CircuitStatus};
@@ -127,13 +127,13 @@ impl CircuitMachine {
         &mut self,
         now: Instant,
     ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
-        self.admit_call(None, now)
+        self.admit_call(CircuitCaller::default(), now)
     }
 
     /// Asks for a permit. After the delay, the first to ask turns the circuit half-open.
     pub(super) fn admit_call(
         &mut self,
-        level: Option<PriorityLevel>,
+        caller: CircuitCaller,
         now: Instant,
     ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
         let mut transition = None;
@@ -147,13 +147,13 @@ impl CircuitMachine {
             self.settle(now);
             transition = self.judge(None, now);
         }
-        if let Some(remaining) = self.reject_by_ramp(level, now) {
+        if let Some(remaining) = self.reject_by_ramp(caller.level, now) {
             return (Err(CircuitRejection { remaining }), transition);
         }
         let generation = self.generation;
         let permit = match &mut self.phase {
             CircuitPhase::HalfOpen { trials, .. } => {
-                if trials.count() < self.settings.trials() {
+                if trials.have_place(self.settings.trials(), caller.owes_body, now) {
                     Ok(CircuitPermit { generation, trial: trials.begin(now) })
                 } else {
                     Err(CircuitRejection { remaining: LOOK_AGAIN })

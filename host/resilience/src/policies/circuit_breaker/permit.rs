@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::priority::PriorityLevel;
+
 /// Leave to ask the upstream once. The machine is told its result, or gets it back by `release`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CircuitPermit {
@@ -20,6 +22,15 @@ impl CircuitPermit {
     pub(super) fn is_trial(self) -> bool {
         self.trial > 0
     }
+}
+
+/// What a circuit wants to know of a call that asks for a permit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CircuitCaller {
+    /// `None`: all calls are equally important.
+    pub(super) level: Option<PriorityLevel>,
+    /// Whether its client has yet to send some of its body.
+    pub(super) owes_body: bool,
 }
 
 /// No permit; `remaining` is how long the circuit stays open, or when to look again whether a trial

@@ -33,14 +33,13 @@ use crossbeam_utils::CachePadded;
 use tokio::time::Instant;
 
 use super::machine::{CircuitMachine, CircuitTransition};
-use super::permit::{CircuitPermit, CircuitRejection};
+use super::permit::{CircuitCaller, CircuitPermit, CircuitRejection};
 use super::result::CircuitResult;
 use super::settings::CircuitSettings;
 use super::status::{CircuitStanding, CircuitStatus};
 use super::trials::TrialBody;
 use crate::event::{CircuitBreakerEvent, CircuitState, EndpointName};
 use crate::gate::EndpointLook;
-use crate::priority::PriorityLevel;
 use crate::sharded::Sharded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -187,14 +186,14 @@ impl SharedCircuit {
         &self,
         now: Instant,
     ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
-        self.admit_call(|| None, now)
+        self.admit_call(CircuitCaller::default, now)
     }
 
-    /// `level` is asked for only where it matters.
+    /// `caller` is asked for only where it matters.
     #[inline]
     pub(super) fn admit_call(
         &self,
-        level: impl FnOnce() -> Option<PriorityLevel>,
+        caller: impl FnOnce() -> CircuitCaller,
         now: Instant,
     ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
         match self.word() {
@@ -210,16 +209,16 @@ impl SharedCircuit {
             }
             Word::Ask => {}
         }
-        self.admit_by_machine(level(), now)
+        self.admit_by_machine(caller(), now)
     }
 
     fn admit_by_machine(
         &self,
-        level: Option<PriorityLevel>,
+        caller: CircuitCaller,
         now: Instant,
     ) -> (Result<CircuitPermit, CircuitRejection>, Option<CircuitTransition>) {
         let Locked { machine, .. } = &mut *self.lock();
-        let admitted = machine.admit_call(level, now);
+        let admitted = machine.admit_call(caller, now);
         self.publish(machine);
         admitted
     }

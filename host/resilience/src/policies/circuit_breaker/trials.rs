@@ -3,6 +3,9 @@
 //! A trial succeeds when its response has come whole. It need not: a download may go on for hours.
 //! So 1 s after its head it has succeeded if the upstream owes nothing, that is, if some of the
 //! body came, or its client does not take what there is.
+//!
+//! A call whose client is slow with its body gives its place back after a while. So that one such
+//! client after the other does not have all places all the time, those that owe nothing come first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +16,17 @@ use tokio::time::Instant;
 /// How long after a good head a trial may succeed without its end.
 const SETTLING: Duration = Duration::from_secs(1);
 
+/// How long places are kept for calls that owe nothing, after one of them has found none.
+const KEPT: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Default)]
 pub(super) struct Trials {
     under_way: Vec<CircuitTrial>,
     begun: u64,
     /// Those that have succeeded, though their bodies may still break off.
     settled: Vec<u64>,
+    /// When a call that owed nothing last found no place.
+    turned_away: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -59,6 +67,19 @@ impl Trials {
         let is_expired = |since: Instant| now.saturating_duration_since(since) >= limit;
         let under_way = self.under_way.iter();
         under_way.filter(|trial| !trial.is_good(now) && !is_expired(trial.since)).count()
+    }
+
+    /// Whether there is a place, of `most`, for another one, whose client may owe its body.
+    pub(super) fn have_place(&mut self, most: usize, owes_body: bool, now: Instant) -> bool {
+        let has_place = self.count() < most;
+        if owes_body {
+            let is_kept = |since: Instant| now.saturating_duration_since(since) < KEPT;
+            return has_place && !self.turned_away.is_some_and(is_kept);
+        }
+        if !has_place {
+            self.turned_away = Some(now);
+        }
+        has_place
     }
 
     /// Begins one, and numbers it, from 1.

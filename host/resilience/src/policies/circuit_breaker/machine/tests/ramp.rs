@@ -72,12 +72,15 @@ fn whoever_closes_it_by_hand_has_no_ramp() {
 fn within_the_ramp_the_lowest_levels_are_rejected() {
     let start = Instant::now();
     let mut machine = closed_by_trials(Duration::from_secs(10), start);
-    let level = |number: u16| PriorityLevel::parse(&number.to_string());
+    let caller = |number: u16| CircuitCaller {
+        level: PriorityLevel::parse(&number.to_string()),
+        owes_body: false,
+    };
     let mut admitted = [0, 0];
     for step in 0..2000_u32 {
         let now = start + Duration::from_secs(5) + Duration::from_micros(500) * step;
         for (which, number) in [100, 300].into_iter().enumerate() {
-            admitted[which] += usize::from(machine.admit_call(level(number), now).0.is_ok());
+            admitted[which] += usize::from(machine.admit_call(caller(number), now).0.is_ok());
         }
     }
     assert!(admitted[1] > 1950 && admitted[0] < 350, "{admitted:?}");
