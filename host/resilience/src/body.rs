@@ -7,6 +7,7 @@ mod ahead;
 mod end;
 mod event_stream;
 mod kept;
+mod part;
 mod request;
 mod response;
 mod starvation;
@@ -14,6 +15,7 @@ mod stream;
 
 pub use end::{BodyEnd, LateFailureCause, OnEnd};
 pub use kept::ReplayMemory;
+pub(crate) use part::BodyPart;
 pub use request::{AttemptBody, BodyHold, ReplayLimit, RequestBody};
 pub use response::{Peek, ResponseBody};
 pub use starvation::Starved;

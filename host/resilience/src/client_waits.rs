@@ -1,14 +1,27 @@
 //! Waiting for clients, before what others wait for is taken.
+//!
+//! A client may take as long as it likes for its request body, and others want the place. So a call
+//! takes none before its body is there: whole, or as much of it as may be kept.
+//!
+//! A call by gRPC is a stream of messages, and what the client says next may depend on what the
+//! server has said. So only its first message is waited for, which is all that most calls have; and
+//! for a moment only, if nothing of it comes: then it is the server that speaks first.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use tokio::time::timeout;
+
+use crate::body::BodyPart;
 use crate::call::Call;
 use crate::error::Error;
+use crate::grpc::is_grpc;
+
+/// For so long after its arrival something of a call by gRPC may be on its way: a client sends the
+/// message together with the head, in a packet or two.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// The calls that wait for their clients before a policy gives them a place.
-///
-/// A client may take as long as it likes for its request body, and others want the place. So a call
-/// takes none before its body is there: whole, or as much of it as may be kept.
 #[derive(Debug, Default)]
 pub(crate) struct ClientWaits(AtomicUsize);
 
@@ -18,7 +31,7 @@ impl ClientWaits {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Waits until the request body of this call is there.
+    /// Waits until the request body of this call is there, as far as it is waited for.
     ///
     /// # Errors
     /// The client has failed to send it.
@@ -29,9 +42,25 @@ impl ClientWaits {
         // Boxed to keep the common path's future small.
         Box::pin(async {
             let _waiting = GatheringCall::begin(&self.0);
-            call.body().gather().await
+            // Whatever its route: it is what the client speaks.
+            if is_grpc(&call.head().headers) {
+                gather_message(call).await
+            } else {
+                call.body().gather(BodyPart::Whole).await
+            }
         })
         .await
+    }
+}
+
+async fn gather_message(call: &Call) -> Result<(), Error> {
+    let left = MOMENT.saturating_sub(call.elapsed());
+    match timeout(left, call.body().gather(BodyPart::FirstByte)).await {
+        Ok(begun) => {
+            begun?;
+            call.body().gather(BodyPart::FirstMessage).await
+        }
+        Err(_) => Ok(()),
     }
 }
 

@@ -125,6 +125,66 @@ fn a_hedge_of_a_call_resets_the_attempt_that_has_lost() {
     assert_eq!(bodies, [ONE, ONE]);
 }
 
+/// Each of those that wait for bodies, with what it needs.
+const WAITING: [(&str, &str); 4] = [
+    ("bulkhead", "max_concurrency = 1"),
+    ("rate-limiter", "limit = 100\nper = '1s'"),
+    ("adaptive-limiter", ""),
+    ("hedge", "delay = '10ms'\nmethods = ['POST']"),
+];
+
+/// With this one on the route of gRPC.
+fn behind(origin: &H2Origin, (kind, settings): (&str, &str)) -> Proxy {
+    let policy = format!("[policies.waits]\nkind = '{kind}'\n{settings}\n");
+    Proxy::before(origin, &format!("{ROUTES}policies = ['waits']\n{policy}"))
+}
+
+#[test]
+fn so_they_do_behind_what_waits_for_a_body() {
+    let origin = echo();
+    for policy in WAITING {
+        let proxy = behind(&origin, policy);
+        let client = Client::connect(proxy.address());
+        let mut talk = client.begin(call("/b.B/Talk", "1", GRPC), false);
+        talk.send(ONE, false);
+        let mut heard = talk.head().expect("a response").into_body();
+        assert_eq!(talk.data(&mut heard), ONE, "{policy:?}");
+        talk.send(TWO, true);
+        assert_eq!(talk.data(&mut heard), TWO, "{policy:?}");
+        let answer = talk.rest(Response::new(heard));
+        assert_eq!(answer.trailers.expect("trailers")["grpc-status"], "0", "{policy:?}");
+    }
+}
+
+#[test]
+fn and_a_server_may_speak_first() {
+    let origin = echo();
+    for policy in WAITING {
+        let proxy = behind(&origin, policy);
+        let client = Client::connect(proxy.address());
+        let mut talk = client.begin(call("/b.B/Talk", "1", GRPC), false);
+        let mut heard = talk.head().expect("a response").into_body();
+        talk.send(ONE, true);
+        assert_eq!(talk.data(&mut heard), ONE, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_first_message_that_trickles_holds_no_place() {
+    let origin = echo();
+    let proxy = behind(&origin, WAITING[0]);
+    let client = Client::connect(proxy.address());
+    let mut slow = client.begin(call("/b.B/Talk", "1", GRPC), false);
+    slow.send(&ONE[..6], false);
+    eventually("it is waited for", || {
+        (proxy.state()["policies"]["waits"]["waiting_for_clients"] == 1).then_some(())
+    });
+    assert_eq!(client.send(call("/b.B/Talk", "2", GRPC), TWO).body, TWO);
+    assert_eq!(origin.seen().len(), 1);
+    slow.send(&ONE[6..], true);
+    assert_eq!(slow.answer().body, ONE);
+}
+
 // ===== for how long =====
 
 #[test]

@@ -6,7 +6,7 @@
 //! send it once more.
 //!
 //! It may also be gathered: what the client has sent is kept before any attempt asks for it, so
-//! that a slow client keeps only itself waiting.
+//! that a slow client keeps only itself waiting. Of a stream of messages that is the first one.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -20,6 +20,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::kept::{KeptBody, ReplayMemory};
+use super::part::BodyPart;
 use super::starvation::{Starvation, Starved};
 use super::stream::BodyStream;
 use crate::error::{Error, ErrorKind};
@@ -125,7 +126,7 @@ impl RequestBody {
         self.shared.as_ref().is_none_or(|shared| shared.borrow().has_come())
     }
 
-    /// Whether [`gather`](Self::gather) has nothing to wait for.
+    /// Whether nothing more can be [gathered](Self::gather).
     pub(crate) fn is_gathered(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| {
             let replay = shared.borrow();
@@ -133,16 +134,16 @@ impl RequestBody {
         })
     }
 
-    /// Waits until the client has sent all of it, or as much as may be kept. Whoever is about to
-    /// take what others wait for does this first. An attempt then sends what has come, and streams
-    /// the rest.
+    /// Waits until the client has sent so much of it, all of it, or as much as may be kept. Whoever
+    /// is about to take what others wait for does this first. An attempt then sends what has come,
+    /// and streams the rest.
     ///
     /// # Errors
     /// The client's side has failed.
-    pub(crate) async fn gather(&self) -> Result<(), Error> {
+    pub(crate) async fn gather(&self, part: BodyPart) -> Result<(), Error> {
         let Some(shared) = &self.shared else { return Ok(()) };
         let mut reader = BodyReader::new(shared);
-        poll_fn(|cx| reader.poll(|replay| replay.poll_gather(cx))).await
+        poll_fn(|cx| reader.poll(|replay| replay.poll_gather(part, cx))).await
     }
 
     /// Takes what the client has sent so far, as far as it may be kept.
@@ -151,7 +152,7 @@ impl RequestBody {
         let mut reader = BodyReader::new(shared);
         poll_fn(|cx| {
             // A failure will be told to whoever wants to have it.
-            drop(reader.poll(|replay| replay.poll_gather(cx)));
+            drop(reader.poll(|replay| replay.poll_gather(BodyPart::Whole, cx)));
             Poll::Ready(())
         })
         .await;
@@ -214,12 +215,12 @@ impl Replay {
         is_within && self.next.is_none()
     }
 
-    /// Keeps what comes, as far as there is room.
-    fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    /// Keeps what comes, as far as it is wanted and there is room.
+    fn poll_gather(&mut self, part: BodyPart, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(kind) = self.failure {
             return Poll::Ready(Err(kind.into()));
         }
-        while self.has_room() {
+        while self.has_room() && !part.is_in(&self.kept) {
             let Some(data) = ready!(self.poll_source(cx)).transpose()? else { break };
             let fits = self.kept.length() + data.len() <= self.limit.bytes;
             let is_kept = data.is_empty() || fits && self.kept.push(&data);

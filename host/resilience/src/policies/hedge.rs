@@ -13,8 +13,9 @@
 //! before an error, the upstream's error before our own.
 //!
 //! **What is hedged.** Requests that may come to the upstream twice, as for a retry, whose body is
-//! there whole and kept: it is waited for before the first attempt. A [`Budget`](crate::Budget)
-//! bounds the load.
+//! there whole and kept: it is waited for before the first attempt. A stream of gRPC's messages is
+//! not, beyond the first of them (`client_waits.rs`): it has to be whole when the next attempt is
+//! due. A [`Budget`](crate::Budget) bounds the load.
 //!
 //! **Events.** [`HedgeEvent`].
 //!
@@ -200,16 +201,17 @@ pub struct Hedge {
 
 impl Hedge {
     /// Waits for the body, so that a slow client's attempts are not taken for slow ones, and hedges
-    /// don't wait for it in turn. Whether it is there whole and kept.
+    /// don't wait for it in turn. Whether all of it is kept, as far as it has come.
     async fn gather(&self, call: &Call) -> Result<bool, Error> {
         self.client_waits.gather(call).await?;
         let body = call.body();
-        let is_whole = body.has_come() && body.can_repeat();
-        if !is_whole {
+        // What is gathered and has not come is longer than what may be kept.
+        let is_kept = body.can_repeat() && (body.has_come() || !body.is_gathered());
+        if !is_kept {
             let reason = if body.is_squeezed() { NoHedge::Memory } else { NoHedge::Body };
             call.emit(&self.rules.name, HedgeEvent::Skipped { reason });
         }
-        Ok(is_whole)
+        Ok(is_kept)
     }
 }
 
@@ -301,10 +303,7 @@ impl Policy for Hedge {
                 .and_then(|budget| budget.enter(next.scope().budgeted(), clock::now()));
             // What can't be hedged need not be waited for.
             let is_waited_for = !call.body().is_empty() && rules.may_repeat(call);
-            let is_whole = match is_waited_for {
-                true => Box::pin(self.gather(call)).await?,
-                false => call.body().is_empty(),
-            };
+            let is_barred = is_waited_for && !Box::pin(self.gather(call)).await?;
             let branch = Branch::within(next.scope().branch());
             let scope = next.scope().budgeted_by(in_budget.as_ref()).branching(&branch);
             let asker = Asker { policy: &rules.name, scope: next.scope() };
@@ -312,7 +311,6 @@ impl Policy for Hedge {
             let mut sample = Sample { quantile, call, branch: &branch, good: 0 };
             // Dropped before the sample, which looks at how it has ended.
             let mut run = next.within(&scope).run(call);
-            let is_barred = is_waited_for && !is_whole;
             let delay = if is_barred { None } else { self.delay.at(clock::now()) };
             let ended = match delay {
                 None => Ok(run.as_mut().await),
@@ -333,7 +331,7 @@ impl Policy for Hedge {
             };
             let delay = delay.unwrap_or_default();
             // Boxed to keep the common path's future small.
-            let race = Race { rules, call, next, asker, scope: &scope, delay, is_whole };
+            let race = Race { rules, call, next, asker, scope: &scope, delay };
             let (outcome, winner) = Box::pin(race.run(first, &branch)).await;
             if winner == Some(0) {
                 sample.good = outcome.attempt();

@@ -29,6 +29,7 @@ mod review;
 mod sameness;
 mod simulations;
 mod spare_headers;
+mod streams;
 mod support;
 mod timeout;
 mod waits;

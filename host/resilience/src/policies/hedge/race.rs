@@ -34,8 +34,6 @@ pub(super) struct Race<'a> {
     /// Of the first run.
     pub(super) scope: &'a Scope<'a>,
     pub(super) delay: Duration,
-    /// Whether the request body is there whole and kept.
-    pub(super) is_whole: bool,
 }
 
 /// Where the first run stands when the race begins.
@@ -134,9 +132,9 @@ impl<'a> Race<'a> {
             return Err(NoHedge::Upgrade);
         }
         // One after the other, they may read it as it comes.
-        if !call.body().can_repeat() || !(self.is_whole || is_alone) {
-            let is_squeezed = call.body().is_squeezed();
-            return Err(if is_squeezed { NoHedge::Memory } else { NoHedge::Body });
+        let body = call.body();
+        if !body.can_repeat() || !(body.has_come() || is_alone) {
+            return Err(if body.is_squeezed() { NoHedge::Memory } else { NoHedge::Body });
         }
         let is_extra = layers::is_extra(call)
             || field.best.as_ref().is_some_and(|best| layers::retries_elsewhere(call, best));
