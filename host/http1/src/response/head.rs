@@ -7,11 +7,11 @@ use std::ops::Range;
 use bytes::BytesMut;
 use fusebox_head::{CameFields, FieldIndex, HeaderFields, HopField};
 use http::{HeaderMap, StatusCode, header};
-use httparse::{ParserConfig, Status};
+use httparse::{Error, ParserConfig, Status};
 
 use crate::framing::Framing;
 use crate::head::{BodyFields, LengthFlaw, Noted, Progress, items, place};
-use crate::limits::MAX_HEADERS;
+use crate::limits::{MAX_HEADERS, MAX_RESPONSE_HEADERS};
 
 /// Interim responses (1xx) to one request.
 const MAX_INTERIM: u32 = 100;
@@ -34,7 +34,7 @@ pub struct ResponseHead {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFault {
     /// It is no HTTP/1 response.
-    Syntax(httparse::Error),
+    Syntax(Error),
     /// It is longer than it may be.
     TooLarge,
     /// More and more interim responses.
@@ -126,7 +126,30 @@ impl ResponseHeadParser {
         buffer: &mut BytesMut,
         index: impl Fn() -> FieldIndex,
     ) -> Result<Option<ResponseHead>, ResponseFault> {
-        let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        match self.take_fields::<MAX_HEADERS>(buffer, &index) {
+            Err(ResponseFault::Syntax(Error::TooManyHeaders)) => self.take_long(buffer, index),
+            taken => taken,
+        }
+    }
+
+    /// The same of one with many headers. (A function of its own, since its list has 32 KB, which
+    /// the usual head should not have to find on the stack.)
+    #[cold]
+    #[inline(never)]
+    fn take_long(
+        &self,
+        buffer: &mut BytesMut,
+        index: impl Fn() -> FieldIndex,
+    ) -> Result<Option<ResponseHead>, ResponseFault> {
+        self.take_fields::<MAX_RESPONSE_HEADERS>(buffer, index)
+    }
+
+    fn take_fields<const MOST: usize>(
+        &self,
+        buffer: &mut BytesMut,
+        index: impl Fn() -> FieldIndex,
+    ) -> Result<Option<ResponseHead>, ResponseFault> {
+        let mut fields = [const { MaybeUninit::uninit() }; MOST];
         let mut parsed = httparse::Response::new(&mut []);
         let parser = ParserConfig::default();
         let length =
@@ -139,7 +162,7 @@ impl ResponseHeadParser {
             return Err(ResponseFault::TooLarge);
         }
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = status.ok_or(ResponseFault::Syntax(httparse::Error::Status))?;
+        let status = status.ok_or(ResponseFault::Syntax(Error::Status))?;
         let is_http_11 = parsed.version == Some(1);
         // An interim one has no use for the memory of a whole one.
         let is_interim = status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
@@ -147,7 +170,7 @@ impl ResponseHeadParser {
         let found = parsed.headers.iter();
         let found = found.map(|it| [it.name.as_bytes(), it.value].map(|part| place(buffer, part)));
         if !places.add(found) {
-            return Err(ResponseFault::Syntax(httparse::Error::HeaderName));
+            return Err(ResponseFault::Syntax(Error::HeaderName));
         }
         let mut headers = CameFields::new(buffer.split_to(length), places);
         let said = read(&mut headers).map_err(|_| ResponseFault::ContentLength)?;

@@ -723,6 +723,23 @@ fn a_response_goes_on_as_it_came_but_for_what_a_proxy_changes() {
 }
 
 #[test]
+fn a_response_may_have_many_more_headers_than_a_request() {
+    let with = |count: usize| {
+        let cookies = (2..=count).map(|number| format!("set-cookie: c={number}\r\n"));
+        answer(200, &cookies.collect::<String>(), "")
+    };
+    let origin = Origin::answering([with(1_000), with(1_001)]);
+    let proxy = alone(&origin);
+    let response = proxy.ask(get("/", "1"));
+    let cookies = response.headers.iter().filter(|(name, _)| name == "set-cookie");
+    assert_eq!((response.status(), cookies.count()), (200, 999));
+    assert_eq!(response.header("content-length"), Some("0"));
+    assert_eq!(proxy.ask(get("/", "2")).status(), 502);
+    let line = proxy.story("2").pop().expect("an access line");
+    assert_eq!(line["detail"], "invalid response head: too many headers");
+}
+
+#[test]
 fn a_request_id_is_made_if_the_client_has_none_that_is_sane() {
     let origin = Origin::answering([ok("")]);
     let proxy = alone(&origin);
