@@ -330,17 +330,21 @@ impl RequestHandler {
 
     /// Answers what is no request, on a connection that ends with the answer.
     pub(crate) fn refuse(&self, unread: Unread, hop: &Hop) -> ClientResponse<ResponseBody> {
+        self.refused(unread, hop);
         let refusal = Refusal::Unread(unread);
-        let event = ConnectionEvent::Refused {
+        let id = self.request_ids.next();
+        ClientResponse::own(refusal.response(id.to_str().unwrap_or_default(), 0), id)
+    }
+
+    /// Tells of what is no request, and has been answered.
+    pub(crate) fn refused(&self, unread: Unread, hop: &Hop) {
+        self.tell(ConnectionEvent::Refused {
             client: hop.address(),
-            status: refusal.status().as_u16(),
+            status: Refusal::Unread(unread).status().as_u16(),
             reason: unread.name(),
             words: unread.to_string(),
             count: self.refusals.count(clock::now()),
-        };
-        self.tell(event);
-        let id = self.request_ids.next();
-        ClientResponse::own(refusal.response(id.to_str().unwrap_or_default(), 0), id)
+        });
     }
 
     /// Tells that a handshake has ended well.

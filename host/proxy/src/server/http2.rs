@@ -26,6 +26,7 @@ mod limits;
 mod link;
 mod meter;
 mod outgoing;
+mod own_answers;
 mod request;
 mod response;
 mod session;

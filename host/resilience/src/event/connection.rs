@@ -189,7 +189,7 @@ pub enum ConnectionEvent {
         /// How often that happened since it was last to be told; `None` if that was a moment ago.
         count: Option<u64>,
     },
-    /// A request over HTTP/2 was malformed, too large or too many, and its stream was reset.
+    /// A request over HTTP/2 was malformed, or one too many, and its stream was reset.
     StreamRefused {
         /// The client's address.
         client: IpAddr,

@@ -167,6 +167,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
         cx: &mut Context<'_>,
     ) -> Option<StreamExchange> {
         self.accepted += 1;
+        let stream = respond.stream_id().as_u32();
+        self.session.link().own_answers().hand_on(stream, self.accepted + self.refused);
         if respond.poll_reset(cx).is_ready() {
             self.session.link().gave_up(Duration::ZERO);
             return None;
@@ -198,10 +200,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
             return;
         }
         let refused = link.opened().saturating_sub(self.accepted);
+        let mut answered = link.own_answers().settle(self.accepted + refused);
         while self.refused < refused {
             self.refused += 1;
             link.gave_up(Duration::ZERO);
-            self.session.refuse_stream();
+            if answered > 0 {
+                answered -= 1;
+                self.session.refuse_head();
+            } else {
+                self.session.refuse_stream();
+            }
         }
     }
 

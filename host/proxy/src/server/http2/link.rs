@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flood::FloodGuard;
 use super::meter::{FrameHead, FrameKind, FrameMeter};
+use super::own_answers::OwnAnswers;
 
 /// How much is read in a turn: a client that sends much must not delay its neighbours.
 const READ: usize = 32 * 1024;
@@ -36,6 +37,7 @@ pub(super) struct LinkWatch {
     /// Whether what is written waits for the client to take it.
     is_blocked: Cell<bool>,
     written: Cell<u64>,
+    own_answers: OwnAnswers,
     /// How often all that there was to be written has been.
     flushes: Cell<u64>,
     /// Who waits for the next time.
@@ -103,6 +105,7 @@ impl LinkWatch {
             has_more: Cell::new(false),
             is_blocked: Cell::new(false),
             written: Cell::new(0),
+            own_answers: OwnAnswers::default(),
             flushes: Cell::new(0),
             waiting: RefCell::default(),
         }
@@ -199,12 +202,30 @@ impl LinkWatch {
         }
     }
 
-    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+    /// What `h2` has answered by itself.
+    pub(super) fn own_answers(&self) -> &OwnAnswers {
+        &self.own_answers
+    }
+
+    fn write<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &RefCell<S>,
+        slices: &[IoSlice<'_>],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.own_answers.offer(slices, self.opened());
+        let written = Pin::new(&mut *stream.borrow_mut()).poll_write_vectored(cx, slices);
         self.is_blocked.set(written.is_pending());
-        if let Poll::Ready(Ok(written)) = written {
-            self.written.set(self.written.get() + *written as u64);
+        let taken = match &written {
+            Poll::Ready(Ok(taken)) => *taken,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        self.own_answers.took(slices, taken);
+        if taken > 0 {
+            self.written.set(self.written.get() + taken as u64);
             self.received.borrow_mut().guard.wrote();
         }
+        written
     }
 }
 
@@ -253,9 +274,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for SessionLink<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes);
-        self.watch.wrote(&written);
-        written
+        self.watch.write(&self.stream, &[IoSlice::new(bytes)], cx)
     }
 
     fn poll_write_vectored(
@@ -263,9 +282,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for SessionLink<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.stream.borrow_mut()).poll_write_vectored(cx, slices);
-        self.watch.wrote(&written);
-        written
+        self.watch.write(&self.stream, slices, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

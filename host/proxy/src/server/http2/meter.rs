@@ -96,6 +96,11 @@ impl FrameMeter {
         Self { head: [0; HEAD], of_head: 0, current: None, left: PREFACE.len() }
     }
 
+    /// Of a server, from the beginning of a frame.
+    pub(super) fn of_server() -> Self {
+        Self { head: [0; HEAD], of_head: 0, current: None, left: 0 }
+    }
+
     /// Goes on over these bytes. `ended` is told each frame that ends in them.
     pub(super) fn pass(&mut self, mut bytes: &[u8], mut ended: impl FnMut(FrameHead)) {
         while !bytes.is_empty() {

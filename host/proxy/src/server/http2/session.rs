@@ -5,12 +5,14 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::Duration;
 
+use fusebox_http1::RequestFault;
 use fusebox_resilience::{ConnectionLimit, Http2Fault, clock};
 use http::Version;
 use tokio::time::Instant;
 
 use super::link::LinkWatch;
 use crate::headers::Hop;
+use crate::reply::Unread;
 use crate::server::pace::Pace;
 use crate::server::shared::Shared;
 
@@ -136,6 +138,11 @@ impl Session {
     /// A limit ends a stream.
     pub(super) fn end_stream(&self, limit: ConnectionLimit) {
         self.shared.handler.end_stream(limit, &self.hop);
+    }
+
+    /// A request was answered that its head is too long before anybody saw it.
+    pub(super) fn refuse_head(&self) {
+        self.shared.handler.refused(Unread::Malformed(RequestFault::TooLarge), &self.hop);
     }
 
     /// The stream of a request was reset before anybody saw it.

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use fusebox_dev::{GET, Origin, RawFrame, Wire, eventually, flag, get, header_block, kind, ok};
+use serde_json::json;
 
 use crate::support::{Proxy, ROUTE};
 
@@ -233,10 +234,18 @@ fn a_head_that_unpacks_to_much_more_than_it_may_is_refused_and_takes_no_memory()
         let answer = wire.frame_of(kind::HEADERS);
         assert_eq!((answer.stream, answer.status()), (opened(number), 431));
     }
-    proxy.counts(&[(r#"fusebox_requests_refused_total{route="none",reason="stream"}"#, 19.0)]);
+    // As over HTTP/1.1.
+    proxy.counts(&[(r#"fusebox_requests_refused_total{route="none",reason="too-large"}"#, 19.0)]);
+    let line = proxy.line("Request refused: the request head is too large");
+    assert_eq!((&line["reason"], &line["status"]), (&json!("too-large"), &json!(431)));
+    // What is malformed is reset.
+    let malformed = header_block(&[(":method", "GET")]);
+    wire.send(RawFrame::new(kind::HEADERS, 5, opened(20), malformed).bytes());
+    assert_eq!(wire.frame_of(kind::RESET).stream, opened(20));
+    proxy.counts(&[(r#"fusebox_requests_refused_total{route="none",reason="stream"}"#, 1.0)]);
     assert_eq!(proxy.line("Request refused: its stream was reset")["reason"], "stream");
     // That much more is no mistake.
-    wire.send(of_many(20, 15_000));
+    wire.send(of_many(21, 15_000));
     assert_eq!(wire.frame_of(kind::GOAWAY).number(4), ENHANCE_YOUR_CALM);
     let grown = proxy.peak_memory().saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes");
