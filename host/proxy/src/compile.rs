@@ -3,6 +3,7 @@
 //! This module knows all others. It is straight-line code.
 
 mod granted;
+mod streams;
 mod surroundings;
 mod tls;
 
@@ -31,6 +32,7 @@ use crate::route_review::{RouteReview, by_remark};
 use crate::running::{PoliciesByName, Running};
 use crate::upstream::shared::SharedUpstream;
 use granted::granted;
+use streams::limits_of_streams;
 use surroundings::Surroundings;
 
 /// What a token should have at least, in bytes.
@@ -43,7 +45,8 @@ pub struct Compiled {
     pub running: Running,
     /// Warnings: settings that are valid but probably not intended.
     pub warnings: Vec<ConfigError>,
-    /// Notes: defaults in force that are not what they were in the version before.
+    /// Notes: defaults in force that are not what they were in the version before, and limits that
+    /// hold less than one might think.
     pub notes: Vec<ConfigError>,
     /// What each route comes to at worst, in the order of the file.
     pub reviews: Vec<RouteReview>,
@@ -77,7 +80,8 @@ pub fn compile(
     compilation.listener();
     let tls = compilation.listener_tls();
     compilation.admin();
-    let notes = compilation.changed_defaults();
+    let mut notes = compilation.changed_defaults();
+    notes.extend(limits_of_streams(file, &policies));
     let Compilation { errors, mut warnings, .. } = compilation;
     warnings.sort_by_key(|warning| warning.line);
     match components {

@@ -126,11 +126,13 @@ impl<'a> Attempt<'a> {
     /// The same with an outcome that stays where it is.
     pub fn finish_in_place(mut self, outcome: &mut Outcome) {
         let number = self.number();
+        let mut is_ahead = false;
         let short = match outcome {
             Ok(response) => {
                 response.set_attempt(number);
                 if self.call.request().is_grpc() {
                     response.answers_grpc();
+                    is_ahead = response.grpc().is_good_so_far();
                 }
                 AttemptOutcome::Response(response.status.as_u16())
             }
@@ -139,10 +141,12 @@ impl<'a> Attempt<'a> {
                 AttemptOutcome::Failure(error.kind())
             }
         };
-        self.end(short);
+        self.end(short, is_ahead);
     }
 
-    fn end(&mut self, outcome: AttemptOutcome) {
+    /// `is_ahead`: the answer did not need what the client may still say, which was not waited for
+    /// then. (An error may be all that comes to a server of waiting for it.)
+    fn end(&mut self, outcome: AttemptOutcome, is_ahead: bool) {
         self.ended = true;
         if let Some(branch) = self.branch {
             branch.end();
@@ -150,8 +154,10 @@ impl<'a> Attempt<'a> {
         let provenance = self.provenance();
         let elapsed = clock::now() - self.started;
         let starved = self.call.starved();
+        let unneeded = if is_ahead { starved.wait } else { Duration::ZERO };
         // Of this attempt alone.
-        let starved = Starved { time: starved.time - self.starved, ..starved };
+        let time = (starved.time - self.starved).saturating_sub(unneeded);
+        let starved = Starved { time, ..starved };
         let asked = elapsed.saturating_sub(starved.time);
         let is_owed = starved.is_long_owed();
         self.call.remember(PastAttempt { provenance, outcome, elapsed, asked, is_owed });
@@ -163,7 +169,7 @@ impl<'a> Attempt<'a> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(AttemptOutcome::Cancelled);
+            self.end(AttemptOutcome::Cancelled, false);
         }
     }
 }

@@ -154,6 +154,11 @@ impl GrpcOutcome {
         Self::Open
     }
 
+    /// Whether it goes well, as far as it is known.
+    pub(crate) fn is_good_so_far(self) -> bool {
+        matches!(self, Self::Open | Self::Ended(GrpcStatus::Ok))
+    }
+
     /// The status that it has ended with.
     pub fn status(self) -> Option<GrpcStatus> {
         match self {

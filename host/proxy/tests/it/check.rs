@@ -253,6 +253,28 @@ fn the_post_is_told_of_both_its_faults_before_a_bad_day_shows_them() {
 }
 
 #[test]
+fn a_limit_that_stands_still_while_a_stream_is_open_is_noted() {
+    let noted = |listener: &str| {
+        let directory = directory(&config(&format!(
+            "[policies.total]\nkind = 'timeout'\nlimit = '1s'\n[upstreams.b]\n\
+             endpoints = ['http://b']\nprotocol = 'http2'\n\
+             [[routes]]\npath = '/b.B'\nupstream = 'b'\ngrpc = true\npolicies = ['total']\n\
+             [[routes]]\nupstream = 'b'\npolicies = ['total']\n{listener}"
+        )));
+        let Ran { code, error, .. } = fusebox_noting(directory.path(), &["check"]);
+        assert_eq!(code, Some(0), "{error}");
+        let mut notes = error.lines().filter(|line| line.contains("policies.total"));
+        (notes.next().map(str::to_owned), notes.count())
+    };
+    let note = "note: fusebox.toml:5: policies.total.limit: stands still while the client of a \
+                call by gRPC keeps its side open, since a server that hangs then looks like one \
+                that waits for more; what holds is the client's `grpc-timeout`, `max_deadline` of \
+                the listener and `grpc_idle_timeout` of the route";
+    assert_eq!(noted(""), (Some(note.to_owned()), 0));
+    assert_eq!(noted("[listener]\nmax_deadline = '1m'\n"), (None, 0));
+}
+
+#[test]
 fn check_names_each_default_in_force_that_has_changed_and_what_restores_it() {
     let noted = |text: &str| {
         let text = config(&format!(

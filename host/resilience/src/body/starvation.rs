@@ -11,6 +11,8 @@ use crate::clock;
 pub struct Starved {
     /// In all.
     pub time: Duration,
+    /// Of that, the wait that is under way.
+    pub wait: Duration,
     /// Whether one is waiting now, so that the time grows.
     pub is_starving: bool,
     /// Whether what was waited for last has not come, up to now or to the attempt's end.
@@ -56,8 +58,8 @@ impl Starvation {
     }
 
     pub(super) fn so_far(&self) -> Starved {
-        let now = self.since.map_or(Duration::ZERO, |since| clock::now() - since);
+        let wait = self.since.map_or(Duration::ZERO, |since| clock::now() - since);
         let is_starving = self.since.is_some();
-        Starved { time: self.past + now, is_starving, is_owed: self.is_owed }
+        Starved { time: self.past + wait, wait, is_starving, is_owed: self.is_owed }
     }
 }

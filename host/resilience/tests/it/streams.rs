@@ -1,12 +1,19 @@
-//! Calls by gRPC whose client is not done: how much of what it says is waited for.
+//! Calls by gRPC whose client is not done: how much of what it says is waited for, and whose time it
+//! is.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use fusebox_resilience::{Call, EventKind, HedgeEvent, NoHedge, Policy, RequestBody};
+use fusebox_resilience::testing::read;
+use fusebox_resilience::{
+    Attempt, Call, EventKind, HedgeEvent, NoHedge, Outcome, Policy, RequestBody, ResponseBody,
+    Scope, Upstream, WindowCounts,
+};
+use futures_util::future::LocalBoxFuture;
 use tokio::time::timeout;
 
 use crate::support::{
-    Piece, Rig, adaptive, bulkhead, hedge, ms, rate_limiter, request_body, shown,
+    Piece, Rig, adaptive, breaker, bulkhead, hedge, ms, rate_limiter, request_body, response, shown,
 };
 
 /// A message of gRPC.
@@ -15,10 +22,12 @@ const MESSAGE: Piece = Piece::Data("\0\0\0\0\u{3}one");
 const BEGIN: Piece = Piece::Data("\0\0\0\0\u{3}o");
 const REST: Piece = Piece::Data("ne");
 
-fn call(rig: &Rig, body: RequestBody) -> Call {
+fn call<U: Upstream>(rig: &Rig<U>, body: RequestBody) -> Call {
     let request = http::Request::post("http://service-b/b.B/Talk");
     rig.call_of(request.header("content-type", "application/grpc+proto"), body)
 }
+
+// ===== what is waited for =====
 
 /// Those that wait for clients.
 fn waiting() -> [Arc<dyn Policy>; 4] {
@@ -64,6 +73,8 @@ async fn a_client_that_says_nothing_is_waited_for_a_moment_in_all() {
     assert_eq!(rig.attempts(), [100]);
 }
 
+// ===== hedges =====
+
 fn said(rig: &Rig) -> Vec<(u64, HedgeEvent)> {
     let of_hedge = |(at, kind)| match kind {
         EventKind::Hedge(event) => Some((at, event)),
@@ -95,4 +106,39 @@ async fn a_stream_that_became_too_long_is_not_hedged() {
     let body = request_body(10, [MESSAGE, Piece::Wait(30), MESSAGE]);
     assert_eq!(rig.send(&call(&rig, body)).await, (130, Ok(200)));
     assert_eq!(said(&rig), [(50, HedgeEvent::Skipped { reason: NoHedge::Body })]);
+}
+
+// ===== whose time it is =====
+
+/// Answers after 40 ms with this status, whether or not its client has said all.
+struct InTurns(&'static str);
+
+impl Upstream for InTurns {
+    fn attempt<'a>(&'a self, call: &'a Call, scope: &'a Scope<'a>) -> LocalBoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let attempt = Attempt::begin(call, scope, &"service-b".into());
+            let mut sending = pin!(read(call.body().for_attempt()));
+            timeout(ms(40), &mut sending).await.ok();
+            let headers = [("content-type", "application/grpc"), ("grpc-status", self.0)];
+            attempt.finish(Ok(response(200, &headers, ResponseBody::empty())))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_did_not_need_the_rest_has_taken_the_time_since_the_last_message() {
+    let [ok, invalid] = ["0", "3"];
+    let [open, late] = [Piece::Hang, Piece::Wait(20)];
+    for (status, pieces, is_slow) in [
+        (ok, vec![MESSAGE, open], true),
+        (ok, vec![MESSAGE, late, MESSAGE, open], false),
+        // Its server may have waited for more.
+        (invalid, vec![MESSAGE, open], false),
+    ] {
+        let breaker = breaker("failure_threshold = 9\nslow_call = \"30ms\"");
+        let rig = Rig::around(InTurns(status), [breaker.clone()]);
+        assert_eq!(rig.send(&call(&rig, request_body(100, pieces))).await, (40, Ok(200)));
+        let [successes, failures] = [!is_slow, is_slow].map(usize::from);
+        assert_eq!(breaker.status().counts, WindowCounts { successes, failures }, "{status}");
+    }
 }
