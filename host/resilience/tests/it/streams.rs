@@ -1,5 +1,5 @@
-//! Calls by gRPC whose client is not done: how much of what it says is waited for, and whose time it
-//! is.
+//! Calls by gRPC whose client is not done: how much of what it says is waited for, and whose time
+//! that is.
 
 use std::pin::pin;
 use std::sync::Arc;

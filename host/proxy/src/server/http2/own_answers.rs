@@ -85,11 +85,11 @@ mod tests {
         for cut in 0..=bytes.len() {
             let own = OwnAnswers::default();
             own.hand_on(1, 1);
-            // All that has not been taken is offered, in two pieces; and no more is taken than that.
+            // All that has not been taken is offered, in two pieces.
             let mut begin = 0;
             for end in [cut, bytes.len()] {
-                let middle = begin + (bytes.len() - begin) / 2;
-                let slices = [IoSlice::new(&bytes[begin..middle]), IoSlice::new(&bytes[middle..])];
+                let (first, second) = bytes[begin..].split_at((bytes.len() - begin) / 2);
+                let slices = [IoSlice::new(first), IoSlice::new(second)];
                 own.offer(&slices, 2);
                 own.took(&slices, end - begin);
                 begin = end;
