@@ -13,6 +13,7 @@ pub(crate) use in_flight::CallPlaces;
 pub(crate) use open_tunnel::OpenTunnel;
 pub(crate) use response::ClientResponse;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,7 @@ pub(crate) struct RequestHandler {
     no_route: Arc<str>,
     request_ids: RequestIds,
     hosts: Hosts,
-    /// Whether paths with dot segments are refused.
+    /// Whether paths are read however they are spelled, and those with dot segments are refused.
     is_strict: bool,
     replay_memory: Rc<ReplayMemory>,
     deadline_headers: Vec<DeadlineHeader>,
@@ -194,11 +195,15 @@ impl RequestHandler {
         let mut head = parts(head);
         let id = self.request_id(&mut head.headers);
         let host = self.hosts.canonical(&mut head);
-        let place = host.as_deref().and_then(|host| {
-            let path = head.uri.path();
-            let path = if self.is_strict { canonical(path) } else { path.into() };
-            self.routes.find(host, &path, &head.method, hop.certificate())
-        });
+        let path = head.uri.path();
+        let path = if self.is_strict { canonical(path) } else { path.into() };
+        let place = host
+            .as_deref()
+            .and_then(|host| self.routes.find(host, &path, &head.method, hop.certificate()));
+        let read_path = match path {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(path) => Some(path.into_boxed_str()),
+        };
         let route = place.map(|place| &self.routes.routes()[place]);
         let upgrade = route
             .filter(|route| !route.upgrades.is_empty())
@@ -238,6 +243,9 @@ impl RequestHandler {
         let mut request = ClientRequest::new(id, name, head, wall_clock::now());
         if let Some(after) = deadline.after {
             request.set_deadline(after);
+        }
+        if let Some(path) = read_path {
+            request.set_read_path(path);
         }
         request.set_id_name(&headers::ID_NAME);
         request.set_added(added);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use fusebox_resilience::config::Problems;
-use fusebox_resilience::{PriorityClass, PriorityLevel, Request, UserCall, UserTimes};
+use fusebox_resilience::{CallKey, PriorityClass, PriorityLevel, Request, UserCall, UserTimes};
 use http::{HeaderName, HeaderValue};
 
 use crate::config::PriorityConfig;
@@ -32,6 +32,11 @@ impl PriorityRules {
             UserTimes::new(key, max_users.unwrap_or(PriorityConfig::MAX_USERS))
         });
         Self { header, level_header, default, users }
+    }
+
+    /// Whose request it is; `None`: nobody asks.
+    pub fn user(&self) -> Option<&CallKey> {
+        self.users.as_deref().map(UserTimes::key)
     }
 
     /// Gives a request its level, of which it tells its upstream. Only a client that is trusted is

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fusebox_resilience::{ClientCertificate, Pipeline, PriorityClass, ReplayLimit};
+use fusebox_resilience::{CallKey, ClientCertificate, Pipeline, PriorityClass, ReplayLimit};
 use http::Method;
 
 use crate::priority::PriorityRules;
@@ -148,10 +148,16 @@ impl RouteTable {
         index.find(host, path, |route| takes_sender(&self.routes[route].matches))
     }
 
-    /// Whether what a request gets depends on its path.
+    /// Whether what a request gets, or whose it is, depends on its path.
     pub fn depend_on_paths(&self) -> bool {
+        let mut upstreams = self.upstreams.iter().map(|upstream| &upstream.config);
+        let of_routes = self.routes.iter().map(|route| &route.pipeline);
+        let pipelines = of_routes.chain(self.others.iter().map(|other| &other.pipeline));
+        let keys = pipelines.flat_map(Pipeline::policies).filter_map(|policy| policy.key());
+        let user = self.priority.as_ref().and_then(PriorityRules::user);
         self.routes.iter().any(|route| route.matches.path() != "/")
-            || self.upstreams.iter().any(|upstream| upstream.config.has_base())
+            || upstreams.any(|upstream| upstream.has_base() || upstream.fleet.balance.reads_path())
+            || keys.chain(user).any(CallKey::reads_path)
     }
 
     /// The routes, the most specific first.

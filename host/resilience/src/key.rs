@@ -69,6 +69,11 @@ impl CallKey {
         if turns.are_due() && asks() { turns.next() } else { Either::Left(ready(())) }
     }
 
+    /// Whether a part of the path is in it.
+    pub fn reads_path(&self) -> bool {
+        self.0.iter().any(|source| matches!(source, KeySource::PathSegment(_)))
+    }
+
     /// The values of this call. A component among the sources is asked, so this is done once for
     /// each call and policy.
     pub(crate) fn values<'a>(&'a self, seen: &KeyQuestion<'a>) -> KeyValues<'a> {

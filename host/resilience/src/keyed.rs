@@ -309,6 +309,11 @@ impl<S: KeyedState> Keyed<S> {
         self.each.as_ref().map(|each| each.lock().states.len())
     }
 
+    /// By what calls are told apart. `None`: by nothing.
+    pub(crate) fn key(&self) -> Option<&CallKey> {
+        Some(&self.each.as_ref()?.settings.key)
+    }
+
     /// What `/state` shows of them.
     pub(crate) fn show(&self) -> Option<ShownKeys> {
         let each = self.each.as_ref()?;

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::config::{ChangedDefault, Problem};
 use crate::error::{Error, ErrorKind};
 use crate::event::{CallEvent, EndpointName, EventKind, Observers};
+use crate::key::CallKey;
 use crate::outcome::Outcome;
 use crate::outline::Outline;
 use crate::parts::Parts;
@@ -44,6 +45,11 @@ pub trait Policy: Send + Sync + fmt::Debug {
     /// Whether it may run the rest of the pipeline more than once, so that request bodies are kept.
     fn repeats(&self) -> bool {
         false
+    }
+
+    /// By what it tells calls apart; `None`: by nothing.
+    fn key(&self) -> Option<&CallKey> {
+        None
     }
 
     /// What `/state` and metrics show of it.

@@ -32,6 +32,8 @@ pub struct Request {
     id_name: Option<&'static HeaderName>,
     route: Arc<str>,
     head: request::Parts,
+    /// Its path as routes read it, if it is spelled otherwise.
+    read_path: Option<Box<str>>,
     added: Option<Added>,
     client: Option<Rc<str>>,
     certificate: Option<Rc<ClientCertificate>>,
@@ -59,6 +61,7 @@ impl Request {
             id_name: None,
             route,
             head,
+            read_path: None,
             added: None,
             client: None,
             certificate: None,
@@ -77,6 +80,7 @@ impl Request {
             id_name: self.id_name,
             route: self.route.clone(),
             head: self.head.clone(),
+            read_path: self.read_path.clone(),
             added: self.added.clone(),
             client: self.client.clone(),
             certificate: self.certificate.clone(),
@@ -95,6 +99,17 @@ impl Request {
     /// would move it twice.
     pub fn set_added(&mut self, added: Option<Added>) {
         self.added = added;
+    }
+
+    /// Its path is spelled otherwise than routes read it: decoded, with nothing but `/` between
+    /// segments. It is sent as it came; keys are made of what was read, as the route was chosen.
+    pub fn set_read_path(&mut self, path: Box<str>) {
+        self.read_path = Some(path);
+    }
+
+    /// Its path as routes read it; `None`: as it is spelled.
+    pub(crate) fn read_path(&self) -> Option<&str> {
+        self.read_path.as_deref()
     }
 
     /// Each attempt sends the request id in this header, which is not in `head`. To send it from

@@ -109,6 +109,11 @@ impl UserTimes {
         Arc::new(Self { key, max_users, hashes, known: Mutex::new(known) })
     }
 
+    /// Whose request it is.
+    pub fn key(&self) -> &CallKey {
+        &self.key
+    }
+
     /// A call of this request's user. `None`: the request does not say whose it is.
     pub fn call(self: &Arc<Self>, request: &Request) -> Option<UserCall> {
         let mut hash = self.hashes.begin();

@@ -28,6 +28,11 @@ impl BalanceConfig {
         }
     }
 
+    /// Whether it looks at a part of the path.
+    pub fn reads_path(&self) -> bool {
+        matches!(self, Self::Hash(key) if key.reads_path())
+    }
+
     /// Reads the key at `path`; the default if it is not there.
     pub(super) fn read(reader: &mut Reader<'_>, path: &str) -> Self {
         const EXPECTED: &str = "expected \"least-request\", \"round-robin\" or a table such as \

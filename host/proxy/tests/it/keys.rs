@@ -64,6 +64,43 @@ fn a_tenant_that_floods_gets_429_and_the_others_their_answers() {
 }
 
 #[test]
+fn however_a_client_spells_a_path_it_has_the_key_of_its_segment() {
+    let origin = Origin::answering([ok("")]);
+    // Neither route nor upstream has a path, so that only the key reads it.
+    let config = |paths: &str| {
+        format!(
+            "listener = {{ paths = '{paths}' }}\n[policies.rate]\nkind = 'rate-limiter'\n\
+             limit = 1\nper = '1h'\nkey = {{ path_segment = 2 }}\n\
+             [[routes]]\nupstream = 'ORIGIN'\npolicies = ['rate']\n"
+        )
+    };
+    let spelled = [
+        "/t/acme/x",
+        "/t/%61cme/x",
+        "//t//acme/x",
+        "/t;v/acme;1/x",
+        "/t/acme;2/x",
+        "/t/;/acme/x",
+        "/t/acme%2fx",
+        "/t/acme%5cx",
+        "/t/acme\\x",
+    ];
+    let proxy = Proxy::before(&origin, &config("strict"));
+    let status = |path: &str| proxy.ask(of_tenant(path, "", "1")).status();
+    let statuses = spelled.map(status);
+    assert_eq!(statuses, [200, 429, 429, 429, 429, 429, 429, 429, 429]);
+    // An escape of an escape is one more: decoded once, as routes do, and not again.
+    assert_eq!(["/t/%2561cme/x", "/;/t/%2561cme", "/t/other/x"].map(status), [200, 429, 200]);
+    // What a program behind may resolve to another's.
+    assert_eq!(["/t/./acme", "/t/other/%2e%2e/acme"].map(status), [400, 400]);
+    let keys = proxy.state()["policies"]["rate"]["keys"].clone();
+    assert_eq!(keys["count"], 3, "{keys}");
+    let proxy = Proxy::before(&origin, &config("as-is"));
+    let statuses = spelled.map(|path| proxy.ask(of_tenant(path, "", "1")).status());
+    assert_eq!(statuses, [200, 429, 200, 200, 200, 200, 200, 200, 429], "but for escapes");
+}
+
+#[test]
 fn however_many_tenants_a_client_invents_no_open_circuit_is_forgotten() {
     let origin = Origin::answering([ok("")]);
     let config = "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\n\

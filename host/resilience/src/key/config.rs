@@ -9,6 +9,13 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyConfig(pub Vec<KeySourceConfig>);
 
+impl KeyConfig {
+    /// Whether a part of the path is in it.
+    pub fn reads_path(&self) -> bool {
+        self.0.iter().any(|source| matches!(source, KeySourceConfig::PathSegment(_)))
+    }
+}
+
 /// A part of the request.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(try_from = "KeySourceTable")]

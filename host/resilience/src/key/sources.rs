@@ -64,8 +64,12 @@ impl KeySource {
             Self::Header(name) => Cow::from(request.header(name.as_str())?.as_bytes()),
             Self::Client => Cow::from(request.client_address().as_bytes()),
             Self::PathSegment(number) => {
-                let path = request.head().uri.path();
-                decoded(path.trim_start_matches('/').split('/').nth(number - 1)?, false)
+                let segment =
+                    |path: &'a str| path.trim_start_matches('/').split('/').nth(number - 1);
+                match request.read_path() {
+                    Some(path) => Cow::from(segment(path)?.as_bytes()),
+                    None => decoded(segment(request.head().uri.path())?, false),
+                }
             }
             Self::Query(name) => query_values(request.head().uri.query()?, name).next()?,
             Self::Cookie(name) => Cow::from(cookie(request, name)?),

@@ -43,6 +43,7 @@ use crate::condition::{Asker, ConditionConfig};
 use crate::config::{Problem, Problems};
 use crate::error::{ErrorKind, Failure};
 use crate::event::{CallEvent, EventKind, LimitChangeKind, QueueEvent};
+use crate::key::CallKey;
 use crate::keyed::{Keyed, KeysConfig};
 use crate::native::Native;
 use crate::outcome::Outcome;
@@ -154,6 +155,10 @@ impl Policy for AdaptiveLimiter {
             )),
         }
         shown
+    }
+
+    fn key(&self) -> Option<&CallKey> {
+        self.0.states.key()
     }
 
     fn keys(&self) -> Option<ShownKeys> {

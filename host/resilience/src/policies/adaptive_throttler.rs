@@ -31,7 +31,7 @@ use crate::condition::{Asker, Condition, ConditionConfig};
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{AdaptiveThrottlerEvent, CallEvent, EventKind};
-use crate::key::KeyConfig;
+use crate::key::{CallKey, KeyConfig};
 use crate::keyed::{HeldState, Keyed, KeyedState, KeysConfig, StateOf};
 use crate::native::Native;
 use crate::outcome::{Outcome, OutcomeExt};
@@ -225,6 +225,10 @@ impl Policy for AdaptiveThrottler {
                 ),
             ),
         ]
+    }
+
+    fn key(&self) -> Option<&CallKey> {
+        self.0.states.key()
     }
 
     fn keys(&self) -> Option<ShownKeys> {

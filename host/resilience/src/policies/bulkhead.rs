@@ -33,7 +33,7 @@ use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{CallEvent, EventKind, QueueEvent};
 use crate::held_until::HeldUntil;
-use crate::key::KeyConfig;
+use crate::key::{CallKey, KeyConfig};
 use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::outcome::Outcome;
 use crate::outline::Outline;
@@ -179,6 +179,10 @@ impl Policy for Bulkhead {
             ("keys", Shown::Gauge(count as u64, "Keys that have places of their own in a bulkhead"))
         }));
         shown
+    }
+
+    fn key(&self) -> Option<&CallKey> {
+        self.rooms.key()
     }
 
     fn keys(&self) -> Option<ShownKeys> {

@@ -45,7 +45,7 @@ use crate::condition::ConditionConfig;
 use crate::config::{ConfigDuration, ConfigSize, Problem, Problems};
 use crate::error::ErrorKind;
 use crate::event::{CacheEvent, CacheResult, EventKind, Observers, StaleReason};
-use crate::key::KeyConfig;
+use crate::key::{CallKey, KeyConfig};
 use crate::native::Native;
 use crate::outcome::{Outcome, Response};
 use crate::outline::{Acts, ActsResult, Outline};
@@ -214,6 +214,10 @@ impl Policy for ResponseCache {
 
     fn kind(&self) -> &'static str {
         CacheConfig::KIND
+    }
+
+    fn key(&self) -> Option<&CallKey> {
+        self.0.key.as_ref()
     }
 
     fn show(&self) -> Vec<(&'static str, Shown)> {

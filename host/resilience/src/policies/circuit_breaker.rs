@@ -53,7 +53,7 @@ use crate::config::{ChangedDefault, Problem, Problems};
 use crate::delay::{ComponentDelay, DelayConfig};
 use crate::error::{ErrorKind, Failure};
 use crate::event::{CallEvent, CircuitBreakerEvent, CircuitState, EventKind, Observers};
-use crate::key::ShownValues;
+use crate::key::{CallKey, ShownValues};
 use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::native::Native;
 use crate::outcome::Outcome;
@@ -247,6 +247,10 @@ impl Policy for CircuitBreaker {
             None => self.0.circuits.one().show(Instant::now()),
             Some(count) => self.show_keys(count),
         }
+    }
+
+    fn key(&self) -> Option<&CallKey> {
+        self.0.circuits.key()
     }
 
     fn keys(&self) -> Option<ShownKeys> {

@@ -32,7 +32,7 @@ use crate::condition::Asker;
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
 use crate::event::{CallEvent, EventKind, QueueEvent};
-use crate::key::KeyConfig;
+use crate::key::{CallKey, KeyConfig};
 use crate::keyed::{Keyed, KeyedState, KeysConfig};
 use crate::outcome::Outcome;
 use crate::outline::Outline;
@@ -217,6 +217,10 @@ impl Policy for RateLimiter {
             )
         }));
         shown
+    }
+
+    fn key(&self) -> Option<&CallKey> {
+        self.buckets.key()
     }
 
     fn keys(&self) -> Option<ShownKeys> {
