@@ -36,6 +36,7 @@ mod boxed;
 mod branch;
 mod budget;
 mod call;
+mod call_fields;
 mod client_waits;
 pub mod clock;
 mod condition;

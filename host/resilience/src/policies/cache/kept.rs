@@ -13,6 +13,7 @@ use super::key::{CacheKey, VaryNames};
 use super::rules::Freshness;
 use super::status::CacheStatus;
 use crate::body::ResponseBody;
+use crate::call_fields;
 use crate::outcome::Response;
 use crate::request::Request;
 
@@ -25,7 +26,7 @@ const FIELD: usize = 120;
 #[derive(Debug)]
 pub(super) struct KeptHead {
     pub(super) status: StatusCode,
-    /// Without `Age`.
+    /// Without `Age`, and without what is about the call that brought it.
     pub(super) headers: HeaderMap,
     /// `None`: it is a failure, for those who ask now.
     pub(super) freshness: Option<Freshness>,
@@ -48,6 +49,7 @@ impl KeptHead {
     ) -> Self {
         let mut headers = compact(headers);
         headers.remove(header::AGE);
+        call_fields::remove(&mut headers);
         if !headers.contains_key(header::DATE)
             && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(date))
         {

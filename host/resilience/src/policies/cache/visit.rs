@@ -25,6 +25,7 @@ use super::status::{CacheStatus, Forwarded};
 use super::store::{CacheLookup, Joined};
 use crate::body::ResponseBody;
 use crate::call::Call;
+use crate::call_fields;
 use crate::clock;
 use crate::condition::Asker;
 use crate::error::Origin;
@@ -354,6 +355,7 @@ impl<'a> Visit<'a> {
     ) -> Response {
         let headers = conditional::updated(&kept.head.headers, update.headers.map_mut());
         let (attempt, status) = (update.attempt(), kept.head.status);
+        let own = call_fields::among(update.headers.map_mut());
         Ok(update).discard();
         let stored = self.may_store(status, &headers, arrival);
         let freshness = stored.unwrap_or(Freshness::NONE);
@@ -363,6 +365,7 @@ impl<'a> Visit<'a> {
         let told = CacheStatus::forwarded(why).received(Some(StatusCode::NOT_MODIFIED));
         let age = response.head.age(arrival.at);
         let mut answer = response.response(self.request(), age, told.stored(stored.is_ok()));
+        answer.headers.map_mut().extend(own);
         answer.set_attempt(attempt);
         match stored {
             Ok(freshness) => {

@@ -1,13 +1,11 @@
 //! The header fields `RateLimit-Policy` and `RateLimit` of the IETF draft
 //! (draft-ietf-httpapi-ratelimit-headers): what a client may ask for, and what is left of it.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
 use super::bucket::BucketSettings;
 use super::shared::BucketStatus;
-
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+use crate::call_fields::{RATE_LIMIT, RATE_LIMIT_POLICY};
 
 /// What a limiter tells its clients.
 #[derive(Debug)]

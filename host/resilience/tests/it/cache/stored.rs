@@ -3,8 +3,8 @@
 use fusebox_resilience::{CacheEvent, CacheResult, EventKind, Policy};
 
 use super::cache;
-use super::origin::{Clients, Origin, answer};
-use crate::support::shown;
+use super::origin::{Clients, Origin, answer, get};
+use crate::support::{rate_limiter, shown};
 
 /// Answers with its number, under these fields.
 fn numbered(fields: &'static [&'static str]) -> Origin {
@@ -44,6 +44,43 @@ async fn head_is_answered_from_get_but_not_the_other_way() {
     assert_eq!(clients.get("/", &[]).await, "200 3 [fwd=uri-miss; stored]");
     assert_eq!(clients.send(head()).await, "200 3 [hit; ttl=60, age 0]");
     assert_eq!(clients.origin.said(), ["HEAD /", "HEAD /", "GET /"]);
+}
+
+/// What a limiter tells a client is about its call, not about the response.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_limit_is_told_to_those_who_spend_of_it() {
+    const FIELDS: &[&str] = &["cache-control: max-age=2", "etag: \"a\"", "ratelimit: \"far\";r=7"];
+    let origin = Origin::new(|asked, _| {
+        let is_known = asked.said.contains("if-none-match");
+        Ok(answer(if is_known { 304 } else { 200 }, FIELDS, "1"))
+    });
+    let limiter = rate_limiter("limit = 9\nper = '10h'\nheaders = true");
+    let clients = Clients::of(origin, [cache("") as _, limiter as _]);
+    let told = async |fields: &[&str]| {
+        let (_call, outcome) = clients.outcome(get("/", fields)).await;
+        let response = outcome.expect("a response");
+        let headers = response.headers.to_map();
+        let of = |name| headers.get_all(name).iter();
+        let left = of("ratelimit").map(|value| {
+            value.to_str().expect("text").split(';').nth(1).expect("a number").to_owned()
+        });
+        let left = left.collect::<Vec<_>>().join(" ");
+        format!("{} {left} {}", response.status.as_u16(), of("ratelimit-policy").count())
+    };
+    assert_eq!(told(&[]).await, "200 r=7 r=8 1");
+    assert_eq!(told(&[]).await, "200  0", "a hit spends nothing");
+    assert_eq!(told(&["if-none-match: \"a\""]).await, "304  0");
+    clients.until(3_000).await;
+    assert_eq!(told(&[]).await, "200 r=7 r=7 1", "validated");
+    assert_eq!(told(&[]).await, "200  0");
+    clients.until(6_000).await;
+    assert_eq!(told(&["cache-control: no-cache", "if-none-match: \"a\""]).await, "304 r=7 r=6 1");
+    let (asked, others) =
+        tokio::join!(clients.outcome(get("/new", &[])), clients.outcome(get("/new", &[])));
+    let left = [asked, others].map(|(_, outcome)| {
+        outcome.expect("a response").headers.to_map().get_all("ratelimit").iter().count()
+    });
+    assert_eq!(left, [2, 0], "who waited for another's answer spends nothing either");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{ResponseArrival, Visit};
 use crate::body::ResponseBody;
+use crate::call_fields;
 use crate::event::{CacheEvent, NotStored};
 use crate::outcome::Response;
 use crate::policies::cache::conditional;
@@ -165,8 +166,10 @@ impl Visit<'_> {
         if conditional::has_already(self.request(), response.status, headers) {
             response.status = StatusCode::NOT_MODIFIED;
             let status = headers.get(CACHE_STATUS).cloned();
+            let own = call_fields::among(headers);
             *headers = conditional::not_modified(headers);
             headers.extend(status.map(|said| (CACHE_STATUS, said)));
+            headers.extend(own);
             response.body = ResponseBody::empty();
         }
         response
