@@ -96,7 +96,7 @@ impl<'a> Visit<'a> {
                 return Ok(self.not_kept(why));
             }
             if self.is_head || self.asked.no_store {
-                return self.pass(why).await;
+                return self.pass(&found, why).await;
             }
             if found.apart_until.is_some()
                 || found.response.as_ref().is_some_and(|kept| !kept.becomes_fresh())
@@ -258,10 +258,18 @@ impl<'a> Visit<'a> {
 
     // ===== from the upstream =====
 
-    /// Asks the upstream, and keeps nothing.
-    async fn pass(&self, why: Forwarded) -> Outcome {
-        self.used(CacheResult::Miss, None);
+    /// Asks the upstream, and keeps nothing. What a GET has brought stands for a HEAD's failure.
+    async fn pass(&self, found: &CacheLookup, why: Forwarded) -> Outcome {
         let mut outcome = self.next.run(self.call).await;
+        let at = clock::now();
+        if let Some(kept) = &found.response
+            && !self.asked.no_store
+            && kept.stands_for_failure(at)
+            && self.is_failure(&mut outcome).await
+        {
+            return Ok(self.stand_in(outcome, kept, at, why));
+        }
+        self.used(CacheResult::Miss, None);
         if let Ok(response) = &mut outcome {
             CacheStatus::forwarded(why).add_to(response.headers.map_mut());
         }
@@ -296,12 +304,11 @@ impl<'a> Visit<'a> {
         }
         let at = clock::now();
         let arrival = ResponseArrival { delay: at - sent, at, date: self.call.wall_clock() };
-        let asker = Asker { policy: &self.cache.name, scope: self.next.scope() };
-        let is_failure =
-            self.cache.handle_if.takes(self.call, asker, &mut outcome).await.is_handled();
+        let is_failure = self.is_failure(&mut outcome).await;
         match (outcome, kept) {
             (outcome, Some(kept)) if is_failure && kept.stands_for_failure(at) => {
-                Ok(self.stand_in(lead, outcome, &kept, arrival, why))
+                lead.stand_in(&kept);
+                Ok(self.stand_in(outcome, &kept, at, why))
             }
             (Err(error), _) => {
                 self.used(CacheResult::Miss, None);
@@ -327,20 +334,23 @@ impl<'a> Visit<'a> {
         self.next.within(&scope).run(self.call).await
     }
 
-    /// A failure, for which something stands that is kept.
+    async fn is_failure(&self, outcome: &mut Outcome) -> bool {
+        let asker = Asker { policy: &self.cache.name, scope: self.next.scope() };
+        self.cache.handle_if.takes(self.call, asker, outcome).await.is_handled()
+    }
+
+    /// A failure that came at this time, for which something stands that is kept.
     fn stand_in(
         &self,
-        lead: FillLead,
         outcome: Outcome,
-        kept: &Arc<KeptResponse>,
-        arrival: ResponseArrival,
+        kept: &KeptResponse,
+        at: Instant,
         why: Forwarded,
     ) -> Response {
-        lead.stand_in(kept);
         let received = outcome.as_ref().ok().map(|response| response.status);
         let attempt = outcome.attempt();
         outcome.discard();
-        let (age, status) = (kept.head.age(arrival.at), CacheStatus::forwarded(why));
+        let (age, status) = (kept.head.age(at), CacheStatus::forwarded(why));
         self.stale(kept, age, StaleReason::Error, status.received(received)).into_stand_in(attempt)
     }
 

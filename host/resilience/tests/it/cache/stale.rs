@@ -44,6 +44,32 @@ async fn it_stands_for_failures_for_so_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_get_has_brought_stands_for_the_failure_of_a_head() {
+    let down = || once_then(|| Ok(answer(503, &[], "down")));
+    let clients = Clients::of(down(), [cache("stale_if_error = '10s'") as _]);
+    clients.get("/", &[]).await;
+    clients.until(2_000).await;
+    let head = || http::Request::head("/");
+    let said = "200 kept [fwd=stale; fwd-status=503; detail=stale-if-error, age 2]";
+    assert_eq!(clients.send(head()).await, said);
+    assert_eq!(clients.get("/", &[]).await, said, "the same");
+    let unkept = head().header("cache-control", "no-store");
+    assert_eq!(clients.send(unkept).await, "503 down [fwd=stale]");
+    assert_eq!(clients.origin.said()[1..3], ["HEAD /", "GET / if-none-match: \"a\""]);
+    clients.until(11_100).await;
+    assert_eq!(clients.send(head()).await, "503 down [fwd=stale]");
+
+    let inner = breaker("failure_threshold = 1\ndelay = '1m'");
+    let clients = Clients::of(down(), [cache("stale_if_error = '10s'") as _, inner as _]);
+    clients.get("/", &[]).await;
+    clients.until(2_000).await;
+    clients.send(head()).await;
+    let said = clients.send(head()).await;
+    assert_eq!(said, "200 kept [fwd=stale; detail=stale-if-error, age 2]", "nobody was asked");
+    assert_eq!(clients.origin.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_stands_for_rejections_and_is_a_success_outside() {
     let inner = breaker("failure_threshold = 1\ndelay = '1m'");
     let outer = breaker("failure_threshold = 1");
