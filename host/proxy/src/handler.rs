@@ -172,6 +172,11 @@ impl RequestHandler {
         self.buffers.thin_out();
     }
 
+    /// What is dropped from now on has not come to an end of its own: the process ends.
+    pub(crate) fn cut_calls(&self) {
+        self.worker.cut_calls();
+    }
+
     /// Chance, of the worker.
     pub(crate) fn random(&self) -> &Random {
         self.worker.random()

@@ -1,7 +1,7 @@
 //! What a worker lends to the calls that it runs.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -28,6 +28,7 @@ pub struct Worker {
     handles: Handles,
     spare_headers: SpareHeaders,
     question_turns: QuestionTurns,
+    cuts_calls: Cell<bool>,
 }
 
 /// A worker's own handle of something that all workers share.
@@ -64,6 +65,7 @@ impl Worker {
             handles: Handles::default(),
             spare_headers: SpareHeaders::default(),
             question_turns: QuestionTurns::default(),
+            cuts_calls: Cell::new(false),
         }
     }
 
@@ -131,6 +133,16 @@ impl Worker {
     /// Header maps that are used again.
     pub(crate) fn spare_headers(&self) -> &SpareHeaders {
         &self.spare_headers
+    }
+
+    /// From now on it drops calls that have not ended, for no reason of theirs: it is to end.
+    pub fn cut_calls(&self) {
+        self.cuts_calls.set(true);
+    }
+
+    /// Whether it does.
+    pub fn cuts_calls(&self) -> bool {
+        self.cuts_calls.get()
     }
 
     /// For delays that are drawn.

@@ -237,6 +237,7 @@ fn causes(error: &Error) -> Option<Arc<str>> {
 
 impl Drop for OngoingCall {
     fn drop(&mut self) {
+        let is_whole = self.end.is_some_and(|end| end != BodyEnd::Discarded);
         self.call.emit_own_about(
             self.attempt,
             CallEvent::Finished {
@@ -247,6 +248,7 @@ impl Drop for OngoingCall {
                 detail: self.detail.take(),
                 attempts: self.call.attempts(),
                 end: self.end,
+                is_cut: !is_whole && self.call.worker().cuts_calls(),
                 bytes: self.bytes,
                 received: self.received,
                 elapsed: self.call.elapsed(),

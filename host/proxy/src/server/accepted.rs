@@ -18,6 +18,7 @@ use super::proxied::{self, NoHeader};
 use super::shared::Shared;
 use super::shutdown::{ShutdownPhase, ShutdownWatch};
 use super::socket::{Socket, Wire};
+use crate::handler::RequestHandler;
 use crate::headers::{ForwardedRules, Hop};
 use crate::reply::Unread;
 use crate::tls::ListenerTls;
@@ -38,7 +39,7 @@ pub(super) async fn serve(accepted: Accepted, shared: Rc<Shared>, rules: &Rc<For
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     #[cfg(not(target_os = "linux"))]
     crate::sockets::prepare(&stream);
-    let mut shutdown = shared.shutdown.join();
+    let (mut shutdown, handler) = (shared.shutdown.join(), shared.handler.clone());
     let socket = Socket::new(stream);
     let wire = socket.wire();
     if shared.tls.is_none() && !shared.limits.proxy_protocol {
@@ -46,28 +47,30 @@ pub(super) async fn serve(accepted: Accepted, shared: Rc<Shared>, rules: &Rc<For
         let mut connection = Connection::new(socket, wire, hop, shared.clone());
         let served = {
             let mut serving = pin!(connection.serve());
-            poll_fn(|cx| poll_until_cut(&mut shutdown, serving.as_mut(), cx)).await
+            poll_fn(|cx| poll_until_cut(&mut shutdown, &handler, serving.as_mut(), cx)).await
         };
         if served == Some(ServedAs::Http2)
             && let Some((stream, ahead, hop)) = connection.into_parts()
         {
             let mut serving = Box::pin(http2::serve(stream, ahead, hop, shared));
-            poll_fn(|cx| poll_until_cut(&mut shutdown, serving.as_mut(), cx)).await;
+            poll_fn(|cx| poll_until_cut(&mut shutdown, &handler, serving.as_mut(), cx)).await;
         }
     } else {
         // Boxed: the others need not have its size.
         let mut serving = Box::pin(serve_below(socket, wire, client, rules.clone(), shared));
-        poll_fn(|cx| poll_until_cut(&mut shutdown, serving.as_mut(), cx)).await;
+        poll_fn(|cx| poll_until_cut(&mut shutdown, &handler, serving.as_mut(), cx)).await;
     }
 }
 
 /// Ready when the connection has ended, or, with nothing, when it is to be cut.
 fn poll_until_cut<T>(
     shutdown: &mut ShutdownWatch,
+    handler: &RequestHandler,
     serving: Pin<&mut impl Future<Output = T>>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<T>> {
     if shutdown.poll_change(cx) == Some(ShutdownPhase::Ended) {
+        handler.cut_calls();
         return Poll::Ready(None);
     }
     clock::turn(|| serving.poll(cx)).map(Some)

@@ -592,7 +592,7 @@ fn a_second_signal_ends_it_at_once() {
         assert_eq!(proxy.end().code(), Some(0));
         let stopped = proxy.line("stopped");
         assert_eq!((&stopped["level"], &stopped["connections_cut"]), (&json!("WARN"), &json!(1)));
-        assert_eq!(proxy.told("1"), ["client closed request"]);
+        assert_eq!(proxy.told("1"), ["cut by shutdown"]);
     }
 }
 

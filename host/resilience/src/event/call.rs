@@ -145,7 +145,8 @@ pub enum CallEvent {
     },
     /// The call ended, and with it the response body.
     Finished {
-        /// The status that the client got; `None` if it left before one was sent.
+        /// The status that the client got; `None` if it left, or the call was cut, before one was
+        /// sent.
         status: Option<u16>,
         /// The failure of the call, which made the status one of our own; `None` too if the
         /// request was refused before there was a call to make.
@@ -160,6 +161,8 @@ pub enum CallEvent {
         attempts: u32,
         /// How the response body ended; `None` if no response was begun.
         end: Option<BodyEnd>,
+        /// Whether it was cut because the process ends: nobody is to blame.
+        is_cut: bool,
         /// Bytes of the response body, or through a tunnel, that were sent.
         bytes: u64,
         /// Bytes that came through a tunnel.

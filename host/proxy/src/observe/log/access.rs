@@ -21,6 +21,7 @@ pub(super) struct AccessLine<'a> {
     detail: Option<&'a str>,
     attempts: u32,
     end: Option<BodyEnd>,
+    is_cut: bool,
     bytes: u64,
     received: u64,
     elapsed: Duration,
@@ -41,6 +42,7 @@ impl<'a> AccessLine<'a> {
             ref detail,
             attempts,
             end,
+            is_cut,
             bytes,
             received,
             elapsed,
@@ -59,6 +61,7 @@ impl<'a> AccessLine<'a> {
             detail,
             attempts,
             end,
+            is_cut,
             bytes,
             received,
             elapsed,
@@ -72,6 +75,7 @@ impl<'a> AccessLine<'a> {
             // Its status is 200, whatever has happened.
             (Some(grpc), Some(200)) => Level::of_grpc(grpc),
             (_, Some(status)) => Level::of(status),
+            (_, None) if self.is_cut => Level::Warn,
             (_, None) => Level::Info,
         }
     }
@@ -132,7 +136,8 @@ impl<'a> AccessLine<'a> {
         }
         line.piece(",\"length\":").number(self.bytes);
         if let Some(end) = self.end {
-            line.piece(",\"end\":\"").piece(end.name()).piece("\"");
+            let end = if self.is_cut { "cut" } else { end.name() };
+            line.piece(",\"end\":\"").piece(end).piece("\"");
         }
         line.piece("},\"attempts\":").number(self.attempts.into());
         if let Some(provenance) = self.provenance
@@ -169,7 +174,7 @@ impl<'a> AccessLine<'a> {
     /// As in `200: OK`, or in `grpc 14: unavailable`.
     fn message(&self, status: Option<StatusCode>, line: &mut Line<'_>) {
         let Some(status) = status else {
-            line.piece("client closed request");
+            line.piece(if self.is_cut { "cut by shutdown" } else { "client closed request" });
             return;
         };
         if let Some(grpc) = self.grpc {

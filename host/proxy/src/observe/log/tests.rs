@@ -103,6 +103,7 @@ fn finished(status: impl Into<Option<u16>>, failure: Option<ErrorKind>) -> Event
         detail: None,
         attempts: 2,
         end,
+        is_cut: false,
         bytes: 71,
         received: 0,
         elapsed,

@@ -48,6 +48,7 @@ fn finished(status: Option<u16>) -> EventKind {
         detail: None,
         attempts: 1,
         end: None,
+        is_cut: false,
         bytes: 1,
         received: 0,
         elapsed: Duration::from_millis(40),

@@ -95,6 +95,7 @@ fn an_access_line_of_grpc_says_its_status() {
             detail: None,
             attempts: 1,
             end: Some(BodyEnd::Whole),
+            is_cut: false,
             bytes: 0,
             received: 0,
             elapsed: second(3),
