@@ -13,13 +13,17 @@ use std::time::Duration;
 use fusebox_wasm::Components;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::watched::{FilesSeen, WatchedFiles};
 
 /// How often the files are looked at. A file that has changed since it was loaded, and is the same
 /// in two looks, is complete.
 const INTERVAL: Duration = Duration::from_millis(50);
+
+/// A file that is gone for longer than this is missed. Who replaces one may remove it first, and a
+/// build takes its time.
+const MISSED: Duration = Duration::from_secs(1);
 
 /// How many components are loaded at a time, so that many changes at once do not start as many
 /// compilers;
@@ -32,6 +36,7 @@ pub(crate) async fn watch(components: Components) {
     let watched = |(name, path): (&str, &Path)| WatchedFile {
         name: name.to_owned(),
         files: WatchedFiles::new(vec![path.to_owned()]),
+        gone: None,
     };
     let mut files: Vec<WatchedFile> = components.files().map(watched).collect();
     if files.is_empty() {
@@ -53,9 +58,8 @@ pub(crate) async fn watch(components: Components) {
             let anew: Vec<_> = files
                 .iter_mut()
                 .filter_map(|file| {
-                    let anew =
-                        file.files.look() == FilesSeen::Anew || settling.has_untried(&file.name);
-                    anew.then(|| file.name.clone())
+                    let has_news = file.look() || settling.has_untried(&file.name);
+                    has_news.then(|| file.name.clone())
                 })
                 .collect();
             (files, anew)
@@ -106,4 +110,20 @@ impl Loads {
 struct WatchedFile {
     name: String,
     files: WatchedFiles,
+    /// Since when, until that is told.
+    gone: Option<Instant>,
+}
+
+impl WatchedFile {
+    /// Whether it has to be read: it is complete anew, or missed, which reading it tells.
+    fn look(&mut self) -> bool {
+        let seen = self.files.look();
+        match seen {
+            FilesSeen::Anew => self.gone = None,
+            FilesSeen::Gone => self.gone = Some(Instant::now()),
+            FilesSeen::Nothing => {}
+        }
+        let missed = self.gone.take_if(|since| since.elapsed() >= MISSED);
+        seen == FilesSeen::Anew || missed.is_some()
+    }
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct WatchedFiles {
     paths: Vec<PathBuf>,
-    loaded: Option<Vec<Stamp>>,
+    /// As they were when they were last to be loaded, or gone; at first, nobody knows.
+    seen: Option<Option<Vec<Stamp>>>,
     last: Option<Vec<Stamp>>,
 }
 
@@ -41,7 +42,7 @@ impl WatchedFiles {
     /// The first look always loads the files again, which finds those that were replaced during
     /// the start.
     pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, loaded: None, last: None }
+        Self { paths, seen: None, last: None }
     }
 
     /// Looks at them.
@@ -49,13 +50,13 @@ impl WatchedFiles {
         let now: Option<Vec<_>> = self.paths.iter().map(|path| Stamp::of(path)).collect();
         // Then they are complete, and who removes one to replace it has done so.
         let has_settled = now == self.last;
-        let seen = match has_settled && now != self.loaded {
+        let seen = match has_settled && self.seen.as_ref() != Some(&now) {
             false => FilesSeen::Nothing,
             true if now.is_some() => FilesSeen::Anew,
             true => FilesSeen::Gone,
         };
         if seen != FilesSeen::Nothing {
-            self.loaded.clone_from(&now);
+            self.seen = Some(now.clone());
         }
         self.last = now;
         seen

@@ -167,7 +167,12 @@ impl Seat {
         match Artifact::read(self.file()) {
             Ok(artifact) => {
                 let digest = artifact.digest();
-                let Found { is_news, is_untried } = content.found(digest);
+                let Found { is_news, is_untried, is_back } = content.found(digest);
+                if is_back {
+                    // That it was away is no more to be said; what else was refused is.
+                    let mut record = self.ledger.record();
+                    record.rejection.take_if(|rejection| rejection.digest.is_none());
+                }
                 if only_news && !is_news && !is_untried {
                     return Err(Reload::Unchanged);
                 }

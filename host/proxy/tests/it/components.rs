@@ -489,6 +489,29 @@ fn a_file_that_is_gone_changes_nothing() {
 }
 
 #[test]
+fn a_file_that_stays_away_is_told_of_once_until_it_is_back() {
+    let origin = Origin::answering([answer(503, "", "busy")]);
+    let proxy = with_component(&origin, &says("good"), FALLBACK, "");
+    let rejected = || proxy.state()["components"]["c"]["rejected"].clone();
+    fs::rename(proxy.path("c.wasm"), proxy.path("aside.wasm")).expect("a file");
+    let told = proxy.line("Component rejected");
+    let reason = told["reason"].as_str().expect("a reason").to_owned();
+    assert!(reason.contains("c.wasm: No such file"), "{reason}");
+    assert_eq!(told.get("rejected_digest"), None);
+    assert_eq!(rejected()["reason"], reason);
+    proxy.counts(&[(r#"fusebox_component_loads_total{component="c",result="rejected"}"#, 1.0)]);
+    assert_eq!(proxy.ask(get("/", "1")).text(), "good", "what it had goes on");
+    // A link to itself is no file either, which was told.
+    symlink("c.wasm", proxy.path("c.wasm")).expect("a link");
+    fs::rename(proxy.path("aside.wasm"), proxy.path("c.wasm")).expect("a file");
+    eventually("the file found again", || rejected().is_null().then_some(()));
+    assert_eq!(proxy.lines("Component rejected").len(), 1);
+    by_rename(&proxy, &says("better"));
+    proxy.line("Component replaced");
+    assert_eq!(proxy.ask(get("/", "2")).text(), "better");
+}
+
+#[test]
 fn a_pinned_component_is_not_replaced_by_another() {
     let origin = Origin::answering([answer(503, "", "busy")]);
     let good = says("good");

@@ -10,6 +10,8 @@ pub(super) struct FileContent {
     /// When it was last read or replaced.
     last: Option<Arc<str>>,
     untried: Option<Untried>,
+    /// It can't be read.
+    is_away: bool,
 }
 
 /// Content of the file that has yet to be tried.
@@ -28,6 +30,8 @@ pub(super) struct Found {
     pub(super) is_news: bool,
     /// It has this content still, and that has yet to be tried.
     pub(super) is_untried: bool,
+    /// It could not be read before.
+    pub(super) is_back: bool,
 }
 
 impl FileContent {
@@ -35,12 +39,14 @@ impl FileContent {
     pub(super) fn found(&mut self, digest: &Arc<str>) -> Found {
         let is_news = self.last.replace(digest.clone()).as_ref() != Some(digest);
         let untried = self.untried.take().and_then(|untried| untried.digest);
-        Found { is_news, is_untried: untried.as_ref() == Some(digest) }
+        let is_back = std::mem::take(&mut self.is_away);
+        Found { is_news, is_untried: untried.as_ref() == Some(digest), is_back }
     }
 
     /// The file can't be read now, for a reason of its own. What it had is news when it is back, if
     /// that has yet to be tried.
     pub(super) fn is_lost(&mut self) {
+        self.is_away = true;
         if self.untried.take().is_some() {
             self.last = None;
         }
@@ -59,7 +65,7 @@ impl FileContent {
 
     /// We have replaced it by this, which is in use.
     pub(super) fn is_replaced(&mut self, digest: &Arc<str>) {
-        *self = Self { last: Some(digest.clone()), untried: None };
+        *self = Self { last: Some(digest.clone()), untried: None, is_away: false };
     }
 
     /// We have put this back.
@@ -79,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    const OLD: Found = Found { is_news: false, is_untried: false };
+    const OLD: Found = Found { is_news: false, is_untried: false, is_back: false };
 
     #[test]
     fn content_is_tried_once_and_again_only_where_it_could_not_be() {
@@ -106,11 +112,12 @@ mod tests {
         let one: Arc<str> = "1".into();
         content.found(&one);
         content.is_lost();
-        assert_eq!(content.found(&one), OLD, "it was tried");
+        assert_eq!(content.found(&one), Found { is_back: true, ..OLD }, "it was tried");
+        assert_eq!(content.found(&one), OLD);
         content.is_to_be_tried(&one, now);
         content.is_lost();
         assert!(!content.is_due(now));
-        assert_eq!(content.found(&one), Found { is_news: true, ..OLD });
+        assert_eq!(content.found(&one), Found { is_news: true, is_back: true, ..OLD });
     }
 
     #[test]
