@@ -145,6 +145,8 @@ fn lengths_are_told_where_they_are_known() {
     });
     let announced = proxy.ask(get("/body-exact", "2"));
     assert_eq!((length(&announced).as_deref(), announced.text()), (Some("5"), "exact"));
+    let told = proxy.story("2").pop().expect("an access line");
+    assert_eq!(told["response"]["end"], "whole", "{told}");
     let streamed = proxy.ask(get("/ticks/3", "3"));
     assert_eq!((length(&streamed), streamed.text()), (None, "0\n1\n2\n"));
     let none = proxy.ask(get("/no-body", "4"));

@@ -114,6 +114,10 @@ impl<T: Told> GuestBody<T> {
         let Some(end) = sending.end.filter(|_| is_at_rest) else { return Poll::Pending };
         sending.tell(end);
         if let Some(last) = sending.last.take() {
+            // Who knows the length does not ask for more, and is to see that nothing is missing.
+            if sending.told == Some(Ok(())) {
+                self.sending = None;
+            }
             return Poll::Ready(Some(Ok(last)));
         }
         let told = self.sending.take().and_then(|sending| sending.told);
