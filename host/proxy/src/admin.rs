@@ -383,6 +383,14 @@ impl<'a> AdminChange<'a> {
     }
 }
 
+/// What a query says that a change does not take.
+fn unknown<'a>(change: &AdminChange<'_>, query: &'a str) -> Option<&'a str> {
+    let takes_key = matches!(change, AdminChange::Command { .. });
+    let names = query.split('&').filter(|parameter| !parameter.is_empty());
+    let mut names = names.map(|parameter| parameter.split('=').next().unwrap_or_default());
+    names.find(|name| !(takes_key && *name == "key"))
+}
+
 /// Method and path.
 fn named(request: &Request<Incoming>) -> Arc<str> {
     format!("{} {}", request.method(), request.uri().path()).into()
@@ -418,8 +426,8 @@ impl AdminService for Admin {
         if let Some(refusal) = self.refuse(&request, &requester, &steps) {
             return refusal;
         }
-        let Some(change) = AdminChange::of(&method, &steps, request.uri().query().unwrap_or(""))
-        else {
+        let query = request.uri().query().unwrap_or_default();
+        let Some(change) = AdminChange::of(&method, &steps, query) else {
             return self.show(&method, &steps).await;
         };
         if let Err(refusal) = self.authorize(&request, &requester).await {
@@ -431,7 +439,17 @@ impl AdminService for Admin {
         let named = format!("{method} {target}").into();
         let (admin, requester) = (&*self, &requester);
         let mut audited = AuditedChange { admin, requester, request: named, status: None };
-        let answer = self.change(change, request.into_body()).await;
+        let answer = match unknown(&change, request.uri().query().unwrap_or_default()) {
+            // It may be what was to be changed, and all would be.
+            Some(name) => {
+                let expected = match change {
+                    AdminChange::Command { .. } => "expected `key`",
+                    _ => "none is expected",
+                };
+                text(StatusCode::BAD_REQUEST, format!("no parameter `{name}`; {expected}\n"))
+            }
+            None => self.change(change, request.into_body()).await,
+        };
         audited.status = Some(answer.status().as_u16());
         answer
     }

@@ -125,6 +125,19 @@ impl Refusal {
         self
     }
 
+    /// The same for whom it is told in whole seconds: what is added is rounded by `chance`, 0 to 1,
+    /// for a little of a second would always be a whole one.
+    #[must_use]
+    pub fn seconds_later(mut self, part: f64, chance: f64) -> Self {
+        if let Self::Failed { retry_after: Some(after), .. } | Self::Busy { retry_after: after } =
+            &mut self
+        {
+            let added = after.mul_f64(part) + Duration::from_secs_f64(chance);
+            *after = Duration::from_secs(whole_seconds(*after) + added.as_secs());
+        }
+        self
+    }
+
     /// The status code: the table.
     pub fn status(self) -> StatusCode {
         match self {
@@ -344,8 +357,14 @@ mod tests {
             Error::new(ErrorKind::CircuitOpen).with_retry_after(Some(Duration::from_millis(1200)));
         let response = Refusal::from(&error).response("id", 1);
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
-        let later = Refusal::from(&error).later(0.7).response("id", 1);
-        assert_eq!(later.headers()[header::RETRY_AFTER], "3", "2.04 s");
+        let later = |part, chance| {
+            let later = Refusal::from(&error).seconds_later(part, chance).response("id", 1);
+            later.headers()[header::RETRY_AFTER].clone()
+        };
+        // 0.24 s are one for a quarter of them.
+        assert_eq!([later(0.2, 0.75), later(0.2, 0.77)], ["2", "3"]);
+        assert_eq!([later(1.0, 0.75), later(1.0, 0.85)], ["3", "4"]);
+        assert_eq!(later(0.0, 0.99), "2", "exact");
         assert_eq!(
             response.headers()[headers::PROXY_STATUS],
             "fusebox; error=destination_unavailable; details=\"circuit breaker open\""

@@ -36,7 +36,8 @@ pub(super) fn host(text: &str) -> Result<String, String> {
 }
 
 /// Parses a network of clients; an address is a network of one. One of IPv4 addresses that are
-/// written as IPv6 is one of IPv4 addresses, as its clients are.
+/// written as IPv6 is one of IPv4 addresses, as its clients are. An address with a length after it
+/// that leaves some of it out is refused: which of both is meant?
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
     let canonical = |network: IpNet| {
@@ -49,9 +50,13 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
             .and_then(|(address, length)| IpNet::new(address.into(), length).ok())
             .unwrap_or(network)
     };
-    network.map(canonical).map_err(|_| {
-        format!("expected a network such as \"10.0.0.0/8\" or \"::1\", found `{text}`")
-    })
+    const EXPECTED: &str = "expected a network such as \"10.0.0.0/8\" or \"::1\", found";
+    let network = network.map(canonical).map_err(|_| format!("{EXPECTED} `{text}`"))?;
+    let (whole, address) = (network.trunc(), network.addr());
+    if network == whole {
+        return Ok(network);
+    }
+    Err(format!("{EXPECTED} `{text}`: the network is \"{whole}\", the address \"{address}\""))
 }
 
 /// Parses a method of a route.
@@ -146,6 +151,19 @@ mod tests {
             ("::1", "::1/128"),
         ] {
             assert_eq!(network(text).unwrap().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_within_a_network_is_refused_with_both() {
+        for (text, whole, address) in [
+            ("10.1.2.3/8", "10.0.0.0/8", "10.1.2.3"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8", "10.1.2.3"),
+            ("fd00::1/8", "fd00::/8", "fd00::1"),
+        ] {
+            let wrong = network(text).unwrap_err();
+            let both = format!("the network is \"{whole}\", the address \"{address}\"");
+            assert!(wrong.ends_with(&format!("found `{text}`: {both}")), "{wrong}");
         }
     }
 

@@ -186,15 +186,20 @@ impl OngoingCall {
 
     /// Answers with a response that the proxy makes itself. `jitter` is as above.
     pub(super) fn refuse(mut self, refusal: Refusal, jitter: f64) -> ClientResponse<ClientBody> {
-        let refusal = refusal.later(jitter * self.call.random().fraction());
+        let kind = self.call.head().headers.get(header::CONTENT_TYPE);
+        let kind = kind.filter(|kind| grpc::speaks(kind));
+        let random = self.call.random();
+        let part = jitter * random.fraction();
+        let refusal = match kind {
+            Some(_) => refusal.later(part),
+            None => refusal.seconds_later(part, random.fraction()),
+        };
         match refusal {
             Refusal::NoRoute | Refusal::Unread(_) | Refusal::Busy { .. } => {}
             Refusal::Flawed(flaw) => self.call.reporter().emit_own(CallEvent::Refused { flaw }),
             Refusal::Failed { kind, .. } => self.failure = Some(kind),
         }
         self.error = Some(refusal.name());
-        let kind = self.call.head().headers.get(header::CONTENT_TYPE);
-        let kind = kind.filter(|kind| grpc::speaks(kind));
         let response = match kind {
             Some(kind) => refusal.grpc_response(kind, self.call.attempts()),
             None => refusal.response(self.call.id(), self.call.attempts()),

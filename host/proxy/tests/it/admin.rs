@@ -355,6 +355,26 @@ fn a_policy_takes_its_own_commands_and_no_others() {
 }
 
 #[test]
+fn a_change_is_refused_that_says_what_nobody_looks_at() {
+    let origin = Origin::answering([answer(200, "cache-control: max-age=60\r\n", "")]);
+    let config = "[policies.cache]\nkind = 'cache'\n\
+                  [[routes]]\nupstream = 'ORIGIN'\npolicies = ['cache']\n";
+    let proxy = Proxy::before(&origin, config);
+    assert_eq!(proxy.ask(get("/", "1")).status(), 200);
+    for (path, says) in [
+        ("/policies/cache/purge?path=/x", "no parameter `path`; expected `key`\n"),
+        ("/policies/cache/purge?path=/&key=a", "no parameter `path`; expected `key`\n"),
+        ("/reload?component=c", "no parameter `component`; none is expected\n"),
+    ] {
+        let response = proxy.admin_with(&format!("POST {path}"), TOKEN);
+        assert_eq!((response.status(), response.text()), (400, says));
+    }
+    proxy.counts(&[(r#"fusebox_cache_entries{policy="cache"}"#, 1.0)]);
+    assert_eq!(proxy.admin_with("POST /policies/cache/purge?", TOKEN).status(), 200);
+    proxy.counts(&[(r#"fusebox_cache_entries{policy="cache"}"#, 0.0)]);
+}
+
+#[test]
 fn connections_are_counted_while_they_are_there() {
     let origin = Origin::answering([ok("")]);
     let proxy = Proxy::before(&origin, &format!("workers = 1\n{ROUTE}"));

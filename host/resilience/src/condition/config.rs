@@ -20,6 +20,9 @@ const MAX_DEPTH: usize = 8;
 /// And so many in all.
 const MAX_PARTS: usize = 64;
 
+/// In the place of a part that is not valid, which has been told.
+const REFUSED: Part = Part::Any(Vec::new());
+
 /// A condition as the file says it: native lists and parts, conditions within it, or a component.
 /// All that are given must hold.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -235,10 +238,10 @@ impl TreeBuilder<'_> {
             all.push(self.methods(&names, key));
         }
         for (name, value) in config.header.unwrap_or_default() {
-            all.extend(self.header(&name, &value, key));
+            all.push(self.header(&name, &value, key));
         }
         if let Some(AttemptsConfig(text)) = config.attempt {
-            all.extend(self.attempt(&text, key));
+            all.push(self.attempt(&text, key));
         }
         if let Some(parts) = config.any {
             all.push(Part::Any(self.list(parts, &format!("{key}.any"), depth)));
@@ -288,22 +291,22 @@ impl TreeBuilder<'_> {
         Part::Method(methods)
     }
 
-    fn header(&mut self, name: &str, value: &str, key: &str) -> Option<Part> {
+    fn header(&mut self, name: &str, value: &str, key: &str) -> Part {
         let key = format!("{key}.header.{name}");
         let value = if value == "*" { Ok(None) } else { HeaderValue::try_from(value).map(Some) };
         match (HeaderName::try_from(name), value) {
-            (Ok(name), Ok(value)) => return Some(Part::Header(HeaderPart { name, value })),
+            (Ok(name), Ok(value)) => return Part::Header(HeaderPart { name, value }),
             (Err(_), _) => self.problems.add(key, "is not a valid header name"),
             (_, Err(_)) => self.problems.add(key, "is not a valid header value"),
         }
-        None
+        REFUSED
     }
 
-    fn attempt(&mut self, text: &str, key: &str) -> Option<Part> {
+    fn attempt(&mut self, text: &str, key: &str) -> Part {
         let range = AttemptRange::parse(text);
         self.problems.require(range.is_some(), &format!("{key}.attempt"), || {
             format!("expected a number such as \"1\", \">=2\" or \"<3\", found `{text}`")
         });
-        range.map(Part::Attempt)
+        range.map_or(REFUSED, Part::Attempt)
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct HeaderPart {
     pub(super) value: Option<HeaderValue>,
 }
 
-/// Attempts by their numbers, both ends included.
+/// Attempts by their numbers, both ends included. The number 0 is that of no attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AttemptRange {
     from: u32,
@@ -59,9 +59,10 @@ impl AttemptRange {
         let digits = text.trim_start_matches(['<', '>', '=']);
         let sign = text.strip_suffix(digits)?;
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let number: u32 = digits.parse().ok().filter(|number| is_number && *number > 0)?;
+        let number: u32 = digits.parse().ok().filter(|_| is_number)?;
         let (from, to) = match sign {
             "" | "=" => (number, number),
+            _ if number == 0 => return None,
             ">=" => (number, u32::MAX),
             ">" => (number.checked_add(1)?, u32::MAX),
             "<=" => (1, number),

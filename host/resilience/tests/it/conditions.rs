@@ -10,8 +10,8 @@ use fusebox_resilience::{
 };
 
 use crate::support::{
-    Answers, Fake, Piece, Rig, Surroundings, breaker, breaker_among, fallback_among, ms, problems,
-    request_body, response, response_body, retry_among,
+    Answers, Fake, Piece, Rig, Surroundings, breaker, breaker_among, fallback, fallback_among, ms,
+    problems, rate_limiter, request_body, response, response_body, retry_among,
 };
 
 /// Whether a breaker with this `handle_if` takes the outcome for a failure.
@@ -562,6 +562,12 @@ async fn an_attempt_is_known_by_its_number() {
     drop(rig.outcome(&call).await);
     assert_eq!(call.attempts(), 3, "the third ends it");
     assert_eq!(breaker.status().counts, WindowCounts { successes: 1, failures: 2 });
+
+    let none =
+        fallback("respond = { status = 203 }\nhandle_if = { attempt = 0, failure = [\"any\"] }");
+    let rig = Rig::new("", [none, rate_limiter("limit = 1\nper = \"1s\"")]);
+    assert_eq!(rig.get().await, (1, Ok(200)));
+    assert_eq!(rig.get().await, (1, Ok(203)), "a rejection is of no attempt");
 }
 
 #[tokio::test(start_paused = true)]
@@ -651,8 +657,13 @@ fn errors_in_parts_name_their_place() {
             "handle_if.attempt: expected a number such as \"1\", \">=2\" or \"<3\", found `2+`",
         ),
         (
-            "attempt = 0",
-            "handle_if.attempt: expected a number such as \"1\", \">=2\" or \"<3\", found `0`",
+            "any = [{ attempt = \"<1\" }]",
+            "handle_if.any[0].attempt: expected a number such as \"1\", \">=2\" or \"<3\", \
+             found `<1`",
+        ),
+        (
+            "any = [{ header = { \"a b\" = \"*\" } }]",
+            "handle_if.any[0].header.a b: is not a valid header name",
         ),
         (
             "any = [{ not = { status = [999] } }]",
