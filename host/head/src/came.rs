@@ -14,11 +14,11 @@ const ROOM: usize = 4;
 
 /// Where the fields of a head stand in its bytes. Its memory can be used again.
 #[derive(Debug, Default)]
-pub struct FieldIndex(Vec<Place>);
+pub struct FieldIndex(Vec<FieldPlace>);
 
 /// Where a field stands. In 16 bytes: one is written and read for each field of each head.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct FieldPlace {
     name: u32,
     value: u32,
     value_length: u32,
@@ -61,7 +61,7 @@ impl FieldIndex {
         let mut are_valid = true;
         self.0.extend(fields.map(|[name, value]| {
             are_valid &= name.len() <= u16::MAX.into() && value.end <= u32::MAX as usize;
-            Place {
+            FieldPlace {
                 name: name.start as u32,
                 value: value.start as u32,
                 value_length: value.len() as u32,
@@ -79,7 +79,7 @@ impl FieldIndex {
     }
 }
 
-impl Place {
+impl FieldPlace {
     #[inline]
     fn name(self) -> Range<usize> {
         let start = self.name as usize;
@@ -105,7 +105,7 @@ impl Place {
 pub struct CameFields {
     /// The head, with all names in lower case.
     bytes: Bytes,
-    places: Vec<Place>,
+    places: Vec<FieldPlace>,
     names: NameFilter,
 }
 
@@ -207,7 +207,7 @@ impl CameFields {
         except: impl Iterator<Item = &'a HeaderName> + Clone,
     ) {
         let leaves_some = except.clone().any(|name| self.contains(name));
-        let is_left = |place: &Place| {
+        let is_left = |place: &FieldPlace| {
             let name = &self.bytes[place.name()];
             except.clone().any(|other| other.as_str().as_bytes() == name)
         };
@@ -259,7 +259,7 @@ impl CameFields {
 
     /// Those of the name of the last one.
     fn last_group(&self) -> Range<usize> {
-        let name_of = |place: &Place| &self.bytes[place.name()];
+        let name_of = |place: &FieldPlace| &self.bytes[place.name()];
         let last = self.places.last().map(name_of);
         let others = self.places.iter().rev().take_while(|place| Some(name_of(place)) == last);
         self.places.len() - others.count()..self.places.len()
@@ -268,7 +268,7 @@ impl CameFields {
 
 /// Puts those of one name behind each other.
 #[cold]
-fn gather(bytes: &[u8], places: &mut [Place]) {
+fn gather(bytes: &[u8], places: &mut [FieldPlace]) {
     let mut names = NameFilter::default();
     for at in 0..places.len() {
         let name = &bytes[places[at].name()];
@@ -282,8 +282,8 @@ fn gather(bytes: &[u8], places: &mut [Place]) {
 }
 
 /// The fields of this name, which follow each other.
-fn group(bytes: &[u8], places: &[Place], name: &[u8]) -> Range<usize> {
-    let is_it = |place: &Place| {
+fn group(bytes: &[u8], places: &[FieldPlace], name: &[u8]) -> Range<usize> {
+    let is_it = |place: &FieldPlace| {
         usize::from(place.name_length) == name.len() && bytes[place.name()] == *name
     };
     let Some(start) = places.iter().position(is_it) else { return 0..0 };

@@ -17,7 +17,7 @@ use crate::call::Call;
 use crate::config::Problems;
 use crate::keyer::KeyQuestion;
 use crate::parts::Parts;
-use crate::question_turns::Turn;
+use crate::question_turns::QuestionTurn;
 use crate::request::Request;
 use sources::{FindKeyer, KeySource};
 
@@ -63,7 +63,7 @@ impl CallKey {
 
     /// Waits until its component may be asked, if it has one.
     #[inline]
-    pub(crate) fn turn<'a>(&self, call: &'a Call) -> Turn<'a> {
+    pub(crate) fn turn<'a>(&self, call: &'a Call) -> QuestionTurn<'a> {
         let turns = call.worker().question_turns();
         let asks = || self.0.iter().any(|source| matches!(source, KeySource::Component(_)));
         if turns.are_due() && asks() { turns.next() } else { Either::Left(ready(())) }

@@ -31,7 +31,7 @@ use crate::key::{CallKey, KeyConfig, KeyValues, ShownValues};
 use crate::keyer::KeyQuestion;
 use crate::parts::Parts;
 use crate::policy::{Shown, ShownKey, ShownKeys};
-use crate::question_turns::Turn;
+use crate::question_turns::QuestionTurn;
 use crate::recent::RecentMap;
 use crate::value_hash::ValueHashKeys;
 
@@ -231,7 +231,7 @@ impl<S: KeyedState> Keyed<S> {
 
     /// Waits until a call's state may be asked for, which has to follow at once.
     #[inline]
-    pub(crate) fn turn<'a>(&self, call: &'a Call) -> Turn<'a> {
+    pub(crate) fn turn<'a>(&self, call: &'a Call) -> QuestionTurn<'a> {
         let of_key = self.each.as_ref().map(|each| each.settings.key.turn(call));
         of_key.unwrap_or_else(|| Either::Left(ready(())))
     }

@@ -32,7 +32,7 @@ impl Default for QuestionTurns {
 }
 
 /// A turn, which hardly ever has to be waited for: then this needs no memory.
-pub(crate) type Turn<'a> = Either<Ready<()>, LocalBoxFuture<'a, ()>>;
+pub(crate) type QuestionTurn<'a> = Either<Ready<()>, LocalBoxFuture<'a, ()>>;
 
 impl QuestionTurns {
     /// A question has taken long.
@@ -48,7 +48,7 @@ impl QuestionTurns {
 
     /// Waits until the next question may be asked, which has to follow at once.
     #[inline]
-    pub fn next(&self) -> Turn<'_> {
+    pub fn next(&self) -> QuestionTurn<'_> {
         if self.are_due() { Either::Right(Box::pin(self.wait())) } else { Either::Left(ready(())) }
     }
 

@@ -184,5 +184,5 @@ fn memory_is_handed_on_without_fields() {
 #[test]
 fn fields_are_no_larger_than_a_map() {
     assert_eq!(size_of::<HeaderFields>(), size_of::<HeaderMap>());
-    assert_eq!(size_of::<Place>(), 16);
+    assert_eq!(size_of::<FieldPlace>(), 16);
 }

@@ -64,7 +64,8 @@ proptest! {
         }
         let map: HeaderMap = headers().map(|(name, value)| (name.clone(), value.clone())).collect();
         let length = is_length_known.then(|| body.concat().len() as u64);
-        let mut encoder = exchange.encode_response(status, &map.into(), [].into_iter(), length, &mut out);
+        let (fields, none) = (map.into(), [].into_iter());
+        let mut encoder = exchange.encode_response(status, &fields, none, length, &mut out);
         let to_head = request.starts_with("HEAD");
         let has_no_body = to_head || [204, 304].contains(&status.as_u16());
         prop_assert_eq!(exchange.has_no_body(status), has_no_body);

@@ -3,8 +3,8 @@
 //! **What it protects from.** An upstream that answers late or never. The limit runs from the
 //! policy's entry to the response head and covers everything inside: attempts, the delays between
 //! them, waits. While an attempt waits for the client's body its clock stands still: that is not
-//! the upstream's time. A response body may have limits of its own (`timeout/limited_body.rs`): what
-//! they cut off is a failure that comes late.
+//! the upstream's time. A response body may have limits of its own (`timeout/limited_body.rs`):
+//! what they cut off is a failure that comes late.
 //!
 //! **Events.** [`TimeoutEvent`].
 //!

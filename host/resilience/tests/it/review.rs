@@ -251,8 +251,8 @@ fn a_cache_may_wait_for_another_call_and_hides_no_failure() {
     only(
         [cache("stale_if_error = \"1h\""), fallback(ANSWER), timeout(1000)],
         "cache.handle_if: nothing stale ever stands for a failure: `fallback` inside it answers \
-         429, 500, 502-599, dns, connect, tls, connection-lost, protocol, timeout, other by itself; put \
-         it outside",
+         429, 500, 502-599, dns, connect, tls, connection-lost, protocol, timeout, other by \
+         itself; put it outside",
     );
 }
 
@@ -318,10 +318,8 @@ fn a_deadline_of_the_listener_is_a_limit_outside_all_policies() {
     assert_eq!(times, [Some(ms(2000)); 3]);
     assert_eq!(
         remarks_of(route, policies()),
-        [
-            "timeout.limit: never passes: `max_deadline` around it ends the call after 2s; give it a \
-          shorter limit, or leave it out"
-        ]
+        ["timeout.limit: never passes: `max_deadline` around it ends the call after 2s; give it \
+             a shorter limit, or leave it out"]
     );
     let none: [&str; 0] = [];
     assert_eq!(remarks_of(route, [retry("delay = \"100ms\""), timeout(1999)]), none);
