@@ -5,7 +5,7 @@
 //!
 //! | state | limit | then |
 //! |---|---|---|
-//! | idle: no byte of a request | `idle_timeout`, its place is needed, `GRACE` of a drain | closed |
+//! | idle: no byte of a request | `idle_timeout`, until its place is needed, `GRACE` | closed |
 //! | in a head | `header_timeout`, `request_timeout` | 408, closed |
 //! | owing its body | `request_timeout`, and its pace (`pace.rs`) | the call fails: 408, closed |
 //! | waiting | those of the call | |
