@@ -9,6 +9,9 @@ use crate::filter::{NameFilter, NameSet};
 use crate::names::{field_name, make_lower};
 use crate::put::put_field;
 
+/// Of so many fields, each search from the beginning takes less than sorting them.
+const SHORT: usize = 64;
+
 /// Room for what a proxy adds to a map.
 const ROOM: usize = 4;
 
@@ -269,6 +272,9 @@ impl CameFields {
 /// Puts those of one name behind each other.
 #[cold]
 fn gather(bytes: &[u8], places: &mut [FieldPlace]) {
+    if places.len() > SHORT {
+        return gather_many(bytes, places);
+    }
     let mut names = NameFilter::default();
     for at in 0..places.len() {
         let name = &bytes[places[at].name()];
@@ -278,6 +284,22 @@ fn gather(bytes: &[u8], places: &mut [FieldPlace]) {
                 places[earlier.end..=at].rotate_right(1);
             }
         }
+    }
+}
+
+/// The same of a long head, for which the time must not grow with the square of its fields.
+fn gather_many(bytes: &[u8], places: &mut [FieldPlace]) {
+    let name = |at: &usize| &bytes[places[*at].name()];
+    let mut by_name: Vec<usize> = (0..places.len()).collect();
+    by_name.sort_by_key(name);
+    // Each with where the first of its name stood.
+    let mut order = Vec::with_capacity(places.len());
+    for same in by_name.chunk_by(|one, other| name(one) == name(other)) {
+        order.extend(same.iter().map(|at| (same[0], places[*at])));
+    }
+    order.sort_by_key(|(first, _)| *first);
+    for (place, (_, gathered)) in places.iter_mut().zip(order) {
+        *place = gathered;
     }
 }
 

@@ -38,32 +38,27 @@ pub static ID_NAME: HeaderName = REQUEST_ID;
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Headers that always end here, whether or not `Connection` names them.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+macro_rules! hop_by_hop {
+    ($($name:literal)*) => {
+        /// Headers that always end here, whether or not `Connection` names them.
+        const HOP_BY_HOP: [HeaderName; [$($name),*].len()] = [$(HeaderName::from_static($name)),*];
 
-/// The same, to look for them.
-const HOP_BY_HOP_SET: NameSet = NameSet::new(&[
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-]);
+        /// The same, to look for them.
+        const HOP_BY_HOP_SET: NameSet = NameSet::new(&[$($name),*]);
+    };
+}
+
+hop_by_hop! {
+    "connection"
+    "keep-alive"
+    "proxy-connection"
+    "proxy-authenticate"
+    "proxy-authorization"
+    "te"
+    "transfer-encoding"
+    "upgrade"
+}
 
 /// Headers that `Connection` can't remove: they are meant for the whole way. A client must not
 /// remove what chose the route or what an earlier proxy added.
@@ -118,10 +113,16 @@ fn strip(headers: &mut HeaderMap) {
     headers.remove(HTTP2_SETTINGS);
 }
 
+/// More names than this are removed from a map: elsewhere each is searched from the beginning.
+const FEW: usize = 16;
+
 /// Removes the headers of a response that end here.
 pub fn strip_response(headers: &mut HeaderFields) {
     if headers.contains_any(&HOP_BY_HOP_SET) {
         let ended = ended_by(headers.get_all(&header::CONNECTION));
+        if ended.as_ref().is_some_and(|ended| ended.len() > FEW) {
+            headers.map_mut();
+        }
         for name in ended.iter().flatten().chain(&HOP_BY_HOP) {
             headers.remove(name);
         }
