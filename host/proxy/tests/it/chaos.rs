@@ -52,11 +52,11 @@ fn policies(column: usize, timing: Timing) -> &'static [&'static str] {
 
 const POLICIES: &str = "workers = 1\nlog = { level = 'debug' }\n\
     [policies.long-limit]\nkind = 'timeout'\nlimit = '50s'\n\
-    [policies.short-limit]\nkind = 'timeout'\nlimit = '1s'\n\
+    [policies.short-limit]\nkind = 'timeout'\nlimit = '2s'\n\
     [policies.retry]\nkind = 'retry'\nmax_retries = 1\ndelay = '1ms'\nbudget = 'none'\n\
     [policies.fallback]\nkind = 'fallback'\nrespond = { body = 'instead' }\n\
     [policies.late-hedge]\nkind = 'hedge'\ndelay = '50s'\nbudget = 'none'\n\
-    [policies.early-hedge]\nkind = 'hedge'\ndelay = '250ms'\nbudget = 'none'\n";
+    [policies.early-hedge]\nkind = 'hedge'\ndelay = '1s'\nbudget = 'none'\n";
 
 /// A fault in a column: its upstream, its breaker or limiter, and its route are its own.
 struct Cell<'a> {
@@ -77,7 +77,7 @@ impl Cell<'_> {
         };
         let times = match fault.timing {
             Timing::Slow => {
-                "connect_timeout = '2s'\nresponse_timeout = '2s'\nbody_timeout = '2s'\n"
+                "connect_timeout = '3s'\nresponse_timeout = '3s'\nbody_timeout = '3s'\n"
             }
             Timing::Fast => "",
         };

@@ -327,7 +327,7 @@ fn a_pushed_version_that_is_rolled_back_by_itself_does_not_come_back_with_a_rest
 #[test]
 fn a_component_that_keeps_faulting_is_set_aside_until_a_trial_call_succeeds() {
     let origin = by_path();
-    let options = "probation = 0\nquarantine_after = 3\nquarantine_interval = '500ms'\n\
+    let options = "probation = 0\nquarantine_after = 3\nquarantine_interval = '2s'\n\
         on_error = 'unhandled'";
     let proxy = guarded(&origin, &traps_on_500("one"), options);
     for request in 0..3 {

@@ -84,7 +84,8 @@ impl Bench {
         if answer.text() != id {
             self.wrong.push(format!("{what}: somebody else got {answer:?}"));
         }
-        let came = begin..self.recorder.count() - 1;
+        // Its own is the last, if it came.
+        let came = begin..self.recorder.count().saturating_sub(1).max(begin);
         self.sent.push(Sent { what, text, expected, came });
     }
 

@@ -154,7 +154,7 @@ pub(super) fn over_http1() -> Vec<Fault> {
         stalls("hangs", ""),
         stalls("hangs within the head", HALF_A_HEAD),
         stalls("hangs within the body", HALF_A_BODY),
-        drips("drips a head", "", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 4, 45),
+        drips("drips a head", "", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 4, 150),
         drips("drips a body", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", "and so on", 1, 60),
         sends("speaks no HTTP", "SSH-2.0-OpenSSH_9.9\r\n\r\n"),
         sends(
