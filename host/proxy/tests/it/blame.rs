@@ -19,7 +19,7 @@ use crate::support::{Proxy, ROUTE};
 fn sensitive(inner: &str) -> String {
     format!(
         "[policies.breaker]\nkind = 'circuit-breaker'\nfailure_threshold = 1\ndelay = '100ms'\n\
-         delay_jitter = 0\nslow_call = '300ms'\n{inner}"
+         delay_jitter = 0\nslow_call = '900ms'\n{inner}"
     )
 }
 
@@ -48,12 +48,12 @@ fn is_untroubled(proxy: &Proxy) {
 #[test]
 fn uploads_that_trickle_are_answered_and_leave_the_breaker_closed() {
     let origin = Origin::answering([ok("thanks")]);
-    let config = sensitive("[policies.timeout]\nkind = 'timeout'\nlimit = '300ms'\n");
+    let config = sensitive("[policies.timeout]\nkind = 'timeout'\nlimit = '900ms'\n");
     let proxy = Proxy::before(&origin, &format!("{config}{}", route("'breaker', 'timeout'")));
     let uploads = (0..5).map(|_| {
         let mut wire = proxy.connect();
         thread::spawn(move || {
-            trickle(&mut wire, 4, Duration::from_millis(200));
+            trickle(&mut wire, 4, Duration::from_millis(600));
             wire.response().status()
         })
     });
@@ -67,13 +67,13 @@ fn uploads_that_trickle_are_answered_and_leave_the_breaker_closed() {
 fn an_upload_longer_than_response_timeout_is_answered_and_one_that_stops_gets_a_408() {
     let origin = Origin::answering([ok("thanks")]);
     let config = format!(
-        "listener = {{ body_timeout = '1s', min_rate = 0 }}\n{}[[routes]]\n\
-         upstream = {{ url = 'ORIGIN', response_timeout = '300ms' }}\npolicies = ['breaker']\n",
+        "listener = {{ body_timeout = '3s', min_rate = 0 }}\n{}[[routes]]\n\
+         upstream = {{ url = 'ORIGIN', response_timeout = '900ms' }}\npolicies = ['breaker']\n",
         sensitive("")
     );
     let proxy = Proxy::before(&origin, &config);
     let mut wire = proxy.connect();
-    trickle(&mut wire, 4, Duration::from_millis(200));
+    trickle(&mut wire, 4, Duration::from_millis(600));
     assert_eq!(wire.response().status(), 200);
     let mut stuck = proxy.connect();
     stuck.send("POST / HTTP/1.1\r\nhost: b.example\r\ncontent-length: 4\r\n\r\nx");
@@ -95,19 +95,19 @@ fn an_upload_that_goes_on_after_an_early_head_is_no_stalled_body() {
         }
     });
     let config = format!(
-        "{}[[routes]]\nupstream = {{ url = 'ORIGIN', body_timeout = '400ms' }}\n\
+        "{}[[routes]]\nupstream = {{ url = 'ORIGIN', body_timeout = '1200ms' }}\n\
          policies = ['breaker']\n",
         sensitive("")
     );
     let proxy = Proxy::before(&origin, &config);
     let mut wire = proxy.connect();
-    trickle(&mut wire, 6, Duration::from_millis(200));
+    trickle(&mut wire, 6, Duration::from_millis(600));
     assert_eq!(wire.response().text(), "thanks");
     is_untroubled(&proxy);
 
     // What it owes after that is its own.
     let mut wire = proxy.connect();
-    trickle(&mut wire, 1, Duration::from_millis(600));
+    trickle(&mut wire, 1, Duration::from_millis(1800));
     assert!(wire.any_response().broken.is_some());
     assert_eq!(proxy.state()["policies"]["breaker"]["state"], "open");
 }
@@ -171,7 +171,7 @@ fn nor_do_they_one_after_the_other() {
 #[test]
 fn a_hung_upstream_under_an_outer_timeout_opens_a_breaker_with_slow_call() {
     let origin = Origin::start(|connection| while connection.request().is_some() {});
-    let config = sensitive("[policies.timeout]\nkind = 'timeout'\nlimit = '600ms'\n");
+    let config = sensitive("[policies.timeout]\nkind = 'timeout'\nlimit = '1800ms'\n");
     let proxy = Proxy::before(&origin, &format!("{config}{}", route("'timeout', 'breaker'")));
     assert_eq!(proxy.ask(get("/", "1")).status(), 504);
     assert_eq!(
@@ -187,11 +187,11 @@ fn a_hung_upstream_under_an_outer_timeout_opens_a_breaker_with_slow_call() {
 #[test]
 fn slow_call_does_not_count_retries_and_their_delays() {
     let origin = Origin::answering([answer(503, "", ""), ok("well")]);
-    let config = sensitive("[policies.retry]\nkind = 'retry'\ndelay = '600ms'\n");
+    let config = sensitive("[policies.retry]\nkind = 'retry'\ndelay = '1800ms'\n");
     let proxy = Proxy::before(&origin, &format!("{config}{}", route("'breaker', 'retry'")));
     let began = Instant::now();
     assert_eq!(proxy.ask(get("/", "1")).status(), 200);
-    assert!(began.elapsed() >= Duration::from_millis(600));
+    assert!(began.elapsed() >= Duration::from_millis(1800));
     is_untroubled(&proxy);
 }
 
@@ -304,7 +304,7 @@ fn a_body_that_stalls_is_a_failure_and_a_client_that_leaves_is_none() {
         }
     });
     let config = format!(
-        "{}[[routes]]\nupstream = {{ url = 'ORIGIN', body_timeout = '300ms' }}\n\
+        "{}[[routes]]\nupstream = {{ url = 'ORIGIN', body_timeout = '900ms' }}\n\
          policies = ['breaker']\n",
         sensitive("")
     );
@@ -348,7 +348,7 @@ fn a_body_that_trickles_past_the_limit_of_a_timeout_is_cut_off_and_a_failure() {
     });
     let config =
         sensitive("[policies.timeout]\nkind = 'timeout'\nlimit = '1m'\nbody_limit = '400ms'\n");
-    let config = config.replace("slow_call = '300ms'\n", "");
+    let config = config.replace("slow_call = '900ms'\n", "");
     let proxy = Proxy::before(&origin, &format!("{config}{}", route("'breaker', 'timeout'")));
     let began = Instant::now();
     let mut wire = proxy.connect();
