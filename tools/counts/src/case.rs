@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+
 /// A body of the usual length of a small JSON service.
 const ANSWER: &str = r#"{"message":"hello from service B"}"#;
 
@@ -30,6 +33,13 @@ const POLICIES: [(&str, &str); 9] = [
     ),
 ];
 
+/// What a peer speaks, without TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
 /// A case.
 #[derive(Debug)]
 pub(crate) struct CountedCase {
@@ -44,6 +54,8 @@ pub(crate) struct CountedCase {
     /// The status that the client receives.
     pub(crate) expected: u16,
     body: usize,
+    pub(crate) client: Protocol,
+    pub(crate) upstream: Protocol,
 }
 
 /// The case that the others are variations of.
@@ -55,6 +67,8 @@ const SIMPLE: CountedCase = CountedCase {
     statuses: &[200],
     expected: 200,
     body: 0,
+    client: Protocol::Http1,
+    upstream: Protocol::Http1,
 };
 
 /// All cases.
@@ -99,6 +113,19 @@ pub(crate) const CASES: &[CountedCase] = &[
         statuses: &[503],
         ..SIMPLE
     },
+    CountedCase {
+        name: "http2",
+        about: "no policy, the client over HTTP/2",
+        client: Protocol::Http2,
+        ..SIMPLE
+    },
+    CountedCase {
+        name: "http2-both",
+        about: "no policy, HTTP/2 on both sides",
+        client: Protocol::Http2,
+        upstream: Protocol::Http2,
+        ..SIMPLE
+    },
 ];
 
 impl CountedCase {
@@ -121,33 +148,46 @@ impl CountedCase {
         for (name, policy) in POLICIES.iter().filter(|(name, _)| policies.contains(name)) {
             config += &format!("{name} = {policy}\n");
         }
-        config + &format!("[[routes]]\nupstream = 'http://{upstream}'\npolicies = {policies:?}\n")
+        let protocol = match self.upstream {
+            Protocol::Http1 => "http1",
+            Protocol::Http2 => "http2",
+        };
+        config
+            + &format!(
+                "[[routes]]\nupstream = {{ url = 'http://{upstream}', protocol = '{protocol}' }}\n\
+                 policies = {policies:?}\n"
+            )
     }
 
     /// The client's request, which it repeats.
-    pub(crate) fn request(&self) -> Vec<u8> {
-        let mut head = "GET /items?page=2 HTTP/1.1\r\nhost: service-b.example\r\n\
-             user-agent: counts\r\naccept: */*\r\n"
-            .to_owned();
+    pub(crate) fn request(&self) -> Request<Bytes> {
+        let mut request = Request::get("http://service-b.example/items?page=2")
+            .header(header::USER_AGENT, "counts")
+            .header(header::ACCEPT, "*/*")
+            .body(Bytes::from(vec![b'x'; self.body]))
+            .expect("a valid request");
         if self.body > 0 {
-            head = head.replace("GET", "PUT") + &format!("content-length: {}\r\n", self.body);
+            *request.method_mut() = Method::PUT;
+            request.headers_mut().insert(header::CONTENT_LENGTH, self.body.into());
         }
-        let mut request = (head + "\r\n").into_bytes();
-        request.resize(request.len() + self.body, b'x');
         request
     }
 
     /// The upstream's responses, in turn.
-    pub(crate) fn responses(&self) -> Vec<Vec<u8>> {
-        let body = if self.body > 0 { "x".repeat(self.body) } else { ANSWER.to_owned() };
+    pub(crate) fn responses(&self) -> Vec<Response<Bytes>> {
+        let body = match self.body {
+            0 => Bytes::from_static(ANSWER.as_bytes()),
+            length => vec![b'x'; length].into(),
+        };
         let response = |status: &u16| {
-            format!(
-                "HTTP/1.1 {status} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-                 date: Tue, 20 Aug 2024 08:37:36 GMT\r\nserver: counts\r\n\r\n{body}",
-                if *status == 200 { "OK" } else { "Service Unavailable" },
-                body.len()
-            )
-            .into_bytes()
+            Response::builder()
+                .status(*status)
+                .header(header::CONTENT_TYPE, "application/json")
+                .header(header::CONTENT_LENGTH, body.len())
+                .header(header::DATE, "Tue, 20 Aug 2024 08:37:36 GMT")
+                .header(header::SERVER, "counts")
+                .body(body.clone())
+                .expect("a valid response")
         };
         self.statuses.iter().map(response).collect()
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::callgrind::{Callgrind, IdleThread, Thread};
 use crate::case::CountedCase;
 use crate::code_cache;
-use crate::peers::{self, PeerConnection};
+use crate::peers::{self, Client};
 use crate::profile::Profile;
 use crate::record::RequestCost;
 
@@ -63,9 +63,8 @@ impl Counter {
         let gate = Arc::new(OnceLock::<IdleThread>::new());
         let opened = gate.clone();
         // The upstream answers only when the worker is idle, so that it waits for every response.
-        let upstream = peers::upstream(case.responses(), move || {
-            opened.get().map_or(Ok(()), IdleThread::wait)
-        })?;
+        let upstream =
+            peers::upstream(case, move || opened.get().map_or(Ok(()), IdleThread::wait))?;
         let directory = tempfile::tempdir()?;
         let config = case.config(upstream, &self.component, &self.code_cache);
         let mut program = Callgrind::start(&self.program, &config, directory.path())?;
@@ -73,11 +72,10 @@ impl Counter {
         let worker = threads.iter().find(|thread| thread.name == WORKER).context("no worker")?;
         let idle = gate.get_or_init(|| program.idle(worker));
 
-        let request = case.request();
-        let mut client = PeerConnection::open(program.address())?;
+        let mut client = Client::open(case, program.address())?;
         let mut ask = |times: usize| {
             for _ in 0..times {
-                let status = client.ask(&request)?;
+                let status = client.ask()?;
                 ensure!(
                     status == case.expected,
                     "{}: expected {}, got {status}",

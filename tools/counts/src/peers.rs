@@ -1,5 +1,7 @@
 //! The program's peers: a client with one connection, and an upstream that answers at once.
 
+mod http2;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -7,15 +9,81 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+
+use crate::case::{CountedCase, Protocol};
+use http2::Http2Client;
 
 /// How long anything is waited for.
 const LIMIT: Duration = Duration::from_secs(60);
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
-/// Starts an upstream, which runs as long as this process. It sends these responses in turn, each
-/// as soon as `ready` returns.
+/// Starts a case's upstream, which runs as long as this process. It sends its responses in turn,
+/// each as soon as `ready` returns.
 pub(crate) fn upstream(
+    case: &CountedCase,
+    ready: impl Fn() -> Result<()> + Send + Sync + 'static,
+) -> Result<SocketAddr> {
+    match case.upstream {
+        Protocol::Http1 => http1_upstream(case.responses().iter().map(response).collect(), ready),
+        Protocol::Http2 => http2::upstream(case.responses(), ready),
+    }
+}
+
+/// A client, with one connection, that asks the same again and again.
+#[derive(Debug)]
+pub(crate) enum Client {
+    Http1(PeerConnection, Vec<u8>),
+    Http2(Http2Client, Request<()>),
+}
+
+impl Client {
+    /// That of a case.
+    pub(crate) fn open(case: &CountedCase, address: SocketAddr) -> Result<Self> {
+        let asked = case.request();
+        Ok(match case.client {
+            Protocol::Http1 => Self::Http1(PeerConnection::open(address)?, request(&asked)),
+            Protocol::Http2 => Self::Http2(Http2Client::open(address)?, asked.map(|_| ())),
+        })
+    }
+
+    /// Asks, and returns the response's status.
+    pub(crate) fn ask(&mut self) -> Result<u16> {
+        match self {
+            Self::Http1(connection, request) => connection.ask(request),
+            Self::Http2(client, request) => client.ask(request),
+        }
+    }
+}
+
+/// A request as HTTP/1.1 has it.
+fn request(request: &Request<Bytes>) -> Vec<u8> {
+    let (method, uri) = (request.method(), request.uri());
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    let line = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n");
+    message(line, request.headers(), request.body())
+}
+
+/// A response as HTTP/1.1 has it.
+fn response(response: &Response<Bytes>) -> Vec<u8> {
+    let line = format!("HTTP/1.1 {}\r\n", response.status());
+    message(line, response.headers(), response.body())
+}
+
+fn message(line: String, headers: &HeaderMap, body: &[u8]) -> Vec<u8> {
+    let mut message = line.into_bytes();
+    for (name, value) in headers {
+        message.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    message.extend_from_slice(b"\r\n");
+    message.extend_from_slice(body);
+    message
+}
+
+fn http1_upstream(
     responses: Vec<Vec<u8>>,
     ready: impl Fn() -> Result<()> + Send + Sync + 'static,
 ) -> Result<SocketAddr> {
@@ -48,7 +116,7 @@ pub(crate) struct PeerConnection {
 }
 
 impl PeerConnection {
-    pub(crate) fn open(address: SocketAddr) -> Result<Self> {
+    fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
@@ -60,12 +128,12 @@ impl PeerConnection {
         Ok(Self { stream, received: Vec::new() })
     }
 
-    pub(crate) fn send(&mut self, message: &[u8]) -> Result<()> {
+    fn send(&mut self, message: &[u8]) -> Result<()> {
         Ok(self.stream.write_all(message)?)
     }
 
     /// Sends a request and returns the response's status.
-    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<u16> {
+    fn ask(&mut self, request: &[u8]) -> Result<u16> {
         self.send(request)?;
         let head = self.receive()?;
         head.get(9..12)
