@@ -7,6 +7,7 @@
 mod client_cert;
 mod forwarded;
 mod hop;
+mod passing;
 mod session_name;
 mod upgrade;
 mod via;
@@ -27,6 +28,7 @@ use via::{PSEUDONYM, own_via};
 
 pub use forwarded::ForwardedRules;
 pub use hop::Hop;
+pub use passing::{mark_if_passing, mark_passing};
 pub use upgrade::{ask_for_upgrade, is_extended_connect, put_upgrade, switched_to, wanted_upgrade};
 
 /// The header of the request id. The id is the client's if it is valid, or else a new one; it goes

@@ -10,7 +10,7 @@ mod neighbours;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use fusebox_dev::{Origin, answer, eventually, ok};
+use fusebox_dev::{Origin, RawFrame, answer, eventually, kind, ok};
 use h2::Reason;
 use http::{HeaderMap, Request};
 use serde_json::json;
@@ -59,6 +59,25 @@ fn a_request_goes_on_as_one_of_http_1_and_its_response_comes_back() {
         (&line["response"]["status"], &line["response"]["end"]),
         (&json!(200), &json!("whole"))
     );
+}
+
+#[test]
+fn a_request_id_and_a_date_take_no_place_in_the_table_of_a_client() {
+    let lasting = format!("x-lasting: {}\r\n", "0123456789".repeat(10));
+    let origin = Origin::answering([answer(200, &lasting, "")]);
+    let proxy = Proxy::before(&origin, ROUTE);
+    let mut wire = proxy.connect();
+    wire.begin_http2(&[]);
+    let id = "9876543210".repeat(10);
+    let [first, second] = [1, 3].map(|stream| {
+        let own = [(":path", "/"), (":authority", "b.example"), ("x-request-id", &*id)];
+        let head = [&[(":method", "GET"), (":scheme", "http")], &own[..]].concat();
+        wire.send(RawFrame::headers(stream, &head, true).bytes());
+        wire.frame_of(kind::HEADERS).payload.len()
+    });
+    // A hundred digits are some seventy bytes.
+    assert!(second > 60, "the id is said again: {second}");
+    assert!(second < first - 60, "the other header is not: {second} after {first}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Body;
 
 use crate::handler::ClientResponse;
+use crate::headers::mark_passing;
 
 /// Headers of a connection, which a response must not have (RFC 9113, section 8.2.2).
 const OF_CONNECTION: [HeaderName; 5] = [
@@ -54,6 +55,7 @@ where
     if let Some(length) = shown {
         headers.insert(header::CONTENT_LENGTH, length);
     }
+    mark_passing(&mut headers);
     let is_whole = has_none || is_head || body.is_end_stream();
     let mut head = Response::new(());
     *head.status_mut() = status;

@@ -8,8 +8,11 @@ use http::{HeaderValue, Method, Request, Uri, Version, header, request};
 
 use super::super::fields::Fields;
 use crate::config::EndpointUrl;
-use crate::headers::TakesTrailers;
+use crate::headers::{TakesTrailers, mark_if_passing};
 use crate::websocket;
+
+/// Room for what is added to a client's headers, so that the map does not grow.
+const ADDED: usize = 8;
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
@@ -28,8 +31,7 @@ pub(super) fn head(
     *head.version_mut() = Version::HTTP_2;
     *head.uri_mut() = target(&of_client.uri, fields.host(), endpoint)?;
     let headers = head.headers_mut();
-    let (least, _) = fields.others().size_hint();
-    headers.reserve(least);
+    headers.reserve(of_client.headers.len() + ADDED);
     for (name, value) in fields.others() {
         match *name {
             // The body says how long it is; that there is none may be said too.
@@ -37,7 +39,9 @@ pub(super) fn head(
             // HTTP/2 has no upgrade: what wants one goes as what it is without.
             header::TE | header::CONNECTION | header::UPGRADE => {}
             _ => {
-                headers.append(name, value.clone());
+                let mut value = value.clone();
+                mark_if_passing(name, &mut value);
+                headers.append(name, value);
             }
         }
     }
