@@ -59,12 +59,13 @@ fn counts<const N: usize>(origins: [&Origin; N]) -> [usize; N] {
 #[test]
 fn a_slow_endpoint_gets_few_requests() {
     let (slow, first, second) =
-        (slow(30 * MS), Origin::answering([ok("")]), Origin::answering([ok("")]));
+        (slow(200 * MS), Origin::answering([ok("")]), Origin::answering([ok("")]));
     let proxy = before(&[&slow, &first, &second], "", "");
     assert!(ask(&proxy, 300).iter().all(|status| *status == 200));
     let [slow, first, second] = counts([&slow, &first, &second]);
     assert!(slow >= 1, "it is tried");
-    assert!(slow <= 15, "{slow}");
+    // On a busy machine the others are slow, too, now and then.
+    assert!(slow <= 30, "{slow}");
     assert!(first > 50 && second > 50, "{first} {second}");
 }
 
