@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use fusebox_resilience::config::Problems;
-use fusebox_resilience::{Call, CallKey, Random, Request};
+use fusebox_resilience::{Call, CallKey, Random, Request, clock};
 
 use super::shared_endpoint::SharedEndpoint;
 use crate::config::BalanceConfig;
@@ -61,6 +61,13 @@ impl RoundRobinTurn {
         }
         None
     }
+}
+
+/// Whether an endpoint that has just come takes its turn, if there is another one. (Where loads are
+/// compared, what it gets follows from its share.)
+fn has_turn(endpoint: &SharedEndpoint, call: &Call) -> bool {
+    let share = endpoint.share(clock::now());
+    share >= 1.0 || call.random().fraction() < share
 }
 
 /// Of two candidates that are drawn, the one that costs less. `None`: there is no candidate.
@@ -153,7 +160,11 @@ impl Balance {
         cost: impl Fn(usize) -> f64,
     ) -> Option<usize> {
         match self {
-            Self::RoundRobin(turn) => turn.next(endpoints, is_candidate),
+            Self::RoundRobin(turn) => {
+                let has_turn = |place: usize| has_turn(&endpoints[place], call);
+                let next = turn.next(endpoints, |place| is_candidate(place) && has_turn(place));
+                next.or_else(|| turn.next(endpoints, is_candidate))
+            }
             Self::Hash(key) if let Some(key) = key_hash(key, call.request()) => {
                 by_hash(key, endpoints, is_candidate)
             }

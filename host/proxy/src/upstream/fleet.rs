@@ -134,7 +134,7 @@ impl Fleet {
         let choose = |is_candidate: &dyn Fn(usize) -> bool| {
             self.balance.choose(&self.shared, call, is_candidate, &cost)
         };
-        let is_used = |at: usize| !self.is_out(at) && self.has_turn(at, call) && is_open(at);
+        let is_used = |at: usize| !self.is_out(at) && is_open(at);
         let is_new = |at: usize| is_used(at) && !call.has_tried(self.endpoints[at].label());
         let has_room = |at: usize| self.endpoints[at].has_room();
         let new =
@@ -170,15 +170,6 @@ impl Fleet {
         !self.upstream.is_used(&self.shared[at])
     }
 
-    /// Whether an endpoint that has just come takes its turn. (Where loads are compared, what it
-    /// gets follows from its share.)
-    fn has_turn(&self, at: usize, call: &Call) -> bool {
-        !matches!(self.balance, Balance::RoundRobin(_)) || {
-            let share = self.shared[at].share(clock::now());
-            share >= 1.0 || call.random().fraction() < share
-        }
-    }
-
     /// Whether one that gets requests, and has room, has not been tried by this call.
     pub(super) fn has_untried(&self, call: &Call) -> bool {
         let is_ready = |it: &Endpoint| self.upstream.is_used(it.shared()) && it.has_room();
@@ -200,7 +191,7 @@ mod tests {
     use crate::config::{
         BalanceConfig, EndpointConfig, EndpointUrl, EndpointsConfig, UpstreamConfig,
     };
-    use crate::upstream::HttpUpstream;
+    use crate::upstream::{HttpUpstream, WorkerEndpoints};
     use crate::upstream::shared::{EndpointResult, EndpointStanding, SharedUpstream};
 
     fn endpoint(origin: &impl ToString) -> EndpointConfig {
@@ -288,6 +279,28 @@ mod tests {
         assert!(shared.let_return(now).1.is_none());
         let events = shared.checked(&place(0), Err("no"), now);
         assert_eq!(events, [], "one check is not enough");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_just_come_is_asked_before_one_that_is_out() {
+        let endpoints = ["a", "b"].map(|host| endpoint(&format!("http://{host}")));
+        let shared = upstream(endpoints.into(), Some(ConfigDuration::from_secs(10)));
+        let upstream = HttpUpstream::new(shared.clone(), WorkerShare::WHOLE, &Rc::default());
+        let WorkerEndpoints::Fleet(worker) = &upstream.endpoints else { panic!("it has two") };
+        let fail = |place: usize| {
+            let endpoint = shared.endpoints().borrow().list[place].clone();
+            shared.record(&endpoint, EndpointResult::Failed, Duration::ZERO, true, Instant::now());
+        };
+        fail(0);
+        let next = shared.let_return(Instant::now()).1.expect("one returns");
+        tokio::time::sleep_until(next).await;
+        shared.let_return(Instant::now());
+        fail(1);
+        let (fleet, call) = (worker.current(), call("1", Observers::default()));
+        for _ in 0..100 {
+            let chosen = fleet.choose(&call).expect("one");
+            assert_eq!(&**chosen.label(), "http://a");
+        }
     }
 
     #[tokio::test(start_paused = true)]
