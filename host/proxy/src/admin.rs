@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::observe::{
     self, BudgetSample, CertificateSample, ChosenEndpointSample, ComponentSample, EndpointSample,
-    Log, Metrics, NameSample, PlacesSample, PolicySample, Scrape,
+    Log, Metrics, NameSample, PlacesSample, PolicySample, Scrape, TierSample,
 };
 use crate::running::Running;
 use crate::server::ServerLoad;
@@ -225,6 +225,7 @@ impl Admin {
             budgets: budgets.collect(),
             endpoints: self.endpoints(),
             names: self.names(),
+            tiers: self.tiers(),
             components,
             certificates: certificates.collect(),
             log_lines_dropped: self.log.dropped(),
@@ -260,6 +261,15 @@ impl Admin {
             upstream: upstream.label().into(),
             endpoints: upstream.status().len(),
             is_failing: upstream.problem().is_some(),
+        });
+        samples.collect()
+    }
+
+    fn tiers(&self) -> Vec<TierSample> {
+        let upstreams = self.running.routes.upstreams().iter();
+        let samples = upstreams.filter_map(|upstream| {
+            let (_, place) = upstream.tier_in_use()?;
+            Some(TierSample { upstream: upstream.label().into(), place })
         });
         samples.collect()
     }

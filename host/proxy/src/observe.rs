@@ -19,6 +19,6 @@ pub use line::Line;
 pub use log::{Log, LogWriter};
 pub use metrics::{
     BudgetSample, CONTENT_TYPE, CertificateSample, ChosenEndpointSample, ComponentSample,
-    EndpointSample, Metrics, NameSample, PlacesSample, PolicySample, Scrape,
+    EndpointSample, Metrics, NameSample, PlacesSample, PolicySample, Scrape, TierSample,
 };
 pub use no_route::NO_ROUTE;

@@ -52,7 +52,13 @@ impl RouteReview {
         let choice = match &upstream.endpoints {
             EndpointsConfig::Listed(_) if !upstream.is_fleet() => String::new(),
             EndpointsConfig::Listed(endpoints) => {
-                format!("one of {} endpoints, by {balance}; ", endpoints.len())
+                let first = endpoints.iter().map(|it| it.tier).min().unwrap_or_default();
+                let behind = endpoints.iter().filter(|it| it.tier > first).count();
+                let behind = match behind {
+                    0 => String::new(),
+                    count => format!(", {count} in reserve"),
+                };
+                format!("one of {} endpoints{behind}, by {balance}; ", endpoints.len())
             }
             EndpointsConfig::Dns(of) => {
                 format!("one of the endpoints at {}, by {balance}; ", of.dns.host)

@@ -44,6 +44,7 @@ mod secured;
 pub(crate) mod shared;
 mod shared_endpoint;
 mod stream;
+mod tier;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -62,9 +62,11 @@ fn certificates(running: &Running) -> Value {
 /// Endpoints are objects, so that fields can be added.
 fn upstream(upstream: &SharedUpstream) -> Value {
     let config = &upstream.config;
+    let tier = upstream.tier_in_use().map(|(tier, _)| tier);
+    let endpoints = upstream.status().into_iter().map(|status| endpoint(status, tier.is_some()));
     let mut shown = json!({
         "name": config.name,
-        "endpoints": upstream.status().into_iter().map(endpoint).collect::<Vec<_>>(),
+        "endpoints": endpoints.collect::<Vec<_>>(),
         "settings": config.settings,
         "budget": budget(&upstream.budget),
     });
@@ -78,18 +80,24 @@ fn upstream(upstream: &SharedUpstream) -> Value {
     if config.is_fleet() {
         shown["balance"] = config.fleet.balance.name().into();
     }
+    if let Some(tier) = tier {
+        shown["tier"] = tier.into();
+    }
     shown
 }
 
 /// Of the only endpoint less is known.
-fn endpoint(status: EndpointStatus) -> Value {
-    let EndpointStatus { url, weight, connections, waiting, in_flight, usage } = status;
+fn endpoint(status: EndpointStatus, has_tiers: bool) -> Value {
+    let EndpointStatus { url, weight, tier, connections, waiting, in_flight, usage } = status;
     let mut shown = json!({ "url": &*url, "connections": connections, "waiting": waiting });
     if let Some(in_flight) = in_flight {
         shown["in_flight"] = in_flight.into();
     }
     if let Some(usage) = usage {
         shown["weight"] = weight.into();
+        if has_tiers {
+            shown["tier"] = tier.into();
+        }
         shown["state"] = usage.standing.name().into();
         if let EndpointStanding::Ejected(time) = usage.standing {
             shown["ejected_ms"] = millis(time);

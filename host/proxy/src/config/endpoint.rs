@@ -29,6 +29,15 @@ pub struct EndpointConfig {
     pub url: EndpointUrl,
     /// Its share of the requests, beside those of the others.
     pub weight: u32,
+    /// Those of a later tier get requests if none in front is in.
+    pub tier: u16,
+}
+
+impl From<EndpointUrl> for EndpointConfig {
+    /// With the share of one, in the first tier.
+    fn from(url: EndpointUrl) -> Self {
+        Self { url, weight: 1, tier: 0 }
+    }
 }
 
 table! {
@@ -37,6 +46,8 @@ table! {
     pub struct EndpointSettings {
         /// Its share of the requests, beside those of the others.
         pub weight: u32 = within(1, 1..=100),
+        /// Those of a later tier get requests if none in front is in.
+        pub tier: u16 = or(0),
     }
 }
 
@@ -112,8 +123,8 @@ impl EndpointsConfig {
     }
 }
 
-/// Reads the list at `path`: URLs, or tables with `url` and `weight`. Wrong ones are reported and
-/// left out.
+/// Reads the list at `path`: URLs, or tables with `url`, `weight` and `tier`. Wrong ones are
+/// reported and left out.
 fn listed(reader: &mut Reader<'_>, path: &str) -> Vec<EndpointConfig> {
     const LIST: &str = "a list such as [\"http://127.0.0.1:3001\"]";
     const TABLE: &str = "a table such as { dns = \"b.example:8080\" }";
@@ -145,16 +156,15 @@ fn listed(reader: &mut Reader<'_>, path: &str) -> Vec<EndpointConfig> {
 fn endpoint(reader: &mut Reader<'_>, path: &str) -> Option<EndpointConfig> {
     let value = reader.document.value(path)?.get_ref();
     if !value.is_table() {
-        let url = reader.parsed(path, EndpointUrl::parse)?;
-        return Some(EndpointConfig { url, weight: 1 });
+        return reader.parsed(path, EndpointUrl::parse).map(EndpointConfig::from);
     }
-    let settings: EndpointSettings = reader.table_beside(path, &["url"])?;
+    let EndpointSettings { weight, tier } = reader.table_beside(path, &["url"])?;
     let path = format!("{path}.url");
     if reader.document.value(&path).is_none() {
         reader.error(&path, "missing; expected a URL such as \"http://127.0.0.1:3001\"");
     }
     let url = reader.parsed(&path, EndpointUrl::parse)?;
-    Some(EndpointConfig { url, weight: settings.weight })
+    Some(EndpointConfig { url, weight, tier })
 }
 
 /// The URL of an upstream: `http://host[:port][/base]`, or the same with `https`.

@@ -129,7 +129,7 @@ impl UpstreamConfig {
         Self {
             name: None,
             longest_base: url.base.len(),
-            endpoints: EndpointsConfig::Listed(vec![EndpointConfig { url, weight: 1 }]),
+            endpoints: EndpointsConfig::Listed(vec![url.into()]),
             fleet: defaults(),
             settings: defaults(),
             policies: Vec::new(),

@@ -20,6 +20,7 @@ pub(super) fn in_plain_words(message: &str) -> String {
     for (rust, word) in [
         ("expected i64", "expected a whole number"),
         ("expected u64", "expected a whole number of at least 0"),
+        ("expected u16", "expected a whole number from 0 to 65535"),
         ("expected u32", "expected a whole number of at least 0"),
         ("expected usize", "expected a whole number of at least 0"),
         ("expected f64", "expected a number"),

@@ -31,7 +31,7 @@ mod scrape;
 mod tls;
 mod tunnels;
 
-pub use endpoints::{ChosenEndpointSample, EndpointSample, NameSample};
+pub use endpoints::{ChosenEndpointSample, EndpointSample, NameSample, TierSample};
 pub use scrape::{
     BudgetSample, CertificateSample, ComponentSample, PlacesSample, PolicySample, Scrape,
 };

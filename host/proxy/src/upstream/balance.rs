@@ -193,7 +193,7 @@ mod tests {
         let url = |place| EndpointUrl::parse(&format!("http://b{place}")).unwrap();
         let upstream = UpstreamConfig::new(url(0));
         let endpoint = |(place, weight): (usize, &u32)| {
-            let config = EndpointConfig { url: url(place), weight: *weight };
+            let config = EndpointConfig { weight: *weight, ..url(place).into() };
             Arc::new(SharedEndpoint::new(&upstream, config, Instant::now()))
         };
         weights.iter().enumerate().map(endpoint).collect()

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::endpoint::Endpoint;
 use super::limits::WorkerShare;
 use super::shared::{EndpointList, KnownEndpoints, UpstreamHandle};
 use super::shared_endpoint::SharedEndpoint;
+use super::tier::{TierCount, TierInUse};
 use crate::buffers::Buffers;
 
 /// The endpoints of a worker, which follow those of the upstream. An attempt holds on to its own.
@@ -35,6 +37,15 @@ pub(super) struct Fleet {
     shared: EndpointList,
     /// In the same order.
     endpoints: Box<[Rc<Endpoint>]>,
+    /// The first one first.
+    tiers: Box<[FleetTier]>,
+}
+
+/// A tier: endpoints that get requests if none in front of them is in.
+#[derive(Debug)]
+struct FleetTier {
+    tier: u16,
+    places: Range<usize>,
     balance: Balance,
 }
 
@@ -97,11 +108,18 @@ impl Fleet {
         shared: &EndpointList,
         endpoint: impl FnMut(&Arc<SharedEndpoint>) -> Rc<Endpoint>,
     ) -> Self {
+        let mut start = 0;
+        let tiers = shared.chunk_by(|one, next| one.config.tier == next.config.tier).map(|of| {
+            let places = start..start + of.len();
+            start = places.end;
+            let balance = Balance::new(&upstream.config.fleet.balance, of);
+            FleetTier { tier: of[0].config.tier, places, balance }
+        });
         Self {
             upstream: upstream.clone(),
             shared: shared.clone(),
+            tiers: tiers.collect(),
             endpoints: shared.iter().map(endpoint).collect(),
-            balance: Balance::new(&upstream.config.fleet.balance, shared),
         }
     }
 
@@ -109,12 +127,18 @@ impl Fleet {
         &self.endpoints
     }
 
+    /// What all workers know of the endpoint at this place.
+    pub(super) fn shared(&self, at: usize) -> &SharedEndpoint {
+        &self.shared[at]
+    }
+
     pub(super) fn upstream(&self) -> &UpstreamHandle {
         &self.upstream
     }
 
     /// The endpoint for the next attempt: of those that get requests, one that has room, and one
-    /// that the call has not tried, if there is one. `None`: there are none at all.
+    /// that the call has not tried, if there is one; and of those, one of the first tier that has
+    /// one. `None`: there are none at all.
     pub(super) fn choose(&self, call: &Call) -> Option<&Rc<Endpoint>> {
         let chosen = self.choose_among(call, |_| true, |at| self.cost(at));
         self.endpoints.get(chosen?)
@@ -131,18 +155,57 @@ impl Fleet {
         if self.endpoints.is_empty() {
             return None;
         }
-        let choose = |is_candidate: &dyn Fn(usize) -> bool| {
-            self.balance.choose(&self.shared, call, is_candidate, &cost)
-        };
-        let is_used = |at: usize| !self.is_out(at) && is_open(at);
+        let choose =
+            |is_candidate: &dyn Fn(usize) -> bool| self.choose_by_tier(call, is_candidate, &cost);
+        let is_in = |at: usize| !self.is_out(at) && is_open(at);
+        let is_used = |at: usize| is_in(at) && !self.is_being_tried(at);
         let is_new = |at: usize| is_used(at) && !call.has_tried(self.endpoints[at].label());
         let has_room = |at: usize| self.endpoints[at].has_room();
         let new =
             if call.has_tried_any() { choose(&|at| is_new(at) && has_room(at)) } else { None };
-        new.or_else(|| choose(&|at| is_used(at) && has_room(at)))
+        let chosen = new
+            .or_else(|| choose(&|at| is_used(at) && has_room(at)))
             .or_else(|| choose(&is_new))
             .or_else(|| choose(&is_used))
-            .or_else(|| choose(&is_open))
+            .or_else(|| choose(&is_in))
+            .or_else(|| choose(&is_open));
+        if let Some(at) = chosen.filter(|_| self.has_tiers()) {
+            self.shared[at].try_it(clock::now());
+        }
+        chosen
+    }
+
+    /// The place of a candidate of the first tier that has one. `None`: there is none.
+    fn choose_by_tier(
+        &self,
+        call: &Call,
+        is_candidate: impl Fn(usize) -> bool,
+        cost: impl Fn(usize) -> f64,
+    ) -> Option<usize> {
+        self.tiers.iter().find_map(|FleetTier { places, balance, .. }| {
+            let (endpoints, first) = (&self.shared[places.clone()], places.start);
+            let is_candidate = |at: usize| is_candidate(first + at);
+            let cost = |at: usize| cost(first + at);
+            balance.choose(endpoints, call, is_candidate, cost).map(|at| first + at)
+        })
+    }
+
+    fn has_tiers(&self) -> bool {
+        self.tiers.len() > 1
+    }
+
+    /// Whether the endpoint at this place is back from an ejection, and another attempt tries it: a
+    /// tier that is back as a whole would get all requests before it has answered one.
+    fn is_being_tried(&self, at: usize) -> bool {
+        self.has_tiers() && self.shared[at].is_being_tried(clock::now)
+    }
+
+    /// The tier that gets requests if these get none.
+    pub(super) fn tier_in_use(&self, gets_none: impl Fn(usize) -> bool) -> Option<TierInUse> {
+        let tiers = self.tiers.iter();
+        TierInUse::among(tiers.map(|FleetTier { tier, places, .. }| {
+            TierCount::of(*tier, places.clone().map(&gets_none))
+        }))
     }
 
     /// Another endpoint for an attempt whose own has refused the connection: one with room that the
@@ -150,7 +213,7 @@ impl Fleet {
     /// tried.
     pub(super) fn elsewhere(&self, call: &Call) -> Option<&Rc<Endpoint>> {
         let choose = |is_candidate: &dyn Fn(usize) -> bool| {
-            self.balance.choose(&self.shared, call, is_candidate, |at| self.cost(at))
+            self.choose_by_tier(call, is_candidate, |at| self.cost(at))
         };
         let is_new = |at: usize| {
             let endpoint = &self.endpoints[at];
@@ -178,6 +241,9 @@ impl Fleet {
 }
 
 #[cfg(test)]
+mod tiers;
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -191,11 +257,11 @@ mod tests {
     use crate::config::{
         BalanceConfig, EndpointConfig, EndpointUrl, EndpointsConfig, UpstreamConfig,
     };
-    use crate::upstream::{HttpUpstream, WorkerEndpoints};
     use crate::upstream::shared::{EndpointResult, EndpointStanding, SharedUpstream};
+    use crate::upstream::{HttpUpstream, WorkerEndpoints};
 
     fn endpoint(origin: &impl ToString) -> EndpointConfig {
-        EndpointConfig { url: EndpointUrl::parse(&origin.to_string()).unwrap(), weight: 1 }
+        EndpointUrl::parse(&origin.to_string()).unwrap().into()
     }
 
     fn upstream(

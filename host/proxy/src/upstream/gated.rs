@@ -4,9 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use fusebox_resilience::{
-    Call, EndpointEvent, EndpointGates, EndpointLook, GateRefusal, Outcome, Scope, clock,
-};
+use fusebox_resilience::{Call, EndpointGates, EndpointLook, GateRefusal, Outcome, Scope, clock};
 
 use super::endpoint::Endpoint;
 use super::fleet::{Fleet, WorkerFleet};
@@ -97,7 +95,8 @@ fn admit<'a>(
 
 impl Fleet {
     /// The endpoint for the next attempt, of those that are open and have not refused it. If more
-    /// than half get no requests, and not all are closed, all are used.
+    /// than half of the tier in use get no requests, no tier behind can take over, and not all are
+    /// closed, all of that tier are used.
     fn choose_open<'a>(
         &self,
         call: &Call,
@@ -107,7 +106,7 @@ impl Fleet {
         let now = clock::now();
         let look = |place: usize| {
             let refusal = refused.iter().find(|(other, _)| *other == place);
-            let look = || gates.look(self.endpoints()[place].shared().gated(), now);
+            let look = || gates.look(self.shared(place).gated(), now);
             refusal.map_or_else(look, |(_, refusal)| Err(*refusal))
         };
         let has_closed = Cell::new(false);
@@ -131,22 +130,22 @@ impl Fleet {
         }
         // Seldom: only where one that was looked at is closed.
         let count = self.endpoints().len();
-        let gets_none = |place: &usize| self.is_out(*place) || look(*place).is_err();
-        let out = (0..count).filter(gets_none).count();
-        let is_panic = 2 * out > count && (0..count).any(|place| look(place).is_ok());
-        if are_all_used.swap(is_panic, Relaxed) != is_panic {
-            let upstream = self.upstream().label().into();
-            call.emit(
-                gates.policy(),
-                match is_panic {
-                    true => EndpointEvent::AllUsed { upstream, out, count },
-                    false => EndpointEvent::SomeUsed { upstream, out, count },
-                },
-            );
+        let gets_none = |place: usize| self.is_out(place) || look(place).is_err();
+        let in_use = self.tier_in_use(gets_none);
+        let is_any_open = || (0..count).any(|place| look(place).is_ok());
+        let all_used = in_use.filter(|tier| tier.are_all_used && is_any_open());
+        let is_panic = all_used.is_some();
+        if are_all_used.swap(is_panic, Relaxed) != is_panic
+            && let Some(tier) = in_use
+        {
+            call.emit(gates.policy(), tier.told(is_panic, self.upstream().label()));
         }
-        if is_panic {
-            let all = self.choose_among(call, |_| true, cost);
-            return Ok(GatedChoice { place: all.unwrap_or_default(), is_forced: true });
+        if let Some(all_used) = all_used {
+            let is_open = |place: usize| {
+                self.shared(place).config.tier == all_used.of.tier || look(place).is_ok()
+            };
+            let place = self.choose_among(call, is_open, cost).unwrap_or_default();
+            return Ok(GatedChoice { place, is_forced: true });
         }
         if let Some(place) = open.or_else(|| self.choose_among(call, is_open, cost)) {
             return Ok(GatedChoice { place, is_forced: false });

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::tier::{TierCount, TierInUse};
 use crate::config::HealthConfig;
 
 /// So many checks in a row decide.
@@ -18,13 +19,13 @@ const CHECKS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct FleetHealth {
     config: HealthConfig,
+    /// By tier.
     endpoints: Vec<EndpointHealth>,
-    /// How many are ejected: every failure asks.
-    ejected: usize,
 }
 
 #[derive(Clone, Debug, Default)]
 struct EndpointHealth {
+    tier: u16,
     /// In a row.
     failures: u32,
     /// Those without a time in between that was as long as the last one.
@@ -71,16 +72,21 @@ impl EndpointHealth {
 }
 
 impl FleetHealth {
-    pub(super) fn new(config: HealthConfig, endpoints: usize) -> Self {
-        Self { config, endpoints: vec![EndpointHealth::default(); endpoints], ejected: 0 }
+    /// Endpoints of these tiers, the first ones first.
+    pub(super) fn new(config: HealthConfig, tiers: impl IntoIterator<Item = u16>) -> Self {
+        let new = |tier| EndpointHealth { tier, ..EndpointHealth::default() };
+        Self { config, endpoints: tiers.into_iter().map(new).collect() }
     }
 
-    /// The endpoints are others now: for each, the place that it had. `None`: it is new.
-    pub(super) fn replace(&mut self, places: &[Option<usize>]) {
+    /// The endpoints are others now, of these tiers: for each, the place that it had. `None`: it is
+    /// new.
+    pub(super) fn replace(&mut self, places: impl IntoIterator<Item = (Option<usize>, u16)>) {
         let mut take = |place: usize| self.endpoints.get_mut(place).map(mem::take);
-        let taken = places.iter().map(|place| place.and_then(&mut take).unwrap_or_default());
+        let taken = places.into_iter().map(|(place, tier)| {
+            let known = place.and_then(&mut take).unwrap_or_default();
+            EndpointHealth { tier, ..known }
+        });
         self.endpoints = taken.collect();
-        self.ejected = self.endpoints.iter().filter(|it| it.ejected.is_some()).count();
     }
 
     /// Whether this endpoint gets no requests.
@@ -88,9 +94,13 @@ impl FleetHealth {
         self.endpoints[place].is_out()
     }
 
-    /// How many get none.
-    pub(super) fn out(&self) -> usize {
-        self.endpoints.iter().filter(|endpoint| endpoint.is_out()).count()
+    /// The tier that gets requests. `None`: there are no endpoints.
+    pub(super) fn tier_in_use(&self) -> Option<TierInUse> {
+        let tiers = self.endpoints.chunk_by(|one, next| one.tier == next.tier);
+        TierInUse::among(tiers.map(|of| {
+            let are_out = of.iter().map(EndpointHealth::is_out);
+            TierCount::of(of[0].tier, are_out)
+        }))
     }
 
     /// Whether a success would change something.
@@ -99,11 +109,13 @@ impl FleetHealth {
         failures > 0 || is_on_trial
     }
 
+    /// Whether it has come back from an ejection, and has not answered well yet.
+    pub(super) fn is_on_trial(&self, place: usize) -> bool {
+        self.endpoints[place].is_on_trial
+    }
+
     /// An attempt has failed there.
     pub(super) fn failed(&mut self, place: usize, now: Instant) -> Option<HealthChange> {
-        let most = self.endpoints.len() * self.config.max_ejection_percent as usize / 100;
-        // It gets all requests anyway.
-        let is_only = self.endpoints.len() == 1;
         let endpoint = &mut self.endpoints[place];
         if endpoint.ejected.is_some() || self.config.consecutive == 0 {
             // It was under way, or all are used.
@@ -111,9 +123,10 @@ impl FleetHealth {
         }
         endpoint.failures += 1;
         let is_enough = endpoint.is_on_trial || endpoint.failures >= self.config.consecutive;
-        if !is_enough || is_only || self.ejected >= most.max(1) {
+        if !is_enough || !self.may_eject(place) {
             return None;
         }
+        let endpoint = &mut self.endpoints[place];
         let long_ago = |(returned, time)| now.saturating_duration_since(returned) >= time;
         if endpoint.returned.is_none_or(long_ago) {
             endpoint.ejections = 0;
@@ -122,9 +135,25 @@ impl FleetHealth {
         let (base, max) = (self.config.base.0, self.config.max.0);
         let time = base.saturating_mul(factor).min(max);
         endpoint.ejections += 1;
-        self.ejected += 1;
         endpoint.ejected = Some(Ejection { until: now + time, time });
         Some(HealthChange::Ejected { failures: mem::take(&mut endpoint.failures), time })
+    }
+
+    /// Whether others can do without it. A tier may be ejected as a whole while one behind it takes
+    /// over; else there is a bound to it.
+    fn may_eject(&self, place: usize) -> bool {
+        let tier = self.endpoints[place].tier;
+        if self.endpoints.iter().any(|it| it.tier > tier && !it.is_out()) {
+            return true;
+        }
+        let of_tier = self.endpoints.iter().filter(|it| it.tier == tier);
+        let (count, ejected) = of_tier.fold((0, 0), |(count, ejected), it| {
+            (count + 1, ejected + usize::from(it.ejected.is_some()))
+        });
+        // The only one gets all requests anyway.
+        let is_only = count == 1 && !self.endpoints.iter().any(|it| it.tier < tier && !it.is_out());
+        let most = count * self.config.max_ejection_percent as usize / 100;
+        !is_only && ejected < most.max(1)
     }
 
     /// An attempt has been answered there.
@@ -163,7 +192,6 @@ impl FleetHealth {
     pub(super) fn end_ejection(&mut self, place: usize, now: Instant) -> bool {
         let endpoint = &mut self.endpoints[place];
         let Some(Ejection { time, .. }) = endpoint.ejected.take() else { return false };
-        self.ejected -= 1;
         endpoint.returned = Some((now, time));
         endpoint.is_on_trial = true;
         true
@@ -190,7 +218,24 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     fn fleet(endpoints: usize) -> FleetHealth {
-        FleetHealth::new(HealthConfig::default(), endpoints)
+        in_tiers(vec![0; endpoints])
+    }
+
+    fn in_tiers(tiers: impl IntoIterator<Item = u16>) -> FleetHealth {
+        FleetHealth::new(HealthConfig::default(), tiers)
+    }
+
+    fn out(fleet: &FleetHealth) -> usize {
+        fleet.endpoints.iter().filter(|it| it.is_out()).count()
+    }
+
+    /// It fails until it is ejected, or ten times.
+    fn fails(fleet: &mut FleetHealth, place: usize) -> bool {
+        fails_at(fleet, place, Instant::now())
+    }
+
+    fn fails_at(fleet: &mut FleetHealth, place: usize, now: Instant) -> bool {
+        (0..10).any(|_| fleet.failed(place, now).is_some())
     }
 
     fn ejected(failures: u32, seconds: u32) -> Option<HealthChange> {
@@ -209,7 +254,7 @@ mod tests {
             assert_eq!(fleet.failed(0, now), None);
         }
         assert_eq!(fleet.failed(0, now), ejected(5, 5));
-        assert_eq!((fleet.is_out(0), fleet.is_out(1), fleet.out()), (true, false, 1));
+        assert_eq!((fleet.is_out(0), fleet.is_out(1), out(&fleet)), (true, false, 1));
         for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
             assert_eq!(fleet.next_return(), Some(now + seconds * S));
             assert_eq!(fleet.return_one(now + seconds * S - S / 2), None);
@@ -251,7 +296,7 @@ mod tests {
                     fleet.failed(place, Instant::now());
                 }
             }
-            assert_eq!(fleet.out(), most, "of {endpoints}");
+            assert_eq!(out(&fleet), most, "of {endpoints}");
         }
     }
 
@@ -273,7 +318,7 @@ mod tests {
             fleet.failed(0, now);
         }
         assert!(fleet.end_ejection(0, now + S));
-        assert_eq!((fleet.out(), fleet.is_suspect(0), fleet.next_return()), (0, true, None));
+        assert_eq!((out(&fleet), fleet.is_suspect(0), fleet.next_return()), (0, true, None));
         assert_eq!(fleet.failed(0, now + 2 * S), ejected(1, 10));
     }
 
@@ -283,13 +328,13 @@ mod tests {
         for place in [1, 1, 1, 1, 1, 3, 3, 3, 3] {
             fleet.failed(place, now);
         }
-        fleet.replace(&[Some(3), None, Some(1), None, Some(0)]);
+        fleet.replace([Some(3), None, Some(1), None, Some(0)].map(|place| (place, 0)));
         let is_out: Vec<bool> = (0..5).map(|place| fleet.is_out(place)).collect();
         assert_eq!(is_out, [false, false, true, false, false]);
         assert_eq!(fleet.failed(0, now), ejected(5, 5));
         assert_eq!((fleet.failed(1, now), fleet.is_suspect(1)), (None, true));
-        fleet.replace(&[None, None]);
-        assert_eq!((fleet.out(), fleet.next_return()), (0, None));
+        fleet.replace([(None, 0), (None, 0)]);
+        assert_eq!((out(&fleet), fleet.next_return()), (0, None));
         for _ in 0..4 {
             assert_eq!(fleet.failed(1, now), None);
         }
@@ -299,14 +344,57 @@ mod tests {
     #[test]
     fn the_only_one_is_not_ejected() {
         let (mut fleet, now) = (fleet(2), Instant::now());
-        fleet.replace(&[Some(0)]);
+        fleet.replace([(Some(0), 0)]);
         let changes: Vec<_> = (0..9).map(|_| fleet.failed(0, now)).collect();
         assert_eq!(changes, [None; 9]);
-        fleet.replace(&[Some(0), None]);
+        fleet.replace([(Some(0), 0), (None, 0)]);
         assert_eq!(fleet.failed(0, now), ejected(10, 5), "now there is another");
     }
 
+    #[test]
+    fn a_tier_is_ejected_as_a_whole_only_while_one_behind_takes_over() {
+        let mut fleet = in_tiers([0, 0, 0, 1, 1]);
+        assert!((0..3).all(|place| fails(&mut fleet, place)));
+        assert_eq!(fleet.tier_in_use().map(|it| (it.of.tier, it.are_all_used)), Some((1, false)));
+        assert!(fails(&mut fleet, 3) && !fails(&mut fleet, 4), "half of the last one");
+
+        // Nobody can take over from the first tier: its bound holds.
+        let mut fleet = in_tiers([0, 0, 1]);
+        assert!(fleet.checked(2, false).is_none() && fleet.checked(2, false).is_some());
+        assert!(fails(&mut fleet, 0) && !fails(&mut fleet, 1));
+    }
+
+    #[test]
+    fn the_last_that_is_in_is_not_ejected() {
+        let mut fleet = in_tiers([0, 1]);
+        assert!(fails(&mut fleet, 0) && !fails(&mut fleet, 1));
+        let mut fleet = in_tiers([0, 1]);
+        assert!(fails(&mut fleet, 1) && !fails(&mut fleet, 0));
+        fleet.return_one(Instant::now() + 5 * S);
+        assert!(fails(&mut fleet, 0), "now there is another");
+    }
+
     proptest! {
+        #[test]
+        fn somebody_is_always_in_but_for_checks(
+            tiers in prop::collection::vec(0u16..4, 1..8),
+            steps in prop::collection::vec((0usize..8, 0u64..20_000), 1..200),
+        ) {
+            let mut tiers = tiers;
+            tiers.sort_unstable();
+            let count = tiers.len();
+            let mut fleet = in_tiers(tiers.clone());
+            let mut now = Instant::now();
+            for (place, pause) in steps {
+                now += Duration::from_millis(pause);
+                while fleet.return_one(now).is_some() {}
+                fails_at(&mut fleet, place % count, now);
+                let first = (0..count).find(|place| !fleet.is_out(*place));
+                let in_use = fleet.tier_in_use().map(|it| it.of.tier);
+                prop_assert_eq!(in_use, first.map(|place| tiers[place]), "{:?}", fleet);
+            }
+        }
+
         /// Whatever happens: not too many are out, nobody for too long, and all come back.
         #[test]
         fn nobody_stays_out_for_longer_than_the_longest_time(
@@ -322,14 +410,14 @@ mod tests {
                 } else {
                     fleet.failed(place, now);
                 }
-                prop_assert!(fleet.out() <= 3);
+                prop_assert!(out(&fleet) <= 3);
                 prop_assert!(fleet.next_return().is_none_or(|next| next > now));
                 let remaining = (0..6).filter_map(|it| fleet.remaining(it, now)).max();
                 prop_assert!(remaining <= Some(300 * S));
             }
             now += 300 * S;
             while fleet.return_one(now).is_some() {}
-            prop_assert_eq!(fleet.out(), 0);
+            prop_assert_eq!(out(&fleet), 0);
         }
     }
 }

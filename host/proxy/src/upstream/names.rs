@@ -78,10 +78,7 @@ impl KnownName {
     /// The endpoints that it leads to, each once.
     fn endpoints(&self, url: &EndpointUrl) -> Vec<EndpointConfig> {
         match self {
-            Self::Host(known) => {
-                let at = |ip| EndpointConfig { url: url.at(ip), weight: 1 };
-                known.addresses().map(at).collect()
-            }
+            Self::Host(known) => known.addresses().map(|ip| url.at(ip).into()).collect(),
             Self::Service(known) => known.endpoints(url),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +13,11 @@ use super::health::{FleetHealth, HealthChange};
 pub(super) use super::shared_endpoint::EndpointResult;
 use super::shared_endpoint::SharedEndpoint;
 pub(crate) use super::shared_endpoint::{EndpointStanding, EndpointStatus};
+use super::tier::KnownTier;
 use crate::config::{EndpointConfig, EndpointsConfig, UpstreamConfig};
 use crate::tls::UpstreamTls;
 
-/// The endpoints of an upstream at one time. Those of a file are in its order.
+/// The endpoints of an upstream at one time, by tier; within one, those of a file are in its order.
 pub(super) type EndpointList = Arc<[Arc<SharedEndpoint>]>;
 
 /// What is known of where an upstream is.
@@ -50,8 +50,8 @@ pub struct SharedUpstream {
     fleet: Mutex<SharedFleet>,
     /// The endpoints of now, for those who have to know when they change.
     endpoints: watch::Sender<KnownEndpoints>,
-    /// Whether those are used too that are out: more than half are.
-    are_all_used: AtomicBool,
+    /// The tier of endpoints that gets requests.
+    tier: KnownTier,
     /// An endpoint was ejected.
     ejected: Notify,
     since: Instant,
@@ -88,22 +88,21 @@ impl SharedUpstream {
     pub fn new(config: Arc<UpstreamConfig>) -> Self {
         let since = Instant::now();
         let listed = match &config.endpoints {
-            EndpointsConfig::Listed(listed) => &listed[..],
-            EndpointsConfig::Dns(_) => &[],
+            EndpointsConfig::Listed(listed) => by_tier(listed.clone()),
+            EndpointsConfig::Dns(_) => Vec::new(),
         };
-        let new = |endpoint: &EndpointConfig| {
-            Arc::new(SharedEndpoint::new(&config, endpoint.clone(), since))
-        };
-        let endpoints: EndpointList = listed.iter().map(new).collect();
+        let new = |endpoint| Arc::new(SharedEndpoint::new(&config, endpoint, since));
+        let endpoints: EndpointList = listed.into_iter().map(new).collect();
         let known = KnownEndpoints { list: endpoints.clone(), problem: None };
-        let health = FleetHealth::new(config.fleet.health.clone(), endpoints.len());
+        let tiers = endpoints.iter().map(|endpoint| endpoint.config.tier);
+        let health = FleetHealth::new(config.fleet.health.clone(), tiers);
         Self {
             budget: Budget::of_upstream(since).into(),
             tls: None,
             gates: PolicyStates::default(),
             endpoints: watch::Sender::new(known),
+            tier: KnownTier::new(health.tier_in_use()),
             fleet: Mutex::new(SharedFleet { endpoints, health }),
-            are_all_used: AtomicBool::new(false),
             ejected: Notify::new(),
             config,
             since,
@@ -134,6 +133,16 @@ impl SharedUpstream {
             endpoint.status(self.config.is_fleet().then_some(standing), now)
         });
         status.collect()
+    }
+
+    /// The tier of its endpoints that gets requests, and its place among the tiers, from 0. `None`:
+    /// there is no other.
+    pub fn tier_in_use(&self) -> Option<(u16, usize)> {
+        let endpoints = self.fleet().endpoints.clone();
+        let tiers = endpoints.chunk_by(|one, next| one.config.tier == next.config.tier);
+        let tiers: Vec<_> = tiers.map(|of| of[0].config.tier).collect();
+        let tier = self.tier.get().filter(|_| tiers.len() > 1)?;
+        Some((tier, tiers.iter().position(|other| *other == tier)?))
     }
 
     /// Its endpoints, now and whenever they change.
@@ -169,6 +178,7 @@ impl SharedUpstream {
         endpoints: Vec<EndpointConfig>,
         now: Instant,
     ) -> Vec<EndpointEvent> {
+        let endpoints = by_tier(endpoints);
         let mut fleet = self.fleet();
         if fleet.endpoints.iter().map(|it| &it.config).eq(&endpoints) {
             return Vec::new();
@@ -196,7 +206,8 @@ impl SharedUpstream {
             removed: gone.map(url).collect(),
             count: endpoints.len(),
         };
-        fleet.health.replace(&places);
+        let tiers = endpoints.iter().map(|endpoint| endpoint.config.tier);
+        fleet.health.replace(places.into_iter().zip(tiers));
         fleet.endpoints = endpoints.into();
         self.endpoints.send_modify(|known| known.list = fleet.endpoints.clone());
         [changed].into_iter().chain(self.review(&fleet)).collect()
@@ -213,7 +224,7 @@ impl SharedUpstream {
 
     /// Whether this endpoint gets requests.
     pub(super) fn is_used(&self, endpoint: &SharedEndpoint) -> bool {
-        !endpoint.is_out() || self.are_all_used.load(Relaxed)
+        !endpoint.is_out() || self.tier.uses_all_of(endpoint.config.tier)
     }
 
     /// The head of an attempt's response is there after so long, or will not come. With the head of
@@ -265,6 +276,9 @@ impl SharedUpstream {
             fleet.health.failed(place, now)
         };
         endpoint.set_suspect(fleet.health.is_suspect(place));
+        if !fleet.health.is_on_trial(place) {
+            endpoint.end_trial();
+        }
         change.map_or_else(Vec::new, |change| self.apply(&fleet, place, change, "", now))
     }
 
@@ -300,7 +314,7 @@ impl SharedUpstream {
     }
 
     fn apply_return(&self, fleet: &SharedFleet, place: usize, now: Instant) -> Vec<EndpointEvent> {
-        fleet.endpoints[place].set_suspect(true);
+        fleet.endpoints[place].begin_trial();
         self.apply(fleet, place, HealthChange::Returned, "", now)
     }
 
@@ -337,17 +351,14 @@ impl SharedUpstream {
         [event].into_iter().chain(self.review(fleet)).collect()
     }
 
-    /// Looks at how many are out.
-    fn review(&self, SharedFleet { endpoints, health }: &SharedFleet) -> Option<EndpointEvent> {
-        let (out, count) = (health.out(), endpoints.len());
-        let are_all_used = 2 * out > count;
-        if self.are_all_used.swap(are_all_used, Relaxed) == are_all_used {
-            return None;
-        }
-        let upstream = self.label().into();
-        Some(match are_all_used {
-            true => EndpointEvent::AllUsed { upstream, out, count },
-            false => EndpointEvent::SomeUsed { upstream, out, count },
-        })
+    /// Looks which tier gets requests.
+    fn review(&self, SharedFleet { health, .. }: &SharedFleet) -> Vec<EndpointEvent> {
+        self.tier.set(health.tier_in_use(), self.label())
     }
+}
+
+/// The first tier first.
+fn by_tier(mut endpoints: Vec<EndpointConfig>) -> Vec<EndpointConfig> {
+    endpoints.sort_by_key(|endpoint| endpoint.tier);
+    endpoints
 }

@@ -15,6 +15,11 @@ use crate::config::{EndpointConfig, UpstreamConfig};
 /// An endpoint that comes back begins with this part of its share, if there is a `slow_start`.
 const LEAST_SHARE: f64 = 0.1;
 
+/// An endpoint that is back from an ejection is tried by one attempt, and by another one after so
+/// long, if a tier behind has its requests meanwhile. (No claim would be sure to be given back: the
+/// attempt may be cut.)
+const TRIAL: Duration = Duration::from_secs(1);
+
 /// An endpoint, shared by all workers. If it is the only one for ever, nothing is kept of it but
 /// its addresses: there is no choice to make.
 #[derive(Debug)]
@@ -33,6 +38,9 @@ pub(super) struct SharedEndpoint {
     is_out: AtomicBool,
     /// Whether a success would change its health.
     is_suspect: AtomicBool,
+    /// Until when an attempt tries it after an ejection, in milliseconds, and one more. 0: it need
+    /// not be tried.
+    trial: AtomicU64,
     slow_start: Option<Duration>,
     /// When it came, or came back, in milliseconds. 0: it was there from the start.
     came: AtomicU64,
@@ -47,6 +55,8 @@ pub struct EndpointStatus {
     pub url: Arc<str>,
     /// Its share, beside those of the others.
     pub weight: u32,
+    /// Those of a later tier get requests if none in front is in.
+    pub tier: u16,
     /// Its connections, of all workers, those that are being made included.
     pub connections: usize,
     /// Calls that wait for it.
@@ -143,6 +153,7 @@ impl SharedEndpoint {
             ejections: AtomicU64::new(0),
             is_out: AtomicBool::new(false),
             is_suspect: AtomicBool::new(false),
+            trial: AtomicU64::new(0),
             slow_start: upstream.fleet.slow_start.map(|time| time.0),
             came: AtomicU64::new(0),
             since,
@@ -156,9 +167,39 @@ impl SharedEndpoint {
 
     /// It comes now, or comes back: what it took while it was ill says nothing of it.
     pub(super) fn comes(&self, now: Instant) {
-        let millis = now.saturating_duration_since(self.since).as_millis();
-        self.came.store(u64::try_from(millis).unwrap_or(u64::MAX).max(1), Relaxed);
+        self.came.store(self.millis(now).max(1), Relaxed);
         self.load.forget();
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        let millis = at.saturating_duration_since(self.since).as_millis();
+        u64::try_from(millis).unwrap_or(u64::MAX)
+    }
+
+    /// Its ejection is over: it is to be tried.
+    pub(super) fn begin_trial(&self) {
+        self.trial.store(1, Relaxed);
+        self.set_suspect(true);
+    }
+
+    /// It is known how it is.
+    pub(super) fn end_trial(&self) {
+        self.trial.store(0, Relaxed);
+    }
+
+    /// An attempt goes there. Others leave it alone, if it is to be tried.
+    pub(super) fn try_it(&self, now: Instant) {
+        if self.trial.load(Relaxed) > 0 {
+            self.trial.store(1 + self.millis(now + TRIAL), Relaxed);
+        }
+    }
+
+    /// Whether it is to be tried, and an attempt does it.
+    pub(super) fn is_being_tried(&self, now: impl FnOnce() -> Instant) -> bool {
+        match self.trial.load(Relaxed) {
+            0 => false,
+            until => until - 1 > self.millis(now()),
+        }
     }
 
     /// What an attempt more would cost it, by its share.
@@ -244,6 +285,7 @@ impl SharedEndpoint {
         EndpointStatus {
             url: self.name.endpoint.clone(),
             weight: self.config.weight,
+            tier: self.config.tier,
             connections: self.limits.connections(),
             waiting: self.limits.waiting(),
             in_flight: self.limits.in_flight().or_else(in_flight),

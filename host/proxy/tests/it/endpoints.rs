@@ -1,6 +1,7 @@
 //! Upstreams with several endpoints: who gets which share, and where retries and hedges go.
 
 mod breakers;
+mod tiers;
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};

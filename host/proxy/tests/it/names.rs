@@ -432,6 +432,11 @@ fn a_service_is_where_its_records_say_by_priority_and_weight() {
     assert_eq!(host, format!("b.test:{}", ports[0]), "the name behind the service");
     let state = proxy.state();
     assert_eq!(state["upstreams"][0]["dns"]["url"], "http://_http._tcp.b.test");
+    let tiers: Vec<_> = (0..3).map(|at| &state["upstreams"][0]["endpoints"][at]["tier"]).collect();
+    assert_eq!(
+        (tiers, &state["upstreams"][0]["tier"]),
+        (vec![&10.into(), &10.into(), &20.into()], &10.into())
+    );
 
     server.offers(&[(20, 1, ports[2], "c.test")]);
     eventually("the reserve is used", || (ask(1)[2] > 0).then_some(()));
@@ -498,7 +503,7 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         ),
         (
             "[{ dns = 'b.test:80' }]",
-            "endpoints[0].dns: unknown key `dns`; expected one of url, weight".to_owned(),
+            "endpoints[0].dns: unknown key `dns`; expected one of url, weight, tier".to_owned(),
         ),
     ] {
         let text = format!("[upstreams.b]\nendpoints = {endpoints}\n[[routes]]\nupstream = 'b'\n");

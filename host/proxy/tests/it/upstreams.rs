@@ -128,7 +128,22 @@ fn what_is_declared_wrong_is_said_once_and_where() {
         (
             "endpoints = [{ url = 'http://b', share = 1 }]",
             "fusebox.toml:4: upstreams.b.endpoints[0].share: unknown key `share`; expected one \
-             of url, weight",
+             of url, weight, tier",
+        ),
+        (
+            "endpoints = [{ url = 'http://b', tier = 70000 }]",
+            "fusebox.toml:4: upstreams.b.endpoints[0].tier: expected a whole number from 0 to \
+             65535, found `70000`",
+        ),
+        (
+            "endpoints = [{ url = 'http://b', tier = 'backup' }]",
+            "fusebox.toml:4: upstreams.b.endpoints[0].tier: expected a whole number from 0 to \
+             65535, found `\"backup\"`",
+        ),
+        (
+            "endpoints = ['http://b', { url = 'http://b', tier = 1 }]",
+            "fusebox.toml:4: upstreams.b.endpoints[1]: `http://b` is in the list twice; a `weight` \
+             is a share",
         ),
         (
             "endpoints = ['http://b']\nbalance = 'random'",
@@ -216,6 +231,11 @@ fn what_is_said_of_several_endpoints_is_a_warning_where_there_is_one() {
     assert_eq!((code, &*error), (Some(0), expected));
     let explained = fusebox(directory.path(), &["check", "--explain", "/c"]).out;
     assert!(explained.contains("one of 2 endpoints, by round-robin; up to 5s"), "{explained}");
+    let text = "[upstreams.b]\nendpoints = ['http://b', { url = 'http://c', tier = 1 }]\n\
+                [[routes]]\nupstream = 'b'\n";
+    let directory = self::directory(&config(text));
+    let explained = fusebox(directory.path(), &["check", "--explain", "/"]).out;
+    assert!(explained.contains("one of 2 endpoints, 1 in reserve, by least"), "{explained}");
 }
 
 /// A fallback to `b2`, which has a retry of its own.

@@ -97,10 +97,21 @@ pub enum EndpointEvent {
         /// How many there are now.
         count: usize,
     },
+    /// Another tier of an upstream's endpoints gets the requests: the first that has one in.
+    TierUsed {
+        /// The name of the upstream.
+        upstream: Arc<str>,
+        /// The tier that got them before.
+        from: u16,
+        /// The tier that gets them now.
+        to: u16,
+    },
     /// More than half of an upstream's endpoints would get no requests, so that all get some.
     AllUsed {
         /// The name of the upstream.
         upstream: Arc<str>,
+        /// The tier that they are of, if there are several.
+        tier: Option<u16>,
         /// How many would get none.
         out: usize,
         /// Of how many.
@@ -110,6 +121,8 @@ pub enum EndpointEvent {
     SomeUsed {
         /// The name of the upstream.
         upstream: Arc<str>,
+        /// The tier that they are of, if there are several.
+        tier: Option<u16>,
         /// How many get no requests.
         out: usize,
         /// Of how many.

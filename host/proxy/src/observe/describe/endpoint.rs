@@ -62,19 +62,32 @@ pub(super) fn endpoint(of: &EndpointEvent, say: &impl Say) {
                 }
             });
         }
-        EndpointEvent::AllUsed { upstream, out, count } => {
-            let message = "All endpoints used: more than half are ejected, down or open";
-            say.say(Level::Error, message, |line| {
-                line.text("upstream", upstream.as_bytes()).field("out", out).field("count", count);
+        EndpointEvent::TierUsed { upstream, from, to } => {
+            let (level, message) = match from < to {
+                true => (Level::Warn, "Endpoints of a later tier used: none in front is in"),
+                false => (Level::Info, "Endpoints of an earlier tier used: one is in"),
+            };
+            say.say(level, message, |line| {
+                line.text("upstream", upstream.as_bytes()).field("from", from).field("to", to);
             });
         }
-        EndpointEvent::SomeUsed { upstream, out, count } => {
+        EndpointEvent::AllUsed { upstream, tier, out, count } => {
+            let message = "All endpoints used: more than half are ejected, down or open";
+            say.say(Level::Error, message, |line| used(upstream, *tier, [*out, *count], line));
+        }
+        EndpointEvent::SomeUsed { upstream, tier, out, count } => {
             let message = "Only endpoints used that are neither ejected, down nor open";
-            say.say(Level::Info, message, |line| {
-                line.text("upstream", upstream.as_bytes()).field("out", out).field("count", count);
-            });
+            say.say(Level::Info, message, |line| used(upstream, *tier, [*out, *count], line));
         }
     }
+}
+
+fn used(upstream: &str, tier: Option<u16>, [out, count]: [usize; 2], line: &mut Line<'_>) {
+    line.text("upstream", upstream.as_bytes());
+    if let Some(tier) = tier {
+        line.field("tier", tier);
+    }
+    line.field("out", out).field("count", count);
 }
 
 /// The first of them in words.

@@ -47,6 +47,31 @@ pub struct NameSample {
     pub is_failing: bool,
 }
 
+/// An upstream whose endpoints are of several tiers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TierSample {
+    /// The name of the upstream.
+    pub upstream: Arc<str>,
+    /// The place of the tier in use, from 0.
+    pub place: usize,
+}
+
+impl TierSample {
+    pub(super) fn register(tiers: &[Self], new: &mut Families<'_>) {
+        if tiers.is_empty() {
+            return;
+        }
+        let places: Gauges<1> = new.gauges(
+            "upstream_tier",
+            "The tier of an upstream's endpoints that gets the requests; 0 is the first",
+        );
+        for Self { upstream, place } in tiers {
+            let labels = [("upstream", upstream.into())];
+            of(&places, labels).set(i64::try_from(*place).unwrap_or(i64::MAX));
+        }
+    }
+}
+
 impl NameSample {
     pub(super) fn register(names: &[Self], new: &mut Families<'_>) {
         if names.is_empty() {

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::calls::CallDurations;
-use super::endpoints::{EndpointSample, NameSample};
+use super::endpoints::{EndpointSample, NameSample, TierSample};
 use super::family::{Counters, Families, Gauges, Rates, of};
 
 /// What is known elsewhere, at the time of a scrape.
@@ -29,6 +29,8 @@ pub struct Scrape {
     pub endpoints: Vec<EndpointSample>,
     /// The upstreams whose endpoints are the addresses of a name.
     pub names: Vec<NameSample>,
+    /// The upstreams whose endpoints are of several tiers.
+    pub tiers: Vec<TierSample>,
     /// The components, those on their way out included.
     pub components: Vec<ComponentSample>,
     /// The certificates in use.
@@ -229,6 +231,7 @@ impl Scrape {
         CertificateSample::register(&self.certificates, &mut new);
         EndpointSample::register(&self.endpoints, &mut new);
         NameSample::register(&self.names, &mut new);
+        TierSample::register(&self.tiers, &mut new);
         let calls: Counters<1> = new.counters("component_calls", "Calls into a component");
         let instances: Gauges<1> =
             new.gauges("component_instances", "Instances of a component that are alive");

@@ -394,6 +394,7 @@ fn a_scrape_shows_what_is_known_elsewhere() {
         budgets: vec![budget(20, 3), budget(1, 2)],
         endpoints: Vec::new(),
         names: Vec::new(),
+        tiers: Vec::new(),
         components: vec![sample(1, 10, 1), sample(2, 5, 2)],
         certificates: vec![CertificateSample {
             file: "b.pem".to_owned(),

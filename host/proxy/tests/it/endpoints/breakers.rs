@@ -3,7 +3,7 @@
 use super::*;
 
 /// No endpoint is ejected, and turns are exact.
-const UPSTREAM: &str = "balance = 'round-robin'\nhealth = { consecutive = 0 }";
+pub(super) const UPSTREAM: &str = "balance = 'round-robin'\nhealth = { consecutive = 0 }";
 
 /// A breaker that opens at so many failures in a row, with more of its table.
 fn breaker(failures: usize, more: &str) -> String {
@@ -14,7 +14,7 @@ fn breaker(failures: usize, more: &str) -> String {
 }
 
 /// It alone, as the policy of a route.
-fn only(failures: usize, more: &str) -> String {
+pub(super) fn only(failures: usize, more: &str) -> String {
     format!("policies = ['each']\n{}", breaker(failures, more))
 }
 
