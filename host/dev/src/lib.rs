@@ -1,8 +1,9 @@
-//! What tests of several crates need, once:
+//! What tests of several crates, and the tour, need, once:
 //!
 //! - [`Origin`], an upstream that sends exactly what it is told and remembers what it got, and
 //!   [`ClosedDoor`], one that accepts no connection;
 //! - [`H2Origin`], the same over HTTP/2, and [`FramedConnection`], of one that keeps to no rule;
+//! - [`NameServer`], which says where names are, as it is told;
 //! - [`Wire`], HTTP/1 over a socket as bytes, for both sides, and [`Message`], what came over it;
 //! - [`Authority`], certificates, for [`Wire`] over TLS;
 //! - [`RawFrame`], HTTP/2 over a [`Wire`], frame by frame, valid or not, and [`HeaderDecoder`];
@@ -23,6 +24,7 @@ mod guest;
 mod h2_origin;
 mod header_decoder;
 mod message;
+mod name_server;
 mod origin;
 mod raw_frame;
 mod run;
@@ -43,6 +45,7 @@ pub use guest::{
 pub use h2_origin::{H2Exchange, H2Origin, H2Seen};
 pub use header_decoder::{HeaderDecoder, RawField};
 pub use message::{Message, answer, get, ok, post};
+pub use name_server::{NXDOMAIN, NameQuestion, NameServer, Offer, SERVFAIL, Says, local};
 pub use origin::{Origin, OriginConnection, Seen};
 pub use raw_frame::{GET, POST, PREFACE, RawFrame, flag, header_block, kind};
 pub use run::{Ran, run};

@@ -8,13 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use fusebox_dev::{
-    Authority, Ends, H2Origin, Origin, OriginConnection, answer, eventually, get, ok,
+    Authority, Ends, H2Origin, NXDOMAIN, NameServer, Origin, OriginConnection, SERVFAIL, Says,
+    answer, eventually, get, local, ok,
 };
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::{complaints, config, directory};
-use crate::support::{NXDOMAIN, NameServer, Proxy, SERVFAIL, Says, local};
+use crate::support::Proxy;
 
 /// How origins behave together.
 #[derive(Default)]

@@ -1,13 +1,11 @@
 //! The program as the tests run it: [`Proxy`], running, and [`fusebox`], run to its end.
 
 mod metrics;
-mod name_server;
 mod program;
 mod proxy;
 mod via;
 
 pub(crate) use metrics::metrics;
-pub(crate) use name_server::{NXDOMAIN, NameServer, SERVFAIL, Says, local};
 pub(crate) use program::{fusebox, fusebox_elsewhere, fusebox_noting, fusebox_with, verdict};
 pub(crate) use proxy::{Proxy, ROUTE};
 pub(crate) use via::without_pseudonym;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::thread;
 
-use fusebox_dev::{Origin, eventually, get, ok};
+use fusebox_dev::{NXDOMAIN, NameServer, Origin, SERVFAIL, Says, eventually, get, local, ok};
 use serde_json::Value;
 
-use crate::support::{NXDOMAIN, NameServer, Proxy, SERVFAIL, Says, local};
+use crate::support::Proxy;
 
 /// What happens to a name of 127.0.0.1 and 127.0.0.2.
 fn changes() -> [(&'static str, Says); 7] {

@@ -1,7 +1,8 @@
 //! Endpoints of several tiers: those of a later one take over when none in front is in.
 
+use fusebox_dev::{NameServer, Says, local};
+
 use super::*;
-use crate::support::{NameServer, Says, local};
 
 /// One worker in front of these endpoints, each with its tier.
 fn before(endpoints: &[(&dyn ToString, u16)], upstream: &str, route: &str) -> Proxy {

@@ -1,7 +1,7 @@
-//! A name server that answers as it is told, over UDP and TCP.
+//! [`NameServer`], which answers as it is told, over UDP and TCP.
 
 use std::fmt;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,9 +9,9 @@ use std::thread;
 
 use tokio::time::Instant;
 
-/// What it says to one type of question.
+/// What a name server says to one type of question.
 #[derive(Clone, Debug)]
-pub(crate) enum Says {
+pub enum Says {
     /// These addresses.
     Addresses(Vec<IpAddr>),
     /// The name has none of them.
@@ -26,10 +26,10 @@ pub(crate) enum Says {
     Longer(Vec<IpAddr>),
 }
 
-/// An error code.
-pub(crate) const SERVFAIL: u8 = 2;
-/// Likewise.
-pub(crate) const NXDOMAIN: u8 = 3;
+/// The code of a name server that can't answer.
+pub const SERVFAIL: u8 = 2;
+/// The code for a name that there is not.
+pub const NXDOMAIN: u8 = 3;
 
 /// Types of questions.
 const A: u8 = 1;
@@ -37,46 +37,61 @@ const AAAA: u8 = 28;
 const SRV: u8 = 33;
 
 /// Who offers a service: priority, weight, port and host.
-pub(crate) type Offer = (u16, u16, u16, &'static str);
+pub type Offer = (u16, u16, u16, &'static str);
 
-/// A question that was asked.
+/// A question for addresses that was asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
-    pub(crate) name: String,
-    pub(crate) is_v6: bool,
-    pub(crate) by_tcp: bool,
-    pub(crate) at: Instant,
+pub struct NameQuestion {
+    /// Of this name.
+    pub name: String,
+    /// For those of IPv6.
+    pub is_v6: bool,
+    /// By TCP.
+    pub by_tcp: bool,
+    /// When it came.
+    pub at: Instant,
 }
 
-/// A name server on a port of its own.
+/// A name server that knows whatever name it is asked for.
 #[derive(Debug)]
-pub(crate) struct NameServer {
+pub struct NameServer {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<NameAnswers>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct NameAnswers {
     /// To questions for IPv4 and for IPv6, and for how many seconds that is good.
     says: Mutex<(Says, Says, u32)>,
     /// To questions for a service.
     offers: Mutex<Vec<Offer>>,
-    asked: Mutex<Vec<Question>>,
+    asked: Mutex<Vec<NameQuestion>>,
     has_ended: AtomicBool,
 }
 
 /// The address of this machine that ends in this number.
-pub(crate) fn local(last: u8) -> IpAddr {
+pub fn local(last: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, last).into()
 }
 
 impl NameServer {
-    pub(crate) fn start(v4: Says, v6: Says, seconds: u32) -> Self {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let address = tcp.local_addr().expect("an address");
-        let udp = UdpSocket::bind(address).expect("the same port");
-        let shared = Arc::new(Shared {
-            says: Mutex::new((v4, v6, seconds)),
+    /// One on a port of its own, which says this to questions for IPv4 and for IPv6; that is good
+    /// for so many seconds.
+    pub fn start(v4: Says, v6: Says, seconds: u32) -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::on(any, (v4, v6, seconds)).expect("a port")
+    }
+
+    /// The same at this address.
+    ///
+    /// # Errors
+    /// It can't be had.
+    pub fn on(address: SocketAddr, says: (Says, Says, u32)) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address)?;
+        let address = tcp.local_addr()?;
+        let udp = UdpSocket::bind(address)?;
+        let shared = Arc::new(NameAnswers {
+            says: Mutex::new(says),
             offers: Mutex::default(),
             asked: Mutex::default(),
             has_ended: AtomicBool::new(false),
@@ -93,22 +108,27 @@ impl NameServer {
                 thread::spawn(move || shared.serve_tcp(stream));
             }
         });
-        Self { address, shared }
+        Ok(Self { address, shared })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// From now on it says this.
-    pub(crate) fn says(&self, v4: Says, v6: Says) {
+    pub fn says(&self, v4: Says, v6: Says) {
         let mut says = self.shared.says.lock().unwrap_or_else(PoisonError::into_inner);
         (says.0, says.1) = (v4, v6);
     }
 
     /// From now on these offer each service.
-    pub(crate) fn offers(&self, offers: &[Offer]) {
+    pub fn offers(&self, offers: &[Offer]) {
         *self.shared.offers.lock().unwrap_or_else(PoisonError::into_inner) = offers.to_vec();
     }
 
     /// The questions for addresses so far.
-    pub(crate) fn asked(&self) -> Vec<Question> {
+    pub fn asked(&self) -> Vec<NameQuestion> {
         self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -128,7 +148,7 @@ impl fmt::Display for NameServer {
     }
 }
 
-impl Shared {
+impl NameAnswers {
     fn serve_udp(&self, socket: &UdpSocket) {
         let mut buffer = [0; 1500];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
@@ -169,11 +189,14 @@ impl Shared {
         let is_v6 = match query[at + 2] {
             A => false,
             AAAA => true,
-            SRV => return Some(self.offered(query, question)),
-            other => panic!("a question of type {other}"),
+            SRV => {
+                let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                return Some(self.offered(&offers, query, question));
+            }
+            _ => return Some(self.offered(&[], query, question)),
         };
         let name = labels.join(".");
-        let asked = Question { name, is_v6, by_tcp, at: Instant::now() };
+        let asked = NameQuestion { name, is_v6, by_tcp, at: Instant::now() };
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
         let (v4, v6, seconds) = self.says.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (addresses, code, is_cut) = match if is_v6 { v6 } else { v4 } {
@@ -204,13 +227,12 @@ impl Shared {
         Some(answer)
     }
 
-    fn offered(&self, query: &[u8], question: &[u8]) -> Vec<u8> {
-        let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    fn offered(&self, offers: &[Offer], query: &[u8], question: &[u8]) -> Vec<u8> {
         let seconds = self.says.lock().unwrap_or_else(PoisonError::into_inner).2;
         let count = u16::try_from(offers.len()).expect("a few").to_be_bytes();
         let flags = [0x81, 0x80];
         let mut answer = [&query[..2], &flags, &[0, 1], &count, &[0; 4], question].concat();
-        for (priority, weight, port, host) in offers {
+        for &(priority, weight, port, host) in offers {
             let mut data = [priority, weight, port].map(u16::to_be_bytes).concat();
             for label in host.split('.').filter(|label| !label.is_empty()) {
                 data.push(u8::try_from(label.len()).expect("a short one"));
