@@ -16,6 +16,7 @@ mod grpc;
 mod kept;
 mod load;
 mod log;
+mod names;
 mod print;
 mod program;
 mod run;
@@ -85,6 +86,8 @@ async fn tell_all() -> anyhow::Result<()> {
         Story::told("13", "B by gRPC", config("grpc.toml")?, grpc::grpc).boxed_local(),
         Story::told("14", "Tokens", config("tokens.toml")?, tokens::tokens).boxed_local(),
         Story::told("15", "Too many for B", config("overload.toml")?, crowd::crowd).boxed_local(),
+        Story::told("16", "Copies behind a name", config("names.toml")?, names::names)
+            .boxed_local(),
     ]
     .into_iter()
     .collect();

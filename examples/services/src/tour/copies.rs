@@ -44,14 +44,7 @@ async fn load(story: &mut Story, stage: &Stage, what: &'static str, path: &'stat
     let load = TourLoad::start_on(stage.fusebox.address, CONNECTIONS, path);
     load.more(REQUESTS).await;
     let tally: LoadTally = load.end().await;
-    let failed: usize = tally
-        .outcomes
-        .iter()
-        .filter(|(of, _)| !of.starts_with("200 "))
-        .map(|(_, count)| count)
-        .sum();
-    let seen = format!("{} requests, {failed} failed", tally.total());
-    story.fact(what, &[seen], (failed > 0).then(|| vec!["0 failed".to_owned()]));
+    story.load(what, &tally);
 }
 
 /// The attempts that each copy has had.

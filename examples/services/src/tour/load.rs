@@ -38,6 +38,12 @@ impl LoadTally {
         self.outcomes.values().sum()
     }
 
+    /// How many were answered with anything else than a 200, or not at all.
+    pub(super) fn failed(&self) -> usize {
+        let failed = self.outcomes.iter().filter(|(of, _)| !of.starts_with("200 "));
+        failed.map(|(_, count)| count).sum()
+    }
+
     /// The time within which so many of a hundred were answered.
     pub(super) fn percentile(&self, of_100: f64) -> Duration {
         let rank = (self.times.len() as f64 * of_100 / 100.0).ceil() as usize;

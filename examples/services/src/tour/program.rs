@@ -86,20 +86,18 @@ impl Program {
         Self::start(DemoProgram::B, command).await
     }
 
-    /// fusebox with a configuration that reads these addresses from the environment, as all in
-    /// `examples/configs` do.
+    /// fusebox with a configuration that reads these addresses, and these variables, from the
+    /// environment, as all in `examples/configs` do.
     pub(super) async fn fusebox(
         config: &Path,
         listen: SocketAddr,
         admin: SocketAddr,
-        service_b: &[SocketAddr],
+        variables: &[(&str, String)],
     ) -> anyhow::Result<(Self, Output)> {
         let mut command = DemoProgram::Fusebox.command()?;
         command.arg("run").arg(config);
         command.env("FUSEBOX_LISTEN", listen.to_string()).env("FUSEBOX_ADMIN", admin.to_string());
-        for (address, variable) in service_b.iter().zip(["SERVICE_B", "SERVICE_B2", "SERVICE_B3"]) {
-            command.env(variable, format!("http://{address}"));
-        }
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         Self::start(DemoProgram::Fusebox, command).await
     }
 

@@ -64,7 +64,10 @@ impl Demonstration {
         let Addresses { service_a, service_b, fusebox, admin } = addresses;
         self.enter(Program::service_b(service_b, &["--mode", "flaky"]).await?);
         let b = self.address("address")?;
-        self.enter(Program::fusebox(config, fusebox, admin, &[b]).await?);
+        self.enter(
+            Program::fusebox(config, fusebox, admin, &[("SERVICE_B", format!("http://{b}"))])
+                .await?,
+        );
         let (fusebox, admin) = (self.address("listen")?, self.address("admin")?);
         self.enter(Program::service_a(service_a, fusebox, &[]).await?);
         print(&invitation(self.address("address")?, fusebox, b, admin));

@@ -97,12 +97,26 @@ impl Stage {
 
     /// The same with B in several copies, each with options of its own.
     pub(super) async fn open_copies(config: &Path, service_b: &[&[&str]]) -> anyhow::Result<Self> {
+        Self::open_where(config, service_b, |copies| {
+            let variables = ["SERVICE_B", "SERVICE_B2", "SERVICE_B3"];
+            let urls = copies.iter().map(|address| format!("http://{address}"));
+            variables.into_iter().zip(urls).collect()
+        })
+        .await
+    }
+
+    /// The same, with variables that tell fusebox where the copies are.
+    pub(super) async fn open_where(
+        config: &Path,
+        service_b: &[&[&str]],
+        variables: impl FnOnce(&[SocketAddr]) -> Vec<(&'static str, String)>,
+    ) -> anyhow::Result<Self> {
         let mut copies = Vec::new();
         for options in service_b {
             copies.push(Actor::enter(Program::service_b(ANY, options).await?, "address")?);
         }
         let addresses: Vec<_> = copies.iter().map(|copy| copy.address).collect();
-        let started = Program::fusebox(config, ANY, ANY, &addresses).await?;
+        let started = Program::fusebox(config, ANY, ANY, &variables(&addresses)).await?;
         let admin = started.0.address("admin")?;
         let b = copies.remove(0);
         Ok(Self { a: None, fusebox: Actor::enter(started, "listen")?, b, copies, admin })

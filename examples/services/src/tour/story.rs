@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::client::WholeAnswer;
+use super::load::LoadTally;
 use super::log::{message, seconds};
 use super::stage::{Question, Stage, TourExchange};
 
@@ -226,6 +227,13 @@ impl Story {
             && seen.iter().zip(expected).all(|(warning, words)| warning.contains(words));
         let wanted = || expected.iter().map(|words| (*words).to_owned()).collect();
         self.fact("warned", &seen, (!is_as_expected).then(wanted));
+    }
+
+    /// Shows what came of a load, of which no request may fail.
+    pub(super) fn load(&mut self, label: &str, tally: &LoadTally) {
+        let failed = tally.failed();
+        let seen = format!("{} requests, {failed} failed", tally.total());
+        self.fact(label, &[seen], (failed > 0).then(|| vec!["0 failed".to_owned()]));
     }
 
     /// Shows these series of `/metrics`, once they are as expected.

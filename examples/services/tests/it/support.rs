@@ -6,6 +6,7 @@ use std::process::Command;
 use fusebox_dev::{Daemon, LIMIT, Message, Origin, Ran, Wire};
 use serde_json::Value;
 
+pub(crate) const NAME_SERVER: &str = env!("CARGO_BIN_EXE_name-server");
 pub(crate) const SERVICE_A: &str = env!("CARGO_BIN_EXE_service-a");
 pub(crate) const SERVICE_B: &str = env!("CARGO_BIN_EXE_service-b");
 
