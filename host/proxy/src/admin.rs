@@ -11,6 +11,7 @@ mod answer;
 mod components;
 mod connections;
 mod exposition;
+mod reserve;
 mod socket;
 mod state;
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,8 +17,10 @@ use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::answer::AdminAnswer;
+use super::reserve::{Lent, Reserve};
 use super::socket::{AdminListener, AdminPeer, AdminStream};
 use crate::seldom::Seldom;
+use crate::sockets;
 
 /// How long a client may take for a request head, and stay without a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,10 +60,26 @@ pub(super) struct AdminRequester {
 
 /// Serves until it is dropped; the connections end with it.
 pub(super) async fn serve(service: Arc<impl AdminService>, listener: AdminListener) {
-    let mut connections = Connections::default();
+    let (mut connections, reserve) = (Connections::default(), Reserve::new());
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => connections.begin(&service, stream, peer).await,
+            Ok((stream, peer)) => {
+                reserve.fill();
+                if connections.count() < MAX_CONNECTIONS || connections.make_place(&service).await {
+                    connections.begin(&service, stream, peer, None);
+                }
+            }
+            Err(error) if sockets::is_of_our_own(&error) => {
+                let lent = reserve.lend();
+                if lent.is_none() && connections.make_place(&service).await {
+                    // It gives its descriptor back.
+                    yield_now().await;
+                }
+                match listener.accept().now_or_never() {
+                    Some(Ok((stream, peer))) => connections.begin(&service, stream, peer, lent),
+                    _ => sleep(ACCEPT_PAUSE).await,
+                }
+            }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
@@ -83,32 +102,43 @@ struct OpenConnection {
 }
 
 impl Connections {
+    /// Those that are open.
+    fn count(&mut self) -> usize {
+        while self.tasks.try_join_next().is_some() {}
+        self.open.retain(|connection| !connection.task.is_finished());
+        self.open.len()
+    }
+
     /// The newest connection always gets a place, so that whoever asks about health is answered:
     /// the oldest goes, unless it changes something. (A change needs the token.) It goes when it
-    /// has had time for an answer; meanwhile further ones wait in the kernel's queue.
-    async fn begin(
+    /// has had time for an answer; meanwhile further ones wait in the kernel's queue. `false`: there
+    /// is none that can go.
+    async fn make_place(&mut self, service: &Arc<impl AdminService>) -> bool {
+        self.count();
+        let oldest = self.open.iter().position(|connection| !connection.is_changing.get());
+        let Some(oldest) = oldest.and_then(|oldest| self.open.remove(oldest)) else { return false };
+        sleep_until(oldest.since + LEAST_STAY).await;
+        // What came while this thread had no processor is answered first.
+        yield_now().await;
+        if !oldest.task.is_finished() {
+            oldest.task.abort();
+            service.crowded(self.crowded.count(Instant::now()));
+        }
+        true
+    }
+
+    /// One that has a descriptor of the reserve is answered once.
+    fn begin(
         &mut self,
         service: &Arc<impl AdminService>,
         stream: AdminStream,
         peer: AdminPeer,
+        lent: Option<Lent>,
     ) {
-        while self.tasks.try_join_next().is_some() {}
-        self.open.retain(|connection| !connection.task.is_finished());
-        if self.open.len() >= MAX_CONNECTIONS {
-            let oldest = self.open.iter().position(|connection| !connection.is_changing.get());
-            let Some(oldest) = oldest.and_then(|oldest| self.open.remove(oldest)) else { return };
-            sleep_until(oldest.since + LEAST_STAY).await;
-            // What came while this thread had no processor is answered first.
-            yield_now().await;
-            if !oldest.task.is_finished() {
-                oldest.task.abort();
-                service.crowded(self.crowded.count(Instant::now()));
-            }
-        }
         let is_changing = Rc::<Cell<bool>>::default();
         let denied = self.denied.clone();
         let requester = AdminRequester { peer, is_changing: is_changing.clone(), denied };
-        let task = self.tasks.spawn_local(connection(service.clone(), stream, requester));
+        let task = self.tasks.spawn_local(connection(service.clone(), stream, requester, lent));
         self.open.push_back(OpenConnection { task, since: Instant::now(), is_changing });
     }
 }
@@ -117,6 +147,7 @@ async fn connection(
     service: Arc<impl AdminService>,
     stream: AdminStream,
     requester: AdminRequester,
+    lent: Option<Lent>,
 ) {
     let service = service_fn(move |request| {
         let (service, requester) = (service.clone(), requester.clone());
@@ -125,6 +156,7 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(lent.is_none())
         .serve_connection(TokioIo::new(stream), service);
     // Errors are not reported: the client sees them.
     timeout(CONNECTION_LIMIT, connection).await.ok();
@@ -168,7 +200,7 @@ mod tests {
             for _ in 0..MAX_CONNECTIONS {
                 clients.push(Client::connect(&address).unwrap());
                 let (stream, peer) = listener.accept().await.unwrap();
-                connections.begin(&service, stream, peer).await;
+                connections.begin(&service, stream, peer, None);
             }
             let first = clients.remove(0);
             first.set_nonblocking(true).unwrap();
@@ -183,8 +215,11 @@ mod tests {
                 first.read_to_string(&mut answer).await.unwrap();
                 answer
             };
-            let ((), answer) = join(connections.begin(&service, stream, peer), asked).await;
+            let (is_made, answer) = join(connections.make_place(&service), asked).await;
             // And then it goes.
+            assert!(is_made);
+            connections.begin(&service, stream, peer, None);
+            assert_eq!(connections.count(), MAX_CONNECTIONS);
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         };
         LocalSet::new().run_until(flood).await;

@@ -27,6 +27,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often it looks for an idle connection while a client waits for a place.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// So many idle connections end, for a client for whom there is no descriptor, before it is turned
+/// away: others may have taken theirs.
+const TRIES: u32 = 10;
+
 /// How long one that was to end may take for it, before another one has to.
 const LEAVING: Duration = Duration::from_millis(100);
 
@@ -51,6 +55,8 @@ pub(super) struct Acceptor<'a> {
     refused: Seldom,
     exhausted: Seldom,
     reserve: Reserve,
+    /// The idle connections that were to end for a descriptor, in a row.
+    tries: u32,
     departing: Departing,
 }
 
@@ -77,6 +83,7 @@ impl<'a> Acceptor<'a> {
             refused: Seldom::default(),
             exhausted: Seldom::default(),
             reserve: Reserve::default(),
+            tries: 0,
             departing: Departing::default(),
         }
     }
@@ -85,7 +92,10 @@ impl<'a> Acceptor<'a> {
     pub(super) async fn accept(&mut self) {
         loop {
             let (stream, client) = match self.listener.accept().await {
-                Ok((stream, client)) => (stream, client.ip().to_canonical()),
+                Ok((stream, client)) => {
+                    self.tries = 0;
+                    (stream, client.ip().to_canonical())
+                }
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => {
                     self.pause(&error).await;
@@ -167,10 +177,12 @@ impl<'a> Acceptor<'a> {
 
     async fn pause(&mut self, error: &io::Error) {
         let is_exhausted = sockets::is_of_our_own(error);
-        if is_exhausted {
+        // It gets the descriptor of somebody who asks for nothing.
+        let is_awaited =
+            is_exhausted && self.tries < TRIES && self.workers.make_place() == PlaceMaking::Asked;
+        self.tries = if is_awaited { self.tries + 1 } else { 0 };
+        if is_exhausted && !is_awaited {
             self.reserve.turn_away(self.listener, self.visitors);
-            // Who comes next may have the descriptor of somebody who asks for nothing.
-            self.workers.make_place();
         }
         if self.exhausted.count(Instant::now()).is_some() {
             let turned_away = self.reserve.take_turned_away();
@@ -178,7 +190,7 @@ impl<'a> Acceptor<'a> {
                 line.maybe("turned_away", is_exhausted.then_some(turned_away));
             });
         }
-        sleep(ACCEPT_PAUSE).await;
+        sleep(if is_awaited { LOOK } else { ACCEPT_PAUSE }).await;
     }
 }
 

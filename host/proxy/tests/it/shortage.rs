@@ -49,6 +49,30 @@ fn clients_that_ask_for_nothing_make_place_when_descriptors_run_out() {
     assert_eq!(answer.text(), "b");
 }
 
+/// Waits until a client was turned away.
+fn without_descriptors(proxy: &Proxy) {
+    proxy.wait("an acceptor without descriptors", |lines| {
+        let message =
+            |line: &serde_json::Value| line["msg"].as_str().unwrap_or_default().to_owned();
+        lines.iter().any(|line| message(line).starts_with("can't accept")).then_some(())
+    });
+}
+
+#[test]
+fn health_is_told_when_there_are_no_descriptors() {
+    let origin = Origin::answering([ok("b")]);
+    let proxy = Proxy::with_open_files(64, &origin, &[], &format!("workers = 1\n{ROUTE}"));
+    // None of them is idle, so none makes place.
+    let _others: Vec<Wire> = (0..80).map(|_| begun(&proxy)).collect();
+    without_descriptors(&proxy);
+    // Who says nothing there keeps nobody out.
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        assert_eq!(proxy.admin("GET /healthz").status(), 200);
+        silent.push(Wire::connect(proxy.admin_address()).expect("it listens"));
+    }
+}
+
 #[test]
 fn content_that_comes_while_there_are_no_descriptors_is_in_use_when_there_are() {
     let origin = Origin::answering([answer(503, "", "busy")]);
@@ -56,11 +80,7 @@ fn content_that_comes_while_there_are_no_descriptors_is_in_use_when_there_are() 
     let proxy = Proxy::with_open_files(64, &origin, &[("c.wasm", &says("good"))], &config);
     // None of them is idle, so none makes place.
     let others: Vec<Wire> = (0..80).map(|_| begun(&proxy)).collect();
-    proxy.wait("an acceptor without descriptors", |lines| {
-        let message =
-            |line: &serde_json::Value| line["msg"].as_str().unwrap_or_default().to_owned();
-        lines.iter().any(|line| message(line).starts_with("can't accept")).then_some(())
-    });
+    without_descriptors(&proxy);
     by_rename(&proxy, &says("better"));
     proxy.line("Component rejected");
     drop(others);
