@@ -35,7 +35,7 @@ const POLICIES: [(&str, &str); 9] = [
 
 /// What a peer speaks, without TLS.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Protocol {
+pub(crate) enum PeerProtocol {
     Http1,
     Http2,
 }
@@ -54,8 +54,8 @@ pub(crate) struct CountedCase {
     /// The status that the client receives.
     pub(crate) expected: u16,
     body: usize,
-    pub(crate) client: Protocol,
-    pub(crate) upstream: Protocol,
+    pub(crate) client: PeerProtocol,
+    pub(crate) upstream: PeerProtocol,
 }
 
 /// The case that the others are variations of.
@@ -67,8 +67,8 @@ const SIMPLE: CountedCase = CountedCase {
     statuses: &[200],
     expected: 200,
     body: 0,
-    client: Protocol::Http1,
-    upstream: Protocol::Http1,
+    client: PeerProtocol::Http1,
+    upstream: PeerProtocol::Http1,
 };
 
 /// All cases.
@@ -116,14 +116,14 @@ pub(crate) const CASES: &[CountedCase] = &[
     CountedCase {
         name: "http2",
         about: "no policy, the client over HTTP/2",
-        client: Protocol::Http2,
+        client: PeerProtocol::Http2,
         ..SIMPLE
     },
     CountedCase {
         name: "http2-both",
         about: "no policy, HTTP/2 on both sides",
-        client: Protocol::Http2,
-        upstream: Protocol::Http2,
+        client: PeerProtocol::Http2,
+        upstream: PeerProtocol::Http2,
         ..SIMPLE
     },
 ];
@@ -149,8 +149,8 @@ impl CountedCase {
             config += &format!("{name} = {policy}\n");
         }
         let protocol = match self.upstream {
-            Protocol::Http1 => "http1",
-            Protocol::Http2 => "http2",
+            PeerProtocol::Http1 => "http1",
+            PeerProtocol::Http2 => "http2",
         };
         config
             + &format!(

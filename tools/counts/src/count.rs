@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::callgrind::{Callgrind, IdleThread, Thread};
 use crate::case::CountedCase;
 use crate::code_cache;
-use crate::peers::{self, Client};
+use crate::peers::{self, PeerClient};
 use crate::profile::Profile;
 use crate::record::RequestCost;
 
@@ -72,7 +72,7 @@ impl Counter {
         let worker = threads.iter().find(|thread| thread.name == WORKER).context("no worker")?;
         let idle = gate.get_or_init(|| program.idle(worker));
 
-        let mut client = Client::open(case, program.address())?;
+        let mut client = PeerClient::open(case, program.address())?;
         let mut ask = |times: usize| {
             for _ in 0..times {
                 let status = client.ask()?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 
-use crate::case::{CountedCase, Protocol};
+use crate::case::{CountedCase, PeerProtocol};
 use http2::Http2Client;
 
 /// How long anything is waited for.
@@ -27,25 +27,29 @@ pub(crate) fn upstream(
     ready: impl Fn() -> Result<()> + Send + Sync + 'static,
 ) -> Result<SocketAddr> {
     match case.upstream {
-        Protocol::Http1 => http1_upstream(case.responses().iter().map(response).collect(), ready),
-        Protocol::Http2 => http2::upstream(case.responses(), ready),
+        PeerProtocol::Http1 => {
+            http1_upstream(case.responses().iter().map(response).collect(), ready)
+        }
+        PeerProtocol::Http2 => http2::upstream(case.responses(), ready),
     }
 }
 
 /// A client, with one connection, that asks the same again and again.
 #[derive(Debug)]
-pub(crate) enum Client {
+pub(crate) enum PeerClient {
     Http1(PeerConnection, Vec<u8>),
-    Http2(Http2Client, Request<()>),
+    Http2(Box<(Http2Client, Request<()>)>),
 }
 
-impl Client {
+impl PeerClient {
     /// That of a case.
     pub(crate) fn open(case: &CountedCase, address: SocketAddr) -> Result<Self> {
         let asked = case.request();
         Ok(match case.client {
-            Protocol::Http1 => Self::Http1(PeerConnection::open(address)?, request(&asked)),
-            Protocol::Http2 => Self::Http2(Http2Client::open(address)?, asked.map(|_| ())),
+            PeerProtocol::Http1 => Self::Http1(PeerConnection::open(address)?, request(&asked)),
+            PeerProtocol::Http2 => {
+                Self::Http2(Box::new((Http2Client::open(address)?, asked.map(|_| ()))))
+            }
         })
     }
 
@@ -53,7 +57,7 @@ impl Client {
     pub(crate) fn ask(&mut self) -> Result<u16> {
         match self {
             Self::Http1(connection, request) => connection.ask(request),
-            Self::Http2(client, request) => client.ask(request),
+            Self::Http2(peer) => peer.0.ask(&peer.1),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -13,9 +14,10 @@ use tokio::net::TcpStream;
 use tokio::runtime::{self, Runtime};
 use tokio::time::timeout;
 
-use super::LIMIT;
+/// How long an answer is waited for.
+const LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts an upstream with these responses, as [`super::upstream`] does.
+/// Starts an upstream with these responses, as for HTTP/1.1.
 pub(super) fn upstream(
     responses: Vec<Response<Bytes>>,
     ready: impl Fn() -> Result<()> + Send + Sync + 'static,
