@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::answer::AdminAnswer;
-use super::reserve::{Lent, Reserve};
+use super::reserve::{AdminReserve, LentDescriptor};
 use super::socket::{AdminListener, AdminPeer, AdminStream};
 use crate::seldom::Seldom;
 use crate::sockets;
@@ -60,7 +60,7 @@ pub(super) struct AdminRequester {
 
 /// Serves until it is dropped; the connections end with it.
 pub(super) async fn serve(service: Arc<impl AdminService>, listener: AdminListener) {
-    let (mut connections, reserve) = (Connections::default(), Reserve::new());
+    let (mut connections, reserve) = (Connections::default(), AdminReserve::new());
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -111,8 +111,8 @@ impl Connections {
 
     /// The newest connection always gets a place, so that whoever asks about health is answered:
     /// the oldest goes, unless it changes something. (A change needs the token.) It goes when it
-    /// has had time for an answer; meanwhile further ones wait in the kernel's queue. `false`: there
-    /// is none that can go.
+    /// has had time for an answer; meanwhile further ones wait in the kernel's queue. `false`: none
+    /// can go.
     async fn make_place(&mut self, service: &Arc<impl AdminService>) -> bool {
         self.count();
         let oldest = self.open.iter().position(|connection| !connection.is_changing.get());
@@ -133,7 +133,7 @@ impl Connections {
         service: &Arc<impl AdminService>,
         stream: AdminStream,
         peer: AdminPeer,
-        lent: Option<Lent>,
+        lent: Option<LentDescriptor>,
     ) {
         let is_changing = Rc::<Cell<bool>>::default();
         let denied = self.denied.clone();
@@ -147,7 +147,7 @@ async fn connection(
     service: Arc<impl AdminService>,
     stream: AdminStream,
     requester: AdminRequester,
-    lent: Option<Lent>,
+    lent: Option<LentDescriptor>,
 ) {
     let service = service_fn(move |request| {
         let (service, requester) = (service.clone(), requester.clone());

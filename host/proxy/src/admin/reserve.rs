@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 /// Descriptors that are kept.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reserve(Rc<RefCell<Vec<File>>>);
+pub(super) struct AdminReserve(Rc<RefCell<Vec<File>>>);
 
 /// One of them, which is in use. Afterwards there is one again, if it can be had.
 #[derive(Debug)]
-pub(super) struct Lent(Reserve);
+pub(super) struct LentDescriptor(AdminReserve);
 
-impl Reserve {
+impl AdminReserve {
     /// So many are kept.
     const MOST: usize = 2;
 
@@ -35,13 +35,13 @@ impl Reserve {
     }
 
     /// Gives one back to the process, for whatever is opened next.
-    pub(super) fn lend(&self) -> Option<Lent> {
+    pub(super) fn lend(&self) -> Option<LentDescriptor> {
         drop(self.0.borrow_mut().pop()?);
-        Some(Lent(self.clone()))
+        Some(LentDescriptor(self.clone()))
     }
 }
 
-impl Drop for Lent {
+impl Drop for LentDescriptor {
     fn drop(&mut self) {
         self.0.fill();
     }
