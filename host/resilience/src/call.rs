@@ -183,6 +183,12 @@ impl Call {
         Self::new(request, RequestBody::empty(), worker)
     }
 
+    /// The same call while its response goes on, for questions about that. It leaves alone what is
+    /// still to come of the request's body.
+    pub(crate) fn afterwards(&self) -> Self {
+        Self { reporter: self.reporter.clone(), body: RequestBody::empty() }
+    }
+
     /// The worker that runs it.
     pub fn worker(&self) -> &Rc<Worker> {
         &self.record().worker

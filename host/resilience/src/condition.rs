@@ -8,11 +8,16 @@
 //!
 //! Or it is a tree of such conditions and of further native parts (`condition/tree.rs`). Components
 //! in it are asked only if the rest leaves the answer open.
+//!
+//! A component is asked about an outcome once; one that reads trailers, once more when these have
+//! come, by policies that count outcomes (`asked_again.rs`).
 
+mod answers;
 mod bounds;
 mod config;
 mod tree;
 
+pub(crate) use answers::ComponentAnswers;
 pub use config::{AttemptsConfig, ConditionConfig, OnlyConfig, WordsConfig};
 
 use std::future::{Ready, ready};
@@ -20,7 +25,7 @@ use std::sync::Arc;
 
 use futures_util::future::{Either, LocalBoxFuture};
 use http::Method;
-use smallvec::{SmallVec, smallvec};
+use tokio::time::Instant;
 
 use crate::body::{LateFailureCause, Peek};
 use crate::call::Call;
@@ -92,7 +97,7 @@ impl Condition {
         };
         let (wanted, turns) = (predicate.peek(), call.worker().question_turns());
         if wanted.is_none() && !turns.are_due() {
-            return Either::Left(ready(self.ask(predicate, call, asker, outcome)));
+            return Either::Left(ready(self.ask_now(predicate, call, asker, outcome)));
         }
         Either::Right(Box::pin(async move {
             if let Some(wanted) = wanted {
@@ -101,9 +106,71 @@ impl Condition {
             turns.next().await;
             self.asks(call, asker, outcome).map_or_else(
                 |verdict| verdict,
-                |predicate| self.ask(predicate, call, asker, outcome),
+                |predicate| self.ask_now(predicate, call, asker, outcome),
             )
         }))
+    }
+
+    /// The same for those who ask again. What its components have said of this outcome holds, and
+    /// what they say now is put with it. `deadline` is when the nearest limit ends the call.
+    pub(crate) async fn takes_given(
+        &self,
+        call: &Call,
+        policy: &Arc<str>,
+        deadline: Option<Instant>,
+        outcome: &mut Outcome,
+        answers: &mut ComponentAnswers,
+    ) -> Verdict {
+        if is_not_judged(outcome) {
+            return Verdict::native(false);
+        }
+        let mut is_asked = false;
+        loop {
+            let answered = |index| answers.get(index);
+            let index = match self.decider.takes(judged(call, outcome), &answered) {
+                Err(Missing::Answer(index)) => index,
+                known => {
+                    let verdict = answers.verdict(known == Ok(true));
+                    if !is_asked && call.reporter().wants_details() && !self.decider.is_nothing() {
+                        self.report(call, policy, outcome, None, &verdict);
+                    }
+                    return verdict;
+                }
+            };
+            let Some(predicate) = self.decider.predicate(index) else {
+                return Verdict::native(false);
+            };
+            if let Some(wanted) = predicate.peek()
+                && outcome.is_ok()
+            {
+                peek(call, wanted, outcome).await;
+                if outcome.is_err() {
+                    // Its body has broken off: something else is judged now.
+                    continue;
+                }
+            }
+            call.worker().question_turns().next().await;
+            let verdict = self.ask(predicate, call, policy, deadline, outcome);
+            answers.put(index, &verdict, outcome::trailers(outcome).is_some());
+            is_asked = true;
+        }
+    }
+
+    /// Whether a component in it wants to be asked again when trailers have come. One that does
+    /// not may take its place meanwhile.
+    #[inline]
+    pub(crate) fn reads_trailers(&self) -> bool {
+        match &self.decider {
+            Decider::Native(_) => false,
+            Decider::Ask { predicate, .. } => predicate.reads_trailers(),
+            Decider::Tree(tree) => tree.predicates.iter().any(|it| it.reads_trailers()),
+        }
+    }
+
+    /// Forgets what those components have said which are to be asked again, now that trailers have
+    /// come. Returns whether there are some.
+    pub(crate) fn forget_readers(&self, answers: &mut ComponentAnswers) -> bool {
+        answers.forget(|index| self.decider.predicate(index).is_some_and(|it| it.reads_trailers()))
     }
 
     /// Whether it takes a failure that comes after the response head, when there is no outcome any
@@ -114,18 +181,8 @@ impl Condition {
         attempt: u32,
         cause: LateFailureCause,
     ) -> bool {
-        match &self.decider {
-            Decider::Native(native) => native.takes_late(cause),
-            Decider::Ask { only, .. } => {
-                only.as_ref().is_none_or(|only| only.takes_late(cause))
-                    && self.default.takes_late(cause)
-            }
-            Decider::Tree(tree) => {
-                let method = &request.head().method;
-                let judged = Judged { method, attempt, seen: Seen::Late(cause) };
-                tree.takes(judged, &|_| Some(self.default.takes_late(cause))) == Ok(true)
-            }
-        }
+        let judged = Judged { method: &request.head().method, attempt, seen: Seen::Late(cause) };
+        self.decider.takes(judged, &|_| Some(self.default.takes_late(cause))) == Ok(true)
     }
 
     /// Whether the lists take the response that is behind an error of our own. (A component judges
@@ -154,49 +211,18 @@ impl Condition {
             return Either::Left(ready(Verdict::native(false)));
         }
         match tree.takes(judged(call, outcome), &|_| None) {
-            Err(Missing::Answer(_)) => {
-                Either::Right(Box::pin(self.ask_in_turn(tree, call, asker, outcome)))
-            }
+            Err(Missing::Answer(_)) => Either::Right(Box::pin(async move {
+                let deadline = asker.scope.deadline(call);
+                let answers = &mut ComponentAnswers::default();
+                self.takes_given(call, asker.policy, deadline, outcome, answers).await
+            })),
             known => {
                 let verdict = Verdict::native(known == Ok(true));
                 if call.reporter().wants_details() {
-                    self.report(call, asker, outcome, None, &verdict);
+                    self.report(call, asker.policy, outcome, None, &verdict);
                 }
                 Either::Left(ready(verdict))
             }
-        }
-    }
-
-    /// Asks one component after the other, as long as the answer is open.
-    async fn ask_in_turn(
-        &self,
-        tree: &Tree,
-        call: &Call,
-        asker: Asker<'_>,
-        outcome: &mut Outcome,
-    ) -> Verdict {
-        let mut answers: SmallVec<[Option<bool>; 4]> = smallvec![None; tree.predicates.len()];
-        let mut by = None;
-        loop {
-            let index = match tree.takes(judged(call, outcome), &|index| answers[index]) {
-                Ok(true) => return Verdict::Handled(by),
-                Ok(false) | Err(Missing::Head) => return Verdict::Unhandled(by),
-                Err(Missing::Answer(index)) => index,
-            };
-            let predicate = &*tree.predicates[index];
-            if let Some(wanted) = predicate.peek()
-                && outcome.is_ok()
-            {
-                peek(call, wanted, outcome).await;
-                if outcome.is_err() {
-                    // Its body has broken off: something else is judged now.
-                    continue;
-                }
-            }
-            call.worker().question_turns().next().await;
-            let verdict = self.ask(predicate, call, asker, outcome);
-            answers[index] = Some(verdict.is_handled());
-            by = verdict.decided_by().cloned();
         }
     }
 
@@ -216,7 +242,7 @@ impl Condition {
             Decider::Native(native) => {
                 let verdict = Verdict::native(native.takes(outcome));
                 if call.reporter().wants_details() && *native != Native::NOTHING {
-                    self.report(call, asker, outcome, None, &verdict);
+                    self.report(call, asker.policy, outcome, None, &verdict);
                 }
                 Err(verdict)
             }
@@ -229,23 +255,29 @@ impl Condition {
         }
     }
 
-    fn ask(
+    fn ask_now(
         &self,
         predicate: &dyn Predicate,
         call: &Call,
         asker: Asker<'_>,
         outcome: &Outcome,
     ) -> Verdict {
-        let verdict = predicate.judge(&Exchange {
-            call,
-            outcome,
-            policy: asker.policy,
-            slot: self.slot,
-            deadline: asker.scope.deadline(call),
-            default: &self.default,
-        });
+        self.ask(predicate, call, asker.policy, asker.scope.deadline(call), outcome)
+    }
+
+    fn ask(
+        &self,
+        predicate: &dyn Predicate,
+        call: &Call,
+        policy: &Arc<str>,
+        deadline: Option<Instant>,
+        outcome: &Outcome,
+    ) -> Verdict {
+        let (slot, default) = (self.slot, &self.default);
+        let seen = Exchange { call, outcome, policy, slot, deadline, default };
+        let verdict = predicate.judge(&seen);
         if call.reporter().wants_details() {
-            self.report(call, asker, outcome, predicate.component(), &verdict);
+            self.report(call, policy, outcome, predicate.component(), &verdict);
         }
         verdict
     }
@@ -255,7 +287,7 @@ impl Condition {
     fn report(
         &self,
         call: &Call,
-        asker: Asker<'_>,
+        policy: &Arc<str>,
         outcome: &Outcome,
         component: Option<&Arc<str>>,
         verdict: &Verdict,
@@ -266,7 +298,7 @@ impl Condition {
             on_error: component.is_some() && verdict.decided_by().is_none(),
             handled: verdict.is_handled(),
         };
-        call.emit_about(outcome.attempt(), asker.policy, verdict.decided_by(), kind);
+        call.emit_about(outcome.attempt(), policy, verdict.decided_by(), kind);
     }
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
+use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::condition::{self, Asker};
+use crate::condition;
 use crate::config::{ConfigDuration, Problems};
 use crate::delayer::{DelayDecision, Delayer};
 use crate::native::Native;
@@ -107,19 +108,14 @@ impl ComponentDelay {
     pub(crate) fn after(
         &self,
         call: &Call,
-        asker: Asker<'_>,
+        policy: &Arc<str>,
+        deadline: Option<Instant>,
         outcome: &Outcome,
         own: Duration,
         count: u32,
     ) -> DelayDecision {
-        let seen = Exchange {
-            call,
-            outcome,
-            policy: asker.policy,
-            slot: Slot::Delay,
-            deadline: asker.scope.deadline(call),
-            default: &Native::NOTHING,
-        };
+        let (slot, default) = (Slot::Delay, &Native::NOTHING);
+        let seen = Exchange { call, outcome, policy, slot, deadline, default };
         self.delayer.after(&seen, own, count)
     }
 

@@ -28,6 +28,7 @@
 //! [`tokio::time`] is the clock, which tests pause; state machines take `now` as a parameter.
 //! Chance comes from one seeded [`Random`].
 
+mod asked_again;
 mod attempt;
 mod background;
 mod blame;

@@ -213,6 +213,8 @@ impl Native {
         match cause {
             LateFailureCause::Broken(kind) => self.failures.contains(kind.failure()),
             LateFailureCause::Grpc(status) => self.grpc.contains(status),
+            // Lists know nothing of them.
+            LateFailureCause::Trailers => false,
         }
     }
 

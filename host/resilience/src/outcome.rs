@@ -1,7 +1,7 @@
 //! How an attempt, or the whole call, ended: a response or an [`Error`], never a panic.
 
 use fusebox_head::HeaderFields;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use http_body::Body;
 
 use crate::body::{BodyEnd, ResponseBody};
@@ -124,6 +124,19 @@ impl Response {
         self
     }
 
+    /// What is known of it by now, for questions about it while its body goes on.
+    pub(crate) fn excerpt(&self) -> Self {
+        Self {
+            status: self.status,
+            headers: self.headers.to_map().into(),
+            body: self.body.excerpt(),
+            attempt: self.attempt,
+            role: self.role,
+            grpc: self.grpc,
+            made_by: self.made_by.clone(),
+        }
+    }
+
     pub(crate) fn set_attempt(&mut self, attempt: u32) {
         self.attempt = attempt;
     }
@@ -174,6 +187,11 @@ impl OutcomeExt for Outcome {
             Err(error) => error.last_word(),
         }
     }
+}
+
+/// The trailers of a response, if they have come.
+pub(crate) fn trailers(outcome: &Outcome) -> Option<&HeaderMap> {
+    outcome.as_ref().ok()?.body.trailers()
 }
 
 /// A body that died while a predicate looked into it: the response never arrived whole.

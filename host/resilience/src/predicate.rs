@@ -37,6 +37,12 @@ pub trait Predicate: Send + Sync + fmt::Debug {
     fn peek(&self) -> Option<Peek> {
         None
     }
+
+    /// Whether it looks at trailers: then a policy that counts outcomes asks it once more, about a
+    /// response whose trailers have come after it was asked. The answer may change.
+    fn reads_trailers(&self) -> bool {
+        false
+    }
 }
 
 /// What a condition says of an outcome.

@@ -44,8 +44,10 @@ impl BodyEnd {
 pub enum LateFailureCause {
     /// Its body broke off or stalled.
     Broken(ErrorKind),
-    /// Its trailers say so.
+    /// Its trailers say so, with this status.
     Grpc(GrpcStatus),
+    /// A component says so that has seen its trailers.
+    Trailers,
 }
 
 impl LateFailureCause {
@@ -54,6 +56,7 @@ impl LateFailureCause {
         match self {
             Self::Broken(kind) => kind.failure().name(),
             Self::Grpc(status) => status.name(),
+            Self::Trailers => "trailers",
         }
     }
 
@@ -63,7 +66,7 @@ impl LateFailureCause {
             Self::Broken(kind) => {
                 kind.origin() != Origin::Upstream || request.starved().is_long_owed()
             }
-            Self::Grpc(_) => false,
+            Self::Grpc(_) | Self::Trailers => false,
         }
     }
 }
@@ -73,6 +76,7 @@ impl fmt::Display for LateFailureCause {
         match self {
             Self::Broken(kind) => kind.fmt(f),
             Self::Grpc(status) => write!(f, "grpc {}: {}", status.number(), status.name()),
+            Self::Trailers => f.write_str(self.name()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The response body: it streams to the client, and lets a predicate look at its beginning first.
 
+mod excerpt;
 mod peek;
 
 use std::any::Any;
@@ -53,6 +54,8 @@ struct Aside {
     guards: Vec<Box<dyn Any>>,
     /// What is left of the connection that it came on, which has switched to another protocol.
     tunnel: Option<Box<dyn Any>>,
+    /// It is only what has been seen of another body.
+    is_excerpt: bool,
 }
 
 impl ResponseBody {
@@ -173,7 +176,7 @@ impl ResponseBody {
         }
     }
 
-    /// Its trailers, if they have been read ahead.
+    /// Its trailers, if they have come and not gone on.
     pub fn trailers(&self) -> Option<&HeaderMap> {
         self.aside.as_ref()?.trailers.as_ref()
     }

@@ -114,6 +114,36 @@ pub(super) enum Missing {
     Head,
 }
 
+impl Decider {
+    /// Whether it takes what is judged, given what components have `answered`.
+    pub(super) fn takes(
+        &self,
+        judged: Judged<'_>,
+        answered: &impl Fn(usize) -> Option<bool>,
+    ) -> Result<bool, Missing> {
+        match self {
+            Self::Native(lists) => Ok(judged.seen.is_in(lists)),
+            Self::Ask { only: Some(only), .. } if !judged.seen.is_in(only) => Ok(false),
+            Self::Ask { .. } => answered(0).ok_or(Missing::Answer(0)),
+            Self::Tree(tree) => tree.takes(judged, answered),
+        }
+    }
+
+    /// The component of this index.
+    pub(super) fn predicate(&self, index: usize) -> Option<&dyn Predicate> {
+        match self {
+            Self::Native(_) => None,
+            Self::Ask { predicate, .. } => Some(&**predicate).filter(|_| index == 0),
+            Self::Tree(tree) => tree.predicates.get(index).map(|predicate| &**predicate),
+        }
+    }
+
+    /// Whether it takes nothing, whatever it is.
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Native(lists) if lists.is_empty())
+    }
+}
+
 impl Tree {
     /// Whether it takes what is judged, given what components have `answered`. Parts that need no
     /// component decide first.
@@ -137,7 +167,7 @@ impl Part {
         let of_head = |has: &dyn Fn(&Response) -> bool| match seen {
             Seen::Outcome(Ok(response)) => Ok(has(response)),
             Seen::Outcome(Err(_)) | Seen::Late(LateFailureCause::Broken(_)) => Ok(false),
-            Seen::Behind(_) | Seen::Late(LateFailureCause::Grpc(_)) => Err(Missing::Head),
+            Seen::Behind(_) | Seen::Late(_) => Err(Missing::Head),
         };
         match self {
             Self::Lists(lists) => Ok(seen.is_in(lists)),

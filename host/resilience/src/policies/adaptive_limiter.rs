@@ -198,7 +198,7 @@ impl Policy for AdaptiveLimiter {
             let ended = clock::now();
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
             let blame = blame::judge(&self.0.overload_if, call, asker, &mut outcome).await;
-            limited.answer(&mut outcome, &blame, ended);
+            limited.answer(&mut outcome, blame, ended);
             outcome
         })
     }

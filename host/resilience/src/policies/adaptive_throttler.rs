@@ -23,14 +23,14 @@ use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::blame::{self, Blame, CountsLate};
+use crate::blame::{self, Blame, CountsLate, HeadBlame};
 use crate::boxed::boxed;
 use crate::call::{Call, Reporter};
 use crate::clock;
 use crate::condition::{Asker, Condition, ConditionConfig};
 use crate::config::{ConfigDuration, Problem, Problems};
 use crate::error::{Error, ErrorKind, Failure};
-use crate::event::{AdaptiveThrottlerEvent, CallEvent, EventKind};
+use crate::event::{AdaptiveThrottlerEvent, CallEvent, ComponentId, EventKind};
 use crate::key::{CallKey, KeyConfig};
 use crate::keyed::{HeldState, Keyed, KeyedState, KeysConfig, StateOf};
 use crate::native::Native;
@@ -164,20 +164,16 @@ impl AdaptiveThrottler {
         shared: &StateOf<'_, SharedThrottle>,
         call: &Call,
         outcome: &mut Outcome,
-        blame: &Blame,
+        blame: HeadBlame,
         now: Instant,
     ) {
-        let by = match blame {
+        let (failed, by) = match blame::follow(&self.0, || shared.to_held(), call, outcome, blame) {
             Blame::Nothing => return,
-            Blame::Success => {
-                blame::follow(&self.0, || shared.to_held(), call, outcome);
-                None
-            }
-            Blame::Failure(by) => by.as_ref(),
+            Blame::Success => (false, None),
+            Blame::Failure(by) => (true, by),
         };
-        let failed = matches!(blame, Blame::Failure(_));
         if let Some(change) = shared.record(failed, now) {
-            call.emit_about(outcome.attempt(), &self.0.name, by, change);
+            call.emit_about(outcome.attempt(), &self.0.name, by.as_ref(), change);
         }
     }
 }
@@ -262,7 +258,7 @@ impl Policy for AdaptiveThrottler {
             let asker = Asker { policy: &self.0.name, scope: next.scope() };
             let mut outcome = next.run(call).await;
             let blame = blame::judge(&self.0.handle_if, call, asker, &mut outcome).await;
-            self.record(&shared, call, &mut outcome, &blame, clock::now());
+            self.record(&shared, call, &mut outcome, blame, clock::now());
             outcome
         })
     }
@@ -272,16 +268,27 @@ impl CountsLate for Throttler {
     /// `None`: there is one for all calls.
     type Held = Option<HeldState<SharedThrottle>>;
 
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     fn handle_if(&self) -> &Condition {
         &self.handle_if
     }
 
-    fn failed_late(&self, held: &Self::Held, attempt: u32, reporter: &Reporter) {
+    fn count_late(
+        &self,
+        held: &Self::Held,
+        failed: bool,
+        by: Option<&ComponentId>,
+        attempt: u32,
+        reporter: &Reporter,
+    ) {
         let Some(shared) = held.as_ref().map(HeldState::state).or(self.states.only()) else {
             return;
         };
-        if let Some(change) = shared.record(true, clock::now()) {
-            reporter.emit_about(attempt, &self.name, None, change);
+        if let Some(change) = shared.record(failed, clock::now()) {
+            reporter.emit_about(attempt, &self.name, by, change);
         }
     }
 }

@@ -10,7 +10,8 @@
 //! answer too, until its body breaks off (`circuit_breaker/late.rs`). Neutral, so that the permit
 //! goes back and nothing is recorded: what `ignore_if` takes, an inner policy's rejection that
 //! `handle_if` does not take, whatever is the client's fault or our own, what nobody asked the
-//! upstream for, a call that was cancelled (`circuit_breaker/admission.rs`).
+//! upstream for (`circuit_breaker/judgement.rs`), a call that was cancelled. A component that reads
+//! trailers has the last word when they have come (`circuit_breaker/provisional.rs`).
 //!
 //! **Events.** [`CircuitBreakerEvent`], [`CallEvent::Rejected`].
 //!
@@ -22,12 +23,15 @@
 
 mod admission;
 mod breaker;
+mod changed;
 mod config;
 mod endpoint_circuits;
 mod endpoints;
+mod judgement;
 mod late;
 mod machine;
 mod permit;
+mod provisional;
 mod result;
 mod settings;
 mod shared;

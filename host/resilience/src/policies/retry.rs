@@ -277,8 +277,9 @@ impl Retry {
         own: Duration,
         retry: u32,
     ) -> DelayDecision {
-        let delay = self.delay.as_ref();
-        delay.map_or(DelayDecision::Own, |delay| delay.after(call, asker, outcome, own, retry))
+        let Some(delay) = &self.delay else { return DelayDecision::Own };
+        let deadline = asker.scope.deadline(call);
+        delay.after(call, asker.policy, deadline, outcome, own, retry)
     }
 
     /// The wait that the upstream or an open breaker asks for, not 0, and what to say if it is too

@@ -32,4 +32,5 @@ mod spare_headers;
 mod streams;
 mod support;
 mod timeout;
+mod trailers;
 mod waits;

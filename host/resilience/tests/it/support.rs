@@ -10,9 +10,9 @@ mod time;
 
 pub(crate) use bodies::{Piece, pieces, request_body, response_body};
 pub(crate) use policies::{
-    adaptive, breaker, breaker_among, budget, bulkhead, cache_among, fallback, fallback_among,
-    hedge, hedge_among, problems, rate_limiter, retry, retry_among, shown, spread_retry, throttler,
-    timeout, timeout_of,
+    adaptive, adaptive_among, breaker, breaker_among, budget, bulkhead, cache_among, fallback,
+    fallback_among, hedge, hedge_among, problems, rate_limiter, retry, retry_among, shown,
+    spread_retry, throttler, throttler_among, timeout, timeout_of,
 };
 pub(crate) use rig::{Answers, Ended, Rig, response};
 pub(crate) use several::Several;

@@ -88,6 +88,7 @@ pub(super) fn circuit_breaker(of: &CircuitBreakerEvent, say: &impl Say) {
                 LateFailureCause::Grpc(status) => {
                     line.field("grpc_status", status.name());
                 }
+                LateFailureCause::Trailers => {}
             });
         }
     }

@@ -129,7 +129,8 @@ impl ResponseBody {
 
     /// Whether the first `limit` bytes are the whole body, and have been read ahead.
     pub fn is_peeked_whole(&self, limit: usize) -> bool {
-        self.rest.is_none() && self.ahead.len() <= limit
+        let is_excerpt = self.aside.as_ref().is_some_and(|aside| aside.is_excerpt);
+        self.rest.is_none() && self.ahead.len() <= limit && !is_excerpt
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
-use super::limiter::{Limiter, LimiterState, RETRY_AFTER};
+use super::limiter::{Limiter, LimiterHeld, LimiterState, RETRY_AFTER};
 use super::window::LimiterSample;
-use crate::blame::{self, Blame};
+use crate::blame::{self, Blame, HeadBlame};
 use crate::call::Call;
 use crate::clock;
 use crate::condition::Asker;
@@ -72,20 +72,21 @@ impl<'a> LimitedCall<'a> {
     }
 
     /// Learns from the outcome of this call, which ended then, and lets its place go in time.
-    pub(super) fn answer(mut self, outcome: &mut Outcome, blame: &Blame, ended: Instant) {
+    pub(super) fn answer(mut self, outcome: &mut Outcome, blame: HeadBlame, ended: Instant) {
         let Some(place) = self.place.take() else { return };
         let attempt = outcome.attempt();
-        let (is_drop, by) = match blame {
-            Blame::Failure(by) => (true, by.as_ref()),
-            Blame::Success | Blame::Nothing => (false, None),
-        };
         // An outcome that no attempt of this place led to says nothing about it.
         let asked = self.call.asked(attempt).filter(|_| attempt > self.attempts);
-        if let Some(asked) = asked.filter(|_| !matches!(blame, Blame::Nothing)) {
-            if matches!(blame, Blame::Success) {
-                blame::follow(self.limiter, || self.state.to_held(), self.call, outcome);
+        if let Some(asked) = asked {
+            let (began, in_flight) = (self.began, place.among());
+            let held = || LimiterHeld { state: self.state.to_held(), began, in_flight };
+            match blame::follow(self.limiter, held, self.call, outcome, blame) {
+                Blame::Success => self.learn(&place, attempt, None, asked, false, ended),
+                Blame::Failure(by) => {
+                    self.learn(&place, attempt, by.as_ref(), asked, true, ended);
+                }
+                Blame::Nothing => {}
             }
-            self.learn(&place, attempt, by, asked, is_drop, ended);
         }
         self.limiter.until.keep(place, outcome);
     }

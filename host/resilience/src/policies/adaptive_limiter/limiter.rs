@@ -14,7 +14,7 @@ use crate::call::Reporter;
 use crate::client_waits::ClientWaits;
 use crate::clock;
 use crate::condition::Condition;
-use crate::event::{AdaptiveLimiterEvent, EventKind};
+use crate::event::{AdaptiveLimiterEvent, ComponentId, EventKind};
 use crate::held_until::HeldUntil;
 use crate::keyed::{HeldState, Keyed, KeyedState};
 use crate::policy::Shown;
@@ -60,24 +60,44 @@ impl LimiterState {
     }
 }
 
-impl CountsLate for Limiter {
+/// What is kept of a call while the body of its response comes.
+pub(super) struct LimiterHeld {
     /// `None`: there is one for all calls.
-    type Held = Option<HeldState<LimiterState>>;
+    pub(super) state: Option<HeldState<LimiterState>>,
+    /// When it got its place,
+    pub(super) began: Instant,
+    /// and among how many.
+    pub(super) in_flight: usize,
+}
+
+impl CountsLate for Limiter {
+    type Held = LimiterHeld;
+
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
 
     fn handle_if(&self) -> &Condition {
         &self.overload_if
     }
 
-    fn failed_late(&self, held: &Self::Held, attempt: u32, reporter: &Reporter) {
-        let Some(state) = held.as_ref().map(HeldState::state).or(self.states.only()) else {
+    fn count_late(
+        &self,
+        held: &Self::Held,
+        failed: bool,
+        by: Option<&ComponentId>,
+        attempt: u32,
+        reporter: &Reporter,
+    ) {
+        let &LimiterHeld { ref state, began, in_flight } = held;
+        let Some(state) = state.as_ref().map(HeldState::state).or(self.states.only()) else {
             return;
         };
         let Some(asked) = reporter.asked(attempt) else { return };
-        // When exactly it was admitted is not known any more.
-        let (began, ended) = (reporter.request().started(), clock::now());
-        let sample = LimiterSample { began, ended, asked, in_flight: 0, is_drop: true };
+        let ended = clock::now();
+        let sample = LimiterSample { began, ended, asked, in_flight, is_drop: failed };
         if let Some(change) = state.record(&sample) {
-            reporter.emit_about(attempt, &self.name, None, change);
+            reporter.emit_about(attempt, &self.name, by, change);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A permit in use, and what becomes of it: whose fault an outcome is.
+//! A permit in use, and what becomes of it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,32 +9,24 @@ use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
-use super::late;
+use super::changed::ChangedBy;
+use super::judgement::{BreakerFailure, HeadJudgement, Judgement, ProvisionalJudgement};
+use super::late::LateResult;
 use super::machine::CircuitTransition;
 use super::permit::{CircuitCaller, CircuitPermit};
+use super::provisional;
 use super::result::CircuitResult;
 use super::shared::SharedCircuit;
-use crate::blame::{concerns_nobody, was_given_up_for_its_client};
 use crate::call::{Call, PastAttempt};
 use crate::clock;
 use crate::condition::Asker;
 use crate::delay::ComponentDelay;
-use crate::delayer::DelayDecision;
 use crate::error::{Error, ErrorKind};
-use crate::event::{AttemptOutcome, CallEvent, ComponentId};
+use crate::event::{AttemptOutcome, CallEvent};
 use crate::keyed::{HeldState, StateOf};
 use crate::outcome::{Outcome, OutcomeExt, Response};
 use crate::policy::Next;
-use crate::predicate::Verdict;
-use crate::retry_after::requested_delay;
 use crate::scope::Scope;
-
-/// What an outcome means to the breaker.
-pub(super) enum Judgement {
-    Success,
-    Failure { requested: Option<Duration>, by: Option<ComponentId> },
-    Neutral,
-}
 
 /// A permit in use, and what it is used for. Dropped unanswered, it goes back and counts as neither
 /// success nor failure, unless an attempt that was cut off with it was a slow one.
@@ -152,48 +144,23 @@ impl<'a> Admission<'a> {
         delay: &ComponentDelay,
         asker: Asker<'_>,
         outcome: &mut Outcome,
-    ) -> Judgement {
+    ) -> HeadJudgement {
         let judgement = self.judge(asker, outcome).await;
-        if matches!(judgement, Judgement::Failure { .. }) {
+        if judgement.is_failure() {
             delay.prepare(self.call, outcome).await;
         }
         judgement
     }
 
-    pub(super) async fn judge(&self, asker: Asker<'_>, outcome: &mut Outcome) -> Judgement {
-        let (call, settings) = (self.call, &self.breaker.settings);
-        if concerns_nobody(outcome)
-            || settings.ignore_if.takes_behind(call, outcome)
-            || settings.ignore_if.takes(call, asker, outcome).await.is_handled()
-        {
-            return Judgement::Neutral;
-        }
-        if let Verdict::Handled(by) = settings.handle_if.takes(call, asker, outcome).await {
-            if was_given_up_for_its_client(call, outcome) {
-                return Judgement::Neutral;
-            }
-            // A shorter one does not say that the upstream needs rest.
-            let requested = requested_delay(call, outcome)
-                .filter(|delay| settings.retry_after && *delay >= Duration::from_secs(1));
-            return Judgement::Failure { requested, by };
-        }
-        match outcome {
-            Err(_) if settings.handle_if.takes_behind(call, outcome) => {
-                Judgement::Failure { requested: None, by: None }
-            }
-            // However long it took to come to it.
-            Ok(response) if response.is_stand_in() => Judgement::Success,
-            Err(error) if error.kind().is_rejection() => Judgement::Neutral,
-            _ if !settings.are_slow_apart && self.is_slow(call.asked(outcome.attempt())) => {
-                Judgement::Failure { requested: None, by: None }
-            }
-            _ => Judgement::Success,
-        }
-    }
-
-    fn is_slow(&self, asked: Option<Duration>) -> bool {
-        let limit = self.breaker.settings.slow_call;
-        limit.is_some_and(|limit| asked.is_some_and(|asked| asked > limit))
+    pub(super) fn judge<'b>(
+        &self,
+        asker: Asker<'b>,
+        outcome: &'b mut Outcome,
+    ) -> impl Future<Output = HeadJudgement> + use<'a, 'b>
+    where
+        'a: 'b,
+    {
+        self.breaker.settings.judge(self.call, asker, outcome)
     }
 
     /// Records what came of it.
@@ -201,29 +168,28 @@ impl<'a> Admission<'a> {
         mut self,
         asker: Asker<'_>,
         outcome: &mut Outcome,
-        judgement: Judgement,
+        judgement: HeadJudgement,
         now: Instant,
     ) {
-        let attempt = outcome.attempt();
+        let settings = &self.breaker.settings;
         let is_stand_in = outcome.as_ref().is_ok_and(Response::is_stand_in);
-        let slow = self.breaker.settings.are_slow_apart
+        let slow = settings.are_slow_apart
             && !is_stand_in
-            && self.is_slow(self.call.asked(attempt));
+            && settings.is_slow(self.call.asked(outcome.attempt()));
         match judgement {
-            Judgement::Success => {
+            HeadJudgement::Last(Judgement::Success) => {
                 self.succeed(outcome, slow, now);
-                let result = CircuitResult { failed: false, slow };
-                if let Some(transition) = self.record(result, None, now) {
-                    self.changed(asker, outcome, transition, None, None);
-                }
+                self.record_outcome(asker, outcome, None, slow, now);
             }
-            Judgement::Failure { requested, by } => {
-                let result = CircuitResult { failed: true, slow };
-                if let Some(transition) = self.record(result, requested, now) {
-                    self.changed(asker, outcome, transition, requested, by);
-                }
+            HeadJudgement::Last(Judgement::Failure(failure)) => {
+                self.record_outcome(asker, outcome, Some(failure), slow, now);
             }
-            Judgement::Neutral => self.release(),
+            HeadJudgement::Last(Judgement::Neutral) => self.release(),
+            HeadJudgement::Provisional(judgement) => {
+                let failure = judgement.failure.clone();
+                self.wait_for_trailers(outcome, *judgement, slow, now);
+                self.record_outcome(asker, outcome, failure, slow, now);
+            }
         }
     }
 
@@ -233,11 +199,62 @@ impl<'a> Admission<'a> {
             && !response.is_stand_in()
             && !response.body.has_come()
         {
-            late::follow(self.breaker, &self.circuit, self.call, permit, response, slow, now);
+            self.late(permit, response, slow, now).follow(self.call, response);
             if permit.is_trial() {
                 // It is not over.
                 self.permit = None;
             }
+        }
+    }
+
+    /// Waits for what trailers make of a response. Until then a trial is not over, and a failure
+    /// none.
+    #[cold]
+    fn wait_for_trailers(
+        &mut self,
+        outcome: &mut Outcome,
+        judgement: ProvisionalJudgement,
+        slow: bool,
+        now: Instant,
+    ) {
+        if let (Ok(response), Some(permit)) = (outcome, self.permit)
+            && response.body.awaits_trailers()
+        {
+            if permit.is_trial() || judgement.failure.is_some() {
+                self.permit = None;
+            }
+            let late = self.late(permit, response, slow, now);
+            provisional::follow(late, judgement, self.call, response);
+        }
+    }
+
+    fn late(
+        &self,
+        permit: CircuitPermit,
+        response: &Response,
+        slow: bool,
+        now: Instant,
+    ) -> LateResult {
+        let attempt = response.attempt();
+        LateResult::of(self.breaker, &self.circuit, self.call, permit, attempt, slow, now)
+    }
+
+    /// Records what has been decided: the permit is there.
+    fn record_outcome(
+        &mut self,
+        asker: Asker<'_>,
+        outcome: &Outcome,
+        failure: Option<BreakerFailure>,
+        slow: bool,
+        now: Instant,
+    ) {
+        let result = CircuitResult { failed: failure.is_some(), slow };
+        let requested = failure.as_ref().and_then(|failure| failure.requested);
+        if let Some(transition) = self.record(result, requested, now) {
+            let (call, deadline) = (self.call, asker.scope.deadline(self.call));
+            let changed_by = ChangedBy { call, outcome, deadline, failure };
+            let key = self.circuit.key().cloned();
+            self.breaker.changed(&self.circuit, key, transition, changed_by);
         }
     }
 
@@ -250,34 +267,9 @@ impl<'a> Admission<'a> {
         self.circuit.record(self.permit.take()?, result, requested, now)
     }
 
-    /// The outcome has changed the circuit. If it has opened, a component may say for how long: it
-    /// is asked without the lock, so meanwhile the circuit's own delay holds.
-    #[cold]
-    fn changed(
-        &self,
-        asker: Asker<'_>,
-        outcome: &Outcome,
-        mut transition: CircuitTransition,
-        requested: Option<Duration>,
-        mut by: Option<ComponentId>,
-    ) {
-        let settings = &self.breaker.settings;
-        if let (Some(delay), Some(own)) = (&settings.delay, transition.delay)
-            && let DelayDecision::Wait { time, by: delayer } =
-                delay.after(self.call, asker, outcome, own, transition.openings)
-        {
-            let time = time.max(requested.unwrap_or_default()).min(settings.max_delay);
-            if self.circuit.stay_open(transition.generation, time) {
-                transition.delay = Some(time);
-                by = Some(delayer);
-            }
-        }
-        self.tell(outcome.attempt(), by.as_ref(), transition);
-    }
-
-    fn tell(&self, attempt: u32, by: Option<&ComponentId>, transition: CircuitTransition) {
+    fn tell(&self, attempt: u32, transition: CircuitTransition) {
         let changed = self.circuit.event(transition, self.circuit.key().cloned());
-        self.call.emit_about(attempt, &self.breaker.name, by, changed);
+        self.call.emit_about(attempt, &self.breaker.name, None, changed);
     }
 
     fn release(&mut self) {
@@ -289,12 +281,12 @@ impl<'a> Admission<'a> {
         if self.attempt > 0 {
             let is_cut = |past: &PastAttempt| past.outcome == AttemptOutcome::Cancelled;
             let cut = self.call.past(self.attempt).filter(is_cut);
-            return cut.filter(|cut| self.is_slow(Some(cut.asked)));
+            return cut.filter(|cut| self.breaker.settings.is_slow(Some(cut.asked)));
         }
         let before = self.call.ended_attempts();
         drop(self.inside.0.take());
         let cut = self.call.ended_after(before);
-        cut.into_iter().find(|cut| self.is_slow(Some(cut.asked)))
+        cut.into_iter().find(|cut| self.breaker.settings.is_slow(Some(cut.asked)))
     }
 }
 
@@ -317,7 +309,7 @@ impl Drop for Admission<'_> {
             let slow = self.breaker.settings.are_slow_apart;
             let result = CircuitResult { failed: !slow, slow };
             if let Some(transition) = self.record(result, None, clock::now()) {
-                self.tell(cut.provenance.attempt, None, transition);
+                self.tell(cut.provenance.attempt, transition);
             }
         } else {
             self.release();

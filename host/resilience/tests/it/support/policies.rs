@@ -98,14 +98,22 @@ pub(crate) fn fallback_among(text: &str, parts: &Surroundings) -> Arc<dyn Policy
 
 #[track_caller]
 pub(crate) fn adaptive(text: &str) -> Arc<AdaptiveLimiter> {
-    let config: AdaptiveLimiterConfig = parse(text);
-    Arc::new(sound(config.build("limiter".into(), &Surroundings::default())))
+    adaptive_among(text, &Surroundings::default())
+}
+
+#[track_caller]
+pub(crate) fn adaptive_among(text: &str, parts: &Surroundings) -> Arc<AdaptiveLimiter> {
+    Arc::new(sound(parse::<AdaptiveLimiterConfig>(text).build("limiter".into(), parts)))
 }
 
 #[track_caller]
 pub(crate) fn throttler(text: &str) -> Arc<AdaptiveThrottler> {
-    let config: AdaptiveThrottlerConfig = parse(text);
-    Arc::new(sound(config.build("throttler".into(), &Surroundings::default())))
+    throttler_among(text, &Surroundings::default())
+}
+
+#[track_caller]
+pub(crate) fn throttler_among(text: &str, parts: &Surroundings) -> Arc<AdaptiveThrottler> {
+    Arc::new(sound(parse::<AdaptiveThrottlerConfig>(text).build("throttler".into(), parts)))
 }
 
 #[track_caller]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -94,12 +94,25 @@ impl Parts for Surroundings {
 pub(crate) struct Fake {
     answer: fn(&Exchange<'_>) -> bool,
     peek: Option<Peek>,
+    reads_trailers: AtomicBool,
     seen: Mutex<Vec<String>>,
 }
 
 impl Fake {
     pub(crate) fn new(answer: fn(&Exchange<'_>) -> bool) -> Arc<Self> {
-        Arc::new(Self { answer, peek: None, seen: Mutex::default() })
+        let reads_trailers = AtomicBool::new(false);
+        Arc::new(Self { answer, peek: None, reads_trailers, seen: Mutex::default() })
+    }
+
+    /// The same as one that looks at trailers.
+    pub(crate) fn reading(self: Arc<Self>) -> Arc<Self> {
+        self.reads_trailers.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Another version has taken its place, which does not.
+    pub(crate) fn stops_reading(&self) {
+        self.reads_trailers.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn peeking(
@@ -110,12 +123,13 @@ impl Fake {
         Arc::new(Self {
             answer,
             peek: Some(Peek { bytes, timeout: ms(timeout) }),
+            reads_trailers: AtomicBool::new(false),
             seen: Mutex::default(),
         })
     }
 
     /// One line for each question, such as `503 "busy" of attempt 1, 60 ms left`; `…` stands for
-    /// what was not shown.
+    /// what was not shown, and `+` for trailers.
     pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -128,8 +142,9 @@ impl Predicate for Fake {
                 let bytes = self.peek.map_or(0, |peek| peek.bytes);
                 let peeked = response.body.peeked(bytes, 0, bytes);
                 let whole = if response.body.is_peeked_whole(bytes) { "" } else { "…" };
+                let trailers = response.body.trailers().map_or("", |_| "+");
                 format!(
-                    "{} {:?}{whole}",
+                    "{} {:?}{whole}{trailers}",
                     response.status.as_u16(),
                     String::from_utf8_lossy(&peeked)
                 )
@@ -146,6 +161,10 @@ impl Predicate for Fake {
 
     fn peek(&self) -> Option<Peek> {
         self.peek
+    }
+
+    fn reads_trailers(&self) -> bool {
+        self.reads_trailers.load(Ordering::Relaxed)
     }
 }
 

@@ -129,6 +129,12 @@ fn every_event_has_its_line() {
             r#"{"level":"DEBUG","msg":"Success taken back: grpc 14: unavailable",HEAD,"grpc_status":"unavailable"}"#,
         ),
         (
+            EventKind::CircuitBreaker(CircuitBreakerEvent::FailedLate {
+                cause: LateFailureCause::Trailers,
+            }),
+            r#"{"level":"DEBUG","msg":"Success taken back: trailers",HEAD}"#,
+        ),
+        (
             EventKind::Call(CallEvent::Rejected {
                 kind: ErrorKind::CircuitOpen,
                 retry_after: Some(second(3)),
