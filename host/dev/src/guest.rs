@@ -4,7 +4,7 @@
 /// `handle-if`, the fallback if they export `respond`, the delay if they export `after`, the key if
 /// they export `key`, and the standard handler of requests if they export `handle`. They find an
 /// imported memory of four pages, whose second page the host writes lists to, and may import
-/// `response-body` and, from `wasi`, `stderr` and `write`.
+/// `response-body`, `response-trailer` and, from `wasi`, `stderr` and `write`.
 #[track_caller]
 pub fn wat_component(fields: &str) -> Vec<u8> {
     let exports = |name: &str| fields.contains(&format!(r#"(export "{name}")"#));
@@ -15,16 +15,22 @@ pub fn wat_component(fields: &str) -> Vec<u8> {
     let fallback = part(exports("respond"), FALLBACK);
     let delay = part(exports("after"), DELAY);
     let key = part(exports("key"), KEY);
+    let has_trailer = fields.contains(TRAILER);
+    let attempt = ATTEMPT.replace("TRAILER", part(has_trailer, TRAILER_TYPE));
+    let (trailer, with_trailer) =
+        (part(has_trailer, TRAILER_LOWERED), part(has_trailer, WITH_TRAILER));
     let has_http = exports("handle");
     let (http, handler) = (part(has_http, HTTP), part(has_http, HANDLER));
     encode(&format!(
-        r#"(component {TYPES} {ATTEMPT} {stderr} {http}
+        r#"(component {TYPES} {attempt} {stderr} {http}
           (core func $response-body (canon lower (func $attempt "response-body")
             (memory $memory) (realloc (core func $realloc))))
+          {trailer}
           (core module $guest (import "memory" "memory" (memory 4)) {fields})
           (core instance $guest (instantiate $guest
             (with "memory" (instance $allocator))
-            (with "attempt" (instance (export "response-body" (func $response-body))))
+            (with "attempt" (instance (export "response-body" (func $response-body))
+              {with_trailer}))
             {with_stderr}))
           {predicate} {fallback} {delay} {key} {handler})"#
     ))
@@ -125,7 +131,7 @@ const WITH_STDERR: &str = r#"(with "wasi" (instance
 const ATTEMPT: &str = r#"
   (import "fusebox:policy/attempt@0.1.0" (instance $attempt
     (export "response-body" (func
-      (param "offset" u32) (param "length" u32) (result (list u8))))))
+      (param "offset" u32) (param "length" u32) (result (list u8)))) TRAILER))
   (core module $allocator
     (memory (export "memory") 4)
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536)))
@@ -133,6 +139,14 @@ const ATTEMPT: &str = r#"
   (alias core export $allocator "memory" (core memory $memory))
   (alias core export $allocator "realloc" (core func $realloc))
 "#;
+
+/// The import of a guest that asks for trailers.
+const TRAILER: &str = r#"(import "attempt" "response-trailer""#;
+const TRAILER_TYPE: &str = r#"(export "response-trailer" (func
+  (param "name" string) (result (option string))))"#;
+const TRAILER_LOWERED: &str = r#"(core func $response-trailer (canon lower
+  (func $attempt "response-trailer") (memory $memory) (realloc (core func $realloc))))"#;
+const WITH_TRAILER: &str = r#"(export "response-trailer" (func $response-trailer))"#;
 
 const HTTP: &str = r#"
   (import "wasi:http/types@0.2.3" (instance $http
@@ -206,6 +220,24 @@ pub fn responds(status: u16, text: &str) -> String {
          (i32.const 128)"
     ));
     format!(r#"(data (i32.const 1024) "{text}") {respond}"#)
+}
+
+/// A predicate whose `handle-if` finds the trailer of this name in `$trailer`: 0 if there is none,
+/// else its first byte.
+#[track_caller]
+pub fn trailer_predicate(name: &str, body: &str) -> Vec<u8> {
+    let length = name.len();
+    let found = format!(
+        "(local $trailer i32)
+         (call $trailer (i32.const 1024) (i32.const {length}) (i32.const 1280))
+         (if (i32.load8_u (i32.const 1280))
+           (then (local.set $trailer (i32.load8_u (i32.load (i32.const 1284))))))"
+    );
+    let handle_if = handle_if(&format!("{found} {body}"));
+    wat_component(&format!(
+        r#"{TRAILER} (func $trailer (param i32 i32 i32)))
+           (data (i32.const 1024) "{name}") {handle_if}"#
+    ))
 }
 
 /// The body of a `handle-if` that takes this status alone.

@@ -40,7 +40,7 @@ pub use framed::FramedConnection;
 pub use frozen::FrozenThread;
 pub use guest::{
     DELAY, FALLBACK, KEY, PREDICATE, STDERR, TYPES, after, encode, handle_if, is_status, key,
-    predicate, respond, responds, waits, wat_component,
+    predicate, respond, responds, trailer_predicate, waits, wat_component,
 };
 pub use h2_origin::{H2Exchange, H2Origin, H2Seen};
 pub use header_decoder::{HeaderDecoder, RawField};

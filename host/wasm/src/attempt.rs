@@ -157,13 +157,9 @@ impl attempt::Host for HostState {
         Ok(self.response(|response| response.body.is_peeked_whole(limit))?.unwrap_or(false))
     }
 
-    /// Of a body of which it may not see the end it may not see what is behind that.
+    /// Whatever it may see of the body: trailers have come when all of that has.
     fn response_trailer(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        let limit = self.bounds().peek;
-        let trailer = self.response(|response| {
-            let body = Some(&response.body).filter(|body| body.is_peeked_whole(limit))?;
-            body.trailers()?.get(&name).map(text)
-        })?;
+        let trailer = self.response(|response| response.body.trailers()?.get(&name).map(text))?;
         Ok(trailer.flatten())
     }
 

@@ -41,6 +41,16 @@ impl ContractExport {
         }
     }
 }
+
+/// The function of the contract that gives a trailer, in the interface that
+/// [`is_attempt`] knows.
+pub(crate) const TRAILER: &str = "response-trailer";
+
+/// Whether `import` is the interface about the attempt, in any of its patches.
+pub(crate) fn is_attempt(import: &str) -> bool {
+    import.starts_with("fusebox:policy/attempt@0.1.")
+}
+
 /// The export of a standard HTTP component, in any of its patches.
 pub(crate) const HANDLER: &str = "wasi:http/incoming-handler@0.2";
 

@@ -38,6 +38,7 @@ struct CopiedResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+    is_whole: bool,
     trailers: Option<HeaderMap>,
 }
 
@@ -51,20 +52,13 @@ impl ExchangeCopy {
         head.version = call.head().version;
         head.headers = call.headers().map(|(name, value)| (name.clone(), value.clone())).collect();
         let asks = seen.asks.map(|outcome| match outcome {
-            Ok(response) => {
-                let mut body = response.body.peeked(peek, 0, peek);
-                if body.len() == peek && !response.body.is_peeked_whole(peek) {
-                    // Of which it only sees that it is there.
-                    body.push(0);
-                }
-                let whole = Some(&response.body).filter(|body| body.is_peeked_whole(peek));
-                Ok(CopiedResponse {
-                    status: response.status,
-                    headers: response.headers.to_map(),
-                    body: body.into(),
-                    trailers: whole.and_then(ResponseBody::trailers).cloned(),
-                })
-            }
+            Ok(response) => Ok(CopiedResponse {
+                status: response.status,
+                headers: response.headers.to_map(),
+                body: response.body.peeked(peek, 0, peek).into(),
+                is_whole: response.body.is_peeked_whole(peek),
+                trailers: response.body.trailers().cloned(),
+            }),
             Err(error) => Err(error.kind()),
         });
         Self {
@@ -96,8 +90,11 @@ impl ExchangeCopy {
             .resumed(begun, history);
         let asks = asks.map(|outcome| {
             let outcome: Outcome = match outcome {
-                Ok(CopiedResponse { status, headers, body, trailers }) => {
-                    let mut body = ResponseBody::full(body);
+                Ok(CopiedResponse { status, headers, body, is_whole, trailers }) => {
+                    let mut body = match is_whole {
+                        true => ResponseBody::full(body),
+                        false => ResponseBody::beginning(body),
+                    };
                     if let Some(trailers) = trailers {
                         body.put_trailers(trailers);
                     }
@@ -133,7 +130,7 @@ mod tests {
                 response.headers,
                 response.body.peeked(peek, 0, peek),
                 response.body.is_peeked_whole(peek),
-                response.body.trailers().filter(|_| response.body.is_peeked_whole(peek)),
+                response.body.trailers(),
             ),
             Some(Err(error)) => error.kind().name().to_owned(),
         };

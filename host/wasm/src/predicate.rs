@@ -49,4 +49,8 @@ impl Predicate for ComponentPredicate {
     fn peek(&self) -> Option<Peek> {
         self.0.ledger().config().peek()
     }
+
+    fn reads_trailers(&self) -> bool {
+        self.0.ledger().reads_trailers()
+    }
 }

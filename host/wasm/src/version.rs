@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, anyhow, ensure};
 use fusebox_resilience::ComponentId;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::bounds::Bounds;
 use crate::config::ComponentConfig;
-use crate::contract::{ContractExport, HANDLER, is_handler};
+use crate::contract::{ContractExport, HANDLER, TRAILER, is_attempt, is_handler};
 use crate::engine::anyhow_of;
 use crate::exports::Exports;
 use crate::grants;
@@ -28,6 +29,7 @@ use crate::store::HostState;
 struct Linked {
     pre: InstancePre<HostState>,
     exports: Exports,
+    reads_trailers: bool,
     /// Set if it makes fallback responses as a standard HTTP component, and not by the contract.
     handler: Option<HttpHandler>,
 }
@@ -56,7 +58,18 @@ fn link(runtime: &Runtime, component: &Component) -> anyhow::Result<Linked> {
     let handler = (is_handler && !exports.has(ContractExport::Fallback))
         .then(|| HttpHandler::link(runtime, component))
         .transpose()?;
-    Ok(Linked { pre, exports, handler })
+    Ok(Linked { pre, exports, reads_trailers: reads_trailers(runtime, component), handler })
+}
+
+/// Whether it imports what gives it a trailer.
+pub(crate) fn reads_trailers(runtime: &Runtime, component: &Component) -> bool {
+    let engine = runtime.engine();
+    component.component_type().imports(engine).any(|(name, import)| match import.ty {
+        ComponentItem::ComponentInstance(interface) if is_attempt(name) => {
+            interface.exports(engine).any(|(function, _)| function == TRAILER)
+        }
+        _ => false,
+    })
 }
 
 /// The names of all that it imports.
@@ -77,6 +90,7 @@ pub(crate) struct Version {
     runtime: Arc<Runtime>,
     pre: InstancePre<HostState>,
     exports: Exports,
+    reads_trailers: bool,
     handler: Option<HttpHandler>,
     meters: Arc<Meters>,
     retired: AtomicBool,
@@ -95,10 +109,10 @@ impl Version {
         meters: Arc<Meters>,
         overtaken: Overtaken,
     ) -> anyhow::Result<Self> {
-        let Linked { pre, exports, handler } = link(&runtime, component)?;
+        let Linked { pre, exports, reads_trailers, handler } = link(&runtime, component)?;
         let bounds = Arc::new(Bounds::new(id, &config, overtaken));
         let retired = AtomicBool::new(false);
-        Ok(Self { bounds, config, runtime, pre, exports, handler, meters, retired })
+        Ok(Self { bounds, config, runtime, pre, exports, reads_trailers, handler, meters, retired })
     }
 
     /// The same code with other settings.
@@ -138,6 +152,11 @@ impl Version {
 
     pub(crate) fn exports(&self) -> &Exports {
         &self.exports
+    }
+
+    /// Whether it can ask for a trailer: as a predicate it is asked again when they have come.
+    pub(crate) fn reads_trailers(&self) -> bool {
+        self.reads_trailers
     }
 
     /// The handler of a standard HTTP component, if it is one.

@@ -6,7 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use fusebox_dev::{
-    Origin, Ran, eventually, get, handle_if, is_status, ok, predicate, responds, wat_component,
+    Origin, Ran, eventually, get, handle_if, is_status, ok, predicate, responds, trailer_predicate,
+    wat_component,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -531,6 +532,20 @@ fn inspect_shows_what_a_component_is() {
             "accepted",
         ]
     );
+}
+
+#[test]
+fn inspect_tells_who_is_asked_again_when_trailers_have_come() {
+    for (component, note) in
+        [(trailer_predicate("x", "(i32.const 0)"), true), (predicate("(i32.const 0)"), false)]
+    {
+        let here = tempfile::tempdir().expect("a directory");
+        fs::write(here.path().join("c.wasm"), component).expect("a file");
+        let Ran { out, .. } = fusebox(here.path(), &["component", "inspect", "c.wasm"]);
+        let line = "fusebox:policy/attempt@0.1.0  (with trailers: a condition may be asked again \
+                    when they have come)\n";
+        assert_eq!(out.contains(line), note, "{out}");
+    }
 }
 
 #[test]

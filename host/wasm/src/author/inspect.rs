@@ -13,7 +13,7 @@ use wasmtime::component::Component;
 use crate::artifact::Artifact;
 use crate::compiler::Compiler;
 use crate::config::ComponentConfig;
-use crate::contract::{ContractExport, is_handler};
+use crate::contract::{ContractExport, is_attempt, is_handler};
 use crate::grants;
 use crate::memory::ComponentMemory;
 use crate::meters::Meters;
@@ -33,6 +33,8 @@ pub struct Inspection {
     pub sha256: String,
     /// What it imports; empty if it is no component.
     pub imports: Vec<String>,
+    /// Whether a trailer is among that: as a condition it may be asked twice.
+    pub reads_trailers: bool,
     /// What it exports; empty if it is no component.
     pub exports: Vec<String>,
     /// What made it, as its tools say: languages and tools.
@@ -65,6 +67,9 @@ pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
         compiled.as_ref().map(|compiled| of(&runtime, &compiled.component)).unwrap_or_default()
     };
     let (imports, exports) = (names(version::imports), names(version::exports));
+    let reads_trailers = compiled
+        .as_ref()
+        .is_ok_and(|compiled| version::reads_trailers(&runtime, &compiled.component));
     let admit = |probe| {
         let compiled = compiled.as_ref().map_err(|error| anyhow!("{error:#}"))?;
         admit(
@@ -82,6 +87,7 @@ pub fn inspect(file: &Path, compiler: Compiler) -> anyhow::Result<Inspection> {
         size: artifact.bytes().len(),
         sha256: artifact.digest().to_string(),
         imports,
+        reads_trailers,
         exports,
         made_by: makers(artifact.bytes()),
         refusal,
@@ -156,6 +162,17 @@ impl Inspection {
         self.exports.iter().any(|export| is_handler(export))
     }
 
+    /// What is to be said of an import.
+    fn note_of(&self, import: &str) -> &'static str {
+        if grants::refusal(import, self.handles_requests()).is_some() {
+            "  (refused)"
+        } else if self.reads_trailers && is_attempt(import) && self.has(ContractExport::Predicate) {
+            "  (with trailers: a condition may be asked again when they have come)"
+        } else {
+            ""
+        }
+    }
+
     /// The values of `grant` that apply to it, with their purpose.
     pub fn grants(&self) -> Vec<&'static str> {
         let imports =
@@ -207,13 +224,7 @@ impl fmt::Display for Inspection {
         )?;
         for (label, names) in [("imports", &self.imports), ("exports", &self.exports)] {
             for (index, name) in names.iter().enumerate() {
-                let note = if label == "imports"
-                    && grants::refusal(name, self.handles_requests()).is_some()
-                {
-                    "  (refused)"
-                } else {
-                    ""
-                };
+                let note = if label == "imports" { self.note_of(name) } else { "" };
                 writeln!(f, "{:<8} {name}{note}", if index == 0 { label } else { "" })?;
             }
         }

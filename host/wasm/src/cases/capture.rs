@@ -1,6 +1,6 @@
 //! A case made of what a component was asked in traffic, and said.
 
-use fusebox_resilience::{AttemptOutcome, Response, ResponseBody, Slot};
+use fusebox_resilience::{AttemptOutcome, Response, Slot};
 use http::{HeaderMap, HeaderValue, Version};
 
 use super::case::{
@@ -112,8 +112,7 @@ pub(crate) fn captured(seen: &GuestQuestion<'_>, peeked: usize, said: &Said<'_>)
                     (None, Some(error.into_bytes().into_iter().map(char::from).collect()))
                 }
             };
-            let whole = Some(&response.body).filter(|body| body.is_peeked_whole(peeked));
-            let trailers = whole.and_then(ResponseBody::trailers).map(headers);
+            let trailers = response.body.trailers().map(headers);
             case.response = Some(CaseResponse {
                 status,
                 headers: headers(&response.headers.to_map()),

@@ -43,6 +43,8 @@ pub(crate) struct Ledger {
     is_troubled: AtomicBool,
     /// Whether faults of the version in use may be checked, so that exchanges are worth a copy.
     may_check: AtomicBool,
+    /// Whether the version in use reads trailers, for those who would keep a head for it.
+    reads_trailers: AtomicBool,
     checks: CrossChecks,
     printed: Throttle,
     captured: Throttle,
@@ -91,6 +93,7 @@ impl Ledger {
             record: Mutex::new(record),
             is_troubled: AtomicBool::new(true),
             may_check: AtomicBool::new(false),
+            reads_trailers: AtomicBool::new(false),
             checks,
             printed: Throttle::new(config.log_rate),
             captured: Throttle::new(config.capture),
@@ -137,6 +140,11 @@ impl Ledger {
             self.meters.skipped();
         }
         may
+    }
+
+    /// Whether the version in use reads trailers.
+    pub(crate) fn reads_trailers(&self) -> bool {
+        self.reads_trailers.load(Ordering::Relaxed)
     }
 
     /// A copy of the exchange, if a fault of `version` on it would be checked.
@@ -280,6 +288,8 @@ impl Ledger {
         self.is_troubled.store(record.life.is_troubled(), Ordering::Relaxed);
         let (now, calls) = (Instant::now(), self.meters.calls());
         self.may_check.store(record.life.may_check(now, calls), Ordering::Relaxed);
+        let reads_trailers = record.life.current().is_some_and(|version| version.reads_trailers());
+        self.reads_trailers.store(reads_trailers, Ordering::Relaxed);
     }
 
     /// Emits the lines that the guest printed in a call.

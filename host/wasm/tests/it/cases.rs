@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use fusebox_dev::{handle_if, key, respond, waits, wat_component};
+use fusebox_dev::{handle_if, key, respond, trailer_predicate, waits, wat_component};
 use fusebox_resilience::{ComponentEvent, EventKind};
 use fusebox_wasm::author::{Cases, ComponentTrial, Difference};
 use fusebox_wasm::{Compiler, Reload};
@@ -69,6 +69,20 @@ fn a_condition_is_held_against_its_cases() {
         ),
     ];
     assert_eq!(reports, expected);
+}
+
+#[test]
+fn a_case_has_trailers_where_they_have_come() {
+    let reports = tested(
+        &trailer_predicate("x-status", "(i32.eq (local.get $trailer) (i32.const 98))"),
+        "[[case]]\nname = 'at the head'\nresponse = { status = 200, body = 'a' }\n\
+         expect = { handled = false }\n\
+         [[case]]\nname = 'with trailers'\n\
+         response = { status = 200, body = 'a', trailers = { x-status = 'bad' } }\n\
+         expect = { handled = true }\n",
+    );
+    let reports: Vec<_> = reports.iter().flat_map(|(_, differences)| said(differences)).collect();
+    assert_eq!(reports, [""; 0]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 
-use fusebox_dev::{handle_if, respond};
+use fusebox_dev::{handle_if, respond, trailer_predicate};
 use fusebox_resilience::{ComponentEvent, EventKind, Slot};
 use fusebox_wasm::Reload;
 
@@ -40,6 +40,24 @@ fn a_new_version_answers_from_the_next_call_on() {
         _ => false,
     };
     assert!(tested.recorder.kinds().iter().any(replaces_first));
+}
+
+#[test]
+fn whether_trailers_are_read_is_of_the_version_in_use_by_what_it_imports() {
+    // `guest` imports all of the contract, the other what its text asks for.
+    let reads = predicate(NEVER);
+    let does_not = fusebox_dev::predicate(NEVER);
+    let tested = load(&does_not);
+    let asked = tested.predicate();
+    assert!(!asked.reads_trailers());
+    tested.overwrite(&reads);
+    assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)));
+    assert!(asked.reads_trailers());
+    tested.components.roll_back(NAME).expect("there is one before");
+    assert!(!asked.reads_trailers());
+    tested.overwrite(&trailer_predicate("x", ALWAYS));
+    assert!(matches!(tested.components.reload(NAME), Reload::Replaced(_)));
+    assert!(asked.reads_trailers());
 }
 
 #[test]
