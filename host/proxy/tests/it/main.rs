@@ -58,6 +58,7 @@ mod slow_clients;
 mod smuggling;
 mod support;
 mod tls;
+mod trailers;
 mod tunnels;
 mod upstreams;
 #[cfg(target_os = "linux")]
