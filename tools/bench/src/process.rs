@@ -114,12 +114,13 @@ impl ContestantProcess {
 }
 
 impl Drop for ContestantProcess {
-    /// Asks it to end first: only nginx itself can reap its workers.
+    /// Asks it to end first: only nginx itself can reap its workers, and fusebox leaves clients a
+    /// second who have a connection, and then writes a profile.
     #[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
     fn drop(&mut self) {
         let Some(group) = Pid::from_raw(self.child.id().cast_signed()) else { return };
         kill_process(group, Signal::TERM).ok();
-        for _ in 0..50 {
+        for _ in 0..500 {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 break;
             }
