@@ -26,9 +26,8 @@ const MAX_DIGITS: usize = 16;
 /// Bytes of trailers.
 const MAX_TRAILERS: usize = 16 * 1024;
 
-/// How much is worth reading at once. Where nobody takes anything, a connection holds as much in
-/// each direction, and a piece of twice as much took half of what it may hold.
-const READ: usize = 32 * 1024;
+/// How much is worth reading at once.
+const READ: usize = 64 * 1024;
 
 /// What became of some bytes.
 #[derive(Debug)]
