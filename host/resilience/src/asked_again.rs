@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::body::{BodyEnd, BodyStream, OnEnd};
@@ -46,9 +46,10 @@ pub(crate) fn may_have_trailers(call: &Call, outcome: &Outcome) -> bool {
     let Ok(response) = outcome else { return false };
     !response.is_stand_in()
         && response.body.awaits_trailers()
-        // HTTP/1 has no place for them behind a body whose length was said.
+        // HTTP/1 has no place for them behind a body whose length was said, on either side.
         && (response.body.length().is_none()
-            || call.past(response.attempt()).is_some_and(|past| past.provenance.is_http2))
+            || call.head().version == Version::HTTP_2
+                && call.past(response.attempt()).is_some_and(|past| past.provenance.is_http2))
 }
 
 /// Has `judge` asked again when the trailers of this response have come.

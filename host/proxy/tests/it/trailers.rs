@@ -103,6 +103,35 @@ fn so_does_a_status_of_grpc_over_http_2_and_a_component_may_think_better_of_it()
     }
 }
 
+/// The client is sent no trailers behind a length, so nobody waits for them.
+#[test]
+fn behind_a_length_trailers_count_only_if_the_client_can_have_them() {
+    let origin = H2Origin::start(|mut exchange| async move {
+        exchange.receive().await;
+        let head = Response::builder().header("content-length", "4");
+        let mut stream = exchange.answer(head.body(()).unwrap(), false);
+        stream.send_data(Bytes::from_static(b"body"), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-status", HeaderValue::from_static("bad"));
+        stream.send_trailers(trailers).unwrap();
+    });
+    let route = "[[routes]]\nupstream = { url = 'ORIGIN', protocol = 'http2' }\n\
+                 policies = ['breaker']\n";
+    let config = format!("{}{route}", BREAKER.replace("OPTIONS", ""));
+    let start = || Proxy::with_files(&origin, &[("c.wasm", &bad())], &config);
+    let proxy = start();
+    assert_eq!(proxy.ask(get("/", "1")).text(), "body");
+    proxy.story("1");
+    proxy.counts(&[(CALLS, 1.0), (LATE, 0.0)]);
+
+    let proxy = start();
+    let client = Client::connect(proxy.address());
+    let request = Request::get("http://b.example/").header("x-request-id", "1");
+    assert_eq!(client.ask(request).trailers.expect("trailers")["x-status"], "bad");
+    proxy.story("1");
+    proxy.counts(&[(CALLS, 2.0), (LATE, 1.0)]);
+}
+
 #[test]
 fn a_component_that_reads_none_is_asked_once_and_so_is_one_of_what_has_none() {
     let origin = Origin::answering([ending("bad")]);

@@ -396,6 +396,21 @@ async fn it_is_told_by_whom_and_for_how_long_a_component_may_say() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delay_that_reads_the_body_to_its_end_leaves_nothing_to_wait_for() {
+    let delayer = FakeDelay::peeking(9, |_, _| DelayDecision::Own);
+    let parts = asking(&not_good()).delayer("delays", &delayer);
+    let config = format!("{ASKED}\nfailure_threshold = 9\ndelay = {{ component = \"delays\" }}");
+    let breaker = breaker_among(&config, &parts);
+    for (trailer, after) in [(GOOD, counts(1, 0)), (BAD, counts(1, 1))] {
+        let rig = Rig::around(answering([A, trailer]), [breaker.clone()]);
+        let body = body(&rig).await;
+        assert_eq!(breaker.status().counts, after);
+        assert!(body.collect().await.expect("it is whole").trailers().is_some());
+        assert_eq!(breaker.status().counts, after);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_status_of_grpc_that_a_component_takes_is_told_as_that() {
     let breaker = breaker(&bad(), "failure_threshold = 9");
     let grpc = [("content-type", "application/grpc")];

@@ -101,8 +101,7 @@ impl ResponseBody {
                 Ok(data) => self.ahead.push(data),
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        self.note(&trailers);
-                        self.aside.get_or_insert_default().trailers = Some(trailers);
+                        self.end_with(trailers);
                     }
                 }
             },

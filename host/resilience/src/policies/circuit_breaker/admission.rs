@@ -24,7 +24,7 @@ use crate::delay::ComponentDelay;
 use crate::error::{Error, ErrorKind};
 use crate::event::{AttemptOutcome, CallEvent};
 use crate::keyed::{HeldState, StateOf};
-use crate::outcome::{Outcome, OutcomeExt, Response};
+use crate::outcome::{self, Outcome, OutcomeExt, Response};
 use crate::policy::Next;
 use crate::scope::Scope;
 
@@ -146,10 +146,18 @@ impl<'a> Admission<'a> {
         outcome: &mut Outcome,
     ) -> HeadJudgement {
         let judgement = self.judge(asker, outcome).await;
-        if judgement.is_failure() {
-            delay.prepare(self.call, outcome).await;
+        if !judgement.is_failure() {
+            return judgement;
         }
-        judgement
+        delay.prepare(self.call, outcome).await;
+        match judgement {
+            HeadJudgement::Provisional(judgement) if outcome::trailers(outcome).is_some() => {
+                let (settings, answers) = (&self.breaker.settings, judgement.answers);
+                let again = settings.judge_again(self.call, asker.policy, outcome, answers);
+                HeadJudgement::Last(again.await)
+            }
+            judgement => judgement,
+        }
     }
 
     pub(super) fn judge<'b>(
