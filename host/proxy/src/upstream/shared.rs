@@ -171,8 +171,8 @@ impl SharedUpstream {
         self.fleet().place_of(endpoint).is_some()
     }
 
-    /// From now on it has these endpoints, each once. Of those that it had already everything stays
-    /// as it is. Returns what has changed.
+    /// From now on it has these endpoints, each once. Of those that it had already, with the same
+    /// weight and tier, everything stays as it is. Returns what has changed.
     pub(super) fn set_endpoints(
         &self,
         endpoints: Vec<EndpointConfig>,
@@ -239,6 +239,10 @@ impl SharedUpstream {
         now: Instant,
     ) -> Vec<EndpointEvent> {
         endpoint.observe(result, asked, now);
+        if result == EndpointResult::Answered {
+            // A stream may go on for hours, and its client leave in the end.
+            endpoint.end_trial();
+        }
         let is_well = result.is_well().filter(|is_well| has_come || !is_well);
         is_well.map_or_else(Vec::new, |is_well| self.judge(endpoint, is_well, now))
     }

@@ -184,7 +184,10 @@ impl SharedEndpoint {
 
     /// It is known how it is.
     pub(super) fn end_trial(&self) {
-        self.trial.store(0, Relaxed);
+        // All workers read this.
+        if self.trial.load(Relaxed) > 0 {
+            self.trial.store(0, Relaxed);
+        }
     }
 
     /// An attempt goes there. Others leave it alone, if it is to be tried.

@@ -37,6 +37,8 @@ impl TierCount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TierInUse {
     pub(super) of: TierCount,
+    /// Whether there is none in front.
+    is_first: bool,
     /// Whether there is no other.
     is_only: bool,
     /// Whether it uses those of its endpoints too that are out: more than half are, and no tier
@@ -54,7 +56,8 @@ impl TierInUse {
         let found = Some(first).filter(TierCount::has_some_in);
         let of = found.or_else(|| tiers.find(TierCount::has_some_in)).unwrap_or(first);
         let can_others = tiers.any(|tier| tier.has_some_in());
-        Some(Self { of, is_only, are_all_used: 2 * of.out > of.count && !can_others })
+        let is_first = of.tier == first.tier;
+        Some(Self { of, is_first, is_only, are_all_used: 2 * of.out > of.count && !can_others })
     }
 
     /// From now on all of its endpoints are used, or only those that are in.
@@ -94,8 +97,10 @@ impl KnownTier {
         let (Some(now), Some((from, were_all_used))) = (now, before) else { return Vec::new() };
         let to = now.of.tier;
         let is_other = from != to;
+        // Where the tiers themselves are others, there may be none in front, or no other at all.
+        let has_moved = is_other && !now.is_only && !(now.is_first && from < to);
         let moved =
-            is_other.then(|| EndpointEvent::TierUsed { upstream: Arc::from(upstream), from, to });
+            has_moved.then(|| EndpointEvent::TierUsed { upstream: Arc::from(upstream), from, to });
         let has_changed = now.are_all_used != were_all_used || now.are_all_used && is_other;
         moved.into_iter().chain(has_changed.then(|| now.told(now.are_all_used, upstream))).collect()
     }
@@ -165,6 +170,9 @@ mod tests {
         assert_eq!(set(tier(0, 3, true)), [moved(0, 1), some]);
         assert_eq!(known.get(), Some(1));
         assert_eq!(set(tier(0, 2, true)), [moved(1, 0)]);
+        assert_eq!(set(tier(5, 0, true)), [], "those in front are gone");
+        let only = |tier| TierInUse::among([TierCount { tier, out: 0, count: 1 }].into_iter());
+        assert_eq!([set(only(9)), set(only(3))], [[], []], "its only one has another number");
         assert_eq!((set(None), known.get()), (vec![], None));
     }
 

@@ -189,6 +189,23 @@ async fn a_tier_that_is_back_is_tried_by_one_attempt_a_second_until_it_answers()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_good_head_is_an_answer_however_long_its_stream_lasts() {
+    let fleet = Tiers::new(&[0, 1], BalanceConfig::LeastRequest);
+    let next = || fleet.next(&[]).unwrap();
+    fleet.ended(0, EndpointResult::Failed);
+    let until = fleet.shared.let_return(Instant::now()).1.unwrap();
+    tokio::time::sleep_until(until).await;
+    fleet.shared.let_return(Instant::now());
+    assert_eq!([next(), next()], [0, 1]);
+    let (now, endpoint) = (Instant::now(), fleet.place(0));
+    fleet.shared.record(&endpoint, EndpointResult::Answered, Duration::ZERO, false, now);
+    assert_eq!([next(), next()], [0, 0]);
+    // One failure is enough still.
+    fleet.ended(0, EndpointResult::Failed);
+    assert_eq!(next(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tier_that_is_full_leaves_attempts_to_the_next() {
     let fleet = Tiers::with(&[0, 1], |config| {
         config.settings = UpstreamSettings { max_in_flight: Some(1), ..config.settings.clone() };
