@@ -69,7 +69,8 @@ pub(super) async fn serve(service: Arc<impl AdminService>, listener: AdminListen
                     connections.begin(&service, stream, peer, None);
                 }
             }
-            Err(error) if sockets::is_of_our_own(&error) => {
+            // The system says so before it looks whether somebody waits.
+            Err(error) if sockets::is_of_our_own(&error) && listener.has_visitors() => {
                 let lent = reserve.lend();
                 if lent.is_none() && connections.make_place(&service).await {
                     // It gives its descriptor back.
@@ -77,7 +78,10 @@ pub(super) async fn serve(service: Arc<impl AdminService>, listener: AdminListen
                 }
                 match listener.accept().now_or_never() {
                     Some(Ok((stream, peer))) => connections.begin(&service, stream, peer, lent),
-                    _ => sleep(ACCEPT_PAUSE).await,
+                    _ => {
+                        drop(lent);
+                        sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
