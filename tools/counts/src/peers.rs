@@ -26,12 +26,37 @@ pub(crate) fn upstream(
     case: &CountedCase,
     ready: impl Fn() -> Result<()> + Send + Sync + 'static,
 ) -> Result<SocketAddr> {
-    match case.upstream {
-        PeerProtocol::Http1 => {
-            http1_upstream(case.responses().iter().map(response).collect(), ready)
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let (protocol, shared) = (case.upstream, Arc::new((case.responses(), ready)));
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (responses, ready) = &*shared;
+                match protocol {
+                    PeerProtocol::Http1 => serve(stream, responses, ready),
+                    PeerProtocol::Http2 => http2::serve(stream, responses, ready),
+                }
+            });
         }
-        PeerProtocol::Http2 => http2::upstream(case.responses(), ready),
+    });
+    Ok(address)
+}
+
+fn serve(
+    stream: TcpStream,
+    responses: &[Response<Bytes>],
+    ready: &impl Fn() -> Result<()>,
+) -> Result<()> {
+    let mut connection = PeerConnection::new(stream)?;
+    let responses: Vec<_> = responses.iter().map(response).collect();
+    for response in responses.iter().cycle() {
+        connection.receive()?;
+        ready()?;
+        connection.send(response)?;
     }
+    Ok(())
 }
 
 /// A client, with one connection, that asks the same again and again.
@@ -45,6 +70,8 @@ impl PeerClient {
     /// That of a case.
     pub(crate) fn open(case: &CountedCase, address: SocketAddr) -> Result<Self> {
         let asked = case.request();
+        let is_of_http2 = matches!(case.client, PeerProtocol::Http2);
+        ensure!(!is_of_http2 || asked.body().is_empty(), "no body is sent over HTTP/2");
         Ok(match case.client {
             PeerProtocol::Http1 => Self::Http1(PeerConnection::open(address)?, request(&asked)),
             PeerProtocol::Http2 => {
@@ -85,31 +112,6 @@ fn message(line: String, headers: &HeaderMap, body: &[u8]) -> Vec<u8> {
     message.extend_from_slice(b"\r\n");
     message.extend_from_slice(body);
     message
-}
-
-fn http1_upstream(
-    responses: Vec<Vec<u8>>,
-    ready: impl Fn() -> Result<()> + Send + Sync + 'static,
-) -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let shared = Arc::new((responses, ready));
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                let (responses, ready) = &*shared;
-                let mut connection = PeerConnection::new(stream)?;
-                for response in responses.iter().cycle() {
-                    connection.receive()?;
-                    ready()?;
-                    connection.send(response)?;
-                }
-                anyhow::Ok(())
-            });
-        }
-    });
-    Ok(address)
 }
 
 /// One end of a connection.

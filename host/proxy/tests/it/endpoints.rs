@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cli::{config, directory};
-use crate::support::{Proxy, fusebox, verdict};
+use crate::support::{Proxy, asked_during, fusebox, verdict};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -423,18 +423,7 @@ fn a_rolling_restart_of_all_endpoints_fails_no_request() {
     let urls: Vec<String> = endpoints.iter().map(|(origin, _)| origin.to_string()).collect();
     let upstream = "health = { consecutive = 1, base = '50ms', max = '100ms' }";
     let proxy = before(&[&urls[0], &urls[1], &urls[2]], upstream, RETRIES);
-    let is_over = AtomicBool::new(false);
-    let client = || {
-        let (mut wire, mut asked) = (proxy.connect(), 0);
-        while !is_over.load(Ordering::SeqCst) {
-            assert_eq!(wire.ask(get("/", &asked.to_string())).status(), 200);
-            asked += 1;
-        }
-        asked
-    };
-    let asked: usize = thread::scope(|scope| {
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
-        let _ends = Ends(&is_over);
+    let asked = asked_during(&proxy, 4, || {
         for _ in 0..3 {
             // The oldest goes, and comes back as the newest.
             let (origin, gone) = endpoints.remove(0);
@@ -448,8 +437,6 @@ fn a_rolling_restart_of_all_endpoints_fails_no_request() {
             eventually("requests here", || (origin.seen().len() > 10).then_some(()));
             endpoints.push((origin, gone));
         }
-        is_over.store(true, Ordering::SeqCst);
-        clients.into_iter().map(|client| client.join().expect("all are answered")).sum()
     });
     assert!(asked > 150, "{asked}");
     let state = proxy.state();

@@ -8,14 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use fusebox_dev::{
-    Authority, Ends, H2Origin, NXDOMAIN, NameServer, Origin, OriginConnection, SERVFAIL, Says,
-    answer, eventually, get, local, ok,
+    Authority, H2Origin, NXDOMAIN, NameServer, Origin, OriginConnection, SERVFAIL, Says, answer,
+    eventually, get, local, ok,
 };
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::{complaints, config, directory};
-use crate::support::Proxy;
+use crate::support::{Proxy, asked_during};
 
 /// How origins behave together.
 #[derive(Default)]
@@ -126,49 +126,41 @@ fn endpoints_come_and_go_with_the_addresses_of_their_name_and_no_request_fails()
     let url = |at: usize| origins[at].to_string();
     assert_eq!(first["added"], format!("{}, {}", url(0), url(1)));
     assert_eq!((&first["upstream"], &first["count"]), (&"b".into(), &2.into()));
-    let is_over = AtomicBool::new(false);
-    let client = || {
-        let (mut wire, mut asked) = (proxy.connect(), 0);
-        while !is_over.load(Ordering::SeqCst) {
-            assert_eq!(wire.ask(get("/", &asked.to_string())).status(), 200);
-            asked += 1;
-        }
-        asked
-    };
-    let asked: usize = thread::scope(|scope| {
-        let clients: Vec<_> = (0..3).map(|_| scope.spawn(client)).collect();
-        let _ends = Ends(&is_over);
-        let slow = scope.spawn(|| proxy.ask(get("/slow", "slow")).text().to_owned());
-        let has_slow = |it: &Origin| it.seen().iter().any(|seen| seen.request.target() == "/slow");
-        eventually("a slow request", || origins.iter().any(has_slow).then_some(()));
-        let seen = |at: usize| origins[at].seen().len();
-        // It grows,
-        server.says(of(&[1, 2, 3]), Says::Nothing);
-        eventually("requests at the new one", || (seen(2) > 20).then_some(()));
-        // shrinks,
-        server.says(of(&[3]), Says::Nothing);
-        until_endpoints(&proxy, &["3"]);
-        answering(&proxy, 10);
-        let (gone, before) = (seen(0) + seen(1), seen(2));
-        eventually("requests at the one that is left", || (seen(2) > before + 50).then_some(()));
-        assert_eq!(seen(0) + seen(1), gone, "those that have gone get none");
-        // and is wholly another.
-        server.says(of(&[4]), Says::Nothing);
-        until_endpoints(&proxy, &["4"]);
-        assert_eq!(answering(&proxy, 4), ["4".to_owned()].into());
-        eventually("the connections to those that have gone are closed", || {
-            let [one, two, three] = [1, 2, 3].map(|number| copies.ended(number));
-            // One of the first two has a request under way.
-            (one + two > 0 && three == origins[2].connections()).then_some(())
+    let asked = asked_during(&proxy, 3, || {
+        thread::scope(|scope| {
+            let slow = scope.spawn(|| proxy.ask(get("/slow", "slow")).text().to_owned());
+            let has_slow =
+                |it: &Origin| it.seen().iter().any(|seen| seen.request.target() == "/slow");
+            eventually("a slow request", || origins.iter().any(has_slow).then_some(()));
+            let seen = |at: usize| origins[at].seen().len();
+            // It grows,
+            server.says(of(&[1, 2, 3]), Says::Nothing);
+            eventually("requests at the new one", || (seen(2) > 20).then_some(()));
+            // shrinks,
+            server.says(of(&[3]), Says::Nothing);
+            until_endpoints(&proxy, &["3"]);
+            answering(&proxy, 10);
+            let (gone, before) = (seen(0) + seen(1), seen(2));
+            eventually("requests at the one that is left", || {
+                (seen(2) > before + 50).then_some(())
+            });
+            assert_eq!(seen(0) + seen(1), gone, "those that have gone get none");
+            // and is wholly another.
+            server.says(of(&[4]), Says::Nothing);
+            until_endpoints(&proxy, &["4"]);
+            assert_eq!(answering(&proxy, 4), ["4".to_owned()].into());
+            eventually("the connections to those that have gone are closed", || {
+                let [one, two, three] = [1, 2, 3].map(|number| copies.ended(number));
+                // One of the first two has a request under way.
+                (one + two > 0 && three == origins[2].connections()).then_some(())
+            });
+            copies.are_free.store(true, Ordering::SeqCst);
+            assert!(["1", "2"].contains(&&*slow.join().expect("an answer")), "it ends in peace");
+            eventually("its connection is closed as well", || {
+                let connections = origins[0].connections() + origins[1].connections();
+                (copies.ended(1) + copies.ended(2) == connections).then_some(())
+            });
         });
-        copies.are_free.store(true, Ordering::SeqCst);
-        assert!(["1", "2"].contains(&&*slow.join().expect("an answer")), "it ends in peace");
-        eventually("its connection is closed as well", || {
-            let connections = origins[0].connections() + origins[1].connections();
-            (copies.ended(1) + copies.ended(2) == connections).then_some(())
-        });
-        is_over.store(true, Ordering::SeqCst);
-        clients.into_iter().map(|client| client.join().expect("all are answered")).sum()
     });
     assert!(asked > 100, "{asked}");
     let last = eventually("the last change", || {

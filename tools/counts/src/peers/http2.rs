@@ -1,8 +1,6 @@
 //! Peers that speak HTTP/2, without TLS.
 
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::thread;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -17,44 +15,27 @@ use tokio::time::timeout;
 /// How long an answer is waited for.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts an upstream with these responses, as for HTTP/1.1.
-pub(super) fn upstream(
-    responses: Vec<Response<Bytes>>,
-    ready: impl Fn() -> Result<()> + Send + Sync + 'static,
-) -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let shared = Arc::new((responses, ready));
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                let (responses, ready) = &*shared;
-                runtime()?.block_on(serve(stream, responses, ready))
-            });
-        }
-    });
-    Ok(address)
-}
-
-async fn serve(
+/// Serves a connection to the upstream.
+pub(super) fn serve(
     stream: std::net::TcpStream,
     responses: &[Response<Bytes>],
     ready: &impl Fn() -> Result<()>,
 ) -> Result<()> {
-    stream.set_nonblocking(true)?;
-    let stream = TcpStream::from_std(stream)?;
-    stream.set_nodelay(true)?;
-    let mut connection = server::handshake(stream).await?;
-    for response in responses.iter().cycle() {
-        let Some(request) = connection.accept().await else { break };
-        let (_, mut respond) = request?;
-        ready()?;
-        let (head, body) = response.clone().into_parts();
-        let mut stream = respond.send_response(Response::from_parts(head, ()), false)?;
-        stream.send_data(body, true)?;
-    }
-    Ok(())
+    runtime()?.block_on(async {
+        stream.set_nonblocking(true)?;
+        let stream = TcpStream::from_std(stream)?;
+        stream.set_nodelay(true)?;
+        let mut connection = server::handshake(stream).await?;
+        for response in responses.iter().cycle() {
+            let Some(request) = connection.accept().await else { break };
+            let (_, mut respond) = request?;
+            ready()?;
+            let (head, body) = response.clone().into_parts();
+            let mut stream = respond.send_response(Response::from_parts(head, ()), false)?;
+            stream.send_data(body, true)?;
+        }
+        Ok(())
+    })
 }
 
 /// A client with one connection.

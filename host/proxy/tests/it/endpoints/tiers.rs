@@ -133,18 +133,7 @@ fn a_tier_that_dies_under_load_and_comes_back_fails_no_request() {
          [[routes]]\nupstream = 'b'\n{RETRIES}"
     );
     let proxy = Proxy::before(&"", &text);
-    let is_over = AtomicBool::new(false);
-    let client = || {
-        let (mut wire, mut asked) = (proxy.connect(), 0);
-        while !is_over.load(Ordering::SeqCst) {
-            assert_eq!(wire.ask(get("/", &asked.to_string())).status(), 200);
-            asked += 1;
-        }
-        asked
-    };
-    let asked: usize = thread::scope(|scope| {
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
-        let _ends = Ends(&is_over);
+    let asked = asked_during(&proxy, 4, || {
         eventually("requests", || first.iter().all(|it| it.seen().len() > 20).then_some(()));
         assert_eq!(reserve.seen("/"), 0);
         gone.store(true, Ordering::SeqCst);
@@ -158,8 +147,6 @@ fn a_tier_that_dies_under_load_and_comes_back_fails_no_request() {
         let (before, seen) = (reserve.seen("/"), back[0].seen().len());
         eventually("requests there", || (back[0].seen().len() > seen + 50).then_some(()));
         assert_eq!(reserve.seen("/"), before, "nobody needs the reserve any more");
-        is_over.store(true, Ordering::SeqCst);
-        clients.into_iter().map(|client| client.join().expect("all are answered")).sum()
     });
     assert!(asked > 200, "{asked}");
     proxy.line(EARLIER);
