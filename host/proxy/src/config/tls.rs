@@ -26,6 +26,8 @@ table! {
         pub forward_client_cert: bool = or(false),
         /// Whether a request has to be for the name that its connection was made for.
         pub strict_sni: bool = or(false),
+        /// Whether a client gets tickets, by which it resumes its session.
+        pub session_tickets: bool = or(true),
         /// The number of handshakes at once, on all workers; at one more, the one that has lasted
         /// for longest ends. With fewer, a flood leaves honest clients no time.
         pub max_handshakes: usize = within(10_000, 1..=1_000_000),

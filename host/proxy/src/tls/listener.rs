@@ -51,8 +51,9 @@ struct Loaded {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// The certificates of `client_ca`.
     authorities: Vec<CertificateDer<'static>>,
-    /// Who resumes a session is not verified again: tickets end with the authorities.
-    tickets: Arc<dyn ProducesTickets>,
+    /// Who resumes a session is not verified again: tickets end with the authorities. None if
+    /// sessions are not resumed.
+    tickets: Option<Arc<dyn ProducesTickets>>,
 }
 
 /// Who signs clients' certificates.
@@ -94,7 +95,7 @@ impl ListenerTls {
         }
         let authorities = authorities.unwrap_or_default();
         let whole = |message| vec![Problem { path: "certificates".to_owned(), message }];
-        let tickets = new_tickets().map_err(whole)?;
+        let tickets = config.session_tickets.then(new_tickets).transpose().map_err(whole)?;
         let loaded = Loaded { pairs, verifier, authorities, tickets };
         let current = loaded.config(config.min_version).map_err(whole)?;
         Ok(Self {
@@ -156,7 +157,9 @@ impl ListenerTls {
         if loaded.authorities == authorities {
             return Ok(None);
         }
-        loaded.tickets = new_tickets().map_err(rejected)?;
+        if let Some(tickets) = &mut loaded.tickets {
+            *tickets = new_tickets().map_err(rejected)?;
+        }
         (loaded.authorities, loaded.verifier) = (authorities, Some(verifier));
         self.renew(&loaded).map_err(rejected)?;
         Ok(Some(Replaced { file: file.clone(), until: None }))
@@ -206,7 +209,10 @@ impl Loaded {
         // All suites are strong; auditors ask for an order of the server's all the same.
         config.ignore_client_order = true;
         // All that a session needs is in the client's ticket: it holds no memory here.
-        config.ticketer = self.tickets.clone();
+        match &self.tickets {
+            Some(tickets) => config.ticketer = tickets.clone(),
+            None => config.send_tls13_tickets = 0,
+        }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Arc::new(config))
     }

@@ -108,6 +108,10 @@ fn each_wrong_key_is_told_with_its_line() {
             "listener.tls.client_auth: needs `client_ca`",
         ),
         (&format!("{PAIR}forward_client_cert = true\n"), "listener.tls.forward_client_cert: needs"),
+        (
+            &format!("{PAIR}session_tickets = 'off'\n"),
+            "listener.tls.session_tickets: expected true or false",
+        ),
         (&format!("{PAIR}strict_sni = 1\n"), "listener.tls.strict_sni: expected true or false"),
         (
             &format!("{PAIR}{CLIENT}['spiffe://example/a']\n"),

@@ -44,6 +44,25 @@ fn a_client_that_comes_again_resumes_its_session() {
 }
 
 #[test]
+fn without_tickets_each_handshake_is_a_whole_one() {
+    let origin = Origin::answering([ok("")]);
+    let site = SecuredProxy::before(&origin, "session_tickets = false\n");
+    for (version, name) in [(&TLS12, "1.2"), (&TLS13, "1.3")] {
+        let client = speaking(&site, version);
+        for _ in 0..3 {
+            let mut wire = site.connect_by(&client);
+            assert_eq!(
+                wire.session().state().handshake_kind(),
+                Some(HandshakeKind::Full),
+                "{name}"
+            );
+            assert_eq!(wire.ask(get("/", "1")).status(), 200);
+        }
+        site.proxy.counts(&[(&handshakes(name, false), 3.0), (&handshakes(name, true), 0.0)]);
+    }
+}
+
+#[test]
 fn our_order_of_cipher_suites_counts() {
     let origin = Origin::answering([ok("")]);
     let site = SecuredProxy::before(&origin, "");
