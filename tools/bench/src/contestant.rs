@@ -100,13 +100,13 @@ impl Contestant {
         let wired = |wires: Wires| {
             let takes_part = move |contestant: &&Self| match (&contestant.kind, wires) {
                 (ContestantKind::Fusebox { access_log, .. }, _) => !access_log,
-                (ContestantKind::Nginx, Wires::Tls)
+                (ContestantKind::Nginx, Wires::Tls | Wires::TlsWithoutTickets)
                 | (ContestantKind::Envoy { filter: false, .. }, Wires::Http2) => true,
                 _ => false,
             };
             all.iter().filter(takes_part).map(|one| one.over(wires)).collect::<Vec<_>>()
         };
-        let others = [wired(Wires::Tls), wired(Wires::Http2)];
+        let others = [Wires::Tls, Wires::TlsWithoutTickets, Wires::Http2].map(wired);
         all.extend(others.into_iter().flatten());
         (all, missing)
     }
@@ -188,7 +188,7 @@ impl Contestant {
         let client = match self.wires {
             Wires::Plain => Client::Plain,
             Wires::Http2 => Client::Http2,
-            Wires::Tls => {
+            Wires::Tls | Wires::TlsWithoutTickets => {
                 let authority = Authority::new("bench");
                 let issued = authority.issue(HOST, &[HOST]);
                 let cert = setup.write("cert.pem", issued.cert)?;

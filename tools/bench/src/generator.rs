@@ -70,7 +70,7 @@ async fn output(command: Command, duration: Duration) -> Result<String> {
 }
 
 fn url(scenario: &Scenario, address: SocketAddr) -> String {
-    let scheme = if scenario.wires == Wires::Tls { "https" } else { "http" };
+    let scheme = if scenario.wires.are_secured() { "https" } else { "http" };
     match scenario.request {
         ScenarioRequest::Get(target) => format!("{scheme}://{address}{target}"),
         ScenarioRequest::Bodies => format!("{scheme}://{address}/bodies"),

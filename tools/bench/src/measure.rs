@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::contestant::RunningContestant;
 use crate::generator;
 use crate::record::Measurement;
-use crate::scenario::{Scenario, Wires};
+use crate::scenario::Scenario;
 
 /// Loads `running` as `scenario` says, for `duration`.
 pub(crate) async fn measure(
@@ -46,7 +46,7 @@ pub(crate) async fn measure(
         round: 0,
         generator: scenario.generator,
         protocol: scenario.protocol,
-        tls: scenario.wires == Wires::Tls,
+        tls: scenario.wires.are_secured(),
         connections: scenario.connections,
         rate,
         seconds: load.elapsed.as_secs_f64(),

@@ -63,8 +63,17 @@ pub(crate) enum Wires {
     Plain,
     /// TLS at the client, with either version of HTTP; HTTP/1.1 in the clear at the service.
     Tls,
+    /// The same; each handshake is a whole one, since clients get no ticket to resume by.
+    TlsWithoutTickets,
     /// HTTP/2 in the clear.
     Http2,
+}
+
+impl Wires {
+    /// Whether clients speak TLS.
+    pub(crate) const fn are_secured(self) -> bool {
+        matches!(self, Self::Tls | Self::TlsWithoutTickets)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -90,7 +99,7 @@ impl Scenario {
     };
 
     /// All scenarios in the order in which they run. The fixed rate derives from the first.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::GET,
         Self {
             name: "fixed-rate",
@@ -142,7 +151,14 @@ impl Scenario {
         },
         Self {
             name: "handshakes",
-            title: "small answers over TLS, a connection for each, 64 at once, saturated",
+            title: "small answers over TLS, each by a whole handshake, 64 at once, saturated",
+            request: ScenarioRequest::Closing,
+            wires: Wires::TlsWithoutTickets,
+            ..Self::MAIN
+        },
+        Self {
+            name: "handshakes-resumed",
+            title: "small answers over TLS, a connection for each that resumes its session",
             request: ScenarioRequest::Closing,
             wires: Wires::Tls,
             ..Self::MAIN

@@ -101,9 +101,10 @@ pub(super) fn command(
     let Setup { listen, upstream, workers, connections, .. } = setup;
     let secured = match &setup.pair {
         Some((cert, key)) => format!(
-            ", tls = {{ certificates = [{{ cert = '{}', key = '{}' }}] }}",
+            ", tls = {{ certificates = [{{ cert = '{}', key = '{}' }}], session_tickets = {} }}",
             cert.display(),
-            key.display()
+            key.display(),
+            setup.wires == Wires::Tls
         ),
         None => String::new(),
     };

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::setup::Setup;
 use crate::process;
+use crate::scenario::Wires;
 
 pub(super) fn command(setup: &Setup) -> Result<Command> {
     let Setup { listen, upstream, workers, .. } = setup;
@@ -22,11 +23,14 @@ pub(super) fn command(setup: &Setup) -> Result<Command> {
     for route in 0..setup.routes {
         writeln!(routes, "location /routes/{route} {{ proxy_pass http://service; }}")?;
     }
+    // Both versions of TLS, which newer releases have by default.
     let secured = match &setup.pair {
         Some((cert, key)) => format!(
-            " ssl http2; ssl_certificate {}; ssl_certificate_key {}",
+            " ssl http2; ssl_certificate {}; ssl_certificate_key {}; \
+             ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets {}",
             cert.display(),
-            key.display()
+            key.display(),
+            if setup.wires == Wires::Tls { "on" } else { "off" }
         ),
         None => String::new(),
     };
