@@ -1,9 +1,10 @@
 //! Buffers of a worker that are used again. (Allocating and freeing them was a tenth of the cost of
 //! an exchange.)
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::rc::Rc;
 
 use bytes::BytesMut;
 use fusebox_head::{FieldIndex, HeaderFields};
@@ -16,6 +17,13 @@ const KEPT: usize = 64;
 /// The number of read buffers that wait before one is used again: the headers and the body of its
 /// last response may still be in use.
 const RESTING: usize = 8;
+
+/// While more large buffers than this are in use, their readers wait for somebody who does not take
+/// what they have read, and pieces are shorter.
+const MANY: usize = 32;
+
+/// The bytes of such a piece. Those of others are twice as long, and cheaper.
+const SHORT_PIECE: usize = 32 * 1024;
 
 /// The room for a request head: most, with a small body, are shorter.
 const WRITE: usize = 1024;
@@ -30,6 +38,8 @@ pub struct Buffers {
     read: RefCell<VecDeque<BytesMut>>,
     /// Those that bodies were read into. Last in, first out: nobody uses their memory any more.
     large: RefCell<Vec<BytesMut>>,
+    /// The number of large ones in use.
+    lent: Rc<Cell<usize>>,
     write: RefCell<Vec<Vec<u8>>>,
     headers: SpareHeaders,
 }
@@ -48,13 +58,26 @@ impl Buffers {
         }
     }
 
-    /// A buffer for a body.
-    pub(crate) fn take_large(&self) -> BytesMut {
-        self.large.borrow_mut().pop().unwrap_or_default()
+    /// A buffer for a body, until the body waits for its sender.
+    pub(crate) fn take_large(&self) -> (BytesMut, Loan) {
+        self.lent.set(self.lent.get() + 1);
+        (self.large.borrow_mut().pop().unwrap_or_default(), Loan(self.lent.clone()))
+    }
+
+    /// Makes room for the next piece of a body, of `most` bytes or fewer.
+    pub(crate) fn make_room(&self, buffer: &mut BytesMut, most: usize) {
+        if self.lent.get() <= MANY || most <= SHORT_PIECE {
+            buffer.reserve(most);
+        } else if buffer.is_empty() {
+            // What it has is as long as pieces may be otherwise.
+            *buffer = BytesMut::with_capacity(SHORT_PIECE);
+        } else {
+            buffer.reserve(SHORT_PIECE);
+        }
     }
 
     /// Of a body that waits.
-    pub(crate) fn put_large(&self, buffer: BytesMut) {
+    pub(crate) fn put_large(&self, buffer: BytesMut, _loan: Loan) {
         let mut large = self.large.borrow_mut();
         if large.len() < KEPT {
             large.push(buffer);
@@ -114,9 +137,18 @@ impl Buffers {
 
     /// Read buffers, large ones, write buffers, header maps and indexes that are unused.
     fn unused(&self) -> [usize; 5] {
-        let Self { read, large, write, headers } = self;
+        let Self { read, large, write, headers, lent: _ } = self;
         let [maps, indexes] = headers.count();
         [read.borrow().len(), large.borrow().len(), write.borrow().len(), maps, indexes]
+    }
+}
+
+/// A large buffer is in use.
+pub(crate) struct Loan(Rc<Cell<usize>>);
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -133,11 +165,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pieces_are_shorter_while_many_are_not_taken() {
+        const LONG: usize = 2 * SHORT_PIECE;
+        let buffers = Buffers::default();
+        let room = |buffer: &mut BytesMut| {
+            buffers.make_room(buffer, LONG);
+            buffer.capacity() - buffer.len()
+        };
+        let mut waiting: Vec<_> = (0..MANY).map(|_| buffers.take_large()).collect();
+        let (first, _) = &mut waiting[0];
+        assert_eq!(room(first), LONG);
+        waiting.push(buffers.take_large());
+        let (first, _) = &mut waiting[0];
+        assert_eq!(room(first), SHORT_PIECE, "although it has more");
+        let (last, _) = &mut waiting[MANY];
+        last.extend_from_slice(b"of a piece");
+        assert_eq!(room(last), SHORT_PIECE);
+        assert_eq!(&last[..], b"of a piece");
+        // One is lost with its connection, another one is given back.
+        drop(waiting.pop());
+        let (last, loan) = waiting.pop().unwrap();
+        buffers.put_large(last, loan);
+        assert_eq!(buffers.lent.get(), MANY - 1);
+        let (first, _) = &mut waiting[0];
+        assert_eq!(room(first), LONG);
+    }
+
+    #[test]
     fn what_a_burst_leaves_goes() {
         let buffers = Buffers::default();
-        for _ in 0..KEPT + 5 {
+        let loans: Vec<_> = (0..KEPT + 5).map(|_| buffers.take_large().1).collect();
+        for loan in loans {
             buffers.put_read(BytesMut::with_capacity(10));
-            buffers.put_large(BytesMut::with_capacity(10));
+            buffers.put_large(BytesMut::with_capacity(10), loan);
             buffers.put_write(Vec::with_capacity(10));
             buffers.put_headers(HeaderMap::with_capacity(10));
             let (mut index, field) = (FieldIndex::default(), [0..1, 3..4]);

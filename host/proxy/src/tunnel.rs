@@ -18,7 +18,7 @@ use fusebox_resilience::TunnelEnd;
 use http::HeaderValue;
 use tokio::io::AsyncWrite;
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Loan};
 use crate::stall::Stall;
 
 /// How much is read at once.
@@ -117,6 +117,8 @@ impl Tunnel {
 struct Direction {
     /// What has come; the first `written` bytes have gone out.
     buffer: BytesMut,
+    /// Of that, once it is a large one.
+    loan: Option<Loan>,
     written: usize,
     phase: Phase,
     /// Bytes that have gone out.
@@ -141,7 +143,7 @@ enum LostSide {
 
 impl Direction {
     fn new(early: BytesMut) -> Self {
-        Self { buffer: early, written: 0, phase: Phase::Open, moved: 0 }
+        Self { buffer: early, loan: None, written: 0, phase: Phase::Open, moved: 0 }
     }
 
     fn has_lost_sender(&self) -> bool {
@@ -169,10 +171,11 @@ impl Direction {
                 self.end(ended.err().map(|_| LostSide::Receiver), buffers);
                 return Poll::Ready(());
             }
-            if self.buffer.capacity() == 0 {
-                self.buffer = buffers.take_large();
+            if self.loan.is_none() {
+                let (buffer, loan) = buffers.take_large();
+                (self.buffer, self.loan) = (buffer, Some(loan));
             }
-            self.buffer.reserve(READ);
+            buffers.make_room(&mut self.buffer, READ);
             match from.poll_read(&mut self.buffer, cx) {
                 Poll::Pending => {
                     self.release(buffers);
@@ -223,7 +226,10 @@ impl Direction {
 
     /// Gives the empty buffer back.
     fn release(&mut self, buffers: &Buffers) {
-        buffers.put_large(std::mem::take(&mut self.buffer));
+        let buffer = std::mem::take(&mut self.buffer);
+        if let Some(loan) = self.loan.take() {
+            buffers.put_large(buffer, loan);
+        }
     }
 }
 

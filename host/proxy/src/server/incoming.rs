@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::hints::Hints;
 use super::pace::Pace;
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Loan};
 use crate::tunnel::TunnelSide;
 
 /// The room for a request head at first; most bodies begin in the same read.
@@ -36,8 +36,8 @@ pub(super) struct Incoming<S> {
     stream: S,
     /// What was read and not used. Without a place in memory while there is nothing.
     pub(super) buffer: BytesMut,
-    /// Whether that is a large buffer.
-    has_large: bool,
+    /// Of that, if it is a large buffer.
+    loan: Option<Loan>,
     decoder: BodyDecoder,
     /// What came behind a piece that was put together, and is no data.
     behind: Option<Result<Decoded, BodyError>>,
@@ -63,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         Self {
             stream,
             buffer: BytesMut::new(),
-            has_large: false,
+            loan: None,
             decoder: BodyDecoder::of_request(Framing::Length(0)),
             behind: None,
             requests: 0,
@@ -170,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         if self.buffer.is_empty() {
             self.choose_buffer(most > HEAD_READ);
         }
-        self.buffer.reserve(most);
+        self.buffers.make_room(&mut self.buffer, most);
         let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx) else {
             self.release();
             return Poll::Pending;
@@ -188,24 +188,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
     /// in. So it never comes in one of those for bodies.
     #[inline]
     fn choose_buffer(&mut self, is_large: bool) {
-        if self.has_large != is_large {
+        if self.loan.is_some() != is_large {
             self.release();
-            self.has_large = is_large;
         }
-        if self.buffer.capacity() == 0 {
-            self.buffer =
-                if is_large { self.buffers.take_large() } else { self.buffers.take_read() };
+        if self.buffer.capacity() > 0 {
+            return;
+        }
+        if is_large {
+            let (buffer, loan) = self.buffers.take_large();
+            (self.buffer, self.loan) = (buffer, Some(loan));
+        } else {
+            self.buffer = self.buffers.take_read();
         }
     }
 
     /// Gives an empty buffer back.
     fn release(&mut self) {
-        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+        if !self.buffer.is_empty() {
+            return;
+        }
+        let loan = self.loan.take();
+        if self.buffer.capacity() > 0 {
             let buffer = std::mem::take(&mut self.buffer);
-            if self.has_large {
-                self.buffers.put_large(buffer);
-            } else {
-                self.buffers.put_read(buffer);
+            match loan {
+                Some(loan) => self.buffers.put_large(buffer, loan),
+                None => self.buffers.put_read(buffer),
             }
         }
     }
@@ -226,7 +233,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
             let decoded = self.behind.take();
             match decoded.unwrap_or_else(|| self.decoder.decode(&mut self.buffer)) {
                 Ok(Decoded::Data(data)) => {
-                    return Poll::Ready(Some(Ok(Frame::data(self.gather(data)))));
+                    let data = self.gather(data);
+                    if self.loan.is_some() && self.decoder.is_end() {
+                        self.release();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Ok(Decoded::Trailers(trailers)) => {
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));

@@ -86,13 +86,8 @@ impl UpstreamConnection {
         self.terms.life.as_ref().is_some_and(ConnectionLife::is_over)
     }
 
-    /// Reads up to `most` bytes into the buffer; 0 is the end of the stream.
-    pub(super) fn poll_read(
-        &mut self,
-        most: usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        self.buffer.reserve(most);
+    /// Reads what the buffer has room for; 0 is the end of the stream.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.reader.poll_read(&mut self.buffer, cx)
     }
 

@@ -102,7 +102,8 @@ fn poll_head(
     cx: &mut Context<'_>,
 ) -> Poll<Result<ResponseHead, NoResponse>> {
     loop {
-        match ready!(connection.poll_read(HEAD_READ, cx)) {
+        connection.buffer.reserve(HEAD_READ);
+        match ready!(connection.poll_read(cx)) {
             Ok(0) => return Poll::Ready(Err(NoResponse::Connection(None))),
             Ok(_) => {}
             Err(error) => return Poll::Ready(Err(NoResponse::Connection(Some(error)))),

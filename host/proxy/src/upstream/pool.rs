@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::connection::UpstreamConnection;
 use super::places::UpstreamPlaces;
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Loan};
 use crate::config::UpstreamSettings;
 use crate::tunnel::TunnelSide;
 
@@ -119,8 +119,8 @@ pub(super) struct Lease {
     pub(super) keep_alive: bool,
     /// Whether it has served a request before.
     pub(super) is_kept: bool,
-    /// Whether the connection reads into a large buffer.
-    has_large: bool,
+    /// Of the large buffer that the connection reads into.
+    loan: Option<Loan>,
 }
 
 impl Lease {
@@ -132,7 +132,7 @@ impl Lease {
     /// A new connection, which goes to the pool afterwards.
     pub(super) fn new(mut connection: UpstreamConnection, pool: &Rc<Pool>) -> Self {
         connection.buffer = pool.buffers.take_read();
-        Self { connection, pool: pool.clone(), keep_alive: false, is_kept: false, has_large: false }
+        Self { connection, pool: pool.clone(), keep_alive: false, is_kept: false, loan: None }
     }
 
     /// Reads on within a body. A stream that waits holds no buffer.
@@ -142,19 +142,19 @@ impl Lease {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if self.connection.poll_read_ready(cx).is_ready() {
-            if !self.has_large && self.connection.buffer.is_empty() {
+            if self.loan.is_none() && self.connection.buffer.is_empty() {
                 self.put_buffer();
-                self.connection.buffer = self.pool.buffers.take_large();
-                self.has_large = true;
+                let (buffer, loan) = self.pool.buffers.take_large();
+                (self.connection.buffer, self.loan) = (buffer, Some(loan));
             }
-            let read = self.connection.poll_read(most, cx);
+            self.pool.buffers.make_room(&mut self.connection.buffer, most);
+            let read = self.connection.poll_read(cx);
             if read.is_ready() {
                 return read;
             }
         }
-        if self.has_large && self.connection.buffer.is_empty() {
+        if self.loan.is_some() && self.connection.buffer.is_empty() {
             self.put_buffer();
-            self.has_large = false;
         }
         Poll::Pending
     }
@@ -162,8 +162,8 @@ impl Lease {
     /// Gives an empty buffer back.
     fn put_buffer(&mut self) {
         let buffer = std::mem::take(&mut self.connection.buffer);
-        if self.has_large {
-            self.pool.buffers.put_large(buffer);
+        if let Some(loan) = self.loan.take() {
+            self.pool.buffers.put_large(buffer, loan);
         } else if buffer.capacity() > 0 {
             self.pool.buffers.put_read(buffer);
         }
