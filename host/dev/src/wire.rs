@@ -191,7 +191,11 @@ impl Wire {
     /// The head of whatever comes next. None: the other side has closed the connection, or left
     /// half a head.
     pub fn head(&mut self) -> Option<Message> {
-        Some(Message::parse(&self.until("\r\n\r\n", "a head").ok()?))
+        self.try_head().ok()
+    }
+
+    fn try_head(&mut self) -> io::Result<Message> {
+        Ok(Message::parse(&self.until("\r\n\r\n", "a head")?))
     }
 
     fn body(&mut self, message: &mut Message, may_last_to_the_end: bool) -> io::Result<()> {
@@ -242,7 +246,7 @@ impl Wire {
 
     /// The next response, if there is one.
     fn try_response(&mut self) -> io::Result<Message> {
-        let mut response = Message::parse(&self.until("\r\n\r\n", "a head")?);
+        let mut response = self.try_head()?;
         self.body(&mut response, true)?;
         Ok(response)
     }
@@ -250,7 +254,7 @@ impl Wire {
     /// The next response, however it ends.
     #[track_caller]
     pub fn any_response(&mut self) -> Message {
-        let mut response = self.head().expect("a response");
+        let mut response = self.try_head().expect("a response");
         if !matches!(response.status(), 100..=199 | 204 | 304) {
             response.broken = self.body(&mut response, true).err().map(|error| error.to_string());
         }

@@ -155,8 +155,9 @@ fn a_hedge_goes_to_another_endpoint() {
     let begun = Instant::now();
     assert_eq!(ask(&proxy, 6), [200; 6]);
     assert!(begun.elapsed() < SLOW, "no hedge goes to the slow one: {:?}", begun.elapsed());
-    let [slow, well] = counts([&slow, &well]);
-    assert!(slow >= 5 && well == 6, "{slow} {well}");
+    // The slow one may have been given up before it has read anything.
+    assert_eq!(well.seen().len(), 6);
+    assert!(!proxy.lines("Hedge 1 won").is_empty());
     let state = proxy.state();
     assert_eq!(state["upstreams"][0]["endpoints"][0]["in_flight"], 0, "those that lost are cut");
     assert_eq!(state["upstreams"][0]["balance"], "round-robin");
