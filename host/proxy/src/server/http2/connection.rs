@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -106,30 +106,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
         cx: &mut Context<'_>,
     ) -> Poll<SessionEnd> {
         self.session.begin_turn();
-        let mut left = TURN;
-        for _ in 0..ROUNDS {
-            waker.take_due();
+        let (mut left, mut have_streams_more) = (TURN, false);
+        for round in 0..ROUNDS {
+            let is_woken = waker.take_due();
             while let Poll::Ready(Some(())) = Pin::new(&mut *streams).poll_next(cx) {}
-            if left == 0
-                && let Poll::Ready(closed) = self.connection.poll_closed(cx)
+            // A stream that hands something over says so.
+            let has_handed = waker.take_due();
+            let before = left;
+            if (round == 0 || is_woken || has_handed)
+                && let Poll::Ready(ended) = self.poll_frames(streams, run, &mut left, cx)
             {
-                return Poll::Ready(closed.map_or_else(|it| self.broken(&it), |()| self.closed()));
-            }
-            while left > 0 {
-                let Poll::Ready(next) = self.poll_request(cx) else { break };
-                match next {
-                    Ok(next) => streams.push(run(next)),
-                    Err(ended) => return Poll::Ready(ended),
-                }
-                left -= 1;
-                waker.set_due();
+                return Poll::Ready(ended);
             }
             self.session.link().flushed();
-            if !waker.is_due() || !self.session.has_polls() {
+            have_streams_more = has_handed || left < before;
+            let is_due = have_streams_more || waker.is_due();
+            if !is_due || !self.session.has_polls() {
                 break;
             }
         }
-        if left == 0 || self.session.link().has_more() {
+        if have_streams_more || left == 0 && self.has_requests() || self.session.link().has_more() {
             waker.set_due();
         }
         let ended = self.poll_limits(streams.is_empty(), cx);
@@ -137,6 +133,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
             streams.clear();
         }
         ended
+    }
+
+    /// Reads and writes, and takes on as many requests as are `left`.
+    fn poll_frames<F: Future<Output = ()>>(
+        &mut self,
+        streams: &mut FuturesUnordered<F>,
+        run: &impl Fn(StreamExchange) -> F,
+        left: &mut u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<SessionEnd> {
+        if *left == 0 {
+            let Poll::Ready(closed) = self.connection.poll_closed(cx) else {
+                self.look_for_faults(cx);
+                return Poll::Pending;
+            };
+            return Poll::Ready(closed.map_or_else(|it| self.broken(&it), |()| self.closed()));
+        }
+        while *left > 0 {
+            match ready!(self.poll_request(cx)) {
+                Ok(next) => streams.push(run(next)),
+                Err(ended) => return Poll::Ready(ended),
+            }
+            *left -= 1;
+            // To ask `h2` for one more that cannot be there costs as much as for one that is.
+            if !self.has_requests() {
+                self.end_requests(cx);
+                break;
+            }
+        }
+        Poll::Pending
     }
 
     /// Reads and writes until there is a request.
@@ -151,8 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.broken(&error))),
                 Poll::Ready(None) => return Poll::Ready(Err(self.closed())),
                 Poll::Pending => {
-                    self.count_refused();
-                    self.look_for_faults(cx);
+                    self.end_requests(cx);
                     return Poll::Pending;
                 }
             }
@@ -191,6 +216,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
             self.begin_end(cx);
         }
         Some(StreamExchange::begin(&self.session, request, respond))
+    }
+
+    /// Whether there may be some that have come whole and are not taken on yet.
+    fn has_requests(&self) -> bool {
+        self.session.link().opened() > self.accepted + self.refused
+    }
+
+    /// There are no more for now.
+    fn end_requests(&mut self, cx: &Context<'_>) {
+        self.count_refused();
+        self.look_for_faults(cx);
     }
 
     /// All that has come has been looked at: what is missing, `h2` has refused by itself.

@@ -34,6 +34,11 @@ pub(super) struct LinkWatch {
     room: Cell<usize>,
     /// Whether more would have been read in this turn.
     has_more: Cell<bool>,
+    /// Whether nothing more comes in this turn: what else comes begins another one. (No stream
+    /// wakes whoever reads it for bytes that it has.)
+    is_dry: Cell<bool>,
+    /// Whether there are turns: not before the client has said how it speaks.
+    has_turns: Cell<bool>,
     /// Whether what is written waits for the client to take it.
     is_blocked: Cell<bool>,
     written: Cell<u64>,
@@ -103,6 +108,8 @@ impl LinkWatch {
             }),
             room: Cell::new(READ),
             has_more: Cell::new(false),
+            is_dry: Cell::new(false),
+            has_turns: Cell::new(false),
             is_blocked: Cell::new(false),
             written: Cell::new(0),
             own_answers: OwnAnswers::default(),
@@ -116,6 +123,8 @@ impl LinkWatch {
     pub(super) fn begin_turn(&self) {
         self.room.set(READ);
         self.has_more.set(false);
+        self.is_dry.set(false);
+        self.has_turns.set(true);
     }
 
     /// Whether more would have been read in this turn.
@@ -246,9 +255,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for SessionLink<S> {
             this.watch.has_more.set(true);
             return Poll::Pending;
         }
+        if this.watch.is_dry.get() {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         if this.ahead.is_empty() {
-            ready!(Pin::new(&mut *this.stream.borrow_mut()).poll_read(cx, buffer))?;
+            let read = Pin::new(&mut *this.stream.borrow_mut()).poll_read(cx, buffer);
+            this.watch.is_dry.set(read.is_pending() && this.watch.has_turns.get());
+            ready!(read)?;
         } else {
             let taken = this.ahead.len().min(buffer.remaining());
             buffer.put_slice(&this.ahead[..taken]);

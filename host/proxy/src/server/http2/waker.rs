@@ -40,7 +40,7 @@ impl SessionWaker {
 
     /// The same, and it is done now.
     pub(super) fn take_due(&self) -> bool {
-        self.is_due.swap(false, Ordering::SeqCst)
+        self.is_due() && self.is_due.swap(false, Ordering::SeqCst)
     }
 
     /// Wakes the task if there is more to be done.
