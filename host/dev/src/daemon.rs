@@ -119,11 +119,15 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        let had_ended = self.child.try_wait().ok().flatten();
         self.child.kill().ok();
         self.child.wait().ok();
         if thread::panicking() {
             #[expect(clippy::print_stderr, reason = "shown with the test that failed")]
             {
+                if let Some(status) = had_ended {
+                    eprintln!("the program had ended: {status}");
+                }
                 eprintln!("the log of the program:\n{}", print(&lock(&self.log.lines)));
             }
         }
