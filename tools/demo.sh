@@ -23,5 +23,9 @@ trap 'kill -- "-$building" 2> /dev/null || true; rm -f "$guests"' EXIT
 tools/progress.sh "fusebox and the services" "${CARGO:-cargo}" build \
     --no-default-features --features fusebox-features/tests \
     -p fusebox -p fusebox-examples -p fusebox-features
-wait "$building" || { cat "$guests" >&2; exit 1; }
+has_built=true
+wait "$building" || has_built=false
+# Whoever has its number from here on is somebody else.
+trap 'rm -f "$guests"' EXIT
+"$has_built" || { cat "$guests" >&2; exit 1; }
 tail -n 1 "$guests"
