@@ -36,7 +36,8 @@ const LONGEST: usize = 32 * 1024;
 pub struct Buffers {
     /// First in, first out.
     read: RefCell<VecDeque<BytesMut>>,
-    /// Those that bodies were read into. Last in, first out: nobody uses their memory any more.
+    /// Those that bodies were read into. Last in, first out: mostly nobody uses their memory any
+    /// more.
     large: RefCell<Vec<BytesMut>>,
     /// The number of large ones in use.
     lent: Rc<Cell<usize>>,
@@ -68,7 +69,7 @@ impl Buffers {
     pub(crate) fn make_room(&self, buffer: &mut BytesMut, most: usize) {
         if self.lent.get() <= MANY || most <= SHORT_PIECE {
             buffer.reserve(most);
-        } else if buffer.is_empty() {
+        } else if buffer.is_empty() && buffer.capacity() != SHORT_PIECE {
             // What it has is as long as pieces may be otherwise.
             *buffer = BytesMut::with_capacity(SHORT_PIECE);
         } else {

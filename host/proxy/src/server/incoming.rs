@@ -181,6 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
 
     /// What has come behind the last request: nothing more will be one.
     pub(super) fn take_rest(&mut self) -> BytesMut {
+        self.loan = None;
         std::mem::take(&mut self.buffer)
     }
 
@@ -217,6 +218,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         }
     }
 
+    /// The body has come.
+    fn end_loan(&mut self) {
+        if self.loan.is_some() {
+            self.release();
+        }
+    }
+
     /// The next piece of the current request's body.
     pub(super) fn poll_body(
         &mut self,
@@ -234,15 +242,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
             match decoded.unwrap_or_else(|| self.decoder.decode(&mut self.buffer)) {
                 Ok(Decoded::Data(data)) => {
                     let data = self.gather(data);
-                    if self.loan.is_some() && self.decoder.is_end() {
-                        self.release();
+                    if self.decoder.is_end() {
+                        self.end_loan();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Ok(Decoded::Trailers(trailers)) => {
+                    self.end_loan();
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
-                Ok(Decoded::End) => return Poll::Ready(None),
+                Ok(Decoded::End) => {
+                    self.end_loan();
+                    return Poll::Ready(None);
+                }
                 Ok(Decoded::More) => {}
                 Err(error) => return Poll::Ready(Some(Err(invalid(error)))),
             }
