@@ -101,10 +101,10 @@ pub(super) fn command(
     let Setup { listen, upstream, workers, connections, .. } = setup;
     let secured = match &setup.pair {
         Some((cert, key)) => format!(
-            ", tls = {{ certificates = [{{ cert = '{}', key = '{}' }}], session_tickets = {} }}",
+            ", tls = {{ certificates = [{{ cert = '{}', key = '{}' }}]{} }}",
             cert.display(),
             key.display(),
-            setup.wires == Wires::Tls
+            if setup.wires == Wires::TlsWithoutTickets { ", session_tickets = false" } else { "" }
         ),
         None => String::new(),
     };

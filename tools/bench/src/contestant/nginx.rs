@@ -27,10 +27,14 @@ pub(super) fn command(setup: &Setup) -> Result<Command> {
     let secured = match &setup.pair {
         Some((cert, key)) => format!(
             " ssl http2; ssl_certificate {}; ssl_certificate_key {}; \
-             ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets {}",
+             ssl_protocols TLSv1.2 TLSv1.3{}",
             cert.display(),
             key.display(),
-            if setup.wires == Wires::Tls { "on" } else { "off" }
+            if setup.wires == Wires::TlsWithoutTickets {
+                "; ssl_session_tickets off; ssl_conf_command NumTickets 0"
+            } else {
+                ""
+            }
         ),
         None => String::new(),
     };
