@@ -1,9 +1,12 @@
 //! How much an endpoint has to do, and how long it takes: what the balancer compares.
 //!
 //! The model is the peak EWMA of Finagle and Linkerd: an average that jumps up with a slow answer
-//! and comes down slowly, times what is in flight. An answer that is a failure counts as if it had
-//! taken a second, or as long as the endpoint asks to be left alone: else the one that fails would
-//! be the fastest.
+//! and comes down slowly, times what is in flight.
+//!
+//! An endpoint that fails would be the fastest. So it is left alone for a second, or as long as it
+//! asks for, and then nothing is known of it: one attempt tries it. (Were a failure to count as an
+//! answer after a second, as in Linkerd, the average would take most of a minute to come down to
+//! some milliseconds again. An endpoint that has been restarted would get nothing until then.)
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,14 +16,17 @@ use tokio::time::Instant;
 /// In so much time what was observed loses two thirds of its weight.
 const DECAY: Duration = Duration::from_secs(10);
 
-/// What a failure counts as, at least,
-const PENALTY: Duration = Duration::from_secs(1);
-/// and at most, if the endpoint asks to be left alone.
-const MAX_PENALTY: Duration = Duration::from_secs(10);
+/// How long an endpoint is left alone after a failure, at least,
+const REST: Duration = Duration::from_secs(1);
+/// and at most, if it asks for more.
+const MAX_REST: Duration = Duration::from_secs(10);
 
-/// With nothing known and something under way, an endpoint is the last choice: what it does will be
-/// known soon.
+/// With nothing known and something under way, others are preferred: what it does will be known
+/// soon.
 const UNKNOWN: f64 = 1e12;
+
+/// One that is left alone is the last choice, whatever the weights are.
+const RESTING: f64 = 1e24;
 
 /// The peak EWMA of asked time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -64,17 +70,22 @@ impl PeakEwma {
     }
 }
 
-/// What all workers know of an endpoint's load, in two words without a lock: every attempt reads
-/// them of two endpoints, and changes those of one.
+/// What all workers know of an endpoint's load, without a lock: every attempt reads it of two
+/// endpoints, and changes that of one.
 #[derive(Debug, Default)]
 pub(super) struct EndpointLoad {
     in_flight: AtomicU32,
+    /// Until when it is left alone, in milliseconds.
+    rests_until: AtomicU64,
     asked: AtomicU64,
 }
 
 impl EndpointLoad {
     /// What one attempt more would add itself to.
     pub(super) fn cost(&self, now: Instant, since: Instant) -> f64 {
+        if self.rests_until.load(Relaxed) > whole_millis(now, since) {
+            return RESTING * f64::from(self.in_flight() + 1);
+        }
         let asked = PeakEwma::unpack(self.asked.load(Relaxed)).now(millis(now, since));
         match (self.in_flight(), asked) {
             (0, asked) => asked.into(),
@@ -110,22 +121,19 @@ impl EndpointLoad {
         }
     }
 
-    /// An attempt failed after so long, and the endpoint may have asked to be left alone.
-    pub(super) fn penalize(
-        &self,
-        asked: Duration,
-        rest: Option<Duration>,
-        now: Instant,
-        since: Instant,
-    ) {
-        let penalty = rest.unwrap_or_default().clamp(PENALTY, MAX_PENALTY);
-        self.observe(asked.max(penalty), now, since);
+    /// An attempt failed, and the endpoint may have asked to be left alone for longer. Afterwards
+    /// its first attempt is alone until it is known how long it takes.
+    pub(super) fn rest(&self, asked_for: Option<Duration>, now: Instant, since: Instant) {
+        let rest = asked_for.unwrap_or_default().clamp(REST, MAX_REST);
+        self.asked.store(0, Relaxed);
+        self.rests_until.store(whole_millis(now + rest, since), Relaxed);
     }
 
     /// It is well again: what it took while it was ill says nothing of it now. Its first attempt
     /// is alone until it is known how long it takes.
     pub(super) fn forget(&self) {
         self.asked.store(0, Relaxed);
+        self.rests_until.store(0, Relaxed);
     }
 
     /// How long it takes; `None`: nothing is known.
@@ -138,7 +146,11 @@ impl EndpointLoad {
 
 #[expect(clippy::cast_possible_truncation, reason = "it may wrap around")]
 fn millis(now: Instant, since: Instant) -> u32 {
-    now.saturating_duration_since(since).as_millis() as u32
+    whole_millis(now, since) as u32
+}
+
+fn whole_millis(now: Instant, since: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -177,24 +189,50 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_counts_as_slow_and_a_cut_only_if_it_was() {
+    fn a_cut_counts_as_slow_only_if_it_was() {
         let now = Instant::now();
         let load = EndpointLoad::default();
         load.observe_cut(MS, now, now);
         assert_eq!(load.asked(now, now), Some(MS));
         load.observe_cut(MS / 2, now + MS, now);
         assert!(load.asked(now, now).unwrap() > MS / 2);
-        load.penalize(MS, None, now, now);
-        assert_eq!(load.asked(now, now), Some(PENALTY));
-        load.penalize(MS, Some(Duration::from_secs(300)), now, now);
-        assert_eq!(load.asked(now, now), Some(MAX_PENALTY));
+    }
+
+    #[test]
+    fn one_that_fails_is_left_alone_and_then_tried_by_one_attempt() {
+        let now = Instant::now();
+        let (ill, busy) = (EndpointLoad::default(), EndpointLoad::default());
+        for _ in 0..1000 {
+            busy.begin();
+        }
+        ill.observe(MS, now, now);
+        for (asked_for, rest) in [
+            (None, REST),
+            (Some(MS), REST),
+            (Some(3 * REST), 3 * REST),
+            (Some(60 * REST), MAX_REST),
+        ] {
+            ill.rest(asked_for, now, now);
+            assert!(ill.cost(now + rest - MS, now) > busy.cost(now + rest - MS, now));
+            assert_eq!(ill.cost(now + rest, now), 0.0, "nothing is known of it");
+            ill.begin();
+            assert!(ill.cost(now + rest, now) >= UNKNOWN);
+            ill.end();
+        }
+        ill.observe(2 * MS, now + MAX_REST, now);
+        assert!((1_990.0..2_010.0).contains(&ill.cost(now + MAX_REST, now)));
+        // Nor in 25 or in 50 days, when 32 bits of milliseconds are over.
+        for days in 20..60 {
+            let later = now + Duration::from_secs(days * 24 * 3600);
+            assert!(ill.cost(later, now) < 2_010.0, "{days}");
+        }
     }
 
     #[test]
     fn one_that_is_well_again_is_tried_as_a_new_one() {
         let now = Instant::now();
         let load = EndpointLoad::default();
-        load.penalize(MS, None, now, now);
+        load.rest(None, now, now);
         load.forget();
         assert_eq!((load.asked(now, now), load.cost(now, now)), (None, 0.0));
     }

@@ -72,7 +72,7 @@ pub struct EndpointStatus {
 pub struct EndpointUsage {
     /// Whether it gets requests, unless all do.
     pub standing: EndpointStanding,
-    /// How long it took lately, failures included as if they were slow. `None`: nothing is known.
+    /// How long it took lately. `None`: nothing is known, as after a failure.
     pub asked: Option<Duration>,
     /// Attempts that have ended.
     pub attempts: u64,
@@ -241,8 +241,8 @@ impl SharedEndpoint {
         }
         match result {
             EndpointResult::Answered | EndpointResult::Ill => load.observe(asked, now, *since),
-            EndpointResult::Busy { rest, .. } => load.penalize(asked, rest, now, *since),
-            EndpointResult::Failed => load.penalize(asked, None, now, *since),
+            EndpointResult::Busy { rest, .. } => load.rest(rest, now, *since),
+            EndpointResult::Failed => load.rest(None, now, *since),
             EndpointResult::Cut => load.observe_cut(asked, now, *since),
             EndpointResult::Neutral => {}
         }
@@ -251,7 +251,7 @@ impl SharedEndpoint {
     /// The body of a response that was an answer has broken off.
     pub(super) fn observe_late(&self, now: Instant) {
         self.failures.fetch_add(1, Relaxed);
-        self.load.penalize(Duration::ZERO, None, now, self.since);
+        self.load.rest(None, now, self.since);
     }
 
     /// It is ejected.

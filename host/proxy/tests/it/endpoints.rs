@@ -144,6 +144,27 @@ fn an_endpoint_that_is_gone_costs_no_call_and_is_named() {
     assert_eq!(format!("http://{}", line["address"].as_str().unwrap()), endpoint);
 }
 
+#[test]
+fn one_that_was_gone_for_a_moment_soon_gets_its_share_again() {
+    let (gone, well) = (ClosedDoor::refusing(), Origin::answering([ok("")]));
+    let proxy = before(&[&gone, &well], "", "");
+    assert_eq!(ask(&proxy, 10), [200; 10]);
+    let state = proxy.state();
+    let endpoint = &state["upstreams"][0]["endpoints"][0];
+    assert_eq!((&endpoint["failures"], &endpoint["state"]), (&1.into(), &"in".into()), "{state}");
+    let opened = Instant::now();
+    let back = gone.opened(|connection| {
+        while connection.request().is_some() {
+            connection.wire.send(ok(""));
+        }
+    });
+    eventually("it is asked often", || {
+        assert_eq!(ask(&proxy, 10), [200; 10]);
+        (back.seen().len() > 50).then_some(())
+    });
+    assert!(opened.elapsed() < Duration::from_secs(10), "{:?}", opened.elapsed());
+}
+
 /// Longer than a few answers take on a busy machine.
 const SLOW: Duration = Duration::from_secs(20);
 
