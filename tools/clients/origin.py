@@ -190,9 +190,13 @@ def read_head(stream) -> Request | None:
     request = Request(parts[1].decode(), parts[2].decode(), read_fields(stream))
     if not request.field("host"):
         raise Flaw("no host")
-    for name in ("expect", "keep-alive", "te", "upgrade"):
+    for name in ("expect", "keep-alive", "upgrade"):
         if request.field(name) is not None:
             raise Flaw(f"{name}, which ends at the proxy")
+    # The proxy says itself that it takes trailers (RFC 9110, section 10.1.4).
+    te, connection = request.field("te"), request.field("connection")
+    if te is not None and (te, str(connection).lower()) != ("trailers", "te"):
+        raise Flaw(f"te {te!r} with connection {connection!r}")
     return request
 
 
