@@ -20,7 +20,7 @@ upstream = {{ url = "http://127.0.0.1:{chat}", protocol = "{protocol}" }}
 upgrades = ["websocket"]
 
 [[routes]]
-upstream = "http://127.0.0.1:{origin}"
+upstream = "http://127.0.0.1:{fusebox}"
 """
 
 
@@ -60,7 +60,7 @@ def _(site):
                env={**ENVIRONMENT, "PYTHONPATH": str(PROGRAMS)})
     for protocol in ("http1", "http2"):
         name = f"chat-{protocol}"
-        config = CHAT.format(chat=port, protocol=protocol, origin=site.origin.port)
+        config = CHAT.format(chat=port, protocol=protocol, fusebox=site.port)
         front = port_of(site.start_fusebox(name, config))
         told = page(site, f"https://localhost:{front}/socket", "/echo/talked",
                     "--ignore-certificate-errors")
