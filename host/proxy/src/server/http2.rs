@@ -51,6 +51,7 @@ use super::shared::Shared;
 use crate::headers::Hop;
 use connection::{Http2Connection, LAST_WORDS, SessionEnd};
 use exchange::StreamExchange;
+use flood::MOST_RESETS;
 use link::SessionLink;
 use session::{CONNECTION_WINDOW, STREAM_WINDOW, Session};
 
@@ -60,9 +61,9 @@ const MAX_STREAMS: u32 = 100;
 /// How much of a response is handed over in advance on a stream.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// The streams that a client may give up before they are looked at: a browser gives up all at once.
-/// `flood.rs` has the limit for longer.
-const MAX_GIVEN_UP: usize = 2 * MAX_STREAMS as usize;
+/// The streams that were reset and are remembered: what still comes on one is no fault of the
+/// client's for a while.
+const MAX_RESET: usize = 2 * MAX_STREAMS as usize;
 
 /// Serves a connection until it ends. Of it `ahead` has been read.
 pub(super) async fn serve<S>(stream: S, ahead: BytesMut, hop: Hop, shared: Rc<Shared>)
@@ -100,9 +101,11 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(limits.max_header.in_memory()).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(MAX_GIVEN_UP)
-        // What still comes on a stream that was reset is no fault of the client's for a while.
-        .max_concurrent_reset_streams(MAX_GIVEN_UP);
+        // `flood.rs` has the limit. A turn drops as many as come first, so few are kept.
+        .max_pending_accept_reset_streams(usize::MAX)
+        // Far above what `flood.rs` takes: `h2` counts a connection's whole life.
+        .max_local_error_reset_streams(Some(10 * MOST_RESETS as usize))
+        .max_concurrent_reset_streams(MAX_RESET);
     if session.shared().handler.takes_tunnels() {
         builder.enable_connect_protocol();
     }

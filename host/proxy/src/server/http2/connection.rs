@@ -193,9 +193,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
     ) -> Option<StreamExchange> {
         self.accepted += 1;
         let stream = respond.stream_id().as_u32();
-        self.session.link().own_answers().hand_on(stream, self.accepted + self.refused);
+        let link = self.session.link();
+        link.own_answers().hand_on(stream, self.accepted + self.refused);
         if respond.poll_reset(cx).is_ready() {
-            self.session.link().gave_up(Duration::ZERO);
+            link.gave_up();
             return None;
         }
         let is_late = match self.phase {
@@ -239,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
         let mut answered = link.own_answers().settle(self.accepted + refused);
         while self.refused < refused {
             self.refused += 1;
-            link.gave_up(Duration::ZERO);
+            link.gave_up();
             if answered > 0 {
                 answered -= 1;
                 self.session.refuse_head();

@@ -79,7 +79,6 @@ impl StreamExchange {
     pub(super) fn run(self, session: Rc<Session>) -> impl Future<Output = ()> {
         async move {
             let Self { begun, mut respond, is_head, upload, tunnel } = self;
-            let since = clock::now();
             let sent = match begun {
                 Ok(begun) => match answer(begun, &mut respond, upload.as_deref(), &session).await {
                     Some(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => {
@@ -94,7 +93,7 @@ impl StreamExchange {
                 Err(answer) => send(answer, respond, is_head, None, &session).await,
             };
             if sent == SentAs::GivenUp {
-                session.link().gave_up(clock::now().saturating_duration_since(since));
+                session.link().gave_up();
             }
         }
     }

@@ -4,13 +4,15 @@
 //! that nobody knows) are cheap for a client, and `h2` handles as many as come. So there is a
 //! credit of them. It grows with the time, and with what a decent client sends them for: requests
 //! (priorities) and what it gets (window updates, and pings that measure how fast it comes). Resets
-//! have a credit of their own.
+//! have credits of their own, by how old their streams are.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use fusebox_resilience::Http2Fault;
 use tokio::time::Instant;
 
+use super::MAX_STREAMS;
 use super::meter::{FrameHead, FrameKind};
 
 /// The frames that a connection may send in advance.
@@ -26,16 +28,23 @@ const A_REQUEST: u32 = 4;
 /// of the connection, that there is room again.
 const A_WRITE: u32 = 4;
 
-/// The requests that a connection may give up in advance: two times as many as it may have at once.
-const MOST_RESETS: u32 = 200;
-
-/// How many more after each second. (Rapid reset, CVE-2023-44487, takes thousands.)
-const RESETS_A_SECOND: u32 = 20;
+/// The young requests that a connection may give up in advance, and how many more after each
+/// second. (Rapid reset, CVE-2023-44487, takes thousands.) nghttp2 has the same bounds, for all
+/// resets. A client that is short of processor time needs them: its deadline may pass as soon as it
+/// has sent its requests.
+pub(super) const MOST_RESETS: u32 = 1_000;
+const RESETS_A_SECOND: u32 = 33;
 
 /// A request that was under way for so long had a place of its connection's meanwhile: these bound
 /// how many there are, as they do for requests that end well. Clients of gRPC give up each call
 /// whose deadline passes, and all of them when a server hangs.
 const HELD_A_PLACE: Duration = Duration::from_millis(50);
+
+/// So all places may be given up again after that.
+const PLACES_A_SECOND: u32 = MAX_STREAMS * 1_000 / HELD_A_PLACE.as_millis() as u32;
+
+/// Streams that were opened within so long count as opened at once.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// So many, and more after a while.
 #[derive(Debug)]
@@ -69,12 +78,45 @@ impl Credit {
     }
 }
 
+/// When which streams were opened, for as long as that matters.
+#[derive(Debug, Default)]
+struct Openings {
+    /// When, and the highest stream of then.
+    marks: VecDeque<(Instant, u32)>,
+}
+
+impl Openings {
+    /// This stream, the highest so far, may have been opened at `since`.
+    fn opened(&mut self, stream: u32, since: Instant) {
+        if let Some((at, highest)) = self.marks.back_mut()
+            && since < *at + AT_ONCE
+        {
+            *highest = stream;
+            return;
+        }
+        // Of those that are old the last says it for all.
+        while self.marks.get(1).is_some_and(|(at, _)| *at + HELD_A_PLACE <= since) {
+            self.marks.pop_front();
+        }
+        self.marks.push_back((since, stream));
+    }
+
+    /// Whether this stream may have held a place.
+    fn may_have_held(&self, stream: u32, now: Instant) -> bool {
+        let mark = self.marks.iter().find(|(_, highest)| stream <= *highest);
+        mark.is_some_and(|(at, _)| *at + HELD_A_PLACE <= now)
+    }
+}
+
 /// What a client may still send.
 #[derive(Debug)]
 pub(super) struct FloodGuard {
     frames: Credit,
     resets: Credit,
-    /// Resets of the client that have been counted as they came.
+    /// Of the resets of streams that may have held a place.
+    places: Credit,
+    openings: Openings,
+    /// Resets of the client whose requests have not ended yet.
     counted: u64,
 }
 
@@ -83,8 +125,15 @@ impl FloodGuard {
         Self {
             frames: Credit::new(MOST, A_SECOND, now),
             resets: Credit::new(MOST_RESETS, RESETS_A_SECOND, now),
+            places: Credit::new(MAX_STREAMS, PLACES_A_SECOND, now),
+            openings: Openings::default(),
             counted: 0,
         }
+    }
+
+    /// A request has come on this stream, the highest so far, and may have been sent at `since`.
+    pub(super) fn opened(&mut self, stream: u32, since: Instant) {
+        self.openings.opened(stream, since);
     }
 
     /// A frame has come.
@@ -105,8 +154,9 @@ impl FloodGuard {
             }
             FrameKind::Reset => {
                 self.counted += 1;
-                let is_one_more = self.resets.spend(now);
-                return if is_one_more { Ok(()) } else { Err(Http2Fault::ResetFlood) };
+                let is_held = self.openings.may_have_held(frame.stream, now());
+                let may_go_on = is_held && self.places.spend(&now) || self.resets.spend(&now);
+                return if may_go_on { Ok(()) } else { Err(Http2Fault::ResetFlood) };
             }
             FrameKind::Priority => Http2Fault::PriorityFlood,
             FrameKind::Settings => Http2Fault::SettingsFlood,
@@ -122,23 +172,14 @@ impl FloodGuard {
         self.frames.earn(A_WRITE);
     }
 
-    /// A request has been given up before its answer had ended, after so long: by a reset of the
-    /// client's, or for a fault of the client's.
+    /// A request has been given up before its answer had ended: by a reset of the client's, which
+    /// has been counted, or for a fault of the client's.
     ///
     /// # Errors
     /// It was one too many.
-    pub(super) fn gave_up(
-        &mut self,
-        after: Duration,
-        now: impl Fn() -> Instant,
-    ) -> Result<(), Http2Fault> {
-        let is_counted = self.counted > 0;
-        self.counted -= u64::from(is_counted);
-        if after >= HELD_A_PLACE {
-            self.resets.earn(is_counted.into());
-            return Ok(());
-        }
-        if is_counted {
+    pub(super) fn gave_up(&mut self, now: impl Fn() -> Instant) -> Result<(), Http2Fault> {
+        if let Some(counted) = self.counted.checked_sub(1) {
+            self.counted = counted;
             return Ok(());
         }
         if self.resets.spend(now) { Ok(()) } else { Err(Http2Fault::ResetFlood) }
@@ -187,19 +228,22 @@ mod tests {
         }
     }
 
+    fn reset(stream: u32) -> FrameHead {
+        FrameHead { kind: FrameKind::Reset, stream, ..PING }
+    }
+
     #[test]
     fn a_reset_counts_once() {
         let start = Instant::now();
         let mut guard = FloodGuard::new(start);
-        let reset = FrameHead { kind: FrameKind::Reset, ..PING };
         for _ in 0..MOST_RESETS / 2 {
-            assert_eq!(guard.came(reset, || start), Ok(()));
-            assert_eq!(guard.gave_up(Duration::ZERO, || start), Ok(()));
+            assert_eq!(guard.came(reset(1), || start), Ok(()));
+            assert_eq!(guard.gave_up(|| start), Ok(()));
         }
         for _ in 0..MOST_RESETS / 2 {
-            assert_eq!(guard.gave_up(Duration::ZERO, || start), Ok(()), "the server's own");
+            assert_eq!(guard.gave_up(|| start), Ok(()), "the server's own");
         }
-        assert_eq!(guard.came(reset, || start), Err(Http2Fault::ResetFlood));
+        assert_eq!(guard.came(reset(1), || start), Err(Http2Fault::ResetFlood));
     }
 
     #[test]
@@ -208,27 +252,76 @@ mod tests {
         let mut guard = FloodGuard::new(start);
         for (second, expected) in [(0, MOST_RESETS), (1, RESETS_A_SECOND), (1, 0)] {
             let now = start + Duration::from_secs(second);
-            let gave_up = |guard: &mut FloodGuard| guard.gave_up(Duration::ZERO, || now).is_ok();
-            let given_up = (0..1_000).take_while(|_| gave_up(&mut guard)).count();
+            let given_up = (0..10_000).take_while(|_| guard.gave_up(|| now).is_ok()).count();
             assert_eq!(given_up, expected as usize);
         }
     }
 
+    /// The odd numbers, as a client's streams have them.
+    fn streams() -> impl Iterator<Item = u32> {
+        (1..).step_by(2)
+    }
+
     #[test]
-    fn what_held_a_place_may_be_given_up_for_ever() {
+    fn all_places_may_be_given_up_again_and_again() {
         let start = Instant::now();
         let mut guard = FloodGuard::new(start);
-        let reset = FrameHead { kind: FrameKind::Reset, ..PING };
+        let mut streams = streams();
         for round in 0..100 {
-            for _ in 0..MOST_RESETS / 2 {
-                assert_eq!(guard.came(reset, || start), Ok(()), "{round}");
+            let opened = start + round * HELD_A_PLACE;
+            let these: Vec<_> = streams.by_ref().take(MAX_STREAMS as usize).collect();
+            these.iter().for_each(|stream| guard.opened(*stream, opened));
+            // As they come, and as their calls hear of it later.
+            let now = opened + HELD_A_PLACE;
+            for stream in &these {
+                assert_eq!(guard.came(reset(*stream), || now), Ok(()), "{round}: {stream}");
             }
-            for _ in 0..MOST_RESETS / 2 {
-                assert_eq!(guard.gave_up(HELD_A_PLACE, || start), Ok(()), "{round}");
+            for stream in &these {
+                assert_eq!(guard.gave_up(|| now), Ok(()), "{round}: {stream}");
             }
         }
-        let short = HELD_A_PLACE - Duration::from_millis(1);
-        let given_up = (0..1_000).take_while(|_| guard.gave_up(short, || start).is_ok()).count();
-        assert_eq!(given_up, MOST_RESETS as usize);
+        assert_eq!(guard.resets.left, MOST_RESETS);
+        assert!(guard.openings.marks.len() <= 7, "{:?}", guard.openings);
+    }
+
+    #[test]
+    fn who_is_young_or_one_of_too_many_is_counted() {
+        let start = Instant::now();
+        for (age, count, free) in [
+            // What there are places for at first, and 50 ms later.
+            (HELD_A_PLACE, 500, 200),
+            (HELD_A_PLACE - Duration::from_millis(1), 500, 0),
+            (Duration::ZERO, 500, 0),
+            // One is old, and the others came later.
+            (HELD_A_PLACE * 100, 1, 1),
+        ] {
+            let mut guard = FloodGuard::new(start);
+            let these: Vec<_> = streams().take(count).collect();
+            these.iter().for_each(|stream| guard.opened(*stream, start));
+            let now = start + age;
+            let last = these.len() as u32 * 2 + 1;
+            guard.opened(last, now);
+            these.iter().chain([&last]).for_each(|stream| {
+                assert_eq!(guard.came(reset(*stream), || now), Ok(()));
+            });
+            assert_eq!(MOST_RESETS - guard.resets.left, count as u32 + 1 - free, "{age:?}");
+        }
+    }
+
+    #[test]
+    fn a_flood_ends_however_slowly_it_is_looked_at() {
+        // A busy machine: what comes in a turn may be a second old.
+        let start = Instant::now();
+        let mut guard = FloodGuard::new(start);
+        let mut streams = streams();
+        let turns = (0..).take_while(|turn| {
+            let before = start + Duration::from_secs(*turn);
+            let now = before + Duration::from_secs(1);
+            streams.by_ref().take(800).all(|stream| {
+                guard.opened(stream, before);
+                guard.came(reset(stream), || now).is_ok()
+            })
+        });
+        assert_eq!(turns.count(), 1);
     }
 }

@@ -5,11 +5,11 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use fusebox_resilience::{Http2Fault, clock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::flood::FloodGuard;
 use super::meter::{FrameHead, FrameKind, FrameMeter};
@@ -37,6 +37,8 @@ pub(super) struct LinkWatch {
     /// Whether nothing more comes in this turn: what else comes begins another one. (No stream
     /// wakes whoever reads it for bytes that it has.)
     is_dry: Cell<bool>,
+    /// When nothing more had come last: what comes later was sent later.
+    dry_at: Cell<Instant>,
     /// Whether there are turns: not before the client has said how it speaks.
     has_turns: Cell<bool>,
     /// Whether what is written waits for the client to take it.
@@ -67,7 +69,8 @@ struct Received {
 }
 
 impl Received {
-    fn pass(&mut self, bytes: &[u8]) {
+    /// These bytes have come, none of them before `since`.
+    fn pass(&mut self, bytes: &[u8], since: Instant) {
         self.bytes += bytes.len() as u64;
         let Self { meter, guard, fault, has_settings, block, blocks, highest, opened, .. } = self;
         meter.pass(bytes, |frame| {
@@ -86,6 +89,7 @@ impl Received {
                 if block.is_none() && frame.stream > *highest {
                     *highest = frame.stream;
                     *opened += 1;
+                    guard.opened(frame.stream, since);
                 }
             }
         });
@@ -109,6 +113,7 @@ impl LinkWatch {
             room: Cell::new(READ),
             has_more: Cell::new(false),
             is_dry: Cell::new(false),
+            dry_at: Cell::new(clock::now()),
             has_turns: Cell::new(false),
             is_blocked: Cell::new(false),
             written: Cell::new(0),
@@ -166,10 +171,10 @@ impl LinkWatch {
         self.received.borrow().fault
     }
 
-    /// A request has been given up after so long.
-    pub(super) fn gave_up(&self, after: Duration) {
+    /// A request has been given up.
+    pub(super) fn gave_up(&self) {
         let received = &mut *self.received.borrow_mut();
-        if let Err(flood) = received.guard.gave_up(after, clock::now) {
+        if let Err(flood) = received.guard.gave_up(clock::now) {
             received.fault.get_or_insert(flood);
         }
     }
@@ -261,7 +266,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for SessionLink<S> {
         let before = buffer.filled().len();
         if this.ahead.is_empty() {
             let read = Pin::new(&mut *this.stream.borrow_mut()).poll_read(cx, buffer);
-            this.watch.is_dry.set(read.is_pending() && this.watch.has_turns.get());
+            if read.is_pending() {
+                this.watch.is_dry.set(this.watch.has_turns.get());
+                this.watch.dry_at.set(clock::now());
+            }
             ready!(read)?;
         } else {
             let taken = this.ahead.len().min(buffer.remaining());
@@ -273,7 +281,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for SessionLink<S> {
         }
         let came = &buffer.filled()[before..];
         this.watch.room.set(this.watch.room.get().saturating_sub(came.len()));
-        this.watch.received.borrow_mut().pass(came);
+        this.watch.received.borrow_mut().pass(came, this.watch.dry_at.get());
         if this.watch.fault().is_some() {
             // Nothing more is read of it.
             this.watch.room.set(0);

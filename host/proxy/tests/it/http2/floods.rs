@@ -4,7 +4,9 @@
 use std::thread;
 use std::time::Duration;
 
-use fusebox_dev::{GET, Origin, RawFrame, Wire, eventually, flag, get, header_block, kind, ok};
+use fusebox_dev::{
+    FrozenThread, GET, Origin, RawFrame, Wire, eventually, flag, get, header_block, kind, ok,
+};
 use serde_json::json;
 
 use crate::support::{Proxy, ROUTE};
@@ -207,6 +209,63 @@ fn calls_whose_deadline_passes_are_no_flood() {
         wire.send(RawFrame::get(next).bytes());
         let answer = wire.frame_of(kind::HEADERS);
         assert_eq!((answer.stream, answer.status()), (next, 200));
+    }
+    proxy.counts(&[(r#"fusebox_connection_faults_total{fault="reset-flood"}"#, 0.0)]);
+}
+
+#[test]
+fn heads_that_are_given_up_unread_take_memory_for_a_few() {
+    let origin = Origin::answering([ok("")]);
+    let proxy = Proxy::before(&origin, &format!("workers = 1\n{ROUTE}"));
+    let mut wire = proxy.connect();
+    wire.begin_http2(&[(1, 0)]);
+    // A field that the table keeps, and then so often that one, which takes a byte.
+    let kept = [&[0x40][..], &header_block(&[("a", "b")])[1..]].concat();
+    wire.send(RawFrame::new(kind::HEADERS, 5, 1, [header_block(&GET), kept].concat()).bytes());
+    assert_eq!(wire.frame_of(kind::HEADERS).status(), 200);
+    let before = proxy.peak_memory();
+    let block = [header_block(&GET), vec![0xbe; 900]].concat();
+    let head = |number| RawFrame::new(kind::HEADERS, 5, opened(number), block.clone()).bytes();
+    // Behind those that are taken on a few at a time.
+    let mut flood: Vec<_> = (1..100).flat_map(head).collect();
+    flood
+        .extend((100..1_000).flat_map(|number| {
+            [head(number), RawFrame::reset(opened(number), 8).bytes()].concat()
+        }));
+    wire.send(flood);
+    wire.send(RawFrame::get(opened(1_000)).bytes());
+    while wire.frame_of(kind::HEADERS).stream != opened(1_000) {}
+    let grown = proxy.peak_memory().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes");
+}
+
+/// A busy machine: requests and what gives them up are read at once, and that is not the client's
+/// fault.
+#[test]
+fn calls_whose_deadline_passes_unread_are_no_flood() {
+    let origin = Origin::answering([ok("here")]);
+    let proxy = Proxy::before(&origin, &format!("workers = 1\n{ROUTE}"));
+    let mut wire = proxy.connect();
+    wire.begin_http2(&[(1, 0)]);
+    let mut opened = (0..).map(opened);
+    let mut given_up = 0;
+    for _ in 0..8 {
+        let worker = FrozenThread::of(proxy.id(), "worker-0");
+        // Twice as many as there are places, but never more at once.
+        for _ in 0..2 {
+            let streams: Vec<_> = opened.by_ref().take(90).collect();
+            wire.send(streams.iter().flat_map(|it| RawFrame::get(*it).bytes()).collect::<Vec<_>>());
+            // Until the deadline.
+            proxy.connect().stays_silent(Duration::from_millis(60));
+            let resets = streams.iter().flat_map(|it| RawFrame::reset(*it, 8).bytes());
+            wire.send(resets.collect::<Vec<_>>());
+            given_up += streams.len();
+        }
+        drop(worker);
+        let next = opened.next().expect("another one");
+        wire.send(RawFrame::get(next).bytes());
+        let answer = wire.frame_of(kind::HEADERS);
+        assert_eq!((answer.stream, answer.status()), (next, 200), "after {given_up}");
     }
     proxy.counts(&[(r#"fusebox_connection_faults_total{fault="reset-flood"}"#, 0.0)]);
 }
