@@ -77,6 +77,9 @@ enum FuseboxCommand {
         /// The limit on processor time, in seconds
         #[arg(long)]
         cpu: u64,
+        /// The niceness: how far it comes behind what else is busy
+        #[arg(long)]
+        nice: i32,
         /// The process id of the proxy that asks for it
         #[arg(long)]
         parent: i32,
@@ -122,8 +125,8 @@ fn main() -> ExitCode {
         FuseboxCommand::Reload { admin } => {
             admin.client().and_then(|client| client.reload()).map(said)
         }
-        FuseboxCommand::CompileComponent { memory, cpu, parent } => {
-            Ok(child::compile(memory, cpu, parent))
+        FuseboxCommand::CompileComponent { memory, cpu, nice, parent } => {
+            Ok(child::compile(memory, cpu, nice, parent))
         }
         FuseboxCommand::Wit => Ok(said(WIT.trim_end().to_owned())),
         #[cfg(feature = "author")]
@@ -158,7 +161,7 @@ fn run(file: &Path) -> anyhow::Result<ExitCode> {
         log = Some((started, observers.clone()));
         observers
     };
-    let (file, compiled) = match proxy::load(file, compiler()?, observers) {
+    let (file, compiled) = match proxy::load(file, compiler()?.yielding(), observers) {
         Ok(loaded) => loaded,
         Err(errors) => return Ok(report(&errors)),
     };
@@ -216,7 +219,7 @@ async fn reload_on_hangup(mut hangup: Signal, components: Components) {
 }
 
 fn check(file: &Path, explain: Option<&str>) -> anyhow::Result<ExitCode> {
-    match proxy::load(file, compiler()?, |_| Observers::default()) {
+    match proxy::load(file, compiler()?.yielding(), |_| Observers::default()) {
         Ok((_, compiled)) => {
             compiled.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
             compiled.notes.iter().for_each(|note| complain(&format!("note: {note}")));

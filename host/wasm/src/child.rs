@@ -10,7 +10,9 @@ use std::io::{self, Read as _, Write};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Resource, Rlimit, getppid, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, getppid, getpriority_process, getrlimit, setpriority_process, setrlimit,
+};
 use wasmtime::Engine;
 use wasmtime::error::OutOfMemory;
 
@@ -22,21 +24,18 @@ use crate::engine::{anyhow_of, config};
 /// Its files: stdin, stdout and stderr.
 const PIPES: u64 = 3;
 
-/// Its niceness, so that workers come first.
-const NICENESS: i32 = 10;
-
 /// Compiles the component on stdin to stdout, within `memory` bytes and `cpu` seconds of processor
-/// time, and only for as long as the process `parent` lives. It is the whole of a child that
-/// [`Compiler::child`](crate::Compiler::child) starts; the exit code is for the parent, and so is
-/// what is said on stderr.
-pub fn compile(memory: u64, cpu: u64, parent: i32) -> ExitCode {
-    match limit(memory, cpu, parent).and_then(|()| compile_stdin()) {
+/// time, with the niceness `nice`, and only for as long as the process `parent` lives. It is the
+/// whole of a child that [`Compiler::child`](crate::Compiler::child) starts; the exit code is for
+/// the parent, and so is what is said on stderr.
+pub fn compile(memory: u64, cpu: u64, nice: i32, parent: i32) -> ExitCode {
+    match limit(memory, cpu, nice, parent).and_then(|()| compile_stdin()) {
         Ok(code) => code,
         Err(error) => complain(&error, ExitCode::FAILURE),
     }
 }
 
-fn limit(memory: u64, cpu: u64, parent: i32) -> anyhow::Result<()> {
+fn limit(memory: u64, cpu: u64, nice: i32, parent: i32) -> anyhow::Result<()> {
     // On other systems it runs until a write to the parent fails.
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -49,8 +48,10 @@ fn limit(memory: u64, cpu: u64, parent: i32) -> anyhow::Result<()> {
     // ignores it.
     lower(Resource::Cpu, cpu, cpu + 1)?;
     lower(Resource::Data, memory, memory)?;
-    // It may already be lower.
-    setpriority_process(None, NICENESS).ok();
+    // It may have a higher one already.
+    if getpriority_process(None).is_ok_and(|has| has < nice) {
+        setpriority_process(None, nice).ok();
+    }
     // Where memory runs out, what compiles goes, not what serves. Without `/proc` the kernel
     // decides.
     #[cfg(target_os = "linux")]

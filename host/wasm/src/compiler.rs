@@ -50,7 +50,7 @@ pub(crate) struct CompiledComponent {
 #[derive(Clone, Debug)]
 enum Workplace {
     InProcess,
-    Child { program: PathBuf, arguments: Vec<OsString> },
+    Child { program: PathBuf, arguments: Vec<OsString>, yields: bool },
 }
 
 #[derive(Debug, Default)]
@@ -70,10 +70,18 @@ impl Compiler {
     /// It must be the same program as the caller: its output is run as machine code.
     pub fn child(program: PathBuf, arguments: Vec<OsString>) -> Self {
         Self {
-            workplace: Workplace::Child { program, arguments },
+            workplace: Workplace::Child { program, arguments, yields: false },
             cache: None,
             counts: Arc::default(),
         }
+    }
+
+    /// Children come behind whatever else is busy on this machine: it serves meanwhile.
+    pub fn yielding(mut self) -> Self {
+        if let Workplace::Child { yields, .. } = &mut self.workplace {
+            *yields = true;
+        }
+        self
     }
 
     /// Stores code in `cache`, and loads it from there.
@@ -104,7 +112,7 @@ impl Compiler {
     }
 
     /// The code of the component `bytes`, whose SHA-256 is `digest`. Blocks: milliseconds if it is
-    /// in the cache, else up to four times `limits.timeout` and 30 s.
+    /// in the cache, else up to ten times `limits.timeout` and 30 s.
     ///
     /// # Errors
     /// It is not a valid component, takes more than `limits` to compile, or is overtaken; or the
@@ -130,10 +138,10 @@ impl Compiler {
                 let code = code_of(engine, bytes).context(INVALID)?;
                 CompiledCode { code, unconfined: None }
             }
-            Workplace::Child { program, arguments } => {
+            Workplace::Child { program, arguments, yields } => {
                 let mut command = Command::new(program);
                 command.args(arguments);
-                in_child(command, bytes, limits, overtaken)?
+                in_child(command, bytes, limits, *yields, overtaken)?
             }
         };
         // Code mapped from the file is shared with other processes, and its pages can be evicted.

@@ -23,8 +23,11 @@ const LARGEST_CODE: u64 = 512 << 20;
 /// The longest error message that is kept of a child.
 const LONGEST_COMPLAINT: u64 = 4 << 10;
 
-/// A child yields to the workers, so its time limit is `PATIENCE` times its processor time,
-const PATIENCE: u64 = 4;
+/// The niceness of a child that yields: a busy worker has ten times its weight.
+const YIELDING: i32 = 10;
+
+/// So its time limit is `PATIENCE` times its processor time,
+const PATIENCE: u64 = 10;
 /// plus `GRACE`.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -42,17 +45,20 @@ pub(super) struct CompiledCode {
     pub(super) unconfined: Option<String>,
 }
 
-/// Runs `command` with the limits as arguments, the component as input and the code as output.
+/// Runs `command` with the limits as arguments, the component as input and the code as output. If it
+/// `yields`, busy workers come first.
 pub(super) fn in_child(
     mut command: Command,
     component: &[u8],
     limits: CompileLimits,
+    yields: bool,
     overtaken: &Overtaken,
 ) -> anyhow::Result<CompiledCode> {
     let seconds = whole_seconds(limits.timeout);
     command
         .arg(format!("--memory={}", limits.memory.0))
         .arg(format!("--cpu={seconds}"))
+        .arg(format!("--nice={}", if yields { YIELDING } else { 0 }))
         .arg(format!("--parent={}", process::id()))
         .arg0("fusebox")
         .env_clear()
@@ -253,7 +259,7 @@ mod tests {
                     complaint: complaint.to_owned(),
                     overdue,
                 };
-                let refusal = ended.refusal(limits, Duration::from_secs(38));
+                let refusal = ended.refusal(limits, Duration::from_secs(50));
                 assert_eq!(format!("{refusal:#}"), reason);
             }
         }
@@ -263,10 +269,10 @@ mod tests {
             complaint: String::new(),
             overdue,
         };
-        let refusal = |overdue| killed(overdue).refusal(limits, Duration::from_secs(38));
+        let refusal = |overdue| killed(overdue).refusal(limits, Duration::from_secs(50));
         assert_eq!(
             refusal(true).to_string(),
-            "could not be compiled within 38s; the machine is busy"
+            "could not be compiled within 50s; the machine is busy"
         );
         assert_eq!(refusal(false).to_string(), "the compiler was killed");
         assert!([true, false].iter().all(|overdue| is_shortage(&refusal(*overdue))));
