@@ -107,6 +107,12 @@ fn ends_some(headers: &HeaderMap) -> bool {
 }
 
 fn strip(headers: &mut HeaderMap) {
+    let mut ending = headers.keys().filter(|name| HOP_BY_HOP.contains(name));
+    if ending.all(|name| *name == header::TE) {
+        // As in each call by gRPC.
+        headers.remove(header::TE);
+        return;
+    }
     let options = headers.get_all(header::CONNECTION).into_iter().map(HeaderValue::as_bytes);
     for name in ended_by(options).iter().flatten().chain(&HOP_BY_HOP) {
         headers.remove(name);

@@ -208,7 +208,8 @@ fn h2load(
         "-m",
         &scenario.streams.to_string(),
         "-D",
-        &duration.as_secs_f64().to_string(),
+        // It takes whole seconds only.
+        &duration.as_secs_f64().ceil().to_string(),
     ]);
     match scenario.request {
         ScenarioRequest::Get(_) => {}

@@ -76,12 +76,14 @@ where
     let Some(connection) = shake_hands(link, &session).await else { return };
     let mut connection = Http2Connection::new(connection, session.clone());
     let mut streams = FuturesUnordered::new();
-    let run = |exchange: StreamExchange| exchange.run(session.clone());
+    // Boxed: what is pushed is moved twice.
+    let run = |exchange: StreamExchange| Box::pin(exchange.run(session.clone()));
     let ended = poll_fn(|cx| connection.poll(&mut streams, &run, cx)).await;
     // Calls that are left are cancelled.
     drop((streams, connection));
     if ended == SessionEnd::Told {
-        linger(&stream).await;
+        // Boxed: its buffer would be in each connection.
+        Box::pin(linger(&stream)).await;
     }
 }
 

@@ -66,9 +66,10 @@ impl Endpoint {
         attempt: &Attempt<'_>,
         scope: &Scope<'_>,
     ) -> Outcome {
+        // What few exchanges need is boxed: whoever begins one moves its future about.
         let way = match self.known_way(http2, call, attempt) {
             Some(way) => way,
-            None => self.new_way(http2, call, attempt, None).await?,
+            None => Box::pin(self.new_way(http2, call, attempt, None)).await?,
         };
         let (hold, first) = (way.hold(call), way.shared());
         let again = match self.go(way, http2, call, attempt, scope, None).await {
@@ -77,7 +78,7 @@ impl Endpoint {
         };
         let way = match first.as_ref().and_then(|first| http2.take(attempt, Some(first))) {
             Some(place) => AgreedWay::Stream(place),
-            None => match self.new_way(http2, call, attempt, first.as_ref()).await {
+            None => match Box::pin(self.new_way(http2, call, attempt, first.as_ref())).await {
                 // There is no other.
                 Err(full) if full.kind() == ErrorKind::BulkheadFull => return Err(again.error),
                 way => way?,
@@ -87,7 +88,7 @@ impl Endpoint {
             let attempt = attempt.number();
             call.reporter().emit_own(AttemptEvent::SentAgain { attempt, cause });
         }
-        let gone = self.go(way, http2, call, attempt, scope, hold).await;
+        let gone = Box::pin(self.go(way, http2, call, attempt, scope, hold)).await;
         gone.unwrap_or_else(|again| Err(again.error))
     }
 

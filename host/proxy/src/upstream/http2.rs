@@ -8,7 +8,8 @@
 //! although it is asked (`keep_alive.rs`).
 //!
 //! Memory is bounded on both sides: no more of a request's body is taken from its client than the
-//! upstream gives a window for, and the upstream gets a window only for what the client has taken.
+//! upstream gives a window for and one piece, which goes with the head; and the upstream gets a
+//! window only for what the client has taken.
 //!
 //! How a stream ends before the response's head, what that counts as, and when the request goes
 //! once more, on another connection, without being a further attempt:
@@ -152,11 +153,12 @@ impl Http2 {
         hold: Option<BodyHold>,
     ) -> Result<Http2Request, Error> {
         let body = call.body().for_attempt();
-        let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+        let is_bodiless = body.is_end_stream();
+        let length = if is_bodiless { Some(0) } else { body.size_hint().exact() };
         let endpoint = &self.destination.endpoint.config.url;
         let head = head::head(call.head(), fields, endpoint, length)
             .map_err(|error| Error::new(ErrorKind::Internal).with_source(error))?;
-        Ok(Http2Request { head, body, hold })
+        Ok(Http2Request { head, body, is_bodiless, hold })
     }
 
     /// The request for a tunnel in which this is spoken.

@@ -313,6 +313,29 @@ fn what_is_safe_goes_once_more_when_a_connection_dies_on_which_others_were_answe
 // ===== windows =====
 
 #[test]
+fn a_body_goes_through_any_window() {
+    let body = "x".repeat(100);
+    let chunks = |size: usize| {
+        let chunk = format!("{size:x}\r\n{}\r\n", "x".repeat(size));
+        let head = "POST / HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n";
+        format!("{head}{}0\r\n\r\n", chunk.repeat(100 / size))
+    };
+    for window in [1, 10, 99, 100, 101] {
+        let mut builder = h2::server::Builder::new();
+        builder.initial_window_size(window);
+        let origin = H2Origin::with(builder, |mut exchange| async move {
+            let body = exchange.receive().await;
+            exchange.ok(body);
+        });
+        let proxy = Proxy::before(&origin, ROUTE);
+        let mut client = proxy.connect();
+        for request in [post(&body, "1"), chunks(100), chunks(10), chunks(1)] {
+            assert_eq!(client.ask(&request).text(), body, "{window}: {request}");
+        }
+    }
+}
+
+#[test]
 fn no_more_of_a_request_is_taken_than_the_upstream_has_a_window_for() {
     let (open, door) = channel();
     let door = Mutex::new(door);

@@ -35,9 +35,24 @@ pub(super) fn head(parts: request::Parts) -> Result<RequestHead, RequestFault> {
         headers.remove(header::CONTENT_LENGTH);
         put_upgrade(&mut headers, token(&protocol).ok_or(RequestFault::FieldValue)?);
     }
-    join_cookies(&mut headers);
-    drop_shadows(&mut headers);
-    unite_lengths(&mut headers);
+    // One look at all names costs less than a lookup for each.
+    let (mut has_cookie, mut has_length, mut has_shadow) = (false, false, false);
+    for name in headers.keys() {
+        match *name {
+            header::COOKIE => has_cookie = true,
+            header::CONTENT_LENGTH => has_length = true,
+            _ => has_shadow |= is_shadowed(name),
+        }
+    }
+    if has_cookie {
+        join_cookies(&mut headers);
+    }
+    if has_shadow {
+        drop_shadows(&mut headers);
+    }
+    if has_length {
+        unite_lengths(&mut headers);
+    }
     if headers.len() > MAX_HEADERS {
         return Err(RequestFault::TooManyFields);
     }
@@ -106,14 +121,15 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+fn is_shadowed(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.contains('_') && is_shadow(name.as_bytes())
+}
+
 fn drop_shadows(headers: &mut HeaderMap) {
-    let is_shadowed = |name: &str| name.contains('_') && is_shadow(name.as_bytes());
-    if headers.keys().any(|name| is_shadowed(name.as_str())) {
-        let shadows: Vec<_> =
-            headers.keys().filter(|name| is_shadowed(name.as_str())).cloned().collect();
-        for name in shadows {
-            headers.remove(name);
-        }
+    let shadows: Vec<_> = headers.keys().filter(|name| is_shadowed(name)).cloned().collect();
+    for name in shadows {
+        headers.remove(name);
     }
 }
 

@@ -8,7 +8,6 @@ use fusebox_resilience::{AttemptBody, BodyHold, Call, Error, ErrorKind, Response
 use h2::RecvStream;
 use h2::client::ResponseFuture;
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body::Body as _;
 
 use super::body::Http2Body;
 use super::connection::{StreamPlace, Unsent};
@@ -25,6 +24,8 @@ const MOST_INTERIM: u32 = 100;
 pub(in crate::upstream) struct Http2Request {
     pub(super) head: Request<()>,
     pub(super) body: AttemptBody,
+    /// Whether the head is all of it.
+    pub(super) is_bodiless: bool,
     /// Of what is sent again, so that nothing is forgotten before.
     pub(super) hold: Option<BodyHold>,
 }
@@ -39,9 +40,9 @@ pub(in crate::upstream) async fn talk(
     call: &Call,
     settings: &UpstreamSettings,
 ) -> Result<Response, Lost> {
-    let Http2Request { head, body, hold } = request;
-    let (mut response, stream) = place.send(head, body.is_end_stream()).map_err(unsent)?;
-    let mut upload = Some(StreamUpload::new(stream, body, hold));
+    let Http2Request { head, body, is_bodiless, hold } = request;
+    let (mut response, stream) = place.send(head, is_bodiless).map_err(unsent)?;
+    let mut upload = Some(StreamUpload::new(stream, body, is_bodiless, hold));
     let mut interim = 0;
     let head = poll_fn(|cx| {
         if let Some(sending) = &mut upload

@@ -18,19 +18,22 @@ pub(super) struct StreamUpload {
     body: AttemptBody,
     /// What has come of it and waits for a window. Nothing more is taken until it has gone.
     piece: Bytes,
+    /// Whether nothing has been handed over.
+    is_new: bool,
     has_ended: bool,
     /// Of what is sent again, nothing is forgotten before.
     _hold: Option<BodyHold>,
 }
 
 impl StreamUpload {
+    /// `has_ended`: there is no body.
     pub(super) fn new(
         stream: SendStream<Bytes>,
         body: AttemptBody,
+        has_ended: bool,
         hold: Option<BodyHold>,
     ) -> Self {
-        let has_ended = body.is_end_stream();
-        Self { stream, body, piece: Bytes::new(), has_ended, _hold: hold }
+        Self { stream, body, piece: Bytes::new(), is_new: true, has_ended, _hold: hold }
     }
 
     /// Sends the rest, or as much as the upstream takes: it may answer without.
@@ -63,13 +66,9 @@ impl StreamUpload {
     /// Sends what there is a window for, until the piece has gone. `false`: the stream has ended.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         while !self.piece.is_empty() {
-            self.stream.reserve_capacity(self.piece.len());
-            let room = self.stream.capacity();
+            let room = ready!(self.poll_room(cx));
             if room == 0 {
-                match ready!(self.stream.poll_capacity(cx)) {
-                    Some(Ok(_)) => continue,
-                    Some(Err(_)) | None => return Poll::Ready(false),
-                }
+                return Poll::Ready(false);
             }
             let part = self.piece.split_to(room.min(self.piece.len()));
             if self.piece.is_empty() {
@@ -82,6 +81,27 @@ impl StreamUpload {
             }
         }
         Poll::Ready(true)
+    }
+
+    /// How much of the piece may be handed over; 0: the stream has ended.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        // A stream has no window before its head is written, which the connection's task does. What
+        // there is by then goes with the head: to wait would take one more turn of the whole call,
+        // and one more write. `h2` keeps what the window is too small for.
+        if std::mem::take(&mut self.is_new) {
+            return Poll::Ready(self.piece.len());
+        }
+        loop {
+            self.stream.reserve_capacity(self.piece.len());
+            let room = self.stream.capacity();
+            if room > 0 {
+                return Poll::Ready(room);
+            }
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(0),
+            }
+        }
     }
 
     fn end(&mut self) {
