@@ -191,8 +191,6 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
     if ends_some {
         strip(headers);
     }
-    // Room for all additions, so that the map grows once at most.
-    headers.reserve(5);
     let (mut via, mut forwarded, mut expect) = (false, false, false);
     for name in headers.keys() {
         via |= *name == header::VIA;
@@ -219,6 +217,8 @@ pub fn forward_request(headers: &mut HeaderMap, version: Version, hop: &Hop) -> 
         let added = Some(hop.usual(host(headers)));
         return Forwarding { added, client, flaw, takes_trailers, is_first_claim };
     }
+    // Room for all additions, so that the map grows once at most.
+    headers.reserve(5);
     append(headers, header::VIA, own_via(version));
     add_hop(headers, hop, is_believed);
     Forwarding { added: None, client, flaw, takes_trailers, is_first_claim }

@@ -182,13 +182,14 @@ async fn switch(
 async fn is_wanted(respond: &mut SendResponse<Bytes>, session: &Session) -> bool {
     let mut waits = None;
     let is_wanted = poll_fn(|cx| {
+        if waits.is_none() && !session.link().is_blocked() {
+            // If the client does not want it, the head can't be sent.
+            return Poll::Ready(true);
+        }
         if respond.poll_reset(cx).is_ready() {
             return Poll::Ready(false);
         }
-        match waits.is_some() || session.link().is_blocked() {
-            true => session.link().poll_flushed(&mut waits, cx).map(|()| true),
-            false => Poll::Ready(true),
-        }
+        session.link().poll_flushed(&mut waits, cx).map(|()| true)
     });
     is_wanted.await
 }

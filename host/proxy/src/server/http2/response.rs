@@ -39,12 +39,37 @@ where
     let (status, mut headers, body) = answer.into_parts(date);
     strip(&mut headers);
     let has_none = never_has_a_body(status);
+    // What nearly all responses say already is left as it is.
+    if has_none || is_head || !length.is_some_and(|length| says(&headers, length)) {
+        say_length(&mut headers, status, is_head, length);
+    }
+    mark_passing(&mut headers);
+    let is_whole = has_none || is_head || body.is_end_stream();
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    *head.headers_mut() = headers;
+    (head, body, is_whole)
+}
+
+/// Whether it is said, once, that the body has this length.
+fn says(headers: &HeaderMap, length: u64) -> bool {
+    let mut said = headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let (first, second) = (said.next(), said.next());
+    let says = |text: &[u8]| {
+        let is_plain = is_number(text) && (text.len() == 1 || text[0] != b'0');
+        is_plain && str::from_utf8(text).ok().and_then(|text| text.parse().ok()) == Some(length)
+    };
+    second.is_none() && first.is_some_and(says)
+}
+
+/// Says how long the body is, or would be. `length` is that of the body, if it is known.
+fn say_length(headers: &mut HeaderMap, status: StatusCode, is_head: bool, length: Option<u64>) {
     // A response that has no body may say how long it would be (RFC 9110, section 8.6).
     let said = headers.remove(header::CONTENT_LENGTH);
     let said = said.filter(|said| is_number(said.as_bytes()));
     let shown = if status == StatusCode::NOT_MODIFIED {
         said
-    } else if has_none {
+    } else if never_has_a_body(status) {
         None
     } else if is_head {
         // The body of nothing may stand for one that is not sent.
@@ -55,12 +80,6 @@ where
     if let Some(length) = shown {
         headers.insert(header::CONTENT_LENGTH, length);
     }
-    mark_passing(&mut headers);
-    let is_whole = has_none || is_head || body.is_end_stream();
-    let mut head = Response::new(());
-    *head.status_mut() = status;
-    *head.headers_mut() = headers;
-    (head, body, is_whole)
 }
 
 fn never_has_a_body(status: StatusCode) -> bool {
@@ -101,6 +120,10 @@ mod tests {
         for (status, is_head, said, body, expected) in [
             (200, false, None, "four", "4 false"),
             (200, false, Some("9"), "four", "4 false"),
+            (200, false, Some("4"), "four", "4 false"),
+            (200, false, Some("04"), "four", "4 false"),
+            (200, false, Some("0"), "", "0 true"),
+            (204, false, Some("4"), "four", "none true"),
             (200, false, None, "", "0 true"),
             (200, true, Some("9"), "", "9 true"),
             (200, true, Some("+9"), "", "none true"),
