@@ -36,6 +36,7 @@ pub mod code_cache;
 pub mod compile;
 pub mod config;
 pub mod deadline;
+mod frames;
 mod grpc;
 mod handler;
 pub mod headers;

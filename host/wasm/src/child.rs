@@ -49,7 +49,7 @@ fn limit(memory: u64, cpu: u64, nice: i32, parent: i32) -> anyhow::Result<()> {
     lower(Resource::Cpu, cpu, cpu + 1)?;
     lower(Resource::Data, memory, memory)?;
     // It may have a higher one already.
-    if getpriority_process(None).is_ok_and(|has| has < nice) {
+    if nice > 0 && getpriority_process(None).is_ok_and(|has| has < nice) {
         setpriority_process(None, nice).ok();
     }
     // Where memory runs out, what compiles goes, not what serves. Without `/proc` the kernel

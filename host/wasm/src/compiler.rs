@@ -112,7 +112,7 @@ impl Compiler {
     }
 
     /// The code of the component `bytes`, whose SHA-256 is `digest`. Blocks: milliseconds if it is
-    /// in the cache, else up to ten times `limits.timeout` and 30 s.
+    /// in the cache, else up to twelve times `limits.timeout` and 30 s.
     ///
     /// # Errors
     /// It is not a valid component, takes more than `limits` to compile, or is overtaken; or the

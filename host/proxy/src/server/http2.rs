@@ -24,7 +24,6 @@ mod exchange;
 mod flood;
 mod limits;
 mod link;
-mod meter;
 mod outgoing;
 mod own_answers;
 mod request;
@@ -103,9 +102,9 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(limits.max_header.in_memory()).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
-        // `flood.rs` has the limit. A turn drops as many as come first, so few are kept.
+        // `flood.rs` has the limit, and `link.rs` the one of those that are not looked at yet.
         .max_pending_accept_reset_streams(usize::MAX)
-        // Far above what `flood.rs` takes: `h2` counts a connection's whole life.
+        // `flood.rs` has the limit. This one is for a connection's whole life, which may be long.
         .max_local_error_reset_streams(Some(10 * MOST_RESETS as usize))
         .max_concurrent_reset_streams(MAX_RESET);
     if session.shared().handler.takes_tunnels() {

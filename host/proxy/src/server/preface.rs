@@ -1,7 +1,6 @@
 //! What tells HTTP/2 from HTTP/1.
 
-/// What a client of HTTP/2 sends before its first frame (RFC 9113, section 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use crate::frames::PREFACE;
 
 /// The part of it that is the head of a request, which no other client sends.
 const HEAD: usize = 18;

@@ -366,6 +366,20 @@ fn no_more_of_a_request_is_taken_than_the_upstream_has_a_window_for() {
     assert_eq!(taken.load(Ordering::SeqCst), 65_535);
 }
 
+#[test]
+fn what_an_upstream_answers_without_is_taken_back() {
+    // No window, and two streams at once.
+    let greeting = [RawFrame::settings(&[(4, 0), (3, 2)])];
+    let origin = Origin::framed_with(&greeting, |peer, stream| peer.answer(stream, "200"));
+    let proxy = Proxy::before(&origin, &route("connect_timeout = '2s'"));
+    let mut client = proxy.connect();
+    for number in 0..10 {
+        let answer = client.ask(post(&format!("body {number}"), &number.to_string()));
+        assert_eq!(answer.status(), 200, "{number}");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
 /// Answers without end, and counts what has gone; but `/small` has an end.
 fn endless(sent: &Arc<AtomicUsize>) -> H2Origin {
     let count = sent.clone();

@@ -23,11 +23,11 @@ const LARGEST_CODE: u64 = 512 << 20;
 /// The longest error message that is kept of a child.
 const LONGEST_COMPLAINT: u64 = 4 << 10;
 
-/// The niceness of a child that yields: a busy worker has ten times its weight.
+/// The niceness of a child that yields: a busy worker has ten times its weight, and its share.
 const YIELDING: i32 = 10;
 
 /// So its time limit is `PATIENCE` times its processor time,
-const PATIENCE: u64 = 10;
+const PATIENCE: u64 = 12;
 /// plus `GRACE`.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -259,7 +259,7 @@ mod tests {
                     complaint: complaint.to_owned(),
                     overdue,
                 };
-                let refusal = ended.refusal(limits, Duration::from_secs(50));
+                let refusal = ended.refusal(limits, Duration::from_secs(54));
                 assert_eq!(format!("{refusal:#}"), reason);
             }
         }
@@ -269,10 +269,10 @@ mod tests {
             complaint: String::new(),
             overdue,
         };
-        let refusal = |overdue| killed(overdue).refusal(limits, Duration::from_secs(50));
+        let refusal = |overdue| killed(overdue).refusal(limits, Duration::from_secs(54));
         assert_eq!(
             refusal(true).to_string(),
-            "could not be compiled within 50s; the machine is busy"
+            "could not be compiled within 54s; the machine is busy"
         );
         assert_eq!(refusal(false).to_string(), "the compiler was killed");
         assert!([true, false].iter().all(|overdue| is_shortage(&refusal(*overdue))));

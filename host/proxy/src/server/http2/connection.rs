@@ -194,6 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
         self.accepted += 1;
         let stream = respond.stream_id().as_u32();
         let link = self.session.link();
+        link.settle(self.accepted + self.refused);
         link.own_answers().hand_on(stream, self.accepted + self.refused);
         if respond.poll_reset(cx).is_ready() {
             link.gave_up();
@@ -221,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
 
     /// Whether there may be some that have come whole and are not taken on yet.
     fn has_requests(&self) -> bool {
-        self.session.link().opened() > self.accepted + self.refused
+        self.session.link().unseen() > 0
     }
 
     /// There are no more for now.
@@ -237,6 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
             return;
         }
         let refused = link.opened().saturating_sub(self.accepted);
+        link.settle(self.accepted + refused);
         let mut answered = link.own_answers().settle(self.accepted + refused);
         while self.refused < refused {
             self.refused += 1;
@@ -270,6 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Http2Connection<S> {
     /// It ends now.
     fn close(&mut self, reason: Reason, ended: SessionEnd, cx: &Context<'_>) {
         self.connection.abrupt_shutdown(reason);
+        self.session.link().give_way();
         self.phase = SessionPhase::Closing(clock::now(), ended);
         cx.waker().wake_by_ref();
     }

@@ -13,7 +13,7 @@ use fusebox_resilience::Http2Fault;
 use tokio::time::Instant;
 
 use super::MAX_STREAMS;
-use super::meter::{FrameHead, FrameKind};
+use crate::frames::{FrameHead, FrameKind};
 
 /// The frames that a connection may send in advance.
 const MOST: u32 = 1_000;
@@ -40,7 +40,8 @@ const RESETS_A_SECOND: u32 = 33;
 /// whose deadline passes, and all of them when a server hangs.
 const HELD_A_PLACE: Duration = Duration::from_millis(50);
 
-/// So all places may be given up again after that.
+/// So all places may be given up again after that. As many at once: what has come while nobody
+/// looked may be those of a second.
 const PLACES_A_SECOND: u32 = MAX_STREAMS * 1_000 / HELD_A_PLACE.as_millis() as u32;
 
 /// Streams that were opened within so long count as opened at once.
@@ -65,10 +66,10 @@ impl Credit {
     }
 
     /// `false`: there is none left.
-    fn spend(&mut self, now: impl Fn() -> Instant) -> bool {
-        if self.left == 0 {
-            let now = now();
-            let waited = now.saturating_duration_since(self.counted).min(Duration::from_secs(3600));
+    fn spend(&mut self, now: Instant) -> bool {
+        let waited = now.saturating_duration_since(self.counted).min(Duration::from_secs(3600));
+        // Not before it is one: what is less would be lost.
+        if waited * self.a_second >= Duration::from_secs(1) {
             self.counted = now;
             self.earn((waited.as_secs_f64() * f64::from(self.a_second)) as u32);
         }
@@ -116,8 +117,9 @@ pub(super) struct FloodGuard {
     /// Of the resets of streams that may have held a place.
     places: Credit,
     openings: Openings,
-    /// Resets of the client whose requests have not ended yet.
-    counted: u64,
+    /// Resets of the client whose requests have not ended yet: a few are of streams that are not
+    /// there.
+    counted: u32,
 }
 
 impl FloodGuard {
@@ -125,7 +127,7 @@ impl FloodGuard {
         Self {
             frames: Credit::new(MOST, A_SECOND, now),
             resets: Credit::new(MOST_RESETS, RESETS_A_SECOND, now),
-            places: Credit::new(MAX_STREAMS, PLACES_A_SECOND, now),
+            places: Credit::new(PLACES_A_SECOND, PLACES_A_SECOND, now),
             openings: Openings::default(),
             counted: 0,
         }
@@ -153,9 +155,12 @@ impl FloodGuard {
                 return Ok(());
             }
             FrameKind::Reset => {
-                self.counted += 1;
-                let is_held = self.openings.may_have_held(frame.stream, now());
-                let may_go_on = is_held && self.places.spend(&now) || self.resets.spend(&now);
+                let now = now();
+                self.counted = (self.counted + 1).min(2 * MAX_STREAMS);
+                let is_held = self.openings.may_have_held(frame.stream, now);
+                // Those of streams that are not there any more are frames like others.
+                let may_go_on = self.frames.spend(now)
+                    && (is_held && self.places.spend(now) || self.resets.spend(now));
                 return if may_go_on { Ok(()) } else { Err(Http2Fault::ResetFlood) };
             }
             FrameKind::Priority => Http2Fault::PriorityFlood,
@@ -164,7 +169,7 @@ impl FloodGuard {
             FrameKind::WindowUpdate => Http2Fault::WindowUpdateFlood,
             FrameKind::GoAway | FrameKind::Other => Http2Fault::UnknownFlood,
         };
-        if self.frames.spend(now) { Ok(()) } else { Err(fault) }
+        if self.frames.spend(now()) { Ok(()) } else { Err(fault) }
     }
 
     /// Something has been written.
@@ -182,7 +187,7 @@ impl FloodGuard {
             self.counted = counted;
             return Ok(());
         }
-        if self.resets.spend(now) { Ok(()) } else { Err(Http2Fault::ResetFlood) }
+        if self.resets.spend(now()) { Ok(()) } else { Err(Http2Fault::ResetFlood) }
     }
 }
 
@@ -190,6 +195,7 @@ impl FloodGuard {
 mod tests {
     use super::*;
 
+    const HEAD: FrameHead = FrameHead { kind: FrameKind::Headers, ..PING };
     const PING: FrameHead = FrameHead { length: 8, kind: FrameKind::Ping, flags: 0, stream: 0 };
 
     #[test]
@@ -237,6 +243,7 @@ mod tests {
         let start = Instant::now();
         let mut guard = FloodGuard::new(start);
         for _ in 0..MOST_RESETS / 2 {
+            assert_eq!(guard.came(HEAD, || start), Ok(()));
             assert_eq!(guard.came(reset(1), || start), Ok(()));
             assert_eq!(guard.gave_up(|| start), Ok(()));
         }
@@ -244,6 +251,31 @@ mod tests {
             assert_eq!(guard.gave_up(|| start), Ok(()), "the server's own");
         }
         assert_eq!(guard.came(reset(1), || start), Err(Http2Fault::ResetFlood));
+    }
+
+    #[test]
+    fn resets_of_streams_that_are_not_there_pay_for_little() {
+        let start = Instant::now();
+        let mut guard = FloodGuard::new(start);
+        guard.opened(1, start);
+        let now = start + Duration::from_secs(1);
+        let resets = (0..10_000).take_while(|_| guard.came(reset(1), || now).is_ok()).count();
+        assert_eq!(resets, MOST as usize);
+        let given_up = (0..10_000).take_while(|_| guard.gave_up(|| now).is_ok()).count();
+        assert_eq!(given_up, (MOST_RESETS + 2 * MAX_STREAMS) as usize);
+    }
+
+    #[test]
+    fn what_a_credit_earns_is_not_lost_however_often_it_is_asked() {
+        let start = Instant::now();
+        let mut credit = Credit::new(100, 20, start);
+        assert!((0..100).all(|_| credit.spend(start)));
+        // 15 ms are less than one; a minute later it is full, and no more than that.
+        let spent =
+            (1..=200).filter(|tick| credit.spend(start + *tick * Duration::from_millis(15)));
+        assert!((45..=60).contains(&spent.count()));
+        let later = start + Duration::from_secs(60);
+        assert_eq!((0..1_000).filter(|_| credit.spend(later)).count(), 100);
     }
 
     #[test]
@@ -270,7 +302,10 @@ mod tests {
         for round in 0..100 {
             let opened = start + round * HELD_A_PLACE;
             let these: Vec<_> = streams.by_ref().take(MAX_STREAMS as usize).collect();
-            these.iter().for_each(|stream| guard.opened(*stream, opened));
+            for stream in &these {
+                guard.opened(*stream, opened);
+                assert_eq!(guard.came(HEAD, || opened), Ok(()));
+            }
             // As they come, and as their calls hear of it later.
             let now = opened + HELD_A_PLACE;
             for stream in &these {
@@ -288,8 +323,7 @@ mod tests {
     fn who_is_young_or_one_of_too_many_is_counted() {
         let start = Instant::now();
         for (age, count, free) in [
-            // What there are places for at first, and 50 ms later.
-            (HELD_A_PLACE, 500, 200),
+            (HELD_A_PLACE, 500, 500),
             (HELD_A_PLACE - Duration::from_millis(1), 500, 0),
             (Duration::ZERO, 500, 0),
             // One is old, and the others came later.
@@ -314,11 +348,13 @@ mod tests {
         let start = Instant::now();
         let mut guard = FloodGuard::new(start);
         let mut streams = streams();
+        let most = PLACES_A_SECOND + MOST_RESETS;
         let turns = (0..).take_while(|turn| {
             let before = start + Duration::from_secs(*turn);
             let now = before + Duration::from_secs(1);
-            streams.by_ref().take(800).all(|stream| {
+            streams.by_ref().take(most as usize).all(|stream| {
                 guard.opened(stream, before);
+                assert_eq!(guard.came(HEAD, || now), Ok(()));
                 guard.came(reset(stream), || now).is_ok()
             })
         });

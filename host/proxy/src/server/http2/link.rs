@@ -11,12 +11,17 @@ use fusebox_resilience::{Http2Fault, clock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::MAX_STREAMS;
 use super::flood::FloodGuard;
-use super::meter::{FrameHead, FrameKind, FrameMeter};
 use super::own_answers::OwnAnswers;
+use crate::frames::{FrameHead, FrameKind, FrameMeter};
 
 /// How much is read in a turn: a client that sends much must not delay its neighbours.
 const READ: usize = 32 * 1024;
+
+/// With so many requests that nobody has looked at yet nothing more is read. Whoever gives requests
+/// up may send more of them than there are places, and each takes memory until it is looked at.
+const MOST_UNSEEN: u64 = 2 * MAX_STREAMS as u64;
 
 /// What `h2` reads from and writes to.
 pub(super) struct SessionLink<S> {
@@ -39,6 +44,12 @@ pub(super) struct LinkWatch {
     is_dry: Cell<bool>,
     /// When nothing more had come last: what comes later was sent later.
     dry_at: Cell<Instant>,
+    /// How many of the streams that the client has opened have been looked at.
+    settled: Cell<u64>,
+    /// With how many that have not nothing more is read,
+    most_unseen: Cell<u64>,
+    /// and whether that was so.
+    is_full: Cell<bool>,
     /// Whether there are turns: not before the client has said how it speaks.
     has_turns: Cell<bool>,
     /// Whether what is written waits for the client to take it.
@@ -114,6 +125,9 @@ impl LinkWatch {
             has_more: Cell::new(false),
             is_dry: Cell::new(false),
             dry_at: Cell::new(clock::now()),
+            settled: Cell::new(0),
+            most_unseen: Cell::new(MOST_UNSEEN),
+            is_full: Cell::new(false),
             has_turns: Cell::new(false),
             is_blocked: Cell::new(false),
             written: Cell::new(0),
@@ -145,6 +159,30 @@ impl LinkWatch {
     /// The streams that the client has opened.
     pub(super) fn opened(&self) -> u64 {
         self.received.borrow().opened
+    }
+
+    /// So many of them have been looked at.
+    pub(super) fn settle(&self, streams: u64) {
+        self.settled.set(streams);
+        if self.is_full.get() && !self.has_most() {
+            self.is_full.set(false);
+            self.has_more.set(true);
+        }
+    }
+
+    /// How many of them nobody has looked at yet.
+    pub(super) fn unseen(&self) -> u64 {
+        self.opened().saturating_sub(self.settled.get())
+    }
+
+    fn has_most(&self) -> bool {
+        self.unseen() >= self.most_unseen.get()
+    }
+
+    /// Whatever comes is read away: nobody looks at it any more.
+    pub(super) fn give_way(&self) {
+        self.most_unseen.set(u64::MAX);
+        self.settle(self.settled.get());
     }
 
     /// If a head has come in part: how many have come whole. A connection begins within one: until
@@ -258,6 +296,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for SessionLink<S> {
         let this = &mut *self;
         if this.watch.room.get() == 0 {
             this.watch.has_more.set(true);
+            return Poll::Pending;
+        }
+        if this.watch.has_most() {
+            // Whoever looks at some lets more be read.
+            this.watch.is_full.set(true);
             return Poll::Pending;
         }
         if this.watch.is_dry.get() {

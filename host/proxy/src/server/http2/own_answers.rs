@@ -4,10 +4,9 @@
 //! nobody of either. Which it was is seen in what it writes: a head of a response, on a stream that
 //! was not handed on. So that is looked at while there is such a stream, which is seldom.
 
+use crate::frames::{FrameKind, FrameMeter};
 use std::cell::Cell;
 use std::io::IoSlice;
-
-use super::meter::{FrameKind, FrameMeter};
 
 #[derive(Debug, Default)]
 pub(super) struct OwnAnswers {

@@ -47,7 +47,7 @@ pub(in crate::upstream) struct SharedConnection {
     pub(super) address: SocketAddr,
     /// `None`: it takes no more streams.
     sender: RefCell<Option<SendRequest<Bytes>>>,
-    watch: Rc<Watch>,
+    pub(super) watch: Rc<Watch>,
     streams: Cell<usize>,
     /// Whether it stays when it has none.
     keeps_unused: bool,

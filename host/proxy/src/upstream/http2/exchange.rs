@@ -42,7 +42,8 @@ pub(in crate::upstream) async fn talk(
 ) -> Result<Response, Lost> {
     let Http2Request { head, body, is_bodiless, hold } = request;
     let (mut response, stream) = place.send(head, is_bodiless).map_err(unsent)?;
-    let mut upload = Some(StreamUpload::new(stream, body, is_bodiless, hold));
+    let mut upload =
+        Some(StreamUpload::new(stream, body, is_bodiless, hold, place.connection().watch.clone()));
     let mut interim = 0;
     let head = poll_fn(|cx| {
         if let Some(sending) = &mut upload

@@ -1,6 +1,7 @@
-//! A connection's stream, watched as it is read: whether anything comes, and how much at a time.
+//! A connection's stream, watched as it is read and written: whether anything comes, and how much at
+//! a time; and which requests have not been written to their end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,17 +9,34 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::frames::FrameMeter;
+
 /// How much is read before those who wait for it have their turn. What is not flow-controlled, such
 /// as interim responses, lies in memory until then.
 const TURN: usize = 64 * 1024;
 
-/// What is known of what has been read.
-#[derive(Debug, Default)]
+/// What is known of what has been read and written.
+#[derive(Debug)]
 pub(super) struct Watch {
     has_read: Cell<bool>,
     /// How much was read in this turn.
     read: Cell<usize>,
     speaks: Cell<Speaks>,
+    written: RefCell<FrameMeter>,
+    /// The streams whose request has ended, but for what may wait for a window.
+    unwritten: RefCell<Vec<u32>>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            has_read: Cell::default(),
+            read: Cell::default(),
+            speaks: Cell::default(),
+            written: RefCell::new(FrameMeter::of_client()),
+            unwritten: RefCell::default(),
+        }
+    }
 }
 
 /// What the other side speaks, by its first bytes.
@@ -44,6 +62,38 @@ impl Watch {
     /// Whether the other side has answered the preface in HTTP/1.
     pub(super) fn speaks_http1(&self) -> bool {
         self.speaks.get() == Speaks::Http1
+    }
+
+    /// All of the request of this stream has been handed over.
+    pub(super) fn handed_over(&self, stream: u32) {
+        self.unwritten.borrow_mut().push(stream);
+    }
+
+    /// Whether some of that has not been written.
+    pub(super) fn owes(&self, stream: u32) -> bool {
+        self.unwritten.borrow().contains(&stream)
+    }
+
+    /// It has been written to its end, or never will be.
+    pub(super) fn forget(&self, stream: u32) {
+        let unwritten = &mut *self.unwritten.borrow_mut();
+        if let Some(index) = unwritten.iter().position(|other| *other == stream) {
+            unwritten.swap_remove(index);
+        }
+    }
+
+    /// The first so many of these bytes have been written.
+    fn wrote(&self, pieces: &[IoSlice<'_>], mut length: usize) {
+        let written = &mut *self.written.borrow_mut();
+        for piece in pieces {
+            let part = &piece[..length.min(piece.len())];
+            length -= part.len();
+            written.pass(part, |frame| {
+                if frame.ends_stream() {
+                    self.forget(frame.stream);
+                }
+            });
+        }
     }
 
     fn note(&self, bytes: &[u8]) {
@@ -89,7 +139,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(length)) = written {
+            self.watch.wrote(&[IoSlice::new(bytes)], length);
+        }
+        written
     }
 
     fn poll_write_vectored(
@@ -97,7 +151,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        if let Poll::Ready(Ok(length)) = written {
+            self.watch.wrote(pieces, length);
+        }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

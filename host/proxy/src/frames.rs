@@ -1,15 +1,16 @@
-//! Which frames have come, told from their heads alone.
+//! Which frames go by, told from their heads alone.
 //!
-//! `h2` tells of requests only. What it handles, ignores or refuses by itself is seen here, on its
-//! way to it.
+//! `h2` tells of requests and responses only. What it handles, ignores or refuses by itself, and
+//! what it has written, is seen here, on its way.
 
-use crate::server::preface::PREFACE;
+/// What a client begins with (RFC 9113, section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEAD: usize = 9;
 
 /// What a frame does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FrameKind {
+pub(crate) enum FrameKind {
     Data,
     Headers,
     Priority,
@@ -26,16 +27,19 @@ pub(super) enum FrameKind {
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FrameHead {
-    pub(super) length: u32,
-    pub(super) kind: FrameKind,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub(crate) struct FrameHead {
+    pub(crate) length: u32,
+    pub(crate) kind: FrameKind,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
 }
 
 impl FrameHead {
     /// The last frame of a block of headers.
     const END_HEADERS: u8 = 0x4;
+
+    /// The last frame of a stream, if it is data or headers.
+    const END_STREAM: u8 = 0x1;
 
     /// Of `SETTINGS` and `PING`: an answer to ours.
     const ACK: u8 = 0x1;
@@ -63,24 +67,30 @@ impl FrameHead {
     }
 
     /// Whether it belongs to a block of headers.
-    pub(super) fn is_of_block(self) -> bool {
+    pub(crate) fn is_of_block(self) -> bool {
         matches!(self.kind, FrameKind::Headers | FrameKind::Continuation)
     }
 
     /// Whether it ends one.
-    pub(super) fn ends_block(self) -> bool {
+    pub(crate) fn ends_block(self) -> bool {
         self.is_of_block() && self.flags & Self::END_HEADERS != 0
     }
 
+    /// Whether it is the last of its stream.
+    pub(crate) fn ends_stream(self) -> bool {
+        let may_end = matches!(self.kind, FrameKind::Data | FrameKind::Headers);
+        may_end && self.flags & Self::END_STREAM != 0
+    }
+
     /// Whether it is an answer to a frame of ours, if its kind knows answers.
-    pub(super) fn is_ack(self) -> bool {
+    pub(crate) fn is_ack(self) -> bool {
         self.flags & Self::ACK != 0
     }
 }
 
 /// Follows the bytes of one direction.
 #[derive(Debug)]
-pub(super) struct FrameMeter {
+pub(crate) struct FrameMeter {
     head: [u8; HEAD],
     /// How much of the head has come.
     of_head: usize,
@@ -92,17 +102,17 @@ pub(super) struct FrameMeter {
 
 impl FrameMeter {
     /// Of a client, whose preface comes first.
-    pub(super) fn of_client() -> Self {
+    pub(crate) fn of_client() -> Self {
         Self { head: [0; HEAD], of_head: 0, current: None, left: PREFACE.len() }
     }
 
     /// Of a server, from the beginning of a frame.
-    pub(super) fn of_server() -> Self {
+    pub(crate) fn of_server() -> Self {
         Self { head: [0; HEAD], of_head: 0, current: None, left: 0 }
     }
 
     /// Goes on over these bytes. `ended` is told each frame that ends in them.
-    pub(super) fn pass(&mut self, mut bytes: &[u8], mut ended: impl FnMut(FrameHead)) {
+    pub(crate) fn pass(&mut self, mut bytes: &[u8], mut ended: impl FnMut(FrameHead)) {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let passed = self.left.min(bytes.len());
@@ -130,7 +140,7 @@ impl FrameMeter {
     }
 
     /// The frame of which a part has come, and how much of its content.
-    pub(super) fn current(&self) -> Option<(FrameHead, u32)> {
+    pub(crate) fn current(&self) -> Option<(FrameHead, u32)> {
         self.current.map(|head| (head, head.length - self.left as u32))
     }
 }
