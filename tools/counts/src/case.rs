@@ -4,12 +4,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 
 /// A body of the usual length of a small JSON service.
 const ANSWER: &str = r#"{"message":"hello from service B"}"#;
 
 const LARGE: usize = 64 << 10;
+
+/// A message of gRPC: whether it is compressed, and its length, stand before it.
+const MESSAGE: &[u8] = b"\0\0\0\0\x21hello from service B, over HTTP/2";
+
+/// The type of a call of gRPC and its answer, which ends with trailers.
+const GRPC: &str = "application/grpc";
 
 /// Policies that a route may name.
 const POLICIES: [(&str, &str); 9] = [
@@ -54,6 +60,8 @@ pub(crate) struct CountedCase {
     /// The status that the client receives.
     pub(crate) expected: u16,
     body: usize,
+    /// A unary call of gRPC.
+    grpc: bool,
     pub(crate) client: PeerProtocol,
     pub(crate) upstream: PeerProtocol,
 }
@@ -67,6 +75,7 @@ const SIMPLE: CountedCase = CountedCase {
     statuses: &[200],
     expected: 200,
     body: 0,
+    grpc: false,
     client: PeerProtocol::Http1,
     upstream: PeerProtocol::Http1,
 };
@@ -126,7 +135,26 @@ pub(crate) const CASES: &[CountedCase] = &[
         upstream: PeerProtocol::Http2,
         ..SIMPLE
     },
+    CountedCase {
+        name: "grpc",
+        about: "a unary call of gRPC: fallback, retry, breaker and timeout",
+        policies: &["fallback", "retry", "breaker", "timeout"],
+        ..CALL
+    },
+    CountedCase {
+        name: "grpc-wasm",
+        about: "the same; a component is asked about every outcome",
+        policies: &["fallback", "wasm-retry", "breaker", "timeout"],
+        ..CALL
+    },
 ];
+
+const CALL: CountedCase = CountedCase {
+    grpc: true,
+    client: PeerProtocol::Http2,
+    upstream: PeerProtocol::Http2,
+    ..SIMPLE
+};
 
 impl CountedCase {
     /// The program's configuration.
@@ -136,7 +164,7 @@ impl CountedCase {
         component: &Path,
         code_cache: &Path,
     ) -> String {
-        let Self { access_log, policies, .. } = self;
+        let Self { access_log, policies, grpc, .. } = self;
         let mut config =
             format!("listen = '127.0.0.1:0'\nworkers = 1\nlog = {{ access = {access_log} }}\n");
         if policies.iter().any(|name| name.starts_with("wasm")) {
@@ -155,7 +183,7 @@ impl CountedCase {
         config
             + &format!(
                 "[[routes]]\nupstream = {{ url = 'http://{upstream}', protocol = '{protocol}' }}\n\
-                 policies = {policies:?}\n"
+                 grpc = {grpc}\npolicies = {policies:?}\n"
             )
     }
 
@@ -170,25 +198,39 @@ impl CountedCase {
             *request.method_mut() = Method::PUT;
             request.headers_mut().insert(header::CONTENT_LENGTH, self.body.into());
         }
+        if self.grpc {
+            *request.method_mut() = Method::POST;
+            request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(GRPC));
+            request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+            *request.body_mut() = Bytes::from_static(MESSAGE);
+        }
         request
     }
 
     /// The upstream's responses, in turn.
     pub(crate) fn responses(&self) -> Vec<Response<Bytes>> {
-        let body = match self.body {
-            0 => Bytes::from_static(ANSWER.as_bytes()),
-            length => vec![b'x'; length].into(),
+        let (kind, body) = match self.body {
+            _ if self.grpc => (GRPC, Bytes::from_static(MESSAGE)),
+            0 => ("application/json", Bytes::from_static(ANSWER.as_bytes())),
+            length => ("application/json", vec![b'x'; length].into()),
         };
         let response = |status: &u16| {
-            Response::builder()
+            let mut response = Response::builder()
                 .status(*status)
-                .header(header::CONTENT_TYPE, "application/json")
-                .header(header::CONTENT_LENGTH, body.len())
+                .header(header::CONTENT_TYPE, kind)
                 .header(header::DATE, "Tue, 20 Aug 2024 08:37:36 GMT")
-                .header(header::SERVER, "counts")
-                .body(body.clone())
-                .expect("a valid response")
+                .header(header::SERVER, "counts");
+            if !self.grpc {
+                response = response.header(header::CONTENT_LENGTH, body.len());
+            }
+            response.body(body.clone()).expect("a valid response")
         };
         self.statuses.iter().map(response).collect()
+    }
+
+    /// What each of them ends with, over HTTP/2.
+    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        let status = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+        self.grpc.then(|| HeaderMap::from_iter([status]))
     }
 }

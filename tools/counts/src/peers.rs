@@ -28,15 +28,18 @@ pub(crate) fn upstream(
 ) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let (protocol, shared) = (case.upstream, Arc::new((case.responses(), ready)));
+    let (protocol, trailers) = (case.upstream, case.trailers());
+    let shared = Arc::new((case.responses(), trailers, ready));
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let shared = shared.clone();
             thread::spawn(move || {
-                let (responses, ready) = &*shared;
+                let (responses, trailers, ready) = &*shared;
                 match protocol {
                     PeerProtocol::Http1 => serve(stream, responses, ready),
-                    PeerProtocol::Http2 => http2::serve(stream, responses, ready),
+                    PeerProtocol::Http2 => {
+                        http2::serve(stream, responses, trailers.as_ref(), ready)
+                    }
                 }
             });
         }
@@ -63,20 +66,16 @@ fn serve(
 #[derive(Debug)]
 pub(crate) enum PeerClient {
     Http1(PeerConnection, Vec<u8>),
-    Http2(Box<(Http2Client, Request<()>)>),
+    Http2(Box<(Http2Client, Request<Bytes>)>),
 }
 
 impl PeerClient {
     /// That of a case.
     pub(crate) fn open(case: &CountedCase, address: SocketAddr) -> Result<Self> {
         let asked = case.request();
-        let is_of_http2 = matches!(case.client, PeerProtocol::Http2);
-        ensure!(!is_of_http2 || asked.body().is_empty(), "no body is sent over HTTP/2");
         Ok(match case.client {
             PeerProtocol::Http1 => Self::Http1(PeerConnection::open(address)?, request(&asked)),
-            PeerProtocol::Http2 => {
-                Self::Http2(Box::new((Http2Client::open(address)?, asked.map(|_| ()))))
-            }
+            PeerProtocol::Http2 => Self::Http2(Box::new((Http2Client::open(address)?, asked))),
         })
     }
 

@@ -1,13 +1,14 @@
 //! Peers that speak HTTP/2, without TLS.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
-use h2::server;
-use http::{Request, Response};
+use h2::{RecvStream, server};
+use http::{HeaderMap, Request, Response};
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Runtime};
 use tokio::time::timeout;
@@ -19,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) fn serve(
     stream: std::net::TcpStream,
     responses: &[Response<Bytes>],
+    trailers: Option<&HeaderMap>,
     ready: &impl Fn() -> Result<()>,
 ) -> Result<()> {
     runtime()?.block_on(async {
@@ -28,14 +30,31 @@ pub(super) fn serve(
         let mut connection = server::handshake(stream).await?;
         for response in responses.iter().cycle() {
             let Some(request) = connection.accept().await else { break };
-            let (_, mut respond) = request?;
+            let (request, mut respond) = request?;
+            tokio::select! {
+                read = read(request.into_body()) => read?,
+                // What reads the frames.
+                closed = poll_fn(|cx| connection.poll_closed(cx)) => closed?,
+            }
             ready()?;
             let (head, body) = response.clone().into_parts();
             let mut stream = respond.send_response(Response::from_parts(head, ()), false)?;
-            stream.send_data(body, true)?;
+            stream.send_data(body, trailers.is_none())?;
+            if let Some(trailers) = trailers {
+                stream.send_trailers(trailers.clone())?;
+            }
         }
         Ok(())
     })
+}
+
+/// Reads a body and its trailers away.
+async fn read(mut body: RecvStream) -> Result<()> {
+    while let Some(data) = body.data().await {
+        body.flow_control().release_capacity(data?.len())?;
+    }
+    body.trailers().await?;
+    Ok(())
 }
 
 /// A client with one connection.
@@ -58,17 +77,20 @@ impl Http2Client {
         Ok(Self { runtime, requests })
     }
 
-    /// Sends a request without a body, and returns the response's status.
-    pub(super) fn ask(&mut self, request: &Request<()>) -> Result<u16> {
+    /// Sends a request, and returns the response's status.
+    pub(super) fn ask(&mut self, request: &Request<Bytes>) -> Result<u16> {
         let Self { runtime, requests } = self;
         let answered = async {
-            let (response, _) = requests.send_request(request.clone(), true)?;
+            let (head, body) = request.clone().into_parts();
+            let is_whole = body.is_empty();
+            let (response, mut stream) =
+                requests.send_request(Request::from_parts(head, ()), is_whole)?;
+            if !is_whole {
+                stream.send_data(body, true)?;
+            }
             let response = response.await?;
             let status = response.status();
-            let mut body = response.into_body();
-            while let Some(data) = body.data().await {
-                body.flow_control().release_capacity(data?.len())?;
-            }
+            read(response.into_body()).await?;
             anyhow::Ok(status.as_u16())
         };
         match runtime.block_on(async { timeout(LIMIT, answered).await }) {
