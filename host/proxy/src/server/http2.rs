@@ -50,12 +50,9 @@ use super::shared::Shared;
 use crate::headers::Hop;
 use connection::{Http2Connection, LAST_WORDS, SessionEnd};
 use exchange::StreamExchange;
-use flood::MOST_RESETS;
+use flood::{MAX_STREAMS, MOST_RESETS};
 use link::SessionLink;
 use session::{CONNECTION_WINDOW, STREAM_WINDOW, Session};
-
-/// The streams that a client may have at once.
-const MAX_STREAMS: u32 = 100;
 
 /// How much of a response is handed over in advance on a stream.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -45,8 +45,8 @@ pub(super) struct CompiledCode {
     pub(super) unconfined: Option<String>,
 }
 
-/// Runs `command` with the limits as arguments, the component as input and the code as output. If it
-/// `yields`, busy workers come first.
+/// Runs `command` with the limits as arguments, the component as input and the code as output. If
+/// it `yields`, busy workers come first.
 pub(super) fn in_child(
     mut command: Command,
     component: &[u8],

@@ -12,8 +12,10 @@ use std::time::Duration;
 use fusebox_resilience::Http2Fault;
 use tokio::time::Instant;
 
-use super::MAX_STREAMS;
 use crate::frames::{FrameHead, FrameKind};
+
+/// The streams that a client may have at once.
+pub(super) const MAX_STREAMS: u32 = 100;
 
 /// The frames that a connection may send in advance.
 const MOST: u32 = 1_000;

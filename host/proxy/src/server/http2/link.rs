@@ -11,8 +11,7 @@ use fusebox_resilience::{Http2Fault, clock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::MAX_STREAMS;
-use super::flood::FloodGuard;
+use super::flood::{FloodGuard, MAX_STREAMS};
 use super::own_answers::OwnAnswers;
 use crate::frames::{FrameHead, FrameKind, FrameMeter};
 

@@ -1,5 +1,5 @@
-//! A connection's stream, watched as it is read and written: whether anything comes, and how much at
-//! a time; and which requests have not been written to their end.
+//! A connection's stream, watched as it is read and written: whether anything comes, and how much
+//! at a time; and which requests have not been written to their end.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
