@@ -23,7 +23,7 @@ const LARGEST_CODE: u64 = 512 << 20;
 /// The longest error message that is kept of a child.
 const LONGEST_COMPLAINT: u64 = 4 << 10;
 
-/// The niceness of a child that yields: a busy worker has ten times its weight, and its share.
+/// The niceness of a child that yields: a busy worker gets ten times as much of a processor.
 const YIELDING: i32 = 10;
 
 /// So its time limit is `PATIENCE` times its processor time,

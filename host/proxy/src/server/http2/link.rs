@@ -41,7 +41,7 @@ pub(super) struct LinkWatch {
     /// Whether nothing more comes in this turn: what else comes begins another one. (No stream
     /// wakes whoever reads it for bytes that it has.)
     is_dry: Cell<bool>,
-    /// When nothing more had come last: what comes later was sent later.
+    /// When there was last nothing to read: what is read after that came after that.
     dry_at: Cell<Instant>,
     /// How many of the streams that the client has opened have been looked at.
     settled: Cell<u64>,
